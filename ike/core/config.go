@@ -1,0 +1,122 @@
+package core
+
+import (
+	"net/netip"
+	"time"
+
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+	"culvert/spd/selector"
+)
+
+// Config is what the endpoint works from: names are resolved, defaults filled
+// in, every algorithm a row of crypto/suite. It is never changed after it was
+// handed over.
+type Config struct {
+	Peers    []*Peer
+	Policies []*Policy // in the order of the table; only those that encrypt
+	// IKEPort and NATTPort are our own ports, 500 and 4500 by default.
+	IKEPort, NATTPort uint16
+	// LocalAddrs are addresses of this host that a peer without local-address
+	// may be reached from; used for NAT detection only when a Datagram does not
+	// tell its own.
+	MaxHalfOpen int // IKE SAs in the making, as responder; 0: 1000
+	// CookieThreshold is how many half-open SAs turn cookies on; 0: 64.
+	CookieThreshold int
+}
+
+// Version of IKE a peer speaks.
+type Version uint8
+
+const (
+	IKEv2 Version = 2
+)
+
+// Peer is the manual's peer with its profile and identities.
+type Peer struct {
+	Name    string
+	Address netip.Prefix // whom it matches; a single address can be initiated to
+	Local   netip.Addr   // local-address; zero: the system's choice
+	Port    uint16       // where the remote listens
+	Version Version
+	Passive bool
+	// InitialContact: send INITIAL_CONTACT when there is no other SA with the peer.
+	InitialContact bool
+	Profile        Profile
+	Identities     []*Identity // in the order of the table, at least one
+}
+
+// Initiates reports whether the endpoint may start an exchange with the peer.
+func (p *Peer) Initiates() bool { return !p.Passive && p.Address.IsSingleIP() }
+
+// Profile is phase 1: what to offer for the IKE SA, in order of preference.
+type Profile struct {
+	Name     string
+	Encrs    []*suite.Encr
+	PRFs     []*suite.PRF
+	Integs   []*suite.Integ // for ciphers that are not AEADs
+	Groups   []*suite.Group
+	Lifetime time.Duration
+	// DPD is how long a peer may be silent before it is asked; 0: never asked.
+	DPD time.Duration
+}
+
+// AuthMethod is how one side proves itself.
+type AuthMethod uint8
+
+const (
+	AuthPSK AuthMethod = 1
+)
+
+// Identity is the manual's identity.
+type Identity struct {
+	Auth     AuthMethod
+	MyID     ID   // Type 0: auto (the local address)
+	RemoteID ID   // Type 0: auto (any)
+	Ignore   bool // remote-id=ignore
+	Secret   secret.Bytes
+}
+
+// IDType is RFC 7296 §3.5.
+type IDType uint8
+
+const (
+	IDNone  IDType = 0
+	IDIPv4  IDType = 1
+	IDFQDN  IDType = 2
+	IDUser  IDType = 3
+	IDIPv6  IDType = 5
+	IDDN    IDType = 9
+	IDKeyID IDType = 11
+)
+
+// ID is an identity as it stands in an ID payload. Comparable.
+type ID struct {
+	Type IDType
+	Data string // the bytes
+}
+
+// Policy is one that encrypts, as the endpoint sees it. Proposals are the
+// alternatives of its proposal, in order.
+type Policy struct {
+	Ref      PolicyRef
+	Index    int // place in the table, for people
+	Peer     *Peer
+	Pair     selector.Pair
+	Tunnel   bool
+	Unique   bool
+	Protocol Protocol
+	Proposal Proposal
+}
+
+// Proposal is the manual's proposal: what to offer for a CHILD SA.
+type Proposal struct {
+	Name         string
+	Encrs        []*suite.Encr
+	Integs       []*suite.Integ
+	PFS          *suite.Group // nil: none
+	ESN          []bool       // acceptable values in order of preference
+	Lifetime     time.Duration
+	Lifebytes    uint64
+	ReplayWindow int
+}

@@ -1,0 +1,74 @@
+package core
+
+import (
+	"log/slog"
+	"net/netip"
+)
+
+// EventKind names what happened. The same event is a log line, a counter and a
+// test's assertion.
+type EventKind uint8
+
+const (
+	EvNone           EventKind = iota
+	EvIKEUp                    // an IKE SA is established
+	EvIKEDown                  // an IKE SA ended; Reason says why
+	EvIKERekeyed               // an IKE SA was replaced; SA is the new one, Old the old one
+	EvChildUp                  // a CHILD SA is installed
+	EvChildDown                // a CHILD SA ended
+	EvChildRekeyed             // Child is the new one, OldChild the old one
+	EvInitFailed               // an attempt as initiator came to nothing
+	EvAuthFailed               // the peer's or our proof was refused
+	EvNoProposal               // no proposal in common
+	EvTSUnacceptable           // no selectors in common
+	EvPeerDead                 // retransmissions were in vain
+	EvBadMessage               // a message that could not be used; rate-limited by who logs
+	EvNotify                   // an unexpected notify of the peer
+)
+
+var eventNames = [...]string{
+	EvNone: "none", EvIKEUp: "ike-up", EvIKEDown: "ike-down", EvIKERekeyed: "ike-rekeyed",
+	EvChildUp: "child-up", EvChildDown: "child-down", EvChildRekeyed: "child-rekeyed",
+	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
+	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
+	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify",
+}
+
+func (k EventKind) String() string {
+	if int(k) < len(eventNames) {
+		return eventNames[k]
+	}
+	return "unknown"
+}
+
+// Event is something that people may want to know.
+type Event struct {
+	Kind          EventKind
+	SA, Old       SAID
+	Child, OldC   ChildID
+	Policy        PolicyRef
+	Peer          string
+	Local, Remote netip.AddrPort
+	Reason        string // for people: what happened and what to do next
+}
+
+// LogValue makes the event one structured log group without empty fields.
+func (e Event) LogValue() slog.Value {
+	a := []slog.Attr{slog.String("event", e.Kind.String())}
+	if e.Peer != "" {
+		a = append(a, slog.String("peer", e.Peer))
+	}
+	if e.Remote.IsValid() {
+		a = append(a, slog.String("remote", e.Remote.String()))
+	}
+	if e.SA != 0 {
+		a = append(a, slog.Uint64("ike-sa", uint64(e.SA)))
+	}
+	if e.Child != 0 {
+		a = append(a, slog.Uint64("child", uint64(e.Child)))
+	}
+	if e.Reason != "" {
+		a = append(a, slog.String("reason", e.Reason))
+	}
+	return slog.GroupValue(a...)
+}

@@ -1,0 +1,208 @@
+// Package core is what both versions of IKE stand on: the endpoint's inputs and
+// outputs, its configuration, timers, retransmission, proposal matching and
+// NAT detection. It knows no clock, no socket, no goroutine and no randomness
+// but what it is handed.
+package core
+
+import (
+	"net/netip"
+	"time"
+
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+	"culvert/spd/selector"
+)
+
+// SAID names an IKE SA, ChildID a CHILD SA, for the life of the endpoint. Zero is none.
+type (
+	SAID    uint64
+	ChildID uint64
+	AskID   uint64
+)
+
+// PolicyRef names a policy to the data plane and in events; it outlives a
+// reload that leaves the policy as it is.
+type PolicyRef uint32
+
+// Input is one thing that happens to the endpoint.
+type Input interface{ input() }
+
+// Datagram is an IKE message from the network, without non-ESP marker. Data is
+// borrowed until Handle returns.
+type Datagram struct {
+	Local, Remote netip.AddrPort
+	NATT          bool // arrived on the NAT-T port
+	Data          []byte
+}
+
+// Acquire says that traffic met a policy that has no SA.
+type Acquire struct {
+	Policy PolicyRef
+	Flow   selector.Pair // the packet itself as selectors (single addresses)
+}
+
+// Expire says that the data plane ended or wants to end a CHILD SA: bytes used
+// up or sequence numbers near their end. Time is the endpoint's own business.
+type Expire struct {
+	Child ChildID
+	Hard  bool
+}
+
+// Used says that the peer's first packet on a CHILD SA was opened, so that the
+// peer is known to have it (RFC 7296 §2.8).
+type Used struct{ Child ChildID }
+
+// Alive says that authenticated traffic came from the peer, so that no liveness
+// check is due (RFC 7296 §2.4).
+type Alive struct{ Child ChildID }
+
+// Answer is the result of an Ask.
+type Answer struct {
+	ID   AskID
+	Data secret.Bytes
+	Err  error
+}
+
+// SPIs hands the endpoint inbound SPIs to give to peers. They are the
+// endpoint's until it installs or frees them.
+type SPIs struct{ SPIs []uint32 }
+
+// Reconfigure replaces the configuration. SAs whose peer, identity, profile,
+// policy and proposal are equal to before stay as they are; others are deleted.
+type Reconfigure struct{ Config *Config }
+
+// Command is an operator's wish.
+type Command struct {
+	Do CommandKind
+	SA SAID // KillSA; zero elsewhere
+}
+
+type CommandKind uint8
+
+const (
+	KillSA    CommandKind = iota // delete one IKE SA at the peer and here
+	KillAll                      // active-peers kill-connections
+	FlushSAs                     // installed-sa flush: delete all CHILD SAs
+	Shutdown                     // delete everything, start nothing again
+	RekeyIKE                     // rekey IKE SAs now (SA or all)
+	RekeyKids                    // rekey the CHILD SAs now (of SA or all)
+)
+
+// Tick carries no news: Deadline has come.
+type Tick struct{}
+
+func (Datagram) input()    {}
+func (Acquire) input()     {}
+func (Expire) input()      {}
+func (Used) input()        {}
+func (Alive) input()       {}
+func (Answer) input()      {}
+func (SPIs) input()        {}
+func (Reconfigure) input() {}
+func (Command) input()     {}
+func (Tick) input()        {}
+
+// Output is one thing that the endpoint wants done, in order.
+type Output interface{ output() }
+
+// Send is an IKE message to the network; the sender adds the non-ESP marker
+// where NATT is set. Data is owned by the receiver of the Send.
+type Send struct {
+	Local, Remote netip.AddrPort
+	NATT          bool
+	Data          []byte
+}
+
+// Protocol of a CHILD SA (RFC 7296 §3.3.1).
+type Protocol uint8
+
+const (
+	ProtoIKE Protocol = 1
+	ProtoAH  Protocol = 2
+	ProtoESP Protocol = 3
+)
+
+// HalfSA is one direction of a CHILD SA. The keys are the receiver's to wipe.
+type HalfSA struct {
+	SPI      uint32
+	EncKey   secret.Bytes // salt at its end, as derived
+	IntegKey secret.Bytes // nil with an AEAD
+}
+
+// Install asks for a CHILD SA in the data plane. It comes before the message
+// that lets the peer use it.
+type Install struct {
+	Child    ChildID
+	SA       SAID
+	Policy   PolicyRef
+	Peer     string // name of the peer, for people
+	Protocol Protocol
+	Tunnel   bool
+	Encr     *suite.Encr
+	Integ    *suite.Integ // nil with an AEAD
+	ESN      bool
+	In, Out  HalfSA
+	// Standby: the peer may not have the SA yet. It opens at once, but seals
+	// only after an Activate.
+	Standby       bool
+	Pairs         []selector.Pair // what it covers, at least one
+	Local, Remote netip.AddrPort  // outer addresses; ports are those of the UDP encapsulation
+	UDP           bool            // encapsulate in UDP
+	ReplayWindow  int             // packets
+	// Soft and Hard are lifetimes for people and for the data plane's own hard
+	// stop; SoftBytes and HardBytes are the data plane's to watch; 0: no limit.
+	Soft, Hard           time.Duration
+	SoftBytes, HardBytes uint64
+}
+
+// Activate lets the outbound half of an installed CHILD SA seal.
+type Activate struct{ Child ChildID }
+
+// Retire stops a CHILD SA from sealing; it still opens, until Remove.
+type Retire struct{ Child ChildID }
+
+// Remove takes a CHILD SA out of the data plane, keys and all.
+type Remove struct{ Child ChildID }
+
+// Move changes the outer addresses of a CHILD SA (NAT rebinding, MOBIKE).
+type Move struct {
+	Child         ChildID
+	Local, Remote netip.AddrPort
+	UDP           bool
+}
+
+// NeedSPIs asks for more SPIs (an SPIs input).
+type NeedSPIs struct{ N int }
+
+// FreeSPI gives an SPI back that no SA came to use.
+type FreeSPI struct{ SPI uint32 }
+
+// KeepaliveTo wants a NAT keepalive (one byte 0xFF) sent (RFC 3948 §2.3).
+type KeepaliveTo struct{ Local, Remote netip.AddrPort }
+
+// Ask is work that the endpoint will not wait for: slow or external. Work is a
+// pure function of its own fields; it runs anywhere, and its result comes back
+// as an Answer with the same ID. An answer for an SA that is gone is dropped.
+type Ask struct {
+	ID   AskID
+	SA   SAID
+	Work Work
+}
+
+// Work is the body of an Ask.
+type Work interface {
+	// Do computes. The result is secret unless the work says otherwise.
+	Do() (secret.Bytes, error)
+}
+
+func (Send) output()        {}
+func (Install) output()     {}
+func (Activate) output()    {}
+func (Retire) output()      {}
+func (Remove) output()      {}
+func (Move) output()        {}
+func (NeedSPIs) output()    {}
+func (FreeSPI) output()     {}
+func (KeepaliveTo) output() {}
+func (Ask) output()         {}
+func (Event) output()       {}

@@ -1,0 +1,55 @@
+// Package underlay carries datagrams below the tunnel: UDP 500 and 4500, with
+// the non-ESP marker told apart here, so that everybody above sees IKE, ESP or
+// a keepalive and never the marker.
+package underlay
+
+import "net/netip"
+
+// Kind says what a datagram is.
+type Kind uint8
+
+const (
+	IKE       Kind = iota // an IKE message, marker removed; the sender puts it back
+	ESP                   // ESP in UDP (RFC 3948)
+	Keepalive             // one byte 0xFF (RFC 3948 §2.3)
+)
+
+// Packet is one datagram. Buf belongs to the caller before and after each call
+// and is never kept. What is carried is Buf[Off:Off+Len]; a receiver fills Buf
+// from Headroom on, a sender may write up to MarkerLen bytes before Off.
+type Packet struct {
+	Buf    []byte
+	Off    int
+	Len    int
+	Local  netip.AddrPort // to send: an invalid Addr lets the system choose; Port picks the socket
+	Remote netip.AddrPort
+	Kind   Kind
+	NATT   bool // by the NAT-T port (4500 by default): IKE carries the marker there
+}
+
+// Data is the payload of the kind.
+func (p *Packet) Data() []byte { return p.Buf[p.Off : p.Off+p.Len] }
+
+const (
+	// Headroom is where received payloads start, so that headers can be put in front in place.
+	Headroom = 128
+	// MarkerLen is what a sender may need in front of an IKE message.
+	MarkerLen = 4
+	// MaxDatagram is the largest UDP payload.
+	MaxDatagram = 65507
+)
+
+// Conn is one gateway's attachment to the network below. Recv and Send may be
+// called from different goroutines; each by one goroutine at a time per queue.
+type Conn interface {
+	// Recv blocks until at least one datagram is there and fills the packets
+	// from the first on; it returns how many. net.ErrClosed after Close.
+	Recv(packets []Packet) (int, error)
+	// Send sends all packets and returns how many left. A packet that the system
+	// refuses (no route, too big) is skipped: the error is of the last such packet
+	// and the caller counts len(packets)-n.
+	Send(packets []Packet) (int, error)
+	// Ports are the IKE and the NAT-T port.
+	Ports() (ike, natt uint16)
+	Close() error
+}

@@ -1,0 +1,24 @@
+// Package wire has views on the headers of IP packets: one validity check up
+// front, then accessors on the bytes, without copies and without allocation.
+package wire
+
+import "net/netip"
+
+// Flow is what a policy can see of a packet. Addresses are unmapped and have
+// no zone. SrcPort and DstPort are zero where the protocol has none; for ICMP
+// SrcPort is type<<8|code and DstPort is 0. A Flow is comparable and can be the
+// key of a cache.
+type Flow struct {
+	Src, Dst         netip.Addr
+	SrcPort, DstPort uint16
+	Proto            uint8
+	// Opaque: the ports are not in this packet (a fragment that is not the
+	// first, RFC 4301 §4.4.1.1).
+	Opaque bool
+}
+
+// Reverse is the flow of the answer.
+func (f Flow) Reverse() Flow {
+	f.Src, f.Dst, f.SrcPort, f.DstPort = f.Dst, f.Src, f.DstPort, f.SrcPort
+	return f
+}

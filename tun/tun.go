@@ -1,0 +1,50 @@
+// Package tun is where plain packets come from and go to: the TUN device of
+// each system, the host's routes, rules and addresses around it, and in-memory
+// twins of both.
+package tun
+
+import "net/netip"
+
+// Device is a TUN device in batches. Buffers belong to the caller.
+type Device interface {
+	// Read blocks for at least one packet and reads packet i into
+	// bufs[i][offset:], with its length in sizes[i].
+	Read(bufs [][]byte, sizes []int, offset int) (n int, err error)
+	// Write writes the packets bufs[i][offset:len(bufs[i])]. Up to offset bytes
+	// in front of each may be overwritten.
+	Write(bufs [][]byte, offset int) (int, error)
+	BatchSize() int
+	Name() string
+	MTU() (int, error)
+	Close() error
+}
+
+// Route is one policy's traffic that has to reach the device. Proto 0 and port
+// 0 mean any.
+type Route struct {
+	Local, Remote         netip.Prefix
+	Proto                 uint8
+	LocalPort, RemotePort uint16
+}
+
+// Plan is the wanted state of the host around the device.
+type Plan struct {
+	// Routes in the order of the policies.
+	Routes []Route
+	// Addresses on the device (leased ones; none for site-to-site).
+	Addresses []netip.Prefix
+	// Bypass are the UDP source ports of the gateway itself: its own packets
+	// and the answers to them never enter the device.
+	Bypass []uint16
+	MTU    int
+}
+
+// Host brings the system to a Plan and takes everything back.
+type Host interface {
+	// Apply changes what differs from the last plan: nothing that stays is
+	// touched, so flows that stay lose no packet. On error the last plan stands
+	// as far as the system allows, and the error says what to do.
+	Apply(Plan) error
+	// Close removes everything that Apply made.
+	Close() error
+}
