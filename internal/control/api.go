@@ -1,0 +1,226 @@
+// Package control is the local door of a running gateway: what the command
+// line asks and what the gateway answers, as JSON over a unix socket (a named
+// pipe on Windows).
+//
+// The rows in this file are the lines of the manual's print menus. A JSON key
+// is the manual's name of the property; the order of the fields is the order
+// in which a menu prints them. A field with a flag tag is one letter of the
+// flags column, and its JSON key is the word in the legend.
+package control
+
+import "context"
+
+// Policy is a line of `policy print`.
+type Policy struct {
+	Number   int  `json:"number"` // place in the table: the order of precedence
+	Template bool `json:"template" flag:"T"`
+	Disabled bool `json:"disabled" flag:"X"`
+	Dynamic  bool `json:"dynamic" flag:"D"`
+	Invalid  bool `json:"invalid" flag:"I"`
+	Active   bool `json:"active" flag:"A"`
+	Default  bool `json:"default" flag:"*"`
+
+	Group          string `json:"group"` // of a template; empty otherwise
+	SrcAddress     string `json:"src-address"`
+	SrcPort        string `json:"src-port"` // a number or "any"
+	DstAddress     string `json:"dst-address"`
+	DstPort        string `json:"dst-port"`
+	Protocol       string `json:"protocol"` // a name, a number or "all"
+	Action         string `json:"action"`
+	Level          string `json:"level"`
+	IPsecProtocols string `json:"ipsec-protocols"`
+	Tunnel         bool   `json:"tunnel"`
+	SASrcAddress   string `json:"sa-src-address"`
+	SADstAddress   string `json:"sa-dst-address"`
+	Proposal       string `json:"proposal"`
+	Peer           string `json:"peer"`
+	Ph2Count       int    `json:"ph2-count"` // CHILD SAs of the policy
+	Ph2State       string `json:"ph2-state"` // "no-phase2", "established" or "expired"
+	Comment        string `json:"comment"`
+}
+
+// Peer is a line of `peer print`.
+type Peer struct {
+	Number    int  `json:"number"`
+	Disabled  bool `json:"disabled" flag:"X"`
+	Dynamic   bool `json:"dynamic" flag:"D"`
+	Responder bool `json:"responder" flag:"R"` // never initiates
+
+	Name               string `json:"name"`
+	Address            string `json:"address"` // prefix or DNS name, as configured
+	LocalAddress       string `json:"local-address"`
+	Port               int    `json:"port"`
+	Profile            string `json:"profile"`
+	ExchangeMode       string `json:"exchange-mode"`
+	Passive            bool   `json:"passive"`
+	SendInitialContact bool   `json:"send-initial-contact"`
+	Comment            string `json:"comment"`
+}
+
+// Identity is a line of `identity print`. Secret, Password and PPKSecret are
+// empty, and absent from JSON, unless they were asked for.
+type Identity struct {
+	Number   int  `json:"number"`
+	Disabled bool `json:"disabled" flag:"X"`
+	Dynamic  bool `json:"dynamic" flag:"D"`
+
+	Peer                string `json:"peer"`
+	AuthMethod          string `json:"auth-method"`
+	EAPMethods          string `json:"eap-methods"` // separated by commas
+	MyID                string `json:"my-id"`
+	RemoteID            string `json:"remote-id"`
+	MatchBy             string `json:"match-by"`
+	Certificate         string `json:"certificate"`
+	RemoteCertificate   string `json:"remote-certificate"`
+	Key                 string `json:"key"`
+	RemoteKey           string `json:"remote-key"`
+	Username            string `json:"username"`
+	Password            string `json:"password,omitempty"`
+	Secret              string `json:"secret,omitempty"`
+	PPKID               string `json:"ppk-id"`
+	PPKSecret           string `json:"ppk-secret,omitempty"`
+	GeneratePolicy      string `json:"generate-policy"`
+	PolicyTemplateGroup string `json:"policy-template-group"`
+	ModeConfig          string `json:"mode-config"`
+	NotrackChain        string `json:"notrack-chain"`
+	Comment             string `json:"comment"`
+}
+
+// Profile is a line of `profile print`: what phase 1 offers. Lists are
+// separated by commas, in order of preference.
+type Profile struct {
+	Number  int  `json:"number"`
+	Default bool `json:"default" flag:"*"`
+
+	Name               string `json:"name"`
+	HashAlgorithm      string `json:"hash-algorithm"`
+	PRFAlgorithm       string `json:"prf-algorithm"`
+	EncAlgorithm       string `json:"enc-algorithm"`
+	DHGroup            string `json:"dh-group"`
+	Lifetime           string `json:"lifetime"`
+	Lifebytes          uint64 `json:"lifebytes"`
+	ProposalCheck      string `json:"proposal-check"`
+	NATTraversal       bool   `json:"nat-traversal"`
+	DPDInterval        string `json:"dpd-interval"` // a time or "disable-dpd"
+	DPDMaximumFailures int    `json:"dpd-maximum-failures"`
+	Comment            string `json:"comment"`
+}
+
+// Proposal is a line of `proposal print`: what phase 2 offers.
+type Proposal struct {
+	Number   int  `json:"number"`
+	Disabled bool `json:"disabled" flag:"X"`
+	Default  bool `json:"default" flag:"*"`
+
+	Name           string `json:"name"`
+	AuthAlgorithms string `json:"auth-algorithms"`
+	EncAlgorithms  string `json:"enc-algorithms"`
+	Lifetime       string `json:"lifetime"`
+	Lifebytes      uint64 `json:"lifebytes"`
+	PFSGroup       string `json:"pfs-group"`
+	ESN            string `json:"esn"`           // "no", "yes" or "both"
+	ReplayWindow   int    `json:"replay-window"` // packets
+	Comment        string `json:"comment"`
+}
+
+// ActivePeer is a line of `active-peers print`: one IKE SA.
+type ActivePeer struct {
+	Number    int  `json:"number"`
+	Responder bool `json:"responder" flag:"R"` // the remote side initiated
+	NATTPeer  bool `json:"natt-peer" flag:"N"` // ESP travels in UDP
+
+	ID             string `json:"id"`   // what the remote identified itself as
+	Peer           string `json:"peer"` // the peer entry it matched
+	LocalAddress   string `json:"local-address"`
+	RemoteAddress  string `json:"remote-address"`
+	DynamicAddress string `json:"dynamic-address"` // assigned by mode-config
+	State          string `json:"state"`
+	Side           string `json:"side"` // "initiator" or "responder"
+	Uptime         string `json:"uptime"`
+	LastSeen       string `json:"last-seen"`
+	Ph2Total       int    `json:"ph2-total"`
+	RxBytes        uint64 `json:"rx-bytes"`
+	RxPackets      uint64 `json:"rx-packets"`
+	TxBytes        uint64 `json:"tx-bytes"`
+	TxPackets      uint64 `json:"tx-packets"`
+}
+
+// InstalledSA is a line of `installed-sa print`: one direction of a CHILD SA.
+// AuthKey and EncKey are empty, and absent from JSON, unless they were asked for.
+type InstalledSA struct {
+	Number int  `json:"number"`
+	HWAEAD bool `json:"hw-aead" flag:"H"`
+	AH     bool `json:"AH" flag:"A"`
+	ESP    bool `json:"ESP" flag:"E"`
+
+	SPI            string `json:"spi"`         // see SPI
+	SrcAddress     string `json:"src-address"` // with a port when in UDP
+	DstAddress     string `json:"dst-address"`
+	State          string `json:"state"` // "larval", "mature", "dying" or "dead"
+	AuthAlgorithm  string `json:"auth-algorithm"`
+	EncAlgorithm   string `json:"enc-algorithm"`
+	EncKeySize     int    `json:"enc-key-size"`       // bits
+	AuthKey        string `json:"auth-key,omitempty"` // hexadecimal
+	EncKey         string `json:"enc-key,omitempty"`  // hexadecimal
+	AddLifetime    string `json:"add-lifetime"`       // see Lifetime
+	Addtime        string `json:"addtime"`            // see Time
+	ExpiresIn      string `json:"expires-in"`
+	CurrentBytes   uint64 `json:"current-bytes"`
+	CurrentPackets uint64 `json:"current-packets"`
+	Replay         int    `json:"replay"` // replay window in packets
+	Peer           string `json:"peer"`
+	Policy         string `json:"policy"` // number of the policy it was made for
+}
+
+// Statistic is one counter of `statistics print`.
+type Statistic struct {
+	Name  string `json:"name"`
+	Value uint64 `json:"value"`
+}
+
+// ReloadReport tells what a reload did. Each line is meant for a person.
+type ReloadReport struct {
+	Changes  []string `json:"changes"`  // "peer site2: changed, its SAs are made anew"
+	Warnings []string `json:"warnings"` // of the configuration that is now in force
+}
+
+// Backend is the gateway as its door sees it. Methods may be called from
+// several goroutines at once and return rows that the caller owns, in the order
+// in which they are printed. An error is shown to the user as it is.
+type Backend interface {
+	Policies(ctx context.Context) ([]Policy, error)
+	Peers(ctx context.Context) ([]Peer, error)
+	// Identities fills in secrets only if showSecrets is set.
+	Identities(ctx context.Context, showSecrets bool) ([]Identity, error)
+	Profiles(ctx context.Context) ([]Profile, error)
+	Proposals(ctx context.Context) ([]Proposal, error)
+	ActivePeers(ctx context.Context) ([]ActivePeer, error)
+	// InstalledSAs fills in keys only if showSecrets is set.
+	InstalledSAs(ctx context.Context, showSecrets bool) ([]InstalledSA, error)
+	// Statistics returns every counter of StatisticNames in that order; more may follow.
+	Statistics(ctx context.Context) ([]Statistic, error)
+
+	// Flush removes every CHILD SA and tells the peers; it returns how many
+	// there were, counting a pair as one.
+	Flush(ctx context.Context) (int, error)
+	// KillConnections ends every IKE SA and tells the peers; it returns how many there were.
+	KillConnections(ctx context.Context) (int, error)
+	// Rekey replaces every CHILD SA (kids) or every IKE SA and returns how many
+	// exchanges were started; it does not wait for the answers.
+	Rekey(ctx context.Context, kids bool) (int, error)
+	// Reload reads the configuration again. On an error the old one stays in force.
+	Reload(ctx context.Context) (ReloadReport, error)
+}
+
+// StatisticNames are the counters of the manual's statistics menu in its order.
+func StatisticNames() []string {
+	return []string{
+		"in-errors", "in-buffer-errors", "in-header-errors", "in-no-states",
+		"in-state-protocol-errors", "in-state-mode-errors", "in-state-sequence-errors",
+		"in-state-expired", "in-state-mismatches", "in-state-invalid",
+		"in-template-mismatches", "in-no-policies", "in-policy-blocked", "in-policy-errors",
+		"out-errors", "out-bundle-errors", "out-bundle-check-errors", "out-no-states",
+		"out-state-protocol-errors", "out-state-mode-errors", "out-state-sequence-errors",
+		"out-state-expired", "out-policy-blocked", "out-policy-dead", "out-policy-errors",
+	}
+}
