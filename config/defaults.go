@@ -1,0 +1,122 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"time"
+)
+
+// This file has every default. They are the manual's, also where this build
+// cannot run them: resolve drops such members from what is effective.
+
+func defaultGateway() Gateway {
+	return Gateway{
+		Tun:           "culvert0",
+		Port:          500,
+		NATTPort:      4500,
+		Encapsulation: Detect,
+		Guard:         wantGuard && haveGuard,
+		Table:         4500,
+		Mark:          4500,
+		Control:       defaultControl(),
+		StateDir:      "/var/lib/culvert",
+		LogFormat:     LogText,
+		LogLevel:      slog.LevelInfo,
+	}
+}
+
+const (
+	wantGuard = true
+	haveGuard = false // whether this build has the guard
+)
+
+func defaultControl() string {
+	switch runtime.GOOS {
+	case "windows":
+		return `\\.\pipe\ProtectedPrefix\Administrators\culvert`
+	case "darwin":
+		return "/var/run/culvert/control.sock"
+	}
+	return "/run/culvert/control.sock"
+}
+
+func defaultSettings() Settings {
+	return Settings{Accounting: true}
+}
+
+func defaultProfile() *Profile {
+	return &Profile{
+		DHGroup:            []string{"modp1024", "modp2048"},
+		EncAlgorithm:       []string{"aes-128"},
+		HashAlgorithm:      []string{"sha1"},
+		PRFAlgorithm:       []string{"auto"},
+		Lifetime:           Duration(24 * time.Hour),
+		DPDInterval:        Duration(2 * time.Minute),
+		DPDMaximumFailures: 5,
+		NATTraversal:       true,
+		ProposalCheck:      "obey",
+	}
+}
+
+func defaultProposal() *Proposal {
+	return &Proposal{
+		AuthAlgorithms: []string{"sha1"},
+		EncAlgorithms:  []string{"aes-256-cbc", "aes-192-cbc", "aes-128-cbc"},
+		PFSGroup:       "modp1024",
+		Lifetime:       Duration(30 * time.Minute),
+		ESN:            ESNBoth,
+		ReplayWindow:   128,
+	}
+}
+
+func defaultPeer() *Peer {
+	return &Peer{
+		Address:            netip.MustParsePrefix("0.0.0.0/0"),
+		ExchangeMode:       "main",
+		Port:               500,
+		ProfileName:        "default",
+		SendInitialContact: true,
+	}
+}
+
+func defaultIdentity() *Identity {
+	return &Identity{
+		AuthMethod:          "pre-shared-key",
+		MyID:                ID{Kind: IDAuto},
+		RemoteID:            ID{Kind: IDAuto},
+		GeneratePolicy:      "no",
+		MatchBy:             "remote-id",
+		ModeConfig:          "none",
+		PolicyTemplateGroup: "default",
+	}
+}
+
+func defaultPolicy() *Policy {
+	return &Policy{
+		Action:         Encrypt,
+		SrcAddress:     netip.MustParsePrefix("0.0.0.0/32"),
+		DstAddress:     netip.MustParsePrefix("0.0.0.0/32"),
+		Group:          "default",
+		IPsecProtocols: []string{"esp"},
+		Level:          Require,
+		ProposalName:   "default",
+	}
+}
+
+func defaultGroup() *Group { return &Group{} }
+
+// ownEntries are the entries that exist without being written.
+func ownEntries(c *Config) {
+	own := Entry{Name: "default", Default: true}
+	profile, proposal, group, template := defaultProfile(), defaultProposal(), defaultGroup(), defaultPolicy()
+	profile.Entry, proposal.Entry, group.Entry = own, own, own
+	template.Entry = Entry{Default: true}
+	template.Template = true
+	template.SrcAddress = netip.MustParsePrefix("::/0")
+	template.DstAddress = netip.MustParsePrefix("::/0")
+	c.Profiles = append(c.Profiles, profile)
+	c.Proposals = append(c.Proposals, proposal)
+	c.Groups = append(c.Groups, group)
+	c.Policies = append(c.Policies, template)
+}

@@ -1,0 +1,185 @@
+package config
+
+import (
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Changes is what a reload has to do. Comments, line numbers and the order of
+// anything but policies are no change.
+type Changes struct {
+	Gateway  []string // keys of [gateway] whose value differs
+	Restart  []string // those of them that a running gateway cannot take over
+	Settings bool
+
+	// Names, in the order of the new (Removed: the old) configuration. A peer
+	// has changed when it, its profile or one of its identities has.
+	PeersAdded, PeersChanged, PeersRemoved []string
+
+	// Kept maps a policy of the new configuration to the equal one of the old:
+	// the same selectors, action, level, peer name and proposal with equal content.
+	Kept                           map[*Policy]*Policy
+	PoliciesAdded, PoliciesRemoved []*Policy
+	// Reordered: policies that were kept stand in another order than before.
+	Reordered bool
+}
+
+// Empty reports whether there is nothing to do.
+func (c Changes) Empty() bool {
+	return len(c.Gateway) == 0 && !c.Settings && len(c.PeersAdded)+len(c.PeersChanged)+len(c.PeersRemoved) == 0 &&
+		len(c.PoliciesAdded)+len(c.PoliciesRemoved) == 0 && !c.Reordered
+}
+
+// gatewayKeys are the keys of [gateway] for Diff. restart: sockets, devices and
+// the marks on what is already in the system are set up once.
+var gatewayKeys = []struct {
+	name    string
+	restart bool
+	value   func(*Gateway) any
+}{
+	{"tun", true, func(g *Gateway) any { return g.Tun }},
+	{"mtu", true, func(g *Gateway) any { return g.MTU }},
+	{"listen", true, func(g *Gateway) any { return slices.Clone(g.Listen) }},
+	{"port", true, func(g *Gateway) any { return g.Port }},
+	{"natt-port", true, func(g *Gateway) any { return g.NATTPort }},
+	{"encapsulation", true, func(g *Gateway) any { return g.Encapsulation }},
+	{"workers", true, func(g *Gateway) any { return g.Workers }},
+	{"guard", false, func(g *Gateway) any { return g.Guard }},
+	{"table", true, func(g *Gateway) any { return g.Table }},
+	{"mark", true, func(g *Gateway) any { return g.Mark }},
+	{"control", true, func(g *Gateway) any { return g.Control }},
+	{"state-dir", true, func(g *Gateway) any { return g.StateDir }},
+	{"log-format", true, func(g *Gateway) any { return g.LogFormat }},
+	{"log-level", false, func(g *Gateway) any { return g.LogLevel }},
+}
+
+// Diff tells what is different in next. Neither is changed.
+func Diff(old, next *Config) Changes {
+	c := Changes{Kept: map[*Policy]*Policy{}}
+	for _, k := range gatewayKeys {
+		if !reflect.DeepEqual(k.value(&old.Gateway), k.value(&next.Gateway)) {
+			c.Gateway = append(c.Gateway, k.name)
+			if k.restart {
+				c.Restart = append(c.Restart, k.name)
+			}
+		}
+	}
+	a, b := old.Settings, next.Settings
+	a.Entry, b.Entry = Entry{}, Entry{}
+	c.Settings = !reflect.DeepEqual(a, b)
+	diffPeers(&c, old.Peers, next.Peers)
+	diffPolicies(&c, old.Policies, next.Policies)
+	return c
+}
+
+func diffPeers(c *Changes, old, next []*Peer) {
+	was := make(map[string]*Peer, len(old))
+	for _, p := range old {
+		was[p.Name] = p
+	}
+	is := make(map[string]bool, len(next))
+	for _, p := range next {
+		is[p.Name] = true
+		if o := was[p.Name]; o == nil {
+			c.PeersAdded = append(c.PeersAdded, p.Name)
+		} else if !equalPeers(o, p) {
+			c.PeersChanged = append(c.PeersChanged, p.Name)
+		}
+	}
+	for _, p := range old {
+		if !is[p.Name] {
+			c.PeersRemoved = append(c.PeersRemoved, p.Name)
+		}
+	}
+}
+
+func diffPolicies(c *Changes, old, next []*Policy) {
+	// Invalid policies can have equal content, so there is a list for each.
+	was := make(map[policyContent][]*Policy, len(old))
+	for _, p := range old {
+		k := contentOf(p)
+		was[k] = append(was[k], p)
+	}
+	kept := make(map[*Policy]bool, len(old))
+	last := -1
+	for _, p := range next {
+		k := contentOf(p)
+		i := slices.IndexFunc(was[k], func(o *Policy) bool { return equalProposals(o.Proposal, p.Proposal) })
+		if i < 0 {
+			c.PoliciesAdded = append(c.PoliciesAdded, p)
+			continue
+		}
+		o := was[k][i]
+		was[k] = slices.Delete(was[k], i, i+1)
+		c.Kept[p], kept[o] = o, true
+		c.Reordered = c.Reordered || o.Index < last
+		last = o.Index
+	}
+	for _, p := range old {
+		if !kept[p] {
+			c.PoliciesRemoved = append(c.PoliciesRemoved, p)
+		}
+	}
+}
+
+// policyContent is a policy without its place and its proposal's content.
+type policyContent struct {
+	action                      Action
+	src, dst                    netip.Prefix
+	srcPort, dstPort            Port
+	protocol                    Protocol
+	level                       Level
+	group, peer, proposal       string
+	ipsecProtocols              string
+	template, tunnel            bool
+	invalid, disabled, standing bool
+}
+
+func contentOf(p *Policy) policyContent {
+	return policyContent{
+		action: p.Action, src: p.SrcAddress, dst: p.DstAddress, srcPort: p.SrcPort, dstPort: p.DstPort,
+		protocol: p.Protocol, level: p.Level, group: p.Group, peer: p.PeerName, proposal: p.ProposalName,
+		ipsecProtocols: strings.Join(p.IPsecProtocols, ","), template: p.Template, tunnel: p.Tunnel,
+		invalid: p.Invalid, disabled: p.Disabled, standing: p.Default,
+	}
+}
+
+// bare is what of an entry makes a difference to a running gateway.
+func (e Entry) bare() Entry { return Entry{Name: e.Name, Disabled: e.Disabled} }
+
+func equalProposals(a, b *Proposal) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.Entry, y.Entry = a.bare(), b.bare()
+	return reflect.DeepEqual(x, y)
+}
+
+func equalProfiles(a, b *Profile) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.Entry, y.Entry = a.bare(), b.bare()
+	return reflect.DeepEqual(x, y)
+}
+
+func equalIdentities(a, b *Identity) bool {
+	x, y := *a, *b
+	x.Entry, y.Entry = a.bare(), b.bare()
+	x.Peer, y.Peer = nil, nil
+	x.Secret, y.Secret = nil, nil
+	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret)
+}
+
+func equalPeers(a, b *Peer) bool {
+	x, y := *a, *b
+	x.Entry, y.Entry = a.bare(), b.bare()
+	x.Profile, y.Profile = nil, nil
+	x.Identities, y.Identities = nil, nil
+	return reflect.DeepEqual(x, y) && equalProfiles(a.Profile, b.Profile) &&
+		slices.EqualFunc(a.Identities, b.Identities, equalIdentities)
+}

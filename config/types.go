@@ -1,0 +1,240 @@
+// Package config reads Culvert's configuration: TOML whose tables are the
+// manual's menus, whose keys are its properties and whose defaults are its
+// defaults. Load gives typed structs with every default filled in, every name
+// resolved and every algorithm a row of crypto/suite, or all faults at once.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+)
+
+// Config is one configuration, complete and without contradictions. It is not
+// changed after Load.
+type Config struct {
+	Gateway    Gateway
+	Settings   Settings
+	Profiles   []*Profile
+	Proposals  []*Proposal
+	Peers      []*Peer
+	Identities []*Identity
+	// Policies are in the order of the table. The first is the manual's own
+	// template; those with Disabled, Invalid or Template do not handle packets.
+	Policies []*Policy
+	Groups   []*Group
+	Files    []string // all files that were read, the first is the one given to Load
+}
+
+// Entry is what all entries of all tables have.
+type Entry struct {
+	Name     string // empty in tables without names (policy, identity)
+	Comment  string
+	Disabled bool
+	Default  bool   // the manual's own entry, written over or not (flag *)
+	Dynamic  bool   // not from a file (flag D)
+	File     string // empty: nobody wrote the entry
+	Line     int    // of the table's header
+
+	keys map[string]int // line of every key that was written
+}
+
+// Written reports whether the key stands in the file; otherwise its value is the default.
+func (e *Entry) Written(key string) bool { _, ok := e.keys[key]; return ok }
+
+// at is the line of a key, or of the entry where the key is not written.
+func (e *Entry) at(key string) int {
+	if line, ok := e.keys[key]; ok {
+		return line
+	}
+	return e.Line
+}
+
+// Gateway is [gateway]: what belongs to this host and not to any peer.
+type Gateway struct {
+	Entry         `json:"-"`
+	Tun           string
+	MTU           int          // bytes; 0: auto
+	Listen        []netip.Addr // empty: all addresses
+	Port          uint16       // IKE
+	NATTPort      uint16       // IKE and ESP in UDP
+	Encapsulation Encapsulation
+	Workers       int    // 0: one for each processor
+	Guard         bool   // effective value: whether the guard is wanted and this build has it
+	Table         uint32 // routing table of our routes
+	Mark          uint32 // firewall mark of our own packets
+	Control       string // path of the control socket, or name of the pipe
+	StateDir      string
+	LogFormat     LogFormat
+	LogLevel      slog.Level
+}
+
+// Settings is [settings].
+type Settings struct {
+	Entry          `json:"-"`
+	Accounting     bool
+	InterimUpdate  Duration // 0: none
+	XAuthUseRADIUS bool
+}
+
+// Profile is [[profile]]: phase 1. The lists of names are as written, or the
+// manual's default; the lists of rows are what of them this build can run, in
+// the same order, never empty.
+type Profile struct {
+	Entry
+	DHGroup       []string
+	EncAlgorithm  []string
+	HashAlgorithm []string
+	PRFAlgorithm  []string // "auto": those of the hash-algorithms
+
+	Groups []*suite.Group
+	Encrs  []*suite.Encr
+	Integs []*suite.Integ // empty where every cipher is an AEAD
+	PRFs   []*suite.PRF
+
+	Lifetime    Duration
+	DPDInterval Duration // 0: disable-dpd
+
+	// IKEv2 ignores these.
+	DPDMaximumFailures int
+	Lifebytes          uint64
+	NATTraversal       bool
+	ProposalCheck      string
+}
+
+// Proposal is [[proposal]]: phase 2. Names and rows as in Profile.
+type Proposal struct {
+	Entry
+	AuthAlgorithms []string
+	EncAlgorithms  []string
+	PFSGroup       string // "none": no exchange of its own
+
+	Encrs  []*suite.Encr
+	Integs []*suite.Integ // for the ciphers that are not AEADs; empty where all are
+	PFS    *suite.Group   // nil: none, or PFSGroup is a default that this build cannot run; no policy in use has such a proposal
+
+	Lifetime     Duration
+	Lifebytes    uint64 // 0: no limit
+	ESN          ESN
+	ReplayWindow int // packets
+}
+
+// Peer is [[peer]].
+type Peer struct {
+	Entry
+	Address            netip.Prefix // masked
+	ExchangeMode       string
+	LocalAddress       netip.Addr // zero: the system's choice
+	Passive            bool
+	Port               uint16
+	ProfileName        string
+	SendInitialContact bool
+
+	Profile    *Profile
+	Identities []*Identity // the peer's, in the order of the table, without the disabled ones
+}
+
+// Initiates reports whether an exchange with the peer can be started from here.
+func (p *Peer) Initiates() bool { return !p.Disabled && !p.Passive && p.Address.IsSingleIP() }
+
+// Identity is [[identity]].
+type Identity struct {
+	Entry
+	AuthMethod          string
+	PeerName            string
+	MyID                ID
+	RemoteID            ID
+	Secret              secret.Bytes
+	GeneratePolicy      string
+	MatchBy             string
+	ModeConfig          string
+	PolicyTemplateGroup string // "none": no group
+
+	Peer *Peer `json:"-"`
+}
+
+// Policy is [[policy]].
+type Policy struct {
+	Entry
+	Index          int // place in the table, from 0
+	Action         Action
+	SrcAddress     netip.Prefix // masked, as DstAddress
+	DstAddress     netip.Prefix
+	SrcPort        Port
+	DstPort        Port
+	Protocol       Protocol
+	Group          string
+	IPsecProtocols []string
+	Level          Level
+	PeerName       string // empty: none
+	ProposalName   string
+	Template       bool
+	Tunnel         bool
+	Invalid        bool // an earlier policy has the same selectors (flag I)
+
+	Peer     *Peer     // nil: none
+	Proposal *Proposal // nil only where the policy does not encrypt and its proposal has gone
+}
+
+// Works reports whether the policy handles packets.
+func (p *Policy) Works() bool { return !p.Disabled && !p.Invalid && !p.Template }
+
+// Group is [[policy-group]].
+type Group struct{ Entry }
+
+// Action is what a policy does with a packet.
+type Action string
+
+const (
+	Encrypt Action = "encrypt"
+	Discard Action = "discard"
+	None    Action = "none"
+)
+
+// Level is what a policy does where there is no SA.
+type Level string
+
+const (
+	Require Level = "require"
+	Unique  Level = "unique"
+	Use     Level = "use"
+)
+
+// Encapsulation says what carries ESP.
+type Encapsulation string
+
+const (
+	Detect Encapsulation = "detect" // UDP where NAT detection says so
+	UDP    Encapsulation = "udp"
+	Raw    Encapsulation = "raw"
+)
+
+// LogFormat is how log lines look.
+type LogFormat string
+
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// ESN says which sequence number sizes a proposal accepts (RFC 7296 §3.3.2).
+type ESN string
+
+const (
+	ESNNo   ESN = "no"
+	ESNYes  ESN = "yes"
+	ESNBoth ESN = "both"
+)
+
+// Accepts lists the acceptable values of the ESN transform in order of preference.
+func (e ESN) Accepts() []bool {
+	switch e {
+	case ESNNo:
+		return []bool{false}
+	case ESNYes:
+		return []bool{true}
+	}
+	return []bool{true, false}
+}
