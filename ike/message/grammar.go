@@ -1,0 +1,202 @@
+package message
+
+import "fmt"
+
+// rule says how often a payload may stand in a message.
+type rule struct {
+	payload  PayloadType
+	min, max int
+	with     PayloadType // if set: as often as that one
+}
+
+const many = maxPayloads
+
+// form is one shape of a message: it is the one that counts if key is there,
+// or if key is NoNext. Order means nothing (RFC 7296 §2.5 lets a receiver take
+// payloads in any).
+type form struct {
+	key   PayloadType
+	rules []rule
+}
+
+// exchange is what one exchange allows: forms are tried in order.
+type exchange struct {
+	kind              ExchangeType
+	encrypted         bool // the payloads stand in an SK payload
+	request, response []form
+}
+
+// anywhere may stand in every message, and so may unknown payloads (their
+// number is bounded by the parser).
+var anywhere = []rule{
+	{TypeNotify, 0, many, 0},
+	{TypeVendorID, 0, many, 0},
+}
+
+// onlyNotifies is an answer that refuses: COOKIE, INVALID_KE_PAYLOAD, errors.
+var onlyNotifies = form{rules: []rule{{TypeNotify, 1, many, 0}}}
+
+// grammar is RFC 7296 App. C with RFC 9242, as a table.
+var grammar = []exchange{
+	{
+		kind: ExchangeIKESAInit,
+		request: []form{
+			{rules: []rule{{TypeSA, 1, 1, 0}, {TypeKE, 1, 1, 0}, {TypeNonce, 1, 1, 0}, {TypeCERTREQ, 0, many, 0}}},
+		},
+		response: []form{
+			{TypeSA, []rule{{TypeSA, 1, 1, 0}, {TypeKE, 1, 1, 0}, {TypeNonce, 1, 1, 0}, {TypeCERTREQ, 0, many, 0}}},
+			onlyNotifies,
+		},
+	},
+	{
+		kind: ExchangeIKEAuth, encrypted: true,
+		request: []form{
+			{TypeIDi, []rule{
+				{TypeIDi, 1, 1, 0}, {TypeIDr, 0, 1, 0}, {TypeCERT, 0, many, 0}, {TypeCERTREQ, 0, many, 0},
+				{TypeAUTH, 0, 1, 0}, {TypeCP, 0, 1, 0}, {TypeEAP, 0, 1, 0},
+				{TypeSA, 0, 1, 0}, {TypeTSi, 0, 1, TypeSA}, {TypeTSr, 0, 1, TypeSA},
+			}},
+			{TypeEAP, []rule{{TypeEAP, 1, 1, 0}}},
+			{rules: []rule{{TypeAUTH, 1, 1, 0}}}, // after EAP
+		},
+		response: []form{
+			{TypeIDr, []rule{
+				{TypeIDr, 1, 1, 0}, {TypeCERT, 0, many, 0}, {TypeAUTH, 0, 1, 0}, {TypeCP, 0, 1, 0}, {TypeEAP, 0, 1, 0},
+				{TypeSA, 0, 1, 0}, {TypeTSi, 0, 1, TypeSA}, {TypeTSr, 0, 1, TypeSA},
+			}},
+			{TypeEAP, []rule{{TypeEAP, 1, 1, 0}}},
+			{TypeAUTH, []rule{ // after EAP
+				{TypeAUTH, 1, 1, 0}, {TypeCP, 0, 1, 0},
+				{TypeSA, 0, 1, 0}, {TypeTSi, 0, 1, TypeSA}, {TypeTSr, 0, 1, TypeSA},
+			}},
+			onlyNotifies,
+		},
+	},
+	{
+		kind: ExchangeCreateChildSA, encrypted: true,
+		request: []form{
+			// A new CHILD SA, or with REKEY_SA the successor of one.
+			{TypeTSi, []rule{
+				{TypeSA, 1, 1, 0}, {TypeNonce, 1, 1, 0}, {TypeKE, 0, 1, 0}, {TypeCP, 0, 1, 0},
+				{TypeTSi, 1, 1, 0}, {TypeTSr, 1, 1, 0},
+			}},
+			// The successor of the IKE SA; a missing KE is answered by its task.
+			{rules: []rule{{TypeSA, 1, 1, 0}, {TypeNonce, 1, 1, 0}, {TypeKE, 0, 1, 0}}},
+		},
+		response: []form{
+			{TypeSA, []rule{
+				{TypeSA, 1, 1, 0}, {TypeNonce, 1, 1, 0}, {TypeKE, 0, 1, 0}, {TypeCP, 0, 1, 0},
+				{TypeTSi, 0, 1, 0}, {TypeTSr, 0, 1, TypeTSi},
+			}},
+			onlyNotifies,
+		},
+	},
+	{
+		kind: ExchangeInformational, encrypted: true,
+		request:  []form{{rules: []rule{{TypeDelete, 0, many, 0}, {TypeCP, 0, 1, 0}}}},
+		response: []form{{rules: []rule{{TypeDelete, 0, many, 0}, {TypeCP, 0, 1, 0}}}},
+	},
+	{
+		kind: ExchangeIntermediate, encrypted: true,
+		request:  []form{{rules: []rule{{TypeKE, 0, 1, 0}}}},
+		response: []form{{rules: []rule{{TypeKE, 0, 1, 0}}}},
+	},
+}
+
+// CheckOuter checks the chain of a message before anything is decrypted: in an
+// exchange that is encrypted the last payload is SK or SKF, and what stands
+// before it is nothing that matters (RFC 7296 §3.14); in one that is not there
+// is no SK. The error is a *SyntaxError.
+//
+// Answers that a peer gives without an SA (INVALID_IKE_SPI and the like,
+// RFC 7296 §1.5) are in clear and fail here: they prove nothing.
+func CheckOuter(h Header, payloads []Payload) error {
+	x, err := exchangeOf(h)
+	if err != nil {
+		return err
+	}
+	sealed := false
+	for _, p := range payloads {
+		switch p.(type) {
+		case *Encrypted, *EncryptedFragment:
+			sealed = true
+		case *Unknown, *Notify, *VendorID:
+		default:
+			if x.encrypted {
+				return &SyntaxError{p.Type(), "not encrypted in " + nameOf(h)}
+			}
+		}
+	}
+	if sealed != x.encrypted {
+		return &SyntaxError{TypeSK, map[bool]string{true: "not allowed in ", false: "missing in "}[sealed] + nameOf(h)}
+	}
+	return nil
+}
+
+// CheckGrammar checks which payloads a message has and how often. payloads are
+// the contents of the SK payload where the exchange is encrypted (CheckOuter
+// has seen to it that they were), else the clear ones. The error is a
+// *SyntaxError.
+func CheckGrammar(h Header, payloads []Payload) error {
+	x, err := exchangeOf(h)
+	if err != nil {
+		return err
+	}
+	var count [256]int
+	for _, p := range payloads {
+		if _, unknown := p.(*Unknown); !unknown {
+			count[p.Type()]++
+		}
+	}
+	forms := x.request
+	if h.Response() {
+		forms = x.response
+	}
+	for _, f := range forms {
+		if f.key == NoNext || count[f.key] > 0 {
+			return f.check(h, count)
+		}
+	}
+	return &SyntaxError{NoNext, "no form of " + nameOf(h)}
+}
+
+func (f form) check(h Header, count [256]int) error {
+	left := count
+	for _, r := range anywhere {
+		left[r.payload] = 0
+	}
+	for _, r := range f.rules {
+		n := count[r.payload]
+		left[r.payload] = 0
+		switch {
+		case n < r.min:
+			return &SyntaxError{r.payload, "missing in " + nameOf(h)}
+		case n > r.max:
+			return &SyntaxError{r.payload, fmt.Sprintf("%d times in %s, at most %d allowed", n, nameOf(h), r.max)}
+		case r.with != NoNext && n != count[r.with]:
+			return &SyntaxError{r.payload, fmt.Sprintf("must come together with %s in %s", r.with, nameOf(h))}
+		}
+	}
+	for t, n := range left {
+		if n > 0 {
+			return &SyntaxError{PayloadType(t), "not allowed in " + nameOf(h)}
+		}
+	}
+	return nil
+}
+
+func exchangeOf(h Header) (*exchange, error) {
+	for i := range grammar {
+		if grammar[i].kind == h.Exchange {
+			return &grammar[i], nil
+		}
+	}
+	return nil, &SyntaxError{NoNext, h.Exchange.String() + " is not an exchange we know"}
+}
+
+func nameOf(h Header) string {
+	if h.Response() {
+		return "the response of " + h.Exchange.String()
+	}
+	return "the request of " + h.Exchange.String()
+}
