@@ -6,8 +6,8 @@ import "net/netip"
 
 // Flow is what a policy can see of a packet. Addresses are unmapped and have
 // no zone. SrcPort and DstPort are zero where the protocol has none; for ICMP
-// SrcPort is type<<8|code and DstPort is 0. A Flow is comparable and can be the
-// key of a cache.
+// SrcPort is type<<8|code and DstPort is 0 (the IPv6 mobility header: type<<8).
+// A Flow is comparable and can be the key of a cache.
 type Flow struct {
 	Src, Dst         netip.Addr
 	SrcPort, DstPort uint16

@@ -1,0 +1,203 @@
+package wire
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// IANA protocol numbers that this package looks into.
+const (
+	ProtoHopByHop  = 0
+	ProtoICMP      = 1
+	ProtoIPv4      = 4 // IPv4 in IP
+	ProtoTCP       = 6
+	ProtoUDP       = 17
+	ProtoDCCP      = 33
+	ProtoIPv6      = 41 // IPv6 in IP
+	ProtoRouting   = 43
+	ProtoFragment  = 44
+	ProtoESP       = 50
+	ProtoAH        = 51
+	ProtoICMPv6    = 58
+	ProtoNoNext    = 59
+	ProtoDstOpts   = 60
+	ProtoSCTP      = 132
+	ProtoMobility  = 135
+	ProtoUDPLite   = 136
+	IPv4HeaderLen  = 20 // without options
+	IPv6HeaderLen  = 40
+	UDPHeaderLen   = 8
+	TCPHeaderLen   = 20 // without options
+	ICMPHeaderLen  = 8
+	maxExtHeaders  = 8
+	fragmentHdrLen = 8
+)
+
+// Info is the shape of a packet that passed ParseFlow. Offsets are in bytes
+// from the start of the packet.
+type Info struct {
+	Version uint8 // 4 or 6
+	// Proto is the upper-layer protocol, behind IPv6 extension headers. AH and
+	// ESP count as upper layers (RFC 4301 §4.4.1.1). In an IPv6 fragment that is
+	// not the first it is what the fragment header names, which may be an
+	// extension header.
+	Proto uint8
+	// Payload is where the upper layer starts (in a fragment that is not the
+	// first: its bytes), Total where the packet ends by its own account. Bytes
+	// behind Total are padding and not part of the packet.
+	Payload, Total int
+	// FragOffset is the offset of the fragment's bytes, 0 for whole packets and
+	// first fragments; More is the more-fragments flag.
+	FragOffset int
+	More       bool
+	// DontFragment is the IPv4 flag; always true for IPv6.
+	DontFragment bool
+}
+
+// Fragment says whether the packet is part of one: first, middle or last. An
+// IPv6 atomic fragment (RFC 6946) is a whole packet.
+func (i Info) Fragment() bool { return i.More || i.FragOffset != 0 }
+
+// PayloadLen is the length of the upper layer in this packet.
+func (i Info) PayloadLen() int { return i.Total - i.Payload }
+
+// ParseFlow is the one validity check of an IP packet: version, header lengths,
+// total length, IPv6 extension headers (8 at most). It fills f. Not ok means
+// that the packet must be dropped and f is not to be used: truncated, header
+// chain incomplete or too long, jumbogram (RFC 2675), IPv4-mapped IPv6 address.
+// Checksums are not looked at. pkt may be longer than the packet.
+func ParseFlow(pkt []byte, f *Flow) (Info, bool) {
+	if len(pkt) == 0 {
+		return Info{}, false
+	}
+	switch pkt[0] >> 4 {
+	case 4:
+		return parse4(pkt, f)
+	case 6:
+		return parse6(pkt, f)
+	}
+	return Info{}, false
+}
+
+// TotalLen is the length that the IP header at the start of pkt claims, which
+// may be more than len(pkt); 0 where there is no IP header.
+func TotalLen(pkt []byte) int {
+	switch {
+	case len(pkt) >= IPv4HeaderLen && pkt[0]>>4 == 4:
+		return int(binary.BigEndian.Uint16(pkt[2:]))
+	case len(pkt) >= IPv6HeaderLen && pkt[0]>>4 == 6:
+		return IPv6HeaderLen + int(binary.BigEndian.Uint16(pkt[4:]))
+	}
+	return 0
+}
+
+func parse4(pkt []byte, f *Flow) (Info, bool) {
+	if len(pkt) < IPv4HeaderLen {
+		return Info{}, false
+	}
+	hlen := int(pkt[0]&0xf) * 4
+	total := int(binary.BigEndian.Uint16(pkt[2:]))
+	if hlen < IPv4HeaderLen || total < hlen || total > len(pkt) {
+		return Info{}, false
+	}
+	frag := binary.BigEndian.Uint16(pkt[6:])
+	i := Info{
+		Version: 4, Proto: pkt[9], Payload: hlen, Total: total,
+		FragOffset: int(frag&0x1fff) * 8, More: frag&0x2000 != 0, DontFragment: frag&0x4000 != 0,
+	}
+	f.Src = netip.AddrFrom4([4]byte(pkt[12:16]))
+	f.Dst = netip.AddrFrom4([4]byte(pkt[16:20]))
+	f.setUpper(&i, pkt[hlen:total])
+	return i, true
+}
+
+func parse6(pkt []byte, f *Flow) (Info, bool) {
+	if len(pkt) < IPv6HeaderLen {
+		return Info{}, false
+	}
+	length := int(binary.BigEndian.Uint16(pkt[4:]))
+	total := IPv6HeaderLen + length
+	if total > len(pkt) || length == 0 && pkt[6] == ProtoHopByHop {
+		return Info{}, false
+	}
+	i := Info{Version: 6, Proto: pkt[6], Payload: IPv6HeaderLen, Total: total, DontFragment: true}
+	if !i.walk(pkt[:total]) {
+		return Info{}, false
+	}
+	f.Src = netip.AddrFrom16([16]byte(pkt[8:24]))
+	f.Dst = netip.AddrFrom16([16]byte(pkt[24:40]))
+	if f.Src.Is4In6() || f.Dst.Is4In6() {
+		// They must not be on the wire, and would be mistaken for IPv4.
+		return Info{}, false
+	}
+	f.setUpper(&i, pkt[i.Payload:total])
+	return i, true
+}
+
+// walk moves i over the extension headers of pkt (RFC 8200 §4) to the upper
+// layer. It stops at a fragment that is not the first: what follows there is
+// not a header.
+func (i *Info) walk(pkt []byte) bool {
+	for range maxExtHeaders + 1 {
+		size := 0
+		rest := pkt[i.Payload:]
+		switch i.Proto {
+		case ProtoHopByHop:
+			if i.Payload != IPv6HeaderLen { // nowhere but first
+				return false
+			}
+			fallthrough
+		case ProtoRouting, ProtoDstOpts:
+			if len(rest) < 8 {
+				return false
+			}
+			size = 8 + int(rest[1])*8
+		case ProtoFragment:
+			if len(rest) < fragmentHdrLen || i.Fragment() {
+				return false
+			}
+			frag := binary.BigEndian.Uint16(rest[2:])
+			i.FragOffset, i.More = int(frag&^7), frag&1 != 0
+			size = fragmentHdrLen
+		default:
+			return true
+		}
+		if len(rest) < size {
+			return false
+		}
+		i.Proto = rest[0]
+		i.Payload += size
+		if i.FragOffset != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// setUpper fills what comes from the upper layer's header.
+func (f *Flow) setUpper(i *Info, upper []byte) {
+	f.Proto, f.SrcPort, f.DstPort, f.Opaque = i.Proto, 0, 0, i.FragOffset != 0
+	if f.Opaque {
+		return
+	}
+	switch i.Proto {
+	case ProtoTCP, ProtoUDP, ProtoSCTP, ProtoUDPLite, ProtoDCCP:
+		if len(upper) < 4 {
+			f.Opaque = true
+			return
+		}
+		f.SrcPort, f.DstPort = binary.BigEndian.Uint16(upper), binary.BigEndian.Uint16(upper[2:])
+	case ProtoICMP, ProtoICMPv6:
+		if len(upper) < 2 {
+			f.Opaque = true
+			return
+		}
+		f.SrcPort = binary.BigEndian.Uint16(upper)
+	case ProtoMobility:
+		if len(upper) < 3 {
+			f.Opaque = true
+			return
+		}
+		f.SrcPort = uint16(upper[2]) << 8
+	}
+}
