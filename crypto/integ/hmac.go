@@ -1,0 +1,16 @@
+package integ
+
+import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"hash"
+)
+
+// AUTH_HMAC_SHA1_96 (RFC 2404), AUTH_HMAC_SHA2_256_128 and _512_256 (RFC 4868
+// §2.6). What is cut off stands in the row of suite.Integs.
+
+func hmacSHA1(key []byte) hash.Hash   { return hmac.New(sha1.New, key) }
+func hmacSHA256(key []byte) hash.Hash { return hmac.New(sha256.New, key) }
+func hmacSHA512(key []byte) hash.Hash { return hmac.New(sha512.New, key) }
