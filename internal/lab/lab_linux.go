@@ -1,0 +1,93 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// Lab is the machines and daemons of one test. Everything in it is removed at
+// the test's end; when the test failed, the daemons' logs are printed first.
+type Lab struct {
+	TB  testing.TB
+	Dir string // private to the test: configurations, logs, control sockets
+
+	mu    sync.Mutex
+	nodes []*Node
+	procs []*Process
+}
+
+// serial makes namespace names unique within this process.
+var serial atomic.Uint32
+
+const nsPrefix = "culvert-lab-"
+
+// New returns an empty lab that lives as long as the test.
+func New(t testing.TB) *Lab {
+	t.Helper()
+	// Not t.TempDir: its path contains the test's name, and socket paths are
+	// limited to 107 bytes.
+	dir, err := os.MkdirTemp("", "culvert-lab-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Lab{TB: t, Dir: dir}
+	t.Cleanup(l.close)
+	return l
+}
+
+func (l *Lab) close() {
+	for _, p := range l.procs {
+		p.Kill()
+	}
+	if l.TB.Failed() {
+		for _, p := range l.procs {
+			l.TB.Logf("---- log of %s ----\n%s", p.Name, p.Log())
+		}
+	}
+	for _, n := range l.nodes {
+		if out, err := run("ip", "netns", "del", n.NS); err != nil {
+			l.TB.Errorf("remove namespace %s: %v\n%s", n.NS, err, out)
+		}
+	}
+	if err := os.RemoveAll(l.Dir); err != nil {
+		l.TB.Error(err)
+	}
+}
+
+// write puts text into a file of the lab and returns its path.
+func (l *Lab) write(name, text string) string {
+	l.TB.Helper()
+	path := filepath.Join(l.Dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		l.TB.Fatal(err)
+	}
+	return path
+}
+
+// sweep removes namespaces of test processes that ended without their cleanup
+// (killed, or stopped by go test's time limit).
+func sweep() {
+	entries, err := os.ReadDir("/run/netns")
+	if err != nil {
+		return // no namespace was ever made
+	}
+	for _, e := range entries {
+		var pid, n int
+		rest, ours := strings.CutPrefix(e.Name(), nsPrefix)
+		if !ours {
+			continue
+		}
+		if _, err := fmt.Sscanf(rest, "%d-%d-", &pid, &n); err != nil {
+			continue
+		}
+		if syscall.Kill(pid, 0) == syscall.ESRCH {
+			_, _ = run("ip", "netns", "del", e.Name())
+		}
+	}
+}

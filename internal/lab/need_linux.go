@@ -1,0 +1,63 @@
+package lab
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Charon is strongSwan's IKE daemon where Debian installs it.
+const Charon = "/usr/lib/ipsec/charon"
+
+// prerequisite is a file that a Debian package brings.
+type prerequisite struct {
+	file string // a command in PATH, a path, or a path pattern
+	pkg  string
+}
+
+var prerequisites = []prerequisite{
+	{"ip", "iproute2"},
+	{"nft", "nftables"},
+	{"swanctl", "strongswan-swanctl"},
+	{Charon, "strongswan-charon"},
+	{"/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"},
+	{"/usr/lib/ipsec/plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"},
+}
+
+// Need lets the test go on only where a lab can be built. Without root it skips
+// the test; as root anything missing is a failure that names its remedy, because
+// an interoperability test that quietly does not run proves nothing.
+func Need(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: network namespaces, TUN devices and strongSwan")
+	}
+	if pkgs := missingPackages(); len(pkgs) > 0 {
+		t.Fatalf("the lab needs packages that are not installed; run:\n\tapt-get update && apt-get install -y --no-install-recommends %s",
+			strings.Join(pkgs, " "))
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		t.Fatal("the kernel offers no TUN devices; run:\n\tmodprobe tun; mkdir -p /dev/net && mknod /dev/net/tun c 10 200")
+	}
+}
+
+func missingPackages() []string {
+	var pkgs []string
+	for _, p := range prerequisites {
+		if !installed(p.file) && (len(pkgs) == 0 || pkgs[len(pkgs)-1] != p.pkg) {
+			pkgs = append(pkgs, p.pkg)
+		}
+	}
+	return pkgs
+}
+
+func installed(file string) bool {
+	if filepath.IsAbs(file) {
+		_, err := os.Stat(file)
+		return err == nil
+	}
+	_, err := exec.LookPath(file)
+	return err == nil
+}

@@ -1,0 +1,134 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Node is a machine of the lab: a network namespace, and a /run of its own for
+// the daemons that are started in it.
+type Node struct {
+	Name string // short: "we", "peer", "nat"
+	NS   string // unique on this computer
+	lab  *Lab
+	run  string // bound over /run of the node's daemons
+
+	mu     sync.Mutex
+	server *Process // transfer server, started when first needed
+}
+
+// Node creates a machine with only a loopback interface.
+func (l *Lab) Node(name string) *Node {
+	l.TB.Helper()
+	n := &Node{
+		Name: name,
+		NS:   fmt.Sprintf("%s%d-%d-%s", nsPrefix, os.Getpid(), serial.Add(1), name),
+		lab:  l,
+		run:  filepath.Join(l.Dir, name+".run"),
+	}
+	if err := os.Mkdir(n.run, 0o755); err != nil {
+		l.TB.Fatal(err)
+	}
+	if out, err := run("ip", "netns", "add", n.NS); err != nil {
+		l.TB.Fatalf("create namespace: %v\n%s", err, out)
+	}
+	l.mu.Lock()
+	l.nodes = append(l.nodes, n)
+	l.mu.Unlock()
+	n.Run("ip", "link", "set", "lo", "up")
+	return n
+}
+
+// Run runs a command in the node's network and returns its output; a failure
+// fails the test.
+func (n *Node) Run(args ...string) string {
+	n.lab.TB.Helper()
+	out, err := n.Try(args...)
+	if err != nil {
+		n.lab.TB.Fatalf("on %s: %s: %v\n%s", n.Name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// Try is Run for commands that may fail.
+func (n *Node) Try(args ...string) (string, error) {
+	return run("ip", append([]string{"netns", "exec", n.NS}, args...)...)
+}
+
+// Inner adds addresses of the protected networks to the node's loopback
+// interface, from where a transfer can be bound to them.
+func (n *Node) Inner(addrs ...netip.Addr) {
+	n.lab.TB.Helper()
+	for _, a := range addrs {
+		n.Run("ip", "addr", "add", netip.PrefixFrom(a, a.BitLen()).String(), "dev", "lo")
+	}
+}
+
+// Sysctl sets a kernel parameter of the node's network.
+func (n *Node) Sysctl(name, value string) {
+	n.lab.TB.Helper()
+	n.Run("sh", "-c", `echo "$2" >"/proc/sys/$1"`, "sh", strings.ReplaceAll(name, ".", "/"), value)
+}
+
+// Network is everything a gateway may change in its machine's network: links,
+// addresses, rules, routes of all tables and nftables, as text to compare.
+func (n *Node) Network() string {
+	n.lab.TB.Helper()
+	var b strings.Builder
+	for _, cmd := range []string{
+		"ip -brief link", "ip -brief addr", "ip -4 rule", "ip -6 rule",
+		"ip -4 route show table all", "ip -6 route show table all", "nft list ruleset",
+	} {
+		fmt.Fprintf(&b, "# %s\n%s\n", cmd, n.Run(strings.Fields(cmd)...))
+	}
+	return b.String()
+}
+
+// End is one end of a wire.
+type End struct {
+	Node   *Node
+	Device string
+	Prefix netip.Prefix // address and length
+}
+
+// Wire joins two nodes by a veth pair and gives both ends their addresses.
+func (l *Lab) Wire(a, b End) {
+	l.TB.Helper()
+	a.Node.Run("ip", "link", "add", a.Device, "type", "veth", "peer", "name", b.Device, "netns", b.Node.NS)
+	for _, e := range []End{a, b} {
+		// No link-local addresses: they appear late and blur Network.
+		e.Node.Run("ip", "link", "set", e.Device, "addrgenmode", "none")
+		e.Node.Run("ip", "addr", "add", e.Prefix.String(), "dev", e.Device)
+		e.Node.Run("ip", "link", "set", e.Device, "up")
+	}
+}
+
+// Masquerade makes the node a NAT router that hides what it forwards out of the
+// device behind that device's address, and lets nothing in that was not asked for.
+func (n *Node) Masquerade(device string) {
+	n.lab.TB.Helper()
+	n.Sysctl("net.ipv4.ip_forward", "1")
+	rules := n.lab.write(n.Name+".nft", fmt.Sprintf(`
+table ip nat {
+	chain post {
+		type nat hook postrouting priority srcnat;
+		oifname %[1]q masquerade
+	}
+	chain forward {
+		type filter hook forward priority filter;
+		iifname %[1]q ct state new drop
+	}
+}
+`, device))
+	n.Run("nft", "-f", rules)
+}
+
+func run(name string, args ...string) (string, error) {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	return string(out), err
+}

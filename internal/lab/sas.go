@@ -1,0 +1,174 @@
+package lab
+
+import (
+	"bufio"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// IKESA is an IKE SA as strongSwan reports it. Algorithm names are strongSwan's:
+// "AES_CBC", "HMAC_SHA2_256_128", "PRF_HMAC_SHA2_256", "MODP_2048".
+type IKESA struct {
+	Name         string // of the connection
+	UniqueID     string
+	State        string // "ESTABLISHED", "CONNECTING", …
+	Initiator    bool   // strongSwan began it
+	InitiatorSPI string
+	ResponderSPI string
+	Encr         string
+	KeySize      int // bits
+	Integ        string
+	PRF          string
+	DH           string
+	LocalNAT     bool // strongSwan believes that it is behind a NAT
+	RemoteNAT    bool // strongSwan believes that we are (or was made to: see Charon's libipsec)
+	Remote       string
+	RemotePort   int
+	Children     []ChildSA
+}
+
+// ChildSA is a CHILD SA as strongSwan reports it; its view: In is what it received.
+type ChildSA struct {
+	Name     string
+	State    string // "INSTALLED", "REKEYED", "DELETED", …
+	Mode     string // "TUNNEL"
+	Protocol string // "ESP"
+	SPIIn    string // eight hexadecimal digits
+	SPIOut   string
+	Encr     string
+	KeySize  int    // bits
+	Integ    string // empty with an AEAD
+	DH       string // of the exchange that made this SA; empty without PFS and for the first SA
+	ESN      bool
+	BytesIn  uint64 // inner packets
+	BytesOut uint64
+	LocalTS  []string
+	RemoteTS []string
+}
+
+// section is a node of what swanctl --pretty prints.
+type section struct {
+	name     string
+	values   map[string]string
+	lists    map[string][]string
+	sections []*section
+}
+
+// parsePretty reads `swanctl --pretty` output: sections in braces, lists in
+// brackets, one `key = value` a line.
+func parsePretty(text string) (*section, error) {
+	root := &section{}
+	stack := []*section{root}
+	list := "" // the list that is being read
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		top := stack[len(stack)-1]
+		key, value, assigned := strings.Cut(line, " = ")
+		switch {
+		case line == "":
+		case list != "" && line == "]":
+			list = ""
+		case list != "":
+			top.lists[list] = append(top.lists[list], line)
+		case line == "}":
+			if len(stack) == 1 {
+				return nil, fmt.Errorf("swanctl output closes a section too many")
+			}
+			stack = stack[:len(stack)-1]
+		case strings.HasSuffix(line, " {"):
+			s := &section{name: strings.TrimSuffix(line, " {"), values: map[string]string{}, lists: map[string][]string{}}
+			top.sections = append(top.sections, s)
+			stack = append(stack, s)
+		case len(stack) == 1 || !assigned:
+			return nil, fmt.Errorf("swanctl output has a line of no known form: %q", line)
+		case value == "[":
+			list = key
+		default:
+			top.values[key] = value
+		}
+	}
+	if len(stack) != 1 {
+		return nil, fmt.Errorf("swanctl output ends within section %q", stack[len(stack)-1].name)
+	}
+	return root, lines.Err()
+}
+
+// parseSAs reads the output of `swanctl --list-sas --pretty`.
+func parseSAs(text string) ([]IKESA, error) {
+	root, err := parsePretty(text)
+	if err != nil {
+		return nil, err
+	}
+	var sas []IKESA
+	for _, event := range root.sections {
+		if event.name != "list-sa event" {
+			continue
+		}
+		for _, s := range event.sections {
+			sas = append(sas, s.ikeSA())
+		}
+	}
+	return sas, nil
+}
+
+func (s *section) ikeSA() IKESA {
+	sa := IKESA{
+		Name:         s.name,
+		UniqueID:     s.values["uniqueid"],
+		State:        s.values["state"],
+		Initiator:    s.yes("initiator"),
+		InitiatorSPI: s.values["initiator-spi"],
+		ResponderSPI: s.values["responder-spi"],
+		Encr:         s.values["encr-alg"],
+		KeySize:      int(s.number("encr-keysize")),
+		Integ:        s.values["integ-alg"],
+		PRF:          s.values["prf-alg"],
+		DH:           s.values["dh-group"],
+		LocalNAT:     s.yes("nat-local"),
+		RemoteNAT:    s.yes("nat-remote"),
+		Remote:       s.values["remote-host"],
+		RemotePort:   int(s.number("remote-port")),
+	}
+	for _, sub := range s.sections {
+		if sub.name != "child-sas" {
+			continue
+		}
+		for _, c := range sub.sections {
+			sa.Children = append(sa.Children, c.childSA())
+		}
+	}
+	return sa
+}
+
+func (s *section) childSA() ChildSA {
+	return ChildSA{
+		Name:     s.values["name"],
+		State:    s.values["state"],
+		Mode:     s.values["mode"],
+		Protocol: s.values["protocol"],
+		SPIIn:    s.values["spi-in"],
+		SPIOut:   s.values["spi-out"],
+		Encr:     s.values["encr-alg"],
+		KeySize:  int(s.number("encr-keysize")),
+		Integ:    s.values["integ-alg"],
+		DH:       s.values["dh-group"],
+		ESN:      s.values["esn"] == "1" || s.yes("esn"),
+		BytesIn:  s.number("bytes-in"),
+		BytesOut: s.number("bytes-out"),
+		LocalTS:  s.lists["local-ts"],
+		RemoteTS: s.lists["remote-ts"],
+	}
+}
+
+func (s *section) yes(key string) bool { return s.values[key] == "yes" }
+
+// number is 0 for what is absent: strongSwan leaves out counters and sizes that are 0.
+func (s *section) number(key string) uint64 {
+	n, err := strconv.ParseUint(s.values[key], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,158 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// StrongSwan is a charon with userspace ESP on a node. kernel-libipsec always
+// speaks ESP in UDP on port 4500 (it makes its peers see a NAT) and tunnel mode only.
+type StrongSwan struct {
+	*Process
+	node *Node
+	name string
+	uri  string // of its vici socket
+	conf string // swanctl.conf
+}
+
+// charonConf is strongswan.conf. The retransmissions are short so that a dead
+// peer is noticed within a test: 0.5 s × 1.5^n, about 10 s in all.
+const charonConf = `charon {
+	load = random nonce aes sha1 sha2 hmac gcm kdf openssl curve25519 kernel-libipsec kernel-netlink socket-default vici
+	retransmit_timeout = 0.5
+	retransmit_base = 1.5
+	retransmit_tries = 5
+	filelog {
+		stderr {
+			default = 1
+			ike = 2
+			enc = 1
+			flush_line = yes
+		}
+	}
+	plugins {
+		vici {
+			socket = %s
+		}
+		%s
+	}
+}
+`
+
+// outerInTunnel lets charon protect traffic of the very addresses that it speaks
+// IKE between: its own sockets are marked and looked up past its routes.
+const outerInTunnel = `kernel-libipsec {
+			allow_peer_ts = yes
+		}
+		kernel-netlink {
+			fwmark = !0x42
+		}
+		socket-default {
+			fwmark = 0x42
+		}`
+
+// StrongSwan starts charon on the node and loads the swanctl.conf.
+func (n *Node) StrongSwan(ctx context.Context, swanctl string) *StrongSwan {
+	n.lab.TB.Helper()
+	return n.strongSwan(ctx, swanctl, "")
+}
+
+// StrongSwanOuterInTunnel is StrongSwan for traffic selectors that contain the
+// gateways' own addresses.
+func (n *Node) StrongSwanOuterInTunnel(ctx context.Context, swanctl string) *StrongSwan {
+	n.lab.TB.Helper()
+	return n.strongSwan(ctx, swanctl, outerInTunnel)
+}
+
+func (n *Node) strongSwan(ctx context.Context, swanctl, plugins string) *StrongSwan {
+	n.lab.TB.Helper()
+	s := &StrongSwan{
+		node: n,
+		name: "charon-" + n.Name,
+		uri:  "unix://" + filepath.Join(n.lab.Dir, n.Name+".vici"),
+	}
+	n.lab.write(s.name+".conf", fmt.Sprintf(charonConf, s.uri, plugins))
+	s.conf = n.lab.write(n.Name+".swanctl.conf", swanctl)
+	s.start(ctx)
+	return s
+}
+
+func (s *StrongSwan) start(ctx context.Context) {
+	tb := s.node.lab.TB
+	tb.Helper()
+	conf := filepath.Join(s.node.lab.Dir, s.name+".conf")
+	s.Process = s.node.Start(s.name, []string{"STRONGSWAN_CONF=" + conf}, Charon)
+	if err := s.ready(ctx, func() error { return s.swanctl(ctx, "--stats") }); err != nil {
+		tb.Fatalf("charon on %s does not answer: %v", s.node.Name, err)
+	}
+	if err := s.swanctl(ctx, "--load-all", "--file", s.conf); err != nil {
+		tb.Fatalf("load swanctl.conf on %s: %v", s.node.Name, err)
+	}
+}
+
+// Restart starts a killed charon again with the same configuration.
+func (s *StrongSwan) Restart(ctx context.Context) {
+	s.node.lab.TB.Helper()
+	// What the killed one left behind, which would stop the new one.
+	_ = os.Remove(filepath.Join(s.node.run, "charon.pid"))
+	s.start(ctx)
+}
+
+// InitiateChild negotiates the CHILD SA of that name, and the IKE SA if need be.
+func (s *StrongSwan) InitiateChild(ctx context.Context, child string) error {
+	return s.swanctl(ctx, "--initiate", "--child", child, "--timeout", seconds(ctx))
+}
+
+// TerminateChild deletes the CHILD SAs of that name.
+func (s *StrongSwan) TerminateChild(ctx context.Context, child string) error {
+	return s.swanctl(ctx, "--terminate", "--child", child, "--timeout", seconds(ctx))
+}
+
+// TerminateIKE deletes the IKE SAs of that connection, and their CHILD SAs with them.
+func (s *StrongSwan) TerminateIKE(ctx context.Context, ike string) error {
+	return s.swanctl(ctx, "--terminate", "--ike", ike, "--timeout", seconds(ctx))
+}
+
+// RekeyChild begins to rekey the CHILD SAs of that name; it does not wait.
+func (s *StrongSwan) RekeyChild(ctx context.Context, child string) error {
+	return s.swanctl(ctx, "--rekey", "--child", child)
+}
+
+// RekeyIKE begins to rekey the IKE SAs of that connection; it does not wait.
+func (s *StrongSwan) RekeyIKE(ctx context.Context, ike string) error {
+	return s.swanctl(ctx, "--rekey", "--ike", ike)
+}
+
+// SAs lists the SAs in strongSwan's own words.
+func (s *StrongSwan) SAs(ctx context.Context) ([]IKESA, error) {
+	cmd := exec.CommandContext(ctx, "swanctl", "--list-sas", "--pretty", "--uri", s.uri)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("swanctl --list-sas on %s: %w", s.node.Name, err)
+	}
+	return parseSAs(string(out))
+}
+
+// swanctl runs a command of swanctl; the error holds its output.
+func (s *StrongSwan) swanctl(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, "swanctl", append(args, "--uri", s.uri)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("swanctl %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// seconds is what the context leaves, at most 20, for swanctl's --timeout.
+func seconds(ctx context.Context) string {
+	left := 20
+	if end, ok := ctx.Deadline(); ok {
+		left = max(1, min(left, int(time.Until(end).Seconds())))
+	}
+	return strconv.Itoa(left)
+}

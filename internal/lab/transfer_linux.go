@@ -1,0 +1,209 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	crand "crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// helperEnv makes the test binary a transfer helper; Main looks at it.
+const helperEnv = "CULVERT_LAB_HELPER"
+
+const transferPort = 7000
+
+// Main is the TestMain of packages that use the lab: it is also what the test
+// binary does when it is run again as a helper inside a namespace, removes what
+// killed test runs left, and removes the culvert binary at the end.
+func Main(m *testing.M) int {
+	if args := strings.Fields(os.Getenv(helperEnv)); len(args) > 0 {
+		if err := helper(args); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	}
+	if os.Getuid() == 0 {
+		sweep()
+	}
+	defer removeBinary()
+	return m.Run()
+}
+
+// helper runs `serve` or `fetch LOCAL REMOTE SIZE SECONDS`.
+func helper(args []string) error {
+	switch {
+	case args[0] == "serve" && len(args) == 1:
+		return serve()
+	case args[0] == "fetch" && len(args) == 5:
+		local, err1 := netip.ParseAddr(args[1])
+		remote, err2 := netip.ParseAddr(args[2])
+		size, err3 := strconv.ParseUint(args[3], 10, 63)
+		limit, err4 := strconv.ParseFloat(args[4], 64)
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
+			return err
+		}
+		return fetch(local, remote, int64(size), time.Duration(limit*float64(time.Second)))
+	default:
+		return fmt.Errorf("unknown transfer helper %q", args)
+	}
+}
+
+// Transfer sends size random bytes from an address of the node by TCP to an
+// address of another node, and as many other ones back; both ends check them by
+// SHA-256. While no connection comes about it tries again until the context ends.
+func (n *Node) Transfer(ctx context.Context, local netip.Addr, to *Node, remote netip.Addr, size int64) error {
+	if err := to.serveTransfers(ctx); err != nil {
+		return err
+	}
+	limit := 30 * time.Second
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end))
+	}
+	args := fmt.Sprintf("fetch %s %s %d %.3f", local, remote, size, limit.Seconds())
+	out, err := run("ip", "netns", "exec", n.NS, "env", helperEnv+"="+args, testBinary())
+	if err != nil {
+		return fmt.Errorf("transfer from %s (%s) to %s (%s): %w: %s", n.Name, local, to.Name, remote, err, strings.TrimSpace(out))
+	}
+	return nil
+}
+
+// serveTransfers starts the node's transfer server if it does not run.
+func (n *Node) serveTransfers(ctx context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.server != nil {
+		return nil
+	}
+	n.server = n.Start("transfer-"+n.Name, []string{helperEnv + "=serve"}, testBinary())
+	return n.server.ready(ctx, func() error {
+		out, err := n.Try("ss", "-Hltn", fmt.Sprintf("sport = :%d", transferPort))
+		if err == nil && strings.TrimSpace(out) == "" {
+			err = errors.New("the transfer server does not listen")
+		}
+		return err
+	})
+}
+
+func testBinary() string {
+	path, err := os.Executable()
+	if err != nil {
+		return os.Args[0]
+	}
+	return path
+}
+
+// serve answers transfers on all addresses until it is killed.
+func serve() error {
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", transferPort))
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			if err := answer(conn); err != nil {
+				fmt.Printf("transfer with %s: %v\n", conn.RemoteAddr(), err)
+			}
+		}()
+	}
+}
+
+// A transfer is a length (8 bytes, big-endian), that many random bytes and their
+// SHA-256, first from the client and then, with the same length, from the server.
+
+func answer(conn net.Conn) error {
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
+	size, err := receive(conn)
+	if err != nil {
+		return err
+	}
+	return send(conn, size)
+}
+
+func fetch(local, remote netip.Addr, size int64, limit time.Duration) error {
+	end := time.Now().Add(limit)
+	conn, err := dial(local, remote, end)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(end); err != nil {
+		return err
+	}
+	if err := send(conn, size); err != nil {
+		return err
+	}
+	got, err := receive(conn)
+	if err == nil && got != size {
+		err = fmt.Errorf("%d bytes came back instead of %d", got, size)
+	}
+	return err
+}
+
+// dial tries again each second: a SYN that met no SA is lost, and the kernel's
+// own retransmissions grow slow.
+func dial(local, remote netip.Addr, end time.Time) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0)), Timeout: time.Second}
+	for {
+		conn, err := d.Dial("tcp", netip.AddrPortFrom(remote, transferPort).String())
+		if err == nil || time.Now().After(end) {
+			return conn, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func send(w io.Writer, size int64) error {
+	var seed [32]byte
+	if _, err := crand.Read(seed[:]); err != nil {
+		return err
+	}
+	if _, err := w.Write(binary.BigEndian.AppendUint64(nil, uint64(size))); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(w, io.TeeReader(io.LimitReader(rand.NewChaCha8(seed), size), sum)); err != nil {
+		return err
+	}
+	_, err := w.Write(sum.Sum(nil))
+	return err
+}
+
+func receive(r io.Reader) (int64, error) {
+	var head [8]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, err
+	}
+	size := int64(binary.BigEndian.Uint64(head[:]))
+	sum := sha256.New()
+	if n, err := io.CopyN(sum, r, size); err != nil {
+		return n, fmt.Errorf("after %d of %d bytes: %w", n, size, err)
+	}
+	var want [sha256.Size]byte
+	if _, err := io.ReadFull(r, want[:]); err != nil {
+		return size, err
+	}
+	if !bytes.Equal(sum.Sum(nil), want[:]) {
+		return size, errors.New("the bytes that arrived have another SHA-256 than those that were sent")
+	}
+	return size, nil
+}
