@@ -11,6 +11,6 @@ import (
 // AUTH_HMAC_SHA1_96 (RFC 2404), AUTH_HMAC_SHA2_256_128 and _512_256 (RFC 4868
 // §2.6). What is cut off stands in the row of suite.Integs.
 
-func hmacSHA1(key []byte) hash.Hash   { return hmac.New(sha1.New, key) }
-func hmacSHA256(key []byte) hash.Hash { return hmac.New(sha256.New, key) }
-func hmacSHA512(key []byte) hash.Hash { return hmac.New(sha512.New, key) }
+func hmacSHA1(key []byte) hash.Cloner   { return hmac.New(sha1.New, key).(hash.Cloner) }
+func hmacSHA256(key []byte) hash.Cloner { return hmac.New(sha256.New, key).(hash.Cloner) }
+func hmacSHA512(key []byte) hash.Cloner { return hmac.New(sha512.New, key).(hash.Cloner) }

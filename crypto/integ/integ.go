@@ -13,8 +13,8 @@ import (
 
 // keyed is what an algorithm's file provides: a MAC under a key of the row's
 // length whose Reset returns to the keyed start and, after its first call, does
-// not allocate.
-type keyed func(key []byte) hash.Hash
+// not allocate. The key is copied.
+type keyed func(key []byte) hash.Cloner
 
 // functions has one row for each row of suite.Integs, by IANA transform ID.
 var functions = map[uint16]keyed{
@@ -47,27 +47,15 @@ func New(a *suite.Integ, key []byte) (*MAC, error) {
 	if len(key) != a.KeyLen {
 		return nil, fmt.Errorf("integrity algorithm %s needs a key of %d bytes, not %d", a.Name, a.KeyLen, len(key))
 	}
-	first := newState(f(key))
-	m := &MAC{icvLen: a.ICVLen, states: new(sync.Pool)}
-	if c, ok := first.hash.(hash.Cloner); ok {
-		m.states.New = func() any {
-			h, err := c.Clone()
-			if err != nil {
-				panic("integ: a hash that can be cloned was not: " + err.Error())
-			}
-			return newState(h)
+	keyedHash := f(key)
+	keyedHash.Reset() // does what a hash defers to its first Reset, once for all clones
+	return &MAC{icvLen: a.ICVLen, states: &sync.Pool{New: func() any {
+		h, err := keyedHash.Clone()
+		if err != nil {
+			panic("integ: " + err.Error())
 		}
-		return m, nil
-	}
-	own := append([]byte(nil), key...)
-	m.states.New = func() any { return newState(f(own)) }
-	return m, nil
-}
-
-// newState lets the hash do what it defers to the first Reset.
-func newState(h hash.Hash) *state {
-	h.Reset()
-	return &state{hash: h}
+		return &state{hash: h}
+	}}}, nil
 }
 
 // Len is the length of an ICV in bytes.

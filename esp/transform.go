@@ -1,0 +1,126 @@
+package esp
+
+import (
+	"crypto/aes"
+	stdcipher "crypto/cipher"
+	"errors"
+	"fmt"
+
+	"culvert/crypto/aead"
+	"culvert/crypto/cipher"
+	"culvert/crypto/integ"
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+)
+
+// Params are the algorithms and keys of one direction of an SA.
+type Params struct {
+	SPI      uint32
+	Encr     *suite.Encr
+	EncKey   secret.Bytes // Encr.MaterialLen() bytes: key, then salt
+	Integ    *suite.Integ // nil if and only if Encr is an AEAD
+	IntegKey secret.Bytes // Integ.KeyLen bytes
+	ESN      bool         // extended sequence numbers (RFC 4303 §2.2.1)
+	IVKey    [16]byte     // random; keys the generator of unpredictable IVs of a sealing SA
+}
+
+// Transform seals or opens the packets of one direction of an SA. Its methods
+// may be called by several goroutines at once, on different packets, and do
+// not allocate in steady state.
+//
+// The methods are the shape that sad knows a transform by; AH has the same.
+type Transform struct {
+	spi   uint32
+	esn   bool
+	ivLen int
+	align int // what is encrypted is a multiple of this
+	icv   int
+
+	aead *aead.AEAD // or:
+	mode cipher.Mode
+	mac  *integ.MAC
+	iv   stdcipher.Block // nil if the IV is the sequence number
+}
+
+// New makes a Transform. Keys are copied and stay the caller's to wipe. An error
+// says which parameter does not fit its algorithm.
+func New(p Params) (*Transform, error) {
+	if p.Encr == nil {
+		return nil, errors.New("esp: no encryption algorithm; negotiate one")
+	}
+	t := &Transform{spi: p.SPI, esn: p.ESN, ivLen: p.Encr.IVLen, align: max(p.Encr.Block, 4)}
+	if p.Encr.AEAD() {
+		return t.withAEAD(p)
+	}
+	return t.withMAC(p)
+}
+
+func (t *Transform) withAEAD(p Params) (*Transform, error) {
+	if p.Integ != nil {
+		return nil, fmt.Errorf("esp: %s protects integrity itself; leave out %s", p.Encr.Name, p.Integ.Name)
+	}
+	var err error
+	if t.aead, err = aead.New(p.Encr, p.EncKey); err != nil {
+		return nil, fmt.Errorf("esp: %w", err)
+	}
+	t.icv = t.aead.Overhead()
+	return t, nil
+}
+
+func (t *Transform) withMAC(p Params) (*Transform, error) {
+	if p.Integ == nil {
+		return nil, fmt.Errorf("esp: %s does not protect integrity; add an integrity algorithm", p.Encr.Name)
+	}
+	var err error
+	if t.mode, err = cipher.New(p.Encr, p.EncKey); err != nil {
+		return nil, fmt.Errorf("esp: %w", err)
+	}
+	if t.mac, err = integ.New(p.Integ, p.IntegKey); err != nil {
+		return nil, fmt.Errorf("esp: %w", err)
+	}
+	t.icv = t.mac.Len()
+	if p.Encr.Explicit {
+		if t.iv, err = aes.NewCipher(p.IVKey[:]); err != nil {
+			return nil, fmt.Errorf("esp: %w", err)
+		}
+	}
+	return t, nil
+}
+
+// Wipe drops the keys. The standard library gives no way to overwrite expanded
+// keys; what this does is that nothing refers to them any longer, even if the
+// SA is still listed. Nobody may be in Seal or Open, nor call them later.
+func (t *Transform) Wipe() {
+	t.aead, t.mode, t.mac, t.iv = nil, nil, nil, nil
+}
+
+// Front is how many bytes Seal writes in front of the payload: header and IV.
+func (t *Transform) Front() int { return HeaderLen + t.ivLen }
+
+// Back is how many bytes Seal may at most write behind the payload: padding,
+// trailer and ICV.
+func (t *Transform) Back() int { return t.align - 1 + trailerLen + t.icv }
+
+// Overhead is by how much a payload of n bytes grows.
+func (t *Transform) Overhead(n int) int {
+	return t.Front() + t.padding(n) + trailerLen + t.icv
+}
+
+// MaxPayload is the longest payload whose packet has at most size bytes;
+// negative if there is none.
+func (t *Transform) MaxPayload(size int) int {
+	room := size - t.Front() - t.icv
+	if room < t.align {
+		return -1
+	}
+	return room - room%t.align - trailerLen
+}
+
+// trailerLen is the length of pad length and next header.
+const trailerLen = 2
+
+// padding is the least number of padding bytes that makes a payload of n bytes
+// end, with its trailer, on a block of the cipher and on 4 bytes (RFC 4303 §2.4).
+func (t *Transform) padding(n int) int {
+	return (t.align - (n+trailerLen)%t.align) % t.align
+}
