@@ -1,0 +1,134 @@
+//go:build unix
+
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func endpointIn(t *testing.T, dir string) string {
+	t.Helper()
+	return filepath.Join(dir, "control.sock")
+}
+
+func TestOnlyTheOwnerMayOpenTheSocket(t *testing.T) {
+	old := syscall.Umask(0) // the most careless environment
+	defer syscall.Umask(old)
+	path := start(t, sample())
+	for _, c := range []struct {
+		path string
+		mode os.FileMode
+	}{{path, os.ModeSocket | 0o600}, {filepath.Dir(path), os.ModeDir | 0o755}} {
+		info, err := os.Lstat(c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != c.mode {
+			t.Errorf("%s: mode %v, want %v", c.path, info.Mode(), c.mode)
+		}
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside the socket there is more: %v, %v", entries, err)
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.SetUnlinkOnClose(false)
+	dead.Close()
+	if _, err := NewClient(path).Policies(context.Background()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("a socket that nobody answers: %v", err)
+	}
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatalf("a stale socket is in the way: %v", err)
+	}
+	l.Close()
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after closing there is still a socket: %v", err)
+	}
+}
+
+func TestLiveSocketIsNotTaken(t *testing.T) {
+	path := start(t, sample())
+	_, err := Listen(path)
+	if err == nil || !strings.Contains(err.Error(), "another culvert answers there: use --control PATH or stop it") {
+		t.Fatalf("second Listen: %v", err)
+	}
+	if _, err := NewClient(path).Policies(context.Background()); err != nil {
+		t.Errorf("the first one was disturbed: %v", err)
+	}
+}
+
+func TestClosingLeavesASuccessorsSocketAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	first, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	second, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	first.Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the successor's socket is gone: %v", err)
+	}
+}
+
+func TestListenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ path, says string }{
+		{file, "is not a socket"},
+		{filepath.Join(file, "control.sock"), "directory of the control socket"},
+		{filepath.Join(dir, strings.Repeat("x", maxPath)), "too long"},
+	} {
+		if _, err := Listen(c.path); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", c.path, err, c.says)
+		}
+	}
+	if b, _ := os.ReadFile(file); string(b) != "precious" {
+		t.Error("the file was touched")
+	}
+	entries, _ := os.ReadDir(dir)
+	if len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestClientWithoutPermission(t *testing.T) {
+	if os.Geteuid() == 0 {
+		err := (&Client{path: "p"}).explain(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)})
+		if !errors.Is(err, ErrPermission) {
+			t.Errorf("EACCES: %v", err)
+		}
+		return
+	}
+	path := start(t, sample())
+	if err := os.Chmod(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewClient(path).Policies(context.Background()); !errors.Is(err, ErrPermission) {
+		t.Errorf("no permission: %v", err)
+	}
+}
