@@ -13,8 +13,7 @@ import (
 type TS struct {
 	Initiator bool // TSi; else TSr
 	// Selectors are the address ranges, at most 255. Ports OPAQUE are PortLo
-	// 65535 and PortHi 0 (RFC 7296 §3.13.1); every other range has Lo ≤ Hi and
-	// PortLo ≤ PortHi.
+	// 65535 and PortHi 0 (RFC 7296 §3.13.1). All that was parsed are Valid.
 	Selectors []selector.TS
 	// Unknown is how many selectors of other types (Fibre Channel) were skipped;
 	// with an empty Selectors the answer is TS_UNACCEPTABLE.
@@ -108,12 +107,8 @@ func parseSelector(kind, proto uint8, s cryptobyte.String) (selector.TS, string)
 	}
 	ts.Lo, _ = netip.AddrFromSlice(lo)
 	ts.Hi, _ = netip.AddrFromSlice(hi)
-	if ts.Hi.Less(ts.Lo) {
-		return ts, "a selector's addresses end before they start"
-	}
-	opaque := ts.PortLo == 65535 && ts.PortHi == 0
-	if ts.PortHi < ts.PortLo && !opaque {
-		return ts, "a selector's ports end before they start"
+	if !ts.Valid() {
+		return ts, "a selector's addresses or ports end before they start"
 	}
 	return ts, ""
 }

@@ -1,0 +1,150 @@
+package message
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// chain makes empty payloads of the types that a list of names gives.
+func chain(t *testing.T, names string) []Payload {
+	t.Helper()
+	byName := map[string]Payload{
+		"SA": &SA{}, "KE": &KE{}, "IDi": &ID{Initiator: true}, "IDr": &ID{}, "CERT": &Cert{}, "CERTREQ": &CertReq{},
+		"AUTH": &Auth{}, "Nonce": &Nonce{}, "N": &Notify{}, "D": &Delete{}, "V": &VendorID{},
+		"TSi": &TS{Initiator: true}, "TSr": &TS{}, "SK": &Encrypted{}, "SKF": &EncryptedFragment{}, "CP": &Config{}, "EAP": &EAP{},
+		"?": &Unknown{T: 200}, "?!": &Unknown{T: 33, Critical: true},
+	}
+	var ps []Payload
+	for _, name := range strings.Fields(names) {
+		p := byName[name]
+		if p == nil {
+			t.Fatalf("no payload %q", name)
+		}
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+func TestGrammar(t *testing.T) {
+	tests := []struct {
+		kind     ExchangeType
+		response bool
+		payloads string
+		bad      string // what the error tells; empty: allowed
+	}{
+		{34, false, "SA KE Nonce N N V", ""},
+		{34, false, "N SA Nonce KE CERTREQ", ""},
+		{34, false, "V ? Nonce SA KE ?! N", ""},
+		{34, false, "KE Nonce", "SA payload: missing"},
+		{34, false, "SA Nonce", "KE payload: missing"},
+		{34, false, "SA KE", "Nonce payload: missing"},
+		{34, false, "SA SA KE Nonce", "SA payload: 2 times"},
+		{34, false, "SA KE KE Nonce", "KE payload: 2 times"},
+		{34, false, "SA KE Nonce IDi", "IDi payload: not allowed"},
+		{34, false, "SA KE Nonce SK", "SK payload: not allowed"},
+		{34, false, "N", "SA payload: missing"},
+		{34, false, "", "SA payload: missing"},
+		{34, true, "SA KE Nonce N N CERTREQ CERTREQ V", ""},
+		{34, true, "SA KE N", "Nonce payload: missing"},
+		{34, true, "N", ""},
+		{34, true, "N N V", ""},
+		{34, true, "", "Notify payload: missing"},
+		{34, true, "N KE", "KE payload: not allowed"},
+		{35, false, "IDi AUTH SA TSi TSr", ""},
+		{35, false, "IDi CERT CERT CERTREQ IDr AUTH CP SA TSi TSr N N V", ""},
+		{35, false, "IDi IDr SA TSi TSr", ""},
+		{35, false, "IDi AUTH", ""},
+		{35, false, "EAP", ""},
+		{35, false, "EAP N", ""},
+		{35, false, "AUTH N", ""},
+		{35, false, "IDi AUTH SA", "TSi payload: must come together with SA"},
+		{35, false, "IDi AUTH TSi TSr", "TSi payload: must come together with SA"},
+		{35, false, "IDi AUTH SA TSi TSi TSr", "TSi payload: 2 times"},
+		{35, false, "IDi IDi AUTH", "IDi payload: 2 times"},
+		{35, false, "IDi AUTH AUTH", "AUTH payload: 2 times"},
+		{35, false, "IDi AUTH D", "Delete payload: not allowed"},
+		{35, false, "EAP EAP", "EAP payload: 2 times"},
+		{35, false, "EAP IDr", "IDr payload: not allowed"},
+		{35, false, "SA TSi TSr", "AUTH payload: missing"},
+		{35, false, "", "AUTH payload: missing"},
+		{35, true, "IDr AUTH SA TSi TSr N", ""},
+		{35, true, "IDr CERT AUTH N", ""},
+		{35, true, "IDr AUTH EAP", ""},
+		{35, true, "EAP", ""},
+		{35, true, "AUTH SA TSi TSr CP", ""},
+		{35, true, "N", ""},
+		{35, true, "IDr IDi AUTH", "IDi payload: not allowed"},
+		{35, true, "IDr AUTH SA TSi", "TSr payload: must come together with SA"},
+		{35, true, "", "Notify payload: missing"},
+		{36, false, "SA Nonce TSi TSr", ""},
+		{36, false, "N SA Nonce KE TSi TSr", ""},
+		{36, false, "SA Nonce KE", ""},
+		{36, false, "SA Nonce TSi", "TSr payload: missing"},
+		{36, false, "Nonce TSi TSr", "SA payload: missing"},
+		{36, false, "SA KE TSi TSr", "Nonce payload: missing"},
+		{36, false, "SA Nonce Nonce KE", "Nonce payload: 2 times"},
+		{36, false, "SA Nonce TSr", "TSr payload: not allowed"},
+		{36, true, "SA Nonce TSi TSr N", ""},
+		{36, true, "SA Nonce KE", ""},
+		{36, true, "N", ""},
+		{36, true, "SA Nonce TSr", "TSr payload: must come together with TSi"},
+		{36, true, "Nonce N", "Nonce payload: not allowed"},
+		{37, false, "", ""},
+		{37, true, "", ""},
+		{37, false, "N D D CP V ?", ""},
+		{37, false, "SA", "SA payload: not allowed"},
+		{37, true, "CP CP", "CP payload: 2 times"},
+		{43, false, "KE N", ""},
+		{43, true, "KE KE", "KE payload: 2 times"},
+		{43, true, "AUTH", "AUTH payload: not allowed"},
+		{33, false, "", "exchange 33"},
+		{2, false, "", "exchange 2"},
+	}
+	for _, c := range tests {
+		h := Header{Exchange: c.kind}
+		if c.response {
+			h.Flags = FlagResponse
+		}
+		checkError(t, CheckGrammar(h, chain(t, c.payloads)), c.bad, h, c.payloads)
+	}
+}
+
+func TestOuter(t *testing.T) {
+	tests := []struct {
+		kind     ExchangeType
+		payloads string
+		bad      string
+	}{
+		{34, "SA KE Nonce", ""},
+		{34, "", ""},
+		{34, "SA KE Nonce SK", "SK payload: not allowed"},
+		{34, "SKF", "SK payload: not allowed"},
+		{35, "SK", ""},
+		{35, "SKF", ""},
+		{35, "? N V SK", ""},
+		{35, "IDi AUTH SK", "IDi payload: not encrypted"},
+		{35, "D", "Delete payload: not encrypted"},
+		{37, "", "SK payload: missing"},
+		{37, "N", "SK payload: missing"},
+		{7, "SK", "exchange 7"},
+	}
+	for _, c := range tests {
+		h := Header{Exchange: c.kind}
+		checkError(t, CheckOuter(h, chain(t, c.payloads)), c.bad, h, c.payloads)
+	}
+}
+
+func checkError(t *testing.T, err error, want string, h Header, payloads string) {
+	t.Helper()
+	if want == "" {
+		if err != nil {
+			t.Errorf("%s with %q: %v", nameOf(h), payloads, err)
+		}
+		return
+	}
+	var syntax *SyntaxError
+	if !errors.As(err, &syntax) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s with %q: %v, want %q", nameOf(h), payloads, err, want)
+	}
+}
