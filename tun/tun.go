@@ -25,6 +25,8 @@ type Route struct {
 	Local, Remote         netip.Prefix
 	Proto                 uint8
 	LocalPort, RemotePort uint16
+	// Pass keeps this traffic out of the device (action=none above a wider policy).
+	Pass bool
 }
 
 // Plan is the wanted state of the host around the device.

@@ -1,0 +1,141 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	wgtun "golang.zx2c4.com/wireguard/tun"
+)
+
+// What can be wrong with the machine or the name; every error of Create that
+// has such a cause wraps one of these and says what to do.
+var (
+	ErrNoDriver  = errors.New("no TUN driver")
+	ErrPrivilege = errors.New("not permitted")
+	ErrNameTaken = errors.New("name taken")
+	ErrBadName   = errors.New("bad device name")
+)
+
+const (
+	// Offset is a good offset for Read and Write: the kernel's offload header
+	// (10 bytes on Linux) goes in front of each packet.
+	Offset = 16
+	// MinMTU is what IPv4 needs (RFC 791); a device that carries IPv6 needs 1280.
+	MinMTU = 576
+	// MaxMTU is the largest IP packet.
+	MaxMTU = 65535
+)
+
+// Filer is what a Device has whose packets can be read and written as the
+// kernel's super-packets (Linux: each with a virtio_net_hdr in front).
+type Filer interface {
+	// File stays the device's: it must not be closed. Nil where there is none.
+	File() *os.File
+}
+
+// Create makes a TUN device and brings it up. The system may choose another
+// name than the one asked for (macOS: utunN): Name tells. The device vanishes
+// with Close or the end of the process.
+//
+// Read hands out whole packets with their checksums complete, however the
+// kernel passed them. Write joins neighbouring segments of one flow where
+// buffers have the capacity (64 KB) for it; offset must be at least 10.
+// Both return os.ErrClosed after Close.
+func Create(name string, mtu int) (Device, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if mtu < MinMTU || mtu > MaxMTU {
+		return nil, fmt.Errorf("MTU %d of %s: give one from %d to %d", mtu, name, MinMTU, MaxMTU)
+	}
+	dev, err := wgtun.CreateTUN(systemName(name), mtu)
+	if err != nil {
+		return nil, explainCreate(name, err)
+	}
+	got, err := dev.Name()
+	if err == nil {
+		err = bringUp(got)
+	}
+	if err != nil {
+		dev.Close()
+		return nil, explainCreate(name, err)
+	}
+	d := &device{dev: dev, name: got}
+	d.events.Go(func() {
+		// The package blocks on events that nobody takes.
+		for range dev.Events() {
+		}
+	})
+	return d, nil
+}
+
+func checkName(name string) error {
+	ok := name != "" && len(name) <= 15 && name != "." && name != ".."
+	for _, c := range name {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			ok = false
+		}
+	}
+	if !ok {
+		return fmt.Errorf("%w %q: write 1 to 15 letters, digits, '-', '_' or '.' (key tun in [gateway])", ErrBadName, name)
+	}
+	return nil
+}
+
+type device struct {
+	dev    wgtun.Device
+	name   string
+	events sync.WaitGroup
+}
+
+func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	for {
+		n, err := d.dev.Read(bufs, sizes, offset)
+		if n > 0 || err == nil {
+			return n, nil
+		}
+		if !skippable(err) {
+			return 0, err
+		}
+	}
+}
+
+// Write returns how many packets the system took; one that it refuses does not
+// keep the others back.
+func (d *device) Write(bufs [][]byte, offset int) (int, error) {
+	if len(bufs) == 0 {
+		return 0, nil
+	}
+	_, err := d.dev.Write(bufs, offset)
+	return max(0, len(bufs)-countErrors(err)), err
+}
+
+// countErrors counts the leaves of joined errors.
+func countErrors(err error) int {
+	if err == nil {
+		return 0
+	}
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		n := 0
+		for _, e := range j.Unwrap() {
+			n += countErrors(e)
+		}
+		return n
+	}
+	return 1
+}
+
+func (d *device) BatchSize() int    { return d.dev.BatchSize() }
+func (d *device) Name() string      { return d.name }
+func (d *device) MTU() (int, error) { return d.dev.MTU() }
+func (d *device) File() *os.File    { return d.dev.File() }
+
+func (d *device) Close() error {
+	err := d.dev.Close()
+	d.events.Wait()
+	return err
+}

@@ -1,0 +1,50 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+func systemName(name string) string { return name }
+
+// bringUp sets the link up. It gets no link-local address: nobody on the other
+// side would answer router solicitations.
+func bringUp(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	// Fails where the kernel has no IPv6, which is no harm.
+	_ = netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
+	return netlink.LinkSetUp(link)
+}
+
+// skippable tells a packet that cannot be split from a device that is gone.
+func skippable(err error) bool {
+	var path *fs.PathError
+	return !errors.Is(err, os.ErrClosed) && !errors.As(err, &path)
+}
+
+func explainCreate(name string, err error) error {
+	_, stat := os.Stat("/dev/net/tun")
+	switch {
+	case stat != nil || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("%w: /dev/net/tun is missing: load it with \"modprobe tun\"; in a container start it with --device /dev/net/tun --cap-add NET_ADMIN (%w)", ErrNoDriver, err)
+	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w to create TUN device %s: run as root or give the program cap_net_admin (setcap cap_net_admin,cap_net_raw,cap_net_bind_service+ep); in a container: --device /dev/net/tun --cap-add NET_ADMIN (%w)", ErrPrivilege, name, err)
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EINVAL) && exists(name):
+		return fmt.Errorf("%w: a network device %s exists already: stop what made it (\"ip link show %s\"), or choose another name (key tun in [gateway]) (%w)", ErrNameTaken, name, name, err)
+	}
+	return fmt.Errorf("cannot create TUN device %s: %w", name, err)
+}
+
+func exists(name string) bool {
+	_, err := netlink.LinkByName(name)
+	return err == nil
+}

@@ -1,0 +1,332 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// kernel reads and changes addresses, routes and rules of one instance by
+// rtnetlink. Its socket stays in the namespace in which it was opened.
+type kernel struct {
+	o Options
+	h *netlink.Handle
+}
+
+func newKernel(o Options) (*kernel, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open rtnetlink: %w", err)
+	}
+	return &kernel{o: o, h: h}, nil
+}
+
+func (k *kernel) close() { k.h.Close() }
+
+func (k *kernel) link() (netlink.Link, error) {
+	link, err := k.h.LinkByName(k.o.Device)
+	if err != nil {
+		return nil, fmt.Errorf("device %s: %w; it must exist before routes lead to it", k.o.Device, err)
+	}
+	return link, nil
+}
+
+// retry lists again where the kernel's list changed meanwhile.
+func retry[T any](list func() (T, error)) (T, error) {
+	for try := 0; ; try++ {
+		v, err := list()
+		if err == nil || try == 10 || !errors.Is(err, netlink.ErrDumpInterrupted) && !errors.Is(err, unix.EINTR) {
+			return v, err
+		}
+	}
+}
+
+// takeLock makes this process the one that has the table in this network
+// namespace (namespaces may share the folder). The lock ends with
+// the process, so what a killed one left can be cleaned.
+func takeLock(dir string, table int) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make the folder of lock files: %w", err)
+	}
+	var ns unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &ns); err != nil {
+		return nil, fmt.Errorf("cannot tell the network namespace: %w", err)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("netns-%d-table-%d.lock", ns.Ino, table))
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the lock file: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%w: another gateway on this host has table %d (%s): stop it, or choose another table and mark in [gateway]", ErrTableInUse, table, path)
+	}
+	return f, nil
+}
+
+const (
+	// lesser are addresses that the system does not choose by itself.
+	lesser = unix.IFA_F_SECONDARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
+	// actNop is FR_ACT_NOP of linux/fib_rules.h.
+	actNop = 2
+)
+
+func usable(ip netip.Addr, a netlink.Addr) bool {
+	return ip.IsGlobalUnicast() && a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&(unix.IFA_F_DADFAILED|unix.IFA_F_TENTATIVE) == 0
+}
+
+// read is what the kernel holds of ours: our protocol number and table.
+func (k *kernel) read() (state, error) {
+	s := state{routes: map[netip.Prefix]netip.Addr{}}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		rules, err := retry(func() ([]netlink.Rule, error) { return k.h.RuleList(family) })
+		if err != nil && !noFamily(err) {
+			return s, fmt.Errorf("cannot list rules: %w", err)
+		}
+		for _, r := range rules {
+			if p, ok := k.decode(r, family == unix.AF_INET6); ok {
+				s.rules = append(s.rules, p)
+			}
+		}
+		filter := &netlink.Route{Table: k.o.Table, Protocol: Protocol}
+		routes, err := retry(func() ([]netlink.Route, error) {
+			return k.h.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+		})
+		if err != nil && !noFamily(err) {
+			return s, fmt.Errorf("cannot list routes: %w", err)
+		}
+		for _, r := range routes {
+			dst := anyPrefix(family == unix.AF_INET6)
+			if r.Dst != nil {
+				dst = fromIPNet(r.Dst)
+			}
+			src, _ := netip.AddrFromSlice(r.Src)
+			s.routes[dst] = src.Unmap()
+		}
+	}
+	return s, nil
+}
+
+// noFamily: the kernel has no IPv6.
+func noFamily(err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+func (k *kernel) decode(r netlink.Rule, v6 bool) (placed, bool) {
+	p := placed{pref: r.Priority}
+	p.v6, p.proto, p.mark, p.own = v6, uint8(r.IPProto), r.Mark, r.IifName == "lo"
+	p.from, p.to = fromIPNet(r.Src), fromIPNet(r.Dst)
+	if r.Sport != nil {
+		p.sport = r.Sport.Start
+	}
+	if r.Dport != nil {
+		p.dport = r.Dport.Start
+	}
+	switch {
+	case r.Protocol != Protocol:
+		return p, false
+	case r.Table == unix.RT_TABLE_MAIN && r.SuppressIfgroup == k.o.Table:
+		p.act = toMain
+	case r.Table != k.o.Table:
+		return p, false
+	case r.Goto >= 0:
+		p.act = toEnd
+	case r.Priority == k.o.Pref+PrefSpan:
+		p.act = nop
+	default:
+		p.act = toTable
+	}
+	return p, true
+}
+
+// encode carries our table in every rule: it is how rules are known as this
+// instance's. The one rule that looks up another table carries it as the
+// number of an interface group, which no interface has.
+func (k *kernel) encode(p placed) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family = unix.AF_INET
+	if p.v6 {
+		r.Family = unix.AF_INET6
+	}
+	r.Priority, r.Protocol, r.Table = p.pref, Protocol, k.o.Table
+	r.Src, r.Dst = toIPNet(p.from), toIPNet(p.to)
+	r.IPProto, r.Mark = int(p.proto), p.mark
+	if p.own {
+		r.IifName = "lo"
+	}
+	if p.sport != 0 {
+		r.Sport = netlink.NewRulePortRange(p.sport, p.sport)
+	}
+	if p.dport != 0 {
+		r.Dport = netlink.NewRulePortRange(p.dport, p.dport)
+	}
+	switch p.act {
+	case toEnd:
+		r.Goto = k.o.Pref + PrefSpan
+	case toMain:
+		r.Table, r.SuppressPrefixlen, r.SuppressIfgroup = unix.RT_TABLE_MAIN, 0, k.o.Table
+	case nop:
+		r.Type = actNop
+	}
+	return r
+}
+
+// fromIPNet: a prefix that covers all addresses is the same as none.
+func fromIPNet(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	ip, _ := netip.AddrFromSlice(n.IP)
+	bits, total := n.Mask.Size()
+	if total == 32 {
+		ip = ip.Unmap()
+	}
+	return netip.PrefixFrom(ip, bits)
+}
+
+func toIPNet(p netip.Prefix) *net.IPNet {
+	if !p.IsValid() || p.Bits() == 0 {
+		return nil
+	}
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// change goes from one state to the other: first everything new, addresses
+// before the routes that name them before the rules that lead there (the end
+// of the list first, since others jump to it), then everything old the other
+// way round. It stops at the first thing that cannot be added; reached is where
+// it stopped.
+func (k *kernel) change(from, to state) (reached state, err error) {
+	reached = state{addrs: slices.Clone(from.addrs), routes: maps.Clone(from.routes), rules: slices.Clone(from.rules)}
+	if reached.routes == nil {
+		reached.routes = map[netip.Prefix]netip.Addr{}
+	}
+	var link netlink.Link
+	if len(to.addrs)+len(to.routes) > 0 {
+		if link, err = k.link(); err != nil {
+			return reached, err
+		}
+	}
+	for _, a := range to.addrs {
+		if !slices.Contains(from.addrs, a) {
+			if err := k.addAddress(link, a); err != nil {
+				return reached, err
+			}
+			reached.addrs = append(reached.addrs, a)
+		}
+	}
+	for dst, src := range to.routes {
+		if old, ok := from.routes[dst]; !ok || old != src {
+			if err := k.h.RouteReplace(k.route(link, dst, src)); err != nil {
+				return reached, fmt.Errorf("cannot add route to %v: %w", dst, hint(err))
+			}
+			reached.routes[dst] = src
+		}
+	}
+	have := set(from.rules)
+	for _, p := range slices.Backward(to.rules) {
+		if !have[p] {
+			if err := k.h.RuleAdd(k.encode(p)); err != nil && !errors.Is(err, unix.EEXIST) {
+				return reached, fmt.Errorf("cannot add rule %+v: %w", p, hint(err))
+			}
+			reached.rules = append(reached.rules, p)
+		}
+	}
+	return to, k.remove(link, from, to)
+}
+
+func set(rules []placed) map[placed]bool {
+	m := make(map[placed]bool, len(rules))
+	for _, p := range rules {
+		m[p] = true
+	}
+	return m
+}
+
+// remove removes what from has and to has not; what is gone already is fine.
+func (k *kernel) remove(link netlink.Link, from, to state) error {
+	var errs []error
+	keep := set(to.rules)
+	for _, p := range from.rules {
+		if !keep[p] {
+			errs = append(errs, unlessGone(k.h.RuleDel(k.encode(p))))
+		}
+	}
+	for dst := range from.routes {
+		if _, ok := to.routes[dst]; !ok {
+			errs = append(errs, unlessGone(k.h.RouteDel(k.route(nil, dst, netip.Addr{}))))
+		}
+	}
+	for _, a := range from.addrs {
+		if slices.Contains(to.addrs, a) {
+			continue
+		}
+		if link == nil {
+			var err error
+			if link, err = k.link(); err != nil {
+				break // the addresses went with the device
+			}
+		}
+		errs = append(errs, unlessGone(k.h.AddrDel(link, &netlink.Addr{IPNet: hostNet(a)})))
+	}
+	return errors.Join(errs...)
+}
+
+func unlessGone(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EADDRNOTAVAIL) {
+		return nil
+	}
+	return err
+}
+
+func hostNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// addAddress adds an address without the route to its prefix that the kernel
+// would add: routes are the plan's.
+func (k *kernel) addAddress(link netlink.Link, p netip.Prefix) error {
+	a := &netlink.Addr{IPNet: hostNet(p), Flags: unix.IFA_F_NOPREFIXROUTE}
+	if p.Addr().Is6() {
+		a.Flags |= unix.IFA_F_NODAD
+	}
+	if err := k.h.AddrReplace(link, a); err != nil {
+		return fmt.Errorf("cannot add address %v to %s: %w", p, k.o.Device, hint(err))
+	}
+	return nil
+}
+
+func (k *kernel) route(link netlink.Link, dst netip.Prefix, src netip.Addr) *netlink.Route {
+	r := &netlink.Route{Table: k.o.Table, Protocol: Protocol, Scope: netlink.SCOPE_LINK, Dst: hostNet(dst), Type: unix.RTN_UNICAST}
+	if dst.Addr().Is6() {
+		r.Scope = netlink.SCOPE_UNIVERSE
+	}
+	if link != nil {
+		r.LinkIndex = link.Attrs().Index
+	}
+	if src.IsValid() {
+		r.Src = src.AsSlice()
+	}
+	return r
+}
+
+// hint says what an error of the kernel asks for.
+func hint(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: run as root or give the program cap_net_admin (%w)", ErrPrivilege, err)
+	case errors.Is(err, unix.ENETDOWN):
+		return fmt.Errorf("the device is down: set it up with \"ip link set up\" (%w)", err)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("IPv6 may be disabled on the device (sysctl net.ipv6.conf.all.disable_ipv6) (%w)", err)
+	}
+	return err
+}

@@ -1,0 +1,169 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// Memory is a Device without a system: Inject stands for a host that sends a
+// packet, Outgoing for the host that receives what the gateway wrote.
+type Memory struct {
+	name    string
+	mtu     int
+	in, out chan []byte
+	closed  chan struct{}
+	once    sync.Once
+}
+
+// memoryQueue is how many packets a Memory holds in each direction.
+const memoryQueue = 1024
+
+// memoryBatch is a Memory's batch size.
+const memoryBatch = 128
+
+// NewMemory makes an in-memory device. Its queues hold 1024 packets each way.
+func NewMemory(name string, mtu int) *Memory {
+	return &Memory{name: name, mtu: mtu, in: make(chan []byte, memoryQueue), out: make(chan []byte, memoryQueue), closed: make(chan struct{})}
+}
+
+// ErrFull says that a queue of a Memory has no room: the packet is dropped.
+var ErrFull = errors.New("queue full")
+
+// Inject queues a copy of pkt for Read. os.ErrClosed after Close, ErrFull when
+// nobody reads.
+func (m *Memory) Inject(pkt []byte) error {
+	select {
+	case <-m.closed:
+		return os.ErrClosed
+	default:
+	}
+	select {
+	case m.in <- append([]byte(nil), pkt...):
+		return nil
+	default:
+		return ErrFull
+	}
+}
+
+// Outgoing carries packets that the gateway wrote, in order; each is owned by
+// the receiver. It is never closed.
+func (m *Memory) Outgoing() <-chan []byte { return m.out }
+
+// Read reads injected packets. A packet larger than its buffer is an error.
+func (m *Memory) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	var pkt []byte
+	select {
+	case <-m.closed:
+		return 0, os.ErrClosed
+	default:
+	}
+	select {
+	case <-m.closed:
+		return 0, os.ErrClosed
+	case pkt = <-m.in:
+	}
+	for n := 0; ; {
+		if len(pkt) > len(bufs[n])-offset {
+			return n, fmt.Errorf("packet of %d bytes in a buffer of %d", len(pkt), len(bufs[n])-offset)
+		}
+		sizes[n] = copy(bufs[n][offset:], pkt)
+		n++
+		if n == len(bufs) {
+			return n, nil
+		}
+		select {
+		case pkt = <-m.in:
+		default:
+			return n, nil
+		}
+	}
+}
+
+// Write copies the packets to Outgoing. Those that find it full are dropped,
+// as a host does whose receive queue is full, and ErrFull says so.
+func (m *Memory) Write(bufs [][]byte, offset int) (int, error) {
+	n, err := 0, error(nil)
+	for _, b := range bufs {
+		select {
+		case <-m.closed:
+			return n, os.ErrClosed
+		default:
+		}
+		select {
+		case m.out <- append([]byte(nil), b[offset:]...):
+			n++
+		default:
+			err = ErrFull
+		}
+	}
+	return n, err
+}
+
+func (m *Memory) BatchSize() int    { return memoryBatch }
+func (m *Memory) Name() string      { return m.name }
+func (m *Memory) MTU() (int, error) { return m.mtu, nil }
+
+// Close wakes Read.
+func (m *Memory) Close() error {
+	m.once.Do(func() { close(m.closed) })
+	return nil
+}
+
+// MemoryHost is a Host that only remembers. Safe for concurrent use.
+type MemoryHost struct {
+	mu     sync.Mutex
+	plans  []Plan
+	closed bool
+	fail   error
+}
+
+// Apply records the plan, or returns what Fail was given.
+func (h *MemoryHost) Apply(p Plan) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return os.ErrClosed
+	}
+	if h.fail != nil {
+		return h.fail
+	}
+	h.plans = append(h.plans, clonePlan(p))
+	return nil
+}
+
+// Fail lets every further Apply fail with err; nil lets them succeed again.
+func (h *MemoryHost) Fail(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fail = err
+}
+
+// Plans are all plans so far, oldest first.
+func (h *MemoryHost) Plans() []Plan {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]Plan(nil), h.plans...)
+}
+
+// Closed tells whether Close was called.
+func (h *MemoryHost) Closed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}
+
+func (h *MemoryHost) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	return nil
+}
+
+func clonePlan(p Plan) Plan {
+	p.Routes = append([]Route(nil), p.Routes...)
+	p.Addresses = append(p.Addresses[:0:0], p.Addresses...)
+	p.Bypass = append([]uint16(nil), p.Bypass...)
+	return p
+}

@@ -1,0 +1,365 @@
+package tun
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// How a Plan becomes policy routing. One list of rules for each family, in
+// this order; the first that leads somewhere decides:
+//
+//	fwmark Mark                          goto end    our own sockets
+//	iif lo ipproto udp sport P           goto end    … and answers to them, see below
+//	from Local to Local                  goto end    Remote covers Local: the LAN talks to itself
+//	from Local to Remote [proto, ports]  lookup T    the policy
+//	from 0.0.0.0 to Remote …             lookup T    the host itself, source not chosen yet
+//	end: ipproto udp                     nop         and on with the system's own rules
+//
+// Table T has a default route to the device, and one for each Remote that
+// gives the host's own packets the source address inside Local.
+//
+// Strict reverse-path filtering (rp_filter=1) looks up the way back of a
+// packet without its mark, but with "iif lo" if it is for this host: so the
+// rule by source port lets answers in, and does not let the same port of a
+// host behind the gateway past its policy. The kernel dissects ports on input
+// only if some rule without "iif lo" asks for them; the last rule does.
+//
+// Ports of a fragment that is not the first are unknown to rules: such
+// fragments follow the first rule that needs no ports.
+
+type action uint8
+
+const (
+	toTable action = iota // lookup our table
+	toEnd                 // goto the end of our rules
+	toMain                // lookup main, but not its default route
+	nop                   // the end itself
+)
+
+// rule is one rule without its place. It is comparable; identical rules are one.
+type rule struct {
+	v6           bool
+	act          action
+	from, to     netip.Prefix
+	own          bool // iif lo: made by this host
+	proto        uint8
+	sport, dport uint16
+	mark         uint32
+}
+
+type placed struct {
+	rule
+	pref int
+}
+
+// state is what the kernel is wanted to hold, or holds.
+type state struct {
+	addrs  []netip.Prefix
+	routes map[netip.Prefix]netip.Addr // destination → preferred source, or none
+	rules  []placed                    // ascending in pref for each family
+}
+
+// want is the plan in order, before it has its places.
+type want struct {
+	addrs  []netip.Prefix
+	routes map[netip.Prefix]netip.Addr
+	head   []rule // fixed places from Pref on
+	body   []rule
+	tail   []rule // at Pref+PrefSpan
+}
+
+// maxBypass is how many ports fit in front of the policies.
+const maxBypass = 98
+
+// headSpan is how many preferences the bypass rules have.
+const headSpan = 100
+
+// compile turns a plan into rules and routes. own are the host's addresses,
+// the preferred first.
+func compile(p Plan, mark uint32, own []netip.Addr) (want, error) {
+	w := want{routes: map[netip.Prefix]netip.Addr{}}
+	if len(p.Bypass) > maxBypass {
+		return w, fmt.Errorf("%d ports of the gateway itself: at most %d", len(p.Bypass), maxBypass)
+	}
+	for _, a := range p.Addresses {
+		if !a.IsValid() {
+			return w, fmt.Errorf("address %v is not valid", a)
+		}
+		if !slices.Contains(w.addrs, a) {
+			w.addrs = append(w.addrs, a)
+		}
+		own = slices.Insert(slices.Clone(own), 0, a.Addr())
+	}
+	var used [2]bool
+	seen := map[rule]bool{}
+	for i, r := range p.Routes {
+		if !r.Local.IsValid() || !r.Remote.IsValid() || r.Local.Addr().Is4() != r.Remote.Addr().Is4() {
+			return w, fmt.Errorf("route %d, %v to %v: write two prefixes of one address family", i, r.Local, r.Remote)
+		}
+		r.Local, r.Remote = r.Local.Masked(), r.Remote.Masked()
+		used[index(r.Remote.Addr().Is6())] = true
+		for _, x := range policyRules(r, own, w.routes) {
+			x.from, x.to = orNone(x.from), orNone(x.to)
+			if !seen[x] {
+				seen[x] = true
+				w.body = append(w.body, x)
+			}
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		if !used[index(v6)] {
+			continue
+		}
+		w.head = append(w.head, rule{v6: v6, act: toEnd, mark: mark})
+		for _, port := range p.Bypass {
+			if b := (rule{v6: v6, act: toEnd, own: true, proto: 17, sport: port}); !slices.Contains(w.head, b) {
+				w.head = append(w.head, b)
+			}
+		}
+		w.tail = append(w.tail, rule{v6: v6, act: nop, proto: 17})
+		if def := anyPrefix(v6); !w.routes[def].IsValid() {
+			w.routes[def] = netip.Addr{}
+		}
+	}
+	return w, nil
+}
+
+// orNone: the kernel does not tell a prefix that covers everything from none.
+func orNone(p netip.Prefix) netip.Prefix {
+	if p.Bits() == 0 {
+		return netip.Prefix{}
+	}
+	return p
+}
+
+func index(v6 bool) int {
+	if v6 {
+		return 1
+	}
+	return 0
+}
+
+func anyPrefix(v6 bool) netip.Prefix {
+	if v6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+// policyRules are the rules of one route of the plan, and enters the source
+// address of the host's own packets in routes.
+func policyRules(r Route, own []netip.Addr, routes map[netip.Prefix]netip.Addr) []rule {
+	v6 := r.Remote.Addr().Is6()
+	act := toTable
+	if r.Pass {
+		act = toEnd
+	}
+	policy := rule{v6: v6, act: act, from: r.Local, to: r.Remote, proto: r.Proto}
+	if hasPorts(r.Proto) {
+		policy.sport, policy.dport = r.LocalPort, r.RemotePort
+	}
+	if r.Pass {
+		return append([]rule{policy}, passOwn(r, policy, own)...)
+	}
+	var out []rule
+	switch {
+	case r.Remote.Bits() < r.Local.Bits() && r.Remote.Contains(r.Local.Addr()):
+		out = append(out, rule{v6: v6, act: toEnd, from: r.Local, to: r.Local})
+	case r.Remote.Bits() == 0 && r.Local.Bits() == 0:
+		// Everything to everything: what is connected or routed on purpose stays.
+		out = append(out, rule{v6: v6, act: toMain})
+	}
+	out = append(out, policy)
+	return append(out, ownRules(r, policy, own, routes)...)
+}
+
+// hasPorts: of these protocols the kernel's rules know ports. A policy for one
+// type of ICMP leads the whole protocol to the device, where policies are exact.
+func hasPorts(proto uint8) bool {
+	switch proto {
+	case 0, 6, 17, 33, 132, 136:
+		return true
+	}
+	return false
+}
+
+// inside is the first of the host's addresses in p.
+func inside(p netip.Prefix, own []netip.Addr) (netip.Addr, bool) {
+	i := slices.IndexFunc(own, p.Contains)
+	if i < 0 {
+		return netip.Addr{}, false
+	}
+	return own[i], true
+}
+
+// ownRules lead what the host sends itself, before it has a source address,
+// the same way. What has chosen another source goes the system's way.
+func ownRules(r Route, policy rule, own []netip.Addr, routes map[netip.Prefix]netip.Addr) []rule {
+	src, ok := inside(r.Local, own)
+	if !ok || policy.sport != 0 || r.Local.Bits() == 0 {
+		return nil
+	}
+	if !routes[r.Remote].IsValid() {
+		routes[r.Remote] = src
+	}
+	base := policy
+	base.from, base.own = netip.Prefix{}, true
+	var out []rule
+	if !policy.v6 {
+		base.from = netip.PrefixFrom(netip.IPv4Unspecified(), 32)
+	} else {
+		// A rule with a source never matches an IPv6 look-up without one: so the
+		// host's other addresses are led past a rule for any source.
+		for _, a := range own {
+			if a.Is6() && !r.Local.Contains(a) {
+				other := base
+				other.from, other.act = netip.PrefixFrom(a, 128), toEnd
+				out = append(out, other)
+			}
+		}
+	}
+	switch {
+	case r.Remote.Bits() == 0:
+		connected := base
+		connected.act, connected.proto, connected.dport, connected.to = toMain, 0, 0, netip.Prefix{}
+		out = append(out, connected)
+	case r.Remote.Bits() < r.Local.Bits() && r.Remote.Contains(r.Local.Addr()):
+		lan := base
+		lan.act, lan.proto, lan.dport, lan.to = toEnd, 0, 0, r.Local
+		out = append(out, lan)
+	}
+	return append(out, base)
+}
+
+// passOwn keeps the host's own traffic out as well.
+func passOwn(r Route, policy rule, own []netip.Addr) []rule {
+	if _, ok := inside(r.Local, own); !ok || policy.sport != 0 || policy.v6 {
+		return nil
+	}
+	policy.from, policy.own = netip.PrefixFrom(netip.IPv4Unspecified(), 32), true
+	return []rule{policy}
+}
+
+// place gives every rule its preference. Rules that are in the kernel already
+// and whose order stays keep theirs, so that nothing of them is touched.
+func (w want) place(current []placed, first int) ([]placed, error) {
+	var out []placed
+	for _, v6 := range []bool{false, true} {
+		n := 0
+		for _, r := range w.head {
+			if r.v6 == v6 {
+				out = append(out, placed{r, first + n})
+				n++
+			}
+		}
+		body, err := placeBody(w.body, current, v6, first+headSpan, first+PrefSpan)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, body...)
+		for _, r := range w.tail {
+			if r.v6 == v6 {
+				out = append(out, placed{r, first + PrefSpan})
+			}
+		}
+	}
+	return out, nil
+}
+
+// step is the room left between rules where there is plenty.
+const step = 32
+
+// placeBody places the policies of one family in [lo, hi).
+func placeBody(all []rule, current []placed, v6 bool, lo, hi int) ([]placed, error) {
+	var out []placed
+	for _, r := range all {
+		if r.v6 == v6 {
+			out = append(out, placed{rule: r})
+		}
+	}
+	if len(out) > hi-lo {
+		return nil, fmt.Errorf("%w: %d for policies, and there is room for %d: merge policies whose prefixes are neighbours", ErrTooManyRules, len(out), hi-lo)
+	}
+	at := map[rule]int{}
+	for _, c := range current {
+		if c.v6 == v6 && c.pref >= lo && c.pref < hi {
+			at[c.rule] = c.pref
+		}
+	}
+	for _, i := range longestAscending(out, at) {
+		out[i].pref = at[out[i].rule]
+	}
+	if fill(out, lo, hi) {
+		return out, nil
+	}
+	for i := range out {
+		out[i].pref = 0
+	}
+	fill(out, lo, hi)
+	return out, nil
+}
+
+// fill gives a place to each run of rules without one, between its neighbours;
+// false where a gap is too small.
+func fill(rules []placed, lo, hi int) bool {
+	prev := lo - 1
+	for i := 0; i < len(rules); {
+		if rules[i].pref != 0 {
+			prev = rules[i].pref
+			i++
+			continue
+		}
+		end := i
+		for end < len(rules) && rules[end].pref == 0 {
+			end++
+		}
+		next, run := hi, end-i
+		if end < len(rules) {
+			next = rules[end].pref
+		}
+		if next-prev-1 < run {
+			return false
+		}
+		if end == len(rules) {
+			next = min(next, prev+(run+1)*step)
+		}
+		for k := range run {
+			rules[i+k].pref = prev + (k+1)*(next-prev)/(run+1)
+		}
+		i = end
+	}
+	return true
+}
+
+// longestAscending are the indices of the longest run of known rules (with
+// gaps) whose places ascend.
+func longestAscending(rules []placed, at map[rule]int) []int {
+	var tails []int // tails[k]: index of the smallest last rule of a run of k+1
+	before := make([]int, len(rules))
+	for i, r := range rules {
+		pref, ok := at[r.rule]
+		if !ok {
+			continue
+		}
+		k, _ := slices.BinarySearchFunc(tails, pref, func(t, pref int) int { return cmp.Compare(at[rules[t].rule], pref) })
+		before[i] = -1
+		if k > 0 {
+			before[i] = tails[k-1]
+		}
+		if k == len(tails) {
+			tails = append(tails, i)
+		} else {
+			tails[k] = i
+		}
+	}
+	var out []int
+	if len(tails) > 0 {
+		for i := tails[len(tails)-1]; i >= 0; i = before[i] {
+			out = append(out, i)
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
