@@ -1,0 +1,220 @@
+package sad
+
+import (
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"culvert/esp"
+	"culvert/internal/wire"
+	"culvert/spd/selector"
+)
+
+// Child is one CHILD SA. Its exported fields never change.
+type Child struct {
+	ID                   uint64
+	Policy               uint32
+	Peer                 string
+	Protocol             uint8
+	Tunnel               bool
+	Pairs                []selector.Pair
+	Added                time.Time
+	Soft, Hard           time.Duration
+	SoftBytes, HardBytes uint64
+
+	table    *Table
+	serial   uint64 // order of installation
+	hardAt   int64  // Unix ns; 0: never
+	endpoint atomic.Pointer[Endpoint]
+	stage    atomic.Uint32 // one of stage…
+
+	dead   atomic.Bool   // the hard limit was met: neither half works any more
+	fired  atomic.Uint32 // Events that have happened and happen once
+	raised atomic.Uint32 // Events that nobody took yet
+	heard  atomic.Int64  // Unix ns of the last Heard
+
+	// Under the table's mutex.
+	prev, next *Child
+	params     [2]esp.Params // inbound, outbound; for print and to be wiped
+	wiped      bool
+
+	in  Inbound
+	_   [64]byte // the halves are written by different workers
+	out Outbound
+}
+
+const (
+	stageStandby uint32 = iota
+	stageActive
+	stageRetired
+)
+
+// Endpoint is between whom an SA's packets travel. It never changes; Move makes another one.
+type Endpoint struct {
+	Local, Remote netip.AddrPort
+	UDP           bool
+}
+
+// Events is a set of things that happened to a CHILD SA.
+type Events uint32
+
+const (
+	SoftExpired Events = 1 << iota // a soft byte limit passed, or sequence numbers near their end; once
+	HardExpired                    // the SA ended by time, bytes or sequence numbers; once
+	FirstUsed                      // the peer's first packet was opened; once
+	WasHeard                       // packets of the peer were opened; at most once in HeardEvery
+)
+
+// HeardEvery is how often an SA says at most that its peer was heard.
+const HeardEvery = time.Second
+
+func newChild(p *Params) (*Child, error) {
+	if p.Protocol != ProtocolESP {
+		return nil, ErrProtocol
+	}
+	if len(p.Pairs) == 0 {
+		return nil, ErrPairs
+	}
+	opener, err := esp.New(p.In)
+	if err != nil {
+		return nil, fmt.Errorf("inbound SA %#08x: %w", p.In.SPI, err)
+	}
+	sealer, err := esp.New(p.Out)
+	if err != nil {
+		return nil, fmt.Errorf("outbound SA %#08x: %w", p.Out.SPI, err)
+	}
+	c := &Child{
+		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Protocol: p.Protocol, Tunnel: p.Tunnel,
+		Pairs: append([]selector.Pair(nil), p.Pairs...),
+		Added: p.Added, Soft: p.Soft, Hard: p.Hard, SoftBytes: p.SoftBytes, HardBytes: p.HardBytes,
+		params: [2]esp.Params{p.In, p.Out},
+	}
+	if p.Hard > 0 {
+		c.hardAt = p.Added.Add(p.Hard).UnixNano()
+	}
+	c.endpoint.Store(&Endpoint{p.Local, p.Remote, p.UDP})
+	c.in.child, c.in.spi, c.in.transform = c, p.In.SPI, opener
+	c.in.replay.init(p.ReplayWindow, p.In.ESN)
+	c.out.child, c.out.transform = c, sealer
+	c.out.limit = lastSequence(p.Out.ESN)
+	return c, nil
+}
+
+// Endpoint is where the SA's packets go to and come from at the moment.
+func (c *Child) Endpoint() *Endpoint { return c.endpoint.Load() }
+
+// Inbound and Outbound are the halves.
+func (c *Child) Inbound() *Inbound   { return &c.in }
+func (c *Child) Outbound() *Outbound { return &c.out }
+
+// TakeEvents returns what happened since it was last called; each event goes to
+// one caller. When nothing happened it costs one load.
+func (c *Child) TakeEvents() Events {
+	if c.raised.Load() == 0 {
+		return 0
+	}
+	return Events(c.raised.Swap(0))
+}
+
+// once raises an event that happens once in the life of the SA.
+func (c *Child) once(e Events) {
+	if c.fired.Load()&uint32(e) == 0 && c.fired.Or(uint32(e))&uint32(e) == 0 {
+		c.raised.Or(uint32(e))
+	}
+}
+
+// expired reports whether a hard limit has been met; now is in Unix ns.
+func (c *Child) expired(now int64) bool {
+	if c.dead.Load() {
+		return true
+	}
+	if c.hardAt == 0 || now < c.hardAt {
+		return false
+	}
+	c.end()
+	return true
+}
+
+func (c *Child) end() {
+	c.dead.Store(true)
+	c.once(HardExpired)
+}
+
+// limited reports whether bytes are limited, so that packets are counted one by one.
+func (c *Child) limited() bool { return c.SoftBytes|c.HardBytes != 0 }
+
+// usage counts what one half has done.
+type usage struct {
+	packets, bytes atomic.Uint64
+	last           atomic.Int64 // Unix ns; 0: never
+}
+
+// spend counts packets of together bytes against the limits; false: the hard
+// limit was met before, and nothing is counted.
+func (u *usage) spend(c *Child, packets, bytes uint64, now int64) bool {
+	if c.HardBytes != 0 && u.bytes.Load() >= c.HardBytes {
+		c.end()
+		return false
+	}
+	sum := u.bytes.Add(bytes)
+	if c.limited() && !c.withinLimits(sum-bytes, sum) {
+		u.bytes.Add(-bytes) // others came in between
+		return false
+	}
+	u.packets.Add(packets)
+	if u.last.Load() != now {
+		u.last.Store(now)
+	}
+	return true
+}
+
+func (c *Child) withinLimits(before, after uint64) bool {
+	if c.SoftBytes != 0 && after >= c.SoftBytes {
+		c.once(SoftExpired)
+	}
+	if c.HardBytes != 0 && after >= c.HardBytes {
+		c.end()
+		return before < c.HardBytes
+	}
+	return true
+}
+
+// coversOut reports whether one of the pairs contains a packet on its way out.
+// A fragment that hides its ports is only in a pair that leaves them open.
+func (c *Child) coversOut(f *wire.Flow) bool {
+	for i := range c.Pairs {
+		if f.Opaque && c.Pairs[i].MatchesOpaque(f.Src, f.Dst, f.Proto) ||
+			!f.Opaque && c.Pairs[i].MatchesOut(f.Src, f.Dst, f.Proto, f.SrcPort, f.DstPort) {
+			return true
+		}
+	}
+	return false
+}
+
+// coversIn is coversOut for a packet as it arrived: its destination is on our side.
+func (c *Child) coversIn(f *wire.Flow) bool {
+	for i := range c.Pairs {
+		if f.Opaque && c.Pairs[i].MatchesOpaque(f.Dst, f.Src, f.Proto) ||
+			!f.Opaque && c.Pairs[i].MatchesIn(f.Dst, f.Src, f.Proto, f.DstPort, f.SrcPort) {
+			return true
+		}
+	}
+	return false
+}
+
+// wipeKeys is under the table's mutex, or before the table knows the child.
+// Nobody may be sealing or opening.
+func (c *Child) wipeKeys() {
+	c.in.transform.Wipe()
+	c.out.transform.Wipe()
+	wipeParams(&c.params[0])
+	wipeParams(&c.params[1])
+	c.wiped = true
+}
+
+func wipeParams(p *esp.Params) {
+	p.EncKey.Wipe()
+	p.IntegKey.Wipe()
+	clear(p.IVKey[:])
+}

@@ -1,0 +1,282 @@
+// Package sad is the security association database (RFC 4301 §4.4.2): the
+// CHILD SAs with their keys, lifetimes, counters and replay windows, found by
+// SPI on the way in and by policy on the way out.
+//
+// Look-ups are for any goroutine and take no lock; what they return may be used
+// within the batch of a Worker. Changes are for any goroutine too and wait for
+// each other on a mutex. No change copies the table.
+package sad
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"culvert/esp"
+	"culvert/internal/wire"
+	"culvert/spd/selector"
+)
+
+// ProtocolESP is ESP as IKE numbers protocols (RFC 7296 §3.3.1).
+const ProtocolESP = 3
+
+// Params is a CHILD SA to install, both directions of it. The table owns the
+// keys from the call of Install on, whatever comes of it, and wipes them.
+type Params struct {
+	ID       uint64 // names the CHILD SA in every later call; not in use
+	Policy   uint32 // whose traffic the outbound half carries
+	Peer     string // for people
+	Protocol uint8  // ProtocolESP
+	Tunnel   bool
+	In, Out  esp.Params // In.SPI is one of AllocSPIs
+	// Pairs is what the SA covers, Local being our side; at least one.
+	Pairs []selector.Pair
+	// Local and Remote are the outer addresses, with the ports of the UDP encapsulation.
+	Local, Remote netip.AddrPort
+	UDP           bool
+	ReplayWindow  int  // packets, brought into MinReplayWindow..MaxReplayWindow
+	Standby       bool // opens at once, seals after Activate
+	Added         time.Time
+	// Soft and Hard count from Added; Hard ends the use of the SA. 0: no limit.
+	Soft, Hard time.Duration
+	// SoftBytes and HardBytes count for each direction of its own, in bytes of
+	// inner packets. A packet may still pass as long as fewer than HardBytes have
+	// passed before it. 0: no limit.
+	SoftBytes, HardBytes uint64
+}
+
+// Errors of Install.
+var (
+	ErrDuplicate = errors.New("sad: a CHILD SA of this ID is installed; remove it first")
+	ErrSPI       = errors.New("sad: the inbound SPI is not reserved; take one from AllocSPIs")
+	ErrProtocol  = errors.New("sad: only ESP (protocol 3) can be installed; set ipsec-protocols=esp in the proposal's policy")
+	ErrPairs     = errors.New("sad: a CHILD SA needs at least one selector pair")
+)
+
+// Table is the database. Make it with NewTable.
+type Table struct {
+	slots    slots
+	policies policyIndex
+
+	epoch   atomic.Uint64 // grows with each SA that leaves
+	waiting atomic.Int64  // len(doomed)
+
+	mu          sync.Mutex
+	children    map[uint64]*Child
+	first, last *Child // in order of installation
+	serial      uint64 // of the last installation
+	workers     []*Worker
+	doomed      []doomed
+}
+
+// NewTable makes a table for at most limit CHILD SAs, reservations included
+// (at most 2^24). The seed decides which SPIs come out in which order; a gateway
+// takes a random one, a test a fixed one.
+func NewTable(limit int, seed uint64) *Table {
+	t := &Table{children: map[uint64]*Child{}}
+	t.slots.init(limit, seed)
+	t.policies.init()
+	t.epoch.Store(1) // 0 is a worker that holds nothing
+	return t
+}
+
+// AllocSPIs reserves up to n inbound SPIs; fewer when the table is full. Each is
+// the caller's until Install or FreeSPI.
+func (t *Table) AllocSPIs(n int) []uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var spis []uint32
+	for range n {
+		spi := t.slots.reserve()
+		if spi == 0 {
+			break
+		}
+		spis = append(spis, spi)
+	}
+	return spis
+}
+
+// FreeSPI ends a reservation. An SPI that is not reserved, or has been installed, is left alone.
+func (t *Table) FreeSPI(spi uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if sl := t.slots.at(spi); sl != nil && sl.use == slotReserved {
+		t.slots.release(spi)
+	}
+}
+
+// Install puts both halves of a CHILD SA into the table: it opens from now on,
+// and seals unless it stands by. On an error nothing is installed, the
+// reservation stands and the keys are wiped.
+func (t *Table) Install(p Params) (*Child, error) {
+	c, err := newChild(&p)
+	if err != nil {
+		wipeParams(&p.In)
+		wipeParams(&p.Out)
+		return nil, fmt.Errorf("CHILD SA %d of peer %q: %w", p.ID, p.Peer, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sl := t.slots.at(p.In.SPI)
+	switch {
+	case sl == nil || sl.use != slotReserved:
+		err = ErrSPI
+	case t.children[p.ID] != nil:
+		err = ErrDuplicate
+	}
+	if err != nil {
+		c.wipeKeys()
+		return nil, fmt.Errorf("CHILD SA %d of peer %q: %w", p.ID, p.Peer, err)
+	}
+	t.serial++
+	c.table, c.serial = t, t.serial
+	t.children[c.ID] = c
+	t.append(c)
+	sl.use = slotInstalled
+	sl.in.Store(&c.in)
+	if !p.Standby {
+		c.stage.Store(stageActive)
+		t.policies.add(c.Policy, &c.out)
+	}
+	return c, nil
+}
+
+// Activate lets a CHILD SA that stands by seal. False: there is none of this ID that stands by.
+func (t *Table) Activate(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.children[id]
+	if c == nil || c.stage.Load() != stageStandby {
+		return false
+	}
+	c.stage.Store(stageActive)
+	t.policies.add(c.Policy, &c.out)
+	return true
+}
+
+// Retire stops a CHILD SA from sealing; it still opens. False: there is none of this ID that could seal.
+func (t *Table) Retire(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.children[id]
+	if c == nil || c.stage.Load() == stageRetired {
+		return false
+	}
+	t.retire(c)
+	return true
+}
+
+func (t *Table) retire(c *Child) {
+	if c.stage.Swap(stageRetired) == stageActive {
+		t.policies.remove(c.Policy, &c.out)
+	}
+}
+
+// Remove takes a CHILD SA out; its keys are wiped as soon as no worker can hold
+// it. False: there is none of this ID.
+func (t *Table) Remove(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.children[id]
+	if c == nil {
+		return false
+	}
+	t.remove(c)
+	return true
+}
+
+func (t *Table) remove(c *Child) {
+	t.retire(c)
+	t.slots.release(c.in.spi)
+	delete(t.children, c.ID)
+	t.unlink(c)
+	t.doom(c)
+}
+
+// Move gives a CHILD SA new outer addresses. False: there is none of this ID.
+func (t *Table) Move(id uint64, local, remote netip.AddrPort, udp bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.children[id]
+	if c == nil {
+		return false
+	}
+	c.endpoint.Store(&Endpoint{local, remote, udp})
+	return true
+}
+
+// Child returns an installed CHILD SA by ID; nil if there is none.
+func (t *Table) Child(id uint64) *Child {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.children[id]
+}
+
+// Len is how many CHILD SAs are installed.
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.children)
+}
+
+// Children lists the CHILD SAs in order of installation.
+func (t *Table) Children() []*Child {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]*Child, 0, len(t.children))
+	for c := t.first; c != nil; c = c.next {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Close removes every CHILD SA. Unwiped tells whether workers still hold some.
+func (t *Table) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.first != nil {
+		t.remove(t.first)
+	}
+	t.wipe(len(t.doomed))
+}
+
+// Inbound finds the SA that an ESP packet's SPI names; nil if there is none.
+func (t *Table) Inbound(spi uint32) *Inbound { return t.slots.find(spi) }
+
+// Outbound finds the newest SA of a policy that may seal a packet: active, and
+// with a selector pair that contains the flow. nil if there is none.
+func (t *Table) Outbound(policy uint32, f *wire.Flow) *Outbound {
+	for _, o := range t.policies.find(policy) {
+		if o.Covers(f) {
+			return o
+		}
+	}
+	return nil
+}
+
+func (t *Table) append(c *Child) {
+	c.prev = t.last
+	if t.last == nil {
+		t.first = c
+	} else {
+		t.last.next = c
+	}
+	t.last = c
+}
+
+func (t *Table) unlink(c *Child) {
+	if c.prev == nil {
+		t.first = c.next
+	} else {
+		c.prev.next = c.next
+	}
+	if c.next == nil {
+		t.last = c.prev
+	} else {
+		c.next.prev = c.prev
+	}
+	c.prev, c.next = nil, nil
+}
