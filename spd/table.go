@@ -1,0 +1,97 @@
+package spd
+
+import (
+	"math/bits"
+
+	"culvert/spd/selector"
+)
+
+// kind is which of protocol and ports a rule names as one exact value. Only
+// these can be part of a hash key.
+type kind uint8
+
+const (
+	exactProto kind = 1 << iota
+	exactLocal
+	exactRemote
+	kinds
+)
+
+// kindOf leaves the ports out where they are message types, which have a
+// meaning of their own in rule.matches: for typed protocols, and for any.
+func kindOf(r *rule) kind {
+	if r.proto == 0 {
+		return 0
+	}
+	k := exactProto
+	if selector.Typed(r.proto) {
+		return k
+	}
+	if r.localLo == r.localHi {
+		k |= exactLocal
+	}
+	if r.remoteLo == r.remoteHi {
+		k |= exactRemote
+	}
+	return k
+}
+
+// key is never 0, which stands for the pair itself.
+func (k kind) key(proto uint8, local, remote uint16) uint64 {
+	key := (uint64(k) + 1) << 56
+	if k&exactProto != 0 {
+		key |= uint64(proto) << 32
+	}
+	if k&exactLocal != 0 {
+		key |= uint64(local) << 16
+	}
+	if k&exactRemote != 0 {
+		key |= uint64(remote)
+	}
+	return key
+}
+
+// entry is the rules of a pair of prefixes, or where kinds has bits, says under
+// which kinds of keys they are.
+type entry struct {
+	pair, sub uint64
+	from, to  uint32 // in snapshot.rules
+	kinds     uint8
+	used      bool
+}
+
+func pairKey(l, r int32) uint64 { return uint64(uint32(l))<<32 | uint64(uint32(r)) }
+
+// table is a hash table with linear probing, at most half full.
+type table struct {
+	entries []entry
+	shift   uint8
+}
+
+func newTable(entries []entry) table {
+	width := bits.Len(uint(2 * len(entries)))
+	t := table{make([]entry, 1<<width), uint8(64 - width)}
+	for _, e := range entries {
+		e.used = true
+		i := t.slot(e.pair, e.sub)
+		for t.entries[i].used {
+			i = (i + 1) & (len(t.entries) - 1)
+		}
+		t.entries[i] = e
+	}
+	return t
+}
+
+func (t *table) slot(pair, sub uint64) int {
+	h := (pair ^ sub*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
+	return int((h ^ h>>32) * 0xd6e8feb86659fd93 >> t.shift)
+}
+
+func (t *table) find(pair, sub uint64) *entry {
+	for i := t.slot(pair, sub); t.entries[i].used; i = (i + 1) & (len(t.entries) - 1) {
+		if e := &t.entries[i]; e.pair == pair && e.sub == sub {
+			return e
+		}
+	}
+	return nil
+}
