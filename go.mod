@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	filippo.io/bigmod v0.1.0 // indirect
-	github.com/BurntSushi/toml v1.6.0 // indirect
+	github.com/BurntSushi/toml v1.6.0
 	github.com/alecthomas/kong v1.17.0 // indirect
 	github.com/google/gopacket v1.1.19 // indirect
 	github.com/vishvananda/netlink v1.3.1 // indirect

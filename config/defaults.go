@@ -16,7 +16,7 @@ func defaultGateway() Gateway {
 		Port:          500,
 		NATTPort:      4500,
 		Encapsulation: Detect,
-		Guard:         wantGuard && haveGuard,
+		Guard:         !valueNotYet("gateway", "guard", "true"),
 		Table:         4500,
 		Mark:          4500,
 		Control:       defaultControl(),
@@ -25,11 +25,6 @@ func defaultGateway() Gateway {
 		LogLevel:      slog.LevelInfo,
 	}
 }
-
-const (
-	wantGuard = true
-	haveGuard = false // whether this build has the guard
-)
 
 func defaultControl() string {
 	switch runtime.GOOS {

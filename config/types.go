@@ -5,6 +5,7 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 
@@ -38,18 +39,27 @@ type Entry struct {
 	File     string // empty: nobody wrote the entry
 	Line     int    // of the table's header
 
-	keys map[string]int // line of every key that was written
+	keys map[string]spot // of every key that was written
+	bad  map[string]bool // keys whose value could not be taken
 }
+
+// spot is a place in a file.
+type spot struct {
+	file string
+	line int
+}
+
+func (s spot) String() string { return fmt.Sprintf("%s:%d", s.file, s.line) }
 
 // Written reports whether the key stands in the file; otherwise its value is the default.
 func (e *Entry) Written(key string) bool { _, ok := e.keys[key]; return ok }
 
-// at is the line of a key, or of the entry where the key is not written.
-func (e *Entry) at(key string) int {
-	if line, ok := e.keys[key]; ok {
-		return line
+// at is the place of a key, or of the entry where the key is not written.
+func (e *Entry) at(key string) spot {
+	if s, ok := e.keys[key]; ok {
+		return s
 	}
-	return e.Line
+	return spot{e.File, e.Line}
 }
 
 // Gateway is [gateway]: what belongs to this host and not to any peer.

@@ -1,0 +1,324 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"culvert/crypto/suite"
+)
+
+// check resolves names and looks at what several keys say together.
+func (l *loader) check() {
+	c := l.config
+	d := &directory{
+		profiles:  indexOf("profile", c.Profiles, func(p *Profile) *Entry { return &p.Entry }),
+		proposals: indexOf("proposal", c.Proposals, func(p *Proposal) *Entry { return &p.Entry }),
+		peers:     indexOf("peer", c.Peers, func(p *Peer) *Entry { return &p.Entry }),
+		groups:    indexOf("policy-group", c.Groups, func(g *Group) *Entry { return &g.Entry }),
+	}
+	l.checkGateway()
+	for _, p := range c.Profiles {
+		l.checkProfile(p)
+	}
+	for _, p := range c.Proposals {
+		l.checkProposal(p)
+	}
+	for _, p := range c.Peers {
+		l.checkPeer(p, d)
+	}
+	for _, i := range c.Identities {
+		l.checkIdentity(i, d)
+	}
+	for i, p := range c.Policies {
+		p.Index = i
+		l.checkPolicy(p, d)
+	}
+	l.warnPeers()
+	l.warnIgnored()
+	l.markDuplicates()
+	l.checkPFS()
+}
+
+func (l *loader) faultAt(e *Entry, table, key, format string, args ...any) {
+	l.fault(e.at(key), table+"."+key, format, args...)
+}
+
+func (l *loader) warnAt(e *Entry, table, key, format string, args ...any) {
+	l.warn(e.at(key), table+"."+key, format, args...)
+}
+
+// index is a table of named entries.
+type index[T any] struct {
+	table string
+	names []string
+	of    map[string]*T
+}
+
+func indexOf[T any](table string, list []*T, entry func(*T) *Entry) index[T] {
+	x := index[T]{table, nil, make(map[string]*T, len(list))}
+	for _, t := range list {
+		name := entry(t).Name
+		if _, ok := x.of[name]; !ok && name != "" {
+			x.of[name] = t
+			x.names = append(x.names, name)
+		}
+	}
+	return x
+}
+
+// refer finds the entry that a key names, or says that there is none.
+func refer[T any](l *loader, e *Entry, table, key, name string, in index[T]) *T {
+	if e.bad[key] {
+		return nil
+	}
+	t := in.of[name]
+	if t == nil {
+		l.faultAt(e, table, key, "there is no [[%s]] named %q%s", in.table, name, didYouMean(name, in.names))
+	}
+	return t
+}
+
+// directory is all tables with names.
+type directory struct {
+	profiles  index[Profile]
+	proposals index[Proposal]
+	peers     index[Peer]
+	groups    index[Group]
+}
+
+func (l *loader) checkGateway() {
+	g := &l.config.Gateway
+	if g.Port == g.NATTPort && !g.bad["port"] && !g.bad["natt-port"] {
+		key := "natt-port"
+		if !g.Written(key) {
+			key = "port"
+		}
+		l.faultAt(&g.Entry, "gateway", key, "port and natt-port are both %d, they need to differ", g.Port)
+	}
+}
+
+func (l *loader) checkProfile(p *Profile) {
+	p.Groups = rows(p.DHGroup, suite.GroupByName)
+	p.Encrs = rows(p.EncAlgorithm, suite.EncrByIKEName)
+	if !allAEAD(p.Encrs) {
+		p.Integs = rows(p.HashAlgorithm, suite.IntegByName)
+	}
+	prfs := p.PRFAlgorithm
+	if slices.Contains(prfs, "auto") {
+		if len(prfs) > 1 {
+			l.faultAt(&p.Entry, "profile", "prf-algorithm", "auto stands beside other values, write auto or names")
+		}
+		prfs = p.HashAlgorithm
+	}
+	p.PRFs = rows(prfs, suite.PRFByName)
+	for _, need := range []struct {
+		key   string
+		empty bool
+	}{{"dh-group", len(p.Groups) == 0}, {"enc-algorithm", len(p.Encrs) == 0}, {"hash-algorithm", len(p.PRFs) == 0}} {
+		if need.empty && !p.Written(need.key) {
+			l.faultAt(&p.Entry, "profile", need.key, "the default is not supported yet, write the key")
+		}
+	}
+}
+
+func (l *loader) checkProposal(p *Proposal) {
+	p.Encrs = rows(p.EncAlgorithms, suite.EncrByName)
+	if !allAEAD(p.Encrs) {
+		p.Integs = rows(p.AuthAlgorithms, suite.IntegByName)
+	}
+	p.PFS = suite.GroupByName(p.PFSGroup)
+}
+
+// rows are the members of names that this build can run.
+func rows[R any](names []string, find func(string) *R) []*R {
+	var list []*R
+	for _, n := range names {
+		if r := find(n); r != nil {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+func allAEAD(list []*suite.Encr) bool {
+	return !slices.ContainsFunc(list, func(e *suite.Encr) bool { return !e.AEAD() })
+}
+
+func (l *loader) checkPeer(p *Peer, d *directory) {
+	e := &p.Entry
+	p.Profile = refer(l, e, "peer", "profile", p.ProfileName, d.profiles)
+	if p.Disabled {
+		return
+	}
+	if p.Profile != nil && p.Profile.Disabled {
+		l.faultAt(e, "peer", "profile", "[[profile]] %q is disabled, enable it or disable the peer", p.ProfileName)
+	}
+	if !p.Written("exchange-mode") && valueNotYet("peer", "exchange-mode", p.ExchangeMode) {
+		l.faultAt(e, "peer", "exchange-mode", `is missing and its default %q is not supported yet, write exchange-mode = "ike2"`, p.ExchangeMode)
+	}
+	if p.LocalAddress.IsValid() && !e.bad["address"] && p.Written("address") && p.LocalAddress.Is4() != p.Address.Addr().Is4() {
+		l.faultAt(e, "peer", "local-address", "%s and the peer's address %s are of different address families", p.LocalAddress, p.Address)
+	}
+}
+
+func (l *loader) checkIdentity(i *Identity, d *directory) {
+	e := &i.Entry
+	if i.PolicyTemplateGroup != "none" {
+		refer(l, e, "identity", "policy-template-group", i.PolicyTemplateGroup, d.groups)
+	}
+	if !i.Written("peer") {
+		l.faultAt(e, "identity", "peer", "is missing, name a [[peer]]")
+	} else if i.Peer = refer(l, e, "identity", "peer", i.PeerName, d.peers); i.Peer != nil && !i.Disabled {
+		i.Peer.Identities = append(i.Peer.Identities, i)
+	}
+	switch {
+	case i.Written("secret") && i.Written("secret-file"):
+		l.faultAt(e, "identity", "secret-file", "stands beside secret, write one of them")
+	case !i.Written("secret") && !i.Written("secret-file") && !i.Disabled && !e.bad["auth-method"]:
+		l.faultAt(e, "identity", "secret", "is missing, auth-method pre-shared-key needs secret or secret-file")
+	}
+}
+
+func (l *loader) checkPolicy(p *Policy, d *directory) {
+	e := &p.Entry
+	refer(l, e, "policy", "group", p.Group, d.groups)
+	p.Proposal = refer(l, e, "policy", "proposal", p.ProposalName, d.proposals)
+	if p.Written("peer") {
+		p.Peer = refer(l, e, "policy", "peer", p.PeerName, d.peers)
+	}
+	if p.Template || p.Disabled || e.bad["template"] {
+		return
+	}
+	l.checkSelectors(p)
+	if p.Action == Encrypt && !e.bad["action"] {
+		l.checkEncrypting(p)
+	}
+}
+
+func (l *loader) checkSelectors(p *Policy) {
+	e := &p.Entry
+	whole := true
+	for _, key := range []string{"src-address", "dst-address"} {
+		if !p.Written(key) {
+			l.faultAt(e, "policy", key, `is missing, write a prefix, "0.0.0.0/0" or "::/0" for any`)
+		}
+		whole = whole && p.Written(key) && !e.bad[key]
+	}
+	if whole && p.SrcAddress.Addr().Is4() != p.DstAddress.Addr().Is4() {
+		l.faultAt(e, "policy", "dst-address", "%s and src-address %s are of different address families", p.DstAddress, p.SrcAddress)
+	}
+	for _, end := range []struct {
+		key  string
+		port Port
+	}{{"src-port", p.SrcPort}, {"dst-port", p.DstPort}} {
+		if end.port.Exact && !p.Protocol.HasPorts() && !e.bad["protocol"] {
+			l.faultAt(e, "policy", end.key, "protocol %s has no ports, write protocol = %s", p.Protocol, `"tcp", "udp", "sctp", "dccp" or "udp-lite"`)
+		}
+	}
+}
+
+// checkEncrypting looks at a policy that is to protect packets.
+func (l *loader) checkEncrypting(p *Policy) {
+	e := &p.Entry
+	if !p.Tunnel && !e.bad["tunnel"] && valueNotYet("policy", "tunnel", "false") {
+		l.faultAt(e, "policy", "tunnel", "false (transport mode) is not supported yet, write tunnel = true")
+	}
+	if p.Proposal != nil && p.Proposal.Disabled {
+		l.faultAt(e, "policy", "proposal", "[[proposal]] %q is disabled, enable it or disable the policy", p.ProposalName)
+	}
+	switch {
+	case !p.Written("peer"):
+		l.faultAt(e, "policy", "peer", "is missing, a policy that encrypts needs a [[peer]]")
+	case p.Peer == nil:
+	case p.Peer.Disabled:
+		l.faultAt(e, "policy", "peer", "[[peer]] %q is disabled, enable it or disable the policy", p.PeerName)
+	case len(p.Peer.Identities) == 0:
+		l.faultAt(e, "policy", "peer", "[[peer]] %q has no [[identity]], write one with peer = %q", p.PeerName, p.PeerName)
+	case !p.Peer.Address.IsSingleIP() && !p.Peer.Passive && !p.Peer.bad["address"]:
+		l.warnAt(e, "policy", "peer", "[[peer]] %q has the address %s, so that only the other side can start, write passive = true there if that is meant",
+			p.PeerName, p.Peer.Address)
+	}
+}
+
+// checkPFS: a default group that this build cannot run is a fault where a
+// policy would use it, once for each proposal.
+func (l *loader) checkPFS() {
+	told := map[*Proposal]bool{}
+	for _, p := range l.config.Policies {
+		q := p.Proposal
+		if q == nil || p.Action != Encrypt || !p.Works() || q.Written("pfs-group") || told[q] ||
+			!valueNotYet("proposal", "pfs-group", q.PFSGroup) {
+			continue
+		}
+		if q.File == "" {
+			l.faultAt(&p.Entry, "policy", "proposal", `[[proposal]] %q has the default pfs-group %q, which is not supported yet, `+
+				`write a [[proposal]] with pfs-group = "modp2048" (or "none")`, q.Name, q.PFSGroup)
+			continue
+		}
+		told[q] = true
+		l.faultAt(&q.Entry, "proposal", "pfs-group", `is missing and its default %q is not supported yet, write pfs-group = "modp2048" (or "none")`, q.PFSGroup)
+	}
+}
+
+// warnPeers names peers that can never be chosen.
+func (l *loader) warnPeers() {
+	type place struct {
+		address netip.Prefix
+		local   netip.Addr
+	}
+	first := map[place]*Peer{}
+	for _, p := range l.config.Peers {
+		if p.Disabled || p.bad["address"] || p.bad["local-address"] {
+			continue
+		}
+		if len(p.Identities) == 0 {
+			l.warn(p.at(""), "peer", "%q has no [[identity]] and is not used", p.Name)
+		}
+		at := place{p.Address, p.LocalAddress}
+		if o := first[at]; o != nil {
+			l.warnAt(&p.Entry, "peer", "address", "[[peer]] %q has the same address %s and is chosen when the other side starts", o.Name, p.Address)
+			continue
+		}
+		first[at] = p
+	}
+}
+
+// warnIgnored names the keys of profiles that IKEv2 ignores.
+func (l *loader) warnIgnored() {
+	for _, p := range l.config.Profiles {
+		used := slices.ContainsFunc(l.config.Peers, func(q *Peer) bool { return q.Profile == p && q.ExchangeMode == "ike2" })
+		var keys []string
+		for _, key := range []string{"proposal-check", "lifebytes", "dpd-maximum-failures", "nat-traversal"} {
+			if p.Written(key) {
+				keys = append(keys, key)
+			}
+		}
+		if used && len(keys) > 0 {
+			l.warn(p.at(""), "profile", "%q: IKEv2 ignores %s", p.Name, strings.Join(keys, ", "))
+		}
+	}
+}
+
+// markDuplicates: of policies with the same selectors the first works, the
+// others are invalid.
+func (l *loader) markDuplicates() {
+	type selectors struct {
+		src, dst         netip.Prefix
+		srcPort, dstPort Port
+		protocol         Protocol
+	}
+	first := map[selectors]*Policy{}
+	for _, p := range l.config.Policies {
+		if !p.Works() || p.bad["src-address"] || p.bad["dst-address"] || !p.Written("src-address") || !p.Written("dst-address") {
+			continue
+		}
+		s := selectors{p.SrcAddress, p.DstAddress, p.SrcPort, p.DstPort, p.Protocol}
+		if o := first[s]; o != nil {
+			p.Invalid = true
+			l.warn(p.at(""), "policy", "invalid: the policy at %s has the same addresses, ports and protocol and comes first", o.at(""))
+			continue
+		}
+		first[s] = p
+	}
+}

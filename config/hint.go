@@ -1,0 +1,65 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// didYouMean is " (did you mean "x"?)" for the known name that is most like
+// the given one, or nothing.
+func didYouMean(given string, known []string) string {
+	flat := func(s string) string {
+		return strings.NewReplacer("-", "", "_", "", " ", "", ".", "").Replace(strings.ToLower(s))
+	}
+	best, distance := "", len(given)/3+1
+	if distance > 3 {
+		distance = 3
+	}
+	for _, k := range known {
+		if flat(k) == flat(given) {
+			best = k
+			break
+		}
+		if d := editDistance(flat(given), flat(k), distance); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %q?)", best)
+}
+
+// editDistance counts the letters to change, insert or remove (Levenshtein);
+// limit where there are that many or more.
+func editDistance(a, b string, limit int) int {
+	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return min(limit, row[len(b)])
+}
+
+// accepted is a list of names for people.
+func accepted(names []string) string { return strings.Join(names, ", ") }
+
+// without is names less those that this build refuses for the key.
+func without(names []string, table, key string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return valueNotYet(table, key, n) })
+}
