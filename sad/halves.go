@@ -72,7 +72,7 @@ func (in *Inbound) Spend(packets, bytes int, now int64) bool {
 func (in *Inbound) Covers(f *wire.Flow) bool { return in.child.coversIn(f) }
 
 // Outbound is the half of a CHILD SA that seals. A packet passes it in this
-// order: Expired, Spend, Reserve, then Seal with Transform.
+// order: Expired, Reserve, Spend, then Seal with Transform.
 type Outbound struct {
 	child     *Child
 	transform *esp.Transform

@@ -1,0 +1,166 @@
+package datapath
+
+import "sync/atomic"
+
+// Reason is what became of a packet. Every dropped packet has exactly one, and
+// counts in the counter of that name.
+type Reason uint8
+
+// The manual's statistics table, in its order, then our own.
+const (
+	InErrors               Reason = iota // inbound and in no other row: the device refused the packet
+	InBufferErrors                       // no buffer: cannot happen while workers own theirs
+	InHeaderErrors                       // too short for ESP, or the inner IP header is bad
+	InNoStates                           // no SA of this SPI
+	InStateProtocolErrors                // ICV or padding wrong
+	InStateModeErrors                    // not an IP packet inside a tunnel SA; an SA in a mode that cannot be opened
+	InStateSequenceErrors                // replayed, or left of the replay window
+	InStateExpired                       // the SA met its hard limit
+	InStateMismatches                    // a state's options differ from the packet's
+	InStateInvalid                       // the state is not valid
+	InTemplateMismatches                 // the inner packet is outside the SA's selectors, or its policy wants no protection
+	InNoPolicies                         // the SA was right, but no policy covers the inner packet
+	InPolicyBlocked                      // the policy discards
+	InPolicyErrors                       // other errors of a policy
+	OutErrors                            // outbound and in no other row: not an IP packet, or the network refused it
+	OutBundleErrors                      // a packet could not be built
+	OutBundleCheckErrors                 // a bundle that no longer fits
+	OutNoStates                          // the policy's SA is not there yet; the daemon was asked
+	OutStateProtocolErrors               // the transform failed
+	OutStateModeErrors                   // an SA in a mode that cannot be sealed
+	OutStateSequenceErrors               // sequence numbers are used up
+	OutStateExpired                      // the SA met its hard limit
+	OutPolicyBlocked                     // the policy discards
+	OutPolicyDead                        // the policy is dead
+	OutPolicyErrors                      // no policy covers the packet, so it has nowhere to go
+	OutUnprotected                       // may pass unprotected (action none, or level use without SA), which is not for this line
+
+	Passed // not a drop: sent, delivered, or handed to IKE
+
+	drops   = int(Passed)
+	manuals = int(OutUnprotected)
+)
+
+// Counters that are no drops follow the reasons.
+const (
+	txPackets = drops + iota
+	txBytes
+	rxPackets
+	rxBytes
+	rxDummies
+	rxIKE
+	rxKeepalives
+
+	counterCount
+)
+
+var counterNames = [counterCount]string{
+	InErrors:               "in-errors",
+	InBufferErrors:         "in-buffer-errors",
+	InHeaderErrors:         "in-header-errors",
+	InNoStates:             "in-no-states",
+	InStateProtocolErrors:  "in-state-protocol-errors",
+	InStateModeErrors:      "in-state-mode-errors",
+	InStateSequenceErrors:  "in-state-sequence-errors",
+	InStateExpired:         "in-state-expired",
+	InStateMismatches:      "in-state-mismatches",
+	InStateInvalid:         "in-state-invalid",
+	InTemplateMismatches:   "in-template-mismatches",
+	InNoPolicies:           "in-no-policies",
+	InPolicyBlocked:        "in-policy-blocked",
+	InPolicyErrors:         "in-policy-errors",
+	OutErrors:              "out-errors",
+	OutBundleErrors:        "out-bundle-errors",
+	OutBundleCheckErrors:   "out-bundle-check-errors",
+	OutNoStates:            "out-no-states",
+	OutStateProtocolErrors: "out-state-protocol-errors",
+	OutStateModeErrors:     "out-state-mode-errors",
+	OutStateSequenceErrors: "out-state-sequence-errors",
+	OutStateExpired:        "out-state-expired",
+	OutPolicyBlocked:       "out-policy-blocked",
+	OutPolicyDead:          "out-policy-dead",
+	OutPolicyErrors:        "out-policy-errors",
+	OutUnprotected:         "out-unprotected",
+	txPackets:              "tx-packets",
+	txBytes:                "tx-bytes",
+	rxPackets:              "rx-packets",
+	rxBytes:                "rx-bytes",
+	rxDummies:              "rx-dummies",
+	rxIKE:                  "rx-ike",
+	rxKeepalives:           "rx-keepalives",
+}
+
+// String is the name of the counter, "passed" for Passed.
+func (r Reason) String() string {
+	if int(r) < drops {
+		return counterNames[r]
+	}
+	if r == Passed {
+		return "passed"
+	}
+	return "unknown"
+}
+
+// Counter is one counter by name. Bytes are of inner packets.
+type Counter struct {
+	Name  string
+	Value uint64
+}
+
+// ManualCounters is how many counters of a Snapshot, from the first, are rows of
+// the manual's table; those behind them are Culvert's own.
+const ManualCounters = manuals
+
+// counters is one worker's share, so that workers do not write one cache line.
+type counters struct {
+	_ [64]byte
+	n [counterCount]atomic.Uint64
+	_ [64]byte
+}
+
+func (c *counters) drop(r Reason)              { c.n[r].Add(1) }
+func (c *counters) add(counter int, by uint64) { c.n[counter].Add(by) }
+
+// passed counts a batch of total packets, together bytes, of which an edge took
+// n; the others count as refused. Which ones they were the edge does not say, so
+// their bytes are taken in proportion. The bytes' counter follows packets'.
+func (c *counters) passed(n, total, bytes int, err error, packets int, refused Reason) Reason {
+	if err == nil {
+		n = total
+	}
+	n = min(max(n, 0), total)
+	c.add(packets, uint64(n))
+	c.add(packets+1, uint64(bytes*n/total))
+	if n == total {
+		return Passed
+	}
+	c.add(int(refused), uint64(total-n))
+	return refused
+}
+
+// Counters adds up what the workers count.
+type Counters struct {
+	out, in, syncOut, syncIn counters
+}
+
+func (c *Counters) get(i int) uint64 {
+	return c.out.n[i].Load() + c.in.n[i].Load() + c.syncOut.n[i].Load() + c.syncIn.n[i].Load()
+}
+
+// Get is how many packets were dropped for a reason; 0 for Passed.
+func (c *Counters) Get(r Reason) uint64 {
+	if int(r) >= drops {
+		return 0
+	}
+	return c.get(int(r))
+}
+
+// Snapshot lists all counters: the manual's in its order, then our own. Each is
+// exact; they are not of one instant.
+func (c *Counters) Snapshot() []Counter {
+	list := make([]Counter, counterCount)
+	for i := range list {
+		list[i] = Counter{counterNames[i], c.get(i)}
+	}
+	return list
+}

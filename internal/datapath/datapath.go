@@ -1,0 +1,165 @@
+// Package datapath is the two straight lines that a packet takes through the
+// gateway. Each is one file that reads in the order of its stations:
+//
+//	out.go   tun.Read → wire.ParseFlow → spd.Lookup → sad.Outbound → esp.Seal → underlay.Send
+//	in.go    underlay.Recv → demux → sad.Inbound → esp.Open → wire.ParseFlow → selector check → tun.Write
+//
+// Packets come in batches, are sealed and opened in place, and on the way no
+// lock is taken and nothing is allocated. A packet that does not get through
+// counts in exactly one counter, its Reason.
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"culvert/internal/underlay"
+	"culvert/internal/wire"
+	"culvert/sad"
+	"culvert/spd"
+	"culvert/tun"
+)
+
+// Notify is told what the daemon has to know. It is called from the workers: it
+// must return at once, and must not call back into the Path but for Acquired.
+type Notify interface {
+	// IKE is a message for the daemon. The packet is borrowed: copy what stays.
+	IKE(p *underlay.Packet)
+	// Acquire says that f met a policy that has no SA: once per policy until
+	// Acquired is called, an SA was there, or AcquireAgain has passed.
+	Acquire(policy uint32, f wire.Flow)
+	// Expire says that a CHILD SA is near its end by bytes or sequence numbers,
+	// or, hard, that it ended. Each once per CHILD SA.
+	Expire(child uint64, hard bool)
+	// Used says that the first packet of the peer was opened (RFC 7296 §2.8).
+	Used(child uint64)
+	// Heard says that packets of the peer were opened, at most once in
+	// sad.HeardEvery (RFC 7296 §2.4).
+	Heard(child uint64)
+}
+
+// Config is what a Path stands between. All fields are needed; Now only by Run.
+type Config struct {
+	Device   tun.Device
+	Conn     underlay.Conn
+	Policies *spd.Database
+	SAs      *sad.Table
+	Notify   Notify
+	Now      func() time.Time
+}
+
+// Path is a gateway's data path. Run starts its workers. SendPlain and Receive
+// take one packet through the same lines in the caller's goroutine instead, for
+// tests on virtual time; a Path may be used in both ways.
+type Path struct {
+	cfg      Config
+	counters Counters
+	acquires acquires
+
+	mu      sync.Mutex // of the synchronous lines
+	syncOut *outWorker
+	syncIn  *inWorker
+	syncOne []underlay.Packet
+
+	closed    chan struct{}
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// New makes a Path; nothing moves before Run.
+func New(cfg Config) *Path {
+	return &Path{cfg: cfg, closed: make(chan struct{})}
+}
+
+// Counters are those of this Path.
+func (p *Path) Counters() *Counters { return &p.counters }
+
+// Acquired says that the daemon is done with an Acquire, with or without an SA:
+// traffic of the policy that still has none asks again.
+func (p *Path) Acquired(policy uint32) { p.acquires.done(policy) }
+
+// Run moves packets until ctx ends, Close is called, or the device or the
+// sockets fail for good; then both are closed. The error is nil after ctx and
+// Close. Call it once.
+func (p *Path) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = p.Close() })
+	defer stop()
+	var (
+		workers sync.WaitGroup
+		errs    [2]error
+	)
+	start := func(i int, line func() error) {
+		workers.Go(func() {
+			errs[i] = line()
+			_ = p.Close() // one line alone is of no use
+		})
+	}
+	start(0, p.runOut)
+	start(1, p.runIn)
+	workers.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// Close closes the device and the sockets, which ends Run.
+func (p *Path) Close() error {
+	p.closeOnce.Do(func() {
+		close(p.closed)
+		p.closeErr = errors.Join(p.cfg.Device.Close(), p.cfg.Conn.Close())
+	})
+	return p.closeErr
+}
+
+// maxFailures is how many reads in a row may fail before a line gives up: a
+// device that went away must not spin, one odd packet must not end the gateway.
+const maxFailures = 16
+
+// failures counts reads that failed in a row.
+type failures int
+
+// over decides about a read that returned n packets and err: whether the line
+// ends, and with which error.
+func (p *Path) over(f *failures, n int, err error, what string) (bool, error) {
+	if err == nil || n > 0 {
+		*f = 0
+		return false, nil
+	}
+	select {
+	case <-p.closed:
+		return true, nil
+	default:
+	}
+	if errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	if *f++; *f < maxFailures {
+		return false, nil
+	}
+	return true, fmt.Errorf("datapath: %s fails again and again; see whether the interface is still there: %w", what, err)
+}
+
+// report passes what happened to a CHILD SA to the daemon.
+func (p *Path) report(c *sad.Child) {
+	ev := c.TakeEvents()
+	if ev == 0 {
+		return
+	}
+	n := p.cfg.Notify
+	if ev&sad.FirstUsed != 0 {
+		n.Used(c.ID)
+	}
+	if ev&sad.WasHeard != 0 {
+		n.Heard(c.ID)
+	}
+	if ev&sad.SoftExpired != 0 {
+		n.Expire(c.ID, false)
+	}
+	if ev&sad.HardExpired != 0 {
+		n.Expire(c.ID, true)
+	}
+}

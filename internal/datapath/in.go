@@ -1,0 +1,254 @@
+package datapath
+
+import (
+	"errors"
+	"time"
+
+	"culvert/esp"
+	"culvert/internal/underlay"
+	"culvert/internal/wire"
+	"culvert/sad"
+	"culvert/spd"
+)
+
+// A packet on its way in meets these stations:
+//
+//	underlay.Recv    a batch of datagrams, told apart by kind
+//	demux            IKE to the daemon, keepalives end here      in-header-errors (too short for ESP)
+//	sad.Inbound      the SA of the SPI                           in-no-states
+//	sad.Expired      has it ended, and is it for tunnels?        in-state-expired, in-state-mode-errors
+//	sad.Sequence     whole number, replay window                 in-state-sequence-errors
+//	esp.Open         ICV, decrypt, padding                       in-state-protocol-errors, in-header-errors
+//	sad.Commit       one packet of a number gets through         in-state-sequence-errors
+//	sad.Spend        byte limits, counters, the peer was heard   in-state-expired
+//	next header      IP in IP; dummies end here                  in-state-mode-errors
+//	wire.ParseFlow   the inner packet                            in-header-errors
+//	selector check   the SA's own pairs, then the policy         in-template-mismatches, in-no-policies, in-policy-blocked
+//	tun.Write        the batch; what the device refuses          in-errors
+//
+// From where a datagram came is not compared with the SA's addresses: behind a
+// NAT they change, and the ICV says whose it is (RFC 7296 §2.23). The daemon
+// hears that the peer is alive.
+//
+// The buffers are the worker's; they are free again when Write returns.
+
+// inWorker is all that one goroutine needs to take batches through the line.
+type inWorker struct {
+	path    *Path
+	count   *counters
+	sads    *sad.Worker
+	cache   spd.Cache
+	flow    wire.Flow
+	deliver [][]byte // what goes to the device, deviceOffset bytes in front of each
+	bytes   int      // of the packets in deliver
+
+	// A run of packets of one SA that are not counted in it yet.
+	run        *sad.Inbound
+	runPackets int
+	runBytes   int
+}
+
+const (
+	// deviceOffset is the room in front of a packet that a device may want.
+	// Header and IV of every transform are at least as long.
+	deviceOffset = 16
+	// inBatch is how many datagrams are received at once.
+	inBatch = 128
+)
+
+func newInWorker(p *Path, count *counters, batch int) *inWorker {
+	return &inWorker{path: p, count: count, sads: p.cfg.SAs.Worker(), deliver: make([][]byte, 0, batch)}
+}
+
+// runIn is the worker's loop.
+func (p *Path) runIn() error {
+	w := newInWorker(p, &p.counters.in, inBatch)
+	defer w.sads.Close()
+	packets := make([]underlay.Packet, inBatch)
+	for i := range packets {
+		packets[i].Buf = make([]byte, underlay.Headroom+maxPacket)
+	}
+	var fails failures
+	for {
+		n, err := p.cfg.Conn.Recv(packets)
+		if n > 0 {
+			w.batch(p.cfg.Now().UnixNano(), packets[:n])
+		}
+		if end, err := p.over(&fails, n, err, "receiving from the network"); end {
+			return err
+		}
+	}
+}
+
+// Receive takes one datagram through the inbound line in the caller's
+// goroutine. It is opened in place: Buf is the caller's again afterwards, its
+// content is lost. What it returns has been counted.
+func (p *Path) Receive(now time.Time, pkt *underlay.Packet) Reason {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.syncIn == nil {
+		p.syncIn = newInWorker(p, &p.counters.syncIn, 1)
+		p.syncOne = make([]underlay.Packet, 1)
+	}
+	p.syncOne[0] = *pkt
+	return p.syncIn.batch(now.UnixNano(), p.syncOne)
+}
+
+// batch takes datagrams through the line. It returns what became of the last
+// that failed; Passed when none did.
+func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
+	w.sads.Enter()
+	defer w.sads.Leave()
+	w.deliver, w.bytes = w.deliver[:0], 0
+	verdict := Passed
+	for i := range packets {
+		if r := w.demux(&packets[i], now); r != Passed {
+			w.count.drop(r)
+			verdict = r
+		}
+	}
+	w.countRun(now)
+	if r := w.write(); r != Passed {
+		verdict = r
+	}
+	return verdict
+}
+
+func (w *inWorker) demux(p *underlay.Packet, now int64) Reason {
+	switch p.Kind {
+	case underlay.ESP:
+		return w.open(p, now)
+	case underlay.Keepalive:
+		w.count.add(rxKeepalives, 1)
+	case underlay.IKE:
+		w.count.add(rxIKE, 1)
+		w.path.cfg.Notify.IKE(p)
+	}
+	return Passed
+}
+
+// open takes an ESP packet to its payload.
+func (w *inWorker) open(p *underlay.Packet, now int64) Reason {
+	pkt := p.Data()
+	if len(pkt) < esp.HeaderLen {
+		return InHeaderErrors
+	}
+	in := w.path.cfg.SAs.Inbound(esp.SPI(pkt))
+	if in == nil {
+		return InNoStates
+	}
+	if in.Expired(now) {
+		w.path.report(in.Child())
+		return InStateExpired
+	}
+	if !in.Child().Tunnel {
+		return InStateModeErrors
+	}
+	seq, ok := in.Sequence(esp.Seq(pkt))
+	if !ok {
+		return InStateSequenceErrors
+	}
+	off, n, next, err := in.Transform().Open(pkt, seq)
+	switch {
+	case errors.Is(err, esp.ErrShort):
+		return InHeaderErrors
+	case err != nil:
+		return InStateProtocolErrors
+	}
+	if !in.Commit(seq) {
+		return InStateSequenceErrors
+	}
+	if !w.spend(in, n, now) {
+		return InStateExpired
+	}
+	return w.inner(in, p.Buf, p.Off+off, n, next)
+}
+
+// inner decides about the payload buf[off:off+n] of a genuine packet.
+func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next uint8) Reason {
+	version := uint8(4)
+	switch next {
+	case wire.ProtoIPv4:
+	case wire.ProtoIPv6:
+		version = 6
+	case wire.ProtoNoNext: // traffic flow confidentiality, RFC 4303 §2.6
+		w.count.add(rxDummies, 1)
+		return Passed
+	default:
+		return InStateModeErrors
+	}
+	info, ok := wire.ParseFlow(buf[off:off+n], &w.flow)
+	if !ok || info.Version != version {
+		return InHeaderErrors
+	}
+	if r := w.allowed(in); r != Passed {
+		return r
+	}
+	// What follows the packet is padding against traffic analysis (RFC 4303 §2.7).
+	w.deliver = append(w.deliver, buf[off-deviceOffset:off+info.Total])
+	w.bytes += info.Total
+	return Passed
+}
+
+// allowed checks the inner packet, w.flow, against its SA and the policies.
+//
+// What decides is the SA: its own selectors, as they were negotiated, have to
+// contain the packet (RFC 4301 §5.2 step 4). The policies are asked too, so that
+// one that was taken away or now discards takes effect at once, without waiting
+// for the SA's end: the first policy for the packet must want protection. That
+// it is the very policy of the SA is not asked. After a reload another one with
+// the same or wider selectors may stand above it, and protected traffic that
+// another tunnel would carry too is no less protected. A policy that wants the
+// packet in clear (none) does not match one that came protected.
+func (w *inWorker) allowed(in *sad.Inbound) Reason {
+	f := &w.flow
+	if !in.Covers(f) {
+		return InTemplateMismatches
+	}
+	pol := w.cache.LookupIn(w.path.cfg.Policies, f)
+	switch {
+	case pol == nil:
+		return InNoPolicies
+	case pol.Action == spd.Discard:
+		return InPolicyBlocked
+	case pol.Action == spd.None:
+		return InTemplateMismatches
+	}
+	return Passed
+}
+
+// spend counts a packet in its SA: at once where bytes are limited, else as
+// part of a run.
+func (w *inWorker) spend(in *sad.Inbound, n int, now int64) bool {
+	if in.Limited() {
+		ok := in.Spend(1, n, now)
+		w.path.report(in.Child())
+		return ok
+	}
+	if w.run != in {
+		w.countRun(now)
+		w.run = in
+	}
+	w.runPackets++
+	w.runBytes += n
+	return true
+}
+
+// countRun ends a run; the daemon hears of it before its packets are delivered.
+func (w *inWorker) countRun(now int64) {
+	if w.run == nil {
+		return
+	}
+	w.run.Spend(w.runPackets, w.runBytes, now)
+	w.path.report(w.run.Child())
+	w.run, w.runPackets, w.runBytes = nil, 0, 0
+}
+
+// write gives the packets to the device.
+func (w *inWorker) write() Reason {
+	if len(w.deliver) == 0 {
+		return Passed
+	}
+	n, err := w.path.cfg.Device.Write(w.deliver, deviceOffset)
+	return w.count.passed(n, len(w.deliver), w.bytes, err, rxPackets, InErrors)
+}

@@ -1,0 +1,239 @@
+package datapath
+
+import (
+	"time"
+
+	"culvert/internal/underlay"
+	"culvert/internal/wire"
+	"culvert/sad"
+	"culvert/spd"
+)
+
+// A packet on its way out meets these stations:
+//
+//	tun.Read         a batch of plain packets, with headroom in front of each
+//	wire.ParseFlow   is it an IP packet, and of which flow?      out-errors
+//	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked, out-unprotected
+//	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
+//	                                                             out-unprotected (level use, asks nobody)
+//	sad.Expired      may the SA still be used, and in tunnels?   out-state-expired, out-state-mode-errors
+//	sad.Reserve      sequence numbers for a run of one SA        out-state-sequence-errors
+//	sad.Spend        the SA's byte limits and counters           out-state-expired
+//	esp.Seal         in place: the headroom takes header and IV
+//	underlay.Send    the batch; what the network refuses         out-errors
+//
+// The buffers are the worker's; they are free again when Send returns.
+
+// outWorker is all that one goroutine needs to take batches through the line.
+type outWorker struct {
+	path   *Path
+	count  *counters
+	sads   *sad.Worker
+	cache  spd.Cache
+	asked  asked
+	flow   wire.Flow
+	bufs   [][]byte
+	sizes  []int
+	plain  []plain           // what is left of the batch after sad.Outbound
+	sealed []underlay.Packet // what is left after esp.Seal
+	bytes  int               // of the inner packets in sealed
+}
+
+// plain is a packet that found its SA.
+type plain struct {
+	out  *sad.Outbound
+	buf  []byte // the packet is buf[underlay.Headroom:][:n]
+	n    int
+	next uint8 // 4 or 41: IPv4 or IPv6 (RFC 4303 §2.6)
+}
+
+const (
+	// maxPacket is the largest IP packet.
+	maxPacket = 65535
+	// tailroom takes padding, trailer and ICV of every transform.
+	tailroom = 128
+)
+
+func newOutWorker(p *Path, count *counters, batch int) *outWorker {
+	w := &outWorker{
+		path: p, count: count, sads: p.cfg.SAs.Worker(),
+		bufs: make([][]byte, batch), sizes: make([]int, batch),
+		plain: make([]plain, 0, batch), sealed: make([]underlay.Packet, 0, batch),
+	}
+	for i := range w.bufs {
+		w.bufs[i] = make([]byte, underlay.Headroom+maxPacket+tailroom)
+	}
+	return w
+}
+
+// runOut is the worker's loop.
+func (p *Path) runOut() error {
+	w := newOutWorker(p, &p.counters.out, max(p.cfg.Device.BatchSize(), 1))
+	defer w.sads.Close()
+	// The device must not read into the tail, which is the ICV's.
+	room := make([][]byte, len(w.bufs))
+	for i, b := range w.bufs {
+		room[i] = b[: underlay.Headroom+maxPacket : underlay.Headroom+maxPacket]
+	}
+	var fails failures
+	for {
+		n, err := p.cfg.Device.Read(room, w.sizes, underlay.Headroom)
+		if n > 0 {
+			w.batch(p.cfg.Now().UnixNano(), n)
+		} else if err != nil {
+			w.count.drop(OutErrors)
+		}
+		if end, err := p.over(&fails, n, err, "reading from "+p.cfg.Device.Name()); end {
+			return err
+		}
+	}
+}
+
+// SendPlain takes one plain packet through the outbound line in the caller's
+// goroutine. pkt is borrowed and not changed. What it returns has been counted.
+func (p *Path) SendPlain(now time.Time, pkt []byte) Reason {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.syncOut == nil {
+		p.syncOut = newOutWorker(p, &p.counters.syncOut, 1)
+	}
+	w := p.syncOut
+	if len(pkt) > maxPacket {
+		w.count.drop(OutErrors)
+		return OutErrors
+	}
+	w.sizes[0] = copy(w.bufs[0][underlay.Headroom:], pkt)
+	return w.batch(now.UnixNano(), 1)
+}
+
+// batch takes the first n buffers through the line. It returns what became of
+// the last packet that failed; Passed when all left.
+func (w *outWorker) batch(now int64, n int) Reason {
+	w.sads.Enter()
+	defer w.sads.Leave()
+	w.asked.begin(&w.path.acquires, now)
+	w.plain, w.sealed, w.bytes = w.plain[:0], w.sealed[:0], 0
+	verdict := Passed
+	for i := range n {
+		if r := w.classify(w.bufs[i], w.sizes[i], now); r != Passed {
+			w.count.drop(r)
+			verdict = r
+		}
+	}
+	for from := 0; from < len(w.plain); {
+		to := w.run(from)
+		if r := w.seal(w.plain[from:to], now); r != Passed {
+			w.count.add(int(r), uint64(to-from))
+			verdict = r
+		}
+		from = to
+	}
+	if r := w.send(); r != Passed {
+		verdict = r
+	}
+	return verdict
+}
+
+// classify finds the SA of a packet: ParseFlow, Lookup, Outbound.
+func (w *outWorker) classify(buf []byte, n int, now int64) Reason {
+	f := &w.flow
+	info, ok := wire.ParseFlow(buf[underlay.Headroom:][:n], f)
+	if !ok {
+		return OutErrors
+	}
+	pol := w.cache.Lookup(w.path.cfg.Policies, f)
+	switch {
+	case pol == nil:
+		return OutPolicyErrors
+	case pol.Action == spd.Discard:
+		return OutPolicyBlocked
+	case pol.Action == spd.None:
+		return OutUnprotected
+	}
+	out := w.path.cfg.SAs.Outbound(pol.Ref, f)
+	switch {
+	case out != nil:
+		w.asked.satisfied(pol.Ref)
+	case pol.Level == spd.Use:
+		return OutUnprotected
+	default:
+		if w.asked.first(pol.Ref, now) {
+			w.path.cfg.Notify.Acquire(pol.Ref, *f)
+		}
+		return OutNoStates
+	}
+	next := uint8(wire.ProtoIPv4)
+	if info.Version == 6 {
+		next = wire.ProtoIPv6
+	}
+	w.plain = append(w.plain, plain{out, buf, info.Total, next})
+	return Passed
+}
+
+// run is where the run of packets of one SA that starts at from ends. An SA
+// whose bytes are limited takes one packet at a time, so that its limits are exact.
+func (w *outWorker) run(from int) int {
+	out := w.plain[from].out
+	to := from + 1
+	if out.Limited() {
+		return to
+	}
+	for to < len(w.plain) && w.plain[to].out == out {
+		to++
+	}
+	return to
+}
+
+// seal makes ESP packets of a run of packets of one SA; all or none.
+func (w *outWorker) seal(run []plain, now int64) Reason {
+	out := run[0].out
+	bytes := 0
+	for i := range run {
+		bytes += run[i].n
+	}
+	seq, r := admit(out, len(run), bytes, now)
+	w.path.report(out.Child())
+	if r != Passed {
+		return r
+	}
+	ends, t := out.Child().Endpoint(), out.Transform()
+	for i := range run {
+		p := &run[i]
+		start, end := t.Seal(p.buf, underlay.Headroom, p.n, seq+uint64(i), p.next)
+		// Always in UDP: a receiver takes it so, NAT or not (RFC 7296 §2.23).
+		w.sealed = append(w.sealed, underlay.Packet{
+			Buf: p.buf, Off: start, Len: end - start,
+			Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: true,
+		})
+	}
+	w.bytes += bytes
+	return Passed
+}
+
+// admit asks whether the SA may be used for n packets, and returns the first
+// one's sequence number.
+func admit(out *sad.Outbound, n, bytes int, now int64) (uint64, Reason) {
+	if out.Expired(now) {
+		return 0, OutStateExpired
+	}
+	if !out.Child().Tunnel {
+		return 0, OutStateModeErrors
+	}
+	seq, ok := out.Reserve(n)
+	if !ok {
+		return 0, OutStateSequenceErrors
+	}
+	if !out.Spend(n, bytes, now) {
+		return 0, OutStateExpired
+	}
+	return seq, Passed
+}
+
+// send puts the sealed packets on the wire.
+func (w *outWorker) send() Reason {
+	if len(w.sealed) == 0 {
+		return Passed
+	}
+	n, err := w.path.cfg.Conn.Send(w.sealed)
+	return w.count.passed(n, len(w.sealed), w.bytes, err, txPackets, OutErrors)
+}
