@@ -1,0 +1,88 @@
+package spd
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"culvert/internal/wire"
+	"culvert/spd/selector"
+)
+
+// A gateway as they are: sites with nets of several lengths, road warriors with
+// one address each, a few exceptions by protocol and port before everything.
+func gateway(n int) []Policy {
+	w := newWorld(uint64(n))
+	local := []string{"192.168.0.0/16", "192.168.7.0/24", "172.16.0.0/12", "0.0.0.0/0"}
+	var out []Policy
+	ssh := nets("192.168.0.0/16", "10.0.0.0/8")
+	ssh.Local.Proto, ssh.Remote.Proto, ssh.Remote.PortLo, ssh.Remote.PortHi = 6, 6, 22, 22
+	out = append(out, Policy{Pair: ssh, Action: None})
+	for len(out) < n {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], 10<<24|w.Uint32N(1<<24))
+		bits := []int{20, 24, 24, 28, 32, 32, 32, 32}[w.IntN(8)]
+		pair := nets(local[w.IntN(len(local))], "0.0.0.0/0")
+		pair.Remote = selector.FromPrefix(netip.PrefixFrom(netip.AddrFrom4(b), bits))
+		out = append(out, Policy{Pair: pair})
+	}
+	return out
+}
+
+// Flows that hit.
+func traffic(policies []Policy, n int) []wire.Flow {
+	w := newWorld(3)
+	out := make([]wire.Flow, n)
+	for i := range out {
+		p := policies[w.IntN(len(policies))].Pair
+		out[i] = wire.Flow{Src: p.Local.Hi, Dst: p.Remote.Lo, Proto: 6, SrcPort: uint16(w.Uint32()), DstPort: 443}
+	}
+	return out
+}
+
+func random(n int) []Policy {
+	w := newWorld(uint64(n))
+	out := make([]Policy, n)
+	for i := range out {
+		out[i] = w.policy()
+	}
+	return out
+}
+
+func BenchmarkLookup(b *testing.B) {
+	for _, shape := range []struct {
+		name string
+		make func(int) []Policy
+	}{{"gateway", gateway}, {"random", random}} {
+		for _, n := range []int{10, 1000, 100000} {
+			policies := shape.make(n)
+			db := New()
+			db.Replace(policies)
+			for _, count := range []int{64, 8192} {
+				flows := traffic(policies, count)
+				b.Run(fmt.Sprintf("%s/policies=%d/flows=%d", shape.name, n, count), func(b *testing.B) {
+					b.ReportAllocs()
+					for i := 0; b.Loop(); i++ {
+						db.Lookup(&flows[i%count])
+					}
+				})
+				b.Run(fmt.Sprintf("%s/policies=%d/flows=%d/cache", shape.name, n, count), func(b *testing.B) {
+					cache := new(Cache)
+					b.ReportAllocs()
+					for i := 0; b.Loop(); i++ {
+						cache.Lookup(db, &flows[i%count])
+					}
+				})
+			}
+		}
+	}
+}
+
+func BenchmarkReplace(b *testing.B) {
+	policies := gateway(100000)
+	db := New()
+	for b.Loop() {
+		db.Replace(policies)
+	}
+}
