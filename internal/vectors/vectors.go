@@ -1,0 +1,57 @@
+// Package vectors reads published test vectors, which are kept beside the
+// repository in ../shared/vectors. Only tests import it.
+package vectors
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Hex is a byte string that a JSON file writes in hexadecimal.
+type Hex []byte
+
+// UnmarshalText reads hexadecimal of either case.
+func (h *Hex) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	*h = b
+	return err
+}
+
+// Load reads a JSON file of the folder into v, and skips the test where the
+// folder is absent.
+func Load(t testing.TB, name string, v any) {
+	t.Helper()
+	path := filepath.Join(root(t), "..", "shared", "vectors", filepath.FromSlash(name))
+	if _, err := os.Stat(filepath.Dir(filepath.Dir(path))); err != nil {
+		t.Skipf("no test vectors here: %v", err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// root is the folder with go.mod, at or above the package under test.
+func root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			t.Fatal("no go.mod above the working directory")
+		}
+		dir = up
+	}
+}
