@@ -1,0 +1,72 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const siteTOML = `
+[[profile]]
+name = "ike2"
+dh-group = "modp2048"
+
+[[proposal]]
+name = "site2"
+pfs-group = "modp2048"
+
+[[peer]]
+name = "site2"
+address = "192.168.80.1/32"
+exchange-mode = "ike2"
+profile = "ike2"
+
+[[identity]]
+peer = "site2"
+secret = "thisisnotasecurepsk"
+
+[[policy]]
+peer = "site2"
+tunnel = true
+src-address = "10.1.202.0/24"
+dst-address = "10.1.101.0/24"
+proposal = "site2"
+`
+
+func write(t *testing.T, text string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "site.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCheck(t *testing.T) {
+	quiet(t)
+	path := write(t, siteTOML)
+	code, out, stderr := call("check", "-c", path)
+	if code != exitOK || out != path+": ok, 1 peer, 1 policy\n" || stderr != "" {
+		t.Errorf("%d %q %q", code, out, stderr)
+	}
+
+	path = write(t, strings.NewReplacer("192.168.80.1/32", "192.168.80.1/33", `proposal = "site2"`, `proposal = "site3"`).Replace(siteTOML))
+	code, out, _ = call("check", "-c", path)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != exitFailed || len(lines) != 2 || !strings.HasPrefix(lines[0], path+":12: ") || !strings.HasPrefix(lines[1], path+":25: ") {
+		t.Errorf("two faults: %d\n%s", code, out)
+	}
+
+	path = write(t, strings.Replace(siteTOML, `dh-group = "modp2048"`, "dh-group = \"modp2048\"\nnat-traversal = true", 1))
+	code, out, stderr = call("check", "-c", path)
+	if code != exitOK || !strings.Contains(out, ": ok,") || !strings.HasPrefix(stderr, "warning: "+path) || !strings.Contains(stderr, "nat-traversal") {
+		t.Errorf("a warning: %d %q %q", code, out, stderr)
+	}
+
+	missing := filepath.Join(t.TempDir(), "none.toml")
+	code, out, stderr = call("check", "-c", missing)
+	if code != exitFailed || !strings.Contains(out+stderr, missing) {
+		t.Errorf("no file: %d %q %q", code, out, stderr)
+	}
+}

@@ -1,0 +1,71 @@
+package main
+
+import "github.com/alecthomas/kong"
+
+const description = `Culvert is an IPsec gateway in one binary. Plain packets come out of a TUN
+device, an ordered policy table decides what happens to them, and what is to be
+protected leaves as ESP; the IKE daemon that makes the keys runs in the same
+process. Menus, properties and their meaning are those of the RouterOS IPsec
+manual, the configuration is one TOML file.
+
+First steps:
+  1. write site.toml (README.md has one to copy) and have it checked:
+         culvert check -c site.toml
+  2. look at what a gateway that runs is doing:
+         sudo culvert active-peers print
+         sudo culvert installed-sa print
+  3. find out why packets are dropped, counter by counter:
+         sudo culvert statistics print
+
+Exit codes:
+  0  done
+  1  the configuration has faults, or the operation failed
+  2  wrong usage
+  3  a privilege, the TUN device or a port is missing`
+
+// firstWords answers a call without arguments.
+const firstWords = `usage: culvert COMMAND [--control PATH]
+see: culvert --help`
+
+var groups = []kong.Group{
+	{Key: "gateway", Title: "The gateway:"},
+	{Key: "menus", Title: "The manual's menus, of a gateway that runs:"},
+}
+
+// cli is the grammar of the command line.
+type cli struct {
+	Control string `placeholder:"PATH" env:"CULVERT_CONTROL" help:"Control socket of the gateway (default ${control_default})."`
+
+	Check   checkCmd   `cmd:"" group:"gateway" help:"Check a configuration without starting anything."`
+	Reload  reloadCmd  `cmd:"" group:"gateway" help:"Have the gateway read its configuration again."`
+	Version versionCmd `cmd:"" group:"gateway" help:"Print the version of this binary and of a gateway that runs."`
+
+	Policy struct {
+		Print policyPrint `cmd:"" help:"Policies in the order in which they are tried."`
+	} `cmd:"" group:"menus" help:"What is protected, and how."`
+	Peer struct {
+		Print peerPrint `cmd:"" help:"Whom IKE is spoken with."`
+	} `cmd:"" group:"menus" help:"Whom IKE is spoken with."`
+	Identity struct {
+		Print identityPrint `cmd:"" help:"How both sides prove who they are."`
+	} `cmd:"" group:"menus" help:"How both sides prove who they are."`
+	Profile struct {
+		Print profilePrint `cmd:"" help:"Algorithms and lifetimes of phase 1."`
+	} `cmd:"" group:"menus" help:"Algorithms and lifetimes of phase 1."`
+	Proposal struct {
+		Print proposalPrint `cmd:"" help:"Algorithms and lifetimes of phase 2."`
+	} `cmd:"" group:"menus" help:"Algorithms and lifetimes of phase 2."`
+	ActivePeers struct {
+		Print           activePeersPrint   `cmd:"" help:"Peers with an IKE SA."`
+		KillConnections killConnectionsCmd `cmd:"" help:"Disconnect all peers."`
+		Rekey           rekeyPeersCmd      `cmd:"" help:"Make the keys of all IKE SAs anew."`
+	} `cmd:"" group:"menus" help:"Peers with an IKE SA."`
+	InstalledSA struct {
+		Print installedSAPrint `cmd:"" help:"SAs that protect packets now."`
+		Flush flushCmd         `cmd:"" help:"Remove all SAs; peers stay connected."`
+		Rekey rekeySAsCmd      `cmd:"" help:"Make the keys of all SAs anew."`
+	} `cmd:"" name:"installed-sa" group:"menus" help:"SAs that protect packets now."`
+	Statistics struct {
+		Print statisticsPrint `cmd:"" help:"Why packets were dropped, one counter per reason."`
+	} `cmd:"" group:"menus" help:"Why packets were dropped."`
+}

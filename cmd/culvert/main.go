@@ -1,0 +1,114 @@
+// Command culvert is the gateway and the tool that talks to a running one.
+//
+// This folder holds flags, subcommands and output rules; what they do is in
+// internal/gateway, internal/control and config.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"culvert/internal/control"
+)
+
+// Exit codes, as the help promises them.
+const (
+	exitOK          = 0
+	exitFailed      = 1 // a fault in the configuration, or the operation failed
+	exitUsage       = 2
+	exitEnvironment = 3 // a privilege, the TUN device or a port is missing
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// errReported is a failure that has been printed already.
+var errReported = errors.New("already reported")
+
+// session is what every command works with.
+type session struct {
+	ctx            context.Context
+	control        string // as given; empty: the default
+	stdout, stderr io.Writer
+	width          int // of the terminal that stdout is; 0: it is none
+}
+
+func (s *session) client() *control.Client {
+	if s.control == "" {
+		return control.NewClient(control.DefaultPath)
+	}
+	return control.NewClient(s.control)
+}
+
+// helped is panicked with where kong wants to leave the process after printing help.
+type helped struct{}
+
+// run is the whole program: it parses the arguments, does what they say and
+// returns the exit code.
+func run(arguments []string, stdout, stderr io.Writer) (code int) {
+	var grammar cli
+	parser, err := kong.New(&grammar,
+		kong.Name("culvert"),
+		kong.Description(description),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { panic(helped{}) }),
+		kong.Vars{"control_default": control.DefaultPath},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true, FlagsLast: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups(groups),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "culvert:", err)
+		return exitFailed
+	}
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case helped:
+			code = exitOK
+		default:
+			panic(p)
+		}
+	}()
+	if len(arguments) == 0 {
+		fmt.Fprintln(stderr, firstWords)
+		return exitUsage
+	}
+	parsed, err := parser.Parse(arguments)
+	if err != nil {
+		fmt.Fprintf(stderr, "culvert: %v\n%s\n", err, hint(err))
+		return exitUsage
+	}
+	s := &session{ctx: context.Background(), control: grammar.Control, stdout: stdout, stderr: stderr, width: terminalWidth(stdout)}
+	err = parsed.Run(s)
+	if err != nil && !errors.Is(err, errReported) {
+		fmt.Fprintln(stderr, "culvert:", err)
+	}
+	return exitCode(err)
+}
+
+// hint names the help page nearest to what could not be parsed.
+func hint(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context != nil {
+		if node := parse.Context.Selected(); node != nil {
+			return "see: " + node.FullPath() + " --help"
+		}
+	}
+	return "see: culvert --help"
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, control.ErrPermission), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EADDRINUSE):
+		return exitEnvironment
+	}
+	return exitFailed
+}
