@@ -104,6 +104,32 @@ func TestLabStrongSwanPair(t *testing.T) {
 	}
 }
 
+// TestLabEverythingTunnelled proves that strongSwan can be the peer of a policy
+// for all addresses, the gateways' own included.
+func TestLabEverythingTunnelled(t *testing.T) {
+	Need(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	l := New(t)
+	a, b := l.Node("a"), l.Node("b")
+	l.Wire(End{a, "eth0", netip.MustParsePrefix("10.9.0.1/24")}, End{b, "eth0", netip.MustParsePrefix("10.9.0.2/24")})
+	innerA, innerB := netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("198.51.100.7")
+	a.Inner(innerA)
+	b.Inner(innerB)
+	swanA := a.StrongSwanOuterInTunnel(ctx, swanConf("10.9.0.1", "10.9.0.2", "0.0.0.0/0", "0.0.0.0/0"))
+	b.StrongSwanOuterInTunnel(ctx, swanConf("10.9.0.2", "10.9.0.1", "0.0.0.0/0", "0.0.0.0/0"))
+	if err := swanA.InitiateChild(ctx, "c"); err != nil {
+		t.Fatal(err)
+	}
+	const size = 300_000
+	if err := a.Transfer(ctx, innerA, b, innerB, size); err != nil {
+		t.Fatal(err)
+	}
+	if c := soleSA(t, ctx, swanA).Children[0]; c.BytesIn < size || c.BytesOut < size {
+		t.Errorf("the transfer went past the tunnel: %+v", c)
+	}
+}
+
 func soleSA(t *testing.T, ctx context.Context, s *StrongSwan) IKESA {
 	t.Helper()
 	sas, err := s.SAs(ctx)

@@ -108,8 +108,15 @@ func (l *Lab) Wire(a, b End) {
 	}
 }
 
+// NATPorts are the ports to which a NAT router moves those whom it hides.
+const (
+	NATPortFirst = 20000
+	NATPortLast  = 29999
+)
+
 // Masquerade makes the node a NAT router that hides what it forwards out of the
-// device behind that device's address, and lets nothing in that was not asked for.
+// device behind that device's address and other ports, and lets nothing in that
+// was not asked for.
 func (n *Node) Masquerade(device string) {
 	n.lab.TB.Helper()
 	n.Sysctl("net.ipv4.ip_forward", "1")
@@ -117,6 +124,7 @@ func (n *Node) Masquerade(device string) {
 table ip nat {
 	chain post {
 		type nat hook postrouting priority srcnat;
+		oifname %[1]q meta l4proto { tcp, udp } masquerade to :%[2]d-%[3]d
 		oifname %[1]q masquerade
 	}
 	chain forward {
@@ -124,7 +132,7 @@ table ip nat {
 		iifname %[1]q ct state new drop
 	}
 }
-`, device))
+`, device, NATPortFirst, NATPortLast))
 	n.Run("nft", "-f", rules)
 }
 

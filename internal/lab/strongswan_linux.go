@@ -131,12 +131,20 @@ func (s *StrongSwan) RekeyIKE(ctx context.Context, ike string) error {
 
 // SAs lists the SAs in strongSwan's own words.
 func (s *StrongSwan) SAs(ctx context.Context) ([]IKESA, error) {
-	cmd := exec.CommandContext(ctx, "swanctl", "--list-sas", "--pretty", "--uri", s.uri)
-	out, err := cmd.Output()
+	text, err := s.ListSAs(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("swanctl --list-sas on %s: %w", s.node.Name, err)
+		return nil, err
 	}
-	return parseSAs(string(out))
+	return parseSAs(text)
+}
+
+// ListSAs is the text that SAs reads.
+func (s *StrongSwan) ListSAs(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "swanctl", "--list-sas", "--pretty", "--uri", s.uri).Output()
+	if err != nil {
+		return "", fmt.Errorf("swanctl --list-sas on %s: %w", s.node.Name, err)
+	}
+	return string(out), nil
 }
 
 // swanctl runs a command of swanctl; the error holds its output.

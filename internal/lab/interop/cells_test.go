@@ -1,0 +1,176 @@
+//go:build linux
+
+package interop
+
+import "time"
+
+// cell is one test of the matrix: a tunnel, and what happens to it.
+type cell struct {
+	group string
+	name  string // unique; the subtest's name
+	ike   ikeSuite
+	esp   espSuite
+
+	theyInitiate bool
+	v6           bool // inside the tunnel; outside it is IPv4
+	nat          side // who is behind a NAT router
+	wide         wide // how much of the address space is tunnelled
+	lifetime     string
+	ikeLifetime  string
+
+	event event
+	limit time.Duration // default a minute
+}
+
+// side is one of the two gateways.
+type side uint8
+
+const (
+	nobody side = iota
+	we
+	they
+)
+
+// wide is how much of the address space the policy covers.
+type wide uint8
+
+const (
+	narrow     wide = iota // a network to a network
+	toAnywhere             // our network to 0.0.0.0/0
+	everything             // 0.0.0.0/0 to 0.0.0.0/0: the gateways' own addresses too
+)
+
+// The suites of cells that are about something else.
+var (
+	usualIKE = ikeSuite{aes256, sha256, ecp256}
+	usualESP = espSuite{aes128gcm, sha256, noPFS}
+)
+
+// cells is the matrix, in the order of the table.
+func cells() []cell {
+	var all []cell
+	for _, group := range [][]cell{suiteCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), routeCells()} {
+		for _, c := range group {
+			if c.limit == 0 {
+				c.limit = time.Minute
+			}
+			if c.ike == (ikeSuite{}) {
+				c.ike = usualIKE
+			}
+			if c.esp == (espSuite{}) {
+				c.esp = usualESP
+			}
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// suiteCells: each transform of ESP, from each side, IPv4 and IPv6 inside.
+func suiteCells() []cell {
+	var cs []cell
+	for _, s := range []espSuite{
+		{aes128gcm, sha256, noPFS},
+		{aes192gcm, sha256, noPFS},
+		{aes256gcm, sha256, noPFS},
+		{aes128, sha1, noPFS},
+		{aes192, sha256, noPFS},
+		{aes256, sha256, noPFS},
+		{aes256, sha512, noPFS},
+	} {
+		name := s.encr.esp
+		if !s.encr.aead {
+			name += "-" + s.hash.name
+		}
+		cs = append(cs,
+			cell{group: "ESP transforms", name: name + "-we-initiate", esp: s},
+			cell{group: "ESP transforms", name: name + "-they-initiate", esp: s, theyInitiate: true})
+		if s.encr == aes256gcm || s.encr == aes128 {
+			cs = append(cs,
+				cell{group: "ESP transforms", name: name + "-ipv6-we-initiate", esp: s, v6: true},
+				cell{group: "ESP transforms", name: name + "-ipv6-they-initiate", esp: s, v6: true, theyInitiate: true})
+		}
+	}
+	return cs
+}
+
+// groupCells: each Diffie-Hellman group of IKE with different ciphers, and the
+// same group in the rekeying of the CHILD SA, begun by each side in turn.
+func groupCells() []cell {
+	var cs []cell
+	for _, s := range []ikeSuite{
+		{aes128, sha1, modp2048},
+		{aes256, sha512, modp3072},
+		{aes128gcm, sha256, ecp256},
+		{aes256gcm, sha512, ecp384},
+		{aes192, sha256, x25519},
+	} {
+		esp := espSuite{aes256gcm, sha256, s.dh}
+		cs = append(cs,
+			cell{group: "IKE suites, and PFS with the same group", name: s.dh.name + "-we-initiate", ike: s, esp: esp,
+				event: both("both sides rekey the CHILD SA in turn", theyRekeyChild, weRekeyChild)},
+			cell{group: "IKE suites, and PFS with the same group", name: s.dh.name + "-they-initiate", ike: s, esp: esp, theyInitiate: true,
+				event: both("both sides rekey the CHILD SA in turn", weRekeyChild, theyRekeyChild)})
+	}
+	return cs
+}
+
+func rekeyCells() []cell {
+	const g = "Rekeying"
+	cbc := espSuite{aes256, sha256, noPFS}
+	return []cell{
+		{group: g, name: "we-rekey-child", event: weRekeyChild},
+		{group: g, name: "they-rekey-child", event: theyRekeyChild},
+		{group: g, name: "we-rekey-child-cbc-ipv6", esp: cbc, v6: true, event: weRekeyChild, theyInitiate: true},
+		{group: g, name: "they-rekey-child-cbc-ipv6", esp: cbc, v6: true, event: theyRekeyChild, theyInitiate: true},
+		{group: g, name: "both-rekey-child-at-once", event: bothRekeyChildAtOnce},
+		{group: g, name: "rekey-child-under-load", event: rekeyUnderLoad},
+		{group: g, name: "child-lifetime-ends", lifetime: "30s", event: lifetimeRekeysChild, limit: 90 * time.Second},
+		{group: g, name: "we-rekey-ike", event: weRekeyIKE},
+		{group: g, name: "they-rekey-ike", event: theyRekeyIKE},
+		{group: g, name: "we-rekey-ike-they-initiate", theyInitiate: true, event: weRekeyIKE},
+		{group: g, name: "they-rekey-ike-they-initiate", theyInitiate: true, event: theyRekeyIKE},
+		{group: g, name: "ike-then-child-from-each-side", esp: espSuite{aes128gcm, sha256, ecp384},
+			event: both("IKE SA and CHILD SA rekeyed by each side", weRekeyIKE, theyRekeyChild, theyRekeyIKE, weRekeyChild)},
+		{group: g, name: "ike-lifetime-ends", ikeLifetime: "30s", event: lifetimeRekeysIKE, limit: 90 * time.Second},
+	}
+}
+
+func lifeCells() []cell {
+	const g = "Deleting, dying, reloading"
+	return []cell{
+		{group: g, name: "we-delete-child", event: weDeleteChild},
+		{group: g, name: "they-delete-child", event: theyDeleteChild},
+		{group: g, name: "we-delete-ike", event: weDeleteIKE},
+		{group: g, name: "they-delete-ike", event: theyDeleteIKE},
+		{group: g, name: "we-delete-ike-they-initiate", theyInitiate: true, event: weDeleteIKE},
+		{group: g, name: "they-delete-ike-they-initiate", theyInitiate: true, event: theyDeleteIKE},
+		{group: g, name: "peer-killed-dpd", event: peerKilledDPD, limit: 150 * time.Second},
+		{group: g, name: "peer-killed-calls-again", theyInitiate: true, event: peerKilledCallsAgain},
+		{group: g, name: "we-are-killed", event: weAreKilled},
+		{group: g, name: "reload-keeps-spis", event: reloadKeepsSPIs},
+		{group: g, name: "sigterm-leaves-nothing", event: sigterm},
+		{group: g, name: "sigterm-leaves-nothing-ipv6", v6: true, event: sigterm},
+	}
+}
+
+func natCells() []cell {
+	const g = "NAT"
+	return []cell{
+		{group: g, name: "we-behind-nat", nat: we, event: both("both sides rekey the CHILD SA in turn", weRekeyChild, theyRekeyChild)},
+		{group: g, name: "we-behind-nat-rekey-ike", nat: we, event: both("both sides rekey the IKE SA in turn", weRekeyIKE, theyRekeyIKE)},
+		{group: g, name: "they-behind-nat", nat: they, theyInitiate: true, event: both("both sides rekey the CHILD SA in turn", weRekeyChild, theyRekeyChild)},
+		{group: g, name: "they-behind-nat-rekey-ike", nat: they, theyInitiate: true, event: both("both sides rekey the IKE SA in turn", weRekeyIKE, theyRekeyIKE)},
+	}
+}
+
+func routeCells() []cell {
+	const g = "Default route through the tunnel, strict reverse-path filter"
+	return []cell{
+		{group: g, name: "default-route-we-initiate", wide: toAnywhere, event: weRekeyChild},
+		{group: g, name: "default-route-they-initiate", wide: toAnywhere, theyInitiate: true, event: theyRekeyChild},
+		{group: g, name: "default-route-sigterm", wide: toAnywhere, event: sigterm},
+		{group: g, name: "everything-we-initiate", wide: everything, event: theyRekeyIKE},
+		{group: g, name: "everything-they-initiate", wide: everything, theyInitiate: true, event: weRekeyIKE},
+	}
+}

@@ -1,0 +1,176 @@
+//go:build linux
+
+package interop
+
+import (
+	"fmt"
+	"net/netip"
+
+	"culvert/internal/lab"
+)
+
+// secret is the pre-shared key of all cells.
+const secret = "correct horse battery staple"
+
+// plan is the addresses of a cell's tunnel.
+type plan struct {
+	we, they         netip.Addr // outer addresses of the gateways
+	weSee, theySee   netip.Addr // the other one's outer address as each sees it
+	weID, theyID     string
+	weNet, theyNet   string // protected networks
+	weHost, theyHost netip.Addr
+}
+
+func (c *cell) plan() plan {
+	p := plan{
+		we: netip.MustParseAddr("10.9.0.1"), they: netip.MustParseAddr("10.9.0.2"),
+		weNet: "10.1.0.0/24", theyNet: "10.2.0.0/24",
+		weHost: netip.MustParseAddr("10.1.0.1"), theyHost: netip.MustParseAddr("10.2.0.1"),
+	}
+	if c.v6 {
+		p.weNet, p.theyNet = "fd00:1::/64", "fd00:2::/64"
+		p.weHost, p.theyHost = netip.MustParseAddr("fd00:1::1"), netip.MustParseAddr("fd00:2::1")
+	}
+	if c.wide != narrow {
+		p.theyNet, p.theyHost = "0.0.0.0/0", netip.MustParseAddr("198.51.100.7")
+	}
+	if c.wide == everything {
+		p.weNet = "0.0.0.0/0"
+	}
+	hidden, router, public := netip.MustParseAddr("192.168.7.2"), netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("203.0.113.2")
+	p.weSee, p.theySee = p.they, p.we
+	switch c.nat {
+	case we:
+		p.we, p.they, p.weSee, p.theySee = hidden, public, public, router
+	case they:
+		p.we, p.they, p.weSee, p.theySee = public, hidden, router, public
+	}
+	p.weID, p.theyID = p.we.String(), p.they.String()
+	if c.nat != nobody {
+		p.weID, p.theyID = "we.example.net", "they.example.net"
+	}
+	return p
+}
+
+// wire builds the cell's network and returns culvert's machine and strongSwan's.
+func (c *cell) wire(l *lab.Lab) (us, them *lab.Node) {
+	p := c.plan()
+	us, them = l.Node("we"), l.Node("they")
+	us.Inner(p.weHost)
+	them.Inner(p.theyHost)
+	ends := [2]lab.End{
+		{Node: us, Device: "eth0", Prefix: netip.PrefixFrom(p.we, 24)},
+		{Node: them, Device: "eth0", Prefix: netip.PrefixFrom(p.they, 24)},
+	}
+	if c.nat == nobody {
+		l.Wire(ends[0], ends[1])
+	} else {
+		hidden, public := ends[0], ends[1]
+		if c.nat == they {
+			hidden, public = public, hidden
+		}
+		nat := l.Node("nat")
+		l.Wire(hidden, lab.End{Node: nat, Device: "in0", Prefix: netip.MustParsePrefix("192.168.7.1/24")})
+		l.Wire(lab.End{Node: nat, Device: "out0", Prefix: netip.MustParsePrefix("203.0.113.1/24")}, public)
+		hidden.Node.Run("ip", "route", "add", "default", "via", "192.168.7.1")
+		nat.Masquerade("out0")
+	}
+	if c.wide != narrow {
+		us.Run("ip", "route", "add", "default", "via", p.they.String())
+		for _, dev := range []string{"all", "default", "eth0"} {
+			us.Sysctl("net.ipv4.conf."+dev+".rp_filter", "1")
+		}
+	}
+	return us, them
+}
+
+// swanctl is strongSwan's end of the tunnel: connection t, child c.
+func (c *cell) swanctl() string {
+	p := c.plan()
+	remote := p.theySee.String()
+	if c.nat == we {
+		remote = "%any"
+	}
+	return fmt.Sprintf(`connections {
+	t {
+		version = 2
+		local_addrs = %s
+		remote_addrs = %s
+		proposals = %s
+		local {
+			auth = psk
+			id = %s
+		}
+		remote {
+			auth = psk
+			id = %s
+		}
+		children {
+			c {
+				local_ts = %s
+				remote_ts = %s
+				esp_proposals = %s
+			}
+		}
+	}
+}
+secrets {
+	ike-1 {
+		secret = %q
+	}
+}
+`, p.they, remote, c.ike.proposal(), p.theyID, p.weID, p.theyNet, p.weNet, c.esp.proposal(), secret)
+}
+
+// toml is culvert's end of the tunnel, without the [gateway] table.
+func (c *cell) toml() string {
+	p := c.plan()
+	idType := "address"
+	if c.nat != nobody {
+		idType = "fqdn"
+	}
+	return fmt.Sprintf(`
+[[profile]]
+name = "interop"
+enc-algorithm = %q
+hash-algorithm = %q
+dh-group = %q
+dpd-interval = "5s"
+%s
+[[proposal]]
+name = "interop"
+enc-algorithms = %q
+auth-algorithms = %q
+pfs-group = %q
+%s
+[[peer]]
+name = "strongswan"
+address = "%s/32"
+exchange-mode = "ike2"
+profile = "interop"
+passive = %t
+
+[[identity]]
+peer = "strongswan"
+secret = %q
+my-id = "%s:%s"
+remote-id = "%s:%s"
+
+[[policy]]
+peer = "strongswan"
+src-address = %q
+dst-address = %q
+tunnel = true
+proposal = "interop"
+`, c.ike.encr.ike, c.ike.hash.name, c.ike.dh.name, setting("lifetime", c.ikeLifetime),
+		c.esp.encr.esp, c.esp.authAlgorithm(), c.esp.pfs.name, setting("lifetime", c.lifetime),
+		p.weSee, c.theyInitiate, secret, idType, p.weID, idType, p.theyID, p.weNet, p.theyNet)
+}
+
+// setting is a TOML line, or nothing when the default is meant.
+func setting(key, value string) string {
+	if value == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s = %q\n", key, value)
+}
