@@ -3,6 +3,8 @@ package config
 import (
 	"strconv"
 	"strings"
+
+	"github.com/BurntSushi/toml"
 )
 
 // lineIndex says on which line each table, key and list member of a TOML file
@@ -147,18 +149,23 @@ func (s *lineScanner) key() (string, bool) {
 	start := s.pos
 	if s.has(`"`) || s.has(`'`) {
 		s.quoted()
-		raw := s.src[start:s.pos]
-		if raw[0] == '"' {
-			if k, err := strconv.Unquote(raw); err == nil {
-				return k, true
-			}
-		}
-		return strings.Trim(raw, raw[:1]), true
+		return unquote(s.src[start:s.pos]), true
 	}
 	for s.pos < len(s.src) && bareKeyByte(s.src[s.pos]) {
 		s.pos++
 	}
 	return s.src[start:s.pos], s.pos > start
+}
+
+// unquote leaves escapes to the TOML library: they are not those of Go.
+func unquote(raw string) string {
+	var key struct{ K string }
+	if strings.Contains(raw, `\`) {
+		if _, err := toml.Decode("K = "+raw, &key); err == nil {
+			return key.K
+		}
+	}
+	return strings.Trim(raw, raw[:1])
 }
 
 // quoted passes a string of any of the four sorts.

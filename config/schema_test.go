@@ -1,0 +1,267 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"culvert/crypto/suite"
+)
+
+// keyCase is a key with a value that is right and one that is wrong.
+type keyCase struct {
+	table, key, right, wrong, message string
+}
+
+const (
+	groupsAble = "modp2048, modp3072, ecp256, ecp384, x25519"
+	espAble    = "aes-128-cbc, aes-192-cbc, aes-256-cbc, aes-128-gcm, aes-192-gcm, aes-256-gcm"
+	ikeAble    = "aes-128, aes-192, aes-256, aes-128-gcm, aes-192-gcm, aes-256-gcm"
+	namesAble  = "accepted: text without line breaks and without spaces at its ends"
+)
+
+var keyCases = []keyCase{
+	{"gateway", "tun", `"culvert1"`, `"much-too-long-for-a-device"`, `"much-too-long-for-a-device" is no device name, accepted: 1 to 15 letters and digits`},
+	{"gateway", "mtu", `1400`, `100`, `100 is out of range, accepted: auto, 576..65535`},
+	{"gateway", "listen", `["192.0.2.1", "2001:db8::1"]`, `["192.0.2.1", "192.0.2"]`, `"192.0.2" is no address, accepted: an IPv4 or IPv6 address such as "192.0.2.1"`},
+	{"gateway", "port", `501`, `0`, `0 is out of range, accepted: 1..65535`},
+	{"gateway", "natt-port", `4501`, `"4501"`, `is a string, accepted: a number 1..65535`},
+	{"gateway", "encapsulation", `"udp"`, `"raw"`, `"raw" is not supported yet, accepted: detect, udp`},
+	{"gateway", "workers", `"auto"`, `0`, `0 is out of range, accepted: auto, 1..1024`},
+	{"gateway", "guard", `false`, `true`, `true is not supported yet, accepted: false`},
+	{"gateway", "table", `100`, `254`, `254 is a table of the system, accepted: 1..4294967295 without 253, 254, 255`},
+	{"gateway", "mark", `0xFF`, `-1`, `-1 is out of range, accepted: 1..4294967295`},
+	{"gateway", "control", `"/tmp/culvert.sock"`, `"culvert.sock"`, `"culvert.sock" is not absolute, accepted: an absolute path`},
+	{"gateway", "state-dir", `"/srv/culvert"`, `1`, `is a number, accepted: an absolute path`},
+	{"gateway", "log-format", `"json"`, `"jsn"`, `"jsn" is unknown (did you mean "json"?), accepted: text, json`},
+	{"gateway", "log-level", `"debug"`, `"Warn"`, `"Warn" is unknown (did you mean "warn"?), accepted: debug, info, warn, error`},
+
+	{"settings", "accounting", `false`, `true`, `true is not supported yet, accepted: false`},
+	{"settings", "xauth-use-radius", `false`, `"no"`, `is a string, write false without quotes, accepted: true, false`},
+
+	{"profile", "name", `"p"`, `""`, `"" is no name, ` + namesAble},
+	{"profile", "comment", `"the branch"`, `"two\nlines"`, `has a line break or another control character, accepted: text on one line`},
+	{"profile", "disabled", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
+	{"profile", "dh-group", `["x25519", "modp2048"]`, `["modp1024"]`, `"modp1024" is not supported yet, accepted: ` + groupsAble},
+	{"profile", "dh-group", `"ecp256"`, `"x25519+ml-kem-768"`, `"x25519+ml-kem-768" is not supported yet, accepted: ` + groupsAble},
+	{"profile", "dh-group", `["ecp384"]`, `["modp-2048"]`, `"modp-2048" is unknown (did you mean "modp2048"?), accepted: ` + groupsAble},
+	{"profile", "dpd-interval", `"disable-dpd"`, `"disabled-dpd"`, `"disabled-dpd" is unknown (did you mean "disable-dpd"?), accepted: disable-dpd or a duration such as "2m"`},
+	{"profile", "dpd-interval", `"1m30s"`, `120`, `is a number, accepted: a duration such as "30m" or "1d2h", 1s to 1d`},
+	{"profile", "dpd-maximum-failures", `100`, `101`, `101 is out of range, accepted: 1..100`},
+	{"profile", "enc-algorithm", `["aes-256", "aes-128-gcm"]`, `["aes-256", "3des"]`, `"3des" is not supported yet, accepted: ` + ikeAble},
+	{"profile", "hash-algorithm", `["sha256", "sha512"]`, `"md5"`, `"md5" is not supported yet, accepted: sha1, sha256, sha512`},
+	{"profile", "lifebytes", `4294967295`, `1.5`, `is a number with a fraction, accepted: a number 0..4294967295`},
+	{"profile", "lifetime", `"1d2h"`, `"1 day"`, `"1 day" is no duration, accepted: a duration such as "30m" or "1d2h", 1s to 365d`},
+	{"profile", "nat-traversal", `true`, `[true]`, `is a list, accepted: true, false`},
+	{"profile", "prf-algorithm", `["sha384", "sha256"]`, `["sha3"]`, `"sha3" is unknown (did you mean "sha1"?), accepted: auto, sha1, sha256, sha384, sha512`},
+	{"profile", "proposal-check", `"strict"`, `"none"`, `"none" is unknown, accepted: claim, exact, obey, strict`},
+
+	{"proposal", "name", `"p"`, `7`, `is a number, accepted: a name in quotes`},
+	{"proposal", "comment", `""`, `true`, `is a boolean, accepted: text in quotes`},
+	{"proposal", "disabled", `true`, `1`, `is a number, accepted: true, false`},
+	{"proposal", "auth-algorithms", `"sha512"`, `["sha256", "null"]`, `"null" is not supported yet, accepted: sha1, sha256, sha512`},
+	{"proposal", "enc-algorithms", `["aes-256-gcm", "aes-128-cbc"]`, `["aes-128gcm"]`, `"aes-128gcm" is unknown (did you mean "aes-128-gcm"?), accepted: ` + espAble},
+	{"proposal", "enc-algorithms", `["aes-192-cbc"]`, `["aes-128-ctr"]`, `"aes-128-ctr" is not supported yet, accepted: ` + espAble},
+	{"proposal", "enc-algorithms", `["aes-192-gcm"]`, `["aes-192-gcm", "aes-192-gcm"]`, `aes-192-gcm stands in the list twice, remove one`},
+	{"proposal", "enc-algorithms", `["aes-192-gcm"]`, `[]`, `is empty, name at least one value or leave the key out`},
+	{"proposal", "esn", `"yes"`, `true`, `is a boolean, accepted: one of no, yes, both`},
+	{"proposal", "lifebytes", `1000000000000`, `-5`, `-5 is out of range, accepted: 0..9223372036854775807`},
+	{"proposal", "lifetime", `"45s"`, `"0s"`, `0s is out of range, accepted: a duration such as "30m" or "1d2h", 1s to 365d`},
+	{"proposal", "pfs-group", `"none"`, `"modp1024"`, `"modp1024" is not supported yet, accepted: ` + groupsAble + `, none`},
+	{"proposal", "replay-window", `1024`, `31`, `31 is out of range, accepted: 32..4096`},
+
+	{"peer", "name", `"site2"`, `" site2"`, `" site2" is no name, ` + namesAble},
+	{"peer", "comment", `"c"`, `1979-05-27`, `is a date, accepted: text in quotes`},
+	{"peer", "disabled", `true`, `{a = 1}`, `is a table, accepted: true, false`},
+	{"peer", "address", `"192.0.2.1"`, `"gw.example.net"`, `the DNS name "gw.example.net" is not supported yet, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
+	{"peer", "address", `"2001:db8::/32"`, `"192.0.2.300"`, `"192.0.2.300" is no prefix, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
+	{"peer", "address", `"::/0"`, `"0.0.0.0"`, `0.0.0.0/32 is the address of no host, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
+	{"peer", "exchange-mode", `"ike2"`, `"aggressive"`, `"aggressive" is not supported yet, accepted: ike2`},
+	{"peer", "exchange-mode", `"ike2"`, `"ikev2"`, `"ikev2" is unknown (did you mean "ike2"?), accepted: ike2`},
+	{"peer", "local-address", `"192.0.2.9"`, `"fe80::1%eth0"`, `"fe80::1%eth0" is no address, accepted: an IPv4 or IPv6 address such as "192.0.2.1"`},
+	{"peer", "passive", `true`, `"true"`, `is a string, write true without quotes, accepted: true, false`},
+	{"peer", "port", `5000`, `65536`, `65536 is out of range, accepted: 1..65535`},
+	{"peer", "profile", `"default"`, `""`, `"" is no name, ` + namesAble},
+	{"peer", "send-initial-contact", `false`, `0`, `is a number, accepted: true, false`},
+
+	{"identity", "comment", `"c"`, `[]`, `is a list, accepted: text in quotes`},
+	{"identity", "disabled", `false`, `"off"`, `is a string, write false without quotes, accepted: true, false`},
+	{"identity", "auth-method", `"pre-shared-key"`, `"digital-signature"`, `"digital-signature" is not supported yet, accepted: pre-shared-key`},
+	{"identity", "generate-policy", `"no"`, `"port-strict"`, `"port-strict" is not supported yet, accepted: no`},
+	{"identity", "match-by", `"remote-id"`, `"certificate"`, `"certificate" is not supported yet, accepted: remote-id`},
+	{"identity", "mode-config", `"none"`, `"request-only"`, `"request-only" is not supported yet, accepted: none`},
+	{"identity", "my-id", `"fqdn:gw.example.net"`, `"dn"`, `"dn" is not supported yet, accepted: ` + idAccepts},
+	{"identity", "my-id", `"key-id:branch:7"`, `"ignore"`, `"ignore" is unknown, accepted: ` + idAccepts},
+	{"identity", "my-id", `"address:192.0.2.1"`, `"address:gw"`, `"address:gw" has no address behind the colon, accepted: ` + idAccepts},
+	{"identity", "my-id", `"auto"`, `"fqdn:"`, `"fqdn:" is incomplete or has too much, accepted: ` + idAccepts},
+	{"identity", "peer", `"there"`, `"x\ty"`, `"x\ty" is no name, ` + namesAble},
+	{"identity", "policy-template-group", `"none"`, `true`, `is a boolean, accepted: a name in quotes`},
+	{"identity", "remote-id", `"ignore"`, `"user_fqdn:a@example.net"`, `"user_fqdn:a@example.net" is unknown (did you mean "user-fqdn"?), accepted: ` + idAccepts + `, ignore`},
+	{"identity", "secret", `"0x00ff"`, `"0x0q"`, `starts with 0x but is not hexadecimal, accepted: 0x and pairs of the digits 0-9 and a-f, or text that does not start with 0x`},
+	{"identity", "secret", `"text"`, `""`, `is empty, accepted: text, or 0x and hexadecimal digits`},
+	{"identity", "secret-file", "", `5`, `is a number, accepted: the path of a file, relative to this one`},
+
+	{"policy", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},
+	{"policy", "disabled", `true`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
+	{"policy", "action", `"discard"`, `"none"`, `"none" is not supported yet, accepted: discard, encrypt`},
+	{"policy", "dst-address", `"10.0.0.0/8"`, `"10.0.0.0/8/8"`, `"10.0.0.0/8/8" is no prefix, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
+	{"policy", "src-address", `"10.0.0.1"`, `"::ffff:1.2.3.4/128"`, `"::ffff:1.2.3.4/128" is an IPv4 address in IPv6 form, write it as IPv4, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
+	{"policy", "dst-port", `"443"`, `"https"`, `"https" is no port, accepted: any, 0..65535`},
+	{"policy", "src-port", `"any"`, `65536`, `65536 is out of range, accepted: any, 0..65535`},
+	{"policy", "group", `"default"`, `""`, `"" is no name, ` + namesAble},
+	{"policy", "ipsec-protocols", `["esp"]`, `["ah", "esp"]`, `"ah" is not supported yet, accepted: esp`},
+	{"policy", "level", `"unique"`, `"required"`, `"required" is unknown (did you mean "require"?), accepted: require, unique, use`},
+	{"policy", "peer", `"there"`, `1`, `is a number, accepted: a name in quotes`},
+	{"policy", "proposal", `"default"`, `1`, `is a number, accepted: a name in quotes`},
+	{"policy", "protocol", `"udp"`, `"tpc"`, `"tpc" is unknown (did you mean "tcp"?), accepted: all, a name such as tcp, udp, icmp, gre, or a number 0..255`},
+	{"policy", "protocol", `17`, `256`, `256 is out of range, accepted: all, a name such as tcp, udp, icmp, gre, or a number 0..255`},
+	{"policy", "template", `false`, `true`, `true is not supported yet, accepted: false`},
+	{"policy", "tunnel", `true`, `"no"`, `is a string, write false without quotes, accepted: true, false`},
+
+	{"policy-group", "name", `"g"`, `""`, `"" is no name, ` + namesAble},
+	{"policy-group", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},
+	{"policy-group", "disabled", `false`, `1`, `is a number, accepted: true, false`},
+}
+
+// one is a file with a single key in its first table, on line 3, and what that
+// table needs besides.
+func (k keyCase) one(value string) string {
+	t := tables[slices.IndexFunc(tables, func(t table) bool { return t.name == k.table })]
+	others := map[string][]string{
+		"profile": {"name = 'n'"}, "proposal": {"name = 'n'"}, "peer": {"name = 'n'", "exchange-mode = 'ike2'"},
+		"policy-group": {"name = 'n'"}, "identity": {"peer = 'there'", "secret = 's'"},
+		"policy": {"action = 'discard'", "src-address = '10.1.0.0/16'", "dst-address = '10.2.0.0/16'", "protocol = 'tcp'"},
+	}
+	lines := []string{"", t.header(), k.key + " = " + value}
+	for _, o := range others[k.table] {
+		if !strings.HasPrefix(o, k.key+" ") && !(k.key == "secret-file" && strings.HasPrefix(o, "secret ")) {
+			lines = append(lines, o)
+		}
+	}
+	return strings.Join(lines, "\n") + "\n[[peer]]\nname = 'there'\naddress = '198.51.100.1'\nexchange-mode = 'ike2'\n"
+}
+
+func TestKeys(t *testing.T) {
+	for _, k := range keyCases {
+		if k.right != "" {
+			if _, _, err := Parse("f", []byte(k.one(k.right))); err != nil {
+				t.Errorf("%s.%s = %s: %v", k.table, k.key, k.right, err)
+			}
+		}
+		_, _, err := Parse("f", []byte(k.one(k.wrong)))
+		want := fmt.Sprintf("f:3: %s.%s: %s", k.table, k.key, k.message)
+		if err == nil || !slices.Contains(strings.Split(err.Error(), "\n"), want) {
+			t.Errorf("%s.%s = %s\n got  %v\n want %s", k.table, k.key, k.wrong, err, want)
+		}
+	}
+}
+
+func TestEveryKeyHasACase(t *testing.T) {
+	for _, tb := range tables {
+		for _, key := range tb.keys {
+			has := slices.ContainsFunc(keyCases, func(k keyCase) bool { return k.table == tb.name && k.key == key })
+			if !has && !keyNotYet(tb.name, key) {
+				t.Errorf("%s.%s has no case", tb.name, key)
+			}
+		}
+	}
+}
+
+func TestNotYet(t *testing.T) {
+	for _, r := range notYet {
+		var file, want string
+		switch {
+		case r.key == "":
+			file = "[[" + r.table + "]]\nname = 'x'\n"
+			want = "f:1: " + r.table + ": the table is not supported yet, leave it out, accepted: include, gateway, settings, profile, proposal, peer, identity, policy, policy-group"
+		case r.values == nil:
+			file = keyCase{table: r.table, key: r.key}.one("'x'")
+			want = "f:3: " + r.table + "." + r.key + ": not supported yet, leave it out"
+		default:
+			continue
+		}
+		_, _, err := Parse("f", []byte(file))
+		if err == nil || !slices.Contains(strings.Split(err.Error(), "\n"), want) {
+			t.Errorf("%s %s: got %v, want %s", r.table, r.key, err, want)
+		}
+	}
+}
+
+// A row of crypto/suite is something that the build can run.
+func TestNotYetIsNotInSuite(t *testing.T) {
+	able := map[string]func(string) bool{
+		"dh-group": func(n string) bool { return suite.GroupByName(n) != nil }, "pfs-group": func(n string) bool { return suite.GroupByName(n) != nil },
+		"enc-algorithm":   func(n string) bool { return suite.EncrByIKEName(n) != nil },
+		"enc-algorithms":  func(n string) bool { return suite.EncrByName(n) != nil },
+		"auth-algorithms": func(n string) bool { return suite.IntegByName(n) != nil }, "hash-algorithm": func(n string) bool { return suite.IntegByName(n) != nil },
+	}
+	for _, r := range notYet {
+		for _, v := range r.values {
+			if is := able[r.key]; is != nil && is(v) {
+				t.Errorf("%s.%s: %q is a row of crypto/suite, delete it from notYet", r.table, r.key, v)
+			}
+		}
+	}
+}
+
+// Every name of the list of configuration names is known: as a key, or as one
+// that is refused.
+func TestListedNames(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repoRoot(t), "..", "shared", "config.md"))
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("the list of configuration names (../shared/config.md) is absent")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^\\| `\\[+([a-z-]+)\\]+` \\|(.*)\\|(.*)\\|$")
+	quoted := regexp.MustCompile("`([a-z0-9-]+)`")
+	aside := regexp.MustCompile(`\([^)]*\)|….*? in |"[^"]*"| and ` + "`chacha20-poly1305` in `enc-algorithm`" + `|: .*`)
+	// The row of profile tells values beside keys.
+	values := []string{"aes-128-gcm", "chacha20-poly1305", "x25519", "ml-kem-768", "ml-kem-1024"}
+	found := 0
+	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
+		name := m[1]
+		i := slices.IndexFunc(tables, func(t table) bool { return t.name == name })
+		if i < 0 {
+			if !tableNotYet(name) {
+				t.Errorf("table %s is unknown", name)
+			}
+			continue
+		}
+		for _, q := range quoted.FindAllStringSubmatch(aside.ReplaceAllString(m[2], "")+m[3], -1) {
+			key := q[1]
+			if name == "profile" && slices.Contains(values, key) {
+				continue
+			}
+			found++
+			if !slices.Contains(tables[i].keys, key) && !keyNotYet(name, key) {
+				t.Errorf("%s.%s is unknown", name, key)
+			}
+		}
+	}
+	if found < 70 {
+		t.Errorf("only %d keys were found in the list: its form has changed", found)
+	}
+}
+
+func repoRoot(t *testing.T) string {
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			t.Fatal("no go.mod above the test")
+		}
+		dir = up
+	}
+}
