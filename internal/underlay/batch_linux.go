@@ -1,0 +1,310 @@
+package underlay
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// batchSize is how many datagrams one system call carries.
+	batchSize = 128
+	// maxSegments is how many datagrams the kernel cuts from one (UDP_SEGMENT).
+	maxSegments = 64
+	// oobWords holds in6_pktinfo and the segment size, each with its header.
+	oobWords = 9
+)
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	hdr unix.Msghdr
+	len uint32
+}
+
+// batch is the memory of one recvmmsg or sendmmsg. It is allocated once and
+// points into the caller's buffers only during a call.
+type batch struct {
+	socket *socket
+	msgs   [batchSize]mmsghdr
+	iovs   [batchSize]unix.Iovec
+	names  [batchSize]unix.RawSockaddrInet6
+	oob    [batchSize][oobWords]uint64
+
+	// to send: n packets in m messages
+	n, m    int
+	packets [batchSize]*Packet
+	first   [batchSize]int // packet index at which message k starts
+	size    [batchSize]int // of each but the last datagram of message k
+	total   [batchSize]int
+	full    [batchSize]bool // message k ends with a shorter datagram
+}
+
+func newBatch() *batch { return &batch{} }
+
+// recv fills packets with what the socket has, without waiting, and leaves out
+// what is not for us.
+func (b *batch) recv(s *socket, packets []Packet) int {
+	n := min(len(packets), batchSize)
+	for i := range n {
+		buf := packets[i].Buf
+		if len(buf) <= Headroom {
+			n = i
+			break
+		}
+		b.iovs[i].Base = &buf[Headroom]
+		b.iovs[i].SetLen(len(buf) - Headroom)
+		h := &b.msgs[i].hdr
+		*h = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&b.names[i])), Namelen: unix.SizeofSockaddrInet6, Iov: &b.iovs[i], Control: (*byte)(unsafe.Pointer(&b.oob[i]))}
+		h.SetIovlen(1)
+		h.SetControllen(oobWords * 8)
+	}
+	if n == 0 {
+		panic("underlay: Recv into buffers without room behind Headroom")
+	}
+	r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.msgs)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+	got := 0
+	if errno == 0 {
+		for i := range int(r) {
+			if b.take(i, s, packets, got) {
+				got++
+			}
+		}
+	}
+	for i := range n {
+		b.iovs[i].Base = nil
+	}
+	return got
+}
+
+// take makes the datagram that was received i-th packets[to].
+func (b *batch) take(i int, s *socket, packets []Packet, to int) bool {
+	m := &b.msgs[i]
+	remote := b.remote(i)
+	if m.hdr.Flags&unix.MSG_TRUNC != 0 || !remote.IsValid() {
+		return false
+	}
+	oob := unsafe.Slice((*byte)(unsafe.Pointer(&b.oob[i])), oobWords*8)
+	addr := localAddr(oob[:min(int(m.hdr.Controllen), len(oob))])
+	if !addr.IsValid() {
+		addr = s.local
+	}
+	p := &packets[to]
+	if to != i {
+		if len(p.Buf) < Headroom+int(m.len) {
+			return false
+		}
+		copy(p.Buf[Headroom:], packets[i].Buf[Headroom:Headroom+int(m.len)])
+	}
+	return p.accept(int(m.len), s.natt, netip.AddrPortFrom(addr, s.port), remote)
+}
+
+func (b *batch) remote(i int) netip.AddrPort {
+	name := &b.names[i]
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&name.Port))[:])
+	switch name.Family {
+	case unix.AF_INET:
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
+		return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), port)
+	case unix.AF_INET6:
+		a := netip.AddrFrom16(name.Addr)
+		if name.Scope_id != 0 {
+			a = a.WithZone(strconv.Itoa(int(name.Scope_id)))
+		}
+		return netip.AddrPortFrom(a, port)
+	}
+	return netip.AddrPort{}
+}
+
+// zoneID is the interface of a link-local address, as Recv reports it.
+func zoneID(a netip.Addr) uint32 {
+	id, err := strconv.ParseUint(a.Zone(), 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(id)
+}
+
+// localAddr finds the address that a datagram was sent to.
+func localAddr(oob []byte) netip.Addr {
+	for len(oob) >= unix.SizeofCmsghdr {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+		n := int(h.Len)
+		if n < unix.CmsgLen(0) || n > len(oob) {
+			break
+		}
+		data := oob[unix.CmsgLen(0):n]
+		switch {
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			return netip.AddrFrom4([4]byte(data[4:8])) // ipi_spec_dst: what to answer from
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+			return netip.AddrFrom16([16]byte(data[:16]))
+		}
+		oob = oob[min(len(oob), unix.CmsgSpace(len(data))):]
+	}
+	return netip.Addr{}
+}
+
+func (b *batch) reset(s *socket) { b.socket, b.n, b.m = s, 0, 0 }
+
+// put adds a packet; false when the batch is full. ESP datagrams of one size
+// between the same addresses become one message that the kernel cuts again.
+func (b *batch) put(p *Packet, wire []byte) bool {
+	if b.n == batchSize {
+		return false
+	}
+	i := b.n
+	b.n++
+	b.packets[i] = p
+	b.iovs[i].Base = unsafe.SliceData(wire)
+	b.iovs[i].SetLen(len(wire))
+	if k := b.m - 1; k >= 0 && b.joins(k, p, len(wire)) {
+		b.total[k] += len(wire)
+		b.full[k] = len(wire) < b.size[k]
+		return true
+	}
+	k := b.m
+	b.m++
+	b.first[k], b.size[k], b.total[k], b.full[k] = i, len(wire), len(wire), false
+	return true
+}
+
+func (b *batch) joins(k int, p *Packet, n int) bool {
+	head := b.packets[b.first[k]]
+	return b.socket.gso && p.Kind == ESP && head.Kind == ESP && !b.full[k] &&
+		n > 0 && n <= b.size[k] && b.total[k]+n <= MaxDatagram && b.n-1-b.first[k] < maxSegments &&
+		p.Remote == head.Remote && p.Local == head.Local
+}
+
+// flush sends all messages and forgets them.
+func (b *batch) flush() (sent int, err error) {
+	for k := range b.m {
+		b.message(&b.msgs[k].hdr, k, b.first[k], b.end(k)-b.first[k])
+	}
+	for k := 0; k < b.m; {
+		done, errno := b.sendmmsg(k, b.m-k)
+		for range done {
+			sent += b.end(k) - b.first[k]
+			k++
+		}
+		if errno == 0 || errno == unix.EINTR {
+			continue
+		}
+		if errno == unix.EAGAIN {
+			err = errno // the send buffer stayed full: what is left is dropped, as a full link does
+			break
+		}
+		n, last := b.singly(k, errno)
+		sent += n
+		if last != 0 {
+			err = last
+		}
+		k++
+	}
+	for i := range b.n {
+		b.iovs[i].Base, b.packets[i] = nil, nil
+	}
+	return sent, err
+}
+
+func (b *batch) sendmmsg(k, n int) (int, unix.Errno) {
+	r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(b.socket.fd), uintptr(unsafe.Pointer(&b.msgs[k])), uintptr(n), unix.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), 0
+}
+
+// singly sends message k again as single datagrams, where the way out cannot
+// cut it (EIO) or its datagrams need fragments (EINVAL, EMSGSIZE). Other
+// errors are of the message.
+func (b *batch) singly(k int, errno unix.Errno) (sent int, last unix.Errno) {
+	if b.end(k)-b.first[k] == 1 || errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
+		return 0, errno
+	}
+	if errno == unix.EIO {
+		b.socket.gso = false
+	}
+	for i := b.first[k]; i < b.end(k); {
+		b.message(&b.msgs[k].hdr, k, i, 1)
+		done, errno := b.sendmmsg(k, 1)
+		if errno == unix.EINTR {
+			continue
+		}
+		sent += done
+		if errno != 0 {
+			last = errno
+		}
+		i++
+	}
+	return sent, last
+}
+
+// end is the index behind message k's last packet.
+func (b *batch) end(k int) int {
+	if k+1 < b.m {
+		return b.first[k+1]
+	}
+	return b.n
+}
+
+// message fills h with n packets from i on, in the memory of message k.
+func (b *batch) message(h *unix.Msghdr, k, i, n int) {
+	p := b.packets[i]
+	*h = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&b.names[k])), Iov: &b.iovs[i]}
+	h.Namelen = b.setName(k, p.Remote)
+	h.SetIovlen(n)
+	oob := unsafe.Slice((*byte)(unsafe.Pointer(&b.oob[k])), oobWords*8)
+	used := 0
+	if a := p.Local.Addr(); a.IsValid() {
+		used = putSource(oob, a, p.Remote.Addr())
+	}
+	if n > 1 {
+		data, next := putHeader(oob[used:], unix.SOL_UDP, unix.UDP_SEGMENT, 2)
+		binary.NativeEndian.PutUint16(data, uint16(b.size[k]))
+		used += next
+	}
+	if used > 0 {
+		h.Control = &oob[0]
+		h.SetControllen(used)
+	}
+}
+
+func (b *batch) setName(k int, to netip.AddrPort) uint32 {
+	name := &b.names[k]
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&name.Port))[:], to.Port())
+	if to.Addr().Is4() {
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
+		in.Family, in.Addr = unix.AF_INET, to.Addr().As4()
+		return unix.SizeofSockaddrInet4
+	}
+	name.Family, name.Flowinfo, name.Addr, name.Scope_id = unix.AF_INET6, 0, to.Addr().As16(), zoneID(to.Addr())
+	return unix.SizeofSockaddrInet6
+}
+
+// putHeader begins a control message of n bytes; next is where another may begin.
+func putHeader(oob []byte, level, kind int32, n int) (data []byte, next int) {
+	next = unix.CmsgSpace(n)
+	clear(oob[:next])
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+	h.Level, h.Type = level, kind
+	h.SetLen(unix.CmsgLen(n))
+	return oob[unix.CmsgLen(0):][:n], next
+}
+
+// putSource asks for a source address, and for the interface of a link-local one.
+func putSource(oob []byte, source, to netip.Addr) int {
+	if source.Is4() {
+		data, next := putHeader(oob, unix.IPPROTO_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo)
+		a := source.As4()
+		copy(data[4:8], a[:])
+		return next
+	}
+	data, next := putHeader(oob, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo)
+	a := source.As16()
+	copy(data[:16], a[:])
+	binary.NativeEndian.PutUint32(data[16:20], zoneID(to))
+	return next
+}

@@ -1,0 +1,322 @@
+package underlay
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// conn has one socket for each port, address and family, all in one epoll set.
+// The set is itself a file that the runtime waits on, so that a waiting Recv
+// costs no thread, and one Recv serves all sockets in turn.
+type conn struct {
+	ike, natt uint16
+	sockets   []*socket
+	by        [2][2][]*socket // [NAT-T][IPv6], in order of the listen addresses
+	poll      *os.File
+	wait      syscall.RawConn
+	closed    atomic.Bool
+
+	rmu   sync.Mutex // held by Recv
+	rx    *batch
+	into  []Packet
+	got   int
+	drain func(fd uintptr) bool
+
+	smu sync.Mutex // held by Send
+	tx  *batch
+}
+
+type socket struct {
+	fd    int
+	local netip.Addr // as bound
+	port  uint16
+	v6    bool
+	natt  bool
+	gso   bool // the system and the way out can segment (only touched by Send)
+}
+
+// Listen opens the sockets. Errors wrap ErrPortInUse, ErrPrivilege or
+// ErrNoAddress where one of them is the cause.
+//
+// Recv and Send are safe for concurrent use, one caller of each at a time
+// goes ahead. Outer packets may be fragmented: DF is not set.
+func Listen(o Options) (Conn, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	for try := 0; ; try++ {
+		c := &conn{rx: newBatch(), tx: newBatch()}
+		c.ike, c.natt, err = open(o, func(at netip.AddrPort, natt bool) (uint16, error) {
+			return c.add(o, at, natt)
+		}, noFamily)
+		if err == nil {
+			err = c.start()
+		}
+		if err == nil {
+			return c, nil
+		}
+		c.Close()
+		chosen := o.IKEPort == 0 || o.NATTPort == 0
+		if !chosen || try == retryEphemeral || !errors.Is(err, ErrPortInUse) {
+			return nil, err
+		}
+	}
+}
+
+// noFamily: a wildcard address of a family that this system does not have.
+func noFamily(_ netip.Addr, err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)
+}
+
+func (c *conn) add(o Options, at netip.AddrPort, natt bool) (uint16, error) {
+	v6, domain := at.Addr().Is6(), unix.AF_INET
+	if v6 {
+		domain = unix.AF_INET6
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, explainBind(nil, at, natt, err)
+	}
+	if err := configure(fd, v6, o); err != nil {
+		unix.Close(fd)
+		return 0, explainBind(cause(err), at, natt, err)
+	}
+	if err := unix.Bind(fd, sockaddr(at)); err != nil {
+		unix.Close(fd)
+		return 0, explainBind(cause(err), at, natt, err)
+	}
+	s := &socket{fd: fd, local: at.Addr(), port: at.Port(), v6: v6, natt: natt}
+	if _, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT); err == nil {
+		s.gso = natt
+	}
+	c.sockets = append(c.sockets, s)
+	byFamily := &c.by[index(natt)][index(v6)]
+	*byFamily = append(*byFamily, s)
+	if s.port == 0 {
+		name, err := unix.Getsockname(fd)
+		if err != nil {
+			return 0, explainBind(nil, at, natt, err)
+		}
+		switch sa := name.(type) {
+		case *unix.SockaddrInet4:
+			s.port = uint16(sa.Port)
+		case *unix.SockaddrInet6:
+			s.port = uint16(sa.Port)
+		}
+	}
+	return s.port, nil
+}
+
+func index(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func cause(err error) error {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return ErrPortInUse
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return ErrPrivilege
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return ErrNoAddress
+	}
+	return nil
+}
+
+func sockaddr(at netip.AddrPort) unix.Sockaddr {
+	if at.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zoneID(at.Addr())}
+}
+
+// sendTimeout is how long a full send buffer holds Send before it skips a packet.
+var sendTimeout = unix.Timeval{Usec: 100_000}
+
+// configure sets the options that must be there, and buffers as the system
+// gives them.
+func configure(fd int, v6 bool, o Options) error {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, o.Buffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, o.Buffer)
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, o.Buffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.Buffer)
+	}
+	tv := sendTimeout
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv); err != nil {
+		return fmt.Errorf("SO_SNDTIMEO: %w", err)
+	}
+	options := []struct{ level, name, value int }{
+		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
+		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT},
+	}
+	if v6 {
+		options = []struct{ level, name, value int }{
+			{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1},
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
+			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT},
+		}
+	}
+	if o.Mark != 0 {
+		options = append(options, struct{ level, name, value int }{unix.SOL_SOCKET, unix.SO_MARK, int(o.Mark)})
+	}
+	for _, x := range options {
+		if err := unix.SetsockoptInt(fd, x.level, x.name, x.value); err != nil {
+			return fmt.Errorf("socket option %d/%d: %w", x.level, x.name, err)
+		}
+	}
+	return nil
+}
+
+// start puts the sockets into the set that Recv waits on.
+func (c *conn) start() error {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	if err := unix.SetNonblock(ep, true); err != nil {
+		unix.Close(ep)
+		return fmt.Errorf("epoll: %w", err)
+	}
+	c.poll = os.NewFile(uintptr(ep), "epoll")
+	for i, s := range c.sockets {
+		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
+		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, s.fd, &ev); err != nil {
+			return fmt.Errorf("epoll: %w", err)
+		}
+	}
+	c.wait, err = c.poll.SyscallConn()
+	c.drain = c.drainReady
+	return err
+}
+
+func (c *conn) Ports() (ike, natt uint16) { return c.ike, c.natt }
+
+func (c *conn) Recv(packets []Packet) (int, error) {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	if len(packets) == 0 {
+		return 0, nil
+	}
+	c.into, c.got = packets, 0
+	err := c.wait.Read(c.drain)
+	c.into = nil
+	switch {
+	case c.closed.Load():
+		return 0, net.ErrClosed
+	case err != nil:
+		return 0, fmt.Errorf("waiting for datagrams: %w", err)
+	}
+	return c.got, nil
+}
+
+// drainReady takes what the next ready socket has; false means wait. The
+// kernel hands ready sockets out in turn, so none starves another.
+func (c *conn) drainReady(ep uintptr) bool {
+	for !c.closed.Load() {
+		var ready [1]unix.EpollEvent
+		n, err := unix.EpollWait(int(ep), ready[:], 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if n < 1 {
+			return false
+		}
+		if c.got = c.rx.recv(c.sockets[ready[0].Fd], c.into); c.got > 0 {
+			return true
+		}
+	}
+	return true
+}
+
+func (c *conn) Send(packets []Packet) (sent int, err error) {
+	c.smu.Lock()
+	defer c.smu.Unlock()
+	if c.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	for i := 0; i < len(packets); {
+		s, wire, bad := c.route(&packets[i])
+		if bad != nil {
+			err = bad
+			i++
+			continue
+		}
+		// One batch: what follows and leaves by the same socket.
+		c.tx.reset(s)
+		for c.tx.put(&packets[i], wire) {
+			i++
+			if i == len(packets) {
+				break
+			}
+			var next *socket
+			if next, wire, bad = c.route(&packets[i]); bad != nil || next != s {
+				break
+			}
+		}
+		n, failed := c.tx.flush()
+		sent += n
+		if failed != nil {
+			err = failed
+		}
+	}
+	return sent, err
+}
+
+// route finds the socket of a packet and what goes on the wire.
+func (c *conn) route(p *Packet) (*socket, []byte, error) {
+	natt, ok := byNATT(p, c.ike, c.natt)
+	if !ok || !p.Remote.IsValid() {
+		return nil, nil, ErrNoSocket
+	}
+	s := pick(c.by[index(natt)][index(p.Remote.Addr().Is6())], p.Local.Addr())
+	if s == nil {
+		return nil, nil, ErrNoSocket
+	}
+	wire, ok := p.frame(natt)
+	if !ok {
+		return nil, nil, ErrFrame
+	}
+	return s, wire, nil
+}
+
+// pick prefers the socket that is bound to the source, then one for all addresses.
+func pick(sockets []*socket, local netip.Addr) *socket {
+	for _, s := range sockets {
+		if !local.IsValid() || s.local == local || s.local.IsUnspecified() {
+			return s
+		}
+	}
+	return nil
+}
+
+// Close wakes Recv and Send; both return net.ErrClosed from then on.
+func (c *conn) Close() error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	if c.poll != nil {
+		c.poll.Close()
+	}
+	c.rmu.Lock()
+	c.smu.Lock()
+	defer c.rmu.Unlock()
+	defer c.smu.Unlock()
+	var errs []error
+	for _, s := range c.sockets {
+		errs = append(errs, unix.Close(s.fd))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,53 @@
+package underlay
+
+// minIKE is the IKE header alone (RFC 7296 §3.1), minESP an SPI and a sequence
+// number (RFC 4303 §2).
+const (
+	minIKE = 28
+	minESP = 8
+)
+
+// classify tells what a datagram is and where its payload starts. On the NAT-T
+// port IKE follows four zero bytes, since no SPI is zero (RFC 3948 §2.2); the
+// IKE port carries nothing but IKE. What can be neither is not ok.
+func classify(natt bool, b []byte) (kind Kind, off int, ok bool) {
+	switch {
+	case !natt:
+		return IKE, 0, len(b) >= minIKE
+	case len(b) == 1:
+		return Keepalive, 0, b[0] == 0xFF
+	case len(b) < minESP:
+		return 0, 0, false
+	case b[0]|b[1]|b[2]|b[3] == 0:
+		return IKE, MarkerLen, len(b) >= MarkerLen+minIKE
+	}
+	return ESP, 0, true
+}
+
+// frame is what goes on the wire for p: the marker is put in front of IKE on
+// the NAT-T port. Not ok: no room for it, or ESP on the IKE port.
+func (p *Packet) frame(natt bool) (wire []byte, ok bool) {
+	if p.Off < 0 || p.Len < 0 || p.Len > MaxDatagram || p.Off+p.Len > len(p.Buf) {
+		return nil, false
+	}
+	switch {
+	case !natt:
+		return p.Data(), p.Kind == IKE
+	case p.Kind != IKE:
+		return p.Data(), true
+	case p.Off < MarkerLen:
+		return nil, false
+	}
+	clear(p.Buf[p.Off-MarkerLen : p.Off])
+	return p.Buf[p.Off-MarkerLen : p.Off+p.Len], true
+}
+
+// accept fills p with a datagram of n bytes that lies in its Buf at Headroom.
+func (p *Packet) accept(n int, natt bool, local, remote addrPort) bool {
+	kind, off, ok := classify(natt, p.Buf[Headroom:Headroom+n])
+	if ok {
+		p.Off, p.Len, p.Kind, p.NATT = Headroom+off, n-off, kind, natt
+		p.Local, p.Remote = local, remote
+	}
+	return ok
+}

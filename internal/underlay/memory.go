@@ -1,0 +1,148 @@
+package underlay
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// Memory is a Conn without sockets, for simulated networks: what is sent goes
+// to a function, Deliver brings what arrives. Framing and demultiplexing are
+// those of the real sockets.
+type Memory struct {
+	addr      netip.Addr
+	ike, natt uint16
+	send      func(Packet)
+	queue     chan arrived
+	closed    chan struct{}
+	once      sync.Once
+}
+
+type arrived struct {
+	from netip.AddrPort
+	to   netip.AddrPort
+	data []byte
+}
+
+// memoryQueue is how many datagrams wait for Recv before they are dropped.
+const memoryQueue = 4096
+
+// NewMemory makes the attachment of a gateway with one address. send is called
+// for each packet from the goroutine of Send: Local and Remote are complete,
+// Data is the datagram as it is on the wire, marker included, and is borrowed
+// for the call only.
+func NewMemory(addr netip.Addr, ike, natt uint16, send func(Packet)) *Memory {
+	return &Memory{addr: addr, ike: ike, natt: natt, send: send, queue: make(chan arrived, memoryQueue), closed: make(chan struct{})}
+}
+
+// Deliver brings a copy of a datagram as it is on the wire. False where it is
+// dropped: for a port without socket, longer than UDP carries, queue full, closed.
+func (m *Memory) Deliver(from, to netip.AddrPort, datagram []byte) bool {
+	if to.Port() != m.ike && to.Port() != m.natt || len(datagram) > MaxDatagram {
+		return false
+	}
+	select {
+	case <-m.closed:
+		return false
+	default:
+	}
+	select {
+	case m.queue <- arrived{from, to, append([]byte(nil), datagram...)}:
+		return true
+	default:
+		return false
+	}
+}
+
+// Recv blocks until a datagram was delivered that is one of the three kinds.
+func (m *Memory) Recv(packets []Packet) (int, error) {
+	for n := 0; len(packets) > 0; {
+		var d arrived
+		select {
+		case <-m.closed:
+			return 0, net.ErrClosed
+		default:
+		}
+		if n == 0 {
+			select {
+			case <-m.closed:
+				return 0, net.ErrClosed
+			case d = <-m.queue:
+			}
+		} else {
+			select {
+			case d = <-m.queue:
+			default:
+				return n, nil
+			}
+		}
+		p := &packets[n]
+		if len(p.Buf) < Headroom+len(d.data) {
+			continue // as a socket truncates
+		}
+		copy(p.Buf[Headroom:], d.data)
+		if p.accept(len(d.data), d.to.Port() == m.natt, d.to, d.from) {
+			n++
+		}
+		if n == len(packets) {
+			return n, nil
+		}
+	}
+	return 0, nil
+}
+
+// Send hands each packet to the function given to NewMemory.
+func (m *Memory) Send(packets []Packet) (n int, err error) {
+	for i := range packets {
+		select {
+		case <-m.closed:
+			return n, net.ErrClosed
+		default:
+		}
+		p := &packets[i]
+		natt, ok := byNATT(p, m.ike, m.natt)
+		local := p.Local.Addr()
+		if !local.IsValid() {
+			local = m.addr
+		}
+		if !ok || local != m.addr || local.Is4() != p.Remote.Addr().Is4() {
+			err = ErrNoSocket
+			continue
+		}
+		data, ok := p.frame(natt)
+		if !ok {
+			err = ErrFrame
+			continue
+		}
+		out := Packet{Buf: data, Len: len(data), Remote: p.Remote, Kind: p.Kind, NATT: natt}
+		port := m.ike
+		if natt {
+			port = m.natt
+		}
+		out.Local = netip.AddrPortFrom(local, port)
+		m.send(out)
+		n++
+	}
+	return n, err
+}
+
+// byNATT chooses the port: by Local.Port where it is given, else by NATT.
+func byNATT(p *Packet, ike, natt uint16) (isNATT, ok bool) {
+	switch p.Local.Port() {
+	case 0:
+		return p.NATT, true
+	case natt:
+		return true, true
+	case ike:
+		return false, true
+	}
+	return false, false
+}
+
+func (m *Memory) Ports() (ike, natt uint16) { return m.ike, m.natt }
+
+// Close wakes Recv.
+func (m *Memory) Close() error {
+	m.once.Do(func() { close(m.closed) })
+	return nil
+}
