@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"culvert/config"
+	"culvert/internal/control"
 )
 
 const siteTOML = `
@@ -68,5 +71,17 @@ func TestCheck(t *testing.T) {
 	code, out, stderr = call("check", "-c", missing)
 	if code != exitFailed || !strings.Contains(out+stderr, missing) {
 		t.Errorf("no file: %d %q %q", code, out, stderr)
+	}
+}
+
+// TestBothEndsMeet: a gateway without a control key listens where the command
+// line without --control looks.
+func TestBothEndsMeet(t *testing.T) {
+	cfg, _, err := config.Parse("empty.toml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Gateway.Control != control.DefaultPath {
+		t.Errorf("the gateway is at %s, the command line looks at %s", cfg.Gateway.Control, control.DefaultPath)
 	}
 }

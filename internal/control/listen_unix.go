@@ -15,9 +15,6 @@ import (
 	"time"
 )
 
-// DefaultPath is where the control socket is unless told otherwise.
-const DefaultPath = "/run/culvert/control.sock"
-
 // maxPath is what fits into sockaddr_un on the smallest of our systems.
 const maxPath = 103
 

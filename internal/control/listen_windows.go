@@ -13,7 +13,7 @@ import (
 
 // DefaultPath is where the control pipe is unless told otherwise. Below this
 // prefix only administrators can make pipes, so nobody else can pose as culvert.
-const DefaultPath = `\\.\pipe\ProtectedPrefix\Administrators\culvert\control`
+const DefaultPath = `\\.\pipe\ProtectedPrefix\Administrators\culvert`
 
 // pipeAccess: owned by and open to the system and administrators, nobody else;
 // processes of lower integrity may neither read nor write.
