@@ -69,6 +69,7 @@ const (
 // HeardEvery is how often an SA says at most that its peer was heard.
 const HeardEvery = time.Second
 
+// newChild makes a child with transforms of its own; the table does not know it yet.
 func newChild(p *Params) (*Child, error) {
 	if p.Protocol != ProtocolESP {
 		return nil, ErrProtocol
@@ -84,6 +85,10 @@ func newChild(p *Params) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("outbound SA %#08x: %w", p.Out.SPI, err)
 	}
+	return makeChild(p, opener, sealer), nil
+}
+
+func makeChild(p *Params, opener, sealer *esp.Transform) *Child {
 	c := &Child{
 		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Protocol: p.Protocol, Tunnel: p.Tunnel,
 		Pairs: append([]selector.Pair(nil), p.Pairs...),
@@ -98,7 +103,7 @@ func newChild(p *Params) (*Child, error) {
 	c.in.replay.init(p.ReplayWindow, p.In.ESN)
 	c.out.child, c.out.transform = c, sealer
 	c.out.limit = lastSequence(p.Out.ESN)
-	return c, nil
+	return c
 }
 
 // Endpoint is where the SA's packets go to and come from at the moment.

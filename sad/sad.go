@@ -52,7 +52,7 @@ type Params struct {
 var (
 	ErrDuplicate = errors.New("sad: a CHILD SA of this ID is installed; remove it first")
 	ErrSPI       = errors.New("sad: the inbound SPI is not reserved; take one from AllocSPIs")
-	ErrProtocol  = errors.New("sad: only ESP (protocol 3) can be installed; set ipsec-protocols=esp in the proposal's policy")
+	ErrProtocol  = errors.New("sad: only ESP (protocol 3) can be installed; set ipsec-protocols=esp in the policy")
 	ErrPairs     = errors.New("sad: a CHILD SA needs at least one selector pair")
 )
 
@@ -113,23 +113,26 @@ func (t *Table) FreeSPI(spi uint32) {
 // reservation stands and the keys are wiped.
 func (t *Table) Install(p Params) (*Child, error) {
 	c, err := newChild(&p)
+	if err == nil {
+		err = t.insert(c, p.Standby)
+	}
 	if err != nil {
 		wipeParams(&p.In)
 		wipeParams(&p.Out)
 		return nil, fmt.Errorf("CHILD SA %d of peer %q: %w", p.ID, p.Peer, err)
 	}
+	return c, nil
+}
+
+func (t *Table) insert(c *Child, standby bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	sl := t.slots.at(p.In.SPI)
-	switch {
-	case sl == nil || sl.use != slotReserved:
-		err = ErrSPI
-	case t.children[p.ID] != nil:
-		err = ErrDuplicate
+	sl := t.slots.at(c.in.spi)
+	if sl == nil || sl.use != slotReserved {
+		return ErrSPI
 	}
-	if err != nil {
-		c.wipeKeys()
-		return nil, fmt.Errorf("CHILD SA %d of peer %q: %w", p.ID, p.Peer, err)
+	if t.children[c.ID] != nil {
+		return ErrDuplicate
 	}
 	t.serial++
 	c.table, c.serial = t, t.serial
@@ -137,11 +140,11 @@ func (t *Table) Install(p Params) (*Child, error) {
 	t.append(c)
 	sl.use = slotInstalled
 	sl.in.Store(&c.in)
-	if !p.Standby {
+	if !standby {
 		c.stage.Store(stageActive)
 		t.policies.add(c.Policy, &c.out)
 	}
-	return c, nil
+	return nil
 }
 
 // Activate lets a CHILD SA that stands by seal. False: there is none of this ID that stands by.

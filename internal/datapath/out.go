@@ -80,8 +80,6 @@ func (p *Path) runOut() error {
 		n, err := p.cfg.Device.Read(room, w.sizes, underlay.Headroom)
 		if n > 0 {
 			w.batch(p.cfg.Now().UnixNano(), n)
-		} else if err != nil {
-			w.count.drop(OutErrors)
 		}
 		if end, err := p.over(&fails, n, err, "reading from "+p.cfg.Device.Name()); end {
 			return err
