@@ -52,9 +52,10 @@ func (t *Transform) sealAEAD(pkt []byte, body int, seq uint64) {
 // sealMAC encrypts, then authenticates (RFC 4303 §3.3.2.1). With ESN the MAC
 // covers the high half of the sequence number too, where the ICV comes next.
 func (t *Transform) sealMAC(pkt []byte, body int, seq uint64) {
-	if t.iv != nil {
+	switch {
+	case t.iv != nil:
 		t.putIV(pkt, seq)
-	} else {
+	case t.ivLen > 0:
 		binary.BigEndian.PutUint64(pkt[HeaderLen:], seq)
 	}
 	t.putHeader(pkt, seq)

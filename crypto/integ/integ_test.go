@@ -1,0 +1,162 @@
+package integ
+
+import (
+	"bytes"
+	"encoding/hex"
+	"sync"
+	"testing"
+
+	"culvert/crypto/suite"
+	"culvert/internal/vectors"
+)
+
+func TestEveryRowIsImplemented(t *testing.T) {
+	for i := range suite.Integs {
+		a := &suite.Integs[i]
+		m, err := New(a, make([]byte, a.KeyLen))
+		if err != nil {
+			t.Errorf("%s: %v", a.Name, err)
+			continue
+		}
+		if n := len(m.Sum(nil, nil, nil)); n != a.ICVLen || m.Len() != n {
+			t.Errorf("%s: an ICV of %d bytes and Len %d, its row says %d", a.Name, n, m.Len(), a.ICVLen)
+		}
+	}
+	for id := range functions {
+		if suite.IntegByID(id) == nil {
+			t.Errorf("implementation %d has no row", id)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for i := range suite.Integs {
+		a := &suite.Integs[i]
+		for _, n := range []int{0, a.KeyLen - 1, a.KeyLen + 1} {
+			if _, err := New(a, make([]byte, n)); err == nil {
+				t.Errorf("%s accepts a key of %d bytes", a.Name, n)
+			}
+		}
+	}
+	if _, err := New(&suite.Integ{Name: "none", ID: 9999}, nil); err == nil {
+		t.Error("an algorithm without implementation is accepted")
+	}
+}
+
+func TestPublished(t *testing.T) {
+	for _, v := range []struct{ name, icv string }{
+		// RFC 2202 §3 case 1; RFC 4868 §2.7.2.1 and §2.7.2.3, AUTH256-1 and AUTH512-1
+		{"sha1", "b617318655057264e28bc0b6"},
+		{"sha256", "198a607eb44bfbc69903a0f1cf2bbdc5"},
+		{"sha512", "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8"},
+	} {
+		a := suite.IntegByName(v.name)
+		m, err := New(a, bytes.Repeat([]byte{0x0b}, a.KeyLen))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := []byte("Hi There")
+		for cut := range len(data) + 1 {
+			got := m.Sum([]byte("x"), data[:cut], data[cut:])
+			if hex.EncodeToString(got[1:]) != v.icv || got[0] != 'x' {
+				t.Errorf("%s, cut at %d: %x, want %s", v.name, cut, got, v.icv)
+			}
+			if !m.Verify(got[1:], data[:cut], data[cut:]) {
+				t.Errorf("%s, cut at %d: the ICV does not verify", v.name, cut)
+			}
+		}
+	}
+}
+
+func TestVerifyRefuses(t *testing.T) {
+	for i := range suite.Integs {
+		a := &suite.Integs[i]
+		m, err := New(a, make([]byte, a.KeyLen))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p1, p2 := []byte("some"), []byte("bytes")
+		icv := m.Sum(nil, p1, p2)
+		for at := range icv {
+			bad := bytes.Clone(icv)
+			bad[at] ^= 0x80
+			if m.Verify(bad, p1, p2) {
+				t.Errorf("%s verifies with byte %d changed", a.Name, at)
+			}
+			if m.Verify(icv[:at], p1, p2) {
+				t.Errorf("%s verifies an ICV of %d bytes", a.Name, at)
+			}
+		}
+		if m.Verify(append(bytes.Clone(icv), 0), p1, p2) {
+			t.Errorf("%s verifies an ICV that is too long", a.Name)
+		}
+		if m.Verify(icv, p1, []byte("byteS")) {
+			t.Errorf("%s verifies other data", a.Name)
+		}
+	}
+}
+
+// The key must have been copied, and several goroutines may compute at once.
+func TestConcurrent(t *testing.T) {
+	a := suite.IntegByName("sha256")
+	key := bytes.Repeat([]byte{7}, a.KeyLen)
+	m, err := New(a, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Repeat([]byte("data"), 100)
+	want := m.Sum(nil, data, nil)
+	clear(key)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				if !bytes.Equal(m.Sum(nil, data, nil), want) {
+					t.Error("another ICV under the same key")
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestWycheproof(t *testing.T) {
+	for _, name := range []string{"sha1", "sha256", "sha512"} {
+		t.Run(name, func(t *testing.T) {
+			var f struct {
+				TestGroups []struct {
+					KeySize, TagSize int
+					Tests            []struct {
+						TcID            int
+						Comment, Result string
+						Key, Msg, Tag   vectors.Hex
+					}
+				}
+			}
+			vectors.Load(t, "wycheproof/hmac_"+name+"_test.json", &f)
+			a, ran := suite.IntegByName(name), 0
+			for _, g := range f.TestGroups {
+				if g.KeySize != 8*a.KeyLen || g.TagSize < 8*a.ICVLen {
+					continue // IKE always derives keys of the row's length
+				}
+				for _, v := range g.Tests {
+					if g.TagSize > 8*a.ICVLen && v.Result != "valid" {
+						continue // what is wrong may be in the part that is cut off
+					}
+					ran++
+					m, err := New(a, v.Key)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if ok := m.Verify(v.Tag[:a.ICVLen], v.Msg, nil); ok != (v.Result == "valid") {
+						t.Errorf("case %d (%s): verifies %v, result is %s", v.TcID, v.Comment, ok, v.Result)
+					}
+				}
+			}
+			if ran == 0 {
+				t.Error("no case has this row's key length")
+			}
+		})
+	}
+}
