@@ -102,8 +102,10 @@ func Intersect(a, b TS) (TS, bool) {
 		return a, true
 	case b.AnyPort():
 		return a, true
+	case a.IsOpaque() && b.IsOpaque():
+		return a, true
 	case a.IsOpaque() || b.IsOpaque():
-		return a, a.IsOpaque() && b.IsOpaque()
+		return TS{}, false
 	}
 	a.PortLo, a.PortHi = max(a.PortLo, b.PortLo), min(a.PortHi, b.PortHi)
 	if a.PortLo > a.PortHi {
