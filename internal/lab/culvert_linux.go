@@ -29,7 +29,7 @@ func Binary() (string, error) {
 		if built.err != nil {
 			return
 		}
-		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(built.dir, "culvert"), "culvert/cmd/culvert")
+		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(built.dir, "culvert"), "culvert/cmd/culvert")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			built.err = fmt.Errorf("build culvert: %w\n%s", err, out)

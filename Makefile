@@ -1,0 +1,83 @@
+# `make` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash -o pipefail
+.PHONY: help build demo test race fuzz interop lint cross bench clean packages
+
+FUZZTIME ?= 20s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+
+# Debian packages: the peers of the interoperability tests; the race detector's linker.
+LAB_PACKAGES := iproute2 nftables strongswan-charon strongswan-swanctl libcharon-extra-plugins libstrongswan-extra-plugins
+RACE_PACKAGES := gcc libc6-dev
+
+# Where the race detector looks: every package but ike/…, which has no
+# goroutines, and the lab, whose goroutines are other processes.
+RACE = $(shell go list ./... | grep -vE '/(ike|internal/lab|internal/testsum)(/|$$)')
+
+TESTSUM := go run ./internal/testsum -count=1
+
+# $(call install,PACKAGES): as root on Debian, install what is missing. Where that
+# fails, the tests that need it will say so.
+install = missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		echo "installing" $$missing; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null \
+			|| echo "could not install" $$missing; \
+	fi
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/culvert
+	CGO_ENABLED=0 go build -trimpath -o bin/culvert ./cmd/culvert
+
+demo: ## two gateways and a tunnel in one unprivileged process
+	go run ./cmd/culvert demo
+
+test: packages ## run all tests; as root with strongSwan as peer (installs Debian packages)
+	@$(TESTSUM) -timeout 20m ./...
+
+packages:
+	@if [ "$$(id -u)" != 0 ]; then \
+		echo "not root: the interoperability tests with strongSwan will be skipped"; \
+	elif ! command -v apt-get >/dev/null; then \
+		echo "no apt-get: install strongSwan, iproute2 and nftables by hand"; \
+	else \
+		$(call install,$(LAB_PACKAGES)); \
+	fi
+
+race: ## run the tests of all concurrent code under the race detector
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call install,$(RACE_PACKAGES)); fi
+	@CGO_ENABLED=1 $(TESTSUM) -race -timeout 20m $(RACE)
+
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@bad=; for pkg in $$(go list ./...); do \
+		targets=$$(go test -list '^Fuzz' $$pkg) || { echo "$$targets"; bad+=" $$pkg"; continue; }; \
+		for target in $$(grep '^Fuzz' <<<"$$targets"); do \
+			echo "== $$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || bad+=" $$target"; \
+		done; \
+	done; [ -z "$$bad" ] || { echo "fuzzing failed:$$bad"; exit 1; }
+
+interop: packages ## (root) the matrix with strongSwan, written to docs/interop.md
+	@if [ "$$(id -u)" != 0 ]; then echo "make interop needs root: run it with sudo"; exit 1; fi
+	@mkdir -p docs
+	@CULVERT_INTEROP_DOC=$(CURDIR)/docs/interop.md $(TESTSUM) -timeout 20m ./internal/lab/...
+
+lint: ## gofmt, go vet for each system, staticcheck
+	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$unformatted" ] || { echo "gofmt would change:" $$unformatted; exit 1; }
+	@for os in linux darwin windows; do echo "go vet ($$os)"; CGO_ENABLED=0 GOOS=$$os go vet ./... || exit 1; done
+	go run $(STATICCHECK) ./...
+
+cross: ## build for every platform into bin/
+	@for p in $(PLATFORMS); do \
+		os=$${p%/*} arch=$${p#*/}; out=bin/culvert-$$os-$$arch; [ $$os != windows ] || out=$$out.exe; \
+		echo $$out; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -o $$out ./cmd/culvert || exit 1; \
+	done
+
+bench: ## run the Go benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// event is a line of `go test -json` (see `go doc test2json`).
+type event struct {
+	Action     string
+	Package    string
+	ImportPath string // of build output
+	Test       string
+	Output     string
+	Elapsed    float64 // seconds
+}
+
+// test is a test, a subtest, or (with an empty name) the package itself.
+type test struct {
+	outcome string // "pass", "fail", "skip"; empty while it runs
+	parent  bool   // it has subtests
+	badKids bool   // a subtest failed, so its own failure says nothing new
+	output  strings.Builder
+}
+
+// report digests the events.
+type report struct {
+	out      io.Writer
+	root     bool
+	packages map[string]map[string]*test
+	build    map[string]*strings.Builder // compiler output by import path
+
+	passed, failed, skipped int
+	skips                   []string // "package Test: reason"
+	missing                 bool     // root skipped an interoperability test
+}
+
+func newReport(out io.Writer, root bool) *report {
+	return &report{out: out, root: root, packages: map[string]map[string]*test{}, build: map[string]*strings.Builder{}}
+}
+
+// read takes all events; lines that are no JSON are passed on as they are.
+func (r *report) read(in io.Reader) error {
+	lines := bufio.NewReader(in)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			var e event
+			if json.Unmarshal(line, &e) == nil && e.Action != "" {
+				r.take(e)
+			} else {
+				_, _ = r.out.Write(line)
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (r *report) take(e event) {
+	switch e.Action {
+	case "build-output":
+		if r.build[e.ImportPath] == nil {
+			r.build[e.ImportPath] = &strings.Builder{}
+		}
+		r.build[e.ImportPath].WriteString(e.Output)
+	case "build-fail":
+		if b := r.build[e.ImportPath]; b != nil {
+			fmt.Fprintf(r.out, "%s", b)
+		}
+	case "output":
+		r.test(e.Package, e.Test).output.WriteString(e.Output)
+	case "pass", "fail", "skip":
+		r.test(e.Package, e.Test).outcome = e.Action
+		if e.Test == "" {
+			r.endPackage(e)
+		}
+	}
+}
+
+func (r *report) test(pkg, name string) *test {
+	tests := r.packages[pkg]
+	if tests == nil {
+		tests = map[string]*test{}
+		r.packages[pkg] = tests
+	}
+	if tests[name] == nil {
+		tests[name] = &test{}
+	}
+	return tests[name]
+}
+
+// endPackage counts the package's tests, prints what failed, and forgets it.
+func (r *report) endPackage(e event) {
+	tests := r.packages[e.Package]
+	delete(r.packages, e.Package)
+	for name, t := range tests {
+		if t.outcome == "" && name != "" {
+			t.outcome = "fail" // it ran when the package died (panic, time limit)
+		}
+		for dir := parent(name); dir != ""; dir = parent(dir) {
+			if p := tests[dir]; p != nil {
+				p.parent = true
+				p.badKids = p.badKids || t.outcome == "fail"
+			}
+		}
+	}
+	names := make([]string, 0, len(tests))
+	for name := range tests {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	before := r.failed
+	for _, name := range names {
+		r.count(e.Package, name, tests[name])
+	}
+	if e.Action == "fail" && r.failed == before {
+		r.failed++ // the package itself: it did not compile, or its TestMain failed
+		fmt.Fprintf(r.out, "--- FAIL: package %s\n%s", e.Package, tests[""].output.String())
+	} else if e.Action == "fail" {
+		fmt.Fprint(r.out, tests[""].output.String()) // a panic's trace stands here
+	}
+	switch {
+	case e.Action == "skip":
+		fmt.Fprintf(r.out, "-     %s (no test files)\n", e.Package)
+	case e.Action == "fail":
+		fmt.Fprintf(r.out, "FAIL  %s (%.1fs)\n", e.Package, e.Elapsed)
+	default:
+		fmt.Fprintf(r.out, "ok    %s (%.1fs)\n", e.Package, e.Elapsed)
+	}
+}
+
+func (r *report) count(pkg, name string, t *test) {
+	switch {
+	case t.outcome == "fail" && t.badKids:
+		// Counted by the subtests; what it printed itself is still worth reading.
+		fmt.Fprint(r.out, t.output.String())
+	case t.outcome == "fail":
+		r.failed++
+		fmt.Fprint(r.out, t.output.String())
+	case t.parent:
+	case t.outcome == "skip":
+		r.skipped++
+		r.skips = append(r.skips, fmt.Sprintf("%s %s: %s", pkg, name, reason(t.output.String())))
+		r.missing = r.missing || r.root && strings.Contains(pkg+"/", "/internal/lab/")
+	default:
+		r.passed++
+	}
+}
+
+// parent is the test that a subtest belongs to; empty for a test.
+func parent(name string) string {
+	if i := strings.LastIndexByte(name, '/'); i > 0 {
+		return name[:i]
+	}
+	return ""
+}
+
+// reason is what a skipped test said, without the frame that go test puts around it.
+func reason(output string) string {
+	var said []string
+	for line := range strings.Lines(output) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "--- ") {
+			said = append(said, line)
+		}
+	}
+	return strings.Join(said, " ")
+}
+
+// finish prints the summary and says whether all is well.
+func (r *report) finish() bool {
+	for pkg := range r.packages {
+		r.failed++
+		fmt.Fprintf(r.out, "FAIL  %s (go test ended before it did)\n", pkg)
+	}
+	for _, s := range r.skips {
+		fmt.Fprintf(r.out, "skipped: %s\n", s)
+	}
+	if r.missing {
+		fmt.Fprintln(r.out, "root skipped interoperability tests: that counts as a failure")
+	}
+	fmt.Fprintf(r.out, "%d passed, %d failed, %d skipped\n", r.passed, r.failed, r.skipped)
+	return r.failed == 0 && !r.missing
+}

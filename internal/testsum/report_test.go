@@ -1,0 +1,80 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func summary(t *testing.T, root bool, events string) (text string, ok bool) {
+	t.Helper()
+	var b strings.Builder
+	r := newReport(&b, root)
+	if err := r.read(strings.NewReader(events)); err != nil {
+		t.Fatal(err)
+	}
+	ok = r.finish()
+	return b.String(), ok
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+func TestSummary(t *testing.T) {
+	for _, c := range []struct {
+		name, events, last string
+		root, ok           bool
+		has                string
+	}{
+		{"leaves are counted", `
+{"Action":"pass","Package":"p","Test":"TestA/x/1"}
+{"Action":"pass","Package":"p","Test":"TestA/x"}
+{"Action":"pass","Package":"p","Test":"TestA/y"}
+{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"pass","Package":"p","Test":"TestB"}
+{"Action":"pass","Package":"p"}`, "3 passed, 0 failed, 0 skipped", false, true, "ok    p"},
+		{"a failed subtest counts once and is printed", `
+{"Action":"output","Package":"p","Test":"TestA/x","Output":"wanted 4\n"}
+{"Action":"fail","Package":"p","Test":"TestA/x"}
+{"Action":"pass","Package":"p","Test":"TestA/y"}
+{"Action":"fail","Package":"p","Test":"TestA"}
+{"Action":"fail","Package":"p"}`, "1 passed, 1 failed, 0 skipped", false, false, "wanted 4"},
+		{"a test that fails beside its subtests counts", `
+{"Action":"pass","Package":"p","Test":"TestA/x"}
+{"Action":"fail","Package":"p","Test":"TestA"}
+{"Action":"fail","Package":"p"}`, "1 passed, 1 failed, 0 skipped", false, false, "FAIL  p"},
+		{"a package that does not compile counts", `
+{"ImportPath":"p [p.test]","Action":"build-output","Output":"x.go:1: no\n"}
+{"ImportPath":"p [p.test]","Action":"build-fail"}
+{"Action":"output","Package":"p","Output":"FAIL p [build failed]\n"}
+{"Action":"fail","Package":"p","FailedBuild":"p [p.test]"}`, "0 passed, 1 failed, 0 skipped", false, false, "x.go:1: no"},
+		{"a test that was running at a panic failed", `
+{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"panic: x\n"}
+{"Action":"fail","Package":"p"}`, "0 passed, 1 failed, 0 skipped", false, false, "panic: x"},
+		{"a package that never ended failed", `
+{"Action":"output","Package":"p","Test":"TestA","Output":"=== RUN\n"}`, "0 passed, 1 failed, 0 skipped", false, false, "FAIL  p"},
+		{"a skip says why", `
+{"Action":"output","Package":"p","Test":"TestA","Output":"=== RUN   TestA\n"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a.go:1: needs luck\n"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"--- SKIP: TestA (0.00s)\n"}
+{"Action":"skip","Package":"p","Test":"TestA"}
+{"Action":"pass","Package":"p"}`, "0 passed, 0 failed, 1 skipped", true, true, "skipped: p TestA: a.go:1: needs luck"},
+		{"root may not skip interoperability", `
+{"Action":"skip","Package":"culvert/internal/lab/interop","Test":"TestA"}
+{"Action":"pass","Package":"culvert/internal/lab/interop"}`, "0 passed, 0 failed, 1 skipped", true, false, "counts as a failure"},
+		{"others may", `
+{"Action":"skip","Package":"culvert/internal/lab","Test":"TestA"}
+{"Action":"pass","Package":"culvert/internal/lab"}`, "0 passed, 0 failed, 1 skipped", false, true, ""},
+		{"a package without tests", `
+{"Action":"skip","Package":"p"}`, "0 passed, 0 failed, 0 skipped", true, true, "no test files"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text, ok := summary(t, c.root, c.events)
+			if lastLine(text) != c.last || ok != c.ok || !strings.Contains(text, c.has) {
+				t.Errorf("ok %t, text:\n%s", ok, text)
+			}
+		})
+	}
+}
