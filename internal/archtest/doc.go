@@ -1,0 +1,3 @@
+// Package archtest holds the house's own rules as tests: a rule that is not run
+// is a wish.
+package archtest
