@@ -1,7 +1,9 @@
 package core
 
 import (
+	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"culvert/crypto/secret"
@@ -119,4 +121,31 @@ type Proposal struct {
 	Lifetime     time.Duration
 	Lifebytes    uint64
 	ReplayWindow int
+}
+
+// String writes the ID as the configuration does: "fqdn:gw.example.net".
+func (id ID) String() string {
+	switch id.Type {
+	case IDNone:
+		return "auto"
+	case IDIPv4, IDIPv6:
+		if a, ok := netip.AddrFromSlice([]byte(id.Data)); ok {
+			return "address:" + a.String()
+		}
+	case IDFQDN:
+		return "fqdn:" + printable(id.Data)
+	case IDUser:
+		return "user-fqdn:" + printable(id.Data)
+	case IDKeyID:
+		return "key-id:" + printable(id.Data)
+	case IDDN:
+		return fmt.Sprintf("dn:%x", id.Data)
+	}
+	return fmt.Sprintf("type-%d:%x", id.Type, id.Data)
+}
+
+// printable keeps a peer's bytes from reaching a terminal as they are.
+func printable(s string) string {
+	q := strconv.QuoteToASCII(s)
+	return q[1 : len(q)-1]
 }

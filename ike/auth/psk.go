@@ -1,0 +1,47 @@
+// Package auth is how peers prove who they are: the AUTH payload of IKEv2 and
+// the choice of the identity that a peer's ID stands for. Both versions of IKE
+// use what is common.
+package auth
+
+import (
+	"culvert/crypto/prf"
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+)
+
+// Methods of the AUTH payload (RFC 7296 §3.8).
+const (
+	MethodRSA       = 1
+	MethodSharedKey = 2
+)
+
+// keyPad makes a stored PSK useful for this purpose alone (RFC 7296 §2.15).
+var keyPad = []byte("Key Pad for IKEv2")
+
+// Signed are the octets that one side proves to have sent (RFC 7296 §2.15):
+// its first message, the other side's nonce, and its ID under its SK_p.
+type Signed struct {
+	Message []byte // the whole IKE message, without non-ESP marker
+	Nonce   []byte // of the other side
+	IDBody  []byte // body of the ID payload, without generic header
+	SKp     secret.Bytes
+}
+
+// octets is what the proof is made over.
+func (s Signed) octets(f *suite.PRF) []byte {
+	b := append([]byte(nil), s.Message...)
+	b = append(b, s.Nonce...)
+	return append(b, prf.Sum(f, s.SKp, s.IDBody)...)
+}
+
+// PSK computes the AUTH data of a pre-shared key.
+func PSK(f *suite.PRF, key secret.Bytes, s Signed) secret.Bytes {
+	padded := prf.Sum(f, key, keyPad)
+	defer padded.Wipe()
+	return prf.Sum(f, padded, s.octets(f))
+}
+
+// VerifyPSK compares in constant time.
+func VerifyPSK(f *suite.PRF, key secret.Bytes, s Signed, got []byte) bool {
+	return PSK(f, key, s).Equal(got)
+}

@@ -1,0 +1,155 @@
+package core
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"time"
+
+	"culvert/crypto/secret"
+)
+
+// Env is what every IKE SA of an endpoint shares: the time of the input that is
+// being handled, randomness, the agenda, what is to be put out, the questions
+// that are open, the SPIs in stock and the names given out.
+type Env struct {
+	now    time.Time
+	rng    *rand.ChaCha8
+	Timers Timers
+	out    []Output
+	head   int // out[:head] was polled
+
+	asks    map[AskID]ask
+	lastAsk AskID
+
+	spis     []uint32
+	spiAsked int
+
+	lastSA    SAID
+	lastChild ChildID
+}
+
+type ask struct {
+	sa   SAID
+	done func(secret.Bytes, error)
+}
+
+// NewEnv makes an Env whose randomness is the seed's alone. ChaCha8 erases its
+// key as it goes, so what was drawn cannot be computed from a later state.
+func NewEnv(seed [32]byte) *Env {
+	return &Env{rng: rand.NewChaCha8(seed), asks: map[AskID]ask{}}
+}
+
+// Now is the time of the input being handled.
+func (e *Env) Now() time.Time { return e.now }
+
+// SetNow begins the handling of an input. Time never goes back.
+func (e *Env) SetNow(now time.Time) {
+	if now.After(e.now) {
+		e.now = now
+	}
+}
+
+// Random draws n bytes.
+func (e *Env) Random(n int) []byte {
+	b := make([]byte, n)
+	e.rng.Read(b) //nolint:errcheck // never fails
+	return b
+}
+
+// RandomSPI draws an IKE SPI, which is never zero (RFC 7296 §3.1).
+func (e *Env) RandomSPI() uint64 {
+	for {
+		if spi := binary.BigEndian.Uint64(e.Random(8)); spi != 0 {
+			return spi
+		}
+	}
+}
+
+// Jitter draws a duration from [0, d).
+func (e *Env) Jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return time.Duration(binary.BigEndian.Uint64(e.Random(8)) % uint64(d))
+}
+
+// Emit queues an output.
+func (e *Env) Emit(o Output) { e.out = append(e.out, o) }
+
+// Poll takes the next output.
+func (e *Env) Poll() (Output, bool) {
+	if e.head == len(e.out) {
+		e.out, e.head = e.out[:0], 0
+		return nil, false
+	}
+	o := e.out[e.head]
+	e.out[e.head] = nil
+	e.head++
+	return o, true
+}
+
+// After calls run once d has passed.
+func (e *Env) After(d time.Duration, run func()) *Timer { return e.Timers.At(e.now.Add(d), run) }
+
+// Ask has work done elsewhere; done is called with the answer while the
+// question is open. Drop closes the questions of an SA.
+func (e *Env) Ask(sa SAID, w Work, done func(secret.Bytes, error)) {
+	e.lastAsk++
+	e.asks[e.lastAsk] = ask{sa, done}
+	e.Emit(Ask{ID: e.lastAsk, SA: sa, Work: w})
+}
+
+// Answered hands an answer to whoever asked; one that nobody waits for is dropped.
+func (e *Env) Answered(a Answer) {
+	q, ok := e.asks[a.ID]
+	if !ok {
+		return
+	}
+	delete(e.asks, a.ID)
+	q.done(a.Data, a.Err)
+}
+
+// Drop forgets the open questions of an SA that is gone.
+func (e *Env) Drop(sa SAID) {
+	for id, q := range e.asks {
+		if q.sa == sa {
+			delete(e.asks, id)
+		}
+	}
+}
+
+// spiStock is how many SPIs the endpoint keeps in hand.
+const spiStock = 64
+
+// AddSPIs puts SPIs in stock.
+func (e *Env) AddSPIs(spis []uint32) {
+	e.spis = append(e.spis, spis...)
+	e.spiAsked = max(0, e.spiAsked-len(spis))
+}
+
+// TakeSPI takes an SPI for a CHILD SA that will receive with it. False: none is
+// in stock; more were asked for.
+func (e *Env) TakeSPI() (uint32, bool) {
+	var spi uint32
+	if len(e.spis) > 0 {
+		spi, e.spis = e.spis[0], e.spis[1:]
+	}
+	e.Stock()
+	return spi, spi != 0
+}
+
+// Stock asks for SPIs when half of the stock is gone.
+func (e *Env) Stock() {
+	if want := spiStock - len(e.spis) - e.spiAsked; want >= spiStock/2 {
+		e.spiAsked += want
+		e.Emit(NeedSPIs{want})
+	}
+}
+
+// GiveSPI puts an SPI back that no SA came to use. It goes to the data plane,
+// which gives it a new generation, because the peer has seen it.
+func (e *Env) GiveSPI(spi uint32) { e.Emit(FreeSPI{spi}) }
+
+// NewSAID and NewChildID give out names.
+func (e *Env) NewSAID() SAID       { e.lastSA++; return e.lastSA }
+func (e *Env) NewChildID() ChildID { e.lastChild++; return e.lastChild }

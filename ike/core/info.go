@@ -1,0 +1,33 @@
+package core
+
+import (
+	"net/netip"
+	"time"
+
+	"culvert/crypto/suite"
+)
+
+// SAInfo is what people may see of an IKE SA.
+type SAInfo struct {
+	ID            SAID
+	Peer          string
+	State         string // "connecting", "established", "rekeyed", "deleting"
+	Initiator     bool
+	Local, Remote netip.AddrPort
+	NATT          bool
+	SPIi, SPIr    uint64
+	LocalID       ID
+	RemoteID      ID
+	Encr          *suite.Encr
+	PRF           *suite.PRF
+	Integ         *suite.Integ
+	Group         *suite.Group
+	Created       time.Time
+	Established   time.Time
+	LastSeen      time.Time
+	Children      []ChildID
+	TxPackets     uint64 // IKE messages
+	RxPackets     uint64
+	TxBytes       uint64
+	RxBytes       uint64
+}

@@ -1,0 +1,213 @@
+package core
+
+import (
+	"slices"
+
+	"culvert/crypto/suite"
+	"culvert/ike/message"
+)
+
+// Suite is what two peers agreed on for one SA. Fields that the protocol does
+// not negotiate are nil.
+type Suite struct {
+	Encr  *suite.Encr
+	PRF   *suite.PRF
+	Integ *suite.Integ // nil with an AEAD
+	Group *suite.Group
+	ESN   bool
+}
+
+// Offer is one side's transforms for one SA, in order of preference.
+type Offer struct {
+	Protocol Protocol
+	Encrs    []*suite.Encr
+	PRFs     []*suite.PRF
+	Integs   []*suite.Integ
+	Groups   []*suite.Group // nil: no key exchange
+	ESN      []bool         // nil: not negotiated (IKE)
+}
+
+// IKEOffer is the offer of a profile.
+func IKEOffer(p *Profile) Offer {
+	return Offer{Protocol: ProtoIKE, Encrs: p.Encrs, PRFs: p.PRFs, Integs: p.Integs, Groups: p.Groups}
+}
+
+// ChildOffer is the offer of a proposal. In IKE_AUTH there is no key exchange of
+// its own (RFC 7296 §1.2).
+func ChildOffer(p *Policy, withPFS bool) Offer {
+	o := Offer{Protocol: p.Protocol, Encrs: p.Proposal.Encrs, Integs: p.Proposal.Integs, ESN: p.Proposal.ESN}
+	if withPFS && p.Proposal.PFS != nil {
+		o.Groups = []*suite.Group{p.Proposal.PFS}
+	}
+	return o
+}
+
+// Proposals writes the offer as SA payload content. AEADs and other ciphers go
+// into proposals of their own, because only the latter have integrity
+// transforms (RFC 5282 §8); the kind of the first cipher comes first.
+func (o Offer) Proposals(spi []byte) []message.Proposal {
+	var kinds []bool
+	for _, e := range o.Encrs {
+		if !slices.Contains(kinds, e.AEAD()) {
+			kinds = append(kinds, e.AEAD())
+		}
+	}
+	var out []message.Proposal
+	for _, aead := range kinds {
+		if !aead && len(o.Integs) == 0 {
+			continue
+		}
+		p := message.Proposal{Number: uint8(len(out) + 1), Protocol: uint8(o.Protocol), SPI: spi}
+		for _, e := range o.Encrs {
+			if e.AEAD() == aead {
+				p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeEncr, ID: e.ID, KeyBits: e.KeyBits})
+			}
+		}
+		for _, f := range o.PRFs {
+			p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypePRF, ID: f.ID})
+		}
+		if !aead {
+			for _, a := range o.Integs {
+				p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeInteg, ID: a.ID})
+			}
+		}
+		for _, g := range o.Groups {
+			p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeDH, ID: g.ID})
+		}
+		for _, esn := range o.ESN {
+			p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeESN, ID: esnID(esn)})
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func esnID(esn bool) uint16 {
+	if esn {
+		return 1
+	}
+	return 0
+}
+
+// Select chooses from what the peer proposed: the first proposal that we can
+// accept, and in it of each kind the transform that we like best. The answer is
+// the proposal to send back, with our SPI still to be put in; ok is false when
+// nothing fits.
+func (o Offer) Select(peer []message.Proposal) (s Suite, answer message.Proposal, ok bool) {
+	for i := range peer {
+		if s, ok = o.match(&peer[i]); ok {
+			return s, s.proposal(o, peer[i].Number), true
+		}
+	}
+	return Suite{}, message.Proposal{}, false
+}
+
+// Accepts checks what a responder chose from our offer: exactly one proposal,
+// with at most one transform of each kind, all of them ours.
+func (o Offer) Accepts(chosen []message.Proposal) (Suite, bool) {
+	if len(chosen) != 1 {
+		return Suite{}, false
+	}
+	seen := map[suite.TransformType]bool{}
+	for _, t := range chosen[0].Transforms {
+		if seen[t.Type] {
+			return Suite{}, false
+		}
+		seen[t.Type] = true
+	}
+	return o.match(&chosen[0])
+}
+
+// match selects within one proposal. An AEAD needs no integrity transform, and
+// one that is offered along with it is passed over, because old peers do so. A
+// missing ESN transform means 32-bit numbers. Where we have no group, a group
+// of the peer's is refused unless NONE is offered too; in IKE_AUTH the caller
+// takes DH transforms out before.
+func (o Offer) match(p *message.Proposal) (s Suite, ok bool) {
+	if p.Protocol != uint8(o.Protocol) {
+		return s, false
+	}
+	for _, e := range o.Encrs {
+		if !has(p, suite.TypeEncr, e.ID, e.KeyBits) {
+			continue
+		}
+		integ, ok := o.integ(p, e)
+		if ok {
+			s.Encr, s.Integ = e, integ
+			break
+		}
+	}
+	if s.Encr == nil && o.Protocol != ProtoAH {
+		return s, false
+	}
+	if o.Protocol == ProtoIKE {
+		i := slices.IndexFunc(o.PRFs, func(f *suite.PRF) bool { return has(p, suite.TypePRF, f.ID, 0) })
+		if i < 0 {
+			return s, false
+		}
+		s.PRF = o.PRFs[i]
+	}
+	if len(o.Groups) > 0 {
+		i := slices.IndexFunc(o.Groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) })
+		if i < 0 {
+			return s, false
+		}
+		s.Group = o.Groups[i]
+	} else if hasAny(p, suite.TypeDH) && !has(p, suite.TypeDH, 0, 0) {
+		return s, false
+	}
+	if len(o.ESN) > 0 {
+		i := slices.IndexFunc(o.ESN, func(esn bool) bool {
+			return has(p, suite.TypeESN, esnID(esn), 0) || !esn && !hasAny(p, suite.TypeESN)
+		})
+		if i < 0 {
+			return s, false
+		}
+		s.ESN = o.ESN[i]
+	}
+	return s, true
+}
+
+func (o Offer) integ(p *message.Proposal, e *suite.Encr) (*suite.Integ, bool) {
+	if e.AEAD() {
+		return nil, true
+	}
+	for _, a := range o.Integs {
+		if has(p, suite.TypeInteg, a.ID, 0) {
+			return a, true
+		}
+	}
+	return nil, false
+}
+
+// proposal is the responder's answer: the chosen transforms and nothing else.
+func (s Suite) proposal(o Offer, number uint8) message.Proposal {
+	p := message.Proposal{Number: number, Protocol: uint8(o.Protocol)}
+	add := func(t suite.TransformType, id, bits uint16) {
+		p.Transforms = append(p.Transforms, message.Transform{Type: t, ID: id, KeyBits: bits})
+	}
+	add(suite.TypeEncr, s.Encr.ID, s.Encr.KeyBits)
+	if s.PRF != nil {
+		add(suite.TypePRF, s.PRF.ID, 0)
+	}
+	if s.Integ != nil {
+		add(suite.TypeInteg, s.Integ.ID, 0)
+	}
+	if s.Group != nil {
+		add(suite.TypeDH, s.Group.ID, 0)
+	}
+	if len(o.ESN) > 0 {
+		add(suite.TypeESN, esnID(s.ESN), 0)
+	}
+	return p
+}
+
+func has(p *message.Proposal, t suite.TransformType, id, bits uint16) bool {
+	return slices.ContainsFunc(p.Transforms, func(x message.Transform) bool {
+		return x.Type == t && x.ID == id && x.KeyBits == bits && !x.Unknown
+	})
+}
+
+func hasAny(p *message.Proposal, t suite.TransformType) bool {
+	return slices.ContainsFunc(p.Transforms, func(x message.Transform) bool { return x.Type == t })
+}

@@ -1,0 +1,52 @@
+package core
+
+import (
+	"net/netip"
+
+	"culvert/crypto/dh"
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+)
+
+// KEPublic computes the public value of a private one. The result is no secret.
+type KEPublic struct {
+	Group   *suite.Group
+	Private secret.Bytes
+}
+
+func (w KEPublic) Do() (secret.Bytes, error) {
+	b, err := dh.Public(w.Group, w.Private)
+	return b, err
+}
+
+// KEShared computes the shared secret.
+type KEShared struct {
+	Group   *suite.Group
+	Private secret.Bytes
+	Peer    []byte
+}
+
+func (w KEShared) Do() (secret.Bytes, error) { return dh.Shared(w.Group, w.Private, w.Peer) }
+
+// KEBoth computes public value and shared secret, one after the other: what a
+// responder needs at once.
+type KEBoth struct{ KEShared }
+
+func (w KEBoth) Do() (secret.Bytes, error) {
+	pub, err := dh.Public(w.Group, w.Private)
+	if err != nil {
+		return nil, err
+	}
+	shared, err := w.KEShared.Do()
+	if err != nil {
+		return nil, err
+	}
+	return append(secret.Bytes(pub), shared...), nil
+}
+
+// SourceFor asks the system which local address it would use towards Remote.
+// The answer is the address as bytes. Do is not called: who runs the endpoint
+// knows the system.
+type SourceFor struct{ Remote netip.Addr }
+
+func (SourceFor) Do() (secret.Bytes, error) { return nil, ErrSystem }

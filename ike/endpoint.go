@@ -1,0 +1,346 @@
+// Package ike is the IKE endpoint: a pure function of its inputs. It finds the
+// SA that a message is for, takes in strangers within bounds, and keeps up what
+// the configuration wants up. What an IKE SA is, is in ike/v2.
+//
+//	datagram ─► header ─► version ─► SPI known? ─► v2.SA
+//	                                     └─ IKE_SA_INIT ─► bounds, cookie ─► v2.Accept
+package ike
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"culvert/ike/auth"
+	"culvert/ike/core"
+	"culvert/ike/message"
+	"culvert/ike/v2"
+)
+
+// Endpoint holds all IKE SAs. It is not safe for concurrent use; it never
+// blocks; it knows the time only from its inputs.
+type Endpoint struct {
+	env       *core.Env
+	cfg       *core.Config
+	bySPI     map[uint64]*v2.SA
+	byPeer    map[string][]*v2.SA
+	half      map[halfKey]*v2.SA // as responder, until IKE_AUTH is through
+	children  map[core.ChildID]*v2.Child
+	wants     map[core.PolicyRef]*want
+	resolving map[string][]*core.Policy // peers whose local address was asked for
+	cookies   cookieJar
+	down      bool // Shutdown was commanded
+}
+
+// halfKey finds the half-open SA that a repeated IKE_SA_INIT request belongs to.
+type halfKey struct {
+	spii   uint64
+	remote netip.AddrPort
+}
+
+// New makes an endpoint whose randomness comes from the seed alone. It does
+// nothing before its first Reconfigure.
+func New(seed [32]byte) *Endpoint {
+	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
+		bySPI: map[uint64]*v2.SA{}, byPeer: map[string][]*v2.SA{}, half: map[halfKey]*v2.SA{},
+		children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+	return e
+}
+
+// Handle takes one input at time now. Outputs wait for Poll.
+func (e *Endpoint) Handle(now time.Time, in core.Input) {
+	e.env.SetNow(now)
+	switch in := in.(type) {
+	case core.Datagram:
+		e.datagram(in)
+	case core.Acquire:
+		e.acquire(in)
+	case core.Expire:
+		if c := e.children[in.Child]; c != nil && in.Hard {
+			c.HardEnd("its bytes or sequence numbers are used up")
+		} else if c != nil {
+			c.Rekey()
+		}
+	case core.Used:
+		if c := e.children[in.Child]; c != nil {
+			c.Activate()
+			c.Heard()
+		}
+	case core.Alive:
+		if c := e.children[in.Child]; c != nil {
+			c.Heard()
+		}
+	case core.Answer:
+		e.env.Answered(in)
+	case core.SPIs:
+		e.env.AddSPIs(in.SPIs)
+	case core.Reconfigure:
+		e.reconfigure(in.Config)
+	case core.Command:
+		e.command(in)
+	case core.Tick:
+	}
+	e.env.Timers.Run(now)
+}
+
+// Poll takes the next output, in the order in which things are to be done.
+func (e *Endpoint) Poll() (core.Output, bool) { return e.env.Poll() }
+
+// Deadline is when Handle wants to be called at the latest.
+func (e *Endpoint) Deadline() (time.Time, bool) { return e.env.Timers.Next() }
+
+// SAs lists the IKE SAs in the order in which they were made.
+func (e *Endpoint) SAs() []core.SAInfo {
+	var out []core.SAInfo
+	for _, sa := range e.bySPI {
+		out = append(out, sa.Info())
+	}
+	slices.SortFunc(out, func(a, b core.SAInfo) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Idle reports whether no IKE SA is left.
+func (e *Endpoint) Idle() bool { return len(e.bySPI) == 0 }
+
+func (e *Endpoint) datagram(d core.Datagram) {
+	h, err := message.ParseHeader(d.Data)
+	if err != nil {
+		e.bad(d, "%v", err)
+		return
+	}
+	if h.Major() != 2 {
+		e.otherVersion(h, d)
+		return
+	}
+	if h.Exchange == message.ExchangeIKESAInit && !h.Response() && h.SPIr == 0 {
+		e.newcomer(h, d)
+		return
+	}
+	spi := h.SPIi
+	if h.FromInitiator() {
+		spi = h.SPIr
+	}
+	sa := e.bySPI[spi]
+	if sa == nil {
+		e.bad(d, "%v for an IKE SA that does not exist", h.Exchange)
+		return
+	}
+	sa.Datagram(h, bytes.Clone(d.Data), d)
+}
+
+// otherVersion answers a newer version with the one that we speak (RFC 7296
+// §2.5); an older one is left without answer.
+func (e *Endpoint) otherVersion(h message.Header, d core.Datagram) {
+	e.bad(d, "IKE version %d is not spoken here", h.Major())
+	if h.Major() < 2 || h.Response() {
+		return
+	}
+	m := message.Message{
+		Header:   message.Header{SPIi: h.SPIi, SPIr: h.SPIr, Version: 0x20, Exchange: h.Exchange, Flags: message.FlagResponse, ID: h.ID},
+		Payloads: []message.Payload{&message.Notify{Kind: message.NotifyInvalidMajorVersion}},
+	}
+	e.env.Emit(core.Send{Local: d.Local, Remote: d.Remote, NATT: d.NATT, Data: m.Append(nil)})
+}
+
+// newcomer is an IKE_SA_INIT request of somebody we may never have heard of.
+func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
+	if sa := e.half[halfKey{h.SPIi, d.Remote}]; sa != nil {
+		sa.Datagram(h, bytes.Clone(d.Data), d)
+		return
+	}
+	if h.SPIi == 0 || h.ID != 0 || !h.FromInitiator() {
+		e.bad(d, "an IKE_SA_INIT request with an impossible header")
+		return
+	}
+	peer := v2.FindPeer(e.cfg, d.Local.Addr(), d.Remote.Addr())
+	if peer == nil || e.down {
+		e.bad(d, "no peer is configured for %v: add one whose address covers it", d.Remote.Addr())
+		return
+	}
+	if len(e.half) >= limit(e.cfg.MaxHalfOpen, 1000) {
+		e.bad(d, "too many half-open IKE SAs")
+		return
+	}
+	if len(e.half) >= limit(e.cfg.CookieThreshold, 64) && !e.cookieOK(h, d) {
+		return
+	}
+	if _, err := v2.Accept(e.env, e, peer, bytes.Clone(d.Data), d); err != nil {
+		e.bad(d, "%v", err)
+	}
+}
+
+func limit(n, otherwise int) int {
+	if n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+func (e *Endpoint) bad(d core.Datagram, format string, a ...any) {
+	e.env.Emit(core.Event{Kind: core.EvBadMessage, Local: d.Local, Remote: d.Remote, Reason: fmt.Sprintf(format, a...)})
+}
+
+// --- v2.Owner ---
+
+func (e *Endpoint) Config() *core.Config { return e.cfg }
+
+// Adopt takes in an SA: one that a stranger began, or a successor.
+func (e *Endpoint) Adopt(sa *v2.SA) {
+	e.bySPI[sa.SPI()] = sa
+	name := sa.Peer().Name
+	e.byPeer[name] = append(e.byPeer[name], sa)
+	if sa.State() == v2.HalfOpen {
+		e.half[halfKey{sa.InitiatorSPI(), sa.Remote()}] = sa
+	}
+}
+
+func (e *Endpoint) Siblings(sa *v2.SA) []*v2.SA {
+	return slices.DeleteFunc(slices.Clone(e.byPeer[sa.Peer().Name]), func(s *v2.SA) bool { return s == sa })
+}
+
+func (e *Endpoint) Established(sa *v2.SA) {
+	e.dropHalf(sa)
+	e.settleTwins(sa)
+	if sa.State() != v2.Established {
+		return
+	}
+	e.fill(sa)
+}
+
+func (e *Endpoint) Ended(sa *v2.SA, fault bool) {
+	delete(e.bySPI, sa.SPI())
+	e.dropHalf(sa)
+	name := sa.Peer().Name
+	e.byPeer[name] = slices.DeleteFunc(e.byPeer[name], func(s *v2.SA) bool { return s == sa })
+	if len(e.byPeer[name]) == 0 {
+		delete(e.byPeer, name)
+	}
+	e.lost(sa.Peer(), fault)
+}
+
+func (e *Endpoint) dropHalf(sa *v2.SA) {
+	if key := (halfKey{sa.InitiatorSPI(), sa.InitFrom()}); e.half[key] == sa {
+		delete(e.half, key)
+	}
+}
+
+func (e *Endpoint) ChildMade(c *v2.Child) {
+	e.children[c.ID()] = c
+	if w := e.wants[c.Policy().Ref]; w != nil {
+		w.satisfied(e.env)
+	}
+}
+
+func (e *Endpoint) ChildGone(c *v2.Child) { delete(e.children, c.ID()) }
+
+// settleTwins closes one of two IKE SAs that both ends began at once: the one
+// whose exchange had the lowest nonce goes, and who began it deletes it, as at
+// a collision of rekeys (RFC 7296 §2.8.2).
+func (e *Endpoint) settleTwins(sa *v2.SA) {
+	for _, s := range e.Siblings(sa) {
+		if s.State() != v2.Established || s.Initiator() == sa.Initiator() || !auth.Same(s.RemoteID(), sa.RemoteID()) ||
+			e.env.Now().Sub(s.EstablishedAt()) > twinWindow {
+			continue
+		}
+		loser := sa
+		if bytes.Compare(s.Nonce(), sa.Nonce()) < 0 {
+			loser = s
+		}
+		if loser.Initiator() {
+			loser.Delete("both ends connected at once, and the peer's IKE SA stays")
+		}
+		return
+	}
+}
+
+// twinWindow is how close together two IKE SAs must come up to be twins by accident.
+const twinWindow = 10 * time.Second
+
+// --- configuration and commands ---
+
+// reconfigure goes over to a new configuration. SAs whose peer and policies are
+// equal in it stay as they are; others are deleted.
+func (e *Endpoint) reconfigure(cfg *core.Config) {
+	e.cfg = cfg
+	peers := map[string]*core.Peer{}
+	for _, p := range cfg.Peers {
+		peers[p.Name] = p
+	}
+	policies := map[core.PolicyRef]*core.Policy{}
+	for _, p := range cfg.Policies {
+		policies[p.Ref] = p
+	}
+	for _, sa := range e.sorted() {
+		p := peers[sa.Peer().Name]
+		if p == nil || p != sa.Peer() && !reflect.DeepEqual(p, sa.Peer()) {
+			sa.Delete("its peer was changed or removed in the configuration")
+			continue
+		}
+		sa.Rebind(p)
+		for _, c := range slices.Clone(sa.Children()) {
+			if pol := policies[c.Policy().Ref]; pol != nil {
+				c.Rebind(pol)
+			} else {
+				c.Delete("its policy was changed or removed in the configuration")
+			}
+		}
+	}
+	for ref, w := range e.wants {
+		if policies[ref] == nil {
+			e.env.Timers.Stop(w.timer)
+			delete(e.wants, ref)
+		}
+	}
+	e.env.Stock()
+	for _, p := range cfg.Policies {
+		w := e.wants[p.Ref]
+		if w == nil {
+			w = &want{}
+			e.wants[p.Ref] = w
+		}
+		w.policy = p
+		e.ensure(p, nil)
+	}
+}
+
+// sorted lists the SAs in the order in which they were made, so that outputs
+// come in the same order for the same inputs.
+func (e *Endpoint) sorted() []*v2.SA {
+	out := make([]*v2.SA, 0, len(e.bySPI))
+	for _, sa := range e.bySPI {
+		out = append(out, sa)
+	}
+	slices.SortFunc(out, func(a, b *v2.SA) int { return cmp.Compare(a.ID(), b.ID()) })
+	return out
+}
+
+func (e *Endpoint) command(c core.Command) {
+	if c.Do == core.Shutdown {
+		e.down = true
+	}
+	for _, sa := range e.sorted() {
+		if c.SA != 0 && sa.ID() != c.SA {
+			continue
+		}
+		switch c.Do {
+		case core.KillSA, core.KillAll:
+			sa.Delete("by command")
+		case core.Shutdown:
+			sa.Delete("this gateway stops")
+		case core.RekeyIKE:
+			sa.Rekey()
+		case core.FlushSAs, core.RekeyKids:
+			for _, k := range slices.Clone(sa.Children()) {
+				if c.Do == core.FlushSAs {
+					k.Delete("flushed by command")
+				} else {
+					k.Rekey()
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package v2
+
+import (
+	"culvert/ike/auth"
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// IKE_AUTH with pre-shared keys (RFC 7296 §1.2, §2.15):
+//
+//	HDR, SK{IDi, [IDr], [N(INITIAL_CONTACT)], AUTH, SAi2, TSi, TSr}  -->
+//	                              <--  HDR, SK{IDr, AUTH, SAr2, TSi, TSr}
+//
+// Both ends are established when this is through, also if the CHILD SA in it
+// came to nothing.
+
+func newAuth(sa *SA) *exchange {
+	x := &exchange{kind: row(authenticate)}
+	if len(sa.wanted) > 0 {
+		x.policy = sa.wanted[0]
+		sa.wanted = sa.wanted[1:]
+	}
+	return x
+}
+
+// authRefused ends the SA when the peer answers with nothing but an error.
+func authRefused() task {
+	return task{complete: func(x *exchange) error {
+		if findID(x.in, false) != nil {
+			return nil
+		}
+		if n := errorNotify(x.in); n != nil {
+			return peerSaid(n)
+		}
+		return end(0, "the peer answered IKE_AUTH without proof and without a reason")
+	}}
+}
+
+// identities sends who we are and finds out who the peer is.
+func identities() task {
+	return task{
+		request: func(x *exchange) error {
+			sa := x.sa
+			sa.identity = sa.peer.Identities[0]
+			sa.myID = auth.MyID(sa.identity, sa.local.Addr())
+			x.out = append(x.out, idPayload(sa.myID, true))
+			if sa.identity.RemoteID.Type != core.IDNone && !sa.identity.Ignore {
+				x.out = append(x.out, idPayload(sa.identity.RemoteID, false))
+			}
+			return nil
+		},
+		accept: func(x *exchange) error {
+			sa := x.sa
+			idi := findID(x.in, true)
+			if idi == nil {
+				return end(message.NotifyInvalidSyntax, "IKE_AUTH has no ID of the initiator")
+			}
+			sa.peerID = idOf(idi)
+			var expected core.ID
+			if idr := findID(x.in, false); idr != nil {
+				expected = idOf(idr)
+			}
+			sa.identity = auth.Match(sa.peer.Identities, sa.peerID, expected)
+			if sa.identity == nil {
+				return sa.authFailed("no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
+					sa.peer.Name, sa.peerID, expected, sa.peerID)
+			}
+			sa.myID = auth.MyID(sa.identity, sa.local.Addr())
+			return nil
+		},
+		reply: func(x *exchange) error {
+			x.out = append(x.out, idPayload(x.sa.myID, false))
+			return nil
+		},
+		complete: func(x *exchange) error {
+			sa := x.sa
+			sa.peerID = idOf(findID(x.in, false))
+			if !auth.Accepts(sa.identity, sa.peerID) {
+				return sa.distrust("the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
+			}
+			return nil
+		},
+	}
+}
+
+// proof makes and checks the AUTH payloads.
+func proof() task {
+	return task{
+		request: func(x *exchange) error { return x.addProof() },
+		accept: func(x *exchange) error {
+			sa := x.sa
+			if !x.checkProof() {
+				return sa.authFailed("the proof of %s is wrong: compare the secret of the identity on both sides", sa.peerID)
+			}
+			return nil
+		},
+		reply: func(x *exchange) error { return x.addProof() },
+		complete: func(x *exchange) error {
+			sa := x.sa
+			if !x.checkProof() {
+				return sa.distrust("the proof of %s is wrong: compare the secret of the identity on both sides", sa.peerID)
+			}
+			return nil
+		},
+	}
+}
+
+// signed is what the original initiator or responder proves.
+func (sa *SA) signed(initiator bool, idBody []byte) auth.Signed {
+	if initiator {
+		return auth.Signed{Message: sa.init.request, Nonce: sa.init.nr, IDBody: idBody, SKp: sa.keys.pi}
+	}
+	return auth.Signed{Message: sa.init.response, Nonce: sa.init.ni, IDBody: idBody, SKp: sa.keys.pr}
+}
+
+func (x *exchange) addProof() error {
+	sa := x.sa
+	body := idPayload(sa.myID, sa.initiator).AppendBody(nil)
+	mac := auth.PSK(sa.suite.PRF, sa.identity.Secret, sa.signed(sa.initiator, body))
+	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: mac})
+	return nil
+}
+
+func (x *exchange) checkProof() bool {
+	sa := x.sa
+	a := find[*message.Auth](x.in)
+	if a == nil || a.Method != auth.MethodSharedKey {
+		return false
+	}
+	body := findID(x.in, !sa.initiator).AppendBody(nil)
+	return auth.VerifyPSK(sa.suite.PRF, sa.identity.Secret, sa.signed(!sa.initiator, body), a.Data)
+}
+
+// authFailed refuses the peer as responder (RFC 7296 §2.21.2).
+func (sa *SA) authFailed(format string, a ...any) error {
+	sa.event(core.EvAuthFailed, format, a...)
+	return end(message.NotifyAuthenticationFailed, format, a...)
+}
+
+// distrust refuses the peer as initiator: its SA is up on its side, so it is
+// told in an INFORMATIONAL request, whose answer nobody waits for (RFC 7296
+// §2.21.2).
+func (sa *SA) distrust(format string, a ...any) error {
+	sa.event(core.EvAuthFailed, format, a...)
+	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: message.ExchangeInformational,
+		Flags: message.FlagInitiator, ID: sa.sendID + 1}
+	if raw, err := sa.seal(h, []message.Payload{&message.Notify{Kind: message.NotifyAuthenticationFailed}}); err == nil {
+		sa.transmit(raw)
+	}
+	return end(0, format, a...)
+}
+
+// initialContact says that we know of no other SA with the peer, or hears it
+// (RFC 7296 §2.4): what is left of an earlier life of the peer goes away.
+func initialContact() task {
+	return task{
+		request: func(x *exchange) error {
+			sa := x.sa
+			if !sa.peer.InitialContact {
+				return nil
+			}
+			for _, s := range sa.owner.Siblings(sa) {
+				if s.state == Established {
+					return nil
+				}
+			}
+			x.out = append(x.out, &message.Notify{Kind: message.NotifyInitialContact})
+			return nil
+		},
+		settle: func(x *exchange) error {
+			if x.mine || notify(x.in, message.NotifyInitialContact) == nil {
+				return nil
+			}
+			x.sa.forgetOlder()
+			return nil
+		},
+	}
+}
+
+// forgetOlder ends SAs with the same identity that were up before this one
+// began. One that came up later is no leftover: both ends began at once.
+func (sa *SA) forgetOlder() {
+	for _, s := range sa.owner.Siblings(sa) {
+		if s.state >= Established && auth.Same(s.peerID, sa.peerID) && s.established.Before(sa.created) {
+			s.end(false, "the peer made initial contact anew: it had forgotten this SA")
+		}
+	}
+}
+
+// ikeUp is the end of the initial exchanges.
+func ikeUp() task {
+	return task{settle: func(x *exchange) error {
+		sa := x.sa
+		sa.up()
+		sa.event(core.EvIKEUp, "%s, we are %s", sa.peerID, sa.myID)
+		if x.refuse != nil && x.mine {
+			p := x.policy
+			x.policy = nil
+			x.drop(sa.env)
+			sa.childRefused(p, x.refuse)
+		}
+		sa.owner.Established(sa)
+		return nil
+	}}
+}

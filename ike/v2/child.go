@@ -1,0 +1,317 @@
+package v2
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/spd/selector"
+)
+
+// Child is one CHILD SA: a pair of ESP SAs, one in each direction.
+//
+//	standby ──(peer has it)──► live ──rekeyed──► superseded ──deleted──► gone
+//
+// Standby says only that it does not seal yet; it opens from the beginning.
+type Child struct {
+	id     core.ChildID
+	sa     *SA
+	policy *core.Policy
+	agreement
+	spiIn    uint32
+	mine     bool   // our exchange made it
+	lowNonce []byte // lowest nonce of that exchange
+	created  time.Time
+
+	standby  bool
+	closing  bool      // our Delete for it is queued or under way
+	gone     bool      // it is no more
+	rekeying *exchange // our rekey of it, queued or under way
+	theirs   *Child    // its successor by the peer's rekey
+	after    *Child    // its predecessor, while that lives
+	timers   [3]*core.Timer
+}
+
+// agreement is what two peers agreed on for a CHILD SA.
+type agreement struct {
+	suite         core.Suite
+	spiOut        uint32
+	local, remote []selector.TS
+	pairs         []selector.Pair
+}
+
+const (
+	softTimer = iota
+	hardTimer
+	quietTimer
+)
+
+// linger is how long a CHILD SA that was replaced goes on opening: packets that
+// were under way when it was deleted are not lost.
+const linger = 5 * time.Second
+
+// quiet is how long the responder of a new CHILD SA waits, after its last
+// response, for a sign that the peer has it before it seals on its own account.
+const quiet = 2 * time.Second
+
+func (c *Child) ID() core.ChildID       { return c.id }
+func (c *Child) Policy() *core.Policy   { return c.policy }
+func (c *Child) SA() *SA                { return c.sa }
+func (c *Child) Pairs() []selector.Pair { return c.pairs }
+func (c *Child) String() string         { return fmt.Sprintf("%s{%d}", c.sa.peer.Name, c.id) }
+
+// live reports whether it carries traffic and nothing is about to replace it.
+func (c *Child) live() bool { return !c.gone && !c.closing && c.theirs == nil }
+
+// Live is for the endpoint: this CHILD SA serves its policy.
+func (c *Child) Live() bool { return !c.gone && !c.closing }
+
+// install puts what an exchange agreed on into the data plane. It comes before
+// the message that lets the peer use it.
+func (x *exchange) install(standby bool) error {
+	sa := x.sa
+	ag := x.agreed
+	fromI, fromR, err := childKeys(sa.suite.PRF, sa.keys.d, ag.suite, x.shared, x.ni, x.nr)
+	if err != nil {
+		return end(0, "%v", err)
+	}
+	in, out := fromI, fromR
+	if x.mine {
+		in, out = fromR, fromI
+	}
+	in.SPI, out.SPI = x.spi, ag.spiOut
+	p := &x.policy.Proposal
+	c := &Child{id: sa.env.NewChildID(), sa: sa, policy: x.policy, agreement: ag, spiIn: x.spi, mine: x.mine,
+		lowNonce: lowest(x.ni, x.nr), created: sa.env.Now(), standby: standby}
+	x.spi = 0 // it is the data plane's now
+	soft := softLife(sa.env, p.Lifetime)
+	sa.env.Emit(core.Install{Child: c.id, SA: sa.id, Policy: x.policy.Ref, Peer: sa.peer.Name,
+		Protocol: x.policy.Protocol, Tunnel: x.policy.Tunnel,
+		Encr: ag.suite.Encr, Integ: ag.suite.Integ, ESN: ag.suite.ESN, In: in, Out: out,
+		Standby: standby, Pairs: ag.pairs, Local: sa.local, Remote: sa.remote, UDP: true,
+		ReplayWindow: p.ReplayWindow, Soft: soft, Hard: p.Lifetime,
+		SoftBytes: p.Lifebytes / 10 * 8, HardBytes: p.Lifebytes})
+	c.timers[softTimer] = sa.env.After(soft, func() { c.softEnd() })
+	c.timers[hardTimer] = sa.env.After(p.Lifetime, func() { c.HardEnd("its lifetime ended") })
+	sa.children = append(sa.children, c)
+	x.made = c
+	sa.owner.ChildMade(c)
+	if standby && x.old == nil {
+		c.awaitQuiet()
+	}
+	sa.emit(core.Event{Kind: core.EvChildUp, Child: c.id, Policy: x.policy.Ref,
+		Reason: fmt.Sprintf("%s, in %08x, out %08x", suiteName(ag.suite), c.spiIn, c.spiOut)})
+	return nil
+}
+
+func suiteName(s core.Suite) string {
+	name := s.Encr.Name
+	if s.Integ != nil {
+		name += "/" + s.Integ.Name
+	}
+	if s.Group != nil {
+		name += "/" + s.Group.Name
+	}
+	if s.ESN {
+		name += "/esn"
+	}
+	return name
+}
+
+// awaitQuiet begins (anew) the wait of a responder.
+func (c *Child) awaitQuiet() {
+	c.sa.env.Timers.Stop(c.timers[quietTimer])
+	c.timers[quietTimer] = c.sa.env.After(quiet, c.Activate)
+}
+
+// Activate lets it seal: the peer is known to have it.
+func (c *Child) Activate() {
+	if c.gone || !c.standby {
+		return
+	}
+	c.standby = false
+	c.sa.env.Timers.Stop(c.timers[quietTimer])
+	c.sa.env.Emit(core.Activate{Child: c.id})
+}
+
+// Heard says that authenticated traffic came on it.
+func (c *Child) Heard() { c.sa.heard = c.sa.env.Now() }
+
+// peerHasAnswer is called when a new request shows that the peer got our last
+// response, and with it whatever CHILD SA that made.
+func (sa *SA) peerHasAnswer() {
+	for _, c := range sa.children {
+		if !c.closing {
+			c.Activate()
+		}
+	}
+}
+
+// peerLacksAnswer is called when the peer repeats a request.
+func (sa *SA) peerLacksAnswer() {
+	for _, c := range sa.children {
+		if c.standby && c.after == nil {
+			c.awaitQuiet()
+		}
+	}
+}
+
+func (c *Child) softEnd() { c.Rekey() }
+
+// Rekey begins to replace it, unless that is under way.
+func (c *Child) Rekey() {
+	if !c.live() || c.rekeying != nil {
+		return
+	}
+	if c.sa.state != Established {
+		return // its IKE SA goes, and with it the CHILD SA
+	}
+	x := &exchange{kind: row(rekeyChild)}
+	x.policy, x.old = c.policy, c
+	x.still = func() bool {
+		if c.live() && c.sa.state == Established {
+			return true
+		}
+		c.rekeying = nil
+		return false
+	}
+	c.rekeying = x
+	c.sa.start(x)
+}
+
+// rekeyLater tries again after a refusal, as long as its hard lifetime allows.
+func (c *Child) rekeyLater() {
+	if !c.gone {
+		env := c.sa.env
+		env.Timers.Stop(c.timers[softTimer])
+		c.timers[softTimer] = env.After(2*time.Second+env.Jitter(2*time.Second), c.softEnd)
+	}
+}
+
+// HardEnd ends it because it must not be used any more.
+func (c *Child) HardEnd(why string) {
+	if c.gone {
+		return
+	}
+	already := c.closing
+	c.Delete(why)
+	if already {
+		c.end(why) // the peer does not answer; the data plane will not use it
+	}
+}
+
+// Delete ends it in order: the peer is told.
+func (c *Child) Delete(why string) {
+	if c.gone || c.closing {
+		return
+	}
+	c.closing = true
+	c.sa.env.Emit(core.Retire{Child: c.id})
+	if c.theirs != nil {
+		c.theirs.Activate()
+	}
+	if c.sa.state >= Closing {
+		return
+	}
+	x := &exchange{kind: row(inform)}
+	x.remove, x.reason = []*Child{c}, why
+	x.still = func() bool { return !c.gone }
+	c.sa.start(x)
+}
+
+// end takes it away without a word. While another CHILD SA serves the same
+// policy it lingers, because packets may be under way.
+func (c *Child) end(why string) {
+	if c.gone {
+		return
+	}
+	sa := c.sa
+	c.gone = true
+	for _, t := range c.timers {
+		sa.env.Timers.Stop(t)
+	}
+	sa.children = slices.DeleteFunc(sa.children, func(d *Child) bool { return d == c })
+	if c.theirs != nil {
+		c.theirs.Activate()
+		c.theirs.after = nil
+	}
+	sa.owner.ChildGone(c)
+	other := c.replacement()
+	if other == nil {
+		sa.env.Emit(core.Remove{Child: c.id})
+		sa.emit(core.Event{Kind: core.EvChildDown, Child: c.id, Policy: c.policy.Ref, Reason: why})
+		sa.owner.ChildEnded(sa, c.policy)
+		return
+	}
+	other.Activate() // nothing else is left to seal with
+	sa.env.Emit(core.Retire{Child: c.id})
+	env, id := sa.env, c.id
+	env.After(linger, func() { env.Emit(core.Remove{Child: id}) })
+}
+
+// replacement is another CHILD SA of the same policy that carries traffic; one
+// that seals already before one that stands by.
+func (c *Child) replacement() *Child {
+	var standby *Child
+	for _, sa := range append([]*SA{c.sa}, c.sa.owner.Siblings(c.sa)...) {
+		if sa.state == Ended {
+			continue
+		}
+		for _, d := range slices.Backward(sa.children) {
+			switch {
+			case d == c || d.policy.Ref != c.policy.Ref || !d.Live():
+			case !d.standby:
+				return d
+			case standby == nil:
+				standby = d
+			}
+		}
+	}
+	return standby
+}
+
+// childBySPI finds a CHILD SA by the SPI that the peer receives with.
+func (sa *SA) childBySPI(spiOut uint32) *Child {
+	for _, c := range sa.children {
+		if c.spiOut == spiOut {
+			return c
+		}
+	}
+	return nil
+}
+
+// sameTraffic reports whether two CHILD SAs cover the same.
+func sameTraffic(a, b *Child) bool {
+	return a.policy.Ref == b.policy.Ref && slices.Equal(a.pairs, b.pairs)
+}
+
+// settleTwins closes one of two CHILD SAs that both ends made at once for the
+// same traffic: the one with the lowest nonce goes, and who made it deletes it,
+// as at a collision of rekeys (RFC 7296 §2.8.1).
+func (c *Child) settleTwins() {
+	for _, d := range c.sa.children {
+		if d == c || !d.live() || d.rekeying != nil || d.mine == c.mine || !sameTraffic(c, d) || d.created.Before(c.sa.created) {
+			continue
+		}
+		if c.sa.env.Now().Sub(d.created) > twinWindow {
+			continue
+		}
+		loser := c
+		if bytes.Compare(d.lowNonce, c.lowNonce) < 0 {
+			loser = d
+		}
+		if loser.mine {
+			loser.Delete("both ends made a CHILD SA for the same traffic")
+		}
+		return
+	}
+}
+
+// twinWindow is how close together two CHILD SAs must come up to be twins by
+// accident rather than by somebody's wish.
+const twinWindow = 10 * time.Second
+
+// Rebind gives it its policy in a new configuration in which the policy is equal.
+func (c *Child) Rebind(p *core.Policy) { c.policy = p }

@@ -1,0 +1,331 @@
+package v2
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"culvert/crypto/suite"
+	"culvert/ike/core"
+	"culvert/ike/message"
+	"culvert/spd/selector"
+)
+
+// CHILD SAs are negotiated in IKE_AUTH, without a key exchange of their own,
+// and in CREATE_CHILD_SA (RFC 7296 §1.2, §1.3.1, §2.17):
+//
+//	HDR, SK{[N(REKEY_SA)], SA, Ni, [KEi], TSi, TSr}  -->
+//	                   <--  HDR, SK{SA, Nr, [KEr], TSi, TSr}
+
+// errNoSPI: the stock is empty; it is being filled.
+var errNoSPI = refuse(message.NotifyTemporaryFailure, "no SPI in stock")
+
+// CreateChild makes a CHILD SA for a policy; flow is the packet that asked for
+// it, nil if none did.
+func (sa *SA) CreateChild(p *core.Policy, flow *selector.Pair) {
+	x := &exchange{kind: row(createChild)}
+	x.policy, x.flow = p, flow
+	x.still = func() bool { return sa.state == Established }
+	sa.start(x)
+}
+
+// Making reports whether a CHILD SA for the policy is being made.
+func (sa *SA) Making(p *core.Policy) bool {
+	is := func(x *exchange) bool { return x != nil && x.policy == p && x.kind.id != rekeyChild }
+	return is(sa.current) || slices.ContainsFunc(sa.queue, is) || slices.Contains(sa.wanted, p)
+}
+
+// firstChild is the CHILD SA of IKE_AUTH. What goes wrong with it is said
+// beside the proof and does not touch the IKE SA (RFC 7296 §1.2).
+func firstChild() task {
+	return task{
+		request: func(x *exchange) error {
+			x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
+			if x.policy == nil {
+				return nil
+			}
+			return x.offerChild(false)
+		},
+		accept: func(x *exchange) error {
+			x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
+			if find[*message.SA](x.in) != nil {
+				x.refuse = x.chooseChild(false)
+			}
+			return nil
+		},
+		reply: func(x *exchange) error {
+			if r, ok := x.refuse.(refused); ok {
+				x.sa.event(refusal(r.kind), "no CHILD SA in IKE_AUTH: %v", r)
+				x.out = append(x.out, &message.Notify{Kind: r.kind, Data: r.data})
+				return nil
+			}
+			if x.policy == nil {
+				return nil
+			}
+			x.answerChild()
+			return x.install(true)
+		},
+		complete: func(x *exchange) error {
+			if x.policy == nil {
+				return nil
+			}
+			x.refuse = x.readChild(false)
+			return nil
+		},
+		settle: func(x *exchange) error {
+			if !x.mine || x.policy == nil || x.refuse != nil {
+				return nil
+			}
+			return x.install(false)
+		},
+	}
+}
+
+// childNegotiation agrees on algorithms, key exchange and selectors.
+func childNegotiation() task {
+	return task{
+		prepare: func(x *exchange) error {
+			x.ni = x.sa.env.Random(nonceLen)
+			if g := x.policy.Proposal.PFS; g != nil {
+				return x.offerKey(g)
+			}
+			return nil
+		},
+		request: func(x *exchange) error {
+			if err := x.offerChild(true); err != nil {
+				return err
+			}
+			x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.ni}))
+			if x.group != nil {
+				x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
+			}
+			return nil
+		},
+		accept: func(x *exchange) error {
+			x.ni = clone(find[*message.Nonce](x.in).Data)
+			x.nr = x.sa.env.Random(nonceLen)
+			if err := x.chooseChild(true); err != nil {
+				return err
+			}
+			if g := x.agreed.suite.Group; g != nil {
+				return x.answerKey(g)
+			}
+			return nil
+		},
+		reply: func(x *exchange) error {
+			x.answerChild()
+			x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.nr}))
+			if x.group != nil {
+				x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
+			}
+			return x.install(true)
+		},
+		complete: func(x *exchange) error {
+			if err := x.readChild(true); err != nil {
+				return err
+			}
+			n := find[*message.Nonce](x.in)
+			if n == nil {
+				return end(0, "the response to CREATE_CHILD_SA has no nonce")
+			}
+			x.nr = clone(n.Data)
+			if x.group != nil {
+				return x.shareKey()
+			}
+			return nil
+		},
+	}
+}
+
+// childUp installs what our own exchange made.
+func childUp() task {
+	return task{settle: func(x *exchange) error {
+		defer x.shared.Wipe()
+		if x.mine {
+			if err := x.install(x.old != nil); err != nil {
+				return err
+			}
+		}
+		if x.old == nil {
+			x.made.settleTwins()
+		}
+		return nil
+	}}
+}
+
+// offerChild adds SA, TSi and TSr for the policy. The packet that asked comes
+// first, so that a responder that narrows keeps it in (RFC 7296 §2.9).
+func (x *exchange) offerChild(withPFS bool) error {
+	sa := x.sa
+	if x.spi == 0 {
+		spi, ok := sa.env.TakeSPI()
+		if !ok {
+			return errNoSPI
+		}
+		x.spi = spi
+	}
+	offer := core.ChildOffer(x.policy, withPFS)
+	tsi := []selector.TS{x.policy.Pair.Local}
+	tsr := []selector.TS{x.policy.Pair.Remote}
+	if x.flow != nil && x.policy.Pair.Covers(*x.flow) && x.policy.Pair != *x.flow {
+		tsi = slices.Insert(tsi, 0, x.flow.Local)
+		tsr = slices.Insert(tsr, 0, x.flow.Remote)
+	}
+	x.out = append(x.out, &message.SA{Proposals: offer.Proposals(binary.BigEndian.AppendUint32(nil, x.spi))},
+		&message.TS{Initiator: true, Selectors: tsi}, &message.TS{Selectors: tsr})
+	return nil
+}
+
+// chooseChild reads the peer's offer and finds the policy for it.
+func (x *exchange) chooseChild(withPFS bool) error {
+	sa := x.sa
+	tsi, tsr := findTS(x.in, true), findTS(x.in, false)
+	if tsi == nil || tsr == nil {
+		return refuse(message.NotifyInvalidSyntax, "no traffic selectors")
+	}
+	if notify(x.in, message.NotifyUseTransportMode) != nil && len(tsi.Selectors) == 0 {
+		return refuse(message.NotifyTSUnacceptable, "no selectors")
+	}
+	if x.policy == nil {
+		if x.policy = sa.choosePolicy(tsr.Selectors, tsi.Selectors); x.policy == nil {
+			return refuse(message.NotifyTSUnacceptable, "no policy of peer %q covers %v => %v: compare src-address and dst-address on both sides",
+				sa.peer.Name, tsr.Selectors, tsi.Selectors)
+		}
+	}
+	local, remote, ok := selector.NarrowPair(tsr.Selectors, tsi.Selectors, x.policy.Pair)
+	if !ok {
+		p := x.policy
+		x.policy = nil
+		return refuse(message.NotifyTSUnacceptable, "%v => %v is outside the policy %v", tsr.Selectors, tsi.Selectors, p.Pair)
+	}
+	offered := find[*message.SA](x.in).Proposals
+	if !withPFS {
+		offered = withoutGroups(offered)
+	}
+	s, answer, ok := core.ChildOffer(x.policy, withPFS).Select(offered)
+	if !ok {
+		p := x.policy
+		x.policy = nil
+		return refuse(message.NotifyNoProposalChosen, "no proposal of the peer fits proposal %q: compare enc-algorithms, auth-algorithms and pfs-group on both sides", p.Proposal.Name)
+	}
+	spiOut, ok := spiOf(offered, answer.Number)
+	if !ok {
+		x.policy = nil
+		return refuse(message.NotifyInvalidSyntax, "the SPI is not 4 bytes")
+	}
+	if x.spi, ok = sa.env.TakeSPI(); !ok {
+		x.policy = nil
+		return errNoSPI
+	}
+	answer.SPI = binary.BigEndian.AppendUint32(nil, x.spi)
+	x.agreed = agreement{suite: s, spiOut: spiOut, local: local, remote: remote, pairs: selector.Pairs(local, remote)}
+	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}})
+	return nil
+}
+
+// answerChild adds TSi and TSr to the SA payload that chooseChild put there.
+func (x *exchange) answerChild() {
+	x.out = append(x.out, &message.TS{Initiator: true, Selectors: x.agreed.remote}, &message.TS{Selectors: x.agreed.local})
+}
+
+// readChild reads the responder's choice.
+func (x *exchange) readChild(withPFS bool) error {
+	sap := find[*message.SA](x.in)
+	tsi, tsr := findTS(x.in, true), findTS(x.in, false)
+	if sap == nil || tsi == nil || tsr == nil {
+		if n := errorNotify(x.in); n != nil {
+			return peerSaid(n)
+		}
+		return refuse(message.NotifyInvalidSyntax, "the response has no CHILD SA and no reason")
+	}
+	s, ok := core.ChildOffer(x.policy, withPFS).Accepts(sap.Proposals)
+	spiOut, spiOK := spiOf(sap.Proposals, sap.Proposals[0].Number)
+	if !ok || !spiOK {
+		return refuse(message.NotifyNoProposalChosen, "the peer chose a proposal that was not offered")
+	}
+	pol := x.policy.Pair
+	for _, t := range tsi.Selectors {
+		if !pol.Local.Covers(t) {
+			return refuse(message.NotifyTSUnacceptable, "the peer widened the selector to %v", t)
+		}
+	}
+	for _, t := range tsr.Selectors {
+		if !pol.Remote.Covers(t) {
+			return refuse(message.NotifyTSUnacceptable, "the peer widened the selector to %v", t)
+		}
+	}
+	pairs := selector.Pairs(tsi.Selectors, tsr.Selectors)
+	if len(pairs) == 0 {
+		return refuse(message.NotifyTSUnacceptable, "the peer left no selectors")
+	}
+	x.agreed = agreement{suite: s, spiOut: spiOut, local: tsi.Selectors, remote: tsr.Selectors, pairs: pairs}
+	return nil
+}
+
+// choosePolicy finds the policy that a peer's selectors ask for: the first that
+// covers the first selector (of the packet that asked), else the first that
+// has anything in common.
+func (sa *SA) choosePolicy(local, remote []selector.TS) *core.Policy {
+	var any *core.Policy
+	for _, p := range sa.owner.Config().Policies {
+		if p.Peer != sa.peer || len(local) == 0 || len(remote) == 0 {
+			continue
+		}
+		if p.Pair.Local.Covers(local[0]) && p.Pair.Remote.Covers(remote[0]) {
+			return p
+		}
+		if _, _, ok := selector.NarrowPair(local, remote, p.Pair); ok && any == nil {
+			any = p
+		}
+	}
+	return any
+}
+
+// withoutGroups takes key exchanges out of proposals: in IKE_AUTH they mean
+// nothing, and some peers leave them in.
+func withoutGroups(ps []message.Proposal) []message.Proposal {
+	out := slices.Clone(ps)
+	for i := range out {
+		out[i].Transforms = slices.DeleteFunc(slices.Clone(out[i].Transforms), func(t message.Transform) bool { return t.Type == suite.TypeDH })
+	}
+	return out
+}
+
+func spiOf(ps []message.Proposal, number uint8) (uint32, bool) {
+	for _, p := range ps {
+		if p.Number == number && len(p.SPI) == 4 {
+			spi := binary.BigEndian.Uint32(p.SPI)
+			return spi, spi != 0
+		}
+	}
+	return 0, false
+}
+
+// notWhileRekeying refuses the peer's CREATE_CHILD_SA while the IKE SA is being
+// replaced or closed (RFC 7296 §2.25.2).
+func notWhileRekeying() task {
+	return task{accept: func(x *exchange) error {
+		sa := x.sa
+		if sa.state != Established || sa.current != nil && sa.current.kind.id == rekeyIKE {
+			return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced")
+		}
+		return nil
+	}}
+}
+
+func newChildFailed(x *exchange, fault error) {
+	x.sa.childRefused(x.policy, fault)
+}
+
+// childRefused reports that a CHILD SA for a policy came to nothing.
+func (sa *SA) childRefused(p *core.Policy, err error) {
+	r, ok := err.(refused)
+	switch {
+	case ok && r.kind == message.NotifyTemporaryFailure:
+	case ok:
+		sa.emit(core.Event{Kind: refusal(r.kind), Policy: p.Ref,
+			Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + r.Error() + ": compare policy and proposal " + p.Proposal.Name + " on both sides"})
+	default:
+		sa.emit(core.Event{Kind: core.EvNotify, Policy: p.Ref, Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + err.Error()})
+	}
+	sa.owner.ChildFailed(sa, p)
+}

@@ -1,0 +1,422 @@
+package v2
+
+import (
+	"errors"
+
+	"culvert/crypto/secret"
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// An exchange is a request and its response. Its tasks run in stages:
+//
+//	initiator   prepare ─► request ─► (send, retransmit) ─► complete ─► settle
+//	responder                accept ─► reply ─► (send) ─► settle
+//
+// Between two stages the answers to Asks are awaited. The window is one: we
+// have one request under way, and so has the peer (RFC 7296 §2.3).
+type exchange struct {
+	sa   *SA
+	kind *kind
+	mine bool // we are its initiator
+	id   uint32
+	in   []message.Payload // what arrived
+	out  []message.Payload // what will leave
+
+	next    func() // the stage to come
+	waiting int    // open Asks
+	over    bool
+
+	raw   []byte // our request as sent
+	tries int
+	timer *core.Timer
+
+	draft
+}
+
+// kind is one sort of exchange.
+type kind struct {
+	id    kindID
+	name  string
+	wire  message.ExchangeType
+	clear bool // not protected by an SK payload: IKE_SA_INIT
+	tasks []func() task
+	// failed is told when an exchange of ours comes to nothing. The SA may be
+	// about to end; fault is the reason.
+	failed func(x *exchange, fault error)
+}
+
+// task is one feature's part in an exchange. Any of it may be nil.
+type task struct {
+	prepare  func(*exchange) error // initiator: compute what the request needs
+	request  func(*exchange) error // initiator: add to the request
+	accept   func(*exchange) error // responder: read the request
+	reply    func(*exchange) error // responder: add to the response
+	complete func(*exchange) error // initiator: read the response
+	settle   func(*exchange) error // both: all is known; the response has left
+}
+
+type stage func(*task) func(*exchange) error
+
+func prepareStage(t *task) func(*exchange) error  { return t.prepare }
+func requestStage(t *task) func(*exchange) error  { return t.request }
+func acceptStage(t *task) func(*exchange) error   { return t.accept }
+func replyStage(t *task) func(*exchange) error    { return t.reply }
+func completeStage(t *task) func(*exchange) error { return t.complete }
+func settleStage(t *task) func(*exchange) error   { return t.settle }
+
+// run runs one stage of all tasks and then, once nothing is awaited, next.
+func (x *exchange) run(s stage, next func()) {
+	x.next = next
+	x.waiting++
+	for i := range x.kind.tasks {
+		t := x.kind.tasks[i]()
+		f := s(&t)
+		if f == nil {
+			continue
+		}
+		if err := f(x); err != nil {
+			x.waiting--
+			x.fail(err)
+			return
+		}
+		if x.over {
+			return
+		}
+	}
+	x.waiting--
+	x.proceed()
+}
+
+func (x *exchange) proceed() {
+	if x.waiting == 0 && !x.over {
+		next := x.next
+		x.next = nil
+		next()
+	}
+}
+
+// compute has work done, elsewhere if it is slow, and then calls done with the
+// result; the next stage waits for it.
+func (x *exchange) compute(slow bool, w core.Work, done func(secret.Bytes) error) {
+	x.waiting++
+	answer := func(b secret.Bytes, err error) {
+		if x.over {
+			return
+		}
+		x.waiting--
+		if err == nil {
+			err = done(b)
+		}
+		if err != nil {
+			x.fail(err)
+			return
+		}
+		x.proceed()
+	}
+	if slow {
+		x.sa.env.Ask(x.sa.id, w, answer)
+		return
+	}
+	b, err := w.Do()
+	x.waiting--
+	if err == nil {
+		err = done(b)
+	}
+	if err != nil {
+		// Reported by the stage that is running.
+		x.waiting++
+		answer(nil, err)
+	}
+}
+
+// abandon stops an exchange whose SA is gone.
+func (x *exchange) abandon() {
+	if !x.over {
+		x.over = true
+		x.sa.env.Timers.Stop(x.timer)
+		x.draft.drop(x.sa.env)
+	}
+}
+
+// fail ends the exchange with one of the outcomes of errors.go.
+func (x *exchange) fail(err error) {
+	if x.over {
+		return
+	}
+	if x.mine {
+		x.sa.failed(x, err)
+		return
+	}
+	x.sa.reject(x, err)
+}
+
+// --- our requests ---
+
+// start queues a request of ours.
+func (sa *SA) start(x *exchange) {
+	x.sa, x.mine = sa, true
+	sa.queue = append(sa.queue, x)
+	sa.pump()
+}
+
+// pump begins the next request when none is under way.
+func (sa *SA) pump() {
+	for sa.current == nil && len(sa.queue) > 0 && sa.state != Ended {
+		x := sa.queue[0]
+		sa.queue = sa.queue[1:]
+		if x.still != nil && !x.still() {
+			x.over = true
+			continue
+		}
+		sa.current = x
+		x.id = sa.sendID
+		x.run(prepareStage, func() { sa.sendRequest(x) })
+	}
+}
+
+func (sa *SA) sendRequest(x *exchange) {
+	x.out = nil
+	x.run(requestStage, func() {
+		h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: x.kind.wire, ID: x.id}
+		if sa.initiator {
+			h.Flags |= message.FlagInitiator
+		}
+		var err error
+		if x.raw, err = sa.build(x, h); err != nil {
+			x.fail(end(0, "%v", err))
+			return
+		}
+		x.tries = 0
+		sa.retransmit(x)
+	})
+}
+
+// retransmit sends the request (again) and sets the timer; after the last try
+// the peer is dead (RFC 7296 §2.4).
+func (sa *SA) retransmit(x *exchange) {
+	if x.tries == core.Tries {
+		x.fail(end(0, "%s was sent %d times without an answer: check that UDP %d and %d reach the peer and that it is running",
+			x.kind.name, x.tries, sa.owner.Config().IKEPort, sa.owner.Config().NATTPort))
+		return
+	}
+	sa.transmit(x.raw)
+	x.timer = sa.env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
+	x.tries++
+}
+
+func (sa *SA) response(h message.Header, inner []message.Payload, syntax error) {
+	x := sa.current
+	if x == nil || x.raw == nil || x.in != nil || h.ID != x.id || h.Exchange != x.kind.wire {
+		return // late, doubled or never asked for
+	}
+	sa.take(x, h, inner, syntax)
+}
+
+// take lets the tasks read a response.
+func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax error) {
+	sa.env.Timers.Stop(x.timer)
+	x.in = in
+	if x.in == nil {
+		x.in = []message.Payload{}
+	}
+	if syntax == nil {
+		syntax = message.CheckGrammar(h, in)
+	}
+	if t, bad := critical(in); syntax == nil && bad {
+		syntax = end(0, "the response has an unknown critical payload %d", t)
+	}
+	if syntax != nil {
+		x.fail(end(0, "the response to %s: %v", x.kind.name, syntax))
+		return
+	}
+	x.run(completeStage, func() {
+		x.run(settleStage, func() { sa.finish(x) })
+	})
+}
+
+// finish frees the window.
+func (sa *SA) finish(x *exchange) {
+	x.over = true
+	sa.env.Timers.Stop(x.timer)
+	if sa.current == x {
+		sa.current = nil
+		sa.sendID++
+	}
+	sa.pump()
+}
+
+// failed is the outcome of an exchange of ours that came to nothing.
+func (sa *SA) failed(x *exchange, err error) {
+	var a again
+	if errors.As(err, &a) {
+		sa.env.Timers.Stop(x.timer)
+		x.in, x.raw, x.waiting = nil, nil, 0
+		x.run(prepareStage, func() { sa.sendRequest(x) })
+		return
+	}
+	x.abandon()
+	var f fatal
+	if errors.As(err, &f) {
+		if x.kind.failed != nil {
+			x.kind.failed(x, err)
+		}
+		if sa.state == Established {
+			sa.event(core.EvPeerDead, "%s", f.reason)
+		}
+		sa.end(true, "%s", f.reason)
+		return
+	}
+	if sa.current == x {
+		sa.current = nil
+		sa.sendID++
+	}
+	if x.kind.failed != nil {
+		x.kind.failed(x, err)
+	}
+	if sa.state != Ended {
+		sa.pump()
+	}
+}
+
+// --- the peer's requests ---
+
+func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, in core.Datagram) {
+	if h.ID+1 == sa.recvID && sa.lastResponse != nil {
+		sa.answerTo(in)
+		sa.transmit(sa.lastResponse) // the peer did not get it
+		sa.peerLacksAnswer()
+		return
+	}
+	if h.ID != sa.recvID || sa.answering != nil {
+		return // out of the window, or being worked on
+	}
+	x := &exchange{sa: sa, id: h.ID, in: inner}
+	x.kind = sa.kindOf(h, inner)
+	if x.kind == nil {
+		x.kind = &kind{name: h.Exchange.String(), wire: h.Exchange}
+		syntax = end(message.NotifyInvalidSyntax, "a %v request is not possible in state %v", h.Exchange, sa.state)
+		if sa.state >= Established {
+			syntax = refuse(message.NotifyInvalidSyntax, "unknown exchange %v", h.Exchange)
+		}
+	} else if syntax == nil {
+		if syntax = message.CheckGrammar(h, inner); syntax != nil {
+			syntax = end(message.NotifyInvalidSyntax, "%v", syntax)
+		}
+	} else {
+		// Authenticated and malformed: RFC 7296 §2.21.3 ends the IKE SA.
+		syntax = end(message.NotifyInvalidSyntax, "%v", syntax)
+	}
+	if t, bad := critical(inner); bad {
+		syntax = refused{kind: message.NotifyUnsupportedCriticalPayload, data: []byte{byte(t)}, reason: "from the peer"}
+	}
+	sa.answerTo(in)
+	sa.peerHasAnswer()
+	sa.answering = x
+	sa.answer(x, syntax)
+}
+
+// answerTo makes the sender of a valid request the address to answer to: an
+// initiator moves to the NAT-T port with IKE_AUTH (RFC 7296 §2.23).
+func (sa *SA) answerTo(in core.Datagram) {
+	if sa.state == HalfOpen {
+		sa.local, sa.remote, sa.natt = in.Local, in.Remote, in.NATT
+	}
+}
+
+// answer runs the stages of a request of the peer.
+func (sa *SA) answer(x *exchange, err error) {
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	x.run(acceptStage, func() {
+		x.run(replyStage, func() {
+			sa.respond(x)
+			x.run(settleStage, func() { sa.answered(x) })
+		})
+	})
+}
+
+func (sa *SA) answered(x *exchange) {
+	x.over = true
+	if sa.answering == x {
+		sa.answering = nil
+	}
+	if sa.state != Ended {
+		sa.pump()
+	}
+}
+
+// respond sends the response; a repeated request gets the same bytes.
+func (sa *SA) respond(x *exchange) {
+	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: x.kind.wire, Flags: message.FlagResponse, ID: x.id}
+	if sa.initiator {
+		h.Flags |= message.FlagInitiator
+	}
+	raw, err := sa.build(x, h)
+	if err != nil {
+		x.fail(end(0, "%v", err))
+		return
+	}
+	sa.lastResponse = raw
+	sa.recvID++
+	sa.transmit(raw)
+}
+
+// reject answers a request that failed.
+func (sa *SA) reject(x *exchange, err error) {
+	x.abandon()
+	sa.answering = nil
+	var d dropped
+	var r refused
+	var f fatal
+	switch {
+	case errors.As(err, &d):
+		return
+	case errors.As(err, &r):
+		x.out = []message.Payload{&message.Notify{Kind: r.kind, Data: r.data}}
+		sa.respond(x)
+		sa.event(refusal(r.kind), "refused the peer's %s: %v", x.kind.name, err)
+		if x.kind.id == initial {
+			sa.end(true, "%v", err)
+			return
+		}
+		sa.pump()
+	case errors.As(err, &f):
+		if f.kind != 0 {
+			x.out = []message.Payload{&message.Notify{Kind: f.kind}}
+			sa.respond(x)
+		}
+		sa.end(true, "%s", f.reason)
+	default: // a computation failed on the peer's input, e.g. a bad public value
+		x.out = []message.Payload{&message.Notify{Kind: message.NotifyInvalidSyntax}}
+		sa.respond(x)
+		sa.event(core.EvNotify, "refused the peer's %s: %v", x.kind.name, err)
+		if sa.state < Established {
+			sa.end(true, "%v", err)
+			return
+		}
+		sa.pump()
+	}
+}
+
+// refusal is the event of a refused request.
+func refusal(n message.NotifyType) core.EventKind {
+	switch n {
+	case message.NotifyNoProposalChosen:
+		return core.EvNoProposal
+	case message.NotifyTSUnacceptable:
+		return core.EvTSUnacceptable
+	}
+	return core.EvNotify
+}
+
+// build makes the message, in clear or inside an SK payload.
+func (sa *SA) build(x *exchange, h message.Header) ([]byte, error) {
+	if x.kind.clear {
+		m := message.Message{Header: h, Payloads: x.out}
+		return m.Append(nil), nil
+	}
+	return sa.seal(h, x.out)
+}

@@ -1,0 +1,66 @@
+package v2
+
+import "culvert/ike/message"
+
+// kindID names the sorts of exchanges.
+type kindID uint8
+
+const (
+	initial kindID = iota
+	authenticate
+	createChild
+	rekeyChild
+	rekeyIKE
+	inform
+)
+
+// row is the table: which exchange runs which tasks, in this order. It is a
+// function because tasks begin exchanges of other rows.
+func row(id kindID) *kind {
+	switch id {
+	case initial:
+		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
+			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, ikeKeys},
+			failed: func(x *exchange, fault error) { x.sa.connectFailed(fault) }}
+	case authenticate:
+		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
+			tasks:  []func() task{authRefused, identities, initialContact, proof, firstChild, ikeUp},
+			failed: func(x *exchange, fault error) { x.sa.connectFailed(fault) }}
+	case createChild:
+		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,
+			tasks:  []func() task{notWhileRekeying, childNegotiation, childUp},
+			failed: newChildFailed}
+	case rekeyChild:
+		return &kind{id: id, name: "CREATE_CHILD_SA (rekey of a CHILD SA)", wire: message.ExchangeCreateChildSA,
+			tasks:  []func() task{notWhileRekeying, childReplaced, childNegotiation, childUp, childSuccession},
+			failed: rekeyChildFailed}
+	case rekeyIKE:
+		return &kind{id: id, name: "CREATE_CHILD_SA (rekey of the IKE SA)", wire: message.ExchangeCreateChildSA,
+			tasks:  []func() task{ikeNegotiation, ikeSuccession},
+			failed: rekeyIKEFailed}
+	case inform:
+		return &kind{id: id, name: "INFORMATIONAL", wire: message.ExchangeInformational,
+			tasks: []func() task{deletion}}
+	}
+	panic("no such exchange")
+}
+
+// kindOf finds the row for a request of the peer; nil: not in this state.
+func (sa *SA) kindOf(h message.Header, in []message.Payload) *kind {
+	switch {
+	case sa.state == HalfOpen && h.Exchange == message.ExchangeIKEAuth:
+		return row(authenticate)
+	case sa.state < Established:
+		return nil
+	case h.Exchange == message.ExchangeInformational:
+		return row(inform)
+	case h.Exchange != message.ExchangeCreateChildSA:
+		return nil
+	case notify(in, message.NotifyRekeySA) != nil:
+		return row(rekeyChild)
+	case findTS(in, true) != nil:
+		return row(createChild)
+	default:
+		return row(rekeyIKE)
+	}
+}

@@ -1,0 +1,122 @@
+package v2
+
+import (
+	"encoding/binary"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// INFORMATIONAL (RFC 7296 §1.4): deletion of the IKE SA or of CHILD SAs, and
+// with nothing in it the question whether the peer is alive (§2.4).
+
+// close tells the peer that the IKE SA ends and ends it.
+func (sa *SA) close(why string) {
+	sa.state = Closing
+	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive} {
+		sa.env.Timers.Stop(t)
+	}
+	sa.queue = nil
+	sa.tellClosed(why)
+}
+
+// tellClosed sends the Delete of the IKE SA; the SA ends with the answer.
+func (sa *SA) tellClosed(why string) {
+	x := &exchange{kind: row(inform)}
+	x.closes, x.reason = true, why
+	sa.start(x)
+}
+
+// deletion deletes what the exchange says, and what the peer says.
+func deletion() task {
+	return task{
+		request: func(x *exchange) error {
+			if x.closes {
+				x.out = append(x.out, &message.Delete{Protocol: uint8(core.ProtoIKE)})
+				return nil
+			}
+			x.addDeletes(x.remove)
+			return nil
+		},
+		accept: func(x *exchange) error {
+			sa := x.sa
+			if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
+				x.closes, x.reason = true, "the peer refused our proof: compare secret, my-id and remote-id on both sides"
+			}
+			for _, p := range x.in {
+				d, ok := p.(*message.Delete)
+				if !ok {
+					continue
+				}
+				if d.Protocol == uint8(core.ProtoIKE) {
+					x.closes, x.reason = true, "the peer deleted it"
+					continue
+				}
+				for _, spi := range d.SPIs {
+					if len(spi) != 4 {
+						continue
+					}
+					if c := sa.childBySPI(binary.BigEndian.Uint32(spi)); c != nil && d.Protocol == uint8(c.policy.Protocol) {
+						x.remove = append(x.remove, c)
+					}
+				}
+			}
+			return nil
+		},
+		reply: func(x *exchange) error {
+			if x.closes {
+				return nil // an empty response (RFC 7296 §1.4.1)
+			}
+			var also []*Child
+			for _, c := range x.remove {
+				if !c.closing { // ours is on its way: the peer needs no second word (§1.4.1)
+					also = append(also, c)
+				}
+			}
+			x.addDeletes(also)
+			return nil
+		},
+		settle: func(x *exchange) error {
+			for _, c := range x.remove {
+				why := "the peer deleted it"
+				if x.mine {
+					why = x.reason
+				}
+				c.end(why)
+			}
+			if x.closes {
+				x.sa.end(false, "%s", x.reason)
+			}
+			return nil
+		},
+	}
+}
+
+func (x *exchange) addDeletes(cs []*Child) {
+	if len(cs) == 0 {
+		return
+	}
+	d := &message.Delete{Protocol: uint8(cs[0].policy.Protocol)}
+	for _, c := range cs {
+		d.SPIs = append(d.SPIs, binary.BigEndian.AppendUint32(nil, c.spiIn))
+	}
+	x.out = append(x.out, d)
+}
+
+// watch asks a peer that was silent for dpd-interval whether it is alive. Any
+// request of ours that is under way asks the same.
+func (sa *SA) watch() {
+	every := sa.peer.Profile.DPD
+	sa.env.Timers.Stop(sa.timers.dpd)
+	if every <= 0 || sa.state != Established {
+		return
+	}
+	wait := sa.heard.Add(every).Sub(sa.env.Now())
+	if wait <= 0 {
+		if sa.current == nil && len(sa.queue) == 0 {
+			sa.start(&exchange{kind: row(inform)})
+		}
+		wait = every
+	}
+	sa.timers.dpd = sa.env.After(wait, sa.watch)
+}

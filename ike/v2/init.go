@@ -1,0 +1,264 @@
+package v2
+
+import (
+	"errors"
+	"net/netip"
+
+	"culvert/crypto/suite"
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// IKE_SA_INIT (RFC 7296 §1.2):
+//
+//	HDR, [N(COOKIE)], SAi1, KEi, Ni, N(NAT_DETECTION_*)  -->
+//	                       <--  HDR, SAr1, KEr, Nr, N(NAT_DETECTION_*)
+//
+// or, in answer, COOKIE or INVALID_KE_PAYLOAD, and the request is repeated.
+
+// initState is what IKE_AUTH needs of IKE_SA_INIT.
+type initState struct {
+	request, response []byte // the messages as they were on the wire
+	ni, nr            []byte
+	cookie            []byte
+	group             *suite.Group // to begin with; nil: the first of the profile
+	repeats           int
+}
+
+func (s *initState) wipe() { *s = initState{} }
+
+// maxRepeats bounds how often a responder can make us repeat IKE_SA_INIT.
+const maxRepeats = 5
+
+// Accept makes an IKE SA as responder of an IKE_SA_INIT request and answers it.
+// raw is the SA's to keep. The owner finds it later by SPI, or by the
+// initiator's SPI and address if the request comes again.
+func Accept(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Datagram) (*SA, error) {
+	m, err := message.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := message.CheckOuter(m.Header, m.Payloads); err != nil {
+		return nil, err
+	}
+	if err := message.CheckGrammar(m.Header, m.Payloads); err != nil {
+		return nil, err
+	}
+	sa := newSA(env, owner, peer, in.Local, in.Remote)
+	sa.natt, sa.initFrom = in.NATT, in.Remote
+	sa.state = HalfOpen
+	sa.spii, sa.spir = m.SPIi, env.RandomSPI()
+	sa.init.request = raw
+	sa.timers.half = env.After(halfOpenLife, func() {
+		sa.end(true, "the peer did not go on with IKE_AUTH within %v", halfOpenLife)
+	})
+	owner.Adopt(sa)
+	sa.initRequest(m)
+	return sa, nil
+}
+
+// initRequest answers an IKE_SA_INIT request.
+func (sa *SA) initRequest(m *message.Message) {
+	x := &exchange{sa: sa, kind: row(initial), in: m.Payloads}
+	sa.answering = x
+	var err error
+	if t, bad := critical(m.Payloads); bad {
+		err = refused{kind: message.NotifyUnsupportedCriticalPayload, data: []byte{byte(t)}, reason: "in IKE_SA_INIT"}
+	}
+	sa.answer(x, err)
+}
+
+// initMessage is an IKE_SA_INIT message for an SA that exists: our response as
+// initiator, or a request that the peer repeats.
+func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
+	if err := message.CheckOuter(m.Header, m.Payloads); err != nil {
+		sa.bad(in, "%v", err)
+		return
+	}
+	switch {
+	case m.Response() && sa.initiator:
+		x := sa.current
+		if sa.state != Connecting || x == nil || x.kind.id != initial || x.raw == nil || x.in != nil || m.ID != 0 {
+			return
+		}
+		if err := message.CheckGrammar(m.Header, m.Payloads); err != nil {
+			sa.bad(in, "%v", err) // unprotected: anybody may have sent it
+			return
+		}
+		if _, bad := critical(m.Payloads); bad {
+			return
+		}
+		if find[*message.SA](m.Payloads) != nil {
+			if m.SPIr == 0 {
+				return
+			}
+			sa.spir = m.SPIr
+			sa.init.response = raw
+		}
+		sa.take(x, m.Header, m.Payloads, nil)
+	case !m.Response() && !sa.initiator && sa.state == HalfOpen && sa.recvID == 1 && sa.lastResponse != nil:
+		sa.transmit(sa.lastResponse)
+	}
+}
+
+// repeatInit begins the request with the COOKIE that the responder asked for,
+// and repeats it when the responder wants a cookie or another group (RFC 7296
+// §2.6, §1.2).
+func repeatInit() task {
+	return task{
+		request: func(x *exchange) error {
+			if c := x.sa.init.cookie; c != nil {
+				x.out = append(x.out, &message.Notify{Kind: message.NotifyCookie, Data: c})
+			}
+			return nil
+		},
+		complete: func(x *exchange) error {
+			sa := x.sa
+			if find[*message.SA](x.in) != nil {
+				return nil
+			}
+			if sa.init.repeats++; sa.init.repeats > maxRepeats {
+				return end(0, "the peer asked %d times to repeat IKE_SA_INIT", maxRepeats)
+			}
+			if n := notify(x.in, message.NotifyCookie); n != nil {
+				if len(n.Data) == 0 || len(n.Data) > 64 {
+					return end(0, "the peer's cookie has %d bytes, not 1 to 64", len(n.Data))
+				}
+				sa.init.cookie = clone(n.Data)
+				sa.init.group = x.group
+				return again{"cookie"}
+			}
+			if n := notify(x.in, message.NotifyInvalidKEPayload); n != nil {
+				g := x.wantedGroup(n, sa.peer.Profile.Groups)
+				if g == nil {
+					return end(0, "the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.peer.Profile.Name)
+				}
+				sa.init.group = g
+				return again{"group"}
+			}
+			if n := errorNotify(x.in); n != nil {
+				return peerSaid(n)
+			}
+			return end(0, "the peer answered IKE_SA_INIT with neither an SA nor a reason")
+		},
+	}
+}
+
+// ikeKeyExchange negotiates the algorithms of the IKE SA and runs its
+// Diffie-Hellman.
+func ikeKeyExchange() task {
+	return task{
+		prepare: func(x *exchange) error {
+			sa := x.sa
+			g := sa.init.group
+			if g == nil {
+				g = sa.peer.Profile.Groups[0]
+			}
+			if x.group == g && x.public != nil {
+				return nil // repeated with a cookie: everything else stays (RFC 7296 §2.6)
+			}
+			if x.ni == nil {
+				x.ni = sa.env.Random(nonceLen)
+			}
+			return x.offerKey(g)
+		},
+		request: func(x *exchange) error {
+			x.out = append(x.out, &message.SA{Proposals: core.IKEOffer(&x.sa.peer.Profile).Proposals(nil)})
+			x.addKE()
+			x.out = append(x.out, &message.Nonce{Data: x.ni})
+			return nil
+		},
+		accept: func(x *exchange) error {
+			sa := x.sa
+			s, answer, ok := core.IKEOffer(&sa.peer.Profile).Select(find[*message.SA](x.in).Proposals)
+			if !ok {
+				return refuse(message.NotifyNoProposalChosen, "no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.peer.Profile.Name)
+			}
+			sa.suite = s
+			x.ni = clone(find[*message.Nonce](x.in).Data)
+			x.nr = sa.env.Random(nonceLen)
+			x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}})
+			return x.answerKey(s.Group)
+		},
+		reply: func(x *exchange) error {
+			x.addKE()
+			x.out = append(x.out, &message.Nonce{Data: x.nr})
+			return nil
+		},
+		complete: func(x *exchange) error {
+			sa := x.sa
+			s, ok := core.IKEOffer(&sa.peer.Profile).Accepts(find[*message.SA](x.in).Proposals)
+			if !ok {
+				return end(0, "the peer chose a proposal that was not offered")
+			}
+			sa.suite = s
+			x.nr = clone(find[*message.Nonce](x.in).Data)
+			if s.Group != x.group {
+				return end(0, "the peer chose another group than it used")
+			}
+			return x.shareKey()
+		},
+	}
+}
+
+// ikeKeys derives the keys once everything is known, and goes on to IKE_AUTH.
+func ikeKeys() task {
+	return task{
+		settle: func(x *exchange) error {
+			sa := x.sa
+			k, err := deriveKeys(sa.suite, x.shared, x.ni, x.nr, sa.spii, sa.spir)
+			if err != nil {
+				return end(0, "%v", err)
+			}
+			x.shared.Wipe()
+			x.private.Wipe()
+			sa.keys = k
+			sa.init.ni, sa.init.nr = x.ni, x.nr
+			sa.lowNonce = lowest(x.ni, x.nr)
+			if x.mine {
+				sa.init.request = x.raw
+				sa.start(newAuth(sa))
+				return nil
+			}
+			sa.init.response = sa.lastResponse
+			return nil
+		},
+	}
+}
+
+// connectFailed ends an SA that was not established, and says why.
+func (sa *SA) connectFailed(fault error) {
+	k := core.EvInitFailed
+	reason := fault.Error()
+	var r refused
+	if errors.As(fault, &r) {
+		switch r.kind {
+		case message.NotifyNoProposalChosen:
+			k = core.EvNoProposal
+			reason = "the peer chose none of our proposals: compare enc-algorithm, hash-algorithm and dh-group of profile " + sa.peer.Profile.Name + " with the peer's"
+		case message.NotifyAuthenticationFailed:
+			k = core.EvAuthFailed
+			reason = "the peer refused our proof: compare secret, my-id and remote-id on both sides"
+		}
+	}
+	sa.event(k, "%s", reason)
+	sa.end(true, "%s", reason)
+}
+
+// FindPeer is the peer that a stranger's address stands for: of those whose
+// address matches the one with the longest prefix, the first in the table.
+func FindPeer(cfg *core.Config, local, remote netip.Addr) *core.Peer {
+	var best *core.Peer
+	for _, p := range cfg.Peers {
+		if p.Version != core.IKEv2 || !p.Address.Contains(remote.Unmap()) {
+			continue
+		}
+		if p.Local.IsValid() && local.IsValid() && p.Local != local.Unmap() {
+			continue
+		}
+		if best == nil || p.Address.Bits() > best.Address.Bits() {
+			best = p
+		}
+	}
+	return best
+}

@@ -1,0 +1,109 @@
+package v2
+
+import (
+	"bytes"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// NAT detection (RFC 7296 §2.23): each side sends hashes of the addresses as it
+// sees them, and compares what it gets with what it sees. The gateway has no
+// other carrier for ESP than UDP, so it sends a source hash that cannot match:
+// the peer then takes us to be behind a NAT and encapsulates, as it would have
+// to if that were so (strongSwan's "encap = yes" does the same).
+
+// natState is what NAT detection found.
+type natState struct {
+	supported bool // the peer sent its hashes
+	local     bool // we are behind a NAT: the peer saw us elsewhere
+	remote    bool // the peer is, or says so
+}
+
+// keepaliveEvery keeps a NAT's mapping alive (RFC 3948 §4: 20 s by default).
+const keepaliveEvery = 20 * time.Second
+
+func natDetection() task {
+	return task{
+		request: func(x *exchange) error {
+			x.addNATHashes()
+			return nil
+		},
+		accept: func(x *exchange) error { return x.readNATHashes() },
+		reply: func(x *exchange) error {
+			x.addNATHashes()
+			return nil
+		},
+		complete: func(x *exchange) error {
+			if err := x.readNATHashes(); err != nil {
+				return err
+			}
+			x.sa.float()
+			return nil
+		},
+	}
+}
+
+func (x *exchange) addNATHashes() {
+	sa := x.sa
+	dst := core.NATHash(sa.spii, sa.spir, sa.remote)
+	x.out = append(x.out,
+		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: sa.env.Random(len(dst))},
+		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: dst[:]})
+}
+
+func (x *exchange) readNATHashes() error {
+	sa := x.sa
+	spir := sa.spir
+	if !sa.initiator {
+		spir = 0 // the request was hashed before we had an SPI
+	}
+	src := core.NATHash(sa.spii, spir, sa.remote)
+	dst := core.NATHash(sa.spii, spir, sa.local)
+	sa.nat = natState{remote: true, local: true}
+	for _, p := range x.in {
+		n, ok := p.(*message.Notify)
+		if !ok {
+			continue
+		}
+		switch n.Kind {
+		case message.NotifyNATDetectionSourceIP: // several: one of them matches if there is no NAT
+			sa.nat.supported = true
+			if bytes.Equal(n.Data, src[:]) {
+				sa.nat.remote = false
+			}
+		case message.NotifyNATDetectionDestinationIP:
+			sa.nat.supported = true
+			if bytes.Equal(n.Data, dst[:]) {
+				sa.nat.local = false
+			}
+		}
+	}
+	if !sa.nat.supported {
+		return end(message.NotifyNoProposalChosen, "the peer does not support NAT traversal, and ESP travels in UDP here: switch NAT traversal on at the peer")
+	}
+	return nil
+}
+
+// float moves the initiator to the NAT-T ports before IKE_AUTH (RFC 7296 §2.23).
+func (sa *SA) float() {
+	if sa.natt {
+		return
+	}
+	sa.natt = true
+	sa.local = withPort(sa.local, sa.owner.Config().NATTPort)
+	sa.remote = withPort(sa.remote, nattPort)
+}
+
+// keepalives go out while we are behind a NAT, every 20 s.
+func (sa *SA) keepalives() {
+	sa.env.Timers.Stop(sa.timers.keepalive)
+	if !sa.nat.local || !sa.natt || sa.state >= Replaced {
+		return
+	}
+	sa.timers.keepalive = sa.env.After(keepaliveEvery, func() {
+		sa.env.Emit(core.KeepaliveTo{Local: sa.local, Remote: sa.remote})
+		sa.keepalives()
+	})
+}

@@ -1,0 +1,85 @@
+package v2
+
+import (
+	"encoding/binary"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Rekeying a CHILD SA (RFC 7296 §1.3.3, §2.8): a new one is made beside the old
+// one, and who made it deletes the old one. If both ends begin at once, both
+// new ones come up, and the one whose exchange has the lowest of the four
+// nonces is deleted by who made it; the winner deletes the old one (§2.8.1).
+
+// childReplaced names the CHILD SA to replace.
+func childReplaced() task {
+	return task{
+		request: func(x *exchange) error {
+			x.out = append(x.out, &message.Notify{Kind: message.NotifyRekeySA, Protocol: uint8(x.policy.Protocol),
+				SPI: binary.BigEndian.AppendUint32(nil, x.old.spiIn)})
+			return nil
+		},
+		accept: func(x *exchange) error {
+			n := notify(x.in, message.NotifyRekeySA)
+			var old *Child
+			if len(n.SPI) == 4 {
+				old = x.sa.childBySPI(binary.BigEndian.Uint32(n.SPI))
+			}
+			if old == nil {
+				return refuse(message.NotifyChildSANotFound, "the peer wants to rekey a CHILD SA that does not exist")
+			}
+			if old.closing {
+				return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being deleted")
+			}
+			x.old, x.policy = old, old.policy
+			return nil
+		},
+	}
+}
+
+// childSuccession settles who comes after whom.
+func childSuccession() task {
+	return task{settle: func(x *exchange) error {
+		sa, old, made := x.sa, x.old, x.made
+		if !x.mine {
+			old.theirs = made
+			made.after = old
+			if old.gone {
+				made.Activate()
+			}
+			sa.rekeyed(old, made)
+			return nil
+		}
+		old.rekeying = nil
+		if t := old.theirs; t != nil && !t.gone && lower(made.lowNonce, t.lowNonce) {
+			made.Delete("both ends rekeyed at once, and the peer's CHILD SA stays")
+			return nil
+		}
+		made.Activate()
+		sa.rekeyed(old, made)
+		old.Delete("rekeyed")
+		return nil
+	}}
+}
+
+func (sa *SA) rekeyed(old, made *Child) {
+	sa.emit(core.Event{Kind: core.EvChildRekeyed, Child: made.id, OldC: old.id, Policy: made.policy.Ref})
+}
+
+func rekeyChildFailed(x *exchange, fault error) {
+	old := x.old
+	old.rekeying = nil
+	switch {
+	case old.gone || old.theirs != nil:
+		// The peer was faster, or deleted it.
+	case isRefused(fault, message.NotifyChildSANotFound):
+		old.end("the peer does not know it any more")
+	default:
+		if !isRefused(fault, message.NotifyTemporaryFailure) {
+			x.sa.emit(core.Event{Kind: core.EvNotify, Child: old.id, Policy: old.policy.Ref,
+				Reason: "rekeying failed and will be tried again: " + fault.Error()})
+		}
+		old.rekeyLater()
+	}
+}

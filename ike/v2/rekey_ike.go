@@ -1,0 +1,222 @@
+package v2
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Rekeying the IKE SA (RFC 7296 §1.3.2, §2.18): a successor is made, the CHILD
+// SAs move to it, and who made it deletes the old one. Collisions are settled
+// by nonces as for CHILD SAs (§2.8.2).
+//
+//	HDR, SK{SA, Ni, KEi}  -->  <--  HDR, SK{SA, Nr, KEr}
+
+// replacedLife is how long a replaced SA waits for the peer's Delete.
+const replacedLife = time.Minute
+
+func (sa *SA) rekeyDue() {
+	if sa.state == Established {
+		sa.Rekey()
+	}
+}
+
+// Rekey begins to replace the IKE SA, unless that is under way.
+func (sa *SA) Rekey() {
+	busy := func(x *exchange) bool { return x != nil && x.kind.id == rekeyIKE }
+	if sa.state != Established || sa.successor != nil || busy(sa.current) || slices.ContainsFunc(sa.queue, busy) {
+		return
+	}
+	x := &exchange{kind: row(rekeyIKE)}
+	x.still = func() bool { return sa.state == Established && sa.successor == nil }
+	sa.start(x)
+}
+
+// ikeNegotiation agrees on algorithms and keys of the successor.
+func ikeNegotiation() task {
+	return task{
+		prepare: func(x *exchange) error {
+			sa := x.sa
+			if x.newSPI == 0 {
+				x.newSPI = sa.env.RandomSPI()
+			}
+			x.ni = sa.env.Random(nonceLen)
+			g := sa.suite.Group
+			if !slices.Contains(sa.peer.Profile.Groups, g) {
+				g = sa.peer.Profile.Groups[0]
+			}
+			if x.group != nil {
+				g = x.group // the peer asked for it
+			}
+			return x.offerKey(g)
+		},
+		request: func(x *exchange) error {
+			spi := binary.BigEndian.AppendUint64(nil, x.newSPI)
+			x.out = append(x.out, &message.SA{Proposals: core.IKEOffer(&x.sa.peer.Profile).Proposals(spi)},
+				&message.Nonce{Data: x.ni})
+			x.addKE()
+			return nil
+		},
+		accept: func(x *exchange) error {
+			sa := x.sa
+			if sa.state != Established || sa.successor != nil || sa.childBusy() {
+				return refuse(message.NotifyTemporaryFailure, "a CHILD SA is being changed, or the IKE SA goes")
+			}
+			offered := find[*message.SA](x.in).Proposals
+			s, answer, ok := core.IKEOffer(&sa.peer.Profile).Select(offered)
+			if !ok {
+				return refuse(message.NotifyNoProposalChosen, "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.peer.Profile.Name)
+			}
+			peer, ok := ikeSPIOf(offered, answer.Number)
+			if !ok {
+				return refuse(message.NotifyInvalidSyntax, "the SPI of the new IKE SA is not 8 bytes")
+			}
+			x.agreed.suite = s
+			x.peerSPI, x.newSPI = peer, sa.env.RandomSPI()
+			x.ni = clone(find[*message.Nonce](x.in).Data)
+			x.nr = sa.env.Random(nonceLen)
+			answer.SPI = binary.BigEndian.AppendUint64(nil, x.newSPI)
+			x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}}, &message.Nonce{Data: x.nr})
+			return x.answerKey(s.Group)
+		},
+		reply: func(x *exchange) error {
+			x.addKE()
+			return x.makeSuccessor()
+		},
+		complete: func(x *exchange) error {
+			sa := x.sa
+			sap := find[*message.SA](x.in)
+			if sap == nil {
+				n := errorNotify(x.in)
+				if n == nil {
+					return refuse(message.NotifyInvalidSyntax, "the response has no SA and no reason")
+				}
+				if g := x.wantedGroup(n, sa.peer.Profile.Groups); n.Kind == message.NotifyInvalidKEPayload && g != nil {
+					sa.suite.Group = g // the next try begins with it
+				}
+				return peerSaid(n)
+			}
+			s, ok := core.IKEOffer(&sa.peer.Profile).Accepts(sap.Proposals)
+			peer, spiOK := ikeSPIOf(sap.Proposals, sap.Proposals[0].Number)
+			n := find[*message.Nonce](x.in)
+			if !ok || !spiOK || n == nil || s.Group != x.group {
+				return refuse(message.NotifyInvalidSyntax, "the peer chose what was not offered")
+			}
+			x.agreed.suite, x.peerSPI, x.nr = s, peer, clone(n.Data)
+			return x.shareKey()
+		},
+	}
+}
+
+func ikeSPIOf(ps []message.Proposal, number uint8) (uint64, bool) {
+	for _, p := range ps {
+		if p.Number == number && len(p.SPI) == 8 {
+			spi := binary.BigEndian.Uint64(p.SPI)
+			return spi, spi != 0
+		}
+	}
+	return 0, false
+}
+
+// childBusy reports whether we are creating, rekeying or closing a CHILD SA.
+func (sa *SA) childBusy() bool {
+	x := sa.current
+	return x != nil && (x.kind.id == createChild || x.kind.id == rekeyChild || x.kind.id == inform && len(x.remove) > 0)
+}
+
+// makeSuccessor makes the new IKE SA, which is up from its first message on.
+func (x *exchange) makeSuccessor() error {
+	sa := x.sa
+	n := newSA(sa.env, sa.owner, sa.peer, sa.local, sa.remote)
+	n.initiator, n.natt, n.nat = x.mine, sa.natt, sa.nat
+	n.suite, n.identity, n.myID, n.peerID = x.agreed.suite, sa.identity, sa.myID, sa.peerID
+	n.spii, n.spir = x.newSPI, x.peerSPI
+	if !x.mine {
+		n.spii, n.spir = x.peerSPI, x.newSPI
+	}
+	k, err := rederiveKeys(n.suite, sa.suite.PRF, sa.keys.d, x.shared, x.ni, x.nr, n.spii, n.spir)
+	if err != nil {
+		return end(0, "%v", err)
+	}
+	n.keys = k
+	n.lowNonce = lowest(x.ni, x.nr)
+	x.shared.Wipe()
+	x.private.Wipe()
+	n.up()
+	sa.owner.Adopt(n)
+	x.successor = n
+	return nil
+}
+
+// ikeSuccession settles which successor stays and moves the CHILD SAs to it.
+func ikeSuccession() task {
+	return task{settle: func(x *exchange) error {
+		sa := x.sa
+		if !x.mine {
+			if sa.current != nil && sa.current.kind.id == rekeyIKE {
+				sa.successor = x.successor // a collision: our own response decides
+				return nil
+			}
+			sa.replacedBy(x.successor)
+			return nil
+		}
+		if err := x.makeSuccessor(); err != nil {
+			return err
+		}
+		mine, theirs := x.successor, sa.successor
+		if theirs != nil && theirs.state == Established && lower(mine.lowNonce, theirs.lowNonce) {
+			sa.replacedBy(theirs)
+			mine.Delete("both ends rekeyed at once, and the peer's IKE SA stays")
+			return nil
+		}
+		sa.replacedBy(mine)
+		sa.tellClosed("rekeyed")
+		return nil
+	}}
+}
+
+// replacedBy moves everything that lives on to the successor.
+func (sa *SA) replacedBy(n *SA) {
+	sa.state = Replaced
+	sa.adopter = n
+	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive} {
+		sa.env.Timers.Stop(t)
+	}
+	sa.timers.hard = sa.env.After(replacedLife, func() { sa.end(false, "replaced; the peer did not delete it") })
+	for _, c := range sa.children {
+		c.sa = n
+		n.children = append(n.children, c)
+	}
+	sa.children = nil
+	n.wanted = append(n.wanted, sa.wanted...)
+	moved := sa.queue
+	sa.queue = nil
+	n.emit(core.Event{Kind: core.EvIKERekeyed, Old: sa.id})
+	for _, x := range moved {
+		if x.kind.id == rekeyIKE || x.closes {
+			continue
+		}
+		x.sa = n
+		n.queue = append(n.queue, x)
+	}
+	n.pump()
+}
+
+func rekeyIKEFailed(x *exchange, fault error) {
+	sa := x.sa
+	if n := sa.successor; n != nil && n.state == Established {
+		sa.replacedBy(n)
+		return
+	}
+	if sa.state != Established {
+		return
+	}
+	if !isRefused(fault, message.NotifyTemporaryFailure) {
+		sa.event(core.EvNotify, "rekeying the IKE SA failed and will be tried again: %v", fault)
+	}
+	sa.env.Timers.Stop(sa.timers.soft)
+	sa.timers.soft = sa.env.After(2*time.Second+sa.env.Jitter(2*time.Second), sa.rekeyDue)
+}

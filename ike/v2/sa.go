@@ -1,0 +1,338 @@
+// Package v2 is IKEv2 (RFC 7296): one IKE SA with its CHILD SAs as a state
+// machine without clock, socket, goroutine or randomness of its own.
+//
+// Where to find what:
+//
+//	sa.go         the IKE SA, its states, its end
+//	exchange.go   requests and responses: windows, retransmission, stages
+//	exchanges.go  the table: which exchange runs which tasks
+//	init.go auth.go create.go …   the tasks, one feature a file
+//	protect.go keys.go            the SK payload and the keys
+//
+// States of an IKE SA:
+//
+//	         IKE_SA_INIT        IKE_AUTH             rekeyed
+//	connecting ────────► half-open ────► established ────────► replaced
+//	     │                  │                 │ delete             │
+//	     ▼                  ▼                 ▼                    ▼
+//	    ended             ended            closing ──────────────► ended
+package v2
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Owner is the endpoint that IKE SAs live in. It finds them by SPI and keeps
+// what shall be up up.
+type Owner interface {
+	Config() *core.Config
+	// Adopt takes in an SA that an SA made: the successor at a rekey.
+	Adopt(sa *SA)
+	// Siblings are the other live SAs with the same peer.
+	Siblings(sa *SA) []*SA
+	// Established says that an SA came up; Ended that it is gone, and whether a
+	// fault ended it.
+	Established(sa *SA)
+	Ended(sa *SA, fault bool)
+	// ChildMade and ChildGone tell which CHILD SAs there are; ChildEnded that a
+	// policy lost its last one, ChildFailed that an attempt to make one came to
+	// nothing.
+	ChildMade(c *Child)
+	ChildGone(c *Child)
+	ChildEnded(sa *SA, p *core.Policy)
+	ChildFailed(sa *SA, p *core.Policy)
+}
+
+// State of an IKE SA.
+type State uint8
+
+const (
+	Connecting State = iota
+	HalfOpen
+	Established
+	Replaced // rekeyed; only deletion is left
+	Closing  // our delete is on its way
+	Ended
+)
+
+var stateNames = [...]string{"connecting", "half-open", "established", "rekeyed", "deleting", "ended"}
+
+func (s State) String() string { return stateNames[s] }
+
+// SA is one IKE SA.
+type SA struct {
+	env   *core.Env
+	owner Owner
+	id    core.SAID
+	peer  *core.Peer
+	state State
+
+	initiator     bool // we began its IKE_SA_INIT or the rekey that made it
+	spii, spir    uint64
+	local, remote netip.AddrPort
+	initFrom      netip.AddrPort // where the IKE_SA_INIT request came from, as responder
+	natt          bool           // messages go by the NAT-T ports
+	nat           natState
+
+	suite    core.Suite
+	keys     keys
+	identity *core.Identity
+	myID     core.ID
+	peerID   core.ID
+	lowNonce []byte // lowest nonce of the exchange that made it, to settle collisions
+
+	init initState // what IKE_AUTH needs of IKE_SA_INIT; nil fields later
+
+	sendID, recvID uint32
+	current        *exchange   // our request that is under way
+	queue          []*exchange // our requests to come
+	answering      *exchange   // the peer's request that is under way
+	lastResponse   []byte
+	sealed         uint64 // messages sealed under our key: the IVs of an AEAD
+
+	children []*Child
+	wanted   []*core.Policy // CHILD SAs to make; the first in IKE_AUTH
+
+	successor *SA // by the peer's rekey, while our own is under way
+	adopter   *SA // who has the children now
+
+	created, established, heard time.Time
+	timers                      struct{ half, soft, hard, dpd, keepalive *core.Timer }
+	stats                       struct{ txN, rxN, txB, rxB uint64 }
+}
+
+// halfOpenLife is how long a responder waits for IKE_AUTH.
+const halfOpenLife = 30 * time.Second
+
+// Initiate makes an IKE SA as initiator and begins its IKE_SA_INIT. The wanted
+// policies get CHILD SAs, the first of them in IKE_AUTH. The caller puts it
+// under its SPI and then calls Begin.
+func Initiate(env *core.Env, owner Owner, peer *core.Peer, local, remote netip.AddrPort, wanted []*core.Policy) *SA {
+	sa := newSA(env, owner, peer, local, remote)
+	sa.initiator = true
+	sa.spii = env.RandomSPI()
+	sa.wanted = wanted
+	sa.natt = remote.Port() == nattPort
+	return sa
+}
+
+// nattPort is where NAT traversal is by the standard (RFC 3948 §2).
+const nattPort = 4500
+
+func newSA(env *core.Env, owner Owner, peer *core.Peer, local, remote netip.AddrPort) *SA {
+	return &SA{env: env, owner: owner, id: env.NewSAID(), peer: peer, local: local, remote: remote,
+		created: env.Now(), heard: env.Now()}
+}
+
+// Begin sends the first request of an SA made by Initiate.
+func (sa *SA) Begin() { sa.start(&exchange{kind: row(initial)}) }
+
+func (sa *SA) ID() core.SAID                { return sa.id }
+func (sa *SA) Peer() *core.Peer             { return sa.peer }
+func (sa *SA) State() State                 { return sa.state }
+func (sa *SA) Initiator() bool              { return sa.initiator }
+func (sa *SA) Children() []*Child           { return sa.children }
+func (sa *SA) Remote() netip.AddrPort       { return sa.remote }
+func (sa *SA) InitiatorSPI() uint64         { return sa.spii }
+func (sa *SA) Live() bool                   { return sa.state <= Established }
+func (sa *SA) RemoteID() core.ID            { return sa.peerID }
+func (sa *SA) String() string               { return fmt.Sprintf("%s[%d]", sa.peer.Name, sa.id) }
+func (sa *SA) Nonce() []byte                { return sa.lowNonce }
+func (sa *SA) EstablishedAt() time.Time     { return sa.established }
+func (sa *SA) Wants() []*core.Policy        { return sa.wanted }
+func (sa *SA) Identity() *core.Identity     { return sa.identity }
+func (sa *SA) Want(policies []*core.Policy) { sa.wanted = append(sa.wanted, policies...) }
+
+// SPI is our own SPI, by which the peer's messages find the SA.
+func (sa *SA) SPI() uint64 {
+	if sa.initiator {
+		return sa.spii
+	}
+	return sa.spir
+}
+
+// Info is a snapshot for people.
+func (sa *SA) Info() core.SAInfo {
+	in := core.SAInfo{ID: sa.id, Peer: sa.peer.Name, State: sa.state.String(), Initiator: sa.initiator,
+		Local: sa.local, Remote: sa.remote, NATT: sa.natt, SPIi: sa.spii, SPIr: sa.spir,
+		LocalID: sa.myID, RemoteID: sa.peerID,
+		Encr: sa.suite.Encr, PRF: sa.suite.PRF, Integ: sa.suite.Integ, Group: sa.suite.Group,
+		Created: sa.created, Established: sa.established, LastSeen: sa.heard,
+		TxPackets: sa.stats.txN, RxPackets: sa.stats.rxN, TxBytes: sa.stats.txB, RxBytes: sa.stats.rxB}
+	for _, c := range sa.children {
+		in.Children = append(in.Children, c.id)
+	}
+	return in
+}
+
+// transmit sends one message; raw stays ours.
+func (sa *SA) transmit(raw []byte) {
+	sa.stats.txN++
+	sa.stats.txB += uint64(len(raw))
+	sa.env.Emit(core.Send{Local: sa.local, Remote: sa.remote, NATT: sa.natt, Data: clone(raw)})
+}
+
+// event reports something about the SA.
+func (sa *SA) event(k core.EventKind, format string, a ...any) {
+	sa.emit(core.Event{Kind: k, Reason: fmt.Sprintf(format, a...)})
+}
+
+func (sa *SA) emit(e core.Event) {
+	e.SA, e.Peer, e.Local, e.Remote = sa.id, sa.peer.Name, sa.local, sa.remote
+	sa.env.Emit(e)
+}
+
+// Datagram handles a message whose SPIs are this SA's. raw is the SA's to keep.
+func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
+	if sa.state == Ended {
+		return
+	}
+	if h.SPIi != sa.spii || h.Exchange != message.ExchangeIKESAInit && h.SPIr != sa.spir {
+		sa.bad(in, "the SPIs are of no IKE SA")
+		return
+	}
+	sa.stats.rxN++
+	sa.stats.rxB += uint64(len(raw))
+	if h.FromInitiator() == sa.initiator {
+		sa.bad(in, "the initiator flag is the wrong way round")
+		return
+	}
+	m, err := message.Parse(raw)
+	if err != nil && h.Exchange == message.ExchangeIKESAInit {
+		sa.bad(in, "%v", err)
+		return
+	}
+	if h.Exchange == message.ExchangeIKESAInit {
+		sa.initMessage(m, raw, in)
+		return
+	}
+	if err == nil && sa.suite.Encr == nil {
+		err = dropped{"there are no keys yet"}
+	}
+	var inner []message.Payload
+	var synErr error
+	if err == nil {
+		inner, synErr, err = sa.open(raw, m)
+	}
+	if err != nil {
+		sa.bad(in, "%v", err)
+		return
+	}
+	sa.heard = sa.env.Now()
+	if h.Response() {
+		sa.response(h, inner, synErr)
+		return
+	}
+	sa.request(h, inner, synErr, in)
+}
+
+// bad reports a message that could not be used. It costs an event, which
+// whoever logs limits by rate; it never changes the SA.
+func (sa *SA) bad(in core.Datagram, format string, a ...any) {
+	sa.env.Emit(core.Event{Kind: core.EvBadMessage, SA: sa.id, Peer: sa.peer.Name,
+		Local: in.Local, Remote: in.Remote, Reason: fmt.Sprintf(format, a...)})
+}
+
+// up is reached when IKE_AUTH is through, or at once for a successor.
+func (sa *SA) up() {
+	env := sa.env
+	env.Timers.Stop(sa.timers.half)
+	sa.state = Established
+	sa.established = env.Now()
+	sa.init.wipe()
+	life := sa.peer.Profile.Lifetime
+	sa.timers.soft = env.After(softLife(env, life), sa.rekeyDue)
+	sa.timers.hard = env.After(life, func() { sa.hardEnd() })
+	sa.watch()
+	sa.keepalives()
+}
+
+// softLife is when to rekey: between 80 and 90 % of the lifetime, drawn anew
+// each time so that two ends seldom begin together.
+func softLife(env *core.Env, life time.Duration) time.Duration {
+	return life*8/10 + env.Jitter(life/10)
+}
+
+func (sa *SA) hardEnd() {
+	sa.event(core.EvIKEDown, "the lifetime of %v ended before a rekey succeeded", sa.peer.Profile.Lifetime)
+	sa.Delete("lifetime")
+}
+
+// Delete ends the SA in order: the peer is told, and the SA is gone once it
+// answered or did not answer for too long.
+func (sa *SA) Delete(why string) {
+	switch {
+	case sa.state >= Closing:
+	case sa.state < Established:
+		sa.end(false, "%s", why)
+	default:
+		sa.close(why)
+	}
+}
+
+// end takes the SA away without a word to the peer.
+func (sa *SA) end(fault bool, format string, a ...any) {
+	if sa.state == Ended {
+		return
+	}
+	was := sa.state
+	sa.state = Ended
+	for _, t := range []*core.Timer{sa.timers.half, sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive} {
+		sa.env.Timers.Stop(t)
+	}
+	if x := sa.current; x != nil {
+		sa.current = nil
+		x.abandon()
+	}
+	sa.queue = nil
+	if x := sa.answering; x != nil {
+		sa.answering = nil
+		x.abandon()
+	}
+	for _, c := range slices.Clone(sa.children) {
+		c.end("its IKE SA ended")
+	}
+	sa.env.Drop(sa.id)
+	sa.keys.wipe()
+	sa.init.wipe()
+	if was >= Established {
+		sa.event(core.EvIKEDown, format, a...)
+	}
+	sa.owner.Ended(sa, fault)
+}
+
+// lower reports whether nonce a is lower than b (RFC 7296 §2.8.1).
+func lower(a, b []byte) bool { return bytes.Compare(a, b) < 0 }
+
+// lowest is the lower of an exchange's two nonces.
+func lowest(a, b []byte) []byte {
+	if lower(b, a) {
+		return b
+	}
+	return a
+}
+
+// Rebind gives the SA its peer in a new configuration in which the peer is equal.
+func (sa *SA) Rebind(p *core.Peer) {
+	if i := slices.Index(sa.peer.Identities, sa.identity); i >= 0 && i < len(p.Identities) {
+		sa.identity = p.Identities[i]
+	}
+	sa.peer = p
+}
+
+// InitFrom is where the IKE_SA_INIT request came from, as responder.
+func (sa *SA) InitFrom() netip.AddrPort { return sa.initFrom }
+
+// TakeWants takes over the policies that still wait for a CHILD SA.
+func (sa *SA) TakeWants() []*core.Policy {
+	w := sa.wanted
+	sa.wanted = nil
+	return w
+}

@@ -1,0 +1,168 @@
+package ike
+
+import (
+	"net/netip"
+	"slices"
+
+	"culvert/crypto/secret"
+	"culvert/ike/core"
+	"culvert/ike/v2"
+	"culvert/spd/selector"
+)
+
+// A want is a policy that shall have a CHILD SA. Of peers that we may initiate
+// to, policies are brought up at the start, and again after whatever took them
+// down; traffic that meets a policy without SA brings it up at once.
+type want struct {
+	policy   *core.Policy
+	failures int
+	timer    *core.Timer
+}
+
+// patience is after how many failures in a row traffic no longer hurries the
+// next attempt.
+const patience = 5
+
+func (w *want) satisfied(env *core.Env) {
+	w.failures = 0
+	env.Timers.Stop(w.timer)
+	w.timer = nil
+}
+
+// acquire is traffic that met a policy without SA.
+func (e *Endpoint) acquire(a core.Acquire) {
+	w := e.wants[a.Policy]
+	if w == nil || w.failures >= patience && w.timer != nil {
+		return
+	}
+	flow := a.Flow
+	e.ensure(w.policy, &flow)
+}
+
+// ensure begins what is missing for the policy to have a CHILD SA: a
+// CREATE_CHILD_SA where there is an IKE SA, else an IKE SA.
+func (e *Endpoint) ensure(p *core.Policy, flow *selector.Pair) {
+	if e.down || e.hasChild(p) {
+		return
+	}
+	for _, sa := range e.byPeer[p.Peer.Name] {
+		if sa.State() == v2.Established {
+			if !sa.Making(p) {
+				sa.CreateChild(p, flow)
+			}
+			return
+		}
+	}
+	if !p.Peer.Initiates() {
+		return
+	}
+	for _, sa := range e.byPeer[p.Peer.Name] {
+		if sa.State() == v2.Connecting {
+			if !sa.Making(p) {
+				sa.Want([]*core.Policy{p})
+			}
+			return
+		}
+	}
+	e.connect(p)
+}
+
+func (e *Endpoint) hasChild(p *core.Policy) bool {
+	for _, sa := range e.byPeer[p.Peer.Name] {
+		for _, c := range sa.Children() {
+			if c.Policy().Ref == p.Ref && c.Live() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// connect begins an IKE SA, once it is known which local address leads to the peer.
+func (e *Endpoint) connect(p *core.Policy) {
+	peer := p.Peer
+	if peer.Local.IsValid() {
+		e.initiate(peer, peer.Local, []*core.Policy{p})
+		return
+	}
+	waiting, asked := e.resolving[peer.Name]
+	if slices.Contains(waiting, p) {
+		return
+	}
+	e.resolving[peer.Name] = append(waiting, p)
+	if asked {
+		return
+	}
+	e.env.Ask(0, core.SourceFor{Remote: peer.Address.Addr()}, func(b secret.Bytes, err error) {
+		wanted := e.resolving[peer.Name]
+		delete(e.resolving, peer.Name)
+		local, ok := netip.AddrFromSlice(b)
+		if err != nil || !ok {
+			e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name,
+				Reason: "no route to " + peer.Address.Addr().String() + ": check the host's routes or set local-address"})
+			for _, p := range wanted {
+				e.later(p, true)
+			}
+			return
+		}
+		if e.down || !slices.Contains(e.cfg.Peers, peer) {
+			return
+		}
+		e.initiate(peer, local, wanted)
+	})
+}
+
+func (e *Endpoint) initiate(peer *core.Peer, local netip.Addr, wanted []*core.Policy) {
+	port := e.cfg.IKEPort
+	if peer.Port == 4500 {
+		port = e.cfg.NATTPort
+	}
+	sa := v2.Initiate(e.env, e, peer, netip.AddrPortFrom(local.Unmap(), port),
+		netip.AddrPortFrom(peer.Address.Addr(), peer.Port), wanted)
+	e.Adopt(sa)
+	sa.Begin()
+}
+
+// fill brings up the policies of a peer whose IKE SA came up: at once those
+// that we wanted with it; the others after a moment, since the peer may be
+// about to make them.
+func (e *Endpoint) fill(sa *v2.SA) {
+	for _, p := range sa.TakeWants() {
+		if !e.hasChild(p) {
+			sa.CreateChild(p, nil)
+		}
+	}
+	for _, p := range e.cfg.Policies {
+		if p.Peer == sa.Peer() && !e.hasChild(p) && !sa.Making(p) {
+			e.later(p, false)
+		}
+	}
+}
+
+// lost is called when an IKE SA with the peer is gone.
+func (e *Endpoint) lost(peer *core.Peer, fault bool) {
+	for _, p := range e.cfg.Policies {
+		if p.Peer == peer {
+			e.later(p, fault)
+		}
+	}
+}
+
+func (e *Endpoint) ChildEnded(sa *v2.SA, p *core.Policy)  { e.later(p, false) }
+func (e *Endpoint) ChildFailed(sa *v2.SA, p *core.Policy) { e.later(p, true) }
+
+// later tries again after a while, longer after each failure.
+func (e *Endpoint) later(p *core.Policy, failed bool) {
+	w := e.wants[p.Ref]
+	if w == nil || w.policy != p || w.timer != nil || e.down || !p.Peer.Initiates() || e.hasChild(p) {
+		return
+	}
+	wait := core.RetryWait(w.failures)
+	if failed {
+		w.failures++
+	}
+	w.timer = e.env.After(wait+e.env.Jitter(wait/4), func() {
+		w.timer = nil
+		e.ensure(w.policy, nil)
+	})
+}
