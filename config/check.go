@@ -67,6 +67,9 @@ func indexOf[T any](table string, list []*T, entry func(*T) *Entry) index[T] {
 	return x
 }
 
+// maxHints bounds the names that are looked through for a similar one.
+const maxHints = 1000
+
 // refer finds the entry that a key names, or says that there is none.
 func refer[T any](l *loader, e *Entry, table, key, name string, in index[T]) *T {
 	if e.bad[key] {
@@ -74,7 +77,8 @@ func refer[T any](l *loader, e *Entry, table, key, name string, in index[T]) *T 
 	}
 	t := in.of[name]
 	if t == nil {
-		l.faultAt(e, table, key, "there is no [[%s]] named %q%s", in.table, name, didYouMean(name, in.names))
+		known := in.names[:min(len(in.names), maxHints)]
+		l.faultAt(e, table, key, "there is no [[%s]] named %q%s", in.table, name, didYouMean(name, known))
 	}
 	return t
 }

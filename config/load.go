@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -117,6 +118,10 @@ func (l *loader) syntax(name string, data []byte, err error) {
 		return
 	}
 	message, line := parse.Message, parse.Position.Line
+	if start := parse.Position.Start; start >= 0 && start < len(data) {
+		// The library's own line is one too far where a line ends too early.
+		line = 1 + bytes.Count(data[:start], []byte("\n"))
+	}
 	if message == "" {
 		message = strings.TrimPrefix(err.Error(), "toml: ")
 	}

@@ -1,0 +1,61 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestDiff(t *testing.T) {
+	base := built(nil, "[[policy]]\naction = 'discard'\nsrc-address = '::/0'\ndst-address = '::/0'\n")
+	old := mustParse(t, base)
+	for name, c := range map[string]struct {
+		text                    string
+		changed, added, removed string
+		kept, more, less        int
+		reordered               bool
+	}{
+		"same":     {base, "", "", "", 3, 0, 0, false},
+		"comments": {"# one\n\n" + strings.Replace(base, "[[peer]]", "[[peer]]\ncomment = 'x'", 1), "", "", "", 3, 0, 0, false},
+		"default":  {strings.Replace(base, "[[peer]]", "[[peer]]\nport = 500", 1), "", "", "", 3, 0, 0, false},
+		"peer":     {strings.Replace(base, "[[peer]]", "[[peer]]\nport = 501", 1), "a", "", "", 3, 0, 0, false},
+		"profile":  {strings.Replace(base, "ecp256", "ecp384", 1), "a", "", "", 3, 0, 0, false},
+		"secret":   {strings.Replace(base, "'s'", "'t'", 1), "a", "", "", 3, 0, 0, false},
+		"identity": {base + "[[identity]]\npeer = 'a'\nremote-id = 'fqdn:x'\nsecret = 's'\n", "a", "", "", 3, 0, 0, false},
+		"proposal": {strings.Replace(base, "'none'", "'ecp256'", 1), "", "", "", 2, 1, 1, false},
+		"policy":   {strings.Replace(base, "10.2.0.0", "10.3.0.0", 1), "", "", "", 2, 1, 1, false},
+		"renamed":  {strings.NewReplacer("name = 'a'", "name = 'b'", "peer = 'a'", "peer = 'b'").Replace(base), "", "b", "a", 2, 1, 1, false},
+		"moved": {strings.Replace(base, "[[policy]]\npeer", "[[policy]]\naction = 'discard'\nsrc-address = '::/0'\ndst-address = '::/0'\n[[policy]]\npeer", 1) + "disabled = true\n",
+			"", "", "", 3, 1, 0, true},
+		"swapped": {built(map[string]string{"policy": "action = 'discard'\nsrc-address = '::/0'\ndst-address = '::/0'\n"}, "[[policy]]\n"+sound["policy"]), "", "", "", 3, 0, 0, true},
+	} {
+		d := Diff(old, mustParse(t, c.text))
+		got := []string{strings.Join(d.PeersChanged, ","), strings.Join(d.PeersAdded, ","), strings.Join(d.PeersRemoved, ",")}
+		if !slices.Equal(got, []string{c.changed, c.added, c.removed}) {
+			t.Errorf("%s: peers changed, added, removed %q", name, got)
+		}
+		if len(d.Kept) != c.kept || len(d.PoliciesAdded) != c.more || len(d.PoliciesRemoved) != c.less || d.Reordered != c.reordered {
+			t.Errorf("%s: kept %d, added %d, removed %d, reordered %v", name, len(d.Kept), len(d.PoliciesAdded), len(d.PoliciesRemoved), d.Reordered)
+		}
+		for next, was := range d.Kept {
+			if next.SrcAddress != was.SrcAddress || next.DstAddress != was.DstAddress || next.Action != was.Action {
+				t.Errorf("%s: %v is kept as %v", name, was, next)
+			}
+		}
+	}
+	d := Diff(old, mustParse(t, base+"[gateway]\nlog-level = 'warn'\nlisten = '192.0.2.1'\ntun = 'culvert1'\n"))
+	if !slices.Equal(d.Gateway, []string{"tun", "listen", "log-level"}) || !slices.Equal(d.Restart, []string{"tun", "listen"}) || d.Empty() {
+		t.Errorf("gateway %v, restart %v", d.Gateway, d.Restart)
+	}
+}
+
+// Every key of [gateway] takes part in Diff.
+func TestDiffKnowsTheGateway(t *testing.T) {
+	var known []string
+	for _, k := range gatewayKeys {
+		known = append(known, k.name)
+	}
+	if want := keysOf(gatewayFields); !slices.Equal(known, want) {
+		t.Errorf("%v, want %v", known, want)
+	}
+}
