@@ -1,9 +1,7 @@
 package spd
 
 import (
-	"cmp"
 	"math"
-	"slices"
 
 	"culvert/internal/wire"
 	"culvert/spd/selector"
@@ -14,35 +12,58 @@ import (
 //
 //  1. For each end, a trie gives the longest prefix around the address that any
 //     policy names; each prefix knows the next shorter one around it.
-//  2. For each pair of those prefixes that could beat the best policy so far, a
-//     hash table gives the rules with exactly that pair.
-//  3. The first of these rules whose protocol and ports match is a candidate. Where a
-//     pair has many rules, they are spread further by protocol and ports.
+//  2. For each remote prefix that could beat the best policy so far, the rules
+//     of its pairs with a local prefix around the local address: from a short
+//     list of the remote prefix, or where it has many pairs, from a hash table.
+//  3. The first of these rules whose protocol and ports match is a candidate.
+//     Where a pair has many rules, they are spread further by protocol and ports.
 //
-// Addresses that are no prefix are cut into prefixes. Rules for which that
-// would be too many are in a list that is searched last.
+// A range of addresses that is no prefix is entered under at most two prefixes
+// that cover it, and compared when it is met.
 type snapshot struct {
 	policies []Policy
 	families [2]family // IPv4, IPv6
 	rules    []rule
-	scanned  []int32 // indexes of policies, ascending
 }
 
 type family struct {
 	local, remote side
+	pairs         []localPair // of the remote prefixes that have few
 	table         table
 }
 
-// side is the prefixes of one end.
+// side is the prefixes of one end, in order: what is within a prefix follows it.
 type side struct {
 	trie     trie
 	prefixes []prefixInfo
 }
 
 type prefixInfo struct {
+	prefix
+	many     bool  // its pairs are in the table
 	around   int32 // the next shorter prefix that covers this one
+	end      int32 // the last prefix that is within this one
 	first    int32 // lowest policy index with exactly this prefix
 	firstAny int32 // the same, with this prefix or any around it
+	from, to int32 // in family.pairs
+}
+
+// localPair is the rules of a remote prefix and a local one. The local prefixes
+// from local to localEnd are within that one.
+type localPair struct {
+	local, localEnd int32
+	span
+}
+
+// lookup is the longest prefix around k, or none.
+func (s *side) lookup(k key) int32 {
+	i := s.trie.lookup(k)
+	if i != none {
+		if p := &s.prefixes[i]; !k.under(p.key, p.bits) {
+			return p.around
+		}
+	}
+	return i
 }
 
 // rule is protocol and ports of one policy.
@@ -52,10 +73,13 @@ type rule struct {
 	remoteLo, remoteHi   uint16
 	proto                uint8
 	anyPorts, fragmentOK bool
+	ranges               bool // the prefixes cover more than the addresses
 }
 
 // view is a flow as rules see it.
 type view struct {
+	flow                      *wire.Flow
+	in                        bool
 	local, remote             uint16
 	proto                     uint8
 	opaque                    bool
@@ -63,7 +87,7 @@ type view struct {
 }
 
 func viewOf(f *wire.Flow, in bool) view {
-	v := view{local: f.SrcPort, remote: f.DstPort, proto: f.Proto, opaque: f.Opaque}
+	v := view{flow: f, in: in, local: f.SrcPort, remote: f.DstPort, proto: f.Proto, opaque: f.Opaque}
 	typed := selector.Typed(f.Proto)
 	if in {
 		v.local, v.remote = v.remote, v.local
@@ -101,15 +125,6 @@ func (s *snapshot) lookup(f *wire.Flow, in bool) *Policy {
 	}
 	v := viewOf(f, in)
 	best := s.search(fam, keyOf(local), keyOf(remote), &v)
-	for _, i := range s.scanned {
-		if i >= best {
-			break
-		}
-		p := &s.policies[i]
-		if !in && p.MatchesOut(f) || in && p.MatchesIn(f) {
-			return p
-		}
-	}
 	if best == math.MaxInt32 {
 		return nil
 	}
@@ -119,36 +134,49 @@ func (s *snapshot) lookup(f *wire.Flow, in bool) *Policy {
 // search is the lowest index of a policy that matches, or MaxInt32.
 func (s *snapshot) search(fam *family, local, remote key, v *view) int32 {
 	best := int32(math.MaxInt32)
-	l := fam.local.trie.lookup(local)
+	l := fam.local.lookup(local)
 	if l == none {
 		return best
 	}
-	longest := fam.remote.trie.lookup(remote)
-	for l != none {
-		lp := &fam.local.prefixes[l]
-		if lp.firstAny >= best {
-			break
-		}
-		if lp.first < best {
-			for r := longest; r != none; {
-				rp := &fam.remote.prefixes[r]
-				if rp.firstAny >= best {
-					break
+	for r := fam.remote.lookup(remote); r != none; {
+		p := &fam.remote.prefixes[r]
+		switch {
+		case p.firstAny >= best:
+			return best
+		case p.first >= best:
+		case p.many:
+			best = s.searchMany(fam, l, r, v, best)
+		default:
+			for i := p.from; i < p.to; i++ {
+				if e := &fam.pairs[i]; e.local <= l && l <= e.localEnd {
+					best = s.searchSpan(&fam.table, &e.span, pairKey(e.local, r), v, best)
 				}
-				if rp.first < best {
-					best = s.searchPair(&fam.table, pairKey(l, r), v, best)
-				}
-				r = rp.around
 			}
 		}
-		l = lp.around
+		r = p.around
 	}
 	return best
 }
 
-func (s *snapshot) searchPair(t *table, pair uint64, v *view, best int32) int32 {
-	e := t.find(pair, 0)
-	if e == nil {
+func (s *snapshot) searchMany(fam *family, l, r int32, v *view, best int32) int32 {
+	for l != none {
+		p := &fam.local.prefixes[l]
+		if p.firstAny >= best {
+			break
+		}
+		if p.first < best {
+			pair := pairKey(l, r)
+			if e := fam.table.find(pair, 0); e != nil {
+				best = s.searchSpan(&fam.table, e, pair, v, best)
+			}
+		}
+		l = p.around
+	}
+	return best
+}
+
+func (s *snapshot) searchSpan(t *table, e *span, pair uint64, v *view, best int32) int32 {
+	if e.first >= best {
 		return best
 	}
 	if e.kinds == 0 {
@@ -165,161 +193,21 @@ func (s *snapshot) searchPair(t *table, pair uint64, v *view, best int32) int32 
 	return best
 }
 
-func (s *snapshot) firstOf(e *entry, v *view, best int32) int32 {
+func (s *snapshot) firstOf(e *span, v *view, best int32) int32 {
+	if e.first >= best {
+		return best
+	}
+	if e.always {
+		return e.first
+	}
 	for i := e.from; i < e.to; i++ {
 		r := &s.rules[i]
 		if r.index >= best {
 			break
 		}
-		if r.matches(v) {
+		if r.matches(v) && (!r.ranges || s.policies[r.index].matches(v.flow, v.in)) {
 			return r.index
 		}
 	}
 	return best
-}
-
-// maxPieces bounds into how many pairs of prefixes a policy is cut.
-const maxPieces = 64
-
-// piece is a rule with one pair of prefixes.
-type piece struct {
-	local, remote prefix
-	l, r          int32 // positions of the prefixes
-	rule          rule
-}
-
-func compile(policies []Policy) *snapshot {
-	s := &snapshot{policies: policies}
-	var pieces [2][]piece
-	for i := range policies {
-		p := &policies[i]
-		p.Index = i
-		s.cut(p, &pieces)
-	}
-	for i := range s.families {
-		s.addFamily(&s.families[i], pieces[i])
-	}
-	return s
-}
-
-func (s *snapshot) cut(p *Policy, pieces *[2][]piece) {
-	pair, ok := selector.IntersectPair(p.Pair, p.Pair)
-	if !ok {
-		return
-	}
-	local, remote := pair.Local.Prefixes(), pair.Remote.Prefixes()
-	if len(local)*len(remote) > maxPieces {
-		s.scanned = append(s.scanned, int32(p.Index))
-		return
-	}
-	r := rule{
-		index: int32(p.Index), proto: pair.Local.Proto,
-		localLo: pair.Local.PortLo, localHi: pair.Local.PortHi,
-		remoteLo: pair.Remote.PortLo, remoteHi: pair.Remote.PortHi,
-		anyPorts:   pair.Local.AnyPort() && pair.Remote.AnyPort(),
-		fragmentOK: fragmentOK(pair.Local) && fragmentOK(pair.Remote),
-	}
-	to := &pieces[0]
-	if !pair.Local.Lo.Is4() {
-		to = &pieces[1]
-	}
-	for _, l := range local {
-		for _, m := range remote {
-			*to = append(*to, piece{
-				local:  prefix{keyOf(l.Addr()), uint8(l.Bits())},
-				remote: prefix{keyOf(m.Addr()), uint8(m.Bits())},
-				rule:   r,
-			})
-		}
-	}
-}
-
-func fragmentOK(t selector.TS) bool { return t.AnyPort() || t.IsOpaque() }
-
-func (s *snapshot) addFamily(fam *family, pieces []piece) {
-	fam.local = newSide(pieces, func(p *piece) (prefix, *int32) { return p.local, &p.l })
-	fam.remote = newSide(pieces, func(p *piece) (prefix, *int32) { return p.remote, &p.r })
-	slices.SortFunc(pieces, func(a, b piece) int {
-		return cmp.Or(cmp.Compare(a.l, b.l), cmp.Compare(a.r, b.r), cmp.Compare(a.rule.index, b.rule.index))
-	})
-	var entries []entry
-	for from := 0; from < len(pieces); {
-		to := from
-		for to < len(pieces) && pieces[to].l == pieces[from].l && pieces[to].r == pieces[from].r {
-			to++
-		}
-		entries = s.addPair(entries, pieces[from:to])
-		from = to
-	}
-	fam.table = newTable(entries)
-}
-
-// newSide numbers the prefixes of one end, which field gives with the place
-// for their number.
-func newSide(pieces []piece, field func(*piece) (prefix, *int32)) side {
-	sorted := make([]prefix, len(pieces))
-	for i := range pieces {
-		sorted[i], _ = field(&pieces[i])
-	}
-	slices.SortFunc(sorted, comparePrefix)
-	sorted = slices.Compact(sorted)
-	number := make(map[prefix]int32, len(sorted))
-	infos := make([]prefixInfo, len(sorted))
-	for i, p := range sorted {
-		number[p] = int32(i)
-		// The prefixes around p are the one before it in order or around that.
-		around := int32(i - 1)
-		for around != none && (sorted[around].bits >= p.bits || !p.under(sorted[around].key, sorted[around].bits)) {
-			around = infos[around].around
-		}
-		infos[i] = prefixInfo{around: around, first: math.MaxInt32}
-	}
-	for i := range pieces {
-		p, place := field(&pieces[i])
-		*place = number[p]
-		infos[*place].first = min(infos[*place].first, pieces[i].rule.index)
-	}
-	for i := range infos {
-		infos[i].firstAny = infos[i].first
-		if a := infos[i].around; a != none {
-			infos[i].firstAny = min(infos[i].first, infos[a].firstAny)
-		}
-	}
-	return side{newTrie(sorted), infos}
-}
-
-// manyRules is from where on the rules of one pair are spread by kind.
-const manyRules = 8
-
-// addPair appends the entries for one pair of prefixes, whose rules are in order.
-func (s *snapshot) addPair(entries []entry, pieces []piece) []entry {
-	pair := pairKey(pieces[0].l, pieces[0].r)
-	if len(pieces) <= manyRules {
-		return append(entries, s.addRules(pair, 0, pieces))
-	}
-	var all uint8
-	byKey := map[uint64][]piece{}
-	var order []uint64
-	for _, p := range pieces {
-		k := kindOf(&p.rule)
-		all |= 1 << k
-		sub := k.key(p.rule.proto, p.rule.localLo, p.rule.remoteLo)
-		if byKey[sub] == nil {
-			order = append(order, sub)
-		}
-		byKey[sub] = append(byKey[sub], p)
-	}
-	entries = append(entries, entry{pair: pair, kinds: all})
-	for _, sub := range order {
-		entries = append(entries, s.addRules(pair, sub, byKey[sub]))
-	}
-	return entries
-}
-
-func (s *snapshot) addRules(pair, sub uint64, pieces []piece) entry {
-	from := uint32(len(s.rules))
-	for _, p := range pieces {
-		s.rules = append(s.rules, p.rule)
-	}
-	return entry{pair: pair, sub: sub, from: from, to: uint32(len(s.rules))}
 }

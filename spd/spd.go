@@ -85,6 +85,13 @@ func (p *Policy) MatchesIn(f *wire.Flow) bool {
 	return p.Pair.MatchesIn(f.Dst, f.Src, f.Proto, f.DstPort, f.SrcPort)
 }
 
+func (p *Policy) matches(f *wire.Flow, in bool) bool {
+	if in {
+		return p.MatchesIn(f)
+	}
+	return p.MatchesOut(f)
+}
+
 // Database holds the policies in force. Lookups may run while one writer
 // replaces them: each sees the old order or the new, whole.
 type Database struct {

@@ -51,14 +51,22 @@ func (k kind) key(proto uint8, local, remote uint16) uint64 {
 	return key
 }
 
-// entry is the rules of a pair of prefixes, or where kinds has bits, says under
-// which kinds of keys they are.
+// span is the rules of a pair of prefixes, or of one kind of key within it.
+type span struct {
+	from, to uint32 // in snapshot.rules
+	first    int32  // policy index of the first
+	always   bool   // the first matches whatever has the addresses
+	kinds    uint8  // not 0: there are no rules here, but under keys of these kinds
+}
+
+// entry is a span in the hash table. sub is 0 for the pair itself.
 type entry struct {
 	pair, sub uint64
-	from, to  uint32 // in snapshot.rules
-	kinds     uint8
-	used      bool
+	span
 }
+
+// used: no span ends at 0.
+func (e *entry) used() bool { return e.to != 0 || e.kinds != 0 }
 
 func pairKey(l, r int32) uint64 { return uint64(uint32(l))<<32 | uint64(uint32(r)) }
 
@@ -72,9 +80,8 @@ func newTable(entries []entry) table {
 	width := bits.Len(uint(2 * len(entries)))
 	t := table{make([]entry, 1<<width), uint8(64 - width)}
 	for _, e := range entries {
-		e.used = true
 		i := t.slot(e.pair, e.sub)
-		for t.entries[i].used {
+		for t.entries[i].used() {
 			i = (i + 1) & (len(t.entries) - 1)
 		}
 		t.entries[i] = e
@@ -87,10 +94,10 @@ func (t *table) slot(pair, sub uint64) int {
 	return int((h ^ h>>32) * 0xd6e8feb86659fd93 >> t.shift)
 }
 
-func (t *table) find(pair, sub uint64) *entry {
-	for i := t.slot(pair, sub); t.entries[i].used; i = (i + 1) & (len(t.entries) - 1) {
+func (t *table) find(pair, sub uint64) *span {
+	for i := t.slot(pair, sub); t.entries[i].used(); i = (i + 1) & (len(t.entries) - 1) {
 		if e := &t.entries[i]; e.pair == pair && e.sub == sub {
-			return e
+			return &e.span
 		}
 	}
 	return nil

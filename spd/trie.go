@@ -41,6 +41,22 @@ func (k key) common(p key) uint8 {
 	return 64 + uint8(bits.LeadingZeros64(k.lo^p.lo))
 }
 
+// masked is the first depth bits of k.
+func (k key) masked(depth uint8) key {
+	if depth <= 64 {
+		return key{hi: k.hi &^ (1<<(64-depth) - 1)}
+	}
+	return key{k.hi, k.lo &^ (1<<(128-depth) - 1)}
+}
+
+// ones is the place of the first 0 in k from depth on.
+func (k key) ones(depth uint8) uint8 {
+	for depth < 128 && k.from(depth)>>63 == 1 {
+		depth++
+	}
+	return depth
+}
+
 // prefix is key with a length.
 type prefix struct {
 	key
@@ -128,6 +144,10 @@ func (t *trie) build(at uint32, sorted []prefix, base, outside int32) {
 		for next < len(sorted) && sorted[next].under(p.key, n.depth+stride) {
 			next++
 		}
+		if next == from+1 {
+			slots[slot] = base + int32(from)
+			continue
+		}
 		n.kids |= 1 << slot
 		groups = append(groups, group{from, next, slot})
 	}
@@ -145,7 +165,9 @@ func (t *trie) build(at uint32, sorted []prefix, base, outside int32) {
 	}
 }
 
-// lookup is the position of the longest prefix around k, or none.
+// lookup is the position of the longest prefix around k, or none. A prefix that
+// is alone under its bits of a node has no node of its own: the caller checks
+// that k is in the answer, and if not, what is around the answer is the answer.
 func (t *trie) lookup(k key) int32 {
 	if len(t.nodes) == 0 {
 		return none

@@ -20,7 +20,7 @@ func TestTrieIsTheNaiveLongestPrefix(t *testing.T) {
 		}
 		slices.SortFunc(sorted, comparePrefix)
 		sorted = slices.Compact(sorted)
-		tr := newTrie(sorted)
+		tr := side{newTrie(sorted), nest(sorted)}
 		for range 300 {
 			a := w.addr(v6)
 			if w.IntN(4) == 0 && len(nets) > 0 {
