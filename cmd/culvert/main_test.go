@@ -53,8 +53,8 @@ func quiet(t *testing.T) {
 	t.Setenv("COLUMNS", "80")
 }
 
-// gateway is a backend that is a value. What it does not override is not called.
-type gateway struct {
+// tables is a backend that is a value. What it does not override is not called.
+type tables struct {
 	control.Backend
 	policies  []control.Policy
 	installed []control.InstalledSA
@@ -63,27 +63,27 @@ type gateway struct {
 	fault     error
 }
 
-func (g *gateway) Policies(context.Context) ([]control.Policy, error) { return g.policies, g.fault }
-func (g *gateway) ActivePeers(context.Context) ([]control.ActivePeer, error) {
+func (g *tables) Policies(context.Context) ([]control.Policy, error) { return g.policies, g.fault }
+func (g *tables) ActivePeers(context.Context) ([]control.ActivePeer, error) {
 	return g.active, g.fault
 }
-func (g *gateway) Peers(context.Context) ([]control.Peer, error) {
+func (g *tables) Peers(context.Context) ([]control.Peer, error) {
 	return []control.Peer{{Name: "site2", Address: "192.168.80.1/32", Port: 500, Profile: "default", ExchangeMode: "ike2", SendInitialContact: true}}, g.fault
 }
-func (g *gateway) Profiles(context.Context) ([]control.Profile, error) {
+func (g *tables) Profiles(context.Context) ([]control.Profile, error) {
 	return []control.Profile{{Default: true, Name: "default", HashAlgorithm: "sha1", EncAlgorithm: "aes-128", DHGroup: "modp1024,modp2048", Lifetime: "1d", DPDInterval: "2m", DPDMaximumFailures: 5}}, g.fault
 }
-func (g *gateway) Proposals(context.Context) ([]control.Proposal, error) {
+func (g *tables) Proposals(context.Context) ([]control.Proposal, error) {
 	return []control.Proposal{{Default: true, Name: "default", AuthAlgorithms: "sha1", EncAlgorithms: "aes-256-cbc,aes-192-cbc,aes-128-cbc", Lifetime: "30m", PFSGroup: "modp1024", ESN: "both", ReplayWindow: 128}}, g.fault
 }
-func (g *gateway) Identities(_ context.Context, show bool) ([]control.Identity, error) {
+func (g *tables) Identities(_ context.Context, show bool) ([]control.Identity, error) {
 	rows := []control.Identity{{Peer: "site2", AuthMethod: "pre-shared-key", MyID: "auto", RemoteID: "auto", MatchBy: "remote-id", GeneratePolicy: "no", PolicyTemplateGroup: "default"}}
 	if show {
 		rows[0].Secret = "thisisnotasecurepsk"
 	}
 	return rows, g.fault
 }
-func (g *gateway) InstalledSAs(_ context.Context, show bool) ([]control.InstalledSA, error) {
+func (g *tables) InstalledSAs(_ context.Context, show bool) ([]control.InstalledSA, error) {
 	rows := append([]control.InstalledSA(nil), g.installed...)
 	for i := range rows {
 		if !show {
@@ -92,25 +92,25 @@ func (g *gateway) InstalledSAs(_ context.Context, show bool) ([]control.Installe
 	}
 	return rows, g.fault
 }
-func (g *gateway) Statistics(context.Context) ([]control.Statistic, error) {
+func (g *tables) Statistics(context.Context) ([]control.Statistic, error) {
 	var rows []control.Statistic
 	for i, name := range control.StatisticNames() {
 		rows = append(rows, control.Statistic{Name: name, Value: uint64(i * i)})
 	}
 	return rows, g.fault
 }
-func (g *gateway) Flush(context.Context) (int, error)           { return 1, g.fault }
-func (g *gateway) KillConnections(context.Context) (int, error) { return 2, g.fault }
-func (g *gateway) Rekey(_ context.Context, kids bool) (int, error) {
+func (g *tables) Flush(context.Context) (int, error)           { return 1, g.fault }
+func (g *tables) KillConnections(context.Context) (int, error) { return 2, g.fault }
+func (g *tables) Rekey(_ context.Context, kids bool) (int, error) {
 	if kids {
 		return 3, g.fault
 	}
 	return 4, g.fault
 }
-func (g *gateway) Reload(context.Context) (control.ReloadReport, error) { return g.report, g.fault }
+func (g *tables) Reload(context.Context) (control.ReloadReport, error) { return g.report, g.fault }
 
-func sample() *gateway {
-	return &gateway{
+func sample() *tables {
+	return &tables{
 		policies: []control.Policy{
 			{Template: true, Default: true, Group: "default", SrcAddress: "::/0", DstAddress: "::/0", Protocol: "all", Proposal: "default"},
 			{Number: 1, Active: true, SrcAddress: "10.1.202.0/24", SrcPort: "any", DstAddress: "10.1.101.0/24", DstPort: "any", Protocol: "all",
@@ -133,7 +133,7 @@ func sample() *gateway {
 }
 
 // serve answers for g at a control socket until the test ends, and has every call find it.
-func serve(t *testing.T, g *gateway) {
+func serve(t *testing.T, g *tables) {
 	t.Helper()
 	quiet(t)
 	path := filepath.Join(t.TempDir(), "control.sock")
@@ -210,7 +210,7 @@ func TestSecretsOnlyWhenAskedFor(t *testing.T) {
 }
 
 func TestEmptyTable(t *testing.T) {
-	serve(t, &gateway{})
+	serve(t, &tables{})
 	want := "Flags: T - template, X - disabled, D - dynamic, I - invalid, A - active, * - default\n(no entries)\n"
 	for _, args := range [][]string{{"policy", "print"}, {"policy", "print", "--detail"}} {
 		if code, out, _ := call(args...); code != exitOK || out != want {
