@@ -50,13 +50,16 @@ type Warning Fault
 // String is one line: FILE:LINE: key: message.
 func (w Warning) String() string { return Fault(w).String() }
 
-// sortFaults orders by the file's place in order, then by line.
+// sortFaults orders by the file's place in order, then by line and key.
 func sortFaults[T any](list []T, fault func(T) Fault, order map[string]int) {
 	sort.SliceStable(list, func(i, j int) bool {
 		a, b := fault(list[i]), fault(list[j])
 		if a.File != b.File {
 			return order[a.File] < order[b.File]
 		}
-		return a.Line < b.Line
+		if a.Line != b.Line {
+			return a.Line < b.Line
+		}
+		return a.Key < b.Key
 	})
 }
