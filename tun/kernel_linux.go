@@ -76,7 +76,7 @@ const (
 	// lesser are addresses that the system does not choose by itself.
 	lesser = unix.IFA_F_SECONDARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
 	// actNop is FR_ACT_NOP of linux/fib_rules.h.
-	actNop = 2
+	actNop = 3
 )
 
 func usable(ip netip.Addr, a netlink.Addr) bool {
