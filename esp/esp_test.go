@@ -315,28 +315,64 @@ func TestKeysAreCopied(t *testing.T) {
 	}
 }
 
-// Whatever arrives, Open says why not, touches nothing outside, and what it
-// opens is what Seal would have made of it, up to padding.
+// Whatever arrives, Open says why not; what it opens is what RFC 4303 makes
+// under the SA's keys.
 func FuzzOpen(f *testing.F) {
 	all := combinations()
 	for i, c := range all {
 		f.Add(uint8(i), uint64(1), seal(f, c.transform(f), sample(30), 1, 4))
 		f.Add(uint8(i), uint64(1<<32|9), naiveSeal(f, c.params(), 1<<32|9, make([]byte, 64), nil))
 	}
-	f.Fuzz(func(t *testing.T, which uint8, seq uint64, pkt []byte) {
+	f.Fuzz(func(t *testing.T, which uint8, seq uint64, packet []byte) {
 		c := all[int(which)%len(all)]
 		tr := c.transform(t)
-		pkt = bytes.Clone(pkt) // not the fuzzer's
+		pkt := bytes.Clone(packet)
 		off, n, _, err := tr.Open(pkt, seq)
 		switch {
 		case err == nil:
-			if off != tr.Front() || n < 0 || off+n+2+tr.icv > len(pkt) {
-				t.Errorf("%s: payload [%d:+%d] of a packet of %d bytes", c.name, off, n, len(pkt))
+			if off != tr.Front() || n < 0 || off+n+trailerLen+tr.icv > len(pkt) {
+				t.Fatalf("%s: payload [%d:+%d] of a packet of %d bytes", c.name, off, n, len(pkt))
+			}
+			plain, iv := pkt[off:len(pkt)-tr.icv], packet[HeaderLen:off]
+			if again := naiveSeal(t, c.params(), seq, plain, iv); !bytes.Equal(again, packet) {
+				t.Errorf("%s: opened %x, which was never sealed", c.name, packet)
 			}
 		case off != 0 || n != 0:
 			t.Errorf("%s: a payload together with %v", c.name, err)
 		case !errors.Is(err, ErrShort) && !errors.Is(err, ErrICV) && !errors.Is(err, ErrPadding):
 			t.Errorf("%s: %v is none of the errors", c.name, err)
+		}
+	})
+}
+
+// What a peer that knows the keys may have encrypted: any bytes, of which the
+// last ones are taken for padding and trailer.
+func FuzzOpenAuthentic(f *testing.F) {
+	all := combinations()
+	for i, c := range all {
+		f.Add(uint8(i), uint64(1), withTrailer(c.params(), sample(30), 4))
+	}
+	f.Add(uint8(0), uint64(1), bytes.Repeat([]byte{255}, 64))
+	f.Fuzz(func(t *testing.T, which uint8, seq uint64, plain []byte) {
+		c := all[int(which)%len(all)]
+		tr, p := c.transform(t), c.params()
+		whole := len(plain) - len(plain)%max(4, c.encr.Block)
+		if whole == 0 {
+			return
+		}
+		plain = plain[:whole]
+		pad, next := int(plain[whole-2]), plain[whole-1]
+		good := pad <= whole-2
+		for i := 0; good && i < pad; i++ {
+			good = int(plain[whole-2-pad+i]) == i+1
+		}
+		pkt := naiveSeal(t, p, seq, plain, nil)
+		off, n, nh, err := tr.Open(pkt, seq)
+		if !good && !errors.Is(err, ErrPadding) {
+			t.Errorf("%s, %x: %v, want ErrPadding", c.name, plain, err)
+		}
+		if good && (err != nil || nh != next || !bytes.Equal(pkt[off:off+n], plain[:whole-2-pad])) {
+			t.Errorf("%s, %x: payload [%d:+%d], next header %d, %v", c.name, plain, off, n, nh, err)
 		}
 	})
 }

@@ -78,20 +78,21 @@ func (t *Transform) putIV(pkt []byte, seq uint64) {
 	t.iv.Encrypt(b, b)
 }
 
+// putHeader writes both fields at once: two stores of half the width would make
+// the cipher wait when it loads them together.
 func (t *Transform) putHeader(pkt []byte, seq uint64) {
-	binary.BigEndian.PutUint32(pkt, t.spi)
-	binary.BigEndian.PutUint32(pkt[4:], uint32(seq))
+	binary.BigEndian.PutUint64(pkt, uint64(t.spi)<<32|seq&0xffffffff)
 }
 
 // putAAD writes the additional authenticated data over header and IV: SPI and
 // sequence number, which with ESN has 64 bits (RFC 4106 §5). Both have to be
 // written again afterwards. In the packet it needs no memory of its own.
 func (t *Transform) putAAD(pkt []byte, seq uint64) []byte {
-	binary.BigEndian.PutUint32(pkt, t.spi)
 	if t.esn {
+		binary.BigEndian.PutUint32(pkt, t.spi)
 		binary.BigEndian.PutUint64(pkt[4:], seq)
 		return pkt[:12]
 	}
-	binary.BigEndian.PutUint32(pkt[4:], uint32(seq))
+	t.putHeader(pkt, seq)
 	return pkt[:8]
 }
