@@ -23,6 +23,7 @@ var prerequisites = []prerequisite{
 	{"swanctl", "strongswan-swanctl"},
 	{Charon, "strongswan-charon"},
 	{"/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"},
+	{"/usr/lib/ipsec/plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"},
 	{"/usr/lib/ipsec/plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"},
 }
 

@@ -16,11 +16,11 @@ func TestMakefileInstallsPrerequisites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := regexp.MustCompile(`(?m)^LAB_PACKAGES := (.*)$`).FindSubmatch(makefile)
+	line := regexp.MustCompile(`(?m)^LAB_PACKAGES := ((?:.*\\\n)*.*)$`).FindSubmatch(makefile)
 	if line == nil {
 		t.Fatal("the Makefile has no LAB_PACKAGES")
 	}
-	got := strings.Fields(string(line[1]))
+	got := strings.Fields(strings.ReplaceAll(string(line[1]), "\\\n", " "))
 	var want []string
 	for _, p := range prerequisites {
 		want = append(want, p.pkg)

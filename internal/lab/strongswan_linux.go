@@ -19,6 +19,8 @@ type StrongSwan struct {
 	name string
 	uri  string // of its vici socket
 	conf string // swanctl.conf
+
+	charonPath, swanctlPath string
 }
 
 // charonConf is strongswan.conf. The retransmissions are short so that a dead
@@ -76,6 +78,9 @@ func (n *Node) strongSwan(ctx context.Context, swanctl, plugins string) *StrongS
 		node: n,
 		name: "charon-" + n.Name,
 		uri:  "unix://" + filepath.Join(n.lab.Dir, n.Name+".vici"),
+
+		charonPath:  n.lab.copyProgram(Charon),
+		swanctlPath: n.lab.copyProgram("swanctl"),
 	}
 	n.lab.write(s.name+".conf", fmt.Sprintf(charonConf, s.uri, plugins))
 	s.conf = n.lab.write(n.Name+".swanctl.conf", swanctl)
@@ -87,13 +92,35 @@ func (s *StrongSwan) start(ctx context.Context) {
 	tb := s.node.lab.TB
 	tb.Helper()
 	conf := filepath.Join(s.node.lab.Dir, s.name+".conf")
-	s.Process = s.node.Start(s.name, []string{"STRONGSWAN_CONF=" + conf}, Charon)
+	s.Process = s.node.Start(s.name, []string{"STRONGSWAN_CONF=" + conf}, s.charonPath)
 	if err := s.ready(ctx, func() error { return s.swanctl(ctx, "--stats") }); err != nil {
 		tb.Fatalf("charon on %s does not answer: %v", s.node.Name, err)
 	}
 	if err := s.swanctl(ctx, "--load-all", "--file", s.conf); err != nil {
 		tb.Fatalf("load swanctl.conf on %s: %v", s.node.Name, err)
 	}
+}
+
+// copyProgram returns the path of a copy of a program in the lab. Debian's
+// AppArmor profiles go by path and would keep strongSwan from the lab's files.
+func (l *Lab) copyProgram(name string) string {
+	l.TB.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		l.TB.Fatal(err)
+	}
+	to := filepath.Join(l.Dir, filepath.Base(path))
+	if _, err := os.Stat(to); err == nil {
+		return to
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		l.TB.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, 0o700); err != nil {
+		l.TB.Fatal(err)
+	}
+	return to
 }
 
 // Restart starts a killed charon again with the same configuration.
@@ -140,7 +167,7 @@ func (s *StrongSwan) SAs(ctx context.Context) ([]IKESA, error) {
 
 // ListSAs is the text that SAs reads.
 func (s *StrongSwan) ListSAs(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "swanctl", "--list-sas", "--pretty", "--uri", s.uri).Output()
+	out, err := exec.CommandContext(ctx, s.swanctlPath, "--list-sas", "--pretty", "--uri", s.uri).Output()
 	if err != nil {
 		return "", fmt.Errorf("swanctl --list-sas on %s: %w", s.node.Name, err)
 	}
@@ -149,7 +176,7 @@ func (s *StrongSwan) ListSAs(ctx context.Context) (string, error) {
 
 // swanctl runs a command of swanctl; the error holds its output.
 func (s *StrongSwan) swanctl(ctx context.Context, args ...string) error {
-	out, err := exec.CommandContext(ctx, "swanctl", append(args, "--uri", s.uri)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, s.swanctlPath, append(args, "--uri", s.uri)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("swanctl %s: %w\n%s", strings.Join(args, " "), err, out)
 	}

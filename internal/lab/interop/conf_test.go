@@ -140,9 +140,8 @@ dpd-interval = "5s"
 [[proposal]]
 name = "interop"
 enc-algorithms = %q
-auth-algorithms = %q
 pfs-group = %q
-%s
+%s%s
 [[peer]]
 name = "strongswan"
 address = "%s/32"
@@ -163,7 +162,7 @@ dst-address = %q
 tunnel = true
 proposal = "interop"
 `, c.ike.encr.ike, c.ike.hash.name, c.ike.dh.name, setting("lifetime", c.ikeLifetime),
-		c.esp.encr.esp, c.esp.authAlgorithm(), c.esp.pfs.name, setting("lifetime", c.lifetime),
+		c.esp.encr.esp, c.esp.pfs.name, setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
 		p.weSee, c.theyInitiate, secret, idType, p.weID, idType, p.theyID, p.weNet, p.theyNet)
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/config"
 	"culvert/internal/lab"
 )
 
@@ -93,6 +94,15 @@ func TestCellNamesAreUnique(t *testing.T) {
 			t.Errorf("two cells are named %s", c.name)
 		}
 		seen[c.name] = true
+	}
+}
+
+// TestCellsAreValid: culvert's end of each cell is a configuration without fault.
+func TestCellsAreValid(t *testing.T) {
+	for _, c := range cells() {
+		if _, warnings, err := config.Parse(c.name, []byte(c.toml())); err != nil || len(warnings) > 0 {
+			t.Errorf("%v\nwarnings: %v", err, warnings)
+		}
 	}
 }
 

@@ -86,10 +86,11 @@ func (s espSuite) String() string {
 	return name
 }
 
-// authAlgorithm is the suite's auth-algorithms in a culvert proposal.
-func (s espSuite) authAlgorithm() string {
+// authAlgorithms is the suite's auth-algorithms in a culvert proposal; empty
+// with an AEAD, which does not use them.
+func (s espSuite) authAlgorithms() string {
 	if s.encr.aead {
-		return "null"
+		return ""
 	}
 	return s.hash.name
 }
