@@ -124,7 +124,7 @@ const spiStock = 64
 // AddSPIs puts SPIs in stock.
 func (e *Env) AddSPIs(spis []uint32) {
 	e.spis = append(e.spis, spis...)
-	e.spiAsked = max(0, e.spiAsked-len(spis))
+	e.spiAsked = 0
 }
 
 // TakeSPI takes an SPI for a CHILD SA that will receive with it. False: none is

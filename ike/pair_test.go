@@ -1,0 +1,293 @@
+package ike
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+	"culvert/ike/core"
+	"culvert/ike/message"
+	"culvert/internal/simnet"
+	"culvert/spd/selector"
+)
+
+// A pair is two endpoints on virtual time, a network between them, and below
+// each a model of the data plane: which SA seals, which open, with which keys.
+type pair struct {
+	t     *testing.T
+	clock *simnet.Clock
+	net   *simnet.Network // carries IKE
+	a, b  *side
+	byIP  map[netip.Addr]*side
+	// askDelay is how long an Ask takes.
+	askDelay time.Duration
+	// drop, if set, decides whether an IKE message is lost.
+	drop func(from *side, h message.Header) bool
+	log  bool
+}
+
+type side struct {
+	*pair
+	name    string
+	addr    netip.Addr
+	e       *Endpoint
+	cfg     *core.Config
+	timer   *simnet.Timer
+	spi     uint32
+	kids    map[core.ChildID]*kid
+	order   []core.ChildID
+	events  []core.Event
+	sent    []message.Header
+	sealed  int
+	opened  int
+	lost    []string // ESP packets that could not be opened, with the reason
+	dead    bool     // does not take part any more
+}
+
+type kid struct {
+	core.Install
+	active, retired bool
+	used            bool
+	at              time.Time
+}
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func newPair(t *testing.T, seed uint64, link simnet.Link, change ...func(a, b *core.Config)) *pair {
+	p := &pair{t: t, clock: simnet.NewClock(epoch), net: simnet.New(seed, link), byIP: map[netip.Addr]*side{}}
+	ca, cb := pairConfigs()
+	for _, f := range change {
+		f(ca, cb)
+	}
+	p.a = p.newSide("a", "192.0.2.1", seed, ca)
+	p.b = p.newSide("b", "192.0.2.2", seed+1<<32, cb)
+	return p
+}
+
+// pairConfigs are two sites that both initiate: 10.1.0.0/16 and 10.2.0.0/16.
+func pairConfigs() (a, b *core.Config) {
+	return siteConfig("b", "192.0.2.2", "10.1.0.0/16", "10.2.0.0/16"), siteConfig("a", "192.0.2.1", "10.2.0.0/16", "10.1.0.0/16")
+}
+
+func siteConfig(peer, addr, local, remote string) *core.Config {
+	p := &core.Peer{
+		Name: peer, Address: netip.PrefixFrom(netip.MustParseAddr(addr), 32), Port: 500, Version: core.IKEv2, InitialContact: true,
+		Profile: core.Profile{Name: "default",
+			Encrs: []*suite.Encr{suite.EncrByIKEName("aes-128")}, PRFs: []*suite.PRF{suite.PRFByName("sha256")},
+			Integs: []*suite.Integ{suite.IntegByName("sha256")}, Groups: []*suite.Group{suite.GroupByName("x25519")},
+			Lifetime: 24 * time.Hour, DPD: 2 * time.Minute},
+		Identities: []*core.Identity{{Auth: core.AuthPSK, Secret: secret.Bytes("thisisnotasecurepsk")}},
+	}
+	pol := &core.Policy{Ref: 1, Peer: p, Tunnel: true, Protocol: core.ProtoESP,
+		Pair: selector.Pair{Local: selector.FromPrefix(netip.MustParsePrefix(local)), Remote: selector.FromPrefix(netip.MustParsePrefix(remote))},
+		Proposal: core.Proposal{Name: "default", Encrs: []*suite.Encr{suite.EncrByName("aes-128-gcm")}, ESN: []bool{true, false},
+			Lifetime: 30 * time.Minute, ReplayWindow: 128}}
+	return &core.Config{Peers: []*core.Peer{p}, Policies: []*core.Policy{pol}, IKEPort: 500, NATTPort: 4500}
+}
+
+func (p *pair) newSide(name, addr string, seed uint64, cfg *core.Config) *side {
+	s := &side{pair: p, name: name, addr: netip.MustParseAddr(addr), cfg: cfg, spi: 0x1000}
+	p.byIP[s.addr] = s
+	s.boot(seed)
+	return s
+}
+
+func (s *side) boot(seed uint64) {
+	var sd [32]byte
+	binary.BigEndian.PutUint64(sd[:], seed)
+	copy(sd[8:], s.name)
+	s.e = New(sd)
+	s.kids = map[core.ChildID]*kid{}
+	s.order = nil
+}
+
+// up hands both sides their configuration.
+func (p *pair) up() {
+	p.a.in(core.Reconfigure{Config: p.a.cfg})
+	p.b.in(core.Reconfigure{Config: p.b.cfg})
+}
+
+// in hands one input to the endpoint and does what it puts out.
+func (s *side) in(in core.Input) {
+	if s.dead {
+		return
+	}
+	now := s.clock.Now()
+	e := s.e
+	e.Handle(now, in)
+	for {
+		o, ok := e.Poll()
+		if !ok {
+			break
+		}
+		s.do(o)
+	}
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if at, ok := e.Deadline(); ok {
+		s.timer = s.clock.At(at, func() { s.in(core.Tick{}) })
+	}
+}
+
+func (s *side) do(o core.Output) {
+	switch o := o.(type) {
+	case core.Send:
+		s.send(o)
+	case core.Ask:
+		if s.askDelay == 0 {
+			s.clock.After(0, func() { s.answer(o) })
+		} else {
+			s.clock.After(s.askDelay, func() { s.answer(o) })
+		}
+	case core.NeedSPIs:
+		var spis []uint32
+		for range o.N {
+			s.spi++
+			spis = append(spis, s.spi)
+		}
+		s.clock.After(0, func() { s.in(core.SPIs{SPIs: spis}) })
+	case core.Install:
+		s.kids[o.Child] = &kid{Install: o, active: !o.Standby, at: s.clock.Now()}
+		s.order = append(s.order, o.Child)
+	case core.Activate:
+		if k := s.kids[o.Child]; k == nil || k.retired {
+			s.t.Errorf("%s: Activate of a CHILD SA that is not there: %d", s.name, o.Child)
+		} else {
+			k.active = true
+		}
+	case core.Retire:
+		if k := s.kids[o.Child]; k != nil {
+			k.retired = true
+		}
+	case core.Remove:
+		if s.kids[o.Child] == nil {
+			s.t.Errorf("%s: Remove of a CHILD SA that is not there: %d", s.name, o.Child)
+		}
+		delete(s.kids, o.Child)
+		s.order = slices.DeleteFunc(s.order, func(id core.ChildID) bool { return id == o.Child })
+	case core.Event:
+		if s.log {
+			s.t.Logf("%8s %s: %v %s", s.clock.Now().Sub(epoch).Round(time.Millisecond), s.name, o.Kind, o.Reason)
+		}
+		s.events = append(s.events, o)
+	}
+}
+
+func (s *side) answer(a core.Ask) {
+	if _, ok := a.Work.(core.SourceFor); ok {
+		s.in(core.Answer{ID: a.ID, Data: s.addr.AsSlice()})
+		return
+	}
+	b, err := a.Work.Do()
+	s.in(core.Answer{ID: a.ID, Data: b, Err: err})
+}
+
+func (s *side) send(o core.Send) {
+	h, err := message.ParseHeader(o.Data)
+	if err != nil {
+		s.t.Fatalf("%s sends what is no IKE message: %v", s.name, err)
+	}
+	if s.pair.log {
+		s.t.Logf("%8s %s -> %v %v id=%d resp=%v %d bytes", s.clock.Now().Sub(epoch).Round(time.Millisecond), s.name, o.Remote, h.Exchange, h.ID, h.Response(), len(o.Data))
+	}
+	s.sent = append(s.sent, h)
+	if s.drop != nil && s.drop(s, h) {
+		return
+	}
+	for _, d := range s.net.Send(s.clock.Now(), o.Local, o.Remote, o.Data) {
+		s.clock.At(d.At, func() {
+			if to := s.byIP[d.To.Addr()]; to != nil {
+				to.in(core.Datagram{Local: d.To, Remote: d.From, NATT: d.To.Port() == 4500, Data: bytes.Clone(d.Data)})
+			}
+		})
+	}
+}
+
+// outbound is the CHILD SA that seals now; nil if there is none.
+func (s *side) outbound() *kid {
+	for _, id := range slices.Backward(s.order) {
+		if k := s.kids[id]; k.active && !k.retired {
+			return k
+		}
+	}
+	return nil
+}
+
+// esp sends one packet through the model of the data plane.
+func (s *side) esp() bool {
+	k := s.outbound()
+	if k == nil {
+		return false
+	}
+	s.sealed++
+	out := k.Out
+	key, spi := out.EncKey.Clone(), out.SPI
+	to := s.byIP[k.Remote.Addr()]
+	s.clock.After(20*time.Millisecond, func() { to.receive(spi, key) })
+	return true
+}
+
+func (s *side) receive(spi uint32, key secret.Bytes) {
+	if s.dead {
+		return
+	}
+	for _, id := range s.order {
+		k := s.kids[id]
+		if k.In.SPI != spi {
+			continue
+		}
+		if !k.In.EncKey.Equal(key) {
+			s.lost = append(s.lost, fmt.Sprintf("%v: key mismatch on %08x", s.clock.Now().Sub(epoch), spi))
+			return
+		}
+		s.opened++
+		if !k.used {
+			k.used = true
+			s.in(core.Used{Child: id})
+		} else {
+			s.in(core.Alive{Child: id})
+		}
+		return
+	}
+	s.lost = append(s.lost, fmt.Sprintf("%v: no SA for %08x", s.clock.Now().Sub(epoch), spi))
+}
+
+func (p *pair) run(d time.Duration) { p.clock.Run(p.clock.Now().Add(d)) }
+
+// until runs until the condition holds, or fails the test after d.
+func (p *pair) until(d time.Duration, what string, cond func() bool) {
+	p.t.Helper()
+	if !p.clock.RunUntil(p.clock.Now().Add(d), cond) && !cond() {
+		p.t.Fatalf("not within %v: %s\na: %v\nb: %v", d, what, p.a.e.SAs(), p.b.e.SAs())
+	}
+}
+
+func (s *side) count(k core.EventKind) (n int) {
+	for _, e := range s.events {
+		if e.Kind == k {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *side) established() int {
+	n := 0
+	for _, sa := range s.e.SAs() {
+		if sa.State == "established" {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *pair) bothUp() bool {
+	return p.a.established() > 0 && p.b.established() > 0 && p.a.outbound() != nil && p.b.outbound() != nil
+}
