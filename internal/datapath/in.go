@@ -30,6 +30,10 @@ import (
 // NAT they change, and the ICV says whose it is (RFC 7296 §2.23). The daemon
 // hears that the peer is alive.
 //
+// With ESN a packet that is left of the window is taken for one of the next lap
+// (RFC 4303 appendix A2.2), so it counts as in-state-protocol-errors: its ICV
+// does not fit that number.
+//
 // The buffers are the worker's; they are free again when Write returns.
 
 // inWorker is all that one goroutine needs to take batches through the line.
