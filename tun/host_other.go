@@ -11,16 +11,5 @@ func NewHost(o Options) (Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return manualHost{device: o.Device}, nil
+	return manualHost{system: runtime.GOOS, device: o.Device}, nil
 }
-
-type manualHost struct{ device string }
-
-func (h manualHost) Apply(p Plan) error {
-	if c := manualCommands(runtime.GOOS, h.device, p); len(c) > 0 {
-		return &ManualError{System: runtime.GOOS, Commands: c}
-	}
-	return nil
-}
-
-func (manualHost) Close() error { return nil }

@@ -13,11 +13,32 @@ import (
 type ManualError struct {
 	System   string
 	Commands []string
+	// Default: the routes cover everything, the peers' own addresses too.
+	Default bool
 }
 
 func (e *ManualError) Error() string {
-	return "routes and addresses are not set automatically on " + e.System + "; run as administrator:\n\t" + strings.Join(e.Commands, "\n\t")
+	first := ""
+	if e.Default {
+		first = "first give each peer's address a route through your router, or the gateway's own packets enter its tunnel; then "
+	}
+	return "routes and addresses are not set automatically on " + e.System + ": " + first + "run as administrator:\n\t" + strings.Join(e.Commands, "\n\t")
 }
+
+// manualHost is the Host of a system (a GOOS) on which nothing is set
+// automatically.
+type manualHost struct{ system, device string }
+
+func (h manualHost) Apply(p Plan) error {
+	c := manualCommands(h.system, h.device, p)
+	if len(c) == 0 {
+		return nil
+	}
+	covers := func(r Route) bool { return !r.Pass && r.Remote.IsValid() && r.Remote.Bits() == 0 }
+	return &ManualError{System: h.system, Commands: c, Default: slices.ContainsFunc(p.Routes, covers)}
+}
+
+func (manualHost) Close() error { return nil }
 
 // manualCommands is the plan as commands of the system (a GOOS).
 func manualCommands(system, device string, p Plan) []string {

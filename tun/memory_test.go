@@ -1,0 +1,119 @@
+package tun
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"testing"
+)
+
+func buffers(n int) (bufs [][]byte, sizes []int) {
+	for range n {
+		bufs = append(bufs, make([]byte, Offset+100))
+	}
+	return bufs, make([]int, n)
+}
+
+func TestMemory(t *testing.T) {
+	m := NewMemory("mem0", 1400)
+	if mtu, err := m.MTU(); mtu != 1400 || err != nil || m.Name() != "mem0" || m.BatchSize() < 1 {
+		t.Error(m.Name(), mtu, err)
+	}
+	pkt := []byte("one")
+	m.Inject(pkt)
+	pkt[0] = 'X' // what was injected is a copy
+	m.Inject([]byte("second"))
+	m.Inject([]byte("third"))
+	bufs, sizes := buffers(2)
+	n, err := m.Read(bufs, sizes, Offset)
+	if n != 2 || err != nil || string(bufs[0][Offset:][:sizes[0]]) != "one" || string(bufs[1][Offset:][:sizes[1]]) != "second" {
+		t.Fatal(n, err, sizes)
+	}
+	if n, err = m.Read(bufs, sizes, Offset); n != 1 || err != nil || sizes[0] != 5 {
+		t.Fatal(n, err)
+	}
+	if n, err := m.Write([][]byte{append(make([]byte, Offset), "a"...), append(make([]byte, Offset), "b"...)}, Offset); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	if a, b := <-m.Outgoing(), <-m.Outgoing(); string(a)+string(b) != "ab" {
+		t.Errorf("%q %q", a, b)
+	}
+	m.Inject(make([]byte, 101))
+	if _, err := m.Read(bufs, sizes, Offset); err == nil {
+		t.Error("a packet larger than its buffer was read")
+	}
+}
+
+func TestMemoryFull(t *testing.T) {
+	m := NewMemory("mem0", 1400)
+	for range memoryQueue {
+		if err := m.Inject([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := m.Write([][]byte{{1}}, 0); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if err := m.Inject([]byte{1}); err != ErrFull {
+		t.Error(err)
+	}
+	if n, err := m.Write([][]byte{{1}}, 0); n != 0 || err != ErrFull {
+		t.Error(n, err)
+	}
+}
+
+func TestMemoryCloseWakesRead(t *testing.T) {
+	m := NewMemory("mem0", 1400)
+	done := make(chan error)
+	go func() {
+		bufs, sizes := buffers(1)
+		_, err := m.Read(bufs, sizes, Offset)
+		done <- err
+	}()
+	m.Close()
+	m.Close()
+	if err := <-done; err != os.ErrClosed {
+		t.Error(err)
+	}
+	if err := m.Inject([]byte{1}); err != os.ErrClosed {
+		t.Error(err)
+	}
+	if _, err := m.Write([][]byte{{1}}, 0); err != os.ErrClosed {
+		t.Error(err)
+	}
+}
+
+func TestMemoryHost(t *testing.T) {
+	var h MemoryHost
+	p := Plan{Bypass: []uint16{500}, MTU: 1400}
+	if err := h.Apply(p); err != nil {
+		t.Fatal(err)
+	}
+	p.Bypass[0] = 1 // what was recorded is a copy
+	failure := errors.New("no")
+	h.Fail(failure)
+	if err := h.Apply(p); err != failure {
+		t.Error(err)
+	}
+	h.Fail(nil)
+	if plans := h.Plans(); len(plans) != 1 || !slices.Equal(plans[0].Bypass, []uint16{500}) {
+		t.Error(plans)
+	}
+	h.Close()
+	if err := h.Apply(p); err != os.ErrClosed || !h.Closed() {
+		t.Error(err)
+	}
+}
+
+func TestCreateRefuses(t *testing.T) {
+	for _, name := range []string{"", ".", "..", "a/b", "a b", "name-of-16-chars", "tun%d"} {
+		if _, err := Create(name, 1400); !errors.Is(err, ErrBadName) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, mtu := range []int{-1, 0, 575, 65536} {
+		if _, err := Create("culvert0", mtu); err == nil {
+			t.Error("MTU", mtu)
+		}
+	}
+}

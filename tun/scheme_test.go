@@ -1,0 +1,236 @@
+package tun
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func pfx(s string) netip.Prefix {
+	if s == "" {
+		return netip.Prefix{}
+	}
+	return netip.MustParsePrefix(s)
+}
+
+func TestCompile(t *testing.T) {
+	own := []netip.Addr{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("2001:db8:ff::1")}
+	unset := pfx("0.0.0.0/32")
+	tests := []struct {
+		name   string
+		route  Route
+		want   []rule
+		routes map[string]string
+	}{
+		{"site to site", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/24")}, []rule{
+			{act: toTable, from: pfx("10.1.0.0/24"), to: pfx("10.2.0.0/24")},
+			{act: toTable, from: unset, to: pfx("10.2.0.0/24"), own: true},
+		}, map[string]string{"0.0.0.0/0": "", "10.2.0.0/24": "10.1.0.1"}},
+		{"no address inside", Route{Local: pfx("10.5.0.0/24"), Remote: pfx("10.2.0.0/24")}, []rule{
+			{act: toTable, from: pfx("10.5.0.0/24"), to: pfx("10.2.0.0/24")},
+		}, map[string]string{"0.0.0.0/0": ""}},
+		{"host bits are masked", Route{Local: pfx("10.5.0.9/24"), Remote: pfx("10.2.0.9/24")}, []rule{
+			{act: toTable, from: pfx("10.5.0.0/24"), to: pfx("10.2.0.0/24")},
+		}, map[string]string{"0.0.0.0/0": ""}},
+		{"default", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("0.0.0.0/0")}, []rule{
+			{act: toEnd, from: pfx("10.1.0.0/24"), to: pfx("10.1.0.0/24")},
+			{act: toTable, from: pfx("10.1.0.0/24")},
+			{act: toMain, from: unset, own: true},
+			{act: toTable, from: unset, own: true},
+		}, map[string]string{"0.0.0.0/0": "10.1.0.1"}},
+		{"Remote covers Local", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.0.0.0/8")}, []rule{
+			{act: toEnd, from: pfx("10.1.0.0/24"), to: pfx("10.1.0.0/24")},
+			{act: toTable, from: pfx("10.1.0.0/24"), to: pfx("10.0.0.0/8")},
+			{act: toEnd, from: unset, to: pfx("10.1.0.0/24"), own: true},
+			{act: toTable, from: unset, to: pfx("10.0.0.0/8"), own: true},
+		}, map[string]string{"0.0.0.0/0": "", "10.0.0.0/8": "10.1.0.1"}},
+		{"everything", Route{Local: pfx("0.0.0.0/0"), Remote: pfx("0.0.0.0/0")}, []rule{
+			{act: toMain}, {act: toTable},
+		}, map[string]string{"0.0.0.0/0": ""}},
+		{"ports", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/24"), Proto: 6, RemotePort: 80}, []rule{
+			{act: toTable, from: pfx("10.1.0.0/24"), to: pfx("10.2.0.0/24"), proto: 6, dport: 80},
+			{act: toTable, from: unset, to: pfx("10.2.0.0/24"), own: true, proto: 6, dport: 80},
+		}, map[string]string{"0.0.0.0/0": "", "10.2.0.0/24": "10.1.0.1"}},
+		{"local port: a server has its address", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/24"), Proto: 6, LocalPort: 80}, []rule{
+			{act: toTable, from: pfx("10.1.0.0/24"), to: pfx("10.2.0.0/24"), proto: 6, sport: 80},
+		}, map[string]string{"0.0.0.0/0": ""}},
+		{"ICMP type", Route{Local: pfx("10.5.0.0/24"), Remote: pfx("10.2.0.0/24"), Proto: 1, LocalPort: 0x800}, []rule{
+			{act: toTable, from: pfx("10.5.0.0/24"), to: pfx("10.2.0.0/24"), proto: 1},
+		}, map[string]string{"0.0.0.0/0": ""}},
+		{"IPv6", Route{Local: pfx("2001:db8:1::/64"), Remote: pfx("2001:db8:2::/64")}, []rule{
+			{v6: true, act: toTable, from: pfx("2001:db8:1::/64"), to: pfx("2001:db8:2::/64")},
+			{v6: true, act: toEnd, from: pfx("2001:db8:ff::1/128"), to: pfx("2001:db8:2::/64"), own: true},
+			{v6: true, act: toTable, to: pfx("2001:db8:2::/64"), own: true},
+		}, map[string]string{"::/0": "", "2001:db8:2::/64": "2001:db8:1::1"}},
+		{"pass", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/24"), Pass: true}, []rule{
+			{act: toEnd, from: pfx("10.1.0.0/24"), to: pfx("10.2.0.0/24")},
+			{act: toEnd, from: unset, to: pfx("10.2.0.0/24"), own: true},
+		}, map[string]string{"0.0.0.0/0": ""}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w, err := compile(Plan{Routes: []Route{tt.route, tt.route}, Bypass: []uint16{500, 500}}, 7, own)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(w.body, tt.want) {
+				t.Errorf("rules\n%+v\nwant\n%+v", w.body, tt.want)
+			}
+			routes := map[string]string{}
+			for dst, src := range w.routes {
+				routes[dst.String()] = ""
+				if src.IsValid() {
+					routes[dst.String()] = src.String()
+				}
+			}
+			if !reflect.DeepEqual(routes, tt.routes) {
+				t.Errorf("routes %v, want %v", routes, tt.routes)
+			}
+			v6 := tt.route.Remote.Addr().Is6()
+			head := []rule{{v6: v6, act: toEnd, mark: 7}, {v6: v6, act: toEnd, own: true, proto: 17, sport: 500}}
+			if !slices.Equal(w.head, head) || !slices.Equal(w.tail, []rule{{v6: v6, act: nop, proto: 17}}) {
+				t.Errorf("head %+v, tail %+v", w.head, w.tail)
+			}
+		})
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	for name, p := range map[string]Plan{
+		"no prefixes":     {Routes: []Route{{}}},
+		"mixed families":  {Routes: []Route{{Local: pfx("10.0.0.0/8"), Remote: pfx("2001:db8::/32")}}},
+		"invalid address": {Addresses: []netip.Prefix{{}}},
+		"too many ports":  {Bypass: make([]uint16, maxBypass+1)},
+	} {
+		if _, err := compile(p, 7, nil); err == nil {
+			t.Error(name, "accepted")
+		}
+	}
+}
+
+func TestCompileEmpty(t *testing.T) {
+	w, err := compile(Plan{Bypass: []uint16{500}}, 7, nil)
+	if err != nil || len(w.head)+len(w.body)+len(w.tail)+len(w.routes) != 0 {
+		t.Errorf("an empty plan wants %+v, %v", w, err)
+	}
+}
+
+func numberedRule(i int) rule {
+	return rule{to: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)}
+}
+
+// However plans follow each other: order is kept, places are unique and in
+// range, and as many rules stay as the order allows when there is room.
+func TestPlaceBody(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	const lo, hi = 100, 400
+	var current []placed
+	var rules []rule
+	for round := range 2000 {
+		old := current
+		switch n := rng.IntN(len(rules) + 1); {
+		case rng.IntN(50) == 0:
+			rng.Shuffle(len(rules), func(i, j int) { rules[i], rules[j] = rules[j], rules[i] })
+		case len(rules) > 250 || rng.IntN(5) == 0 && n < len(rules):
+			rules = slices.Delete(rules, min(n, len(rules)-1), min(n, len(rules)-1)+1)
+		default:
+			rules = slices.Insert(rules, n, numberedRule(round))
+		}
+		var err error
+		if current, err = placeBody(rules, old, false, lo, hi); err != nil {
+			t.Fatal(err)
+		}
+		if len(current) != len(rules) {
+			t.Fatalf("round %d: %d of %d rules", round, len(current), len(rules))
+		}
+		for i, p := range current {
+			if p.rule != rules[i] || p.pref < lo || p.pref >= hi || i > 0 && p.pref <= current[i-1].pref {
+				t.Fatalf("round %d: rule %d at %d is out of order", round, i, p.pref)
+			}
+		}
+	}
+}
+
+func TestPlaceBodyKeeps(t *testing.T) {
+	var rules []rule
+	for i := range 100 {
+		rules = append(rules, numberedRule(i))
+	}
+	first, err := placeBody(rules, nil, false, 1000, 20000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One moves from the front to the back: only that one changes its place.
+	moved := append(slices.Clone(rules[1:]), rules[0])
+	second, err := placeBody(moved, first, false, 1000, 20000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(first[1:], second[:99]) || second[99].pref <= second[98].pref {
+		t.Error("more than the moved rule changed")
+	}
+	if _, err := placeBody(rules, nil, false, 0, 99); !errors.Is(err, ErrTooManyRules) {
+		t.Error("too many rules:", err)
+	}
+	if full, err := placeBody(rules, first[50:], false, 1500, 1600); err != nil || full[0].pref != 1500 || full[99].pref != 1599 {
+		t.Error("an exactly full range:", err)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	o, err := Options{Device: "culvert0"}.withDefaults()
+	if err != nil || o.Table != DefaultTable || o.Mark != DefaultMark || o.Pref != DefaultPref || o.LockDir == "" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for _, o := range []Options{{}, {Device: "x", Table: 254}, {Device: "x", Table: -1}, {Device: "x", Pref: 20000}} {
+		if _, err := o.withDefaults(); err == nil {
+			t.Errorf("%+v accepted", o)
+		}
+	}
+}
+
+func TestManualCommands(t *testing.T) {
+	p := Plan{
+		Addresses: []netip.Prefix{pfx("10.9.0.5/24"), pfx("2001:db8:9::5/64")},
+		Routes: []Route{{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/16")}, {Local: pfx("10.1.0.0/24"), Remote: pfx("0.0.0.0/0")},
+			{Local: pfx("2001:db8:1::/64"), Remote: pfx("2001:db8:2::/64")}, {Local: pfx("10.7.0.0/24"), Remote: pfx("10.2.0.0/16")}, {Local: pfx("10.1.0.0/24"), Remote: pfx("10.8.0.0/16"), Pass: true}},
+	}
+	for system, want := range map[string][]string{
+		"darwin": {
+			"ifconfig utun4 inet 10.9.0.5/24 10.9.0.5 alias",
+			"ifconfig utun4 inet6 2001:db8:9::5/64 alias",
+			"route -n add -inet -net 10.2.0.0/16 -interface utun4",
+			"route -n add -inet -net 0.0.0.0/1 -interface utun4",
+			"route -n add -inet -net 128.0.0.0/1 -interface utun4",
+			"route -n add -inet6 -net 2001:db8:2::/64 -interface utun4",
+		},
+		"windows": {
+			`netsh interface ipv4 add address name="utun4" address=10.9.0.5 mask=255.255.255.0 store=active`,
+			`netsh interface ipv6 add address interface="utun4" address=2001:db8:9::5/64 store=active`,
+			`netsh interface ipv4 add route prefix=10.2.0.0/16 interface="utun4" store=active`,
+			`netsh interface ipv4 add route prefix=0.0.0.0/1 interface="utun4" store=active`,
+			`netsh interface ipv4 add route prefix=128.0.0.0/1 interface="utun4" store=active`,
+			`netsh interface ipv6 add route prefix=2001:db8:2::/64 interface="utun4" store=active`,
+		},
+	} {
+		if got := manualCommands(system, "utun4", p); !slices.Equal(got, want) {
+			t.Errorf("%s: got\n%s\nwant\n%s", system, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	err := manualHost{system: "darwin", device: "utun4"}.Apply(p)
+	var manual *ManualError
+	if !errors.As(err, &manual) || !strings.Contains(err.Error(), "\troute -n add -inet -net 10.2.0.0/16 -interface utun4") || !strings.Contains(err.Error(), "first give each peer's address a route through your router") {
+		t.Error(err)
+	}
+	h := manualHost{system: "windows", device: "utun4"}
+	if err := h.Apply(Plan{Bypass: []uint16{500}}); err != nil {
+		t.Error("an empty plan:", err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+}
