@@ -33,6 +33,7 @@ type Endpoint struct {
 	wants     map[core.PolicyRef]*want
 	resolving map[string][]*core.Policy // peers whose local address was asked for
 	cookies   cookieJar
+	graves    graves
 	down      bool // Shutdown was commanded
 }
 
@@ -47,7 +48,7 @@ type halfKey struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*v2.SA{}, byPeer: map[string][]*v2.SA{}, half: map[halfKey]*v2.SA{},
-		children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+		graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
 	return e
 }
 
@@ -126,6 +127,9 @@ func (e *Endpoint) datagram(d core.Datagram) {
 	}
 	sa := e.bySPI[spi]
 	if sa == nil {
+		if e.graves.answer(e.env, spi, h) {
+			return
+		}
 		e.bad(d, "%v for an IKE SA that does not exist", h.Exchange)
 		return
 	}

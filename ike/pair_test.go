@@ -34,20 +34,20 @@ type pair struct {
 
 type side struct {
 	*pair
-	name    string
-	addr    netip.Addr
-	e       *Endpoint
-	cfg     *core.Config
-	timer   *simnet.Timer
-	spi     uint32
-	kids    map[core.ChildID]*kid
-	order   []core.ChildID
-	events  []core.Event
-	sent    []message.Header
-	sealed  int
-	opened  int
-	lost    []string // ESP packets that could not be opened, with the reason
-	dead    bool     // does not take part any more
+	name   string
+	addr   netip.Addr
+	e      *Endpoint
+	cfg    *core.Config
+	timer  *simnet.Timer
+	spi    uint32
+	kids   map[core.ChildID]*kid
+	order  []core.ChildID
+	events []core.Event
+	sent   []message.Header
+	sealed int
+	opened int
+	lost   []string // ESP packets that could not be opened, with the reason
+	dead   bool     // does not take part any more
 }
 
 type kid struct {

@@ -128,7 +128,7 @@ func (c *Child) awaitQuiet() {
 
 // Activate lets it seal: the peer is known to have it.
 func (c *Child) Activate() {
-	if c.gone || !c.standby {
+	if c.gone || c.closing || !c.standby {
 		return
 	}
 	c.standby = false

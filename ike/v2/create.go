@@ -303,13 +303,14 @@ func spiOf(ps []message.Proposal, number uint8) (uint32, bool) {
 // notWhileRekeying refuses the peer's CREATE_CHILD_SA while the IKE SA is being
 // replaced or closed (RFC 7296 §2.25.2).
 func notWhileRekeying() task {
-	return task{accept: func(x *exchange) error {
+	check := func(x *exchange) error {
 		sa := x.sa
 		if sa.state != Established || sa.current != nil && sa.current.kind.id == rekeyIKE {
 			return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced")
 		}
 		return nil
-	}}
+	}
+	return task{accept: check, reply: check} // the answer to an Ask may come after the replacement
 }
 
 func newChildFailed(x *exchange, fault error) {

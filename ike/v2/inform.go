@@ -2,6 +2,7 @@ package v2
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -17,6 +18,16 @@ func (sa *SA) close(why string) {
 		sa.env.Timers.Stop(t)
 	}
 	sa.queue = nil
+	for _, c := range sa.children { // the peer will not open what comes after the Delete
+		if c.closing {
+			continue
+		}
+		c.closing = true
+		sa.env.Emit(core.Retire{Child: c.id})
+		if other := c.replacement(); other != nil {
+			other.Activate()
+		}
+	}
 	sa.tellClosed(why)
 }
 
@@ -25,6 +36,15 @@ func (sa *SA) tellClosed(why string) {
 	x := &exchange{kind: row(inform)}
 	x.closes, x.reason = true, why
 	sa.start(x)
+}
+
+// Epitaph is what is left of an IKE SA that the peer deleted: the answer to its
+// request, in case that is lost and the request comes again.
+type Epitaph struct {
+	ID            uint32 // of the request
+	Response      []byte
+	Local, Remote netip.AddrPort
+	NATT          bool
 }
 
 // deletion deletes what the exchange says, and what the peer says.
@@ -85,6 +105,9 @@ func deletion() task {
 				c.end(why)
 			}
 			if x.closes {
+				if !x.mine {
+					x.sa.owner.Bury(x.sa.SPI(), Epitaph{x.id, x.sa.lastResponse, x.sa.local, x.sa.remote, x.sa.natt})
+				}
 				x.sa.end(false, "%s", x.reason)
 			}
 			return nil

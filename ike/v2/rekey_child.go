@@ -29,13 +29,20 @@ func childReplaced() task {
 			if old == nil {
 				return refuse(message.NotifyChildSANotFound, "the peer wants to rekey a CHILD SA that does not exist")
 			}
-			if old.closing {
-				return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being deleted")
-			}
 			x.old, x.policy = old, old.policy
-			return nil
+			return x.stillReplaceable()
 		},
+		reply: func(x *exchange) error { return x.stillReplaceable() },
 	}
+}
+
+// stillReplaceable refuses to rekey what we are deleting (RFC 7296 §2.25.1). It
+// is asked again after the Asks, for in the meantime our own rekey may be through.
+func (x *exchange) stillReplaceable() error {
+	if x.old.closing || x.old.gone {
+		return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being deleted")
+	}
+	return nil
 }
 
 // childSuccession settles who comes after whom.

@@ -62,8 +62,8 @@ func ikeNegotiation() task {
 		},
 		accept: func(x *exchange) error {
 			sa := x.sa
-			if sa.state != Established || sa.successor != nil || sa.childBusy() {
-				return refuse(message.NotifyTemporaryFailure, "a CHILD SA is being changed, or the IKE SA goes")
+			if err := x.ikeReplaceable(); err != nil {
+				return err
 			}
 			offered := find[*message.SA](x.in).Proposals
 			s, answer, ok := core.IKEOffer(&sa.peer.Profile).Select(offered)
@@ -83,6 +83,9 @@ func ikeNegotiation() task {
 			return x.answerKey(s.Group)
 		},
 		reply: func(x *exchange) error {
+			if err := x.ikeReplaceable(); err != nil {
+				return err
+			}
 			x.addKE()
 			return x.makeSuccessor()
 		},
@@ -119,6 +122,16 @@ func ikeSPIOf(ps []message.Proposal, number uint8) (uint64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// ikeReplaceable refuses to rekey an IKE SA that goes, or while we change a
+// CHILD SA of it (RFC 7296 §2.25.2). It is asked again after the Asks.
+func (x *exchange) ikeReplaceable() error {
+	sa := x.sa
+	if sa.state != Established || sa.successor != nil || sa.childBusy() {
+		return refuse(message.NotifyTemporaryFailure, "a CHILD SA is being changed, or the IKE SA goes")
+	}
+	return nil
 }
 
 // childBusy reports whether we are creating, rekeying or closing a CHILD SA.

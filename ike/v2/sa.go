@@ -41,6 +41,8 @@ type Owner interface {
 	// fault ended it.
 	Established(sa *SA)
 	Ended(sa *SA, fault bool)
+	// Bury keeps the last response of an SA that the peer deleted.
+	Bury(spi uint64, e Epitaph)
 	// ChildMade and ChildGone tell which CHILD SAs there are; ChildEnded that a
 	// policy lost its last one, ChildFailed that an attempt to make one came to
 	// nothing.

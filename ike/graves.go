@@ -1,0 +1,43 @@
+package ike
+
+import (
+	"time"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+	"culvert/ike/v2"
+)
+
+// graves are the IKE SAs that peers deleted a moment ago. If our answer to the
+// Delete was lost, the peer repeats it, and would take us for dead without an
+// answer. It gets the same bytes as the first time, as often as it may repeat.
+type graves map[uint64]*grave
+
+type grave struct {
+	v2.Epitaph
+	left int
+}
+
+const (
+	graveLife = 70 * time.Second // as long as a peer like us repeats a request
+	maxGraves = 4096
+)
+
+// Bury keeps the last response of an SA that the peer deleted.
+func (e *Endpoint) Bury(spi uint64, ep v2.Epitaph) {
+	if len(e.graves) >= maxGraves {
+		return
+	}
+	e.graves[spi] = &grave{ep, core.Tries}
+	e.env.After(graveLife, func() { delete(e.graves, spi) })
+}
+
+func (g graves) answer(env *core.Env, spi uint64, h message.Header) bool {
+	gr := g[spi]
+	if gr == nil || h.Response() || h.ID != gr.ID || h.Exchange != message.ExchangeInformational || gr.left == 0 {
+		return false
+	}
+	gr.left--
+	env.Emit(core.Send{Local: gr.Local, Remote: gr.Remote, NATT: gr.NATT, Data: append([]byte(nil), gr.Response...)})
+	return true
+}
