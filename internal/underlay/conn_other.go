@@ -51,7 +51,7 @@ func Listen(o Options) (Conn, error) {
 		c := &conn{free: make(chan *slot, slots), full: make(chan *slot, slots), closed: make(chan struct{})}
 		c.ike, c.natt, err = open(o, func(at netip.AddrPort, natt bool) (uint16, error) {
 			return c.add(o, at, natt)
-		}, func(a netip.Addr, err error) bool { return a.Is6() && cause(err) == nil })
+		}, noFamily)
 		if err == nil {
 			c.start()
 			return c, nil
@@ -62,6 +62,11 @@ func Listen(o Options) (Conn, error) {
 			return nil, err
 		}
 	}
+}
+
+// noFamily: a wildcard address of a family that this system does not have.
+func noFamily(a netip.Addr, err error) bool {
+	return a.Is6() && cause(err) != ErrPortInUse && cause(err) != ErrPrivilege
 }
 
 func (c *conn) add(o Options, at netip.AddrPort, natt bool) (uint16, error) {

@@ -1,0 +1,128 @@
+package underlay
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// On all addresses: the address that was asked answers, and another source can
+// be chosen.
+func TestLocalAddress(t *testing.T) {
+	a, b := listen(t), listen(t)
+	data := make([]byte, 40)
+	data[0] = 1
+	tests := [][2]netip.Addr{{loop, loop2}, {loop2, loop}}
+	if len(b.(*conn).by[1][1]) > 0 {
+		tests = append(tests, [2]netip.Addr{loop6, loop6})
+	}
+	for _, tt := range tests {
+		p := outgoing(ESP, netip.AddrPortFrom(tt[0], 0), at(tt[1], b, true), true, data)
+		if n, err := a.Send([]Packet{p, p, p}); n != 3 || err != nil {
+			t.Fatal(n, err)
+		}
+		for _, got := range receive(t, b, 3) {
+			if got.Remote != at(tt[0], a, true) || got.Local != at(tt[1], b, true) {
+				t.Errorf("%v: from %v to %v", tt, got.Remote, got.Local)
+			}
+		}
+	}
+}
+
+func TestSocketOptions(t *testing.T) {
+	mark := uint32(0)
+	if os.Getuid() == 0 {
+		mark = 0xC0150
+	}
+	c, err := Listen(Options{Listen: []netip.Addr{loop}, Mark: mark})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, s := range c.(*conn).sockets {
+		for _, o := range []struct{ level, name, want int }{
+			{unix.SOL_SOCKET, unix.SO_MARK, int(mark)}, {unix.SOL_SOCKET, unix.SO_REUSEADDR, 0}, {unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT},
+		} {
+			if v, err := unix.GetsockoptInt(s.fd, o.level, o.name); v != o.want || err != nil {
+				t.Errorf("option %d/%d is %d, %v", o.level, o.name, v, err)
+			}
+		}
+		if v, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err != nil || os.Getuid() == 0 && v < defaultBuffer {
+			t.Error("receive buffer", v, err)
+		}
+	}
+}
+
+// A datagram longer than its buffer is left out; one of the largest size
+// arrives, in fragments if need be.
+func TestLargeDatagrams(t *testing.T) {
+	a, b := listen(t, loop), listen(t, loop)
+	long, short := make([]byte, MaxDatagram), make([]byte, 40)
+	long[0], short[0] = 1, 2
+	send := func(data []byte) {
+		t.Helper()
+		if n, err := a.Send([]Packet{outgoing(ESP, netip.AddrPort{}, at(loop, b, true), true, data)}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	send(long)
+	send(short)
+	if got := receive(t, b, 1); got[0].Len != 40 {
+		t.Error(got[0].Len)
+	}
+	send(long)
+	in := packets(1, MaxDatagram)
+	if n, err := b.Recv(in); n != 1 || err != nil || in[0].Len != MaxDatagram {
+		t.Error(n, err, in[0].Len)
+	}
+}
+
+func TestNoAllocation(t *testing.T) {
+	a, b := listen(t, loop), listen(t, loop)
+	data := make([]byte, 1400)
+	data[0] = 1
+	var out []Packet
+	for range 8 {
+		out = append(out, outgoing(ESP, at(loop, a, true), at(loop, b, true), true, data))
+	}
+	in := packets(8, 2000)
+	allocs := testing.AllocsPerRun(200, func() {
+		if n, err := a.Send(out); n != 8 || err != nil {
+			t.Fatal(n, err)
+		}
+		for n := 0; n < 8; {
+			got, err := b.Recv(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += got
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations for a batch sent and received", allocs)
+	}
+}
+
+func BenchmarkBatch(b *testing.B) {
+	x, y := listen(b, loop), listen(b, loop)
+	data := make([]byte, 1400)
+	data[0] = 1
+	var out []Packet
+	for range 32 {
+		out = append(out, outgoing(ESP, netip.AddrPort{}, at(loop, y, true), true, data))
+	}
+	in := packets(32, 2000)
+	b.SetBytes(32 * 1400)
+	for b.Loop() {
+		x.Send(out)
+		for n := 0; n < 32; {
+			got, err := y.Recv(in)
+			if err != nil {
+				b.Fatal(err)
+			}
+			n += got
+		}
+	}
+}
