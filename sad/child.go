@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"culvert/esp"
-	"culvert/internal/wire"
 	"culvert/spd/selector"
 )
 
@@ -26,6 +25,7 @@ type Child struct {
 	table    *Table
 	serial   uint64 // order of installation
 	hardAt   int64  // Unix ns; 0: never
+	areas    areas  // Pairs, compiled
 	endpoint atomic.Pointer[Endpoint]
 	stage    atomic.Uint32 // one of stage…
 
@@ -93,7 +93,7 @@ func makeChild(p *Params, opener, sealer *esp.Transform) *Child {
 		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Protocol: p.Protocol, Tunnel: p.Tunnel,
 		Pairs: append([]selector.Pair(nil), p.Pairs...),
 		Added: p.Added, Soft: p.Soft, Hard: p.Hard, SoftBytes: p.SoftBytes, HardBytes: p.HardBytes,
-		params: [2]esp.Params{p.In, p.Out},
+		params: [2]esp.Params{p.In, p.Out}, areas: compileAreas(p.Pairs),
 	}
 	if p.Hard > 0 {
 		c.hardAt = p.Added.Add(p.Hard).UnixNano()
@@ -183,29 +183,6 @@ func (c *Child) withinLimits(before, after uint64) bool {
 		return before < c.HardBytes
 	}
 	return true
-}
-
-// coversOut reports whether one of the pairs contains a packet on its way out.
-// A fragment that hides its ports is only in a pair that leaves them open.
-func (c *Child) coversOut(f *wire.Flow) bool {
-	for i := range c.Pairs {
-		if f.Opaque && c.Pairs[i].MatchesOpaque(f.Src, f.Dst, f.Proto) ||
-			!f.Opaque && c.Pairs[i].MatchesOut(f.Src, f.Dst, f.Proto, f.SrcPort, f.DstPort) {
-			return true
-		}
-	}
-	return false
-}
-
-// coversIn is coversOut for a packet as it arrived: its destination is on our side.
-func (c *Child) coversIn(f *wire.Flow) bool {
-	for i := range c.Pairs {
-		if f.Opaque && c.Pairs[i].MatchesOpaque(f.Dst, f.Src, f.Proto) ||
-			!f.Opaque && c.Pairs[i].MatchesIn(f.Dst, f.Src, f.Proto, f.DstPort, f.SrcPort) {
-			return true
-		}
-	}
-	return false
 }
 
 // wipeKeys is under the table's mutex, or before the table knows the child.

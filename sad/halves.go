@@ -69,7 +69,7 @@ func (in *Inbound) Spend(packets, bytes int, now int64) bool {
 
 // Covers reports whether the SA's selectors contain an inner packet as it
 // arrived: its destination is on our side.
-func (in *Inbound) Covers(f *wire.Flow) bool { return in.child.coversIn(f) }
+func (in *Inbound) Covers(f *wire.Flow) bool { return in.child.areas.cover(f, true) }
 
 // Outbound is the half of a CHILD SA that seals. A packet passes it in this
 // order: Expired, Reserve, Spend, then Seal with Transform.
@@ -91,7 +91,7 @@ func (o *Outbound) Transform() *esp.Transform { return o.transform }
 func (o *Outbound) Expired(now int64) bool { return o.child.expired(now) }
 
 // Covers reports whether the SA's selectors contain a packet on its way out.
-func (o *Outbound) Covers(f *wire.Flow) bool { return o.child.coversOut(f) }
+func (o *Outbound) Covers(f *wire.Flow) bool { return o.child.areas.cover(f, false) }
 
 // Limited: see Inbound.Limited.
 func (o *Outbound) Limited() bool { return o.child.limited() }
