@@ -2,13 +2,15 @@ module culvert
 
 go 1.26.0
 
+require github.com/BurntSushi/toml v1.6.0
+
 require (
 	filippo.io/bigmod v0.1.0 // indirect
-	github.com/BurntSushi/toml v1.6.0
 	github.com/alecthomas/kong v1.17.0 // indirect
 	github.com/google/gopacket v1.1.19 // indirect
 	github.com/vishvananda/netlink v1.3.1 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
+	go.uber.org/goleak v1.3.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect

@@ -420,3 +420,31 @@ func TestCreateErrors(t *testing.T) {
 		t.Error("a device that is gone:", err)
 	}
 }
+
+// A plan of which a part fails leaves the last one in place and says why.
+func TestHostFailureKeepsLastPlan(t *testing.T) {
+	lone(t)
+	h := newHost(t)
+	plan := Plan{Routes: numbered(5), Bypass: []uint16{500}, Addresses: []netip.Prefix{netip.MustParsePrefix("10.9.0.5/32")}}
+	if err := h.Apply(plan); err != nil {
+		t.Fatal(err)
+	}
+	before := snapshot(t)
+	run(t, "sysctl -qw net.ipv6.conf.culvert0.disable_ipv6=1")
+	wider := plan
+	wider.Addresses = []netip.Prefix{netip.MustParsePrefix("10.9.0.6/32")}
+	wider.Routes = append(numbered(9)[2:], route("2001:db8:1::/64", "2001:db8:2::/64"))
+	if err := h.Apply(wider); err == nil || !strings.Contains(err.Error(), "disable_ipv6") {
+		t.Error("a route to a device without IPv6:", err)
+	}
+	if now := snapshot(t); !slices.Equal(before, now) {
+		t.Errorf("got\n%v\nwant\n%v", now, before)
+	}
+	if out := run(t, "ip -o addr show dev culvert0"); !strings.Contains(out, "10.9.0.5") || strings.Contains(out, "10.9.0.6") {
+		t.Error("addresses", out)
+	}
+	run(t, "sysctl -qw net.ipv6.conf.culvert0.disable_ipv6=0")
+	if err := h.Apply(wider); err != nil {
+		t.Error("the same plan once it can:", err)
+	}
+}

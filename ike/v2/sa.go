@@ -284,6 +284,9 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 	if sa.state == Ended {
 		return
 	}
+	if n := sa.successor; n != nil && sa.state == Established && n.state == Established {
+		sa.replacedBy(n) // the peer's rekey is through, our own never will be
+	}
 	was := sa.state
 	sa.state = Ended
 	for _, t := range []*core.Timer{sa.timers.half, sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive} {

@@ -61,9 +61,6 @@ func (b *batch) recv(s *socket, packets []Packet) int {
 		h.SetIovlen(1)
 		h.SetControllen(oobWords * 8)
 	}
-	if n == 0 {
-		panic("underlay: Recv into buffers without room behind Headroom")
-	}
 	r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&b.msgs)), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 	got := 0
 	if errno == 0 {

@@ -210,6 +210,9 @@ func (c *conn) Recv(packets []Packet) (int, error) {
 	if len(packets) == 0 {
 		return 0, nil
 	}
+	if len(packets[0].Buf) <= Headroom {
+		return 0, fmt.Errorf("receiving into a buffer of %d bytes: it needs more than %d", len(packets[0].Buf), Headroom)
+	}
 	c.into, c.got = packets, 0
 	err := c.wait.Read(c.drain)
 	c.into = nil

@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"bytes"
 	"net/netip"
 	"os"
 	"testing"
@@ -102,6 +103,35 @@ func TestNoAllocation(t *testing.T) {
 	})
 	if allocs != 0 {
 		t.Errorf("%v allocations for a batch sent and received", allocs)
+	}
+}
+
+// Datagrams of one size to one peer leave as one message that the kernel cuts.
+func TestSegmentation(t *testing.T) {
+	a, b := listen(t, loop), listen(t, loop)
+	c := a.(*conn)
+	if !c.by[1][0][0].gso {
+		t.Skip("kernel without UDP_SEGMENT")
+	}
+	data := bytes.Repeat([]byte{1}, 100)
+	var out []Packet
+	for _, n := range []int{100, 100, 100, 40, 100, 100, 0} { // a shorter one ends a message
+		out = append(out, outgoing(ESP, netip.AddrPort{}, at(loop, b, true), true, data[:n]))
+	}
+	out[6] = outgoing(IKE, netip.AddrPort{}, at(loop, b, true), true, data[:96])
+	if n, err := a.Send(out); n != len(out) || err != nil {
+		t.Fatal(n, err)
+	}
+	if c.tx.m != 3 {
+		t.Errorf("%d messages", c.tx.m)
+	}
+	for i, got := range receive(t, b, len(out)) {
+		if got.Len != out[i].Len {
+			t.Errorf("packet %d has %d bytes", i, got.Len)
+		}
+	}
+	if _, err := a.Recv([]Packet{{Buf: make([]byte, Headroom)}}); err == nil {
+		t.Error("received into no room")
 	}
 }
 
