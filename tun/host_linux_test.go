@@ -429,8 +429,8 @@ func TestHostFailureKeepsLastPlan(t *testing.T) {
 	if err := h.Apply(plan); err != nil {
 		t.Fatal(err)
 	}
-	before := snapshot(t)
 	run(t, "sysctl -qw net.ipv6.conf.culvert0.disable_ipv6=1")
+	before := snapshot(t)
 	wider := plan
 	wider.Addresses = []netip.Prefix{netip.MustParsePrefix("10.9.0.6/32")}
 	wider.Routes = append(numbered(9)[2:], route("2001:db8:1::/64", "2001:db8:2::/64"))
