@@ -260,6 +260,9 @@ func (t *Table) Outbound(policy uint32, f *wire.Flow) *Outbound {
 	return nil
 }
 
+// Seals reports whether a policy has an SA that may seal at all, whatever its selectors.
+func (t *Table) Seals(policy uint32) bool { return len(t.policies.find(policy)) > 0 }
+
 func (t *Table) append(c *Child) {
 	c.prev = t.last
 	if t.last == nil {

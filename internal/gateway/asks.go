@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"net/netip"
+	"runtime"
+	"sync"
+
+	"culvert/crypto/secret"
+	"culvert/ike/core"
+)
+
+// pool does the endpoint's Asks beside the control loop. The queue needs no
+// bound of its own: the endpoint bounds its open questions.
+type pool struct {
+	mu      sync.Mutex
+	ready   *sync.Cond
+	queue   []core.Ask
+	closed  bool
+	workers sync.WaitGroup
+}
+
+// newPool starts the workers. answer is called from them.
+func newPool(source func(netip.Addr) (netip.Addr, error), answer func(core.Answer)) *pool {
+	p := &pool{}
+	p.ready = sync.NewCond(&p.mu)
+	for range min(4, runtime.NumCPU()) {
+		p.workers.Go(func() {
+			for a, ok := p.next(); ok; a, ok = p.next() {
+				answer(solve(a, source))
+			}
+		})
+	}
+	return p
+}
+
+// ask queues a question.
+func (p *pool) ask(a core.Ask) {
+	p.mu.Lock()
+	p.queue = append(p.queue, a)
+	p.mu.Unlock()
+	p.ready.Signal()
+}
+
+// next waits for a question; false after close.
+func (p *pool) next() (core.Ask, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.queue) == 0 && !p.closed {
+		p.ready.Wait()
+	}
+	if p.closed {
+		return core.Ask{}, false
+	}
+	a := p.queue[0]
+	p.queue[0] = core.Ask{}
+	p.queue = p.queue[1:]
+	return a, true
+}
+
+// close forgets what is queued and waits for what is being done.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed, p.queue = true, nil
+	p.mu.Unlock()
+	p.ready.Broadcast()
+	p.workers.Wait()
+}
+
+// solve answers a question: by itself, but for what only the system knows.
+func solve(a core.Ask, source func(netip.Addr) (netip.Addr, error)) core.Answer {
+	w, system := a.Work.(core.SourceFor)
+	if !system {
+		data, err := a.Work.Do()
+		return core.Answer{ID: a.ID, Data: data, Err: err}
+	}
+	addr, err := source(w.Remote)
+	if err != nil {
+		return core.Answer{ID: a.ID, Err: err}
+	}
+	return core.Answer{ID: a.ID, Data: secret.Bytes(addr.AsSlice())}
+}

@@ -1,0 +1,236 @@
+package gateway
+
+import (
+	"net/netip"
+	"reflect"
+	"time"
+
+	"culvert/config"
+	"culvert/ike/core"
+	"culvert/spd"
+	"culvert/spd/selector"
+	"culvert/tun"
+)
+
+// compiled is a configuration as the two planes want it. It is never changed;
+// the next one is compiled from it, so that what stays keeps its name.
+type compiled struct {
+	core     *core.Config
+	policies []spd.Policy
+	routes   []route
+	ports    [2]uint16 // IKE, NAT-T
+	mtu      int
+
+	refs  map[policyKey]core.PolicyRef
+	last  core.PolicyRef                    // the highest ref given out so far
+	from  map[*config.Policy]core.PolicyRef // of the policies that work
+	byRef map[core.PolicyRef]*core.Policy   // those that encrypt
+	peers map[string]*core.Peer             // by name
+	props map[string]*core.Proposal         // by name
+	rows  map[core.PolicyRef]*config.Policy // back from a ref to the table
+	uses  map[core.PolicyRef]bool           // level use: its route follows its SAs
+}
+
+// route is what one policy wants of the host.
+type route struct {
+	tun.Route
+	ref core.PolicyRef
+	use bool // level use: passes by the device while there is no SA
+}
+
+// policyKey is the content of a policy. Two policies with equal keys are one
+// policy to the planes. Peers and proposals with equal content are one pointer
+// (keepPeer, keepProposal), so that pointers stand for content.
+type policyKey struct {
+	pair     selector.Pair
+	action   spd.Action
+	level    spd.Level
+	tunnel   bool
+	protocol core.Protocol
+	peer     *core.Peer
+	proposal *core.Proposal
+}
+
+// autoMTU is the device's MTU where the configuration says auto. A packet of
+// 1400 bytes becomes, in the longest transform over IPv4:
+//
+//	20 IPv4 + 8 UDP + 8 ESP + 16 IV (CBC) + 1408 (1400 + 2 trailer, whole blocks) + 32 ICV (sha512) = 1492
+//
+// and over IPv6, whose header is 20 longer, 1496 with any ICV up to 16 bytes:
+// outer packets fit into an Ethernet frame of 1500.
+const autoMTU = 1400
+
+// compile makes the planes' view of c. ports are those that the sockets have;
+// prev is what was in force before, nil at the start.
+func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
+	if prev == nil {
+		prev = &compiled{}
+	}
+	n := &compiled{
+		core:  &core.Config{IKEPort: ports[0], NATTPort: ports[1]},
+		ports: ports, mtu: c.Gateway.MTU, last: prev.last,
+		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
+		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{},
+		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{},
+	}
+	if n.mtu == 0 {
+		n.mtu = autoMTU
+	}
+	for _, p := range c.Peers {
+		// A peer without identity cannot prove anything; config has warned of it.
+		if p.Disabled || len(p.Identities) == 0 {
+			continue
+		}
+		peer := keepPeer(prev.peers[p.Name], corePeer(p))
+		n.peers[p.Name] = peer
+		n.core.Peers = append(n.core.Peers, peer)
+	}
+	for _, p := range c.Policies {
+		if p.Works() {
+			n.policy(p, prev)
+		}
+	}
+	return n
+}
+
+func (n *compiled) policy(p *config.Policy, prev *compiled) {
+	key := policyKey{pair: pairOf(p), action: actions[p.Action]}
+	if p.Action == config.Encrypt {
+		key.level, key.tunnel, key.protocol = levels[p.Level], p.Tunnel, core.ProtoESP
+		key.peer = n.peers[p.PeerName]
+		key.proposal = n.proposal(p.Proposal, prev)
+		if key.peer == nil || key.proposal == nil {
+			return // config does not let such a policy through
+		}
+	}
+	ref, kept := prev.refs[key]
+	if !kept {
+		n.last++
+		ref = n.last
+	}
+	n.refs[key], n.from[p], n.rows[ref] = ref, ref, p
+	n.policies = append(n.policies, spd.Policy{
+		Ref: uint32(ref), Pair: key.pair, Action: key.action, Level: key.level, Tunnel: key.tunnel,
+	})
+	r := route{Route: routeOf(p), ref: ref}
+	if key.action == spd.Encrypt && key.level == spd.Use {
+		r.use, n.uses[ref] = true, true
+	}
+	n.routes = append(n.routes, r)
+	if key.action == spd.Encrypt {
+		n.encrypting(p, key, ref, prev.byRef[ref])
+	}
+}
+
+func (n *compiled) encrypting(p *config.Policy, key policyKey, ref core.PolicyRef, was *core.Policy) {
+	pol := &core.Policy{
+		Ref: ref, Index: p.Index, Peer: key.peer, Pair: key.pair, Tunnel: key.tunnel,
+		Unique: key.level == spd.Unique, Protocol: key.protocol, Proposal: *key.proposal,
+	}
+	if was != nil && was.Index == pol.Index {
+		pol = was
+	}
+	n.byRef[ref] = pol
+	n.core.Policies = append(n.core.Policies, pol)
+}
+
+func (n *compiled) proposal(p *config.Proposal, prev *compiled) *core.Proposal {
+	if p == nil {
+		return nil
+	}
+	if n.props[p.Name] == nil {
+		n.props[p.Name] = keepProposal(prev.props[p.Name], &core.Proposal{
+			Name: p.Name, Encrs: p.Encrs, Integs: p.Integs, PFS: p.PFS, ESN: p.ESN.Accepts(),
+			Lifetime: time.Duration(p.Lifetime), Lifebytes: p.Lifebytes, ReplayWindow: p.ReplayWindow,
+		})
+	}
+	return n.props[p.Name]
+}
+
+func keepPeer(was, is *core.Peer) *core.Peer {
+	if was != nil && reflect.DeepEqual(was, is) {
+		return was
+	}
+	return is
+}
+
+func keepProposal(was, is *core.Proposal) *core.Proposal {
+	if was != nil && reflect.DeepEqual(was, is) {
+		return was
+	}
+	return is
+}
+
+func corePeer(p *config.Peer) *core.Peer {
+	peer := &core.Peer{
+		Name: p.Name, Address: p.Address, Local: p.LocalAddress, Port: p.Port, Version: core.IKEv2,
+		Passive: p.Passive, InitialContact: p.SendInitialContact,
+		Profile: core.Profile{
+			Name: p.Profile.Name, Encrs: p.Profile.Encrs, PRFs: p.Profile.PRFs, Integs: p.Profile.Integs,
+			Groups: p.Profile.Groups, Lifetime: time.Duration(p.Profile.Lifetime), DPD: time.Duration(p.Profile.DPDInterval),
+		},
+	}
+	for _, i := range p.Identities {
+		peer.Identities = append(peer.Identities, &core.Identity{
+			Auth: core.AuthPSK, MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
+			Ignore: i.RemoteID.Kind == config.IDIgnore, Secret: i.Secret,
+		})
+	}
+	return peer
+}
+
+var idTypes = map[config.IDKind]core.IDType{
+	config.IDFQDN: core.IDFQDN, config.IDUserFQDN: core.IDUser, config.IDKeyID: core.IDKeyID,
+}
+
+// coreID is an ID as it goes into an ID payload; auto and ignore are none.
+func coreID(id config.ID) core.ID {
+	if id.Kind == config.IDAddress {
+		t := core.IDIPv6
+		if id.Addr.Is4() {
+			t = core.IDIPv4
+		}
+		return core.ID{Type: t, Data: string(id.Addr.AsSlice())}
+	}
+	if t, ok := idTypes[id.Kind]; ok {
+		return core.ID{Type: t, Data: id.Value}
+	}
+	return core.ID{}
+}
+
+var (
+	actions = map[config.Action]spd.Action{config.Encrypt: spd.Encrypt, config.Discard: spd.Discard, config.None: spd.None}
+	levels  = map[config.Level]spd.Level{config.Require: spd.Require, config.Unique: spd.Unique, config.Use: spd.Use}
+)
+
+func pairOf(p *config.Policy) selector.Pair {
+	end := func(a netip.Prefix, port config.Port) selector.TS {
+		ts := selector.FromPrefix(a)
+		ts.Proto = uint8(p.Protocol)
+		ts.PortLo, ts.PortHi = port.Range()
+		return ts
+	}
+	return selector.Pair{Local: end(p.SrcAddress, p.SrcPort), Remote: end(p.DstAddress, p.DstPort)}
+}
+
+// routeOf leads a policy's traffic to the device: also what is to be discarded,
+// which meets its end there. What shall pass is kept away from it.
+func routeOf(p *config.Policy) tun.Route {
+	return tun.Route{
+		Local: p.SrcAddress, Remote: p.DstAddress, Proto: uint8(p.Protocol),
+		LocalPort: p.SrcPort.Number, RemotePort: p.DstPort.Number, Pass: p.Action == config.None,
+	}
+}
+
+// plan is the wanted state of the host. has tells whether a policy has an SA
+// that seals: without one, a policy of level use lets its traffic pass by.
+func (n *compiled) plan(has func(core.PolicyRef) bool) tun.Plan {
+	p := tun.Plan{Bypass: n.ports[:], MTU: n.mtu}
+	for _, r := range n.routes {
+		if r.use && !has(r.ref) {
+			r.Pass = true
+		}
+		p.Routes = append(p.Routes, r.Route)
+	}
+	return p
+}

@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"runtime"
+	"syscall"
+
+	"culvert/config"
+	"culvert/internal/underlay"
+	"culvert/tun"
+)
+
+// Edges is what a gateway has of the machine. In-memory twins of all of them
+// make a gateway that needs no privilege.
+type Edges struct {
+	Host   tun.Host
+	Conn   underlay.Conn
+	Device tun.Device
+	// Source is the local address that leads to remote. It is called from any goroutine.
+	Source func(remote netip.Addr) (netip.Addr, error)
+}
+
+// close takes back in the reverse order: nothing is led to the device any more
+// when it goes.
+func (e *Edges) close() error {
+	var errs []error
+	if e.Host != nil {
+		errs = append(errs, e.Host.Close())
+	}
+	if e.Device != nil {
+		errs = append(errs, e.Device.Close())
+	}
+	if e.Conn != nil {
+		errs = append(errs, e.Conn.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// OpenEdges opens the real ones: the lock and what an earlier run left behind,
+// the sockets, the device. What was opened before an error is closed again.
+func OpenEdges(g *config.Gateway) (e Edges, err error) {
+	defer func() {
+		if err != nil {
+			_ = e.close()
+			e, err = Edges{}, environment(err)
+		}
+	}()
+	mark := g.Mark
+	e.Source = func(remote netip.Addr) (netip.Addr, error) { return underlay.SourceFor(remote, mark) }
+	// Only on Linux a host has a lock and leftovers, and only there the device's
+	// name is known beforehand.
+	if runtime.GOOS == "linux" {
+		if e.Host, err = newHost(g, g.Tun); err != nil {
+			return e, err
+		}
+	}
+	if e.Conn, err = underlay.Listen(underlay.Options{
+		IKEPort: g.Port, NATTPort: g.NATTPort, Mark: g.Mark, Listen: g.Listen,
+	}); err != nil {
+		return e, err
+	}
+	mtu := g.MTU
+	if mtu == 0 {
+		mtu = autoMTU
+	}
+	if e.Device, err = tun.Create(g.Tun, mtu); err != nil {
+		return e, err
+	}
+	if e.Host == nil {
+		e.Host, err = newHost(g, e.Device.Name())
+	}
+	return e, err
+}
+
+func newHost(g *config.Gateway, device string) (tun.Host, error) {
+	return tun.NewHost(tun.Options{Device: device, Table: int(g.Table), Mark: g.Mark})
+}
+
+// ErrEnvironment is what an error of Run is where the machine, and not the
+// configuration, is the cause: a privilege, the TUN device or a port is missing.
+// The error's text says what to do.
+var ErrEnvironment = errors.New("a privilege, the TUN device or a port is missing")
+
+type environmentError struct{ error }
+
+func (environmentError) Is(target error) bool { return target == ErrEnvironment }
+func (e environmentError) Unwrap() error      { return e.error }
+
+// causes are what the machine can be missing, as its edges tell.
+var causes = []error{
+	tun.ErrNoDriver, tun.ErrPrivilege, tun.ErrNameTaken, tun.ErrTableInUse,
+	underlay.ErrPortInUse, underlay.ErrPrivilege, underlay.ErrNoAddress,
+	fs.ErrPermission, syscall.EADDRINUSE,
+}
+
+// environment marks an error whose cause is the machine.
+func environment(err error) error {
+	for _, c := range causes {
+		if errors.Is(err, c) {
+			return environmentError{err}
+		}
+	}
+	return err
+}

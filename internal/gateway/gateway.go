@@ -1,0 +1,176 @@
+// Package gateway is where both planes meet: it compiles the configuration into
+// policies and an IKE configuration, feeds the endpoint with what sockets,
+// timers and the data path bring, does what the endpoint wants done, and answers
+// the control socket.
+//
+//	compile.go   configuration → IKE configuration, policies, routes
+//	plane.go     endpoint + databases + data path, without goroutine and clock
+//	inbox.go     what the data path's workers tell the endpoint
+//	gateway.go   Run: start, stop
+//	loop.go      the one goroutine that owns a plane
+//	reload.go    going over to a changed configuration
+//	backend.go   the rows and commands of the control socket
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"culvert/config"
+	"culvert/ike"
+	"culvert/ike/core"
+	"culvert/internal/control"
+	"culvert/tun"
+)
+
+// Options of Run. Zero values of all but ConfigPath take the defaults.
+type Options struct {
+	ConfigPath string
+	LogFormat  string // "text" or "json"; empty: as configured
+	LogLevel   string // "debug", "info", "warn" or "error"; empty: as configured
+	Control    string // path of the control socket; empty: as configured
+	Stderr     io.Writer
+	// Reload has the configuration read again for each value that it delivers.
+	Reload <-chan struct{}
+	// Edges opens what the gateway has of the machine: OpenEdges. Run closes it.
+	Edges func(*config.Gateway) (Edges, error)
+	// Event sees every event, in the gateway's own goroutine.
+	Event func(core.Event)
+}
+
+// gateway is one that runs. Its fields belong to the goroutine of Run.
+type gateway struct {
+	o        Options
+	log      *slog.Logger
+	level    *slog.LevelVar
+	events   *events
+	edges    Edges
+	plane    *Plane
+	pool     *pool
+	cfg      *config.Config // in force
+	compiled *compiled
+	calls    chan func()   // of the control server's goroutines
+	gone     chan struct{} // closed when calls are taken no more
+}
+
+// Run runs a gateway until ctx ends or it fails. After ctx it has told its
+// peers, taken back what it changed on the machine, and returns nil. The error
+// is config.Faults where the configuration has faults, and ErrEnvironment where
+// the machine lacks something; its text says what to do.
+func Run(ctx context.Context, o Options) error {
+	cfg, warnings, err := config.Load(o.ConfigPath)
+	if err != nil {
+		return err
+	}
+	if o.Stderr == nil {
+		o.Stderr = os.Stderr
+	}
+	if o.Edges == nil {
+		o.Edges = OpenEdges
+	}
+	if o.Control == "" {
+		o.Control = cfg.Gateway.Control
+	}
+	format, level, err := o.logSettings(&cfg.Gateway)
+	if err != nil {
+		return err
+	}
+	g := &gateway{o: o, cfg: cfg, level: new(slog.LevelVar), calls: make(chan func()), gone: make(chan struct{})}
+	g.level.Set(level)
+	g.log = newLogger(o.Stderr, format, g.level)
+	g.events = &events{log: g.log}
+	g.warn(warnings)
+	if g.edges, err = o.Edges(&cfg.Gateway); err != nil {
+		return err
+	}
+	door, err := control.Listen(o.Control)
+	if err != nil {
+		return errors.Join(environment(err), g.edges.close())
+	}
+	return g.run(ctx, door)
+}
+
+// run takes over the edges and the door and closes them.
+func (g *gateway) run(ctx context.Context, door net.Listener) error {
+	g.plane = newPlane(planeConfig{
+		Endpoint: ike.New(random32()), Conn: g.edges.Conn, Device: g.edges.Device, Seed: random32(), Now: time.Now,
+		Ask:   func(a core.Ask) { g.pool.ask(a) },
+		Event: g.event,
+	})
+	g.pool = newPool(g.edges.Source, g.plane.Answer)
+	defer g.pool.close()
+
+	ike, natt := g.edges.Conn.Ports()
+	g.compiled = compile(g.cfg, [2]uint16{ike, natt}, nil)
+	if err := g.plane.Reconfigure(time.Now(), g.compiled, g.apply); err != nil {
+		return errors.Join(environment(err), door.Close(), g.edges.close())
+	}
+	g.log.Info("started", "config", g.o.ConfigPath, "device", g.edges.Device.Name(), "port", ike, "natt-port", natt,
+		"peers", len(g.compiled.core.Peers), "policies", len(g.compiled.policies))
+
+	path, ctl := make(chan error, 1), make(chan error, 1)
+	serving, stopServing := context.WithCancel(context.Background())
+	defer stopServing()
+	go func() { path <- g.plane.path.Run(context.Background()) }()
+	go func() { ctl <- control.Serve(serving, door, backend{g}) }()
+
+	err, pathEnded, ctlEnded := g.loop(ctx, path, ctl)
+	close(g.gone)
+	err = errors.Join(err, g.edges.Host.Close(), g.plane.path.Close())
+	if !pathEnded {
+		err = errors.Join(err, <-path)
+	}
+	g.plane.sas.Close()
+	stopServing()
+	if !ctlEnded {
+		err = errors.Join(err, <-ctl)
+	}
+	g.log.Info("stopped")
+	return err
+}
+
+// event counts and logs an event.
+func (g *gateway) event(now time.Time, e core.Event) {
+	g.events.event(now, e)
+	if g.o.Event != nil {
+		g.o.Event(e)
+	}
+}
+
+// apply brings the host to a plan. Where routes are to be set by hand, the
+// commands are shown and the gateway goes on.
+func (g *gateway) apply(p tun.Plan) error {
+	err := g.edges.Host.Apply(p)
+	if manual := (*tun.ManualError)(nil); errors.As(err, &manual) {
+		g.log.Warn(manual.Error())
+		return nil
+	}
+	if w, ok := g.edges.Host.(tun.Warner); ok && err == nil {
+		for _, text := range w.Warnings() {
+			g.log.Warn(text)
+		}
+	}
+	return err
+}
+
+func (g *gateway) warn(warnings []config.Warning) {
+	for _, w := range warnings {
+		g.log.Warn("configuration: " + w.String())
+	}
+}
+
+// random32 is a seed. crypto/rand ends the process where it fails.
+func random32() (seed [32]byte) {
+	_, _ = rand.Read(seed[:])
+	return seed
+}
+
+// errStopped answers a call to a gateway that is stopping.
+var errStopped = fmt.Errorf("the gateway is stopping")

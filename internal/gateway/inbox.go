@@ -1,0 +1,115 @@
+package gateway
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"culvert/config"
+	"culvert/ike/core"
+	"culvert/internal/underlay"
+	"culvert/internal/wire"
+	"culvert/spd/selector"
+)
+
+// inbox is where the data path and the workers leave inputs for the endpoint.
+// It is datapath.Notify. Leaving one never blocks: what others can send in any
+// number (messages, packets without SA) is bounded and comes again if it is
+// lost; what happens once (Expire, Used, an Answer) is bounded by the SAs there
+// are and is always kept.
+type inbox struct {
+	mu    sync.Mutex
+	list  []core.Input
+	loose int           // of them, those that are bounded
+	wake  chan struct{} // has room for one
+
+	dropped atomic.Uint64 // messages that found the inbox full
+}
+
+// inboxLimit bounds what can be lost without harm.
+const inboxLimit = 2048
+
+func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
+
+// take empties the inbox.
+func (b *inbox) take() []core.Input {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := b.list
+	b.list, b.loose = nil, 0
+	return list
+}
+
+// put keeps an input.
+func (b *inbox) put(in core.Input) {
+	b.mu.Lock()
+	b.list = append(b.list, in)
+	b.mu.Unlock()
+	b.signal()
+}
+
+// offer keeps an input if there is room. It is made only then.
+func (b *inbox) offer(make func() core.Input) bool {
+	b.mu.Lock()
+	if b.loose >= inboxLimit {
+		b.mu.Unlock()
+		return false
+	}
+	b.loose++
+	b.list = append(b.list, make())
+	b.mu.Unlock()
+	b.signal()
+	return true
+}
+
+func (b *inbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// IKE copies a message.
+func (b *inbox) IKE(p *underlay.Packet) {
+	kept := b.offer(func() core.Input {
+		return core.Datagram{Local: p.Local, Remote: p.Remote, NATT: p.NATT, Data: slices.Clone(p.Data())}
+	})
+	if !kept {
+		b.dropped.Add(1)
+	}
+}
+
+// Acquire: one that finds no room is asked again after datapath.AcquireAgain.
+func (b *inbox) Acquire(policy uint32, f wire.Flow) {
+	b.offer(func() core.Input { return core.Acquire{Policy: core.PolicyRef(policy), Flow: pairOfFlow(&f)} })
+}
+
+// Heard: the next packet after sad.HeardEvery says it again.
+func (b *inbox) Heard(child uint64) {
+	b.offer(func() core.Input { return core.Alive{Child: core.ChildID(child)} })
+}
+
+func (b *inbox) Expire(child uint64, hard bool) {
+	b.put(core.Expire{Child: core.ChildID(child), Hard: hard})
+}
+
+func (b *inbox) Used(child uint64) { b.put(core.Used{Child: core.ChildID(child)}) }
+
+// pairOfFlow is the packet itself as selectors (RFC 7296 §2.9). Ports that the
+// packet does not show, or its protocol does not have, are any; of a protocol
+// with message types the type is the source's (RFC 7296 §3.13.1).
+func pairOfFlow(f *wire.Flow) selector.Pair {
+	local := selector.TS{Lo: f.Src, Hi: f.Src, Proto: f.Proto, PortHi: 65535}
+	remote := selector.TS{Lo: f.Dst, Hi: f.Dst, Proto: f.Proto, PortHi: 65535}
+	if f.Opaque {
+		return selector.Pair{Local: local, Remote: remote}
+	}
+	switch {
+	case selector.Typed(f.Proto):
+		local.PortLo, local.PortHi = f.SrcPort, f.SrcPort
+	case config.Protocol(f.Proto).HasPorts():
+		local.PortLo, local.PortHi = f.SrcPort, f.SrcPort
+		remote.PortLo, remote.PortHi = f.DstPort, f.DstPort
+	}
+	return selector.Pair{Local: local, Remote: remote}
+}

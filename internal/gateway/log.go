@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"culvert/config"
+	"culvert/ike/core"
+)
+
+// newLogger makes the log. What the command line says stands above the
+// configuration.
+func newLogger(w io.Writer, format config.LogFormat, level slog.Leveler) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if format == config.LogJSON {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// logSettings are format and level, of the options or else of the configuration.
+func (o *Options) logSettings(g *config.Gateway) (config.LogFormat, slog.Level, error) {
+	format, level := g.LogFormat, g.LogLevel
+	switch f := config.LogFormat(o.LogFormat); f {
+	case "":
+	case config.LogText, config.LogJSON:
+		format = f
+	default:
+		return "", 0, fmt.Errorf("log format %q: write text or json", o.LogFormat)
+	}
+	if o.LogLevel != "" {
+		if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
+			return "", 0, fmt.Errorf("log level %q: write debug, info, warn or error", o.LogLevel)
+		}
+	}
+	return format, level, nil
+}
+
+// eventKinds says of each kind of event at which level it is logged, and
+// whether a stranger or a broken peer can cause any number of it.
+var eventKinds = map[core.EventKind]struct {
+	level slog.Level
+	often bool
+}{
+	core.EvInitFailed:     {slog.LevelWarn, true},
+	core.EvAuthFailed:     {slog.LevelWarn, true},
+	core.EvNoProposal:     {slog.LevelWarn, true},
+	core.EvTSUnacceptable: {slog.LevelWarn, true},
+	core.EvBadMessage:     {slog.LevelWarn, true},
+	core.EvNotify:         {slog.LevelWarn, true},
+	core.EvPeerDead:       {slog.LevelWarn, false},
+}
+
+// logEvery is how often an event that can come in any number is logged.
+const logEvery = time.Second
+
+// events is where events end: counted, and logged without flooding the log.
+type events struct {
+	log    *slog.Logger
+	counts [256]uint64 // by kind
+	kinds  [256]struct {
+		logged     time.Time
+		suppressed int
+	}
+}
+
+func (v *events) event(now time.Time, e core.Event) {
+	v.counts[e.Kind]++
+	kind := eventKinds[e.Kind] // others: info, always
+	attrs := e.LogValue().Group()
+	if kind.often {
+		k := &v.kinds[e.Kind]
+		if !k.logged.IsZero() && now.Sub(k.logged) < logEvery {
+			k.suppressed++
+			return
+		}
+		if k.suppressed > 0 {
+			attrs = append(attrs, slog.Int("suppressed", k.suppressed))
+		}
+		k.logged, k.suppressed = now, 0
+	}
+	v.log.LogAttrs(context.Background(), kind.level, "ike", attrs...)
+}

@@ -1,0 +1,72 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"culvert/ike/core"
+)
+
+// farewell is how long a stopping gateway waits for its peers' answers.
+const farewell = 2 * time.Second
+
+// loop owns the plane. It returns when ctx has ended and the peers have been
+// told, or when the data path or the control server has failed; path and ctl
+// deliver their ends.
+func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (err error, pathEnded, ctlEnded bool) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var limit <-chan time.Time // of the farewell; nil before it
+	quit := ctx.Done()
+	for {
+		g.follow()
+		if limit != nil && len(g.plane.cfg.Endpoint.SAs()) == 0 {
+			return nil, false, false
+		}
+		if at, ok := g.plane.Deadline(); ok {
+			timer.Reset(time.Until(at))
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-quit:
+			quit, limit = nil, time.After(farewell)
+			g.log.Info("stopping")
+			g.plane.Input(time.Now(), core.Command{Do: core.Shutdown})
+		case <-limit:
+			g.log.Warn("stopped without the answer of every peer")
+			return nil, false, false
+		case <-g.plane.inbox.wake:
+			g.plane.Work(time.Now())
+		case <-timer.C:
+			g.plane.Input(time.Now(), core.Tick{})
+		case call := <-g.calls:
+			call()
+		case _, ok := <-g.o.Reload:
+			if !ok {
+				g.o.Reload = nil
+				continue
+			}
+			g.reloadAndLog()
+		case err := <-path:
+			if err == nil {
+				err = fmt.Errorf("the device %s or the sockets were closed from outside: start the gateway again", g.edges.Device.Name())
+			}
+			return err, true, false
+		case err := <-ctl:
+			return err, false, true
+		}
+	}
+}
+
+// follow lets the routes of policies of level use follow their SAs.
+func (g *gateway) follow() {
+	if !g.plane.replan {
+		return
+	}
+	g.plane.replan = false
+	if err := g.apply(g.compiled.plan(g.plane.Has)); err != nil {
+		g.log.Error("routes of policies with level=use", "error", err)
+	}
+}

@@ -1,0 +1,244 @@
+package gateway
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"culvert/esp"
+	"culvert/ike/core"
+	"culvert/internal/datapath"
+	"culvert/internal/underlay"
+	"culvert/sad"
+	"culvert/spd"
+	"culvert/tun"
+)
+
+// endpoint is IKE as the plane drives it: ike.Endpoint.
+type endpoint interface {
+	Handle(now time.Time, in core.Input)
+	Poll() (core.Output, bool)
+	Deadline() (time.Time, bool)
+	SAs() []core.SAInfo
+}
+
+// planeConfig is all that a Plane touches. Ask and Event are called from
+// within Input; an Ask is answered by Answer, from any goroutine and also from
+// within the call.
+type planeConfig struct {
+	Endpoint endpoint
+	Conn     underlay.Conn
+	Device   tun.Device
+	Seed     [32]byte // of SPIs and IV generators
+	Now      func() time.Time
+	Ask      func(core.Ask)
+	Event    func(now time.Time, e core.Event)
+}
+
+// Plane joins the endpoint with the databases and the data path. It has no
+// goroutine, no socket and no clock of its own: Input is called by one goroutine
+// at a time, the data path's workers only leave inputs in the inbox.
+type Plane struct {
+	cfg      planeConfig
+	policies *spd.Database
+	sas      *sad.Table
+	path     *datapath.Path
+	inbox    *inbox
+	random   *rand.ChaCha8
+
+	uses   map[core.PolicyRef]bool // policies whose route follows their SAs
+	replan bool                    // such a policy won or lost an SA
+	owed   int                     // SPIs that the table could not give
+	failed []core.Input            // what applying an output led to
+	buf    []byte                  // of the packet being sent
+	unsent uint64                  // IKE messages that the network refused
+}
+
+// maxChildren is how many CHILD SAs a gateway holds at most.
+const maxChildren = 1 << 17
+
+func newPlane(cfg planeConfig) *Plane {
+	p := &Plane{cfg: cfg, policies: spd.New(), inbox: newInbox(), random: rand.NewChaCha8(cfg.Seed)}
+	p.sas = sad.NewTable(maxChildren, p.random.Uint64())
+	p.path = datapath.New(datapath.Config{
+		Device: cfg.Device, Conn: cfg.Conn, Policies: p.policies, SAs: p.sas, Notify: p.inbox, Now: cfg.Now,
+	})
+	return p
+}
+
+// Answer brings the result of an Ask. Safe for any goroutine.
+func (p *Plane) Answer(a core.Answer) { p.inbox.put(a) }
+
+// Work hands the endpoint what waits in the inbox, and reports whether anything
+// did. What comes in meanwhile waits for the next call.
+func (p *Plane) Work(now time.Time) bool {
+	list := p.inbox.take()
+	for _, in := range list {
+		p.Input(now, in)
+	}
+	return len(list) > 0
+}
+
+// Deadline is when Input wants a Tick.
+func (p *Plane) Deadline() (time.Time, bool) { return p.cfg.Endpoint.Deadline() }
+
+// Input hands the endpoint one input and does what it wants done.
+func (p *Plane) Input(now time.Time, in core.Input) {
+	p.cfg.Endpoint.Handle(now, in)
+	p.drain(now)
+	for len(p.failed) > 0 {
+		next := p.failed[0]
+		p.failed = p.failed[1:]
+		p.cfg.Endpoint.Handle(now, next)
+		p.drain(now)
+	}
+}
+
+func (p *Plane) drain(now time.Time) {
+	for out, ok := p.cfg.Endpoint.Poll(); ok; out, ok = p.cfg.Endpoint.Poll() {
+		p.apply(now, out)
+	}
+}
+
+func (p *Plane) apply(now time.Time, out core.Output) {
+	switch out := out.(type) {
+	case core.Send:
+		p.send(out)
+	case core.KeepaliveTo:
+		p.put(underlay.Packet{Buf: []byte{0xFF}, Len: 1, Local: out.Local, Remote: out.Remote, Kind: underlay.Keepalive, NATT: true})
+	case core.Install:
+		p.install(now, out)
+	case core.Activate:
+		p.sas.Activate(uint64(out.Child))
+		p.touched(out.Child)
+	case core.Retire:
+		p.touched(out.Child)
+		p.sas.Retire(uint64(out.Child))
+	case core.Remove:
+		p.touched(out.Child)
+		p.sas.Remove(uint64(out.Child))
+		p.supply()
+	case core.Move:
+		p.sas.Move(uint64(out.Child), out.Local, out.Remote, out.UDP)
+	case core.NeedSPIs:
+		p.owed += out.N
+		p.supply()
+	case core.FreeSPI:
+		p.sas.FreeSPI(out.SPI)
+		p.supply()
+	case core.Ask:
+		p.cfg.Ask(out)
+	case core.Event:
+		p.event(now, out)
+	default:
+		panic(fmt.Sprintf("gateway: the endpoint put out a %T, which nobody does", out))
+	}
+}
+
+// send sends an IKE message; the room in front is for the non-ESP marker.
+func (p *Plane) send(s core.Send) {
+	p.buf = append(append(p.buf[:0], make([]byte, underlay.MarkerLen)...), s.Data...)
+	p.put(underlay.Packet{
+		Buf: p.buf, Off: underlay.MarkerLen, Len: len(s.Data),
+		Local: s.Local, Remote: s.Remote, Kind: underlay.IKE, NATT: s.NATT,
+	})
+}
+
+// put sends one packet. A message that the network refuses is lost like one
+// under way: the endpoint sends it again.
+func (p *Plane) put(pkt underlay.Packet) {
+	if n, _ := p.cfg.Conn.Send([]underlay.Packet{pkt}); n == 0 {
+		p.unsent++
+	}
+}
+
+func (p *Plane) install(now time.Time, in core.Install) {
+	_, err := p.sas.Install(sad.Params{
+		ID: uint64(in.Child), Policy: uint32(in.Policy), Peer: in.Peer, Protocol: uint8(in.Protocol), Tunnel: in.Tunnel,
+		In: p.half(in, in.In), Out: p.half(in, in.Out), Pairs: in.Pairs,
+		Local: in.Local, Remote: in.Remote, UDP: in.UDP, ReplayWindow: in.ReplayWindow, Standby: in.Standby,
+		Added: now, Soft: in.Soft, Hard: in.Hard, SoftBytes: in.SoftBytes, HardBytes: in.HardBytes,
+	})
+	if err != nil {
+		// The endpoint believes in the SA until it is told that it has ended.
+		p.cfg.Event(now, core.Event{Kind: core.EvChildDown, SA: in.SA, Child: in.Child, Policy: in.Policy, Peer: in.Peer,
+			Reason: "it could not be installed: " + err.Error()})
+		p.failed = append(p.failed, core.Expire{Child: in.Child, Hard: true})
+		return
+	}
+	p.touched(in.Child)
+	p.path.Acquired(uint32(in.Policy))
+}
+
+func (p *Plane) half(in core.Install, h core.HalfSA) esp.Params {
+	x := esp.Params{SPI: h.SPI, Encr: in.Encr, EncKey: h.EncKey, Integ: in.Integ, IntegKey: h.IntegKey, ESN: in.ESN}
+	p.random.Read(x.IVKey[:]) //nolint:errcheck // never fails
+	return x
+}
+
+// touched notes that the SAs of a policy of level use are changing.
+func (p *Plane) touched(child core.ChildID) {
+	if len(p.uses) == 0 {
+		return
+	}
+	if c := p.sas.Child(uint64(child)); c != nil && p.uses[core.PolicyRef(c.Policy)] {
+		p.replan = true
+	}
+}
+
+// Has reports whether a policy has an SA that seals.
+func (p *Plane) Has(ref core.PolicyRef) bool { return p.sas.Seals(uint32(ref)) }
+
+// supply gives the endpoint the SPIs that it asked for. What a full table
+// cannot give is given when an SA has left.
+func (p *Plane) supply() {
+	if p.owed == 0 {
+		return
+	}
+	if spis := p.sas.AllocSPIs(p.owed); len(spis) > 0 {
+		p.owed -= len(spis)
+		p.failed = append(p.failed, core.SPIs{SPIs: spis})
+	}
+}
+
+// event passes an event on. One that ends what was done for a policy, for
+// better or worse, lets the policy's traffic ask again.
+func (p *Plane) event(now time.Time, e core.Event) {
+	if e.Policy != 0 {
+		p.path.Acquired(uint32(e.Policy))
+	}
+	p.cfg.Event(now, e)
+}
+
+// Reconfigure puts a compiled configuration in force. Policies come first, so
+// that what the host then leads to the device meets the new ones; apply changes
+// the host, and if it fails, nothing has changed. The endpoint comes last.
+func (p *Plane) Reconfigure(now time.Time, c *compiled, apply func(tun.Plan) error) error {
+	was, uses := append([]spd.Policy(nil), p.policies.Policies()...), p.uses
+	p.policies.Replace(c.policies)
+	p.uses, p.replan = c.uses, false
+	if err := apply(c.plan(p.Has)); err != nil {
+		p.policies.Replace(was)
+		p.uses = uses
+		return err
+	}
+	p.Input(now, core.Reconfigure{Config: c.core})
+	return nil
+}
+
+// Receive takes a datagram and Send a plain packet through the data path in the
+// caller's goroutine, and the endpoint through what follows from it.
+func (p *Plane) Receive(now time.Time, pkt *underlay.Packet) datapath.Reason {
+	r := p.path.Receive(now, pkt)
+	for p.Work(now) {
+	}
+	return r
+}
+
+// Send: see Receive.
+func (p *Plane) Send(now time.Time, pkt []byte) datapath.Reason {
+	r := p.path.SendPlain(now, pkt)
+	for p.Work(now) {
+	}
+	return r
+}

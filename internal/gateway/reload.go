@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"culvert/config"
+	"culvert/internal/control"
+)
+
+// reload goes over to the configuration as the file has it now. On an error the
+// old one stays in force, whole. What did not change keeps its SAs.
+func (g *gateway) reload() (control.ReloadReport, error) {
+	next, warnings, err := config.Load(g.o.ConfigPath)
+	if err != nil {
+		return control.ReloadReport{}, err
+	}
+	changes := config.Diff(g.cfg, next)
+	next = running(g.cfg, next)
+	c := compile(next, g.compiled.ports, g.compiled)
+	if err := g.plane.Reconfigure(time.Now(), c, g.apply); err != nil {
+		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
+	}
+	g.cfg, g.compiled = next, c
+	if g.o.LogLevel == "" {
+		g.level.Set(next.Gateway.LogLevel)
+	}
+	return report(changes, warnings), nil
+}
+
+// reloadAndLog is reload where nobody waits for the answer.
+func (g *gateway) reloadAndLog() {
+	r, err := g.reload()
+	if err != nil {
+		g.log.Error("the configuration was not reloaded, the old one stays in force", "error", err)
+		return
+	}
+	for _, w := range r.Warnings {
+		g.log.Warn("configuration: " + w)
+	}
+	g.log.Info("reloaded", "changes", r.Changes)
+}
+
+// running is next with those keys of [gateway] as they are that a running
+// gateway cannot take over.
+func running(old, next *config.Config) *config.Config {
+	c, gw := *next, old.Gateway
+	gw.Guard, gw.LogLevel = next.Gateway.Guard, next.Gateway.LogLevel
+	c.Gateway = gw
+	return &c
+}
+
+// report tells people what a reload did.
+func report(c config.Changes, warnings []config.Warning) control.ReloadReport {
+	r := control.ReloadReport{Changes: []string{}, Warnings: []string{}}
+	add := func(format string, a ...any) { r.Changes = append(r.Changes, fmt.Sprintf(format, a...)) }
+	for _, key := range c.Gateway {
+		if slices.Contains(c.Restart, key) {
+			r.Warnings = append(r.Warnings, "gateway."+key+": changed in the file but not in force: restart the gateway")
+		} else {
+			add("gateway %s: changed", key)
+		}
+	}
+	if c.Settings {
+		add("settings: changed")
+	}
+	for _, name := range c.PeersAdded {
+		add("peer %s: added", name)
+	}
+	for _, name := range c.PeersChanged {
+		add("peer %s: changed, its SAs are made anew", name)
+	}
+	for _, name := range c.PeersRemoved {
+		add("peer %s: removed", name)
+	}
+	for _, p := range c.PoliciesAdded {
+		add("policy %d, %v => %v: added", p.Index, p.SrcAddress, p.DstAddress)
+	}
+	for _, p := range c.PoliciesRemoved {
+		add("policy %d, %v => %v: removed", p.Index, p.SrcAddress, p.DstAddress)
+	}
+	if c.Reordered {
+		add("policies: in another order")
+	}
+	for _, w := range warnings {
+		r.Warnings = append(r.Warnings, w.String())
+	}
+	return r
+}
