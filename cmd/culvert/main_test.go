@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"culvert/internal/control"
+	"culvert/internal/control/table"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -226,7 +227,7 @@ func TestTableFitsTheTerminal(t *testing.T) {
 		name  string
 	}{{80, "policy-80.txt"}, {120, "policy-120.txt"}, {1000, "policy.txt"}} {
 		var b strings.Builder
-		if err := writeTable(&b, rows, c.width); err != nil {
+		if err := table.Write(&b, rows, c.width); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(b.String()) {

@@ -1,5 +1,12 @@
 package main
 
+import (
+	"encoding/json"
+	"io"
+
+	"culvert/internal/control/table"
+)
+
 // The print commands: each asks one table of the gateway and shows it.
 
 // output is how a print command shows its rows.
@@ -147,7 +154,7 @@ func (c *statisticsPrint) Run(s *session) error {
 	if c.JSON {
 		return writeJSON(s.stdout, rows)
 	}
-	return writeStatistics(s.stdout, rows)
+	return table.WriteStatistics(s.stdout, rows)
 }
 
 // show prints the rows of one menu, or returns the error that took their place.
@@ -158,7 +165,14 @@ func show[T any](s *session, o output, rows []T, err error) error {
 	case o.JSON:
 		return writeJSON(s.stdout, rows)
 	case o.Detail:
-		return writeDetail(s.stdout, rows, s.width)
+		return table.WriteDetail(s.stdout, rows, s.width)
 	}
-	return writeTable(s.stdout, rows, s.width)
+	return table.Write(s.stdout, rows, s.width)
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }

@@ -1,7 +1,7 @@
-package main
+// Package table writes the rows of the print menus for people.
+package table
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
@@ -98,10 +98,10 @@ func printable(s string) string {
 
 const noEntries = "(no entries)\n"
 
-// writeTable writes aligned columns. Columns without any value are left out.
+// Write writes aligned columns. Columns without any value are left out.
 // If width is not 0, it is the terminal's, and a table that does not fit is
-// written as writeDetail does: nothing is ever cut off.
-func writeTable[T any](w io.Writer, rows []T, width int) error {
+// written as WriteDetail does: nothing is ever cut off.
+func Write[T any](w io.Writer, rows []T, width int) error {
 	c := columnsOf(reflect.TypeFor[T]())
 	if len(rows) == 0 {
 		_, err := io.WriteString(w, c.legend()+noEntries)
@@ -119,7 +119,7 @@ func writeTable[T any](w io.Writer, rows []T, width int) error {
 		total += n + 2
 	}
 	if width > 0 && total > width {
-		return writeDetail(w, rows, width)
+		return WriteDetail(w, rows, width)
 	}
 	var b strings.Builder
 	b.WriteString(c.legend())
@@ -179,9 +179,9 @@ func (c columns) cells(rows reflect.Value) (cells [][]string, right []bool) {
 	return cells, right
 }
 
-// writeDetail writes every row as the manual's examples do: number, flags and
+// WriteDetail writes every row as the manual's examples do: number, flags and
 // name=value, an empty line between rows, broken at width unless that is 0.
-func writeDetail[T any](w io.Writer, rows []T, width int) error {
+func WriteDetail[T any](w io.Writer, rows []T, width int) error {
 	c := columnsOf(reflect.TypeFor[T]())
 	var b strings.Builder
 	b.WriteString(c.legend())
@@ -229,8 +229,8 @@ func writeDetail[T any](w io.Writer, rows []T, width int) error {
 	return err
 }
 
-// writeStatistics writes one counter per line, names set to the right as the manual does.
-func writeStatistics(w io.Writer, rows []control.Statistic) error {
+// WriteStatistics writes one counter per line, names set to the right as the manual does.
+func WriteStatistics(w io.Writer, rows []control.Statistic) error {
 	var b strings.Builder
 	width := 0
 	for _, r := range rows {
@@ -244,11 +244,4 @@ func writeStatistics(w io.Writer, rows []control.Statistic) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
