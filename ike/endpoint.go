@@ -208,10 +208,7 @@ func (e *Endpoint) Siblings(sa *v2.SA) []*v2.SA {
 
 func (e *Endpoint) Established(sa *v2.SA) {
 	e.dropHalf(sa)
-	e.settleTwins(sa)
-	if sa.State() != v2.Established {
-		return
-	}
+	e.env.After(v2.TwinDelay, func() { e.settleTwins(sa) })
 	e.fill(sa)
 }
 
@@ -243,26 +240,30 @@ func (e *Endpoint) ChildGone(c *v2.Child) { delete(e.children, c.ID()) }
 
 // settleTwins closes one of two IKE SAs that both ends began at once: the one
 // whose exchange had the lowest nonce goes, and who began it deletes it, as at
-// a collision of rekeys (RFC 7296 §2.8.2).
+// a collision of rekeys (RFC 7296 §2.8.2). It waits until the peer has both.
 func (e *Endpoint) settleTwins(sa *v2.SA) {
+	if sa.State() != v2.Established {
+		return
+	}
 	for _, s := range e.Siblings(sa) {
 		if s.State() != v2.Established || s.Initiator() == sa.Initiator() || !auth.Same(s.RemoteID(), sa.RemoteID()) ||
-			e.env.Now().Sub(s.EstablishedAt()) > twinWindow {
+			sa.EstablishedAt().Sub(s.EstablishedAt()).Abs() > v2.TwinWindow {
 			continue
 		}
-		loser := sa
+		loser, winner := sa, s
 		if bytes.Compare(s.Nonce(), sa.Nonce()) < 0 {
-			loser = s
+			loser, winner = s, sa
 		}
-		if loser.Initiator() {
+		switch {
+		case !loser.Initiator():
+		case !winner.Confirmed():
+			e.env.After(v2.TwinDelay, func() { e.settleTwins(sa) })
+		default:
 			loser.Delete("both ends connected at once, and the peer's IKE SA stays")
 		}
 		return
 	}
 }
-
-// twinWindow is how close together two IKE SAs must come up to be twins by accident.
-const twinWindow = 10 * time.Second
 
 // --- configuration and commands ---
 

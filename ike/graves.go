@@ -19,7 +19,7 @@ type grave struct {
 }
 
 const (
-	graveLife = 70 * time.Second // as long as a peer like us repeats a request
+	graveLife = 80 * time.Second // as long as a peer like us repeats a request
 	maxGraves = 4096
 )
 

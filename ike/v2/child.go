@@ -1,7 +1,6 @@
 package v2
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -54,13 +53,26 @@ const linger = 5 * time.Second
 
 // quiet is how long the responder of a new CHILD SA waits, after its last
 // response, for a sign that the peer has it before it seals on its own account.
-const quiet = 2 * time.Second
+const quiet = 5 * time.Second
 
 func (c *Child) ID() core.ChildID       { return c.id }
 func (c *Child) Policy() *core.Policy   { return c.policy }
 func (c *Child) SA() *SA                { return c.sa }
 func (c *Child) Pairs() []selector.Pair { return c.pairs }
 func (c *Child) String() string         { return fmt.Sprintf("%s{%d}", c.sa.peer.Name, c.id) }
+
+// redundant waits for the peer to delete what lost a collision of rekeys.
+func (c *Child) redundant() {
+	if c.gone || c.closing {
+		return
+	}
+	c.closing = true
+	env := c.sa.env
+	env.Emit(core.Retire{Child: c.id})
+	env.Timers.Stop(c.timers[softTimer])
+	env.Timers.Stop(c.timers[hardTimer])
+	c.timers[hardTimer] = env.After(replacedLife, func() { c.end("redundant after a collision of rekeys") })
+}
 
 // live reports whether it carries traffic and nothing is about to replace it.
 func (c *Child) live() bool { return !c.gone && !c.closing && c.theirs == nil }
@@ -287,31 +299,44 @@ func sameTraffic(a, b *Child) bool {
 	return a.policy.Ref == b.policy.Ref && slices.Equal(a.pairs, b.pairs)
 }
 
+// TwinWindow is how close together two SAs must come up to be twins by accident
+// rather than by somebody's wish; TwinDelay is the pause before one is closed.
+const (
+	TwinWindow = 10 * time.Second
+	TwinDelay  = 3 * time.Second
+)
+
 // settleTwins closes one of two CHILD SAs that both ends made at once for the
 // same traffic: the one with the lowest nonce goes, and who made it deletes it,
-// as at a collision of rekeys (RFC 7296 §2.8.1).
+// as at a collision of rekeys (RFC 7296 §2.8.1). It waits until the peer has both.
 func (c *Child) settleTwins() {
+	if !c.live() || c.rekeying != nil {
+		return
+	}
 	for _, d := range c.sa.children {
-		if d == c || !d.live() || d.rekeying != nil || d.mine == c.mine || !sameTraffic(c, d) || d.created.Before(c.sa.created) {
+		if d == c || !d.live() || d.rekeying != nil || d.mine == c.mine || !sameTraffic(c, d) ||
+			d.created.Sub(c.created).Abs() > TwinWindow {
 			continue
 		}
-		if c.sa.env.Now().Sub(d.created) > twinWindow {
-			continue
+		loser, winner := c, d
+		if lower(d.lowNonce, c.lowNonce) {
+			loser, winner = d, c
 		}
-		loser := c
-		if bytes.Compare(d.lowNonce, c.lowNonce) < 0 {
-			loser = d
-		}
-		if loser.mine {
+		switch {
+		case !loser.mine:
+		case winner.standby:
+			c.sa.env.After(TwinDelay, c.settleTwins)
+		default:
 			loser.Delete("both ends made a CHILD SA for the same traffic")
 		}
 		return
 	}
 }
 
-// twinWindow is how close together two CHILD SAs must come up to be twins by
-// accident rather than by somebody's wish.
-const twinWindow = 10 * time.Second
+// Confirmed reports whether the peer is known to have what its requests made.
+func (sa *SA) Confirmed() bool {
+	return !slices.ContainsFunc(sa.children, func(c *Child) bool { return c.standby })
+}
 
 // Rebind gives it its policy in a new configuration in which the policy is equal.
 func (c *Child) Rebind(p *core.Policy) { c.policy = p }

@@ -75,9 +75,22 @@ func firstChild() task {
 			if !x.mine || x.policy == nil || x.refuse != nil {
 				return nil
 			}
-			return x.install(false)
+			if err := x.install(false); err != nil {
+				return err
+			}
+			x.sa.confirm()
+			return nil
 		},
 	}
+}
+
+// confirm sends an empty request after a new CHILD SA of ours, unless another
+// request follows anyhow: it tells a responder with traffic of its own that we
+// have the SA, so that it can begin to seal (RFC 7296 §2.8 leaves it to guess).
+func (sa *SA) confirm() {
+	x := &exchange{kind: row(inform)}
+	x.still = func() bool { return sa.state == Established && len(sa.queue) == 0 }
+	sa.start(x)
 }
 
 // childNegotiation agrees on algorithms, key exchange and selectors.
@@ -146,7 +159,10 @@ func childUp() task {
 			}
 		}
 		if x.old == nil {
-			x.made.settleTwins()
+			x.sa.env.After(TwinDelay, x.made.settleTwins)
+			if x.mine {
+				x.sa.confirm()
+			}
 		}
 		return nil
 	}}

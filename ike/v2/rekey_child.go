@@ -66,6 +66,9 @@ func childSuccession() task {
 		made.Activate()
 		sa.rekeyed(old, made)
 		old.Delete("rekeyed")
+		if t := old.theirs; t != nil {
+			t.redundant()
+		}
 		return nil
 	}}
 }

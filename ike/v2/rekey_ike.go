@@ -187,18 +187,30 @@ func ikeSuccession() task {
 		}
 		sa.replacedBy(mine)
 		sa.tellClosed("rekeyed")
+		if theirs != nil {
+			theirs.redundant()
+		}
 		return nil
 	}}
 }
 
-// replacedBy moves everything that lives on to the successor.
-func (sa *SA) replacedBy(n *SA) {
+// redundant waits for the peer to delete an SA that was replaced or lost a
+// collision. If the peer never got our response to the rekey, it never made the
+// SA, and nothing will come.
+func (sa *SA) redundant() {
+	if sa.state != Established {
+		return
+	}
 	sa.state = Replaced
-	sa.adopter = n
 	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive} {
 		sa.env.Timers.Stop(t)
 	}
-	sa.timers.hard = sa.env.After(replacedLife, func() { sa.end(false, "replaced; the peer did not delete it") })
+	sa.timers.hard = sa.env.After(replacedLife, func() { sa.end(false, "replaced, and the peer did not delete it") })
+}
+
+// replacedBy moves everything that lives on to the successor.
+func (sa *SA) replacedBy(n *SA) {
+	sa.redundant()
 	for _, c := range sa.children {
 		c.sa = n
 		n.children = append(n.children, c)

@@ -103,7 +103,6 @@ type SA struct {
 	wanted   []*core.Policy // CHILD SAs to make; the first in IKE_AUTH
 
 	successor *SA // by the peer's rekey, while our own is under way
-	adopter   *SA // who has the children now
 
 	created, established, heard time.Time
 	timers                      struct{ half, soft, hard, dpd, keepalive *core.Timer }

@@ -17,13 +17,21 @@ import (
 
 // phase2 is what a policy's CHILD SAs amount to.
 type phase2 struct {
-	live, dead int
-	endpoint   *sad.Endpoint // of the newest
+	mature, other, dead int
+	endpoint            *sad.Endpoint // of the newest
+}
+
+// count leaves out what lingers beside an SA that has replaced it.
+func (p phase2) count() int {
+	if p.mature > 0 {
+		return p.mature
+	}
+	return p.other
 }
 
 func (p phase2) state() string {
 	switch {
-	case p.live > 0:
+	case p.count() > 0:
 		return "established"
 	case p.dead > 0:
 		return "expired"
@@ -35,10 +43,13 @@ func policyRows(cfg *config.Config, c *compiled, children []*sad.Child, now time
 	of := map[core.PolicyRef]phase2{}
 	for _, child := range children {
 		p := of[core.PolicyRef(child.Policy)]
-		if child.State(now) == sad.StateDead {
+		switch child.State(now) {
+		case sad.StateMature:
+			p.mature++
+		case sad.StateDead:
 			p.dead++
-		} else {
-			p.live++
+		default:
+			p.other++
 		}
 		p.endpoint = child.Endpoint()
 		of[core.PolicyRef(child.Policy)] = p
@@ -48,12 +59,12 @@ func policyRows(cfg *config.Config, c *compiled, children []*sad.Child, now time
 		ph2 := of[c.from[p]] // no policy has the ref 0
 		row := control.Policy{
 			Number: i, Template: p.Template, Disabled: p.Disabled, Dynamic: p.Dynamic, Invalid: p.Invalid,
-			Active: ph2.live > 0, Default: p.Default,
+			Active: ph2.count() > 0, Default: p.Default,
 			SrcAddress: p.SrcAddress.String(), SrcPort: p.SrcPort.String(),
 			DstAddress: p.DstAddress.String(), DstPort: p.DstPort.String(), Protocol: p.Protocol.String(),
 			Action: string(p.Action), Level: string(p.Level), IPsecProtocols: strings.Join(p.IPsecProtocols, ","),
 			Tunnel: p.Tunnel, Proposal: p.ProposalName, Peer: p.PeerName,
-			Ph2Count: ph2.live, Ph2State: ph2.state(), Comment: p.Comment,
+			Ph2Count: ph2.count(), Ph2State: ph2.state(), Comment: p.Comment,
 		}
 		if p.Template {
 			row.Group = p.Group
