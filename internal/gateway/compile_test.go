@@ -1,0 +1,210 @@
+package gateway
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/crypto/suite"
+	"culvert/ike/core"
+	"culvert/internal/wire"
+	"culvert/spd"
+	"culvert/spd/selector"
+	"culvert/tun"
+)
+
+func replaceOnce(t *testing.T, text, old, new string) string {
+	t.Helper()
+	if !strings.Contains(text, old) {
+		t.Fatalf("no %q in\n%s", old, text)
+	}
+	return strings.Replace(text, old, new, 1)
+}
+
+var ports = [2]uint16{500, 4500}
+
+// The manual's site-to-site example with IKEv2 (site 1), and entries of every
+// kind that take no part.
+const manual = `
+[[profile]]
+name = "ike2-site2"
+dh-group = ["modp2048"]
+enc-algorithm = ["aes-128"]
+
+[[proposal]]
+name = "ike2-site2"
+enc-algorithms = ["aes-128-cbc"]
+pfs-group = "modp2048"
+
+[[peer]]
+name = "site2"
+address = "192.168.80.1/32"
+exchange-mode = "ike2"
+profile = "ike2-site2"
+
+[[peer]]
+name = "asleep"
+address = "192.168.80.2/32"
+exchange-mode = "ike2"
+profile = "ike2-site2"
+disabled = true
+
+[[identity]]
+peer = "site2"
+secret = "thisisnotasecurepsk"
+my-id = "fqdn:site1.example.net"
+remote-id = "address:192.168.80.1"
+
+[[policy]]
+src-address = "10.1.202.0/24"
+dst-address = "10.1.101.7/32"
+action = "discard"
+protocol = "tcp"
+dst-port = 23
+
+[[policy]]
+peer = "site2"
+src-address = "10.1.202.0/24"
+dst-address = "10.1.101.0/24"
+tunnel = true
+proposal = "ike2-site2"
+level = "unique"
+
+[[policy]]
+peer = "site2"
+src-address = "10.1.202.0/24"
+dst-address = "10.1.101.0/24"
+tunnel = true
+proposal = "ike2-site2"
+comment = "invalid: the same selectors"
+
+[[policy]]
+peer = "site2"
+src-address = "10.1.203.0/24"
+dst-address = "10.1.101.0/24"
+tunnel = true
+proposal = "ike2-site2"
+disabled = true
+`
+
+func TestCompileTheManualsExample(t *testing.T) {
+	got := compile(parse(t, manual), ports, nil)
+	peer := &core.Peer{
+		Name: "site2", Address: netip.MustParsePrefix("192.168.80.1/32"), Port: 500, Version: core.IKEv2, InitialContact: true,
+		Profile: core.Profile{
+			Name: "ike2-site2", Encrs: []*suite.Encr{suite.EncrByIKEName("aes-128")}, PRFs: []*suite.PRF{suite.PRFByName("sha1")},
+			Integs: []*suite.Integ{suite.IntegByName("sha1")}, Groups: []*suite.Group{suite.GroupByName("modp2048")},
+			Lifetime: 24 * time.Hour, DPD: 2 * time.Minute,
+		},
+		Identities: []*core.Identity{{
+			Auth: core.AuthPSK, MyID: core.ID{Type: core.IDFQDN, Data: "site1.example.net"},
+			RemoteID: core.ID{Type: core.IDIPv4, Data: "\xc0\xa8\x50\x01"}, Secret: []byte("thisisnotasecurepsk"),
+		}},
+	}
+	pair := selector.Pair{
+		Local:  selector.FromPrefix(netip.MustParsePrefix("10.1.202.0/24")),
+		Remote: selector.FromPrefix(netip.MustParsePrefix("10.1.101.0/24")),
+	}
+	want := &core.Config{
+		Peers: []*core.Peer{peer},
+		Policies: []*core.Policy{{
+			Ref: 2, Index: 2, Peer: peer, Pair: pair, Tunnel: true, Unique: true, Protocol: core.ProtoESP,
+			Proposal: core.Proposal{
+				Name: "ike2-site2", Encrs: []*suite.Encr{suite.EncrByName("aes-128-cbc")}, Integs: []*suite.Integ{suite.IntegByName("sha1")},
+				PFS: suite.GroupByName("modp2048"), ESN: []bool{true, false}, Lifetime: 30 * time.Minute, ReplayWindow: 128,
+			},
+		}},
+		IKEPort: 500, NATTPort: 4500,
+	}
+	if !reflect.DeepEqual(got.core, want) {
+		t.Errorf("IKE:\ngot  %+v\nwant %+v", got.core, want)
+	}
+	telnet := selector.Pair{Local: pair.Local, Remote: selector.FromPrefix(netip.MustParsePrefix("10.1.101.7/32"))}
+	telnet.Local.Proto, telnet.Remote.Proto = 6, 6
+	telnet.Remote.PortLo, telnet.Remote.PortHi = 23, 23
+	if want := []spd.Policy{
+		{Ref: 1, Pair: telnet, Action: spd.Discard},
+		{Ref: 2, Pair: pair, Action: spd.Encrypt, Level: spd.Unique, Tunnel: true},
+	}; !reflect.DeepEqual(got.policies, want) {
+		t.Errorf("SPD:\ngot  %+v\nwant %+v", got.policies, want)
+	}
+	if plan, want := got.plan(func(core.PolicyRef) bool { return false }), (tun.Plan{
+		Routes: []tun.Route{
+			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.7/32"), Proto: 6, RemotePort: 23},
+			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.0/24")},
+		},
+		Bypass: []uint16{500, 4500}, MTU: 1400,
+	}); !reflect.DeepEqual(plan, want) {
+		t.Errorf("plan:\ngot  %+v\nwant %+v", plan, want)
+	}
+}
+
+// What a change to the configuration does to the refs of the two policies (the
+// first discards) and to the pointers that the endpoint compares.
+func TestRefsOverReloads(t *testing.T) {
+	policy := "\n[[policy]]\npeer = \"site2\"\nsrc-address = \"10.9.0.0/16\"\ndst-address = \"10.8.0.0/16\"\ntunnel = true\nproposal = \"ike2-site2\"\n"
+	first := strings.Index(manual, "[[policy]]")
+	for _, c := range []struct {
+		name     string
+		next     string
+		refs     []uint32
+		peer     bool // stays the same pointer
+		encrypts bool // so does the policy that encrypts first in the old one
+	}{
+		{"nothing", manual, []uint32{1, 2}, true, true},
+		{"a comment", strings.Replace(manual, `action = "discard"`, "action = \"discard\"\ncomment = \"x\"", 1), []uint32{1, 2}, true, true},
+		{"a policy below", manual + policy, []uint32{1, 2, 3}, true, true},
+		{"a policy above", manual[:first] + policy + manual[first:], []uint32{3, 1, 2}, true, false},
+		{"the level", strings.Replace(manual, `level = "unique"`, "", 1), []uint32{1, 3}, true, false},
+		{"the proposal", strings.Replace(manual, `enc-algorithms = ["aes-128-cbc"]`, `enc-algorithms = ["aes-256-cbc"]`, 1), []uint32{1, 3}, true, false},
+		{"the profile", strings.Replace(manual, `enc-algorithm = ["aes-128"]`, `enc-algorithm = ["aes-256"]`, 1), []uint32{1, 3}, false, false},
+		{"the secret", strings.Replace(manual, "thisisnotasecurepsk", "neitheristhis", 1), []uint32{1, 3}, false, false},
+		{"another peer awake", strings.Replace(manual, "disabled = true", "", 1), []uint32{1, 2}, true, true},
+		{"the port discarded", strings.Replace(manual, "dst-port = 23", "dst-port = 24", 1), []uint32{3, 2}, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			old := compile(parse(t, manual), ports, nil)
+			next := compile(parse(t, c.next), ports, old)
+			var refs []uint32
+			for _, p := range next.policies {
+				refs = append(refs, p.Ref)
+			}
+			if !reflect.DeepEqual(refs, c.refs) {
+				t.Errorf("refs %v, want %v", refs, c.refs)
+			}
+			if same := next.core.Peers[0] == old.core.Peers[0]; same != c.peer {
+				t.Errorf("the peer is the same: %v", same)
+			}
+			if same := next.byRef[2] != nil && next.byRef[2] == old.byRef[2]; same != c.encrypts {
+				t.Errorf("the policy is the same: %v", same)
+			}
+			// And back: what was taken away gets another ref, never one that was used.
+			for _, p := range compile(parse(t, manual), ports, next).policies {
+				for _, was := range next.policies {
+					if p.Ref == was.Ref && (p.Pair != was.Pair || p.Action != was.Action || p.Level != was.Level) {
+						t.Errorf("ref %d names two policies: %+v and %+v", p.Ref, p, was)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestPairOfFlow(t *testing.T) {
+	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	for _, c := range []struct {
+		flow wire.Flow
+		want string
+	}{
+		{wire.Flow{Src: a, Dst: b, Proto: 6, SrcPort: 1025, DstPort: 80}, "10.0.0.1/32[tcp/1025] => 10.0.0.2/32[tcp/80]"},
+		{wire.Flow{Src: a, Dst: b, Proto: 1, SrcPort: 8 << 8}, "10.0.0.1/32[icmp/8:0] => 10.0.0.2/32[icmp]"},
+		{wire.Flow{Src: a, Dst: b, Proto: 47}, "10.0.0.1/32[gre] => 10.0.0.2/32[gre]"},
+		{wire.Flow{Src: a, Dst: b, Proto: 17, Opaque: true}, "10.0.0.1/32[udp] => 10.0.0.2/32[udp]"},
+	} {
+		if got := pairOfFlow(&c.flow).String(); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.flow, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,285 @@
+package gateway
+
+import (
+	"errors"
+	"maps"
+	"testing"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/internal/datapath"
+	"culvert/internal/simnet"
+	"culvert/internal/underlay"
+)
+
+// The manual's site-to-site example, both sides of it, IPv4 and IPv6 inside.
+func TestSiteToSite(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 20 * time.Millisecond})
+	w.up()
+	w.carriesAll()
+	for _, n := range []*node{w.west, w.east} {
+		sas := n.plane.cfg.Endpoint.SAs()
+		if len(sas) != 1 || sas[0].State != "established" || len(sas[0].Children) != 2 {
+			t.Errorf("%v: IKE SAs %+v", n.addr, sas)
+		}
+		if got := n.count(core.EvIKEUp); got != 1 {
+			t.Errorf("%v: %d IKE SAs came up", n.addr, got)
+		}
+		for _, r := range policyRows(n.cfg, n.comp, n.plane.sas.Children(), w.clock.Now()) {
+			if !r.Template && (!r.Active || r.Ph2State != "established" || r.Ph2Count != 1 || r.SASrcAddress != n.addr.String()) {
+				t.Errorf("%v: policy %+v", n.addr, r)
+			}
+		}
+		if plans := n.host.Plans(); len(plans) != 1 || len(plans[0].Routes) != 2 || plans[0].MTU != 1400 {
+			t.Errorf("%v: plans %+v", n.addr, plans)
+		}
+	}
+}
+
+// Both ends begin at once. One IKE SA stays, and no traffic suffers.
+func TestBothBegin(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 20 * time.Millisecond})
+	w.east.mustConfigure(site(westAddr, "102", "101"))
+	w.west.mustConfigure(site(eastAddr, "101", "102"))
+	w.until("established", func() bool { return w.west.sealing() == 2 && w.east.sealing() == 2 })
+	for range 10 {
+		w.carriesAll()
+	}
+	for _, n := range []*node{w.west, w.east} {
+		if len(n.plane.cfg.Endpoint.SAs()) != 1 || n.plane.sas.Len() != 2 {
+			t.Errorf("%v: %d IKE SAs, %d CHILD SAs", n.addr, len(n.plane.cfg.Endpoint.SAs()), n.plane.sas.Len())
+		}
+	}
+}
+
+// Many of the datagrams of the exchange are lost or come twice or late.
+func TestSiteToSiteOverABadLink(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 30 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.3, Dup: 0.1, Reorder: 0.1})
+	w.up()
+	w.net.Link = simnet.Link{Delay: 30 * time.Millisecond}
+	w.run(time.Minute)
+	w.carriesAll()
+}
+
+// Traffic asks for an SA that the peer took away, once, and gets it.
+func TestAcquire(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 20 * time.Millisecond})
+	w.up()
+	w.west.input(core.Command{Do: core.FlushSAs})
+	w.run(100 * time.Millisecond)
+	pkt := echo("10.1.101.5", "10.1.102.6", 1)
+	if r := w.west.plane.Send(w.clock.Now(), pkt); r != datapath.OutNoStates {
+		t.Fatalf("without SA: %v", r)
+	}
+	w.west.settle()
+	w.run(500 * time.Millisecond)
+	w.carries(w.west, w.east, "10.1.101.5", "10.1.102.6")
+}
+
+func TestReloadKeepsWhatDidNotChange(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.up()
+	before, refs := w.west.spis(), maps.Clone(w.west.comp.refs)
+
+	w.west.mustConfigure("# nothing but a comment\n" + site(eastAddr, "101", "102"))
+	w.run(3 * time.Second)
+	if after := w.west.spis(); !maps.Equal(before, after) {
+		t.Errorf("SPIs before %v, after %v", before, after)
+	}
+	if !maps.Equal(refs, w.west.comp.refs) {
+		t.Errorf("refs before %v, after %v", refs, w.west.comp.refs)
+	}
+
+	more := `
+[[policy]]
+peer = "other"
+src-address = "10.2.101.0/24"
+dst-address = "10.2.102.0/24"
+tunnel = true
+proposal = "ike2"
+`
+	back := `
+[[policy]]
+peer = "other"
+src-address = "10.2.102.0/24"
+dst-address = "10.2.101.0/24"
+tunnel = true
+proposal = "ike2"
+`
+	w.east.mustConfigure(passive(site(westAddr, "102", "101", back)))
+	w.west.mustConfigure(site(eastAddr, "101", "102", more))
+	w.until("the third policy up", func() bool { return w.west.sealing() == 3 && w.east.sealing() == 3 })
+	w.run(10 * time.Second)
+	after := w.west.spis()
+	for spi := range before {
+		if _, ok := after[spi]; !ok {
+			t.Errorf("%s is gone; %v", spi, after)
+		}
+	}
+	w.carriesAll()
+	w.carries(w.west, w.east, "10.2.101.1", "10.2.102.1")
+
+	// Without the policy again: its SA goes, the others stay.
+	w.west.mustConfigure(site(eastAddr, "101", "102"))
+	w.run(time.Second)
+	if got := w.west.spis(); !maps.Equal(before, got) {
+		t.Errorf("SPIs before %v, after %v", before, got)
+	}
+	w.carriesAll()
+}
+
+func TestReloadThatTheHostRefuses(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.up()
+	before := w.west.spis()
+	refused := errors.New("no")
+	w.west.host.Fail(refused)
+	if err := w.west.configure(site(eastAddr, "111", "112")); !errors.Is(err, refused) {
+		t.Fatalf("configure: %v", err)
+	}
+	w.run(3 * time.Second)
+	if after := w.west.spis(); !maps.Equal(before, after) {
+		t.Errorf("SPIs before %v, after %v", before, after)
+	}
+	w.carriesAll()
+}
+
+// A peer whose secret changes gets new SAs; a wrong one gets none.
+func TestReloadOfAPeer(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.up()
+	before := w.west.spis()
+	other := func(text string) string {
+		return replaceOnce(t, text, `secret = "thisisnotasecurepsk"`, `secret = "neitheristhis"`)
+	}
+	w.west.mustConfigure(other(site(eastAddr, "101", "102")))
+	w.run(10 * time.Second)
+	if w.west.sealing() != 0 || w.west.count(core.EvAuthFailed)+w.east.count(core.EvAuthFailed) == 0 {
+		t.Errorf("with two secrets: %d policies up, %v", w.west.sealing(), kinds(w.west.events))
+	}
+	w.east.mustConfigure(other(passive(site(westAddr, "102", "101"))))
+	w.until("up with the new secret", func() bool { return w.west.sealing() == 2 })
+	for spi := range w.west.spis() {
+		if _, ok := before[spi]; ok {
+			t.Errorf("%s is still there", spi)
+		}
+	}
+	w.run(2 * time.Second)
+	w.carriesAll()
+}
+
+func TestFlushAndKill(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.up()
+	for _, do := range []core.CommandKind{core.FlushSAs, core.KillAll} {
+		before := w.west.spis()
+		ups := w.west.count(core.EvIKEUp)
+		w.west.input(core.Command{Do: do})
+		w.run(50 * time.Millisecond)
+		if n := w.east.plane.sas.Len(); n != 0 {
+			t.Errorf("command %d: the peer still has %d SAs", do, n)
+		}
+		w.until("up again", func() bool { return w.west.sealing() == 2 && w.east.sealing() == 2 })
+		w.run(10 * time.Second)
+		for spi := range w.west.spis() {
+			if _, ok := before[spi]; ok {
+				t.Errorf("command %d: %s is still there", do, spi)
+			}
+		}
+		if again := w.west.count(core.EvIKEUp) - ups; again > 0 != (do == core.KillAll) {
+			t.Errorf("command %d made %d IKE SAs anew", do, again)
+		}
+		w.carriesAll()
+	}
+}
+
+func TestShutdownTellsThePeer(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.up()
+	w.west.input(core.Command{Do: core.Shutdown})
+	w.run(100 * time.Millisecond)
+	for _, n := range []*node{w.west, w.east} {
+		for _, sa := range n.plane.cfg.Endpoint.SAs() {
+			if n == w.west || sa.State == "established" {
+				t.Errorf("%v still has the IKE SA %+v", n.addr, sa)
+			}
+		}
+		if n.plane.sas.Len() != 0 {
+			t.Errorf("%v still has %d CHILD SAs", n.addr, n.plane.sas.Len())
+		}
+	}
+	sent := w.west.sent
+	w.west.plane.Send(w.clock.Now(), echo("10.1.101.5", "10.1.102.6", 1))
+	w.west.settle()
+	w.run(time.Second)
+	if w.west.sent > sent+8 { // answers to the other end's attempts at most
+		t.Errorf("%d messages after the shutdown", w.west.sent-sent)
+	}
+}
+
+// The SAs of a day: every rekey passes, nothing is left behind.
+func TestADay(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 20 * time.Millisecond})
+	w.up()
+	for range 26 {
+		w.run(time.Hour)
+		w.carriesAll()
+	}
+	for _, n := range []*node{w.west, w.east} {
+		if n.plane.sas.Len() != 2 || len(n.plane.cfg.Endpoint.SAs()) != 1 {
+			t.Errorf("%v: %d CHILD SAs, %d IKE SAs", n.addr, n.plane.sas.Len(), len(n.plane.cfg.Endpoint.SAs()))
+		}
+		if n.count(core.EvChildRekeyed) < 48 || n.count(core.EvIKERekeyed) < 1 {
+			t.Errorf("%v: %d and %d rekeys", n.addr, n.count(core.EvChildRekeyed), n.count(core.EvIKERekeyed))
+		}
+	}
+}
+
+// A policy of level use leads its traffic to the device only while it has an SA.
+func TestLevelUseFollowsItsSA(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	use := func(text string) string {
+		return replaceOnce(t, text, "[[policy]]", "[[policy]]\nlevel = \"use\"")
+	}
+	w.east.mustConfigure(site(westAddr, "102", "101"))
+	w.west.mustConfigure(use(site(eastAddr, "101", "102")))
+	if r := w.west.host.Plans()[0].Routes; !r[0].Pass || r[1].Pass {
+		t.Errorf("without SA: %+v", r)
+	}
+	w.until("up", func() bool { return w.west.sealing() == 2 })
+	if !w.west.plane.replan {
+		t.Fatal("an SA came up and the plan stays")
+	}
+	if r := w.west.comp.plan(w.west.plane.Has).Routes; r[0].Pass {
+		t.Errorf("with SA: %+v", r)
+	}
+	w.run(2 * time.Second)
+	w.west.plane.replan = false
+	w.west.input(core.Command{Do: core.FlushSAs})
+	if r := w.west.comp.plan(w.west.plane.Has).Routes; !w.west.plane.replan || !r[0].Pass {
+		t.Errorf("after the flush: replan %v, %+v", w.west.plane.replan, r)
+	}
+}
+
+// What can be lost is bounded, what cannot is kept.
+func TestInboxBounds(t *testing.T) {
+	b := newInbox()
+	pkt := &underlay.Packet{Buf: make([]byte, 28), Len: 28}
+	for range inboxLimit + 10 {
+		b.IKE(pkt)
+	}
+	b.Used(1)
+	b.Expire(2, true)
+	b.Heard(3)
+	if got := b.dropped.Load(); got != 10 {
+		t.Errorf("%d dropped", got)
+	}
+	list := b.take()
+	if len(list) != inboxLimit+2 || list[inboxLimit] != (core.Used{Child: 1}) || list[inboxLimit+1] != (core.Expire{Child: 2, Hard: true}) {
+		t.Errorf("%d inputs, the last %v", len(list), list[len(list)-1])
+	}
+	b.Heard(3)
+	if list = b.take(); len(list) != 1 {
+		t.Errorf("after take: %v", list)
+	}
+}

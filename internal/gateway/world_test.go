@@ -1,0 +1,291 @@
+package gateway
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"culvert/config"
+	"culvert/ike"
+	"culvert/ike/core"
+	"culvert/internal/datapath"
+	"culvert/internal/simnet"
+	"culvert/internal/underlay"
+	"culvert/internal/wire"
+	"culvert/tun"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	westAddr = netip.MustParseAddr("192.0.2.1")
+	eastAddr = netip.MustParseAddr("192.0.2.2")
+	start    = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+)
+
+// site is the configuration of one of two gateways: the manual's site-to-site
+// example with an IPv6 network at each end beside it. more is appended.
+func site(peer netip.Addr, here, there string, more ...string) string {
+	text := strings.NewReplacer("PEER", peer.String(), "HERE4", "10.1."+here+".0/24", "THERE4", "10.1."+there+".0/24",
+		"HERE6", "2001:db8:"+here+"::/64", "THERE6", "2001:db8:"+there+"::/64").Replace(`
+[[profile]]
+name = "ike2"
+dh-group = "x25519"
+enc-algorithm = "aes-128"
+hash-algorithm = "sha256"
+
+[[proposal]]
+name = "ike2"
+auth-algorithms = "sha256"
+enc-algorithms = "aes-128-cbc"
+pfs-group = "x25519"
+
+[[peer]]
+name = "other"
+address = "PEER"
+exchange-mode = "ike2"
+profile = "ike2"
+
+[[identity]]
+peer = "other"
+secret = "thisisnotasecurepsk"
+
+[[policy]]
+peer = "other"
+src-address = "HERE4"
+dst-address = "THERE4"
+tunnel = true
+proposal = "ike2"
+
+[[policy]]
+peer = "other"
+src-address = "HERE6"
+dst-address = "THERE6"
+tunnel = true
+proposal = "ike2"
+`)
+	return text + strings.Join(more, "\n")
+}
+
+func parse(t *testing.T, text string) *config.Config {
+	t.Helper()
+	c, _, err := config.Parse("test.toml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// world is two planes back to back on virtual time.
+type world struct {
+	t          *testing.T
+	clock      *simnet.Clock
+	net        *simnet.Network
+	west, east *node
+}
+
+// node is a gateway without goroutines.
+type node struct {
+	w      *world
+	addr   netip.Addr
+	plane  *Plane
+	conn   *underlay.Memory
+	device *tun.Memory
+	host   *tun.MemoryHost
+	cfg    *config.Config
+	comp   *compiled
+	events []core.Event
+	timer  *simnet.Timer
+	sent   int // IKE messages
+}
+
+func newWorld(t *testing.T, link simnet.Link) *world {
+	w := &world{t: t, clock: simnet.NewClock(start), net: simnet.New(7, link)}
+	w.west, w.east = w.node(westAddr, 1), w.node(eastAddr, 2)
+	return w
+}
+
+func (w *world) node(addr netip.Addr, seed byte) *node {
+	n := &node{w: w, addr: addr, device: tun.NewMemory("culvert0", autoMTU), host: &tun.MemoryHost{}}
+	n.conn = underlay.NewMemory(addr, 500, 4500, func(p underlay.Packet) {
+		if p.Kind == underlay.IKE {
+			n.sent++
+		}
+		for _, d := range w.net.Send(w.clock.Now(), p.Local, p.Remote, p.Data()) {
+			w.clock.At(d.At, func() { w.deliver(d) })
+		}
+	})
+	n.plane = newPlane(planeConfig{
+		Endpoint: ike.New([32]byte{seed}), Conn: n.conn, Device: n.device, Seed: [32]byte{seed, 1}, Now: w.clock.Now,
+		Ask: func(a core.Ask) {
+			n.plane.Answer(solve(a, func(netip.Addr) (netip.Addr, error) { return addr, nil }))
+		},
+		Event: func(_ time.Time, e core.Event) { n.events = append(n.events, e) },
+	})
+	return n
+}
+
+func (w *world) deliver(d simnet.Delivery) {
+	for _, n := range []*node{w.west, w.east} {
+		if n.addr != d.To.Addr() || !n.conn.Deliver(d.From, d.To, d.Data) {
+			continue
+		}
+		pkt := []underlay.Packet{{Buf: make([]byte, underlay.Headroom+len(d.Data))}}
+		if got, err := n.conn.Recv(pkt); got != 1 || err != nil {
+			w.t.Fatalf("Recv: %d, %v", got, err)
+		}
+		n.plane.Receive(w.clock.Now(), &pkt[0])
+		n.settle()
+	}
+}
+
+// settle hands over what waits and sets the clock for the deadline.
+func (n *node) settle() {
+	for n.plane.Work(n.w.clock.Now()) {
+	}
+	if n.timer != nil {
+		n.timer.Stop()
+		n.timer = nil
+	}
+	if at, ok := n.plane.Deadline(); ok {
+		n.timer = n.w.clock.At(at, func() {
+			n.timer = nil
+			n.input(core.Tick{})
+		})
+	}
+}
+
+func (n *node) input(in core.Input) {
+	n.plane.Input(n.w.clock.Now(), in)
+	n.settle()
+}
+
+// configure is what start and reload do.
+func (n *node) configure(text string) error {
+	next := parse(n.w.t, text)
+	comp := compile(next, [2]uint16{500, 4500}, n.comp)
+	err := n.plane.Reconfigure(n.w.clock.Now(), comp, n.host.Apply)
+	n.settle()
+	if err == nil {
+		n.cfg, n.comp = next, comp
+	}
+	return err
+}
+
+func (n *node) mustConfigure(text string) {
+	n.w.t.Helper()
+	if err := n.configure(text); err != nil {
+		n.w.t.Fatal(err)
+	}
+}
+
+func (w *world) run(d time.Duration) { w.clock.Run(w.clock.Now().Add(d)) }
+
+func (w *world) until(what string, done func() bool) {
+	w.t.Helper()
+	if !w.clock.RunUntil(w.clock.Now().Add(2*time.Minute), done) {
+		w.t.Fatalf("in two minutes: not %s\nwest: %v\neast: %v", what, kinds(w.west.events), kinds(w.east.events))
+	}
+}
+
+func kinds(events []core.Event) (list []string) {
+	for _, e := range events {
+		list = append(list, e.Kind.String()+" "+e.Reason)
+	}
+	return list
+}
+
+func (n *node) count(kind core.EventKind) (c int) {
+	for _, e := range n.events {
+		if e.Kind == kind {
+			c++
+		}
+	}
+	return c
+}
+
+// up configures both ends and waits until both policies have SAs.
+func (w *world) up() {
+	w.t.Helper()
+	w.east.mustConfigure(passive(site(westAddr, "102", "101")))
+	w.west.mustConfigure(site(eastAddr, "101", "102"))
+	w.until("established", func() bool { return w.west.sealing() >= 2 && w.east.sealing() >= 2 })
+	w.run(10 * time.Second)
+}
+
+// passive leaves the beginning to the other end.
+func passive(text string) string {
+	return strings.Replace(text, "[[peer]]", "[[peer]]\npassive = true", 1)
+}
+
+// sealing is how many policies have an SA.
+func (n *node) sealing() (c int) {
+	for ref := range n.comp.byRef {
+		if n.plane.Has(ref) {
+			c++
+		}
+	}
+	return c
+}
+
+// spis are the inbound SPIs by policy.
+func (n *node) spis() map[string]string {
+	m := map[string]string{}
+	for _, r := range installedRows(n.comp, n.plane.sas.Children(), false, n.w.clock.Now()) {
+		m[r.Policy+" "+r.SrcAddress+" "+r.DstAddress+" "+r.SPI] = r.State
+	}
+	return m
+}
+
+func echo(src, dst string, seq uint16) []byte {
+	return wire.AppendEcho(nil, netip.MustParseAddr(src), netip.MustParseAddr(dst), false, 1, seq, bytes.Repeat([]byte("culvert "), 10))
+}
+
+// carries sends a packet and expects it at the other end.
+func (w *world) carries(from, to *node, src, dst string) {
+	w.t.Helper()
+	pkt := echo(src, dst, 1)
+	if r := from.plane.Send(w.clock.Now(), pkt); r != datapath.Passed {
+		w.t.Fatalf("%s => %s: %v", src, dst, r)
+	}
+	from.settle()
+	w.run(time.Second)
+	select {
+	case got := <-to.device.Outgoing():
+		if !bytes.Equal(got, pkt) {
+			w.t.Fatalf("%s => %s: arrived as %x, want %x", src, dst, got, pkt)
+		}
+	default:
+		w.t.Fatalf("%s => %s: did not arrive; counters %v", src, dst, nonzero(to))
+	}
+}
+
+func nonzero(n *node) map[string]uint64 {
+	m := map[string]uint64{}
+	for _, c := range n.plane.path.Counters().Snapshot() {
+		if c.Value > 0 {
+			m[c.Name] = c.Value
+		}
+	}
+	return m
+}
+
+func (w *world) carriesAll() {
+	w.t.Helper()
+	w.carries(w.west, w.east, "10.1.101.5", "10.1.102.6")
+	w.carries(w.east, w.west, "10.1.102.6", "10.1.101.5")
+	w.carries(w.west, w.east, "2001:db8:101::5", "2001:db8:102::6")
+	w.carries(w.east, w.west, "2001:db8:102::6", "2001:db8:101::5")
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
