@@ -68,7 +68,7 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 		}
 	case core.Used:
 		if c := e.children[in.Child]; c != nil {
-			c.Activate()
+			c.Confirm()
 			c.Heard()
 		}
 	case core.Alive:

@@ -25,6 +25,7 @@ type Child struct {
 	created  time.Time
 
 	standby  bool
+	sure     bool      // the peer is known to have it
 	closing  bool      // our Delete for it is queued or under way
 	gone     bool      // it is no more
 	rekeying *exchange // our rekey of it, queued or under way
@@ -96,7 +97,7 @@ func (x *exchange) install(standby bool) error {
 	in.SPI, out.SPI = x.spi, ag.spiOut
 	p := &x.policy.Proposal
 	c := &Child{id: sa.env.NewChildID(), sa: sa, policy: x.policy, agreement: ag, spiIn: x.spi, mine: x.mine,
-		lowNonce: lowest(x.ni, x.nr), created: sa.env.Now(), standby: standby}
+		lowNonce: lowest(x.ni, x.nr), created: sa.env.Now(), standby: standby, sure: x.mine}
 	x.spi = 0 // it is the data plane's now
 	soft := softLife(sa.env, p.Lifetime)
 	sa.env.Emit(core.Install{Child: c.id, SA: sa.id, Policy: x.policy.Ref, Peer: sa.peer.Name,
@@ -135,10 +136,22 @@ func suiteName(s core.Suite) string {
 // awaitQuiet begins (anew) the wait of a responder.
 func (c *Child) awaitQuiet() {
 	c.sa.env.Timers.Stop(c.timers[quietTimer])
-	c.timers[quietTimer] = c.sa.env.After(quiet, c.Activate)
+	c.timers[quietTimer] = c.sa.env.After(quiet, func() {
+		if other := c.replacement(); other != nil && !other.standby {
+			c.awaitQuiet() // nothing is lost by waiting on
+			return
+		}
+		c.Activate()
+	})
 }
 
-// Activate lets it seal: the peer is known to have it.
+// Confirm says that the peer is known to have it.
+func (c *Child) Confirm() {
+	c.sure = true
+	c.Activate()
+}
+
+// Activate lets it seal.
 func (c *Child) Activate() {
 	if c.gone || c.closing || !c.standby {
 		return
@@ -155,9 +168,7 @@ func (c *Child) Heard() { c.sa.heard = c.sa.env.Now() }
 // response, and with it whatever CHILD SA that made.
 func (sa *SA) peerHasAnswer() {
 	for _, c := range sa.children {
-		if !c.closing {
-			c.Activate()
-		}
+		c.Confirm()
 	}
 }
 
@@ -324,7 +335,7 @@ func (c *Child) settleTwins() {
 		}
 		switch {
 		case !loser.mine:
-		case winner.standby:
+		case !winner.sure:
 			c.sa.env.After(TwinDelay, c.settleTwins)
 		default:
 			loser.Delete("both ends made a CHILD SA for the same traffic")
@@ -335,7 +346,7 @@ func (c *Child) settleTwins() {
 
 // Confirmed reports whether the peer is known to have what its requests made.
 func (sa *SA) Confirmed() bool {
-	return !slices.ContainsFunc(sa.children, func(c *Child) bool { return c.standby })
+	return !slices.ContainsFunc(sa.children, func(c *Child) bool { return !c.sure })
 }
 
 // Rebind gives it its policy in a new configuration in which the policy is equal.
