@@ -36,6 +36,7 @@ var groups = []kong.Group{
 type cli struct {
 	Control string `placeholder:"PATH" env:"CULVERT_CONTROL" help:"Control socket of the gateway (default ${control_default})."`
 
+	Run     runCmd     `cmd:"" group:"gateway" help:"Run the gateway."`
 	Check   checkCmd   `cmd:"" group:"gateway" help:"Check a configuration without starting anything."`
 	Reload  reloadCmd  `cmd:"" group:"gateway" help:"Have the gateway read its configuration again."`
 	Version versionCmd `cmd:"" group:"gateway" help:"Print the version of this binary and of a gateway that runs."`

@@ -16,6 +16,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"culvert/internal/control"
+	"culvert/internal/gateway"
 )
 
 // Exit codes, as the help promises them.
@@ -107,7 +108,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, control.ErrPermission), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EADDRINUSE):
+	case errors.Is(err, gateway.ErrEnvironment), errors.Is(err, control.ErrPermission),
+		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EADDRINUSE):
 		return exitEnvironment
 	}
 	return exitFailed

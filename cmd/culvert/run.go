@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"culvert/config"
+	"culvert/internal/gateway"
+)
+
+type runCmd struct {
+	Config    string `short:"c" required:"" placeholder:"FILE" help:"Configuration to run."`
+	LogFormat string `enum:",text,json" default:"" placeholder:"text|json" help:"Overrides log-format of the configuration."`
+	LogLevel  string `enum:",debug,info,warn,error" default:"" placeholder:"debug|info|warn|error" help:"Overrides log-level of the configuration."`
+}
+
+func (runCmd) Help() string {
+	return `Runs the gateway in the foreground until it is told to stop; the log goes to standard error. It needs a TUN device and the capabilities NET_ADMIN, NET_RAW and NET_BIND_SERVICE, or root. SIGTERM and SIGINT tell the peers goodbye and stop it, a second one stops it at once; SIGHUP reads the configuration again, as reload does. --control overrides control of the configuration.
+
+Example:
+
+    sudo culvert run -c site.toml
+    sudo culvert run -c site.toml --log-level debug --log-format json`
+}
+
+func (c *runCmd) Run(s *session) error {
+	ctx, stop := signal.NotifyContext(s.ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal ends the process
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	err := gateway.Run(ctx, gateway.Options{
+		ConfigPath: c.Config,
+		LogFormat:  c.LogFormat,
+		LogLevel:   c.LogLevel,
+		Control:    s.control,
+		Reload:     reloads(ctx, hangup),
+	})
+	var faults config.Faults
+	if errors.As(err, &faults) {
+		fmt.Fprintln(s.stderr, faults)
+		return errReported
+	}
+	return err
+}
+
+// reloads passes signals on until ctx is done; those that come while one is
+// waiting are one.
+func reloads(ctx context.Context, signals <-chan os.Signal) <-chan struct{} {
+	out := make(chan struct{}, 1)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+			}
+			select {
+			case out <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return out
+}
