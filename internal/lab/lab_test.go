@@ -125,8 +125,11 @@ func TestLabEverythingTunnelled(t *testing.T) {
 	if err := a.Transfer(ctx, innerA, b, innerB, size); err != nil {
 		t.Fatal(err)
 	}
-	if c := soleSA(t, ctx, swanA).Children[0]; c.BytesIn < size || c.BytesOut < size {
-		t.Errorf("the transfer went past the tunnel: %+v", c)
+	if err := a.Transfer(ctx, netip.MustParseAddr("10.9.0.1"), b, netip.MustParseAddr("10.9.0.2"), size); err != nil {
+		t.Fatal(err)
+	}
+	if c := soleSA(t, ctx, swanA).Children[0]; c.BytesIn < 2*size || c.BytesOut < 2*size {
+		t.Errorf("a transfer went past the tunnel: %+v", c)
 	}
 }
 

@@ -32,6 +32,8 @@ func (c *cell) plan() plan {
 		p.weHost, p.theyHost = netip.MustParseAddr("fd00:1::1"), netip.MustParseAddr("fd00:2::1")
 	}
 	if c.wide != narrow {
+		// A router stands between the gateways: no connected network leads past the tunnel.
+		p.they = netip.MustParseAddr("10.8.0.2")
 		p.theyNet, p.theyHost = "0.0.0.0/0", netip.MustParseAddr("198.51.100.7")
 	}
 	if c.wide == everything {
@@ -62,9 +64,20 @@ func (c *cell) wire(l *lab.Lab) (us, them *lab.Node) {
 		{Node: us, Device: "eth0", Prefix: netip.PrefixFrom(p.we, 24)},
 		{Node: them, Device: "eth0", Prefix: netip.PrefixFrom(p.they, 24)},
 	}
-	if c.nat == nobody {
+	switch {
+	case c.wide != narrow:
+		router := l.Node("router")
+		router.Sysctl("net.ipv4.ip_forward", "1")
+		for i, gate := range []string{"10.9.0.254", "10.8.0.254"} {
+			l.Wire(ends[i], lab.End{Node: router, Device: fmt.Sprintf("eth%d", i), Prefix: netip.PrefixFrom(netip.MustParseAddr(gate), 24)})
+			ends[i].Node.Run("ip", "route", "add", "default", "via", gate)
+		}
+		for _, dev := range []string{"all", "default", "eth0"} {
+			us.Sysctl("net.ipv4.conf."+dev+".rp_filter", "1")
+		}
+	case c.nat == nobody:
 		l.Wire(ends[0], ends[1])
-	} else {
+	default:
 		hidden, public := ends[0], ends[1]
 		if c.nat == they {
 			hidden, public = public, hidden
@@ -74,12 +87,6 @@ func (c *cell) wire(l *lab.Lab) (us, them *lab.Node) {
 		l.Wire(lab.End{Node: nat, Device: "out0", Prefix: netip.MustParsePrefix("203.0.113.1/24")}, public)
 		hidden.Node.Run("ip", "route", "add", "default", "via", "192.168.7.1")
 		nat.Masquerade("out0")
-	}
-	if c.wide != narrow {
-		us.Run("ip", "route", "add", "default", "via", p.they.String())
-		for _, dev := range []string{"all", "default", "eth0"} {
-			us.Sysctl("net.ipv4.conf."+dev+".rp_filter", "1")
-		}
 	}
 	return us, them
 }
