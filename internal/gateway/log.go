@@ -49,7 +49,7 @@ var eventKinds = map[core.EventKind]struct {
 	core.EvAuthFailed:     {slog.LevelWarn, true},
 	core.EvNoProposal:     {slog.LevelWarn, true},
 	core.EvTSUnacceptable: {slog.LevelWarn, true},
-	core.EvBadMessage:     {slog.LevelWarn, true},
+	core.EvBadMessage:     {slog.LevelInfo, true},
 	core.EvNotify:         {slog.LevelWarn, true},
 	core.EvPeerDead:       {slog.LevelWarn, false},
 }

@@ -49,7 +49,7 @@ type Plane struct {
 	uses   map[core.PolicyRef]bool // policies whose route follows their SAs
 	replan bool                    // such a policy won or lost an SA
 	owed   int                     // SPIs that the table could not give
-	failed []core.Input            // what applying an output led to
+	next   []core.Input            // what applying outputs led to, for the endpoint
 	buf    []byte                  // of the packet being sent
 	unsent uint64                  // IKE messages that the network refused
 }
@@ -86,10 +86,9 @@ func (p *Plane) Deadline() (time.Time, bool) { return p.cfg.Endpoint.Deadline() 
 func (p *Plane) Input(now time.Time, in core.Input) {
 	p.cfg.Endpoint.Handle(now, in)
 	p.drain(now)
-	for len(p.failed) > 0 {
-		next := p.failed[0]
-		p.failed = p.failed[1:]
-		p.cfg.Endpoint.Handle(now, next)
+	for len(p.next) > 0 {
+		in, p.next = p.next[0], p.next[1:]
+		p.cfg.Endpoint.Handle(now, in)
 		p.drain(now)
 	}
 }
@@ -163,7 +162,7 @@ func (p *Plane) install(now time.Time, in core.Install) {
 		// The endpoint believes in the SA until it is told that it has ended.
 		p.cfg.Event(now, core.Event{Kind: core.EvChildDown, SA: in.SA, Child: in.Child, Policy: in.Policy, Peer: in.Peer,
 			Reason: "it could not be installed: " + err.Error()})
-		p.failed = append(p.failed, core.Expire{Child: in.Child, Hard: true})
+		p.next = append(p.next, core.Expire{Child: in.Child, Hard: true})
 		return
 	}
 	p.touched(in.Child)
@@ -197,7 +196,7 @@ func (p *Plane) supply() {
 	}
 	if spis := p.sas.AllocSPIs(p.owed); len(spis) > 0 {
 		p.owed -= len(spis)
-		p.failed = append(p.failed, core.SPIs{SPIs: spis})
+		p.next = append(p.next, core.SPIs{SPIs: spis})
 	}
 }
 
