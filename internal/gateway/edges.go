@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"runtime"
@@ -75,7 +76,11 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 }
 
 func newHost(g *config.Gateway, device string) (tun.Host, error) {
-	return tun.NewHost(tun.Options{Device: device, Table: int(g.Table), Mark: g.Mark})
+	h, err := tun.NewHost(tun.Options{Device: device, Table: int(g.Table), Mark: g.Mark})
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%w: run as root, or as a user with the capability NET_ADMIN who may write there", err)
+	}
+	return h, err
 }
 
 // ErrEnvironment is what an error of Run is where the machine, and not the

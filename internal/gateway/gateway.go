@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"culvert/config"
@@ -56,6 +57,7 @@ type gateway struct {
 	pool     *pool
 	cfg      *config.Config // in force
 	compiled *compiled
+	told     []string      // what the host warned of last
 	calls    chan func()   // of the control server's goroutines
 	gone     chan struct{} // closed when calls are taken no more
 }
@@ -153,9 +155,13 @@ func (g *gateway) apply(p tun.Plan) error {
 		return nil
 	}
 	if w, ok := g.edges.Host.(tun.Warner); ok && err == nil {
-		for _, text := range w.Warnings() {
-			g.log.Warn(text)
+		list := w.Warnings()
+		for _, text := range list {
+			if !slices.Contains(g.told, text) {
+				g.log.Warn(text)
+			}
 		}
+		g.told = list
 	}
 	return err
 }
