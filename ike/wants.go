@@ -105,7 +105,15 @@ func (e *Endpoint) connect(p *core.Policy) {
 			}
 			return
 		}
-		if e.down || !slices.Contains(e.cfg.Peers, peer) {
+		if e.down {
+			return
+		}
+		if !slices.Contains(e.cfg.Peers, peer) { // reconfigured in the meantime: ask anew for what is wanted now
+			for _, p := range e.cfg.Policies {
+				if p.Peer.Name == peer.Name {
+					e.ensure(p, nil)
+				}
+			}
 			return
 		}
 		e.initiate(peer, local, wanted)
