@@ -208,7 +208,7 @@ func (e *Endpoint) Siblings(sa *v2.SA) []*v2.SA {
 
 func (e *Endpoint) Established(sa *v2.SA) {
 	e.dropHalf(sa)
-	e.env.After(v2.TwinDelay, func() { e.settleTwins(sa) })
+	e.settleTwinsLater(sa, 0)
 	e.fill(sa)
 }
 
@@ -240,8 +240,9 @@ func (e *Endpoint) ChildGone(c *v2.Child) { delete(e.children, c.ID()) }
 
 // settleTwins closes one of two IKE SAs that both ends began at once: the one
 // whose exchange had the lowest nonce goes, and who began it deletes it, as at
-// a collision of rekeys (RFC 7296 §2.8.2). It waits until the peer has both.
-func (e *Endpoint) settleTwins(sa *v2.SA) {
+// a collision of rekeys (RFC 7296 §2.8.2). It waits until the peer has both and
+// until the other one carries all the CHILD SAs.
+func (e *Endpoint) settleTwins(sa *v2.SA, tries int) {
 	if sa.State() != v2.Established {
 		return
 	}
@@ -256,12 +257,22 @@ func (e *Endpoint) settleTwins(sa *v2.SA) {
 		}
 		switch {
 		case !loser.Initiator():
-		case !winner.Confirmed():
-			e.env.After(v2.TwinDelay, func() { e.settleTwins(sa) })
+		case !winner.Confirmed() || !winner.TakeOver(loser):
+			e.settleTwinsLater(sa, tries+1)
 		default:
 			loser.Delete("both ends connected at once, and the peer's IKE SA stays")
 		}
 		return
+	}
+}
+
+// maxTwinTries is how often one twin tries to take over from the other; a peer
+// that does not let it keeps both.
+const maxTwinTries = 10
+
+func (e *Endpoint) settleTwinsLater(sa *v2.SA, tries int) {
+	if tries < maxTwinTries {
+		e.env.After(v2.TwinDelay, func() { e.settleTwins(sa, tries) })
 	}
 }
 

@@ -344,6 +344,23 @@ func (c *Child) settleTwins() {
 	}
 }
 
+// TakeOver makes CHILD SAs for the policies that only the other SA serves, and
+// reports whether none is missing.
+func (sa *SA) TakeOver(from *SA) bool {
+	all := true
+	for _, c := range from.children {
+		p := c.policy
+		if !c.Live() || slices.ContainsFunc(sa.children, func(d *Child) bool { return d.policy == p && d.Live() && !d.standby }) {
+			continue
+		}
+		all = false
+		if !sa.Making(p) && !slices.ContainsFunc(sa.children, func(d *Child) bool { return d.policy == p && d.Live() }) {
+			sa.CreateChild(p, nil)
+		}
+	}
+	return all
+}
+
 // Confirmed reports whether the peer is known to have what its requests made.
 func (sa *SA) Confirmed() bool {
 	return !slices.ContainsFunc(sa.children, func(c *Child) bool { return !c.sure })

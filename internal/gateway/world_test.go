@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"os"
 	"strings"
@@ -85,7 +86,9 @@ func parse(t *testing.T, text string) *config.Config {
 type world struct {
 	t          *testing.T
 	clock      *simnet.Clock
-	net        *simnet.Network
+	net        *simnet.Network // carries IKE, and ESP unless it has its own
+	esp        *simnet.Network
+	arrived    int // ESP datagrams
 	west, east *node
 }
 
@@ -104,24 +107,37 @@ type node struct {
 	sent   int // IKE messages
 }
 
-func newWorld(t *testing.T, link simnet.Link) *world {
-	w := &world{t: t, clock: simnet.NewClock(start), net: simnet.New(7, link)}
-	w.west, w.east = w.node(westAddr, 1), w.node(eastAddr, 2)
+func newWorld(t *testing.T, link simnet.Link) *world { return newSeededWorld(t, link, 7) }
+
+func newSeededWorld(t *testing.T, link simnet.Link, seed uint64) *world {
+	w := &world{t: t, clock: simnet.NewClock(start), net: simnet.New(seed, link)}
+	w.west, w.east = w.node(westAddr, seed, 1), w.node(eastAddr, seed, 2)
 	return w
 }
 
-func (w *world) node(addr netip.Addr, seed byte) *node {
+func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
+	seed := [32]byte{side}
+	binary.BigEndian.PutUint64(seed[8:], world)
 	n := &node{w: w, addr: addr, device: tun.NewMemory("culvert0", autoMTU), host: &tun.MemoryHost{}}
 	n.conn = underlay.NewMemory(addr, 500, 4500, func(p underlay.Packet) {
 		if p.Kind == underlay.IKE {
 			n.sent++
 		}
-		for _, d := range w.net.Send(w.clock.Now(), p.Local, p.Remote, p.Data()) {
-			w.clock.At(d.At, func() { w.deliver(d) })
+		net := w.net
+		if p.Kind == underlay.ESP && w.esp != nil {
+			net = w.esp
+		}
+		for _, d := range net.Send(w.clock.Now(), p.Local, p.Remote, p.Data()) {
+			w.clock.At(d.At, func() {
+				if p.Kind == underlay.ESP {
+					w.arrived++
+				}
+				w.deliver(d)
+			})
 		}
 	})
 	n.plane = newPlane(planeConfig{
-		Endpoint: ike.New([32]byte{seed}), Conn: n.conn, Device: n.device, Seed: [32]byte{seed, 1}, Now: w.clock.Now,
+		Endpoint: ike.New(seed), Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now,
 		Ask: func(a core.Ask) {
 			n.plane.Answer(solve(a, func(netip.Addr) (netip.Addr, error) { return addr, nil }))
 		},
