@@ -9,13 +9,14 @@ process. Menus, properties and their meaning are those of the RouterOS IPsec
 manual, the configuration is one TOML file.
 
 First steps:
-  1. write site.toml (README.md has one to copy) and have it checked:
+  1. see a tunnel work in this very process, without privilege:
+         culvert demo
+  2. write site.toml (README.md has one to copy) and have it checked:
          culvert check -c site.toml
-  2. look at what a gateway that runs is doing:
+  3. run it, and look at what it does:
+         sudo culvert run -c site.toml
          sudo culvert active-peers print
          sudo culvert installed-sa print
-  3. find out why packets are dropped, counter by counter:
-         sudo culvert statistics print
 
 Exit codes:
   0  done
@@ -36,6 +37,7 @@ var groups = []kong.Group{
 type cli struct {
 	Control string `placeholder:"PATH" env:"CULVERT_CONTROL" help:"Control socket of the gateway (default ${control_default})."`
 
+	Demo    demoCmd    `cmd:"" group:"gateway" help:"Two gateways and a tunnel in this process, without privilege."`
 	Run     runCmd     `cmd:"" group:"gateway" help:"Run the gateway."`
 	Check   checkCmd   `cmd:"" group:"gateway" help:"Check a configuration without starting anything."`
 	Reload  reloadCmd  `cmd:"" group:"gateway" help:"Have the gateway read its configuration again."`

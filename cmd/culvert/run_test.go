@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestRunRefusesWhatCheckRefuses(t *testing.T) {
+	quiet(t)
+	path := write(t, strings.Replace(siteTOML, "192.168.80.1/32", "192.168.80.1/33", 1))
+	code, _, stderr := call("run", "-c", path)
+	if code != exitFailed || !strings.HasPrefix(stderr, path+":12: ") {
+		t.Errorf("%d %q", code, stderr)
+	}
+	for _, args := range []string{"run", "run -c f --log-format xml", "run -c f --log-level loud", "demo --size much"} {
+		if code, _, stderr := call(strings.Fields(args)...); code != exitUsage {
+			t.Errorf("culvert %s: %d %q", args, code, stderr)
+		}
+	}
+}
+
+func TestHangupsBecomeReloads(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal)
+	out := reloads(ctx, signals)
+	for range 3 {
+		signals <- syscall.SIGHUP // nobody reads: none of them blocks
+	}
+	<-out
+	signals <- syscall.SIGHUP
+	<-out
+}
