@@ -216,9 +216,3 @@ func rest(s *cryptobyte.String) []byte {
 	*s = nil
 	return b
 }
-
-// appendVec8 appends v behind a length of one byte.
-func appendVec8(b, v []byte) []byte {
-	v = v[:min(len(v), 255)]
-	return append(append(b, byte(len(v))), v...)
-}

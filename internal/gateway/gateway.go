@@ -123,7 +123,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	go func() { path <- g.plane.path.Run(context.Background()) }()
 	go func() { ctl <- control.Serve(serving, door, backend{g}) }()
 
-	err, pathEnded, ctlEnded := g.loop(ctx, path, ctl)
+	pathEnded, ctlEnded, err := g.loop(ctx, path, ctl)
 	close(g.gone)
 	err = errors.Join(err, g.edges.Host.Close(), g.plane.path.Close())
 	if !pathEnded {

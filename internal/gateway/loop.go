@@ -14,7 +14,7 @@ const farewell = 2 * time.Second
 // loop owns the plane. It returns when ctx has ended and the peers have been
 // told, or when the data path or the control server has failed; path and ctl
 // deliver their ends.
-func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (err error, pathEnded, ctlEnded bool) {
+func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, ctlEnded bool, err error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var limit <-chan time.Time // of the farewell; nil before it
@@ -22,7 +22,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (err error, 
 	for {
 		g.follow()
 		if limit != nil && len(g.plane.cfg.Endpoint.SAs()) == 0 {
-			return nil, false, false
+			return false, false, nil
 		}
 		if at, ok := g.plane.Deadline(); ok {
 			timer.Reset(time.Until(at))
@@ -36,7 +36,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (err error, 
 			g.plane.Input(time.Now(), core.Command{Do: core.Shutdown})
 		case <-limit:
 			g.log.Warn("stopped without the answer of every peer")
-			return nil, false, false
+			return false, false, nil
 		case <-g.plane.inbox.wake:
 			g.plane.Work(time.Now())
 		case <-timer.C:
@@ -53,9 +53,9 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (err error, 
 			if err == nil {
 				err = fmt.Errorf("the device %s or the sockets were closed from outside: start the gateway again", g.edges.Device.Name())
 			}
-			return err, true, false
+			return true, false, err
 		case err := <-ctl:
-			return err, false, true
+			return false, true, err
 		}
 	}
 }
