@@ -49,6 +49,7 @@ func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*v2.SA{}, byPeer: map[string][]*v2.SA{}, half: map[halfKey]*v2.SA{},
 		graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
 }
 
@@ -160,8 +161,12 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 		e.bad(d, "an IKE_SA_INIT request with an impossible header")
 		return
 	}
+	if e.down {
+		e.bad(d, "this gateway stops and takes nobody in")
+		return
+	}
 	peer := v2.FindPeer(e.cfg, d.Local.Addr(), d.Remote.Addr())
-	if peer == nil || e.down {
+	if peer == nil {
 		e.bad(d, "no peer is configured for %v: add one whose address covers it", d.Remote.Addr())
 		return
 	}
@@ -220,7 +225,9 @@ func (e *Endpoint) Ended(sa *v2.SA, fault bool) {
 	if len(e.byPeer[name]) == 0 {
 		delete(e.byPeer, name)
 	}
-	e.lost(sa.Peer(), fault)
+	if sa.Initiator() || !sa.EstablishedAt().IsZero() { // what a stranger began and did not finish is no loss
+		e.lost(sa.Peer(), fault)
+	}
 }
 
 func (e *Endpoint) dropHalf(sa *v2.SA) {
@@ -233,7 +240,10 @@ func (e *Endpoint) ChildMade(c *v2.Child) {
 	e.children[c.ID()] = c
 	if w := e.wants[c.Policy().Ref]; w != nil {
 		w.satisfied(e.env)
+		return
 	}
+	// The configuration changed while it was made. The peer gets to know it first.
+	e.env.After(0, func() { c.Delete("its policy was changed or removed in the configuration") })
 }
 
 func (e *Endpoint) ChildGone(c *v2.Child) { delete(e.children, c.ID()) }
@@ -337,6 +347,10 @@ func (e *Endpoint) sorted() []*v2.SA {
 func (e *Endpoint) command(c core.Command) {
 	if c.Do == core.Shutdown {
 		e.down = true
+		for _, w := range e.wants {
+			e.env.Timers.Stop(w.timer)
+			w.timer = nil
+		}
 	}
 	for _, sa := range e.sorted() {
 		if c.SA != 0 && sa.ID() != c.SA {

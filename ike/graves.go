@@ -8,9 +8,10 @@ import (
 	"culvert/ike/v2"
 )
 
-// graves are the IKE SAs that peers deleted a moment ago. If our answer to the
-// Delete was lost, the peer repeats it, and would take us for dead without an
-// answer. It gets the same bytes as the first time, as often as it may repeat.
+// graves are the IKE SAs that ended a moment ago with a request of the peer: it
+// deleted them, or we refused its proof. If our answer was lost, the peer repeats
+// the request, and would take us for dead without an answer. It gets the same
+// bytes as the first time, as often as it may repeat.
 type graves map[uint64]*grave
 
 type grave struct {
@@ -23,9 +24,9 @@ const (
 	maxGraves = 4096
 )
 
-// Bury keeps the last response of an SA that the peer deleted.
+// Bury keeps the last response of an SA that ended with a request of the peer.
 func (e *Endpoint) Bury(spi uint64, ep v2.Epitaph) {
-	if len(e.graves) >= maxGraves {
+	if n := len(e.graves); n >= maxGraves || ep.Stranger && n >= maxGraves/2 {
 		return
 	}
 	e.graves[spi] = &grave{ep, core.Tries}
@@ -34,7 +35,7 @@ func (e *Endpoint) Bury(spi uint64, ep v2.Epitaph) {
 
 func (g graves) answer(env *core.Env, spi uint64, h message.Header) bool {
 	gr := g[spi]
-	if gr == nil || h.Response() || h.ID != gr.ID || h.Exchange != message.ExchangeInformational || gr.left == 0 {
+	if gr == nil || h.Response() || h.ID != gr.ID || h.Exchange != gr.Exchange || gr.left == 0 {
 		return false
 	}
 	gr.left--

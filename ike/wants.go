@@ -162,7 +162,11 @@ func (e *Endpoint) ChildFailed(sa *v2.SA, p *core.Policy) { e.later(p, true) }
 // later tries again after a while, longer after each failure.
 func (e *Endpoint) later(p *core.Policy, failed bool) {
 	w := e.wants[p.Ref]
-	if w == nil || w.policy != p || w.timer != nil || e.down || !p.Peer.Initiates() || e.hasChild(p) {
+	if w == nil {
+		return
+	}
+	p = w.policy // equal, if a configuration was loaded since
+	if w.timer != nil || e.down || !p.Peer.Initiates() || e.hasChild(p) {
 		return
 	}
 	wait := core.RetryWait(w.failures)

@@ -15,10 +15,11 @@ type Env struct {
 	now    time.Time
 	rng    *rand.ChaCha8
 	Timers Timers
+	Taken  func(spi uint64) bool // reports whether an IKE SA has this SPI; nil: none has
 	out    []Output
 	head   int // out[:head] was polled
 
-	asks    map[AskID]ask
+	asks    map[AskID]func(secret.Bytes, error)
 	lastAsk AskID
 
 	spis     []uint32
@@ -28,15 +29,10 @@ type Env struct {
 	lastChild ChildID
 }
 
-type ask struct {
-	sa   SAID
-	done func(secret.Bytes, error)
-}
-
 // NewEnv makes an Env whose randomness is the seed's alone. ChaCha8 erases its
 // key as it goes, so what was drawn cannot be computed from a later state.
 func NewEnv(seed [32]byte) *Env {
-	return &Env{rng: rand.NewChaCha8(seed), asks: map[AskID]ask{}}
+	return &Env{rng: rand.NewChaCha8(seed), asks: map[AskID]func(secret.Bytes, error){}}
 }
 
 // Now is the time of the input being handled.
@@ -56,10 +52,10 @@ func (e *Env) Random(n int) []byte {
 	return b
 }
 
-// RandomSPI draws an IKE SPI, which is never zero (RFC 7296 §3.1).
+// RandomSPI draws an IKE SPI, which is never zero (RFC 7296 §3.1) and not Taken.
 func (e *Env) RandomSPI() uint64 {
 	for {
-		if spi := binary.BigEndian.Uint64(e.Random(8)); spi != 0 {
+		if spi := binary.BigEndian.Uint64(e.Random(8)); spi != 0 && (e.Taken == nil || !e.Taken(spi)) {
 			return spi
 		}
 	}
@@ -92,30 +88,22 @@ func (e *Env) Poll() (Output, bool) {
 func (e *Env) After(d time.Duration, run func()) *Timer { return e.Timers.At(e.now.Add(d), run) }
 
 // Ask has work done elsewhere; done is called with the answer while the
-// question is open. Drop closes the questions of an SA.
+// question is open. The SA may be gone by then: done finds out.
 func (e *Env) Ask(sa SAID, w Work, done func(secret.Bytes, error)) {
 	e.lastAsk++
-	e.asks[e.lastAsk] = ask{sa, done}
+	e.asks[e.lastAsk] = done
 	e.Emit(Ask{ID: e.lastAsk, SA: sa, Work: w})
 }
 
 // Answered hands an answer to whoever asked; one that nobody waits for is dropped.
 func (e *Env) Answered(a Answer) {
-	q, ok := e.asks[a.ID]
-	if !ok {
+	done := e.asks[a.ID]
+	if done == nil {
+		a.Data.Wipe()
 		return
 	}
 	delete(e.asks, a.ID)
-	q.done(a.Data, a.Err)
-}
-
-// Drop forgets the open questions of an SA that is gone.
-func (e *Env) Drop(sa SAID) {
-	for id, q := range e.asks {
-		if q.sa == sa {
-			delete(e.asks, id)
-		}
-	}
+	done(a.Data, a.Err)
 }
 
 // spiStock is how many SPIs the endpoint keeps in hand.

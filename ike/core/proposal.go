@@ -124,7 +124,7 @@ func (o Offer) Accepts(chosen []message.Proposal) (Suite, bool) {
 // of the peer's is refused unless NONE is offered too; in IKE_AUTH the caller
 // takes DH transforms out before.
 func (o Offer) match(p *message.Proposal) (s Suite, ok bool) {
-	if p.Protocol != uint8(o.Protocol) {
+	if p.Protocol != uint8(o.Protocol) || slices.ContainsFunc(p.Transforms, strange) {
 		return s, false
 	}
 	for _, e := range o.Encrs {
@@ -167,6 +167,10 @@ func (o Offer) match(p *message.Proposal) (s Suite, ok bool) {
 	}
 	return s, true
 }
+
+// strange reports a transform of a type that we do not know; a proposal that has
+// one is not ours to accept (RFC 7296 §3.3.6).
+func strange(t message.Transform) bool { return t.Type < suite.TypeEncr || t.Type > suite.TypeESN }
 
 func (o Offer) integ(p *message.Proposal, e *suite.Encr) (*suite.Integ, bool) {
 	if e.AEAD() {

@@ -41,6 +41,7 @@ func (w KEBoth) Do() (secret.Bytes, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer shared.Wipe()
 	return append(secret.Bytes(pub), shared...), nil
 }
 

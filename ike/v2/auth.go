@@ -195,6 +195,7 @@ func ikeUp() task {
 		sa.event(core.EvIKEUp, "%s, we are %s", sa.peerID, sa.myID)
 		if x.refuse != nil && x.mine {
 			p := x.policy
+			sa.disown(x)
 			x.policy = nil
 			x.drop(sa.env)
 			sa.childRefused(p, x.refuse)

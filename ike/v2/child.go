@@ -260,6 +260,12 @@ func (c *Child) end(why string) {
 		c.theirs.Activate()
 		c.theirs.after = nil
 	}
+	if old := c.after; old != nil && old.theirs == c { // the peer took its rekey back: the old one serves on
+		old.theirs = nil
+		if old.rekeying == nil && !old.closing {
+			old.rekeyLater()
+		}
+	}
 	sa.owner.ChildGone(c)
 	other := c.replacement()
 	if other == nil {

@@ -16,6 +16,13 @@ import (
 //	HDR, SK{[N(REKEY_SA)], SA, Ni, [KEi], TSi, TSr}  -->
 //	                   <--  HDR, SK{SA, Nr, [KEr], TSi, TSr}
 
+// Bounds on what an authenticated peer can make us keep: CHILD SAs of one IKE SA,
+// and traffic selectors of one CHILD SA on each side.
+const (
+	maxChildren  = 256
+	maxSelectors = 16
+)
+
 // errNoSPI: the stock is empty; it is being filled.
 var errNoSPI = refuse(message.NotifyTemporaryFailure, "no SPI in stock")
 
@@ -30,8 +37,11 @@ func (sa *SA) CreateChild(p *core.Policy, flow *selector.Pair) {
 
 // Making reports whether a CHILD SA for the policy is being made.
 func (sa *SA) Making(p *core.Policy) bool {
-	is := func(x *exchange) bool { return x != nil && x.policy == p && x.kind.id != rekeyChild }
-	return is(sa.current) || slices.ContainsFunc(sa.queue, is) || slices.Contains(sa.wanted, p)
+	is := func(x *exchange) bool {
+		return x != nil && x.policy != nil && x.policy.Ref == p.Ref && (x.kind.id == createChild || x.kind.id == authenticate)
+	}
+	return is(sa.current) || slices.ContainsFunc(sa.queue, is) ||
+		slices.ContainsFunc(sa.wanted, func(w *core.Policy) bool { return w.Ref == p.Ref })
 }
 
 // firstChild is the CHILD SA of IKE_AUTH. What goes wrong with it is said
@@ -55,12 +65,13 @@ func firstChild() task {
 		reply: func(x *exchange) error {
 			if r, ok := x.refuse.(refused); ok {
 				x.sa.event(refusal(r.kind), "no CHILD SA in IKE_AUTH: %v", r)
-				x.out = append(x.out, &message.Notify{Kind: r.kind, Data: r.data})
+				x.out = append(x.out, r.notify())
 				return nil
 			}
 			if x.policy == nil {
 				return nil
 			}
+			x.out = append(x.out[1:], x.out[0]) // SA comes after the proof
 			x.answerChild()
 			return x.install(true)
 		},
@@ -198,6 +209,9 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if tsi == nil || tsr == nil {
 		return refuse(message.NotifyInvalidSyntax, "no traffic selectors")
 	}
+	if len(sa.children) >= maxChildren {
+		return refuse(message.NotifyNoAdditionalSAs, "the peer has %d CHILD SAs", len(sa.children))
+	}
 	if notify(x.in, message.NotifyUseTransportMode) != nil && len(tsi.Selectors) == 0 {
 		return refuse(message.NotifyTSUnacceptable, "no selectors")
 	}
@@ -213,6 +227,7 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		x.policy = nil
 		return refuse(message.NotifyTSUnacceptable, "%v => %v is outside the policy %v", tsr.Selectors, tsi.Selectors, p.Pair)
 	}
+	local, remote = local[:min(len(local), maxSelectors)], remote[:min(len(remote), maxSelectors)]
 	offered := find[*message.SA](x.in).Proposals
 	if !withPFS {
 		offered = withoutGroups(offered)
@@ -257,6 +272,9 @@ func (x *exchange) readChild(withPFS bool) error {
 	spiOut, spiOK := spiOf(sap.Proposals, sap.Proposals[0].Number)
 	if !ok || !spiOK {
 		return refuse(message.NotifyNoProposalChosen, "the peer chose a proposal that was not offered")
+	}
+	if len(tsi.Selectors) > maxSelectors || len(tsr.Selectors) > maxSelectors {
+		return refuse(message.NotifyTSUnacceptable, "the peer left more than %d selectors", maxSelectors)
 	}
 	pol := x.policy.Pair
 	for _, t := range tsi.Selectors {

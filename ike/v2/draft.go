@@ -18,6 +18,7 @@ type draft struct {
 	ni, nr  []byte // nonces of the exchange
 	group   *suite.Group
 	private secret.Bytes
+	asking  int // open Asks that use private
 	public  []byte
 	shared  secret.Bytes
 
@@ -29,23 +30,34 @@ type draft struct {
 	old    *Child // the CHILD SA being replaced
 	made   *Child // the CHILD SA that came of it
 
+	noSource []byte // IKE_SA_INIT: the NAT detection hash that matches no source
+
 	newSPI    uint64 // rekey of the IKE SA: our SPI of the successor
 	peerSPI   uint64 // and the peer's
 	successor *SA    // what came of it
 
 	remove []*Child // CHILD SAs being deleted
+	revoke uint32   // our SPI of one that only the peer has, being deleted
 	closes bool     // the IKE SA is being deleted
 	reason string
 }
 
 // drop releases what an abandoned draft holds.
 func (d *draft) drop(env *core.Env) {
-	d.private.Wipe()
-	d.shared.Wipe()
+	d.wipe()
 	if d.spi != 0 {
 		env.GiveSPI(d.spi)
 		d.spi = 0
 	}
+}
+
+// wipe overwrites the secrets, once the keys are made or never will be.
+func (d *draft) wipe() {
+	if d.asking > 0 {
+		return // somebody computes with them; the answer wipes them
+	}
+	d.private.Wipe()
+	d.shared.Wipe()
 }
 
 const nonceLen = 32

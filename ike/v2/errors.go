@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"culvert/ike/core"
 	"culvert/ike/message"
 )
 
@@ -18,9 +19,16 @@ func (e dropped) Error() string { return e.reason }
 // refused answers the exchange with a notify; the SA lives on. Reason is for
 // our people, Kind and Data for the peer.
 type refused struct {
-	kind   message.NotifyType
-	data   []byte
-	reason string
+	kind     message.NotifyType
+	data     []byte
+	protocol core.Protocol // with spi: which SA it is about
+	spi      []byte
+	reason   string
+}
+
+// notify is what the peer gets to read.
+func (e refused) notify() *message.Notify {
+	return &message.Notify{Kind: e.kind, Protocol: uint8(e.protocol), SPI: e.spi, Data: e.data}
 }
 
 func (e refused) Error() string {

@@ -102,6 +102,8 @@ func (x *exchange) compute(slow bool, w core.Work, done func(secret.Bytes) error
 	x.waiting++
 	answer := func(b secret.Bytes, err error) {
 		if x.over {
+			b.Wipe()
+			x.wipe()
 			return
 		}
 		x.waiting--
@@ -115,7 +117,11 @@ func (x *exchange) compute(slow bool, w core.Work, done func(secret.Bytes) error
 		x.proceed()
 	}
 	if slow {
-		x.sa.env.Ask(x.sa.id, w, answer)
+		x.asking++
+		x.sa.env.Ask(x.sa.id, w, func(b secret.Bytes, err error) {
+			x.asking--
+			answer(b, err)
+		})
 		return
 	}
 	b, err := w.Do()
@@ -205,11 +211,12 @@ func (sa *SA) retransmit(x *exchange) {
 	x.tries++
 }
 
-func (sa *SA) response(h message.Header, inner []message.Payload, syntax error) {
+func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, in core.Datagram) {
 	x := sa.current
 	if x == nil || x.raw == nil || x.in != nil || h.ID != x.id || h.Exchange != x.kind.wire {
 		return // late, doubled or never asked for
 	}
+	sa.fresh(in)
 	sa.take(x, h, inner, syntax)
 }
 
@@ -238,6 +245,7 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 // finish frees the window.
 func (sa *SA) finish(x *exchange) {
 	x.over = true
+	x.draft.wipe()
 	sa.env.Timers.Stop(x.timer)
 	if sa.current == x {
 		sa.current = nil
@@ -255,6 +263,7 @@ func (sa *SA) failed(x *exchange, err error) {
 		x.run(prepareStage, func() { sa.sendRequest(x) })
 		return
 	}
+	sa.disown(x)
 	x.abandon()
 	var f fatal
 	if errors.As(err, &f) {
@@ -269,7 +278,9 @@ func (sa *SA) failed(x *exchange, err error) {
 	}
 	if sa.current == x {
 		sa.current = nil
-		sa.sendID++
+		if x.raw != nil { // else the message ID was not used
+			sa.sendID++
+		}
 	}
 	if x.kind.failed != nil {
 		x.kind.failed(x, err)
@@ -282,8 +293,10 @@ func (sa *SA) failed(x *exchange, err error) {
 // --- the peer's requests ---
 
 func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, in core.Datagram) {
+	if sa.state == Connecting {
+		return // it overtook the response to IKE_AUTH, and will be repeated
+	}
 	if h.ID+1 == sa.recvID && sa.lastResponse != nil {
-		sa.answerTo(in)
 		sa.transmit(sa.lastResponse) // the peer did not get it
 		sa.peerLacksAnswer()
 		return
@@ -310,17 +323,32 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 	if t, bad := critical(inner); bad {
 		syntax = refused{kind: message.NotifyUnsupportedCriticalPayload, data: []byte{byte(t)}, reason: "from the peer"}
 	}
-	sa.answerTo(in)
+	sa.fresh(in)
 	sa.peerHasAnswer()
 	sa.answering = x
 	sa.answer(x, syntax)
 }
 
-// answerTo makes the sender of a valid request the address to answer to: an
-// initiator moves to the NAT-T port with IKE_AUTH (RFC 7296 §2.23).
-func (sa *SA) answerTo(in core.Datagram) {
+// fresh is called for a message of the peer that is no repetition, so that
+// nobody can have recorded it before: the peer is alive (RFC 7296 §2.4), and
+// where it sends from is where it is. An initiator moves to the NAT-T port with
+// IKE_AUTH; later a peer behind a NAT moves with the NAT's mapping, unless we are
+// behind one ourselves (§2.23).
+func (sa *SA) fresh(in core.Datagram) {
+	sa.heard = sa.env.Now()
+	if sa.remote == in.Remote && sa.local == in.Local {
+		return
+	}
 	if sa.state == HalfOpen {
 		sa.local, sa.remote, sa.natt = in.Local, in.Remote, in.NATT
+		return
+	}
+	if !sa.natt || !in.NATT || sa.nat.local || !sa.nat.remote {
+		return
+	}
+	sa.local, sa.remote = in.Local, in.Remote
+	for _, c := range sa.children {
+		sa.env.Emit(core.Move{Child: c.id, Local: sa.local, Remote: sa.remote, UDP: true})
 	}
 }
 
@@ -340,6 +368,7 @@ func (sa *SA) answer(x *exchange, err error) {
 
 func (sa *SA) answered(x *exchange) {
 	x.over = true
+	x.draft.wipe()
 	if sa.answering == x {
 		sa.answering = nil
 	}
@@ -353,6 +382,9 @@ func (sa *SA) respond(x *exchange) {
 	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: x.kind.wire, Flags: message.FlagResponse, ID: x.id}
 	if sa.initiator {
 		h.Flags |= message.FlagInitiator
+	}
+	if x.kind.id == initial && x.over {
+		h.SPIr = 0 // refused: there will be no such SA (RFC 7296 §2.6)
 	}
 	raw, err := sa.build(x, h)
 	if err != nil {
@@ -375,10 +407,10 @@ func (sa *SA) reject(x *exchange, err error) {
 	case errors.As(err, &d):
 		return
 	case errors.As(err, &r):
-		x.out = []message.Payload{&message.Notify{Kind: r.kind, Data: r.data}}
+		x.out = []message.Payload{r.notify()}
 		sa.respond(x)
 		sa.event(refusal(r.kind), "refused the peer's %s: %v", x.kind.name, err)
-		if x.kind.id == initial {
+		if sa.state == HalfOpen {
 			sa.end(true, "%v", err)
 			return
 		}
@@ -387,6 +419,7 @@ func (sa *SA) reject(x *exchange, err error) {
 		if f.kind != 0 {
 			x.out = []message.Payload{&message.Notify{Kind: f.kind}}
 			sa.respond(x)
+			sa.bury(x)
 		}
 		sa.end(true, "%s", f.reason)
 	default: // a computation failed on the peer's input, e.g. a bad public value

@@ -3,6 +3,7 @@ package v2
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -38,13 +39,33 @@ func (sa *SA) tellClosed(why string) {
 	sa.start(x)
 }
 
-// Epitaph is what is left of an IKE SA that the peer deleted: the answer to its
-// request, in case that is lost and the request comes again.
+// Epitaph is what is left of an IKE SA that ended with a request of the peer:
+// the answer, in case that is lost and the request comes again.
 type Epitaph struct {
+	Exchange      message.ExchangeType
 	ID            uint32 // of the request
+	Stranger      bool   // the peer never proved who it is
 	Response      []byte
 	Local, Remote netip.AddrPort
 	NATT          bool
+}
+
+// bury leaves the last response to whoever may ask for it again.
+func (sa *SA) bury(x *exchange) {
+	sa.owner.Bury(sa.SPI(), Epitaph{Exchange: x.kind.wire, ID: x.id, Stranger: sa.established.IsZero(),
+		Response: sa.lastResponse, Local: sa.local, Remote: sa.remote, NATT: sa.natt})
+}
+
+// disown tells the peer to delete a CHILD SA that its response to x made and that
+// we cannot use: it would send into the void.
+func (sa *SA) disown(x *exchange) {
+	if x.spi == 0 || x.policy == nil || find[*message.SA](x.in) == nil || sa.state >= Closing {
+		return
+	}
+	y := &exchange{kind: row(inform)}
+	y.policy, y.revoke = x.policy, x.spi
+	y.sa, y.mine = sa, true
+	sa.queue = append(sa.queue, y) // it goes out when x is over
 }
 
 // deletion deletes what the exchange says, and what the peer says.
@@ -56,6 +77,10 @@ func deletion() task {
 				return nil
 			}
 			x.addDeletes(x.remove)
+			if x.revoke != 0 {
+				x.out = append(x.out, &message.Delete{Protocol: uint8(x.policy.Protocol),
+					SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, x.revoke)}})
+			}
 			return nil
 		},
 		accept: func(x *exchange) error {
@@ -76,7 +101,8 @@ func deletion() task {
 					if len(spi) != 4 {
 						continue
 					}
-					if c := sa.childBySPI(binary.BigEndian.Uint32(spi)); c != nil && d.Protocol == uint8(c.policy.Protocol) {
+					if c := sa.childBySPI(binary.BigEndian.Uint32(spi)); c != nil &&
+						d.Protocol == uint8(c.policy.Protocol) && !slices.Contains(x.remove, c) {
 						x.remove = append(x.remove, c)
 					}
 				}
@@ -106,7 +132,7 @@ func deletion() task {
 			}
 			if x.closes {
 				if !x.mine {
-					x.sa.owner.Bury(x.sa.SPI(), Epitaph{x.id, x.sa.lastResponse, x.sa.local, x.sa.remote, x.sa.natt})
+					x.sa.bury(x)
 				}
 				x.sa.end(false, "%s", x.reason)
 			}

@@ -48,8 +48,11 @@ func natDetection() task {
 func (x *exchange) addNATHashes() {
 	sa := x.sa
 	dst := core.NATHash(sa.spii, sa.spir, sa.remote)
+	if x.noSource == nil {
+		x.noSource = sa.env.Random(len(dst)) // kept: a request repeated with a cookie is else unchanged (RFC 7296 §2.6)
+	}
 	x.out = append(x.out,
-		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: sa.env.Random(len(dst))},
+		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: x.noSource},
 		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: dst[:]})
 }
 

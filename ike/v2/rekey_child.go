@@ -27,7 +27,8 @@ func childReplaced() task {
 				old = x.sa.childBySPI(binary.BigEndian.Uint32(n.SPI))
 			}
 			if old == nil {
-				return refuse(message.NotifyChildSANotFound, "the peer wants to rekey a CHILD SA that does not exist")
+				return refused{kind: message.NotifyChildSANotFound, protocol: core.Protocol(n.Protocol), spi: clone(n.SPI),
+					reason: "the peer wants to rekey a CHILD SA that does not exist"}
 			}
 			x.old, x.policy = old, old.policy
 			return x.stillReplaceable()
@@ -41,6 +42,9 @@ func childReplaced() task {
 func (x *exchange) stillReplaceable() error {
 	if x.old.closing || x.old.gone {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being deleted")
+	}
+	if t := x.old.theirs; t != nil && !t.gone {
+		return refuse(message.NotifyTemporaryFailure, "the CHILD SA was rekeyed and waits for its Delete")
 	}
 	return nil
 }

@@ -18,6 +18,10 @@ import (
 // replacedLife is how long a replaced SA waits for the peer's Delete.
 const replacedLife = time.Minute
 
+// maxReplaced bounds how many replaced SAs a peer that rekeys and never deletes
+// can make us keep.
+const maxReplaced = 8
+
 func (sa *SA) rekeyDue() {
 	if sa.state == Established {
 		sa.Rekey()
@@ -131,6 +135,15 @@ func (x *exchange) ikeReplaceable() error {
 	if sa.state != Established || sa.successor != nil || sa.childBusy() {
 		return refuse(message.NotifyTemporaryFailure, "a CHILD SA is being changed, or the IKE SA goes")
 	}
+	replaced := 0
+	for _, s := range sa.owner.Siblings(sa) {
+		if s.state == Replaced && s.peerID == sa.peerID {
+			replaced++
+		}
+	}
+	if replaced >= maxReplaced {
+		return refuse(message.NotifyTemporaryFailure, "%d replaced IKE SAs still wait for the peer's Delete", replaced)
+	}
 	return nil
 }
 
@@ -236,6 +249,7 @@ func rekeyIKEFailed(x *exchange, fault error) {
 		sa.replacedBy(n)
 		return
 	}
+	sa.successor = nil
 	if sa.state != Established {
 		return
 	}

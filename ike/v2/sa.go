@@ -214,7 +214,7 @@ func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
 		sa.initMessage(m, raw, in)
 		return
 	}
-	if err == nil && sa.suite.Encr == nil {
+	if err == nil && sa.keys.d == nil {
 		err = dropped{"there are no keys yet"}
 	}
 	var inner []message.Payload
@@ -226,9 +226,13 @@ func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
 		sa.bad(in, "%v", err)
 		return
 	}
-	sa.heard = sa.env.Now()
+	for _, p := range m.Payloads { // the ICV covers what stands before SK too
+		if u, ok := p.(*message.Unknown); ok && u.Critical {
+			inner = append(inner, u)
+		}
+	}
 	if h.Response() {
-		sa.response(h, inner, synErr)
+		sa.response(h, inner, synErr, in)
 		return
 	}
 	sa.request(h, inner, synErr, in)
@@ -262,8 +266,7 @@ func softLife(env *core.Env, life time.Duration) time.Duration {
 }
 
 func (sa *SA) hardEnd() {
-	sa.event(core.EvIKEDown, "the lifetime of %v ended before a rekey succeeded", sa.peer.Profile.Lifetime)
-	sa.Delete("lifetime")
+	sa.Delete(fmt.Sprintf("the lifetime of %v ended before a rekey succeeded", sa.peer.Profile.Lifetime))
 }
 
 // Delete ends the SA in order: the peer is told, and the SA is gone once it
@@ -303,7 +306,6 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 	for _, c := range slices.Clone(sa.children) {
 		c.end("its IKE SA ended")
 	}
-	sa.env.Drop(sa.id)
 	sa.keys.wipe()
 	sa.init.wipe()
 	if was >= Established {
