@@ -14,6 +14,7 @@ package demo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer d.close()
-	return d.explain(d.run(ctx))
+	return errors.Join(d.run(ctx), d.written())
 }
 
 // setUp builds both offices and the network; nothing runs yet but the hosts.
@@ -144,20 +145,25 @@ func (d *demo) tunnel(ctx context.Context) error {
 		running.Go(func() {
 			ends[i] = <-s.ended
 			if gateways.Err() == nil {
-				fail(fmt.Errorf("the gateway of %s ended: %w", s.name, errors.Join(ends[i], errEarly)))
+				fail(fmt.Errorf("the gateway of %s ended early: %w", s.name, cmp.Or(ends[i], errUnasked)))
 			}
 		})
 	}
 	err := d.use(ctx)
-	if err == nil {
+	if err != nil {
+		err = d.explain(err) // before the events of the end
+	} else {
 		d.say("\nThe gateways stop and tell each other.")
 	}
 	stop()
 	running.Wait()
-	return errors.Join(err, errors.Join(ends[:]...))
+	if err != nil {
+		return err
+	}
+	return errors.Join(ends[:]...)
 }
 
-var errEarly = errors.New("it was not asked to")
+var errUnasked = errors.New("it was not asked to")
 
 // use waits for the tunnel and uses it.
 func (d *demo) use(ctx context.Context) error {

@@ -98,7 +98,7 @@ func TestRunFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer d.close()
-			if err = d.explain(d.run(ctx)); err == nil || !strings.Contains(err.Error(), c.want) {
+			if err = d.run(ctx); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %s", err, c.want)
 			}
 		})
@@ -148,12 +148,12 @@ func TestStory(t *testing.T) {
 	if err := s.explain(cause); !errors.Is(err, cause) || strings.Count(err.Error(), "something") != eventsKept {
 		t.Error(err)
 	}
-	if err := s.explain(nil); err != nil {
+	if err := s.written(); err != nil {
 		t.Error(err)
 	}
 	s = newStory(Options{Out: full{}})
 	s.say("lost")
-	if err := s.explain(nil); err == nil {
+	if err := s.written(); err == nil {
 		t.Error("output that cannot be written is an error")
 	}
 }

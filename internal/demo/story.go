@@ -116,16 +116,18 @@ func (s *story) Write(line []byte) (int, error) {
 func (s *story) explain(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil {
-		return s.failure
-	}
-	if s.open {
-		s.write("")
-	}
 	if len(s.events) == 0 {
 		return err
 	}
 	return fmt.Errorf("%w\nthe last events were:\n  %s", err, strings.Join(s.events, "\n  "))
+}
+
+// written ends the story and is the error of writing it, if there was one.
+func (s *story) written() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write("")
+	return s.failure
 }
 
 // indent sets text off from the lines around it.
