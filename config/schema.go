@@ -119,6 +119,7 @@ var peerFields = []field[Peer]{
 	of("address", peerAddress, func(p *Peer) *netip.Prefix { return &p.Address }),
 	of("exchange-mode", oneOf[string]("main", "aggressive", "base", "ike2"), func(p *Peer) *string { return &p.ExchangeMode }),
 	of("local-address", address, func(p *Peer) *netip.Addr { return &p.LocalAddress }),
+	of("on-demand", boolean, func(p *Peer) *bool { return &p.OnDemand }),
 	of("passive", boolean, func(p *Peer) *bool { return &p.Passive }),
 	of("port", integer[uint16](1, 65535), func(p *Peer) *uint16 { return &p.Port }),
 	of("profile", label, func(p *Peer) *string { return &p.ProfileName }),

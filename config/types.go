@@ -138,6 +138,7 @@ type Peer struct {
 	ExchangeMode       string
 	LocalAddress       netip.Addr // zero: the system's choice
 	Passive            bool
+	OnDemand           bool // ours: connect only when traffic asks
 	Port               uint16
 	ProfileName        string
 	SendInitialContact bool

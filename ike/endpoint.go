@@ -329,7 +329,9 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 			e.wants[p.Ref] = w
 		}
 		w.policy = p
-		e.ensure(p, nil)
+		if !p.Peer.OnDemand {
+			e.ensure(p, nil)
+		}
 	}
 }
 

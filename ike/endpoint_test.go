@@ -48,3 +48,24 @@ func TestEstablishFromBothEnds(t *testing.T) {
 		t.Errorf("%d and %d CHILD SAs are left, not one each", len(p.a.kids), len(p.b.kids))
 	}
 }
+
+// An on-demand peer is connected to by traffic and not before, and after the
+// tunnel was taken down by traffic again.
+func TestOnDemand(t *testing.T) {
+	p := newPair(t, 3, goodLink, passive, func(a, _ *core.Config) { a.Peers[0].OnDemand = true })
+	p.up()
+	p.run(time.Minute)
+	if len(p.a.sent) != 0 {
+		t.Fatalf("a sent %v before there was traffic", p.a.sent)
+	}
+	flow := p.a.cfg.Policies[0].Pair
+	p.a.in(core.Acquire{Policy: 1, Flow: flow})
+	p.until(time.Second, "both ends up", p.bothUpOrStandby)
+	p.b.in(core.Command{Do: core.KillAll})
+	p.run(time.Minute)
+	if p.a.established() != 0 || p.b.established() != 0 {
+		t.Fatal("the tunnel is up again without traffic")
+	}
+	p.a.in(core.Acquire{Policy: 1, Flow: flow})
+	p.until(time.Second, "both ends up again", p.bothUpOrStandby)
+}

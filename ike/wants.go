@@ -166,7 +166,7 @@ func (e *Endpoint) later(p *core.Policy, failed bool) {
 		return
 	}
 	p = w.policy // equal, if a configuration was loaded since
-	if w.timer != nil || e.down || !p.Peer.Initiates() || e.hasChild(p) {
+	if w.timer != nil || e.down || !p.Peer.KeptUp() || e.hasChild(p) {
 		return
 	}
 	wait := core.RetryWait(w.failures)

@@ -42,6 +42,8 @@ type Peer struct {
 	Port    uint16       // where the remote listens
 	Version Version
 	Passive bool
+	// OnDemand: connect when traffic asks, and not before.
+	OnDemand bool
 	// InitialContact: send INITIAL_CONTACT when there is no other SA with the peer.
 	InitialContact bool
 	Profile        Profile
@@ -50,6 +52,9 @@ type Peer struct {
 
 // Initiates reports whether the endpoint may start an exchange with the peer.
 func (p *Peer) Initiates() bool { return !p.Passive && p.Address.IsSingleIP() }
+
+// KeptUp reports whether the endpoint connects to the peer unasked.
+func (p *Peer) KeptUp() bool { return p.Initiates() && !p.OnDemand }
 
 // Profile is phase 1: what to offer for the IKE SA, in order of preference.
 type Profile struct {
