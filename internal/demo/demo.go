@@ -138,7 +138,7 @@ func (d *demo) tunnel(ctx context.Context) error {
 	defer stop()
 	var running sync.WaitGroup
 	var ends [2]error
-	d.say("\nThe gateways start; site1 connects to its peer.")
+	d.say("\nThe gateways start; nothing is sent before there is traffic.")
 	for i := len(d.sites) - 1; i >= 0; i-- { // who waits is there first
 		s := d.sites[i]
 		s.start(gateways, d.dir, d.story, func(e core.Event) { d.event(s.name, e) })
@@ -165,9 +165,9 @@ func (d *demo) tunnel(ctx context.Context) error {
 
 var errUnasked = errors.New("it was not asked to")
 
-// use waits for the tunnel and uses it.
+// use brings the tunnel up by traffic and uses it.
 func (d *demo) use(ctx context.Context) error {
-	if err := d.awaitUp(ctx); err != nil {
+	if err := d.knock(ctx); err != nil {
 		return err
 	}
 	if err := d.transfer(ctx); err != nil {
@@ -201,6 +201,24 @@ func (d *demo) event(site string, e core.Event) {
 // configurations do not fit together.
 var refusals = map[core.EventKind]bool{
 	core.EvAuthFailed: true, core.EvNoProposal: true, core.EvTSUnacceptable: true, core.EvPeerDead: true,
+}
+
+// knock has the client's host open a connection to the server's: the first
+// packet meets a policy without SA, and that brings the tunnel up.
+func (d *demo) knock(ctx context.Context) error {
+	client, server := d.sites[0], d.sites[1]
+	d.say("\n%v opens a connection to %v; the policy asks for a tunnel.", client.host, server.host)
+	knocking, stop := context.WithCancel(ctx)
+	var door sync.WaitGroup
+	door.Go(func() {
+		if c, err := client.lan.dial(knocking, netip.AddrPortFrom(server.lan.addr, httpPort)); err == nil {
+			_ = c.Close()
+		}
+	})
+	err := d.awaitUp(ctx)
+	stop()
+	door.Wait()
+	return err
 }
 
 func (d *demo) awaitUp(ctx context.Context) error {
