@@ -382,3 +382,80 @@ func deleteESP(spis ...uint32) *message.Delete {
 	return d
 }
 func deleteIKE() *message.Delete { return &message.Delete{Protocol: 1} }
+
+// --- as responder ---
+
+// called is the IKE_SA_INIT request that the endpoint sends as initiator.
+func (p *puppet) called() (message.Header, []message.Payload) {
+	p.t.Helper()
+	p.initiator = false
+	s := p.r.one()
+	p.got = s.Data
+	h, ps := p.open(s.Data)
+	if h.Exchange != message.ExchangeIKESAInit || h.Response() || h.SPIr != 0 {
+		p.t.Fatalf("the endpoint sends %v, not an IKE_SA_INIT request", h.Exchange)
+	}
+	p.spii = h.SPIi
+	p.addr = netip.AddrPortFrom(p.addr.Addr(), s.Remote.Port())
+	return h, ps
+}
+
+// replyInit answers the IKE_SA_INIT request of called with whatever we like.
+func (p *puppet) replyInit(spir uint64, ps ...message.Payload) {
+	m := message.Message{Header: message.Header{SPIi: p.spii, SPIr: spir, Version: 0x20,
+		Exchange: message.ExchangeIKESAInit, Flags: message.FlagResponse}, Payloads: ps}
+	p.sent = m.Append(nil)
+	p.r.datagram(p.addr, p.sent)
+}
+
+// acceptInit answers the endpoint's IKE_SA_INIT request and derives the keys.
+func (p *puppet) acceptInit() {
+	p.t.Helper()
+	_, ps := p.called()
+	p.spir, p.nr = 0x2222222222222222, bytes.Repeat([]byte{9}, 32)
+	p.agree(ps, &p.ni)
+	p.derive(mac(append(bytes.Clone(p.ni), p.nr...), p.shared))
+	p.replyInit(p.spir, p.initPayloads()...)
+	p.addr = netip.AddrPortFrom(p.addr.Addr(), 4500)
+}
+
+// childAnswer are SA, TSi and TSr as responder.
+func (p *puppet) childAnswer() []message.Payload {
+	p.spi++
+	return []message.Payload{saOf(withSPI(espProposal, u32(p.spi))), ts(true, "10.1.0.0/16"), ts(false, "10.2.0.0/16")}
+}
+
+// accept takes the endpoint in as responder, with a CHILD SA. The empty request
+// that tells us that the endpoint has it is answered too.
+func (p *puppet) accept() {
+	p.t.Helper()
+	p.acceptInit()
+	h, ps := p.asked(message.ExchangeIKEAuth)
+	p.note(ps)
+	p.answer(h, p.authPayloads(p.childAnswer()...)...)
+	h, _ = p.asked(message.ExchangeInformational)
+	p.answer(h)
+}
+
+// note remembers the endpoint's ESP SPI of a message.
+func (p *puppet) note(ps []message.Payload) {
+	if sa := findPayload[*message.SA](ps); sa != nil && len(sa.Proposals[0].SPI) == 4 {
+		p.peerSPI = binary.BigEndian.Uint32(sa.Proposals[0].SPI)
+	}
+}
+
+// nonce is a fresh Nonce payload; b tells it from others.
+func nonce(b byte) *message.Nonce { return &message.Nonce{Data: bytes.Repeat([]byte{b}, 32)} }
+
+// rekeySA is the notify that names the CHILD SA that we receive with spi on.
+func rekeySA(spi uint32) *message.Notify {
+	return &message.Notify{Kind: message.NotifyRekeySA, Protocol: 3, SPI: u32(spi)}
+}
+
+// successor makes a puppet for the IKE SA that a rekey made.
+func (p *puppet) successor(initiator bool, spii, spir uint64, ni, nr []byte) *puppet {
+	q := *p
+	q.initiator, q.spii, q.spir, q.ni, q.nr, q.nextID = initiator, spii, spir, ni, nr, 0
+	q.derive(mac(p.d, p.shared, ni, nr))
+	return &q
+}

@@ -1,0 +1,348 @@
+package ike
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/crypto/suite"
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+func groups(names ...string) (out []*suite.Group) {
+	for _, n := range names {
+		out = append(out, suite.GroupByName(n))
+	}
+	return out
+}
+
+func wantGroup(id uint16) *message.Notify {
+	return &message.Notify{Kind: message.NotifyInvalidKEPayload, Data: binary.BigEndian.AppendUint16(nil, id)}
+}
+
+// As initiator: SA KE(ecp256) Ni -->  <-- N(INVALID_KE_PAYLOAD 31)  SA KE(x25519) Ni -->
+func TestInvalidKE(t *testing.T) {
+	r := newRig(t, initiates, func(c *core.Config) { c.Peers[0].Profile.Groups = groups("ecp256", "x25519") })
+	p := newPuppet(r, 1)
+	_, first := p.called()
+	if g := findPayload[*message.KE](first).Group; g != 19 {
+		t.Fatalf("the endpoint begins with group %d, not 19", g)
+	}
+	p.replyInit(0, wantGroup(31))
+	p.acceptInit() // it has KE of group 31, or agree fails
+	h, ps := p.asked(message.ExchangeIKEAuth)
+	if h.ID != 1 {
+		t.Errorf("IKE_AUTH has ID %d", h.ID)
+	}
+	says(t, ps, "IDi N(INITIAL_CONTACT) AUTH SA TSi TSr")
+	// The same nonce goes with the other group, and the offer is the whole one.
+}
+
+// As initiator, a responder that demands what is not ours, or never has enough.
+func TestInvalidKEInVain(t *testing.T) {
+	tests := []struct {
+		name   string
+		notify func(i int) message.Payload
+		rounds int
+		reason string
+	}{
+		{"a group that the profile does not have", func(int) message.Payload { return wantGroup(14) }, 1, "compare dh-group"},
+		{"the group that was used", func(int) message.Payload { return wantGroup(31) }, 1, "compare dh-group"},
+		{"no group", func(int) message.Payload { return note(message.NotifyInvalidKEPayload) }, 1, "compare dh-group"},
+		{"now this group, now that", func(i int) message.Payload { return wantGroup([]uint16{19, 31}[i%2]) }, 6, "asked 5 times"},
+		{"always another cookie", func(i int) message.Payload {
+			return &message.Notify{Kind: message.NotifyCookie, Data: []byte{byte(i + 1)}}
+		}, 6, "asked 5 times"},
+		{"an empty cookie", func(int) message.Payload { return note(message.NotifyCookie) }, 1, "cookie has 0 bytes"},
+		{"NO_PROPOSAL_CHOSEN", func(int) message.Payload { return note(message.NotifyNoProposalChosen) }, 1, "compare enc-algorithm, hash-algorithm and dh-group"},
+		{"nothing useful", func(int) message.Payload { return note(message.NotifyMOBIKESupported) }, 1, "neither an SA nor a reason"},
+	}
+	for _, c := range tests {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, initiates, func(c *core.Config) { c.Peers[0].Profile.Groups = groups("x25519", "ecp256") })
+			p := newPuppet(r, 1)
+			for i := range c.rounds {
+				p.called()
+				p.replyInit(0, c.notify(i))
+			}
+			r.silent("the last refusal")
+			k := core.EvInitFailed
+			if c.name == "NO_PROPOSAL_CHOSEN" {
+				k = core.EvNoProposal
+			}
+			if e := r.event(k); !strings.Contains(e.Reason, c.reason) {
+				t.Errorf("the event says %q, not %q", e.Reason, c.reason)
+			}
+			if !r.e.Idle() {
+				t.Error("the SA is still there")
+			}
+			// It is tried again after a second or so.
+			r.pass(1300 * time.Millisecond)
+			p.called()
+		})
+	}
+}
+
+// As initiator: N(COOKIE) -->: the request again, cookie first, else unchanged
+// byte for byte (RFC 7296 §2.6).
+func TestCookieAnswered(t *testing.T) {
+	r := newRig(t, initiates)
+	p := newPuppet(r, 1)
+	_, first := p.called()
+	p.replyInit(0, &message.Notify{Kind: message.NotifyCookie, Data: []byte("a cookie")})
+	_, second := p.called()
+	c, ok := second[0].(*message.Notify)
+	if !ok || c.Kind != message.NotifyCookie || string(c.Data) != "a cookie" {
+		t.Fatalf("the second request begins with %s", describe(second))
+	}
+	_, a := message.AppendPayloads(nil, first)
+	_, b := message.AppendPayloads(nil, second[1:])
+	if !bytes.Equal(a, b) {
+		t.Error("more changed than the cookie")
+	}
+}
+
+// As responder, under pressure: SA KE Ni -->  <-- N(COOKIE)  N(COOKIE) SA KE Ni -->  <-- SA KE Nr
+func TestCookieAsked(t *testing.T) {
+	one := func(c *core.Config) { c.CookieThreshold = 1 }
+	r := newRig(t, one)
+	newPuppet(r, 1).init() // one half-open SA: pressure from now on
+	p := newPuppet(r, 2)
+	ask := func() *message.Notify {
+		t.Helper()
+		r.datagram(p.addr, p.initRequest())
+		s := r.one()
+		h, ps := p.open(s.Data)
+		c := findNotify(ps, message.NotifyCookie)
+		if c == nil || h.SPIr != 0 || len(ps) != 1 {
+			t.Fatalf("not asked for a cookie but %s", describe(ps))
+		}
+		return c
+	}
+	c := ask()
+	if n := len(r.e.SAs()); n != 1 {
+		t.Fatalf("%d SAs: something is kept about who has shown no cookie", n)
+	}
+	// A wrong cookie, one from elsewhere, one for another nonce: asked again.
+	p.first = []message.Payload{&message.Notify{Kind: message.NotifyCookie, Data: bytes.Repeat([]byte{1}, 32)}}
+	ask()
+	p.first = []message.Payload{c}
+	here := p.addr
+	p.addr = netip.MustParseAddrPort("192.0.2.2:501")
+	ask()
+	p.addr = here
+	p.ni[0] ^= 1
+	ask()
+	p.ni[0] ^= 1
+	// Half a minute later, after the secret turned, it is still good; the next
+	// half minute it is old.
+	r.pass(61 * time.Second)
+	newPuppet(r, 3).init()
+	old := c
+	p.first = []message.Payload{old}
+	c = ask()
+	r.pass(29 * time.Second)
+	newPuppet(r, 4).initWith(t, c) // its own cookie is asked for: c is another's
+	p.first = []message.Payload{c}
+	p.init()
+	if p.spir == 0 {
+		t.Error("the cookie was shown and nothing came of it")
+	}
+	says(t, p.auth(p.authPayloads(p.childOffer()...)...), "IDr AUTH SA TSi TSr")
+}
+
+// initWith shows somebody else's cookie, and gets nothing but the demand for one.
+func (p *puppet) initWith(t *testing.T, c *message.Notify) {
+	t.Helper()
+	p.first = []message.Payload{c}
+	p.r.datagram(p.addr, p.initRequest())
+	_, ps := p.open(p.r.one().Data)
+	says(t, ps, "N(COOKIE)")
+}
+
+// Ten thousand spoofed requests: a bounded number of half-open SAs, and who is
+// honest gets in.
+func TestFlood(t *testing.T) {
+	anyone := func(c *core.Config) { c.Peers[0].Address = netip.MustParsePrefix("0.0.0.0/0") }
+	r := newRig(t, anyone)
+	flood := newPuppet(r, 1)
+	for i := range 10000 {
+		flood.spii = uint64(i + 1)
+		flood.addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 500)
+		r.datagram(flood.addr, flood.initRequest())
+	}
+	if n := len(r.e.SAs()); n != 64 || len(r.e.half) != n || len(r.e.bySPI) != n {
+		t.Fatalf("%d SAs are kept, %d half-open, %d by SPI", n, len(r.e.half), len(r.e.bySPI))
+	}
+	if n := r.count(core.EvBadMessage); n != 0 {
+		t.Errorf("%d bad messages", n)
+	}
+	r.take()
+	p := newPuppet(r, 2)
+	r.datagram(p.addr, p.initRequest())
+	_, ps := p.open(r.one().Data)
+	p.first = []message.Payload{findNotify(ps, message.NotifyCookie)}
+	says(t, p.connect(), "IDr AUTH SA TSi TSr")
+	// Half-open SAs expire; what is left is ours and its timers.
+	r.pass(31 * time.Second)
+	if n := len(r.e.SAs()); n != 1 || len(r.e.half) != 0 {
+		t.Errorf("%d SAs after half a minute, %d half-open", n, len(r.e.half))
+	}
+}
+
+// More half-open SAs than MaxHalfOpen are not made even with cookies.
+func TestMaxHalfOpen(t *testing.T) {
+	r := newRig(t, func(c *core.Config) { c.MaxHalfOpen = 2 })
+	newPuppet(r, 1).init()
+	newPuppet(r, 2).init()
+	p := newPuppet(r, 3)
+	r.datagram(p.addr, p.initRequest())
+	r.silent("one too many")
+	if e := r.event(core.EvBadMessage); !strings.Contains(e.Reason, "too many half-open") {
+		t.Error(e.Reason)
+	}
+}
+
+// The same request gets the same bytes, and makes nothing new.
+func TestRepeatedInit(t *testing.T) {
+	r := newRig(t)
+	p := newPuppet(r, 1)
+	p.init()
+	for range 3 {
+		r.datagram(puppetAddr, p.sent)
+		if !bytes.Equal(r.one().Data, p.got) {
+			t.Error("other bytes")
+		}
+	}
+	if len(r.e.SAs()) != 1 {
+		t.Errorf("%d SAs", len(r.e.SAs()))
+	}
+	says(t, p.auth(p.authPayloads(p.childOffer()...)...), "IDr AUTH SA TSi TSr")
+	r.datagram(puppetAddr, p.sent) // it comes once more, very late: somebody new, who does not go on
+	r.pass(31 * time.Second)
+	if len(r.e.SAs()) != 1 || r.established() != 1 {
+		t.Errorf("left: %v", r.e.SAs())
+	}
+}
+
+// What responders refuse of IKE_SA_INIT: with a zero SPI of their own (§2.6),
+// and nothing is kept.
+func TestInitRefused(t *testing.T) {
+	other := ikeProposal
+	other.Transforms = append([]message.Transform{{Type: 1, ID: 12, KeyBits: 256}}, other.Transforms[1:]...)
+	strange := ikeProposal
+	strange.Transforms = append(append([]message.Transform{}, strange.Transforms...), message.Transform{Type: 6, ID: 35})
+	tests := []struct {
+		name   string
+		change func(ps []message.Payload) []message.Payload
+		says   string
+		event  core.EventKind
+		reason string
+	}{
+		{"another cipher", func(ps []message.Payload) []message.Payload { ps[0] = saOf(other); return ps },
+			"N(NO_PROPOSAL_CHOSEN)", core.EvNoProposal, "compare enc-algorithm, hash-algorithm and dh-group"},
+		{"a transform type of RFC 9370", func(ps []message.Payload) []message.Payload { ps[0] = saOf(strange); return ps },
+			"N(NO_PROPOSAL_CHOSEN)", core.EvNoProposal, "compare"},
+		{"another group", func(ps []message.Payload) []message.Payload {
+			ps[1] = &message.KE{Group: 14, Data: make([]byte, 256)}
+			return ps
+		}, "N(INVALID_KE_PAYLOAD)", core.EvNotify, "not of group x25519"},
+		{"a public value that is none", func(ps []message.Payload) []message.Payload {
+			ps[1] = &message.KE{Group: 31, Data: make([]byte, 32)}
+			return ps
+		}, "N(INVALID_SYNTAX)", core.EvNotify, ""},
+		{"a critical payload", func(ps []message.Payload) []message.Payload {
+			return append(ps, &message.Unknown{T: 77, Critical: true})
+		}, "N(UNSUPPORTED_CRITICAL_PAYLOAD)", core.EvNotify, ""},
+		{"no NAT traversal", func(ps []message.Payload) []message.Payload { return ps[:3] },
+			"N(NO_PROPOSAL_CHOSEN)", core.EvNone, ""},
+		{"an unknown payload that is not critical", func(ps []message.Payload) []message.Payload {
+			return append(ps, &message.Unknown{T: 77})
+		}, "SA KE Nonce N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)", core.EvNone, ""},
+	}
+	for _, c := range tests {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			p := newPuppet(r, 1)
+			m := message.Message{Header: p.header(message.ExchangeIKESAInit, 0, false), Payloads: c.change(p.initPayloads())}
+			r.datagram(p.addr, m.Append(nil))
+			h, ps := p.open(r.one().Data)
+			says(t, ps, c.says)
+			if strings.HasPrefix(c.says, "SA") {
+				return
+			}
+			if h.SPIr != 0 {
+				t.Error("a responder's SPI for an SA that will not be")
+			}
+			if c.event != core.EvNone {
+				if e := r.event(c.event); !strings.Contains(e.Reason, c.reason) {
+					t.Errorf("the event says %q, not %q", e.Reason, c.reason)
+				}
+			}
+			if !r.e.Idle() || len(r.e.half) != 0 {
+				t.Error("something is kept")
+			}
+		})
+	}
+}
+
+// Messages that belong to nothing are counted and not answered, but for a newer
+// version of IKE (RFC 7296 §2.5).
+func TestStrangers(t *testing.T) {
+	r := newRig(t)
+	p := newPuppet(r, 1)
+	good := p.initRequest()
+	with := func(f func(b []byte)) []byte {
+		b := bytes.Clone(good)
+		f(b)
+		return b
+	}
+	tests := []struct {
+		name   string
+		from   string
+		b      []byte
+		reason string
+	}{
+		{"no peer", "203.0.113.9:500", good, "no peer is configured for 203.0.113.9"},
+		{"IKEv1", "192.0.2.2:500", with(func(b []byte) { b[17] = 0x10 }), "IKE version 1"},
+		{"no initiator's SPI", "192.0.2.2:500", with(func(b []byte) { clear(b[:8]) }), "impossible header"},
+		{"not from the initiator", "192.0.2.2:500", with(func(b []byte) { b[19] = 0 }), "impossible header"},
+		{"message ID 1", "192.0.2.2:500", with(func(b []byte) { b[23] = 1 }), "impossible header"},
+		{"a responder's SPI that is none", "192.0.2.2:500", with(func(b []byte) { b[15] = 1 }), "does not exist"},
+		{"a response", "192.0.2.2:500", with(func(b []byte) { b[19] = 0x20 }), "does not exist"},
+		{"IKE_AUTH", "192.0.2.2:500", with(func(b []byte) { b[18] = 35 }), "does not exist"},
+		{"length", "192.0.2.2:500", good[:100], "the datagram has 100"},
+		{"nothing", "192.0.2.2:500", nil, "shorter"},
+		{"an unknown group of payloads", "192.0.2.2:500", with(func(b []byte) { b[16] = 46 }), "IKE message"},
+	}
+	for _, c := range tests {
+		r.events = nil
+		r.datagram(netip.MustParseAddrPort(c.from), c.b)
+		r.silent(c.name)
+		if n := r.count(core.EvBadMessage); n != 1 {
+			t.Errorf("%s: %d bad messages counted", c.name, n)
+		} else if e := r.event(core.EvBadMessage); !strings.Contains(e.Reason, c.reason) {
+			t.Errorf("%s: %q, not %q", c.name, e.Reason, c.reason)
+		}
+	}
+	// IKEv3 -->  <-- N(INVALID_MAJOR_VERSION) as IKEv2
+	r.datagram(p.addr, with(func(b []byte) { b[17] = 0x30 }))
+	h, ps := p.open(r.one().Data)
+	says(t, ps, "N(INVALID_MAJOR_VERSION)")
+	if h.Version != 0x20 || !h.Response() {
+		t.Errorf("header %+v", h)
+	}
+	r.datagram(p.addr, with(func(b []byte) { b[17], b[19] = 0x30, 0x20 }))
+	r.silent("a response of IKEv3")
+	r.datagram(p.addr, with(func(b []byte) { b[17] = 0x21 }))
+	if h, _ := p.open(r.one().Data); h.Version != 0x20 {
+		t.Error("a higher minor version is ignored (§2.5), and ours is 0")
+	}
+	if len(r.e.SAs()) != 1 {
+		t.Error("but for the last nobody is kept")
+	}
+}
