@@ -73,7 +73,7 @@ func (h *host) Apply(p Plan) error {
 		return err
 	}
 	current.addrs = h.addrs
-	next := state{addrs: w.addrs, routes: w.routes}
+	next := state{addrs: w.addrs, routes: w.routes, fences: w.fences}
 	if next.rules, err = w.place(current.rules, h.o.Pref); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/exec"
 	"reflect"
 	"slices"
 	"strings"
@@ -330,6 +331,54 @@ func TestHostLeftovers(t *testing.T) {
 	}
 }
 
+// While the device is down, and after a gateway that was killed, nothing that a
+// policy protects leaves by the main table.
+func TestHostNothingInClearWithoutDevice(t *testing.T) {
+	lone(t)
+	run(t, "ip link add uplink type veth peer name other")
+	run(t, "ip link set uplink up")
+	run(t, "ip addr add 192.0.2.1/24 dev uplink")
+	run(t, "ip addr add 2001:db8:ff::1/64 dev uplink nodad")
+	run(t, "ip addr add 10.1.0.1/32 dev lo")
+	run(t, "ip addr add 2001:db8:1::1/128 dev lo")
+	run(t, "ip route add default via 192.0.2.254")
+	run(t, "ip -6 route add default via 2001:db8:ff::254")
+	before := snapshot(t)
+	h := newHost(t)
+	plan := Plan{Routes: []Route{route("10.1.0.0/24", "10.2.0.0/24"), route("2001:db8:1::/64", "2001:db8:2::/64")}}
+	if err := h.Apply(plan); err != nil {
+		t.Fatal(err)
+	}
+	ways := []string{"ip route get 10.2.0.1 from 10.1.0.1", "ip -6 route get 2001:db8:2::1 from 2001:db8:1::1", "ip route get 10.2.0.1"}
+	check := func(when, want string) {
+		t.Helper()
+		for _, way := range ways {
+			args := strings.Fields(way)
+			out, _ := exec.Command(args[0], args[1:]...).CombinedOutput()
+			if !strings.Contains(string(out), want) || strings.Contains(string(out), "uplink") {
+				t.Errorf("%s, %s: %s", when, way, out)
+			}
+		}
+	}
+	check("device up", "dev culvert0")
+	run(t, "ip link set culvert0 down")
+	check("device down", "No route to host")
+	run(t, "ip link set culvert0 up")
+	if err := h.Apply(plan); err != nil {
+		t.Fatal(err)
+	}
+	check("device up again", "dev culvert0")
+	run(t, "ip link del culvert0")
+	check("device gone", "No route to host")
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before = slices.DeleteFunc(before, func(l string) bool { return strings.Contains(l, "culvert0") })
+	if rest := snapshot(t); !slices.Equal(before, rest) {
+		t.Errorf("left after Close:\n%v\nwant\n%v", rest, before)
+	}
+}
+
 // What the kernel lists is what was asked for, whatever the rule.
 func TestKernelRoundTrip(t *testing.T) {
 	lone(t)
@@ -345,7 +394,7 @@ func TestKernelRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := state{routes: w.routes}
+	wanted := state{routes: w.routes, fences: w.fences}
 	if wanted.rules, err = w.place(nil, 10000); err != nil {
 		t.Fatal(err)
 	}

@@ -104,6 +104,10 @@ func (k *kernel) read() (state, error) {
 			return s, fmt.Errorf("cannot list routes: %w", err)
 		}
 		for _, r := range routes {
+			if r.Type == unix.RTN_UNREACHABLE {
+				s.fences[index(family == unix.AF_INET6)] = true
+				continue
+			}
 			dst := anyPrefix(family == unix.AF_INET6)
 			if r.Dst != nil {
 				dst = fromIPNet(r.Dst)
@@ -200,12 +204,12 @@ func toIPNet(p netip.Prefix) *net.IPNet {
 }
 
 // change goes from one state to the other: first everything new, addresses
-// before the routes that name them before the rules that lead there (the end
+// and fences before the routes that name or hide them before the rules that lead there (the end
 // of the list first, since others jump to it), then everything old the other
 // way round. It stops at the first thing that cannot be added; reached is where
 // it stopped.
 func (k *kernel) change(from, to state) (reached state, err error) {
-	reached = state{addrs: slices.Clone(from.addrs), routes: maps.Clone(from.routes), rules: slices.Clone(from.rules)}
+	reached = state{addrs: slices.Clone(from.addrs), routes: maps.Clone(from.routes), fences: from.fences, rules: slices.Clone(from.rules)}
 	if reached.routes == nil {
 		reached.routes = map[netip.Prefix]netip.Addr{}
 	}
@@ -221,6 +225,14 @@ func (k *kernel) change(from, to state) (reached state, err error) {
 				return reached, err
 			}
 			reached.addrs = append(reached.addrs, a)
+		}
+	}
+	for i, wanted := range to.fences {
+		if wanted && !from.fences[i] {
+			if err := k.h.RouteReplace(k.fence(i == 1)); err != nil {
+				return reached, fmt.Errorf("cannot add the unreachable route behind the device's: %w", hint(err))
+			}
+			reached.fences[i] = true
 		}
 	}
 	for dst, src := range to.routes {
@@ -265,6 +277,11 @@ func (k *kernel) remove(link netlink.Link, from, to state) error {
 			errs = append(errs, unlessGone(k.h.RouteDel(k.route(nil, dst, netip.Addr{}))))
 		}
 	}
+	for i, there := range from.fences {
+		if there && !to.fences[i] {
+			errs = append(errs, unlessGone(k.h.RouteDel(k.fence(i == 1))))
+		}
+	}
 	for _, a := range from.addrs {
 		if slices.Contains(to.addrs, a) {
 			continue
@@ -303,6 +320,14 @@ func (k *kernel) addAddress(link netlink.Link, p netip.Prefix) error {
 	}
 	return nil
 }
+
+// fence is what a packet of a policy meets when the device's routes are gone.
+func (k *kernel) fence(v6 bool) *netlink.Route {
+	return &netlink.Route{Table: k.o.Table, Protocol: Protocol, Dst: hostNet(anyPrefix(v6)), Type: unix.RTN_UNREACHABLE, Priority: lastMetric}
+}
+
+// lastMetric is behind every metric that the system gives by itself.
+const lastMetric = 0xFFFFFFFE
 
 func (k *kernel) route(link netlink.Link, dst netip.Prefix, src netip.Addr) *netlink.Route {
 	r := &netlink.Route{Table: k.o.Table, Protocol: Protocol, Scope: netlink.SCOPE_LINK, Dst: hostNet(dst), Type: unix.RTN_UNICAST}

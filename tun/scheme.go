@@ -18,7 +18,10 @@ import (
 //	end: ipproto udp                     nop         and on with the system's own rules
 //
 // Table T has a default route to the device, and one for each Remote that
-// gives the host's own packets the source address inside Local.
+// gives the host's own packets the source address inside Local. They go with
+// the device: when it is set down, or the gateway is killed. Behind them stands
+// a default route of the last metric that leads nowhere (unreachable), so that
+// then, too, nothing that a policy protects leaves in clear by the main table.
 //
 // Strict reverse-path filtering (rp_filter=1) looks up the way back of a
 // packet without its mark, but with "iif lo" if it is for this host: so the
@@ -58,6 +61,7 @@ type placed struct {
 type state struct {
 	addrs  []netip.Prefix
 	routes map[netip.Prefix]netip.Addr // destination → preferred source, or none
+	fences [2]bool                     // the unreachable default route, IPv4 and IPv6
 	rules  []placed                    // ascending in pref for each family
 }
 
@@ -65,6 +69,7 @@ type state struct {
 type want struct {
 	addrs  []netip.Prefix
 	routes map[netip.Prefix]netip.Addr
+	fences [2]bool
 	head   []rule // fixed places from Pref on
 	body   []rule
 	tail   []rule // at Pref+PrefSpan
@@ -119,6 +124,7 @@ func compile(p Plan, mark uint32, own []netip.Addr) (want, error) {
 			}
 		}
 		w.tail = append(w.tail, rule{v6: v6, act: nop, proto: 17})
+		w.fences[index(v6)] = true
 		if def := anyPrefix(v6); !w.routes[def].IsValid() {
 			w.routes[def] = netip.Addr{}
 		}
