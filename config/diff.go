@@ -45,7 +45,6 @@ var gatewayKeys = []struct {
 	{"port", true, func(g *Gateway) any { return g.Port }},
 	{"natt-port", true, func(g *Gateway) any { return g.NATTPort }},
 	{"encapsulation", true, func(g *Gateway) any { return g.Encapsulation }},
-	{"workers", true, func(g *Gateway) any { return g.Workers }},
 	{"guard", false, func(g *Gateway) any { return g.Guard }},
 	{"table", true, func(g *Gateway) any { return g.Table }},
 	{"mark", true, func(g *Gateway) any { return g.Mark }},

@@ -27,6 +27,7 @@ var notYet = []notYetRow{
 
 	{"gateway", "encapsulation", []string{"raw"}},
 	{"gateway", "guard", []string{"true"}},
+	{"gateway", "workers", nil},
 
 	{"settings", "accounting", []string{"true"}},
 	{"settings", "interim-update", nil},
@@ -48,7 +49,6 @@ var notYet = []notYetRow{
 	{"profile", "enc-algorithm", []string{"des", "3des", "blowfish", "camellia-128", "camellia-192", "camellia-256", "chacha20-poly1305"}},
 	{"profile", "hash-algorithm", []string{"md5"}},
 	{"profile", "mobike", nil},
-	{"profile", "fragmentation", nil},
 	{"profile", "reauth", nil},
 
 	{"peer", "address", []string{dnsName}},

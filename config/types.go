@@ -71,7 +71,6 @@ type Gateway struct {
 	Port          uint16       // IKE
 	NATTPort      uint16       // IKE and ESP in UDP
 	Encapsulation Encapsulation
-	Workers       int    // 0: one for each processor
 	Guard         bool   // effective value: whether the guard is wanted and this build has it
 	Table         uint32 // routing table of our routes
 	Mark          uint32 // firewall mark of our own packets
@@ -111,6 +110,7 @@ type Profile struct {
 	DPDMaximumFailures int
 	Lifebytes          uint64
 	NATTraversal       bool
+	Fragmentation      bool // ours: RFC 7383
 	ProposalCheck      string
 }
 
