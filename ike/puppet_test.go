@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"culvert/ike/core"
@@ -307,13 +308,14 @@ func (p *puppet) response(x message.ExchangeType, id uint32) []message.Payload {
 	return nil
 }
 
-// asked is the next request of the endpoint under our keys.
+// asked is the next request of the endpoint under our keys; repetitions of it are
+// taken away too.
 func (p *puppet) asked(x message.ExchangeType) (message.Header, []message.Payload) {
 	p.t.Helper()
-	for i, s := range p.r.sends {
+	for _, s := range p.r.sends {
 		h, err := message.ParseHeader(s.Data)
 		if err == nil && !h.Response() && h.SPIi == p.spii && h.SPIr == p.spir {
-			p.r.sends = append(p.r.sends[:i:i], p.r.sends[i+1:]...)
+			p.r.sends = slices.DeleteFunc(slices.Clone(p.r.sends), func(o core.Send) bool { return bytes.Equal(o.Data, s.Data) })
 			h, in := p.open(s.Data)
 			if h.Exchange != x {
 				p.t.Fatalf("the endpoint asks %v %s, not %v", h.Exchange, describe(in), x)

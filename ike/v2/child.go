@@ -27,6 +27,7 @@ type Child struct {
 	standby  bool
 	sure     bool      // the peer is known to have it
 	closing  bool      // our Delete for it is queued or under way
+	awaited  bool      // with closing: the peer is to delete it, not we
 	gone     bool      // it is no more
 	rekeying *exchange // our rekey of it, queued or under way
 	theirs   *Child    // its successor by the peer's rekey
@@ -67,7 +68,7 @@ func (c *Child) redundant() {
 	if c.gone || c.closing {
 		return
 	}
-	c.closing = true
+	c.closing, c.awaited = true, true
 	env := c.sa.env
 	env.Emit(core.Retire{Child: c.id})
 	env.Timers.Stop(c.timers[softTimer])

@@ -115,7 +115,7 @@ func deletion() task {
 			}
 			var also []*Child
 			for _, c := range x.remove {
-				if !c.closing { // ours is on its way: the peer needs no second word (§1.4.1)
+				if !c.closing || c.awaited { // else ours is on its way: the peer needs no second word (§1.4.1)
 					also = append(also, c)
 				}
 			}
