@@ -63,6 +63,12 @@ type Warner interface {
 	Warnings() []string
 }
 
+// Watcher is what a Host may have beside: Changed delivers when others changed
+// what the last Apply made or depends on, so that the plan is to be applied again.
+type Watcher interface {
+	Changed() <-chan struct{}
+}
+
 var (
 	// ErrTableInUse: another gateway on this host has this routing table.
 	ErrTableInUse = errors.New("routing table in use")

@@ -30,11 +30,17 @@ func NewHost(o Options) (Host, error) {
 		return nil, err
 	}
 	h := &host{o: o, kernel: k, lock: lock}
+	if h.watch, err = newWatch(h.intact); err != nil {
+		k.close()
+		lock.Close()
+		return nil, err
+	}
 	current, err := k.read()
 	if err == nil {
 		_, err = k.change(current, state{addrs: current.addrs})
 	}
 	if err != nil {
+		h.watch.close()
 		h.release()
 		return nil, fmt.Errorf("cannot remove rules and routes that an earlier run left (\"ip rule\", \"ip route show table %d\"): %w", o.Table, err)
 	}
@@ -49,6 +55,12 @@ type host struct {
 	closed   bool
 	addrs    []netip.Prefix // on the device by us
 	warnings []string
+	watch    *watch
+
+	// What the last Apply made, and of which addresses of the host.
+	applied bool
+	made    state
+	own     []netip.Addr
 }
 
 func (h *host) Apply(p Plan) error {
@@ -85,6 +97,10 @@ func (h *host) Apply(p Plan) error {
 		return err
 	}
 	h.addrs = next.addrs
+	h.applied, h.made, h.own = true, next, own
+	if link, err := h.kernel.link(); err == nil {
+		h.watch.device.Store(uint32(link.Attrs().Index))
+	}
 	return nil
 }
 
@@ -97,11 +113,15 @@ func (h *host) Warnings() []string {
 
 func (h *host) Close() error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
+	was := h.closed
+	h.closed = true
+	h.mu.Unlock()
+	if was {
 		return nil
 	}
-	h.closed = true
+	h.watch.close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	current, err := h.kernel.read()
 	if err == nil {
 		current.addrs = h.addrs

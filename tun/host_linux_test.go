@@ -306,6 +306,7 @@ func TestHostLeftovers(t *testing.T) {
 	}
 	mine := snapshot(t)
 	// The first one is gone without Close.
+	h.(*host).watch.close()
 	h.(*host).release()
 	again, err := NewHost(o)
 	if err != nil {
@@ -376,6 +377,44 @@ func TestHostNothingInClearWithoutDevice(t *testing.T) {
 	before = slices.DeleteFunc(before, func(l string) bool { return strings.Contains(l, "culvert0") })
 	if rest := snapshot(t); !slices.Equal(before, rest) {
 		t.Errorf("left after Close:\n%v\nwant\n%v", rest, before)
+	}
+}
+
+// What others take away or change is noticed, and what the gateway does itself
+// is not taken for it.
+func TestHostNoticesChanges(t *testing.T) {
+	lone(t)
+	h := newHost(t)
+	plan := Plan{Routes: []Route{route("10.1.0.0/24", "10.2.0.0/24")}, Bypass: []uint16{500}}
+	for name, change := range map[string][]string{
+		"a rule was removed":        {fmt.Sprintf("ip rule del pref %d", DefaultPref)},
+		"the device was down":       {"ip link set culvert0 down", "ip link set culvert0 up"},
+		"an address inside came":    {"ip addr add 10.1.0.1/32 dev lo"},
+		"the last rule was removed": {fmt.Sprintf("ip rule del pref %d", DefaultPref+PrefSpan)},
+	} {
+		if err := h.Apply(plan); err != nil {
+			t.Fatal(err)
+		}
+		quiet(t, h, name)
+		for _, c := range change {
+			run(t, c)
+		}
+		select {
+		case <-h.(Watcher).Changed():
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: not noticed", name)
+		}
+	}
+}
+
+// quiet checks that what was done so far is not reported.
+func quiet(t *testing.T, h Host, name string) {
+	t.Helper()
+	time.Sleep(2 * settleTime)
+	select {
+	case <-h.(Watcher).Changed():
+		t.Errorf("before %q: our own change was taken for somebody else's", name)
+	default:
 	}
 }
 
