@@ -50,6 +50,7 @@ func defaultProfile() *Profile {
 		DPDInterval:        Duration(2 * time.Minute),
 		DPDMaximumFailures: 5,
 		NATTraversal:       true,
+		Fragmentation:      true,
 		ProposalCheck:      "obey",
 	}
 }

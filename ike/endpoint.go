@@ -76,6 +76,10 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 		if c := e.children[in.Child]; c != nil {
 			c.Heard()
 		}
+	case core.Moved:
+		if c := e.children[in.Child]; c != nil {
+			c.Moved(in.Local, in.Remote)
+		}
 	case core.Answer:
 		e.env.Answered(in)
 	case core.SPIs:

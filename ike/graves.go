@@ -39,6 +39,8 @@ func (g graves) answer(env *core.Env, spi uint64, h message.Header) bool {
 		return false
 	}
 	gr.left--
-	env.Emit(core.Send{Local: gr.Local, Remote: gr.Remote, NATT: gr.NATT, Data: append([]byte(nil), gr.Response...)})
+	for _, raw := range gr.Response {
+		env.Emit(core.Send{Local: gr.Local, Remote: gr.Remote, NATT: gr.NATT, Data: append([]byte(nil), raw...)})
+	}
 	return true
 }

@@ -66,6 +66,10 @@ type Profile struct {
 	Lifetime time.Duration
 	// DPD is how long a peer may be silent before it is asked; 0: never asked.
 	DPD time.Duration
+	// Fragmentation: long messages travel in fragments of their own (RFC 7383).
+	Fragmentation bool
+	// MOBIKE: the SA moves with the addresses of both ends (RFC 4555).
+	MOBIKE bool
 }
 
 // AuthMethod is how one side proves itself.

@@ -24,6 +24,7 @@ const (
 	EvPeerDead                 // retransmissions were in vain
 	EvBadMessage               // a message that could not be used; rate-limited by who logs
 	EvNotify                   // an unexpected notify of the peer
+	EvMoved                    // an IKE SA goes between other addresses or ports
 )
 
 var eventNames = [...]string{
@@ -31,7 +32,7 @@ var eventNames = [...]string{
 	EvChildUp: "child-up", EvChildDown: "child-down", EvChildRekeyed: "child-rekeyed",
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
-	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify",
+	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved",
 }
 
 func (k EventKind) String() string {

@@ -56,6 +56,18 @@ type Used struct{ Child ChildID }
 // check is due (RFC 7296 §2.4).
 type Alive struct{ Child ChildID }
 
+// Moved says that the newest authenticated packet of a CHILD SA did not come from
+// where the SA's packets go to: a NAT may have given the peer another address or
+// port (RFC 7296 §2.23).
+type Moved struct {
+	Child         ChildID
+	Local, Remote netip.AddrPort
+}
+
+// LocalAddrs are the addresses that this host now has and may use towards peers
+// (RFC 4555); the whole list, each time that it changes.
+type LocalAddrs struct{ Addrs []netip.Addr }
+
 // Answer is the result of an Ask.
 type Answer struct {
 	ID   AskID
@@ -96,6 +108,8 @@ func (Acquire) input()     {}
 func (Expire) input()      {}
 func (Used) input()        {}
 func (Alive) input()       {}
+func (Moved) input()       {}
+func (LocalAddrs) input()  {}
 func (Answer) input()      {}
 func (SPIs) input()        {}
 func (Reconfigure) input() {}

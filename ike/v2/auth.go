@@ -145,7 +145,7 @@ func (sa *SA) distrust(format string, a ...any) error {
 	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: message.ExchangeInformational,
 		Flags: message.FlagInitiator, ID: sa.sendID + 1}
 	if raw, err := sa.seal(h, []message.Payload{&message.Notify{Kind: message.NotifyAuthenticationFailed}}); err == nil {
-		sa.transmit(raw)
+		sa.transmit(sa.path(), [][]byte{raw})
 	}
 	return end(0, format, a...)
 }

@@ -27,8 +27,9 @@ type exchange struct {
 	waiting int    // open Asks
 	over    bool
 
-	raw   []byte // our request as sent
+	raw   [][]byte // our request as sent, in datagrams
 	tries int
+	from  path // the peer's request: where it came from
 	timer *core.Timer
 
 	draft
@@ -206,7 +207,7 @@ func (sa *SA) retransmit(x *exchange) {
 			x.kind.name, x.tries, sa.owner.Config().IKEPort, sa.owner.Config().NATTPort))
 		return
 	}
-	sa.transmit(x.raw)
+	sa.transmit(sa.path(), x.raw)
 	x.timer = sa.env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
 	x.tries++
 }
@@ -297,14 +298,13 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 		return // it overtook the response to IKE_AUTH, and will be repeated
 	}
 	if h.ID+1 == sa.recvID && sa.lastResponse != nil {
-		sa.transmit(sa.lastResponse) // the peer did not get it
-		sa.peerLacksAnswer()
+		sa.repeatResponse(in)
 		return
 	}
 	if h.ID != sa.recvID || sa.answering != nil {
 		return // out of the window, or being worked on
 	}
-	x := &exchange{sa: sa, id: h.ID, in: inner}
+	x := &exchange{sa: sa, id: h.ID, in: inner, from: pathOf(in)}
 	x.kind = sa.kindOf(h, inner)
 	if x.kind == nil {
 		x.kind = &kind{name: h.Exchange.String(), wire: h.Exchange}
@@ -327,29 +327,6 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 	sa.peerHasAnswer()
 	sa.answering = x
 	sa.answer(x, syntax)
-}
-
-// fresh is called for a message of the peer that is no repetition, so that
-// nobody can have recorded it before: the peer is alive (RFC 7296 §2.4), and
-// where it sends from is where it is. An initiator moves to the NAT-T port with
-// IKE_AUTH; later a peer behind a NAT moves with the NAT's mapping, unless we are
-// behind one ourselves (§2.23).
-func (sa *SA) fresh(in core.Datagram) {
-	sa.heard = sa.env.Now()
-	if sa.remote == in.Remote && sa.local == in.Local {
-		return
-	}
-	if sa.state == HalfOpen {
-		sa.local, sa.remote, sa.natt = in.Local, in.Remote, in.NATT
-		return
-	}
-	if !sa.natt || !in.NATT || sa.nat.local || !sa.nat.remote {
-		return
-	}
-	sa.local, sa.remote = in.Local, in.Remote
-	for _, c := range sa.children {
-		sa.env.Emit(core.Move{Child: c.id, Local: sa.local, Remote: sa.remote, UDP: true})
-	}
 }
 
 // answer runs the stages of a request of the peer.
@@ -393,7 +370,13 @@ func (sa *SA) respond(x *exchange) {
 	}
 	sa.lastResponse = raw
 	sa.recvID++
-	sa.transmit(raw)
+	sa.transmit(x.from, raw)
+}
+
+// repeatResponse answers a request that the peer repeats with the same bytes.
+func (sa *SA) repeatResponse(in core.Datagram) {
+	sa.transmit(pathOf(in), sa.lastResponse)
+	sa.peerLacksAnswer()
 }
 
 // reject answers a request that failed.
@@ -445,11 +428,11 @@ func refusal(n message.NotifyType) core.EventKind {
 	return core.EvNotify
 }
 
-// build makes the message, in clear or inside an SK payload.
-func (sa *SA) build(x *exchange, h message.Header) ([]byte, error) {
+// build makes the message, in clear, inside an SK payload or in fragments.
+func (sa *SA) build(x *exchange, h message.Header) ([][]byte, error) {
 	if x.kind.clear {
 		m := message.Message{Header: h, Payloads: x.out}
-		return m.Append(nil), nil
+		return [][]byte{m.Append(nil)}, nil
 	}
-	return sa.seal(h, x.out)
+	return sa.protect(h, x.out)
 }

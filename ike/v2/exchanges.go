@@ -20,7 +20,7 @@ func row(id kindID) *kind {
 	switch id {
 	case initial:
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
-			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, ikeKeys},
+			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, fragmentation, ikeKeys},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,

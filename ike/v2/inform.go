@@ -43,9 +43,9 @@ func (sa *SA) tellClosed(why string) {
 // the answer, in case that is lost and the request comes again.
 type Epitaph struct {
 	Exchange      message.ExchangeType
-	ID            uint32 // of the request
-	Stranger      bool   // the peer never proved who it is
-	Response      []byte
+	ID            uint32   // of the request
+	Stranger      bool     // the peer never proved who it is
+	Response      [][]byte // in datagrams
 	Local, Remote netip.AddrPort
 	NATT          bool
 }
@@ -53,7 +53,7 @@ type Epitaph struct {
 // bury leaves the last response to whoever may ask for it again.
 func (sa *SA) bury(x *exchange) {
 	sa.owner.Bury(sa.SPI(), Epitaph{Exchange: x.kind.wire, ID: x.id, Stranger: sa.established.IsZero(),
-		Response: sa.lastResponse, Local: sa.local, Remote: sa.remote, NATT: sa.natt})
+		Response: sa.lastResponse, Local: x.from.local, Remote: x.from.remote, NATT: x.from.natt})
 }
 
 // disown tells the peer to delete a CHILD SA that its response to x made and that

@@ -59,7 +59,7 @@ func Accept(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Dat
 
 // initRequest answers an IKE_SA_INIT request.
 func (sa *SA) initRequest(m *message.Message) {
-	x := &exchange{sa: sa, kind: row(initial), in: m.Payloads}
+	x := &exchange{sa: sa, kind: row(initial), in: m.Payloads, from: sa.path()}
 	sa.answering = x
 	var err error
 	if t, bad := critical(m.Payloads); bad {
@@ -97,7 +97,7 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 		}
 		sa.take(x, m.Header, m.Payloads, nil)
 	case !m.Response() && !sa.initiator && sa.state == HalfOpen && sa.recvID == 1 && sa.lastResponse != nil:
-		sa.transmit(sa.lastResponse)
+		sa.transmit(pathOf(in), sa.lastResponse)
 	}
 }
 
@@ -216,11 +216,11 @@ func ikeKeys() task {
 			sa.init.ni, sa.init.nr = x.ni, x.nr
 			sa.lowNonce = lowest(x.ni, x.nr)
 			if x.mine {
-				sa.init.request = x.raw
+				sa.init.request = x.raw[0]
 				sa.start(newAuth(sa))
 				return nil
 			}
-			sa.init.response = sa.lastResponse
+			sa.init.response = sa.lastResponse[0]
 			return nil
 		},
 	}

@@ -2,11 +2,13 @@ package v2
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"culvert/crypto/aead"
 	"culvert/crypto/cipher"
 	"culvert/crypto/integ"
 	"culvert/crypto/secret"
+	"culvert/ike/core"
 	"culvert/ike/message"
 )
 
@@ -17,8 +19,11 @@ import (
 // The ICV covers everything before it. With an AEAD, what stands before the IV
 // is the associated data.
 
-// skGeneric is the generic header of the SK payload.
-const skGeneric = 4
+// skGeneric is the header of the SK payload, skfGeneric of the SKF payload.
+const (
+	skGeneric  = 4
+	skfGeneric = 8
+)
 
 // directions: what we seal with and what the peer seals with.
 func (sa *SA) sealKeys() (e, a secret.Bytes) {
@@ -38,27 +43,62 @@ func (sa *SA) openKeys() (e, a secret.Bytes) {
 // seal makes an encrypted message. The IV of a CBC cipher is random; that of an
 // AEAD is a counter of all messages we sealed under the key.
 func (sa *SA) seal(h message.Header, ps []message.Payload) ([]byte, error) {
+	first, plain := message.AppendPayloads(nil, ps)
+	h.Next = message.TypeSK
+	return sa.sealBody(h, []byte{byte(first), 0, 0, 0}, plain)
+}
+
+// sealFragment makes the message of one fragment (RFC 7383 §2.5).
+func (sa *SA) sealFragment(h message.Header, first message.PayloadType, number, total uint16, plain []byte) ([]byte, error) {
+	h.Next = message.TypeSKF
+	return sa.sealBody(h, []byte{byte(first), 0, 0, 0, byte(number >> 8), byte(number), byte(total >> 8), byte(total)}, plain)
+}
+
+// icvLen is how long the ICV is; blockLen what the ciphertext is whole blocks of.
+func (sa *SA) icvLen() int {
+	if sa.suite.Integ != nil {
+		return sa.suite.Integ.ICVLen
+	}
+	return sa.suite.Encr.ICVLen
+}
+
+func (sa *SA) blockLen() int {
+	if sa.suite.Encr.AEAD() {
+		return 1 // IKE needs no alignment, other than ESP (RFC 5282 §3)
+	}
+	return sa.suite.Encr.Block
+}
+
+// sealedLen is the length of a message whose payload header is generic bytes
+// long, around plain bytes.
+func (sa *SA) sealedLen(generic, plain int) int {
+	block := sa.blockLen()
+	return message.HeaderLen + generic + sa.suite.Encr.IVLen + (plain/block+1)*block + sa.icvLen()
+}
+
+// room is how many plain bytes fit into an encrypted body.
+func (sa *SA) room(body int) int {
+	block := sa.blockLen()
+	return (body-sa.suite.Encr.IVLen-sa.icvLen())/block*block - 1
+}
+
+// sealBody makes a message of a header, the header of the encrypted payload,
+// whose length it fills in, and what is to be encrypted, which it overwrites.
+func (sa *SA) sealBody(h message.Header, generic, plain []byte) ([]byte, error) {
 	enc := sa.suite.Encr
 	ekey, akey := sa.sealKeys()
-	first, plain := message.AppendPayloads(nil, ps)
-	block := enc.Block
-	if enc.AEAD() {
-		block = 1 // IKE needs no alignment, other than ESP (RFC 5282 §3)
-	}
+	block := sa.blockLen()
 	pad := (block - (len(plain)+1)%block) % block
 	plain = append(plain, make([]byte, pad)...)
 	plain = append(plain, byte(pad))
-	icv := enc.ICVLen
-	if sa.suite.Integ != nil {
-		icv = sa.suite.Integ.ICVLen
+	body := len(generic) + enc.IVLen + len(plain) + sa.icvLen()
+	if body > 1<<16-1 {
+		return nil, errors.New("the message is too long for one SK payload")
 	}
-	body := enc.IVLen + len(plain) + icv
-
-	h.Next = message.TypeSK
-	h.Length = uint32(message.HeaderLen + skGeneric + body)
+	binary.BigEndian.PutUint16(generic[2:], uint16(body))
+	h.Length = uint32(message.HeaderLen + body)
 	out := h.Append(make([]byte, 0, h.Length))
-	out = append(out, byte(first), 0)
-	out = binary.BigEndian.AppendUint16(out, uint16(skGeneric+body))
+	out = append(out, generic...)
 	if enc.AEAD() {
 		c, err := aead.New(enc, ekey)
 		if err != nil {
@@ -83,28 +123,43 @@ func (sa *SA) seal(h message.Header, ps []message.Payload) ([]byte, error) {
 	return mac.Sum(out, out, nil), nil
 }
 
-// open verifies and decrypts a message and parses what is inside. err: the
-// message is not the peer's or was changed, and is to be dropped. syntax: it is
-// the peer's and cannot be read. raw is overwritten.
-func (sa *SA) open(raw []byte, m *message.Message) (inner []message.Payload, syntax, err error) {
+// decrypt verifies and decrypts a message or a fragment and parses what is
+// inside once it is whole. err: the message is not the peer's or was changed, and
+// is to be dropped. syntax: it is the peer's and cannot be read. raw is
+// overwritten.
+func (sa *SA) decrypt(raw []byte, m *message.Message, in core.Datagram) (inner []message.Payload, whole bool, syntax, err error) {
 	if err := message.CheckOuter(m.Header, m.Payloads); err != nil {
-		return nil, nil, err
+		return nil, false, nil, err
 	}
 	sk := find[*message.Encrypted](m.Payloads)
 	if sk == nil {
-		return nil, nil, dropped{"a fragment, and fragmentation was not agreed"}
+		return sa.fragment(raw, m, find[*message.EncryptedFragment](m.Payloads), in)
 	}
+	plain, syntax, err := sa.unseal(raw, len(raw)-len(sk.Body)) // the SK payload is the last
+	if err != nil || syntax != nil {
+		return nil, true, syntax, err
+	}
+	inner, syntax = parseInner(sk.First, plain)
+	return inner, true, syntax, nil
+}
+
+func parseInner(first message.PayloadType, plain []byte) (inner []message.Payload, syntax error) {
+	inner, syntax = message.ParsePayloads(first, plain)
+	if inner == nil {
+		inner = []message.Payload{}
+	}
+	return inner, syntax
+}
+
+// unseal verifies a message whose encrypted body begins at start and decrypts
+// it in place; the padding is off. Errors are as of decrypt.
+func (sa *SA) unseal(raw []byte, start int) (plain []byte, syntax, err error) {
 	enc := sa.suite.Encr
 	ekey, akey := sa.openKeys()
-	start := len(raw) - len(sk.Body) // the SK payload is the last
-	icv := enc.ICVLen
-	if sa.suite.Integ != nil {
-		icv = sa.suite.Integ.ICVLen
-	}
-	if len(sk.Body) < enc.IVLen+1+icv {
+	icv := sa.icvLen()
+	if len(raw)-start < enc.IVLen+1+icv {
 		return nil, nil, dropped{"the SK payload is too short"}
 	}
-	var plain []byte
 	if enc.AEAD() {
 		c, err := aead.New(enc, ekey)
 		if err != nil {
@@ -140,9 +195,5 @@ func (sa *SA) open(raw []byte, m *message.Message) (inner []message.Payload, syn
 	if pad > len(plain) {
 		return nil, dropped{"the padding is longer than the SK payload"}, nil
 	}
-	inner, syntax = message.ParsePayloads(sk.First, plain[:len(plain)-pad])
-	if inner == nil {
-		inner = []message.Payload{}
-	}
-	return inner, syntax, nil
+	return plain[:len(plain)-pad], nil, nil
 }

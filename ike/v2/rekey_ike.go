@@ -157,7 +157,7 @@ func (sa *SA) childBusy() bool {
 func (x *exchange) makeSuccessor() error {
 	sa := x.sa
 	n := newSA(sa.env, sa.owner, sa.peer, sa.local, sa.remote)
-	n.initiator, n.natt, n.nat = x.mine, sa.natt, sa.nat
+	n.initiator, n.natt, n.nat, n.fragments = x.mine, sa.natt, sa.nat, sa.fragments
 	n.suite, n.identity, n.myID, n.peerID = x.agreed.suite, sa.identity, sa.myID, sa.peerID
 	n.spii, n.spir = x.newSPI, x.peerSPI
 	if !x.mine {

@@ -96,8 +96,10 @@ type SA struct {
 	current        *exchange   // our request that is under way
 	queue          []*exchange // our requests to come
 	answering      *exchange   // the peer's request that is under way
-	lastResponse   []byte
-	sealed         uint64 // messages sealed under our key: the IVs of an AEAD
+	lastResponse   [][]byte
+	fragments      bool       // messages may be cut into fragments
+	partial        [2]partial // the peer's request and response of which fragments are missing
+	sealed         uint64     // messages sealed under our key: the IVs of an AEAD
 
 	children []*Child
 	wanted   []*core.Policy // CHILD SAs to make; the first in IKE_AUTH
@@ -173,13 +175,6 @@ func (sa *SA) Info() core.SAInfo {
 	return in
 }
 
-// transmit sends one message; raw stays ours.
-func (sa *SA) transmit(raw []byte) {
-	sa.stats.txN++
-	sa.stats.txB += uint64(len(raw))
-	sa.env.Emit(core.Send{Local: sa.local, Remote: sa.remote, NATT: sa.natt, Data: clone(raw)})
-}
-
 // event reports something about the SA.
 func (sa *SA) event(k core.EventKind, format string, a ...any) {
 	sa.emit(core.Event{Kind: k, Reason: fmt.Sprintf(format, a...)})
@@ -220,7 +215,10 @@ func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
 	var inner []message.Payload
 	var synErr error
 	if err == nil {
-		inner, synErr, err = sa.open(raw, m)
+		var whole bool
+		if inner, whole, synErr, err = sa.decrypt(raw, m, in); err == nil && !whole {
+			return // fragments are missing
+		}
 	}
 	if err != nil {
 		sa.bad(in, "%v", err)

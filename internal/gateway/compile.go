@@ -168,6 +168,7 @@ func corePeer(p *config.Peer) *core.Peer {
 		Profile: core.Profile{
 			Name: p.Profile.Name, Encrs: p.Profile.Encrs, PRFs: p.Profile.PRFs, Integs: p.Profile.Integs,
 			Groups: p.Profile.Groups, Lifetime: time.Duration(p.Profile.Lifetime), DPD: time.Duration(p.Profile.DPDInterval),
+			Fragmentation: p.Profile.Fragmentation,
 		},
 	}
 	for _, i := range p.Identities {

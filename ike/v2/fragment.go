@@ -1,0 +1,176 @@
+package v2
+
+import (
+	"errors"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Fragmentation (RFC 7383): a message that is too long for one datagram is cut
+// into fragments, each encrypted on its own, because networks drop IP fragments.
+// Both ends say in IKE_SA_INIT that they can; IKE_SA_INIT itself stays whole.
+
+const (
+	// maxDatagram is the longest IP datagram that carries a protected message:
+	// the least that every IPv6 link carries, and what IPv4 networks carry in
+	// practice.
+	maxDatagram = 1280
+	// maxMessage leaves room for the headers of IPv6 and UDP and the non-ESP
+	// marker, so that a message fits whatever way it takes later.
+	maxMessage = maxDatagram - 40 - 8 - 4
+
+	// What is put together at most: fragments, and bytes in them.
+	maxFragments  = 64
+	maxReassembly = 64 << 10
+)
+
+// fragmentation says and hears in IKE_SA_INIT that fragments are understood.
+func fragmentation() task {
+	say := func(x *exchange) {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyIKEv2FragmentationSupported})
+	}
+	hear := func(x *exchange) error {
+		x.sa.fragments = x.sa.peer.Profile.Fragmentation && notify(x.in, message.NotifyIKEv2FragmentationSupported) != nil
+		return nil
+	}
+	return task{
+		request: func(x *exchange) error {
+			if x.sa.peer.Profile.Fragmentation {
+				say(x)
+			}
+			return nil
+		},
+		accept: hear,
+		reply: func(x *exchange) error {
+			if x.sa.fragments {
+				say(x)
+			}
+			return nil
+		},
+		complete: hear,
+	}
+}
+
+// protect makes the datagrams of an encrypted message: one, or fragments where
+// it would be too long and the peer understands them.
+func (sa *SA) protect(h message.Header, ps []message.Payload) ([][]byte, error) {
+	if sa.fragments {
+		first, plain := message.AppendPayloads(nil, ps)
+		if sa.sealedLen(skGeneric, len(plain)) > maxMessage {
+			return sa.cut(h, first, plain)
+		}
+	}
+	raw, err := sa.seal(h, ps)
+	return [][]byte{raw}, err
+}
+
+// cut makes fragments of equal size but for the last.
+func (sa *SA) cut(h message.Header, first message.PayloadType, plain []byte) ([][]byte, error) {
+	size := sa.room(maxMessage - message.HeaderLen - skfGeneric)
+	total := (len(plain) + size - 1) / size
+	if total > maxFragments {
+		return nil, errors.New("the message is longer than its fragments may be together")
+	}
+	var out [][]byte
+	for n := 1; n <= total; n++ {
+		part := plain[:min(size, len(plain))]
+		plain = plain[len(part):]
+		raw, err := sa.sealFragment(h, first, uint16(n), uint16(total), clone(part))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, raw)
+		first = message.NoNext // only the first one names it
+	}
+	return out, nil
+}
+
+// partial is a message of which fragments are missing. There is one for the
+// peer's request and one for its response.
+type partial struct {
+	id    uint32
+	kind  message.ExchangeType
+	first message.PayloadType
+	parts [][]byte // by number - 1; nil: missing
+	have  int
+	size  int
+}
+
+// fragment takes in one fragment (RFC 7383 §2.6). whole is set with the last
+// one; inner and syntax are then as of decrypt. raw
+// is kept.
+func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFragment, in core.Datagram) (inner []message.Payload, whole bool, syntax, err error) {
+	if !sa.fragments {
+		return nil, false, nil, dropped{"a fragment, and fragmentation was not agreed"}
+	}
+	if skf.Total > maxFragments {
+		return nil, false, nil, dropped{"too many fragments"}
+	}
+	if !sa.awaits(m.Header) {
+		return nil, false, nil, sa.lateFragment(raw, m, skf, in)
+	}
+	p := &sa.partial[0]
+	if m.Response() {
+		p = &sa.partial[1]
+	}
+	if p.id != m.ID || p.kind != m.Exchange {
+		*p = partial{id: m.ID, kind: m.Exchange}
+	}
+	switch n := len(p.parts); {
+	case int(skf.Total) < n:
+		return nil, false, nil, nil // an older and coarser cut
+	case int(skf.Total) == n && p.parts[skf.Number-1] != nil:
+		return nil, false, nil, nil
+	}
+	plain, syntax, err := sa.unseal(raw, len(raw)-len(skf.Body))
+	if err != nil || syntax != nil {
+		return nil, false, nil, errors.Join(err, syntax)
+	}
+	if int(skf.Total) > len(p.parts) { // the peer cuts finer now: all anew
+		*p = partial{id: m.ID, kind: m.Exchange, parts: make([][]byte, skf.Total)}
+	}
+	if p.size+len(plain) > maxReassembly {
+		*p = partial{}
+		return nil, false, nil, dropped{"the fragments are too long together"}
+	}
+	if skf.Number == 1 {
+		p.first = skf.First
+	}
+	p.parts[skf.Number-1] = plain
+	p.have++
+	p.size += len(plain)
+	if p.have < len(p.parts) {
+		return nil, false, nil, nil
+	}
+	all := make([]byte, 0, p.size)
+	for _, part := range p.parts {
+		all = append(all, part...)
+	}
+	inner, syntax = parseInner(p.first, all)
+	*p = partial{}
+	return inner, true, syntax, nil
+}
+
+// awaits reports whether a message with the header is one that would be worked
+// on now.
+func (sa *SA) awaits(h message.Header) bool {
+	if h.Response() {
+		x := sa.current
+		return x != nil && x.raw != nil && x.in == nil && h.ID == x.id && h.Exchange == x.kind.wire
+	}
+	return h.ID == sa.recvID && sa.answering == nil
+}
+
+// lateFragment answers the first fragment of a request that was answered before;
+// all others are passed over (RFC 7383 §2.6.1).
+func (sa *SA) lateFragment(raw []byte, m *message.Message, skf *message.EncryptedFragment, in core.Datagram) error {
+	if m.Response() || skf.Number != 1 || m.ID+1 != sa.recvID || sa.lastResponse == nil {
+		return nil
+	}
+	if _, _, err := sa.unseal(raw, len(raw)-len(skf.Body)); err != nil {
+		return err
+	}
+	sa.repeatResponse(in)
+	return nil
+}
