@@ -124,3 +124,6 @@ func (p *Process) ready(ctx context.Context, check func() error) error {
 		return check()
 	})
 }
+
+// PID is the daemon's process ID on the machine.
+func (p *Process) PID() int { return p.cmd.Process.Pid }

@@ -1,0 +1,250 @@
+package benchmarks
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/internal/lab"
+)
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(loadEnv); text != "" {
+		if err := runLoad(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(lab.Main(m))
+}
+
+// A responder is a gateway under load: how it is started on a node.
+type responder struct {
+	name  string
+	start func(ctx context.Context, b *testing.B, n *lab.Node, group string) *lab.Process
+}
+
+var responders = []responder{{"culvert", startCulvert}, {"charon", startCharon}}
+
+// BenchmarkHandshakes loads each gateway with the same initiators, in the same
+// run: IKE_SA_INIT, IKE_AUTH with a CHILD SA, and the Delete. What counts is
+// handshakes per second of CPU time of the responder's process, so that it does
+// not matter that the load is made on the same cores.
+func BenchmarkHandshakes(b *testing.B) {
+	lab.Need(b)
+	for _, group := range []string{"x25519", "modp2048"} {
+		rates := map[string]float64{}
+		for _, r := range responders {
+			b.Run("psk-"+group+"/"+r.name, func(b *testing.B) {
+				rates[r.name] = measure(b, r, group)
+				b.ReportMetric(rates[r.name], "handshakes/cpu-s")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+		if rates["charon"] > 0 {
+			b.Logf("psk-%s: culvert %.0f, charon %.0f handshakes per CPU second: ratio %.2f", group, rates["culvert"], rates["charon"], rates["culvert"]/rates["charon"])
+		}
+	}
+}
+
+const loadTime = 8 * time.Second
+
+func measure(b *testing.B, r responder, group string) float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	l := lab.New(b)
+	gate, clients := l.Node("gate"), l.Node("clients")
+	target, local := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.2")
+	l.Wire(lab.End{Node: gate, Device: "eth0", Prefix: netip.PrefixFrom(target, 24)}, lab.End{Node: clients, Device: "eth0", Prefix: netip.PrefixFrom(local, 24)})
+	p := r.start(ctx, b, gate, group)
+	before := cpuTime(b, p)
+	got := runClients(ctx, b, clients, load{Target: target, Local: local, Group: group, Initiators: 16, Duration: loadTime})
+	used := cpuTime(b, p) - before
+	if got.Handshakes == 0 || got.Failures > got.Handshakes/100 {
+		b.Fatalf("%d handshakes, %d failures; log of %s:\n%s", got.Handshakes, got.Failures, r.name, tail(p.Log()))
+	}
+	b.Logf("%s: %d handshakes in %v wall, %v CPU, %d failures", r.name, got.Handshakes, got.Took.Round(time.Millisecond), used, got.Failures)
+	return float64(got.Handshakes) / used.Seconds()
+}
+
+func tail(s string) string { return s[max(0, len(s)-4000):] }
+
+// runClients runs the load generator on a node.
+func runClients(ctx context.Context, b *testing.B, n *lab.Node, l load) loaded {
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	text, err := json.Marshal(l)
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := n.Start("load", []string{loadEnv + "=" + string(text)}, self)
+	if err := p.Wait(ctx); err != nil {
+		b.Fatalf("the load generator: %v\n%s", err, p.Log())
+	}
+	var got loaded
+	if err := json.Unmarshal([]byte(p.Log()), &got); err != nil {
+		b.Fatalf("the load generator said %q: %v", p.Log(), err)
+	}
+	return got
+}
+
+// cpuTime is user and system time of a process so far.
+func cpuTime(b *testing.B, p *lab.Process) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+2:]))
+	ticks := 0
+	for _, i := range []int{11, 12} { // utime, stime
+		n, err := strconv.Atoi(f[i])
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / 100
+}
+
+const loadTOML = `
+[gateway]
+tun = "culvert0"
+log-level = "error"
+[[profile]]
+name = "load"
+enc-algorithm = "aes-128-gcm"
+hash-algorithm = "sha256"
+dh-group = %q
+dpd-interval = "disable-dpd"
+[[proposal]]
+name = "load"
+enc-algorithms = "aes-128-gcm"
+pfs-group = "none"
+[[peer]]
+name = "clients"
+address = "0.0.0.0/0"
+exchange-mode = "ike2"
+profile = "load"
+passive = true
+[[identity]]
+peer = "clients"
+secret = %q
+my-id = "fqdn:gate.example"
+[[policy]]
+peer = "clients"
+src-address = "10.2.0.0/16"
+dst-address = "10.77.0.0/16"
+tunnel = true
+proposal = "load"
+`
+
+func startCulvert(ctx context.Context, b *testing.B, n *lab.Node, group string) *lab.Process {
+	path, err := lab.Binary()
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	conf, sock := filepath.Join(dir, "load.toml"), filepath.Join(dir, "sock")
+	write(b, conf, fmt.Sprintf(loadTOML, group, loadSecret))
+	p := n.Start("culvert", nil, path, "--control", sock, "run", "-c", conf)
+	waitFor(ctx, b, p, sock)
+	return p
+}
+
+const loadStrongswanConf = `charon {
+	load = random nonce aes sha1 sha2 hmac gcm kdf openssl curve25519 kernel-libipsec kernel-netlink socket-default vici
+	install_routes = no
+	half_open_timeout = 30
+	cookie_threshold = 0
+	block_threshold = 0
+	init_limit_half_open = 0
+	syslog {
+		daemon {
+			default = -1
+		}
+	}
+	filelog {
+		stderr {
+			default = -1
+		}
+	}
+	plugins {
+		vici {
+			socket = unix://%s
+		}
+	}
+}
+`
+
+const loadSwanctl = `connections {
+	clients {
+		version = 2
+		local_addrs = 10.9.0.1
+		remote_addrs = %%any
+		proposals = aes128gcm16-prfsha256-%s
+		unique = never
+		local {
+			auth = psk
+			id = gate.example
+		}
+		remote {
+			auth = psk
+			id = %%any
+		}
+		children {
+			c {
+				local_ts = 10.2.0.0/16
+				remote_ts = 10.77.0.0/16
+				esp_proposals = aes128gcm16
+			}
+		}
+	}
+}
+secrets {
+	ike-1 {
+		secret = %q
+	}
+}
+`
+
+func startCharon(ctx context.Context, b *testing.B, n *lab.Node, group string) *lab.Process {
+	dir := b.TempDir()
+	conf, sock, swanctl := filepath.Join(dir, "strongswan.conf"), filepath.Join(dir, "vici"), filepath.Join(dir, "swanctl.conf")
+	write(b, conf, fmt.Sprintf(loadStrongswanConf, sock))
+	write(b, swanctl, fmt.Sprintf(loadSwanctl, group, loadSecret))
+	p := n.Start("charon", []string{"STRONGSWAN_CONF=" + conf}, lab.Charon)
+	waitFor(ctx, b, p, sock)
+	n.Run("swanctl", "--load-all", "--uri", "unix://"+sock, "--file", swanctl)
+	return p
+}
+
+func write(b *testing.B, path, text string) {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// waitFor waits for a daemon's socket.
+func waitFor(ctx context.Context, b *testing.B, p *lab.Process, sock string) {
+	err := lab.Until(ctx, func() error {
+		if p.Ended() {
+			return nil
+		}
+		_, err := os.Stat(sock)
+		return err
+	})
+	if err != nil || p.Ended() {
+		b.Fatalf("%s did not start: %v\n%s", p.Name, err, p.Log())
+	}
+	time.Sleep(300 * time.Millisecond)
+}
