@@ -29,7 +29,11 @@ type pair struct {
 	askDelay time.Duration
 	// drop, if set, decides whether an IKE message is lost.
 	drop func(from *side, h message.Header) bool
-	log  bool
+	// carry, if set, decides what becomes of an IKE message; deliver sends it.
+	carry func(deliver func())
+	// tap, if set, sees every output of both sides.
+	tap func(from *side, o core.Output)
+	log bool
 }
 
 type side struct {
@@ -137,6 +141,9 @@ func (s *side) in(in core.Input) {
 }
 
 func (s *side) do(o core.Output) {
+	if s.tap != nil {
+		s.tap(s, o)
+	}
 	switch o := o.(type) {
 	case core.Send:
 		s.send(o)
@@ -201,6 +208,14 @@ func (s *side) send(o core.Send) {
 	if s.drop != nil && s.drop(s, h) {
 		return
 	}
+	if s.carry != nil {
+		s.carry(func() { s.deliver(o) })
+		return
+	}
+	s.deliver(o)
+}
+
+func (s *side) deliver(o core.Send) {
 	for _, d := range s.net.Send(s.clock.Now(), o.Local, o.Remote, o.Data) {
 		s.clock.At(d.At, func() {
 			if to := s.byIP[d.To.Addr()]; to != nil {

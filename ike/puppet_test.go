@@ -38,6 +38,7 @@ type puppet struct {
 	nextID    uint32    // of our requests
 	psk       string
 	id, idr   core.ID
+	natted    bool              // we say that we are behind a NAT
 	first     []message.Payload // goes into IKE_SA_INIT before everything else
 	spi       uint32            // last ESP SPI that we gave out
 	peerSPI   uint32            // the endpoint's ESP SPI of the last answer
@@ -181,9 +182,13 @@ func (p *puppet) initPayloads() []message.Payload {
 	if !p.initiator {
 		n = p.nr
 	}
+	source := p.addr
+	if p.natted {
+		source = netip.MustParseAddrPort("10.255.0.1:500")
+	}
 	return append(append([]message.Payload{}, p.first...),
 		saOf(ikeProposal), &message.KE{Group: 31, Data: p.priv.PublicKey().Bytes()}, &message.Nonce{Data: n},
-		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: natHash(p.spii, p.spir, p.addr)},
+		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: natHash(p.spii, p.spir, source)},
 		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: natHash(p.spii, p.spir, p.r.local)})
 }
 

@@ -26,8 +26,7 @@ type rig struct {
 	freed  map[uint32]bool
 	spi    uint32
 	local  netip.AddrPort
-	// every output as text, for comparison of runs
-	log bytes.Buffer
+	moves  []core.Move
 }
 
 var (
@@ -85,6 +84,8 @@ func (r *rig) in(in core.Input) {
 			if k := r.kids[o.Child]; k != nil {
 				k.retired = true
 			}
+		case core.Move:
+			r.moves = append(r.moves, o)
 		case core.Remove:
 			if r.kids[o.Child] == nil {
 				r.t.Errorf("Remove of a CHILD SA that is not there: %d", o.Child)
