@@ -25,6 +25,19 @@ type Config struct {
 	MaxHalfOpen int // IKE SAs in the making, as responder; 0: 1000
 	// CookieThreshold is how many half-open SAs turn cookies on; 0: 64.
 	CookieThreshold int
+	// Where tells people where something was written, as FILE:LINE: entry is a
+	// *Peer, *Profile, *Identity, *Policy or *Proposal of this configuration, key
+	// one of its properties, "" for the entry itself. It may be nil, and answers
+	// "" where nobody knows. It has no part in what the endpoint decides.
+	Where func(entry any, key string) string
+}
+
+// Place is Where, also where that is nil.
+func (c *Config) Place(entry any, key string) string {
+	if c.Where == nil {
+		return ""
+	}
+	return c.Where(entry, key)
 }
 
 // Version of IKE a peer speaks.

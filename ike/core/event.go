@@ -50,7 +50,10 @@ type Event struct {
 	Policy        PolicyRef
 	Peer          string
 	Local, Remote netip.AddrPort
-	Reason        string // for people: what happened and what to do next
+	Initiator     bool      // of the IKE SA: we began it
+	Exchange      string    // the exchange that it happened in, as far as there is one
+	Reason        string    // for people: what happened and what to do next
+	Detail        *Mismatch // where both sides part; nil where that is not what happened
 }
 
 // LogValue makes the event one structured log group without empty fields.
@@ -70,6 +73,13 @@ func (e Event) LogValue() slog.Value {
 	}
 	if e.Reason != "" {
 		a = append(a, slog.String("reason", e.Reason))
+	}
+	if d := e.Detail; d != nil {
+		a = append(a, slog.Any("ours", d.Ours))
+		if len(d.Theirs) > 0 {
+			a = append(a, slog.Any("theirs", d.Theirs))
+		}
+		a = append(a, slog.String("hint", d.Hint))
 	}
 	return slog.GroupValue(a...)
 }

@@ -1,6 +1,8 @@
 package v2
 
 import (
+	"fmt"
+
 	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -62,7 +64,7 @@ func identities() task {
 			}
 			sa.identity = auth.Match(sa.peer.Identities, sa.peerID, expected)
 			if sa.identity == nil {
-				return sa.authFailed("no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
+				return sa.authFailed(sa.identityParts(sa.peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
 					sa.peer.Name, sa.peerID, expected, sa.peerID)
 			}
 			sa.myID = auth.MyID(sa.identity, sa.local.Addr())
@@ -76,7 +78,7 @@ func identities() task {
 			sa := x.sa
 			sa.peerID = idOf(findID(x.in, false))
 			if !auth.Accepts(sa.identity, sa.peerID) {
-				return sa.distrust("the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
+				return sa.distrust(sa.identityParts([]*core.Identity{sa.identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
 			}
 			return nil
 		},
@@ -90,7 +92,7 @@ func proof() task {
 		accept: func(x *exchange) error {
 			sa := x.sa
 			if !x.checkProof() {
-				return sa.authFailed("the proof of %s is wrong: compare the secret of the identity on both sides", sa.peerID)
+				return sa.authFailed(sa.secretParts(), "the proof of %s is wrong: compare the secret of the identity on both sides", sa.peerID)
 			}
 			return nil
 		},
@@ -98,7 +100,7 @@ func proof() task {
 		complete: func(x *exchange) error {
 			sa := x.sa
 			if !x.checkProof() {
-				return sa.distrust("the proof of %s is wrong: compare the secret of the identity on both sides", sa.peerID)
+				return sa.distrust(sa.secretParts(), "the proof of %s is wrong: compare the secret of the identity on both sides", sa.peerID)
 			}
 			return nil
 		},
@@ -132,22 +134,24 @@ func (x *exchange) checkProof() bool {
 }
 
 // authFailed refuses the peer as responder (RFC 7296 §2.21.2).
-func (sa *SA) authFailed(format string, a ...any) error {
-	sa.event(core.EvAuthFailed, format, a...)
-	return end(message.NotifyAuthenticationFailed, format, a...)
+func (sa *SA) authFailed(d *core.Mismatch, format string, a ...any) error {
+	reason := fmt.Sprintf(format, a...)
+	sa.emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
+	return fatal{kind: message.NotifyAuthenticationFailed, reason: reason, detail: d, told: true}
 }
 
 // distrust refuses the peer as initiator: its SA is up on its side, so it is
 // told in an INFORMATIONAL request, whose answer nobody waits for (RFC 7296
 // §2.21.2).
-func (sa *SA) distrust(format string, a ...any) error {
-	sa.event(core.EvAuthFailed, format, a...)
+func (sa *SA) distrust(d *core.Mismatch, format string, a ...any) error {
+	reason := fmt.Sprintf(format, a...)
+	sa.emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
 	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: message.ExchangeInformational,
 		Flags: message.FlagInitiator, ID: sa.sendID + 1}
 	if raw, err := sa.seal(h, []message.Payload{&message.Notify{Kind: message.NotifyAuthenticationFailed}}); err == nil {
 		sa.transmit(sa.path(), [][]byte{raw})
 	}
-	return end(0, format, a...)
+	return fatal{reason: reason, detail: d, told: true}
 }
 
 // initialContact says that we know of no other SA with the peer, or hears it
@@ -198,7 +202,7 @@ func ikeUp() task {
 			sa.disown(x)
 			x.policy = nil
 			x.drop(sa.env)
-			sa.childRefused(p, x.refuse)
+			sa.childRefused(x.kind.name, p, x.refuse)
 		}
 		sa.owner.Established(sa)
 		return nil

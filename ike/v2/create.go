@@ -64,7 +64,7 @@ func firstChild() task {
 		},
 		reply: func(x *exchange) error {
 			if r, ok := x.refuse.(refused); ok {
-				x.sa.event(refusal(r.kind), "no CHILD SA in IKE_AUTH: %v", r)
+				x.sa.emit(core.Event{Kind: refusal(r.kind), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})
 				x.out = append(x.out, r.notify())
 				return nil
 			}
@@ -217,15 +217,15 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	}
 	if x.policy == nil {
 		if x.policy = sa.choosePolicy(tsr.Selectors, tsi.Selectors); x.policy == nil {
-			return refuse(message.NotifyTSUnacceptable, "no policy of peer %q covers %v => %v: compare src-address and dst-address on both sides",
-				sa.peer.Name, tsr.Selectors, tsi.Selectors)
+			return mismatched(message.NotifyTSUnacceptable, sa.selectorParts(tsr.Selectors, tsi.Selectors),
+				"no policy of peer %q covers %v => %v: compare src-address and dst-address on both sides", sa.peer.Name, tsr.Selectors, tsi.Selectors)
 		}
 	}
 	local, remote, ok := selector.NarrowPair(tsr.Selectors, tsi.Selectors, x.policy.Pair)
 	if !ok {
 		p := x.policy
 		x.policy = nil
-		return refuse(message.NotifyTSUnacceptable, "%v => %v is outside the policy %v", tsr.Selectors, tsi.Selectors, p.Pair)
+		return mismatched(message.NotifyTSUnacceptable, sa.selectorParts(tsr.Selectors, tsi.Selectors), "%v => %v is outside the policy %v", tsr.Selectors, tsi.Selectors, p.Pair)
 	}
 	local, remote = local[:min(len(local), maxSelectors)], remote[:min(len(remote), maxSelectors)]
 	offered := find[*message.SA](x.in).Proposals
@@ -236,7 +236,8 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if !ok {
 		p := x.policy
 		x.policy = nil
-		return refuse(message.NotifyNoProposalChosen, "no proposal of the peer fits proposal %q: compare enc-algorithms, auth-algorithms and pfs-group on both sides", p.Proposal.Name)
+		return mismatched(message.NotifyNoProposalChosen, sa.childParts(p, withPFS, offered),
+			"no proposal of the peer fits proposal %q: compare enc-algorithms, auth-algorithms and pfs-group on both sides", p.Proposal.Name)
 	}
 	spiOut, ok := spiOf(offered, answer.Number)
 	if !ok {
@@ -348,19 +349,23 @@ func notWhileRekeying() task {
 }
 
 func newChildFailed(x *exchange, fault error) {
-	x.sa.childRefused(x.policy, fault)
+	x.sa.childRefused(x.kind.name, x.policy, fault)
 }
 
 // childRefused reports that a CHILD SA for a policy came to nothing.
-func (sa *SA) childRefused(p *core.Policy, err error) {
+func (sa *SA) childRefused(exchange string, p *core.Policy, err error) {
 	r, ok := err.(refused)
 	switch {
 	case ok && r.kind == message.NotifyTemporaryFailure:
 	case ok:
-		sa.emit(core.Event{Kind: refusal(r.kind), Policy: p.Ref,
+		detail := r.detail
+		if detail == nil {
+			detail = sa.childUnchosen(p, r.kind)
+		}
+		sa.emit(core.Event{Kind: refusal(r.kind), Exchange: exchange, Policy: p.Ref, Detail: detail,
 			Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + r.Error() + ": compare policy and proposal " + p.Proposal.Name + " on both sides"})
 	default:
-		sa.emit(core.Event{Kind: core.EvNotify, Policy: p.Ref, Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + err.Error()})
+		sa.emit(core.Event{Kind: core.EvNotify, Exchange: exchange, Policy: p.Ref, Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + err.Error()})
 	}
 	sa.owner.ChildFailed(sa, p)
 }

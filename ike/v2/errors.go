@@ -24,6 +24,7 @@ type refused struct {
 	protocol core.Protocol // with spi: which SA it is about
 	spi      []byte
 	reason   string
+	detail   *core.Mismatch // for people: both sides beside each other
 }
 
 // notify is what the peer gets to read.
@@ -42,6 +43,8 @@ func (e refused) Error() string {
 type fatal struct {
 	kind   message.NotifyType
 	reason string
+	detail *core.Mismatch // for people: both sides beside each other
+	told   bool           // an event has said it
 }
 
 func (e fatal) Error() string { return e.reason }

@@ -2,6 +2,7 @@ package v2
 
 import (
 	"errors"
+	"fmt"
 
 	"culvert/crypto/secret"
 	"culvert/ike/core"
@@ -392,7 +393,8 @@ func (sa *SA) reject(x *exchange, err error) {
 	case errors.As(err, &r):
 		x.out = []message.Payload{r.notify()}
 		sa.respond(x)
-		sa.event(refusal(r.kind), "refused the peer's %s: %v", x.kind.name, err)
+		sa.emit(core.Event{Kind: refusal(r.kind), Exchange: x.kind.name, Detail: r.detail,
+			Reason: fmt.Sprintf("refused the peer's %s: %v", x.kind.name, err)})
 		if sa.state == HalfOpen {
 			sa.end(true, "%v", err)
 			return

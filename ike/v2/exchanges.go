@@ -21,11 +21,11 @@ func row(id kindID) *kind {
 	case initial:
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
 			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, fragmentation, ikeKeys},
-			failed: func(x *exchange, fault error) { x.sa.connectFailed(fault) }}
+			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
 			tasks:  []func() task{authRefused, identities, initialContact, proof, firstChild, ikeUp},
-			failed: func(x *exchange, fault error) { x.sa.connectFailed(fault) }}
+			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,
 			tasks:  []func() task{notWhileRekeying, childNegotiation, childUp},

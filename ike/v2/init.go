@@ -2,6 +2,7 @@ package v2
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"culvert/crypto/suite"
@@ -131,7 +132,8 @@ func repeatInit() task {
 			if n := notify(x.in, message.NotifyInvalidKEPayload); n != nil {
 				g := x.wantedGroup(n, sa.peer.Profile.Groups)
 				if g == nil {
-					return end(0, "the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.peer.Profile.Name)
+					return fatal{detail: sa.groupParts(n),
+						reason: fmt.Sprintf("the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.peer.Profile.Name)}
 				}
 				sa.init.group = g
 				return again{"group"}
@@ -172,7 +174,8 @@ func ikeKeyExchange() task {
 			sa := x.sa
 			s, answer, ok := core.IKEOffer(&sa.peer.Profile).Select(find[*message.SA](x.in).Proposals)
 			if !ok {
-				return refuse(message.NotifyNoProposalChosen, "no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.peer.Profile.Name)
+				return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(find[*message.SA](x.in).Proposals),
+					"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.peer.Profile.Name)
 			}
 			sa.suite = s
 			x.ni = clone(find[*message.Nonce](x.in).Data)
@@ -227,21 +230,26 @@ func ikeKeys() task {
 }
 
 // connectFailed ends an SA that was not established, and says why.
-func (sa *SA) connectFailed(fault error) {
+func (sa *SA) connectFailed(exchange string, fault error) {
 	k := core.EvInitFailed
 	reason := fault.Error()
+	detail := detailOf(fault)
+	if f, ok := fault.(fatal); ok && f.told {
+		sa.end(true, "%s", reason)
+		return
+	}
 	var r refused
 	if errors.As(fault, &r) {
 		switch r.kind {
 		case message.NotifyNoProposalChosen:
-			k = core.EvNoProposal
+			k, detail = core.EvNoProposal, sa.ikeUnchosen()
 			reason = "the peer chose none of our proposals: compare enc-algorithm, hash-algorithm and dh-group of profile " + sa.peer.Profile.Name + " with the peer's"
 		case message.NotifyAuthenticationFailed:
-			k = core.EvAuthFailed
+			k, detail = core.EvAuthFailed, sa.proofRefused()
 			reason = "the peer refused our proof: compare secret, my-id and remote-id on both sides"
 		}
 	}
-	sa.event(k, "%s", reason)
+	sa.emit(core.Event{Kind: k, Exchange: exchange, Reason: reason, Detail: detail})
 	sa.end(true, "%s", reason)
 }
 

@@ -72,7 +72,7 @@ func ikeNegotiation() task {
 			offered := find[*message.SA](x.in).Proposals
 			s, answer, ok := core.IKEOffer(&sa.peer.Profile).Select(offered)
 			if !ok {
-				return refuse(message.NotifyNoProposalChosen, "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.peer.Profile.Name)
+				return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(offered), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.peer.Profile.Name)
 			}
 			peer, ok := ikeSPIOf(offered, answer.Number)
 			if !ok {

@@ -181,7 +181,14 @@ func (sa *SA) event(k core.EventKind, format string, a ...any) {
 }
 
 func (sa *SA) emit(e core.Event) {
-	e.SA, e.Peer, e.Local, e.Remote = sa.id, sa.peer.Name, sa.local, sa.remote
+	e.SA, e.Peer, e.Local, e.Remote, e.Initiator = sa.id, sa.peer.Name, sa.local, sa.remote, sa.initiator
+	switch {
+	case e.Exchange != "":
+	case sa.answering != nil:
+		e.Exchange = sa.answering.kind.name
+	case sa.current != nil:
+		e.Exchange = sa.current.kind.name
+	}
 	sa.env.Emit(e)
 }
 

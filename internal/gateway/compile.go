@@ -29,6 +29,7 @@ type compiled struct {
 	props map[string]*core.Proposal         // by name
 	rows  map[core.PolicyRef]*config.Policy // back from a ref to the table
 	uses  map[core.PolicyRef]bool           // level use: its route follows its SAs
+	where places
 }
 
 // route is what one policy wants of the host.
@@ -71,8 +72,9 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 		ports: ports, mtu: c.Gateway.MTU, last: prev.last,
 		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
 		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{},
-		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{},
+		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{}, where: places{},
 	}
+	n.core.Where = n.where.where
 	if n.mtu == 0 {
 		n.mtu = autoMTU
 	}
@@ -83,6 +85,7 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 		}
 		peer := keepPeer(prev.peers[p.Name], corePeer(p))
 		n.peers[p.Name] = peer
+		n.where.peer(peer, p)
 		n.core.Peers = append(n.core.Peers, peer)
 	}
 	for _, p := range c.Policies {
@@ -131,6 +134,7 @@ func (n *compiled) encrypting(p *config.Policy, key policyKey, ref core.PolicyRe
 		pol = was
 	}
 	n.byRef[ref] = pol
+	n.where.policy(pol, p)
 	n.core.Policies = append(n.core.Policies, pol)
 }
 

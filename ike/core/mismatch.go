@@ -1,0 +1,329 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"culvert/crypto/suite"
+	"culvert/ike/message"
+)
+
+// Mismatch is why two sides did not come together: what each of them offered,
+// where they part, and what would let the peer through. Names are the manual's.
+// It is never changed after it was made.
+type Mismatch struct {
+	What   string   // "IKE proposal", "ESP proposal", "traffic selectors", "identity" or "secret"
+	Ours   []string // one line for each thing that we allow
+	Theirs []string // the same of the peer; empty where it did not say
+	Part   string   // the first thing that they have nothing in common in: "encryption", "src-address"; empty: not known
+	Hint   string   // what to do
+	Where  string   // FILE:LINE of what would be changed; empty: not known
+}
+
+// maxLines and maxNames bound what of a peer's offer is shown.
+const (
+	maxLines = 16
+	maxNames = 24
+)
+
+// Lines bounds a list for people.
+func Lines(all []string) []string {
+	if len(all) <= maxLines {
+		return all
+	}
+	return append(slices.Clone(all[:maxLines]), fmt.Sprintf("and %d more", len(all)-maxLines))
+}
+
+// part is one thing that a proposal is made of.
+type part struct {
+	name       string
+	t          suite.TransformType
+	ike, child string // the property of a profile and of a proposal that allows it
+	single     bool   // of a proposal: the property has one value
+}
+
+// parts are in the order in which they are compared.
+var parts = []part{
+	{"encryption", suite.TypeEncr, "enc-algorithm", "enc-algorithms", false},
+	{"prf", suite.TypePRF, "prf-algorithm", "", false},
+	{"integrity", suite.TypeInteg, "hash-algorithm", "auth-algorithms", false},
+	{"group", suite.TypeDH, "dh-group", "pfs-group", true},
+	{"esn", suite.TypeESN, "", "esn", true},
+}
+
+// Holder is the entry of the configuration that an offer was made from.
+type Holder struct {
+	Name  string                  // `profile "site2"`
+	Where func(key string) string // FILE:LINE of one of its properties
+}
+
+// Ours lists what an offer allows.
+func (o Offer) Ours() []string {
+	var lines []string
+	for _, p := range parts {
+		if names := o.allowed(p.t); len(names) > 0 {
+			lines = append(lines, p.name+": "+strings.Join(names, ", "))
+		}
+	}
+	return lines
+}
+
+// Unchosen is what is known where the peer refused an offer of ours without
+// saying what it would have allowed.
+func (o Offer) Unchosen(h Holder) *Mismatch {
+	m := &Mismatch{What: o.name(), Ours: o.Ours(), Where: h.Where("")}
+	m.Hint = fmt.Sprintf("the peer chose none of what we offer and does not say what it allows: its log does; one of each line has to be in %s%s", h.Name, at(m.Where))
+	return m
+}
+
+// Explain says why Select found nothing in what the peer proposed. Where there
+// are several proposals, it is the one that comes furthest that is explained.
+func (o Offer) Explain(peer []message.Proposal, h Holder) *Mismatch {
+	m := &Mismatch{What: o.name(), Ours: o.Ours()}
+	best, furthest := (*message.Proposal)(nil), -1
+	for i := range peer {
+		p := &peer[i]
+		prefix := ""
+		if len(peer) > 1 {
+			prefix = fmt.Sprintf("proposal %d, ", p.Number)
+		}
+		if p.Protocol != uint8(o.Protocol) {
+			m.Theirs = append(m.Theirs, prefix+"protocol: "+protocolName(p.Protocol))
+		}
+		for _, part := range parts {
+			if names := offered(p, part.t, o.Protocol); len(names) > 0 {
+				m.Theirs = append(m.Theirs, prefix+part.name+": "+strings.Join(names, ", "))
+			}
+		}
+		if n := o.agrees(p); n > furthest {
+			best, furthest = p, n
+		}
+	}
+	m.Theirs = Lines(m.Theirs)
+	switch {
+	case best == nil:
+		m.Hint = "the peer proposed nothing"
+	case furthest == 0:
+		m.Part = "protocol"
+		m.Hint = fmt.Sprintf("protocol: we allow %s, the peer offers %s: have the peer use %[1]s", protocolName(uint8(o.Protocol)), protocolName(best.Protocol))
+	case furthest > len(parts):
+		m.Part = "transform"
+		m.Hint = "the peer's proposal has a transform of a kind that does not exist here: have it leave that out"
+	default:
+		o.hint(m, best, parts[furthest-1], h)
+	}
+	return m
+}
+
+// agrees is how many comparisons a proposal passes: the protocol, then parts.
+func (o Offer) agrees(p *message.Proposal) int {
+	if p.Protocol != uint8(o.Protocol) {
+		return 0
+	}
+	passed := []bool{
+		slices.ContainsFunc(o.Encrs, func(e *suite.Encr) bool { return has(p, suite.TypeEncr, e.ID, e.KeyBits) }),
+		o.Protocol != ProtoIKE || slices.ContainsFunc(o.PRFs, func(f *suite.PRF) bool { return has(p, suite.TypePRF, f.ID, 0) }),
+		slices.ContainsFunc(o.Encrs, func(e *suite.Encr) bool {
+			_, ok := o.integ(p, e)
+			return ok && has(p, suite.TypeEncr, e.ID, e.KeyBits)
+		}),
+		len(o.Groups) == 0 && (!hasAny(p, suite.TypeDH) || has(p, suite.TypeDH, 0, 0)) ||
+			slices.ContainsFunc(o.Groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) }),
+		len(o.ESN) == 0 || slices.ContainsFunc(o.ESN, func(esn bool) bool {
+			return has(p, suite.TypeESN, esnID(esn), 0) || !esn && !hasAny(p, suite.TypeESN)
+		}),
+	}
+	if i := slices.Index(passed, false); i >= 0 {
+		return i + 1
+	}
+	return len(parts) + 1
+}
+
+// hint says what would have let the proposal through at one of its parts.
+func (o Offer) hint(m *Mismatch, p *message.Proposal, part part, h Holder) {
+	m.Part = part.name
+	key := part.child
+	if o.Protocol == ProtoIKE {
+		key = part.ike
+		if part.t == suite.TypePRF && o.prfFollowsHash() {
+			key = "hash-algorithm"
+		}
+	}
+	m.Where = h.Where(key)
+	ours, theirs := o.allowed(part.t), offered(p, part.t, o.Protocol)
+	m.Hint = fmt.Sprintf("%s: we allow %s, the peer offers %s: ", part.name, list(ours), list(theirs))
+	name := o.candidate(p, part.t)
+	if part.t == suite.TypeDH && o.Protocol != ProtoIKE && len(theirs) == 0 {
+		name = "none"
+	}
+	switch {
+	case name == "":
+		m.Hint += fmt.Sprintf("%s%s cannot be given any of that: have the peer offer one of ours", h.Name, at(m.Where))
+	case part.single && o.Protocol != ProtoIKE:
+		m.Hint += fmt.Sprintf("set %s of %s to %s%s", key, h.Name, name, at(m.Where))
+	default:
+		m.Hint += fmt.Sprintf("add %s to %s of %s%s", name, key, h.Name, at(m.Where))
+	}
+}
+
+// prfFollowsHash: without a prf-algorithm of its own a profile takes the hashes.
+func (o Offer) prfFollowsHash() bool {
+	return len(o.Integs) == 0 || slices.EqualFunc(o.PRFs, o.Integs, func(f *suite.PRF, a *suite.Integ) bool { return f.Name == a.Name })
+}
+
+// weak is what is proposed to nobody who has a choice.
+var weak = map[string]bool{"des": true, "3des": true, "blowfish": true, "null": true, "md5": true, "modp768": true, "modp1024": true, "modp1536": true}
+
+// candidate is the first of the peer's transforms that exists here, one that is
+// not weak before one that is.
+func (o Offer) candidate(p *message.Proposal, t suite.TransformType) (name string) {
+	for _, x := range p.Transforms {
+		if x.Type != t || x.Unknown {
+			continue
+		}
+		n := o.known(x)
+		if n != "" && !weak[n] {
+			return n
+		}
+		if name == "" {
+			name = n
+		}
+	}
+	return name
+}
+
+// known is the name under which the configuration can allow a transform.
+func (o Offer) known(x message.Transform) string {
+	switch x.Type {
+	case suite.TypeEncr:
+		e := suite.EncrByID(x.ID, x.KeyBits)
+		switch {
+		case e == nil:
+		case o.Protocol == ProtoIKE:
+			return e.IKEName
+		default:
+			return e.Name
+		}
+	case suite.TypePRF:
+		if f := suite.PRFByID(x.ID); f != nil {
+			return f.Name
+		}
+	case suite.TypeInteg:
+		if a := suite.IntegByID(x.ID); a != nil {
+			return a.Name
+		}
+	case suite.TypeDH:
+		if g := suite.GroupByID(x.ID); g != nil {
+			return g.Name
+		}
+	case suite.TypeESN:
+		if x.ID <= 1 {
+			return esnNames[x.ID]
+		}
+	}
+	return ""
+}
+
+var esnNames = [2]string{"no", "yes"}
+
+// allowed names the transforms of one type that we allow.
+func (o Offer) allowed(t suite.TransformType) (names []string) {
+	switch t {
+	case suite.TypeEncr:
+		for _, e := range o.Encrs {
+			name := e.Name
+			if o.Protocol == ProtoIKE && e.IKEName != "" {
+				name = e.IKEName
+			}
+			names = append(names, name)
+		}
+	case suite.TypePRF:
+		for _, f := range o.PRFs {
+			names = append(names, f.Name)
+		}
+	case suite.TypeInteg:
+		for _, a := range o.Integs {
+			names = append(names, a.Name)
+		}
+	case suite.TypeDH:
+		for _, g := range o.Groups {
+			names = append(names, g.Name)
+		}
+	case suite.TypeESN:
+		for _, esn := range o.ESN {
+			names = append(names, esnNames[esnID(esn)])
+		}
+	}
+	return names
+}
+
+// offered names the transforms of one type in a peer's proposal; those that do
+// not exist here by their number.
+func offered(p *message.Proposal, t suite.TransformType, proto Protocol) (names []string) {
+	o := Offer{Protocol: proto}
+	for _, x := range p.Transforms {
+		if x.Type != t {
+			continue
+		}
+		name := o.known(x)
+		if t == suite.TypeDH && x.ID == 0 {
+			name = "none"
+		}
+		if name == "" || x.Unknown {
+			name = fmt.Sprintf("#%d", x.ID)
+			if x.KeyBits > 0 {
+				name += fmt.Sprintf("/%d", x.KeyBits)
+			}
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) > maxNames {
+		names = append(names[:maxNames], "…")
+	}
+	return names
+}
+
+func (o Offer) name() string { return protocolName(uint8(o.Protocol)) + " proposal" }
+
+func protocolName(p uint8) string {
+	switch Protocol(p) {
+	case ProtoIKE:
+		return "IKE"
+	case ProtoAH:
+		return "AH"
+	case ProtoESP:
+		return "ESP"
+	}
+	return fmt.Sprintf("protocol %d", p)
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// at is " (FILE:LINE)", or nothing where that is not known.
+func at(where string) string {
+	if where == "" {
+		return ""
+	}
+	return " (" + where + ")"
+}
+
+// OnlyGroup is the proposal of a peer of which nothing is known but that a
+// profile fits it in all but the group.
+func OnlyGroup(p *Profile, id uint16) message.Proposal {
+	ps := IKEOffer(p).Proposals(nil)
+	if len(ps) == 0 {
+		return message.Proposal{Number: 1, Protocol: uint8(ProtoIKE)}
+	}
+	one := ps[0]
+	one.Transforms = slices.DeleteFunc(one.Transforms, func(t message.Transform) bool { return t.Type == suite.TypeDH })
+	one.Transforms = append(one.Transforms, message.Transform{Type: suite.TypeDH, ID: id})
+	return one
+}

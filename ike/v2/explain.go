@@ -1,0 +1,216 @@
+package v2
+
+import (
+	"fmt"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+	"culvert/spd/selector"
+)
+
+// What both sides offered when nothing came of it, for people. None of it
+// decides anything.
+
+// mismatched is refuse with the two sides beside each other.
+func mismatched(kind message.NotifyType, d *core.Mismatch, format string, a ...any) error {
+	return refused{kind: kind, reason: fmt.Sprintf(format, a...), detail: d}
+}
+
+// detailOf finds what an error has to say about both sides.
+func detailOf(err error) *core.Mismatch {
+	switch e := err.(type) {
+	case refused:
+		return e.detail
+	case fatal:
+		return e.detail
+	}
+	return nil
+}
+
+func (sa *SA) place(entry any, key string) string { return sa.owner.Config().Place(entry, key) }
+
+func (sa *SA) profileHolder() core.Holder {
+	p := &sa.peer.Profile
+	return core.Holder{Name: fmt.Sprintf("profile %q", p.Name), Where: func(key string) string { return sa.place(p, key) }}
+}
+
+func (sa *SA) proposalHolder(p *core.Policy) core.Holder {
+	return core.Holder{Name: fmt.Sprintf("proposal %q", p.Proposal.Name), Where: func(key string) string { return sa.place(&p.Proposal, key) }}
+}
+
+// ikeParts explains why nothing in the peer's proposal for an IKE SA fits.
+func (sa *SA) ikeParts(offered []message.Proposal) *core.Mismatch {
+	return core.IKEOffer(&sa.peer.Profile).Explain(offered, sa.profileHolder())
+}
+
+// ikeUnchosen is what we offered where the peer refused it all.
+func (sa *SA) ikeUnchosen() *core.Mismatch {
+	return core.IKEOffer(&sa.peer.Profile).Unchosen(sa.profileHolder())
+}
+
+// childParts is the same for a CHILD SA.
+func (sa *SA) childParts(p *core.Policy, withPFS bool, offered []message.Proposal) *core.Mismatch {
+	return core.ChildOffer(p, withPFS).Explain(offered, sa.proposalHolder(p))
+}
+
+// childUnchosen is what we offered for a CHILD SA that the peer refused: its
+// algorithms or its selectors, as the notify says.
+func (sa *SA) childUnchosen(p *core.Policy, kind message.NotifyType) *core.Mismatch {
+	switch kind {
+	case message.NotifyNoProposalChosen:
+		return core.ChildOffer(p, true).Unchosen(sa.proposalHolder(p))
+	case message.NotifyTSUnacceptable:
+		where := sa.place(p, "")
+		return &core.Mismatch{What: selectors, Ours: []string{sa.policyLine(p)}, Where: where,
+			Hint: fmt.Sprintf("the peer has no policy for %v and does not say which it has: its policy has to be ours with the sides exchanged, src-address %s and dst-address %s there",
+				p.Pair, p.Pair.Remote, p.Pair.Local)}
+	}
+	return nil
+}
+
+const selectors = "traffic selectors"
+
+// policyLine is a policy for people: "policy 1 (site.toml:30): 10.1.0.0/16 => 10.2.0.0/16".
+func (sa *SA) policyLine(p *core.Policy) string {
+	line := fmt.Sprintf("policy %d", p.Index)
+	if where := sa.place(p, ""); where != "" {
+		line += " (" + where + ")"
+	}
+	return line + ": " + p.Pair.String()
+}
+
+// selectorParts explains why no policy of the peer has anything in common with
+// the selectors that it asks for, as they are seen from here.
+func (sa *SA) selectorParts(local, remote []selector.TS) *core.Mismatch {
+	m := &core.Mismatch{What: selectors}
+	for _, l := range local {
+		for _, r := range remote {
+			m.Theirs = append(m.Theirs, selector.Pair{Local: l, Remote: r}.String())
+		}
+	}
+	m.Theirs = core.Lines(m.Theirs)
+	var near *core.Policy // has one end in common
+	end := ""
+	for _, p := range sa.owner.Config().Policies {
+		if p.Peer != sa.peer {
+			continue
+		}
+		m.Ours = append(m.Ours, sa.policyLine(p))
+		meetsLocal, meetsRemote := meets(p.Pair.Local, local), meets(p.Pair.Remote, remote)
+		switch {
+		case near != nil && end != "":
+		case meetsRemote:
+			near, end = p, "src-address"
+		case meetsLocal:
+			near, end = p, "dst-address"
+		case near == nil:
+			near = p
+		}
+	}
+	m.Ours = core.Lines(m.Ours)
+	if len(local) == 0 || len(remote) == 0 {
+		m.Hint = "the peer asks for nothing"
+		return m
+	}
+	switch {
+	case near == nil:
+		m.Hint = fmt.Sprintf("no policy names peer %q: add one with peer = %q, src-address = %q and dst-address = %q",
+			sa.peer.Name, sa.peer.Name, local[0], remote[0])
+		return m
+	case end == "src-address":
+		m.Hint = fmt.Sprintf("src-address: policy %d has %s, the peer asks for %s: set src-address of the policy to it, or the peer's dst-address to ours", near.Index, near.Pair.Local, local[0])
+	case end == "dst-address":
+		m.Hint = fmt.Sprintf("dst-address: policy %d has %s, the peer asks for %s: set dst-address of the policy to it, or the peer's src-address to ours", near.Index, near.Pair.Remote, remote[0])
+	default:
+		end = "src-address"
+		m.Hint = fmt.Sprintf("no policy of peer %q is for %s => %s: add one, or have the peer ask for what our policies have", sa.peer.Name, local[0], remote[0])
+	}
+	m.Part, m.Where = end, sa.place(near, end)
+	if m.Where != "" {
+		m.Hint += " (" + m.Where + ")"
+	}
+	return m
+}
+
+func meets(ours selector.TS, theirs []selector.TS) bool {
+	for _, t := range theirs {
+		if _, ok := selector.Intersect(ours, t); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// identityParts explains why no identity accepts who the peer says it is;
+// expected is whom it asked for, if it did.
+func (sa *SA) identityParts(ids []*core.Identity, expected core.ID) *core.Mismatch {
+	m := &core.Mismatch{What: "identity", Part: "remote-id", Theirs: []string{"it is " + sa.peerID.String()}}
+	mine := false // an identity has the my-id that the peer asked for
+	for _, id := range ids {
+		line := "remote-id " + remoteID(id) + ", my-id " + id.MyID.String()
+		if where := sa.place(id, ""); where != "" {
+			line = "identity (" + where + "): " + line
+		}
+		m.Ours = append(m.Ours, line)
+		mine = mine || id.MyID.Type == core.IDNone || id.MyID == expected
+	}
+	m.Ours = core.Lines(m.Ours)
+	if len(ids) > 0 {
+		m.Where = sa.place(ids[0], "remote-id")
+	}
+	if expected.Type != core.IDNone {
+		m.Theirs = append(m.Theirs, "it asks for "+expected.String())
+		if !mine {
+			m.Part = "my-id"
+			m.Hint = fmt.Sprintf("my-id: the peer asks for %s: set my-id of an identity of peer %q to it, or the peer's remote-id to ours", expected, sa.peer.Name)
+			return m
+		}
+	}
+	m.Hint = fmt.Sprintf("remote-id: the peer says it is %s: set remote-id = %q in an identity of peer %q", sa.peerID, sa.peerID.String(), sa.peer.Name)
+	if m.Where != "" {
+		m.Hint += " (" + m.Where + ")"
+	}
+	return m
+}
+
+func remoteID(id *core.Identity) string {
+	if id.Ignore {
+		return "ignore"
+	}
+	return id.RemoteID.String()
+}
+
+// secretParts never says more of a secret than where it stands.
+func (sa *SA) secretParts() *core.Mismatch {
+	m := &core.Mismatch{What: "secret", Part: "secret", Where: sa.place(sa.identity, "secret")}
+	m.Hint = "the secrets of both sides differ: write the same one on both"
+	if m.Where != "" {
+		m.Hint += " (" + m.Where + ")"
+	}
+	if sa.peerID.Type != core.IDNone {
+		m.Theirs = []string{"it is " + sa.peerID.String()}
+	}
+	return m
+}
+
+// proofRefused is what is known where the peer refused who we are.
+func (sa *SA) proofRefused() *core.Mismatch {
+	m := &core.Mismatch{What: "identity", Where: sa.place(sa.identity, "")}
+	m.Ours = []string{"we are " + sa.myID.String()}
+	if id := sa.identity; id != nil && id.RemoteID.Type != core.IDNone && !id.Ignore {
+		m.Ours = append(m.Ours, "we ask for "+id.RemoteID.String())
+	}
+	m.Hint = "the peer does not say what it refused, its log does: compare secret, my-id with its remote-id, and remote-id with its my-id"
+	if m.Where != "" {
+		m.Hint += " (" + m.Where + ")"
+	}
+	return m
+}
+
+// groupParts explains a responder that wants a group that we do not allow.
+func (sa *SA) groupParts(n *message.Notify) *core.Mismatch {
+	if len(n.Data) != 2 {
+		return nil
+	}
+	return sa.ikeParts([]message.Proposal{core.OnlyGroup(&sa.peer.Profile, uint16(n.Data[0])<<8|uint16(n.Data[1]))})
+}
