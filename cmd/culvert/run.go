@@ -31,6 +31,7 @@ func (c *runCmd) Run(s *session) error {
 	ctx, stop := signal.NotifyContext(s.ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the second signal ends the process
+	outliveLog()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -48,6 +49,10 @@ func (c *runCmd) Run(s *session) error {
 	}
 	return err
 }
+
+// outliveLog lets the process go on when nobody reads its log any more. A write
+// to a closed standard error would end it otherwise, with routes and rules in place.
+func outliveLog() { signal.Ignore(syscall.SIGPIPE) }
 
 // reloads passes signals on until ctx is done; those that come while one is
 // waiting are one.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,4 +35,30 @@ func TestHangupsBecomeReloads(t *testing.T) {
 	<-out
 	signals <- syscall.SIGHUP
 	<-out
+}
+
+// A log that nobody reads any more does not end the gateway.
+func TestOutliveLog(t *testing.T) {
+	const role = "CULVERT_TEST_OUTLIVE_LOG"
+	if os.Getenv(role) != "" {
+		outliveLog()
+		for range 3 {
+			fmt.Fprintln(os.Stderr, "nobody reads this")
+		}
+		fmt.Println("alive")
+		return
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	child := exec.Command(os.Args[0], "-test.run=^TestOutliveLog$")
+	child.Env = append(os.Environ(), role+"=1")
+	child.Stderr = w
+	out, err := child.Output()
+	if err != nil || !strings.Contains(string(out), "alive") {
+		t.Errorf("%v %q", err, out)
+	}
 }
