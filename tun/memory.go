@@ -117,6 +117,8 @@ type MemoryHost struct {
 	plans  []Plan
 	closed bool
 	fail   error
+
+	changed chan struct{}
 }
 
 // Apply records the plan, or returns what Fail was given.
@@ -138,6 +140,25 @@ func (h *MemoryHost) Fail(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fail = err
+}
+
+// Changed delivers after Disturb.
+func (h *MemoryHost) Changed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.changed == nil {
+		h.changed = make(chan struct{}, 1)
+	}
+	return h.changed
+}
+
+// Disturb is somebody who changes what Apply made.
+func (h *MemoryHost) Disturb() {
+	h.Changed()
+	select {
+	case h.changed <- struct{}{}:
+	default:
+	}
 }
 
 // Plans are all plans so far, oldest first.

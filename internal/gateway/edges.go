@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"culvert/config"
@@ -48,8 +49,14 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 			e, err = Edges{}, environment(err)
 		}
 	}()
-	mark := g.Mark
-	e.Source = func(remote netip.Addr) (netip.Addr, error) { return underlay.SourceFor(remote, mark) }
+	mark, listen := g.Mark, g.Listen
+	e.Source = func(remote netip.Addr) (netip.Addr, error) {
+		local, err := underlay.SourceFor(remote, mark)
+		if err != nil {
+			return local, err
+		}
+		return listening(listen, local)
+	}
 	// Only on Linux a host has a lock and leftovers, and only there the device's
 	// name is known beforehand.
 	if runtime.GOOS == "linux" {
@@ -73,6 +80,20 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 		e.Host, err = newHost(g, e.Device.Name())
 	}
 	return e, err
+}
+
+// listening is local, if there is a socket for it, or else the first address of
+// its family that has one; no addresses at all are sockets for all.
+func listening(addrs []netip.Addr, local netip.Addr) (netip.Addr, error) {
+	if len(addrs) == 0 || slices.Contains(addrs, local) {
+		return local, nil
+	}
+	for _, a := range addrs {
+		if a.Is4() == local.Is4() {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("the way to the peer begins at %v, and listen in [gateway] has no address of its family: add one", local)
 }
 
 func newHost(g *config.Gateway, device string) (tun.Host, error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
+	"culvert/tun"
 )
 
 // farewell is how long a stopping gateway waits for its peers' answers.
@@ -19,6 +20,10 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 	defer timer.Stop()
 	var limit <-chan time.Time // of the farewell; nil before it
 	quit := ctx.Done()
+	var disturbed <-chan struct{}
+	if w, ok := g.edges.Host.(tun.Watcher); ok {
+		disturbed = w.Changed()
+	}
 	for {
 		g.follow()
 		if limit != nil && len(g.plane.cfg.Endpoint.SAs()) == 0 {
@@ -41,6 +46,9 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 			g.plane.Work(time.Now())
 		case <-timer.C:
 			g.plane.Input(time.Now(), core.Tick{})
+		case <-disturbed:
+			g.log.Warn("rules, routes or addresses of this host were changed by somebody else: putting them in order")
+			g.restore()
 		case call := <-g.calls:
 			call()
 		case _, ok := <-g.o.Reload:
@@ -66,7 +74,12 @@ func (g *gateway) follow() {
 		return
 	}
 	g.plane.replan = false
+	g.restore()
+}
+
+// restore applies the plan as it is now.
+func (g *gateway) restore() {
 	if err := g.apply(g.compiled.plan(g.plane.Has)); err != nil {
-		g.log.Error("routes of policies with level=use", "error", err)
+		g.log.Error("the host's rules and routes are not as the policies want them", "error", err)
 	}
 }

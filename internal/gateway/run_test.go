@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -385,6 +386,34 @@ func TestRunUndoesWhatFailed(t *testing.T) {
 	for _, o := range []Options{{ConfigPath: path, LogLevel: "loud"}, {ConfigPath: path, LogFormat: "xml"}} {
 		if err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), "write") {
 			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// What somebody else removed from the host is put back.
+func TestRunRestoresTheHost(t *testing.T) {
+	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "p", westAddr, passive(site(eastAddr, "101", "102")))
+	eventually(t, "started", func() bool { return len(p.host.Plans()) == 1 })
+	p.host.Disturb()
+	eventually(t, "applied again", func() bool { return len(p.host.Plans()) == 2 })
+	if plans := p.host.Plans(); !reflect.DeepEqual(plans[0], plans[1]) {
+		t.Errorf("got %+v, want %+v", plans[1], plans[0])
+	}
+}
+
+func TestListening(t *testing.T) {
+	a, b, six := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::1")
+	for _, c := range []struct {
+		listen      []netip.Addr
+		local, want netip.Addr
+	}{
+		{nil, a, a},
+		{[]netip.Addr{b, a}, a, a},
+		{[]netip.Addr{six, b}, a, b},
+		{[]netip.Addr{six}, a, netip.Addr{}},
+	} {
+		if got, err := listening(c.listen, c.local); got != c.want || (err == nil) != c.want.IsValid() {
+			t.Errorf("listen %v, system %v: %v %v, want %v", c.listen, c.local, got, err, c.want)
 		}
 	}
 }
