@@ -16,6 +16,8 @@ func (l *loader) check() {
 		proposals: indexOf("proposal", c.Proposals, func(p *Proposal) *Entry { return &p.Entry }),
 		peers:     indexOf("peer", c.Peers, func(p *Peer) *Entry { return &p.Entry }),
 		groups:    indexOf("policy-group", c.Groups, func(g *Group) *Entry { return &g.Entry }),
+		pools:     indexOf("pool", c.Pools, func(p *Pool) *Entry { return &p.Entry }),
+		modes:     indexOf("mode-config", c.ModeConfigs, func(m *ModeConfig) *Entry { return &m.Entry }),
 	}
 	l.checkGateway()
 	for _, p := range c.Profiles {
@@ -27,6 +29,10 @@ func (l *loader) check() {
 	for _, p := range c.Peers {
 		l.checkPeer(p, d)
 	}
+	l.checkPools(d)
+	for _, m := range c.ModeConfigs {
+		l.checkModeConfig(m, d)
+	}
 	for _, i := range c.Identities {
 		l.checkIdentity(i, d)
 	}
@@ -37,7 +43,7 @@ func (l *loader) check() {
 	l.warnPeers()
 	l.warnIgnored()
 	l.markDuplicates()
-	l.checkPFS()
+	l.checkPFS(l.templatesInUse())
 }
 
 func (l *loader) faultAt(e *Entry, table, key, format string, args ...any) {
@@ -89,6 +95,8 @@ type directory struct {
 	proposals index[Proposal]
 	peers     index[Peer]
 	groups    index[Group]
+	pools     index[Pool]
+	modes     index[ModeConfig]
 }
 
 func (l *loader) checkGateway() {
@@ -168,9 +176,7 @@ func (l *loader) checkPeer(p *Peer, d *directory) {
 
 func (l *loader) checkIdentity(i *Identity, d *directory) {
 	e := &i.Entry
-	if i.PolicyTemplateGroup != "none" {
-		refer(l, e, "identity", "policy-template-group", i.PolicyTemplateGroup, d.groups)
-	}
+	l.checkGenerate(i, d)
 	if !i.Written("peer") {
 		l.faultAt(e, "identity", "peer", "is missing, name a [[peer]]")
 	} else if i.Peer = refer(l, e, "identity", "peer", i.PeerName, d.peers); i.Peer != nil && !i.Disabled {
@@ -190,6 +196,9 @@ func (l *loader) checkPolicy(p *Policy, d *directory) {
 	p.Proposal = refer(l, e, "policy", "proposal", p.ProposalName, d.proposals)
 	if p.Written("peer") {
 		p.Peer = refer(l, e, "policy", "peer", p.PeerName, d.peers)
+	}
+	if p.Template && !e.bad["template"] {
+		l.checkTemplate(p)
 	}
 	if p.Template || p.Disabled || e.bad["template"] {
 		return
@@ -246,17 +255,22 @@ func (l *loader) checkEncrypting(p *Policy) {
 }
 
 // checkPFS: a default group that this build cannot run is a fault where a
-// policy would use it, once for each proposal.
-func (l *loader) checkPFS() {
+// policy would use it, once for each proposal. templates are those in use, with
+// the entry that uses them.
+func (l *loader) checkPFS(templates map[*Policy]*Entry) {
 	told := map[*Proposal]bool{}
 	for _, p := range l.config.Policies {
-		q := p.Proposal
-		if q == nil || p.Action != Encrypt || !p.Works() || q.Written("pfs-group") || told[q] ||
+		q, e, table := p.Proposal, &p.Entry, "policy"
+		user := templates[p]
+		if q == nil || p.Action != Encrypt || !p.Works() && user == nil || q.Written("pfs-group") || told[q] ||
 			!valueNotYet("proposal", "pfs-group", q.PFSGroup) {
 			continue
 		}
+		if e.File == "" { // the manual's own template
+			e, table = user, "identity"
+		}
 		if q.File == "" {
-			l.faultAt(&p.Entry, "policy", "proposal", `[[proposal]] %q has the default pfs-group %q, which is not supported yet, `+
+			l.faultAt(e, table, "proposal", `[[proposal]] %q has the default pfs-group %q, which is not supported yet, `+
 				`write a [[proposal]] with pfs-group = "modp2048" (or "none")`, q.Name, q.PFSGroup)
 			continue
 		}

@@ -83,7 +83,7 @@ func defaultIdentity() *Identity {
 		RemoteID:            ID{Kind: IDAuto},
 		GeneratePolicy:      "no",
 		MatchBy:             "remote-id",
-		ModeConfig:          "none",
+		ModeConfig:          none,
 		PolicyTemplateGroup: "default",
 	}
 }
@@ -102,6 +102,8 @@ func defaultPolicy() *Policy {
 
 func defaultGroup() *Group { return &Group{} }
 
+func defaultModeConfig() *ModeConfig { return &ModeConfig{AddressPool: none, SystemDNS: true} }
+
 // ownEntries are the entries that exist without being written.
 func ownEntries(c *Config) {
 	own := Entry{Name: "default", Default: true}
@@ -115,4 +117,7 @@ func ownEntries(c *Config) {
 	c.Proposals = append(c.Proposals, proposal)
 	c.Groups = append(c.Groups, group)
 	c.Policies = append(c.Policies, template)
+	request := defaultModeConfig()
+	request.Entry = Entry{Name: "request-only", Default: true}
+	c.ModeConfigs = append(c.ModeConfigs, request)
 }

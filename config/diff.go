@@ -13,6 +13,7 @@ type Changes struct {
 	Gateway  []string // keys of [gateway] whose value differs
 	Restart  []string // those of them that a running gateway cannot take over
 	Settings bool
+	Pools    bool // ranges or next-pool of any
 
 	// Names, in the order of the new (Removed: the old) configuration. A peer
 	// has changed when it, its profile or one of its identities has.
@@ -28,7 +29,7 @@ type Changes struct {
 
 // Empty reports whether there is nothing to do.
 func (c Changes) Empty() bool {
-	return len(c.Gateway) == 0 && !c.Settings && len(c.PeersAdded)+len(c.PeersChanged)+len(c.PeersRemoved) == 0 &&
+	return len(c.Gateway) == 0 && !c.Settings && !c.Pools && len(c.PeersAdded)+len(c.PeersChanged)+len(c.PeersRemoved) == 0 &&
 		len(c.PoliciesAdded)+len(c.PoliciesRemoved) == 0 && !c.Reordered
 }
 
@@ -68,6 +69,7 @@ func Diff(old, next *Config) Changes {
 	a, b := old.Settings, next.Settings
 	a.Entry, b.Entry = Entry{}, Entry{}
 	c.Settings = !reflect.DeepEqual(a, b)
+	c.Pools = !slices.EqualFunc(old.Pools, next.Pools, equalPools)
 	diffPeers(&c, old.Peers, next.Peers)
 	diffPolicies(&c, old.Policies, next.Policies)
 	return c
@@ -171,7 +173,8 @@ func equalIdentities(a, b *Identity) bool {
 	x.Entry, y.Entry = a.bare(), b.bare()
 	x.Peer, y.Peer = nil, nil
 	x.Secret, y.Secret = nil, nil
-	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret)
+	x.Mode, y.Mode = nil, nil
+	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret) && equalModes(a.Mode, b.Mode)
 }
 
 func equalPeers(a, b *Peer) bool {

@@ -335,10 +335,10 @@ func many[T any](name string, named bool, own []field[T], fresh func() *T, entry
 func place[T any](l *loader, table string, list *[]*T, t *T, entry func(*T) *Entry) {
 	e := entry(t)
 	i, there := l.named[table+" "+e.Name]
-	if !there && e.Name == "default" && len(*list) > 0 && entry((*list)[0]).Default {
+	if !there && len(*list) > 0 && entry((*list)[0]).Default && e.Name == entry((*list)[0]).Name {
 		e.Default = true
 		(*list)[0] = t
-		l.named[table+" default"] = 0
+		l.named[table+" "+e.Name] = 0
 		return
 	}
 	if e.Name != "" {

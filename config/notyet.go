@@ -17,9 +17,7 @@ const anyOther = "*"
 const dnsName = "DNS name"
 
 var notYet = []notYetRow{
-	{"mode-config", "", nil},
 	{"key", "", nil},
-	{"pool", "", nil},
 	{"certificate", "", nil},
 	{"user", "", nil},
 	{"radius", "", nil},
@@ -35,7 +33,6 @@ var notYet = []notYetRow{
 
 	{"policy", "action", []string{"none"}},
 	{"policy", "ipsec-protocols", []string{"ah"}},
-	{"policy", "template", []string{"true"}},
 	{"policy", "tunnel", []string{"false"}},
 	{"policy", "sa-src-address", nil},
 	{"policy", "sa-dst-address", nil},
@@ -56,13 +53,13 @@ var notYet = []notYetRow{
 	{"peer", "routing-mark", nil},
 	{"peer", "interface", nil},
 
+	{"mode-config", "src-address-list", nil},
+
 	{"identity", "auth-method", []string{"digital-signature", "eap", "eap-radius", "pre-shared-key-xauth", "rsa-key", "rsa-signature-hybrid"}},
 	{"identity", "certificate", nil},
 	{"identity", "eap-methods", nil},
-	{"identity", "generate-policy", []string{"port-override", "port-strict"}},
 	{"identity", "key", nil},
 	{"identity", "match-by", []string{"certificate"}},
-	{"identity", "mode-config", []string{anyOther}},
 	{"identity", "my-id", []string{"dn"}},
 	{"identity", "notrack-chain", nil},
 	{"identity", "password", nil},

@@ -61,6 +61,14 @@ var tables = []table{
 		func(l *loader, g *Group) {
 			place(l, "policy-group", &l.config.Groups, g, func(g *Group) *Entry { return &g.Entry })
 		}),
+	many("pool", true, poolFields, func() *Pool { return &Pool{NextPool: none} }, func(p *Pool) *Entry { return &p.Entry },
+		func(l *loader, p *Pool) {
+			place(l, "pool", &l.config.Pools, p, func(p *Pool) *Entry { return &p.Entry })
+		}),
+	many("mode-config", true, modeConfigFields, defaultModeConfig, func(m *ModeConfig) *Entry { return &m.Entry },
+		func(l *loader, m *ModeConfig) {
+			place(l, "mode-config", &l.config.ModeConfigs, m, func(m *ModeConfig) *Entry { return &m.Entry })
+		}),
 }
 
 var gatewayFields = []field[Gateway]{
@@ -131,7 +139,7 @@ var identityFields = []field[Identity]{
 		"rsa-signature-hybrid"), func(i *Identity) *string { return &i.AuthMethod }),
 	of("generate-policy", oneOf[string]("no", "port-override", "port-strict"), func(i *Identity) *string { return &i.GeneratePolicy }),
 	of("match-by", oneOf[string]("remote-id", "certificate"), func(i *Identity) *string { return &i.MatchBy }),
-	of("mode-config", oneOf[string]("none"), func(i *Identity) *string { return &i.ModeConfig }),
+	of("mode-config", label, func(i *Identity) *string { return &i.ModeConfig }),
 	of("my-id", identityID(), func(i *Identity) *ID { return &i.MyID }),
 	of("peer", label, func(i *Identity) *string { return &i.PeerName }),
 	of("policy-template-group", label, func(i *Identity) *string { return &i.PolicyTemplateGroup }),

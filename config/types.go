@@ -26,7 +26,10 @@ type Config struct {
 	// template; those with Disabled, Invalid or Template do not handle packets.
 	Policies []*Policy
 	Groups   []*Group
-	Files    []string // all files that were read, the first is the one given to Load
+	Pools    []*Pool
+	// ModeConfigs begin with the manual's own request-only.
+	ModeConfigs []*ModeConfig
+	Files       []string // all files that were read, the first is the one given to Load
 }
 
 // Entry is what all entries of all tables have.
@@ -163,8 +166,19 @@ type Identity struct {
 	ModeConfig          string
 	PolicyTemplateGroup string // "none": no group
 
-	Peer *Peer `json:"-"`
+	Peer *Peer       `json:"-"`
+	Mode *ModeConfig `json:"-"` // nil: none
 }
+
+// Generates reports whether policies are made for the identity at run time.
+func (i *Identity) Generates() bool { return i.GeneratePolicy != GenerateNo }
+
+// Values of generate-policy.
+const (
+	GenerateNo       = "no"
+	GenerateOverride = "port-override"
+	GenerateStrict   = "port-strict"
+)
 
 // Policy is [[policy]].
 type Policy struct {

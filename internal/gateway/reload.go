@@ -65,6 +65,9 @@ func report(c config.Changes, warnings []config.Warning) control.ReloadReport {
 	if c.Settings {
 		add("settings: changed")
 	}
+	if c.Pools {
+		add("pools: changed; addresses that are in use stay in use")
+	}
 	for _, name := range c.PeersAdded {
 		add("peer %s: added", name)
 	}
