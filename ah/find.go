@@ -1,0 +1,50 @@
+package ah
+
+import (
+	"encoding/binary"
+
+	"culvert/internal/wire"
+)
+
+// maxFront bounds the headers in front of an AH: more than any IPv4 header, and
+// room for a routing header and options of IPv6.
+const maxFront = 512
+
+// maxHeaders is how many extension headers may be in front of an AH.
+const maxHeaders = 8
+
+// Find is where the AH of an IP packet starts. Not ok: the packet is truncated,
+// a fragment, or has none where one may be.
+func Find(pkt []byte) (at int, ok bool) {
+	switch {
+	case len(pkt) >= wire.IPv4HeaderLen && pkt[0]>>4 == 4:
+		at = int(pkt[0]&0xf) * 4
+		ok = at >= wire.IPv4HeaderLen && pkt[9] == wire.ProtoAH && binary.BigEndian.Uint16(pkt[6:])&0x3fff == 0
+	case len(pkt) >= wire.IPv6HeaderLen && pkt[0]>>4 == 6:
+		at, ok = find6(pkt)
+	}
+	return at, ok && at <= maxFront && len(pkt)-at >= HeaderLen
+}
+
+func find6(pkt []byte) (at int, ok bool) {
+	at = wire.IPv6HeaderLen
+	next := pkt[6]
+	for range maxHeaders + 1 {
+		switch next {
+		case wire.ProtoAH:
+			return at, true
+		case wire.ProtoHopByHop, wire.ProtoRouting, wire.ProtoDstOpts:
+		default:
+			return 0, false
+		}
+		if len(pkt)-at < 8 {
+			return 0, false
+		}
+		size := 8 + int(pkt[at+1])*8
+		if len(pkt)-at < size {
+			return 0, false
+		}
+		next, at = pkt[at], at+size
+	}
+	return 0, false
+}
