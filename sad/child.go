@@ -33,6 +33,7 @@ type Child struct {
 	fired  atomic.Uint32 // Events that have happened and happen once
 	raised atomic.Uint32 // Events that nobody took yet
 	heard  atomic.Int64  // Unix ns of the last Heard
+	strays atomic.Int64  // Unix ns of the last Strayed
 
 	// Under the table's mutex.
 	prev, next *Child
@@ -66,7 +67,8 @@ const (
 	WasHeard                       // packets of the peer were opened; at most once in HeardEvery
 )
 
-// HeardEvery is how often an SA says at most that its peer was heard.
+// HeardEvery is how often an SA says at most that its peer was heard, and that it
+// strayed.
 const HeardEvery = time.Second
 
 // newChild makes a child with transforms of its own; the table does not know it yet.

@@ -1,6 +1,7 @@
 package sad
 
 import (
+	"net/netip"
 	"sync/atomic"
 
 	"culvert/esp"
@@ -65,6 +66,19 @@ func (in *Inbound) Spend(packets, bytes int, now int64) bool {
 		c.raised.Or(uint32(WasHeard))
 	}
 	return true
+}
+
+// Strayed reports, at most once in HeardEvery, that a packet that was just
+// committed came from elsewhere than where the SA's packets go to. Only the
+// newest number counts: an older packet may have been under way since before the
+// peer moved.
+func (in *Inbound) Strayed(seq uint64, from netip.AddrPort, now int64) bool {
+	c := in.child
+	if from == c.endpoint.Load().Remote || in.replay.top.Load() != seq {
+		return false
+	}
+	last := c.strays.Load()
+	return (last == 0 || now-last >= int64(HeardEvery)) && c.strays.CompareAndSwap(last, now)
 }
 
 // Covers reports whether the SA's selectors contain an inner packet as it

@@ -49,6 +49,9 @@ func (sa *SA) rebound(p path) {
 	if !sa.natt || !p.natt || sa.nat.local || !sa.nat.remote || p.remote == sa.remote {
 		return
 	}
+	if a := p.local.Addr(); !a.IsValid() || a.IsUnspecified() {
+		p.local = sa.local // the system did not say where it arrived
+	}
 	sa.move(p)
 	sa.event(core.EvMoved, "the peer's NAT moved it here")
 }

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -42,6 +43,9 @@ type Notify interface {
 	// Heard says that packets of the peer were opened, at most once in
 	// sad.HeardEvery (RFC 7296 §2.4).
 	Heard(child uint64)
+	// Moved says that the newest packet of the peer came from remote, and the SA's
+	// packets go elsewhere (RFC 7296 §2.23); at most once in sad.HeardEvery.
+	Moved(child uint64, local, remote netip.AddrPort)
 }
 
 // Config is what a Path stands between. All fields are needed; Now only by Run.

@@ -28,7 +28,7 @@ import (
 //
 // From where a datagram came is not compared with the SA's addresses: behind a
 // NAT they change, and the ICV says whose it is (RFC 7296 §2.23). The daemon
-// hears that the peer is alive.
+// hears that the peer is alive, and where it is now.
 //
 // With ESN a packet that is left of the window is taken for one of the next lap
 // (RFC 4303 appendix A2.2), so it counts as in-state-protocol-errors: its ICV
@@ -161,6 +161,9 @@ func (w *inWorker) open(p *underlay.Packet, now int64) Reason {
 	}
 	if !in.Commit(seq) {
 		return InStateSequenceErrors
+	}
+	if in.Strayed(seq, p.Remote, now) {
+		w.path.cfg.Notify.Moved(in.Child().ID, p.Local, p.Remote)
 	}
 	if !w.spend(in, n, now) {
 		return InStateExpired

@@ -281,21 +281,37 @@ func TestInboundByteLimitIsExact(t *testing.T) {
 func TestMovedPeerIsHeard(t *testing.T) {
 	u := newTunnel(t, ciphers[0])
 	u.connect(1, 1, nil)
-	p := datagram(sealed(u, udp("10.1.0.1", "10.2.0.1", 10), 4))
-	p.Remote = netip.MustParseAddrPort("203.0.113.9:61000") // a NAT forgot its mapping
-	if r := u.right.path.Receive(start, p); r != Passed {
-		t.Fatal(r)
-	}
-	u.right.log.want(t, "used 1", "heard 1")
-	if r := receive(udp("10.1.0.1", "10.2.0.1", 10), 4)(u); r != Passed {
+	late := datagram(sealed(u, udp("10.1.0.1", "10.2.0.1", 10), 4))
+	forged := datagram(sealed(u, udp("10.1.0.1", "10.2.0.1", 10), 4))
+	forged.Data()[forged.Len-1] ^= 1
+	elsewhere := netip.MustParseAddrPort("203.0.113.9:61000") // a NAT forgot its mapping
+	forged.Remote = elsewhere
+	if r := u.right.path.Receive(start, forged); r != InStateProtocolErrors {
 		t.Fatal(r)
 	}
 	u.right.log.want(t)
-	p = datagram(sealed(u, udp("10.1.0.1", "10.2.0.1", 10), 4))
-	if r := u.right.path.Receive(start.Add(sad.HeardEvery), p); r != Passed {
+	from := func(remote netip.AddrPort, at time.Duration) {
+		t.Helper()
+		p := datagram(sealed(u, udp("10.1.0.1", "10.2.0.1", 10), 4))
+		p.Remote = remote
+		if r := u.right.path.Receive(start.Add(at), p); r != Passed {
+			t.Fatal(r)
+		}
+	}
+	from(elsewhere, 0)
+	u.right.log.want(t, "moved 1 192.0.2.2:4500 203.0.113.9:61000", "used 1", "heard 1")
+	from(elsewhere, 1) // once in a while
+	u.right.log.want(t)
+	u.right.sads.Move(1, rightAddr, elsewhere, true)
+	from(elsewhere, sad.HeardEvery)
+	u.right.log.want(t, "heard 1")
+	// What was under way since before the move says nothing.
+	if r := u.right.path.Receive(start.Add(2*sad.HeardEvery), late); r != Passed {
 		t.Fatal(r)
 	}
 	u.right.log.want(t, "heard 1")
+	from(leftAddr, 3*sad.HeardEvery)
+	u.right.log.want(t, "moved 1 192.0.2.2:4500 192.0.2.1:4500", "heard 1")
 }
 
 func TestMoveChangesWhereTo(t *testing.T) {

@@ -126,6 +126,9 @@ func (l *log) Acquire(ref uint32, _ wire.Flow) { l.add("acquire %d", ref) }
 func (l *log) Expire(child uint64, hard bool)  { l.add("expire %d %v", child, hard) }
 func (l *log) Used(child uint64)               { l.add("used %d", child) }
 func (l *log) Heard(child uint64)              { l.add("heard %d", child) }
+func (l *log) Moved(child uint64, local, remote netip.AddrPort) {
+	l.add("moved %d %v %v", child, local, remote)
+}
 
 // want compares what was told since the last time.
 func (l *log) want(t *testing.T, lines ...string) {

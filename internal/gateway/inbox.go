@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -87,6 +88,11 @@ func (b *inbox) Acquire(policy uint32, f wire.Flow) {
 // Heard: the next packet after sad.HeardEvery says it again.
 func (b *inbox) Heard(child uint64) {
 	b.offer(func() core.Input { return core.Alive{Child: core.ChildID(child)} })
+}
+
+// Moved: the next packet after sad.HeardEvery says it again.
+func (b *inbox) Moved(child uint64, local, remote netip.AddrPort) {
+	b.offer(func() core.Input { return core.Moved{Child: core.ChildID(child), Local: local, Remote: remote} })
 }
 
 func (b *inbox) Expire(child uint64, hard bool) {
