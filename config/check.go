@@ -42,8 +42,9 @@ func (l *loader) check() {
 	}
 	l.warnPeers()
 	l.warnIgnored()
+	l.warnWeak()
+	l.warnTemplates()
 	l.markDuplicates()
-	l.checkPFS(l.templatesInUse())
 }
 
 func (l *loader) faultAt(e *Entry, table, key, format string, args ...any) {
@@ -124,14 +125,6 @@ func (l *loader) checkProfile(p *Profile) {
 		prfs = p.HashAlgorithm
 	}
 	p.PRFs = rows(prfs, suite.PRFByName)
-	for _, need := range []struct {
-		key   string
-		empty bool
-	}{{"dh-group", len(p.Groups) == 0}, {"enc-algorithm", len(p.Encrs) == 0}, {"hash-algorithm", len(p.PRFs) == 0}} {
-		if need.empty && !p.Written(need.key) {
-			l.faultAt(&p.Entry, "profile", need.key, "the default is not supported yet, write the key")
-		}
-	}
 }
 
 func (l *loader) checkProposal(p *Proposal) {
@@ -140,6 +133,26 @@ func (l *loader) checkProposal(p *Proposal) {
 		p.Integs = rows(p.AuthAlgorithms, suite.IntegByName)
 	}
 	p.PFS = suite.GroupByName(p.PFSGroup)
+	if slices.Contains(p.AuthAlgorithms, "null") && !p.bad["auth-algorithms"] && !p.bad["enc-algorithms"] {
+		l.checkNull(p)
+	}
+}
+
+// checkNull: auth-algorithms null is for ciphers that protect integrity themselves.
+func (l *loader) checkNull(p *Proposal) {
+	var bare []string
+	for _, e := range p.Encrs {
+		if !e.AEAD() {
+			bare = append(bare, e.Name)
+		}
+	}
+	switch {
+	case len(bare) > 0 && len(p.Integs) == 0:
+		l.faultAt(&p.Entry, "proposal", "auth-algorithms", "null leaves %s without integrity, add an algorithm such as sha256 "+
+			"or let enc-algorithms have AEADs alone, such as aes-256-gcm", accepted(bare))
+	case len(bare) == len(p.Encrs):
+		l.faultAt(&p.Entry, "proposal", "auth-algorithms", "null is for AEADs such as aes-256-gcm, and enc-algorithms has none, remove null")
+	}
 }
 
 // rows are the members of names that this build can run.
@@ -251,31 +264,6 @@ func (l *loader) checkEncrypting(p *Policy) {
 	case !p.Peer.Address.IsSingleIP() && !p.Peer.Passive && !p.Peer.bad["address"]:
 		l.warnAt(e, "policy", "peer", "[[peer]] %q has the address %s, so that only the other side can start, write passive = true there if that is meant",
 			p.PeerName, p.Peer.Address)
-	}
-}
-
-// checkPFS: a default group that this build cannot run is a fault where a
-// policy would use it, once for each proposal. templates are those in use, with
-// the entry that uses them.
-func (l *loader) checkPFS(templates map[*Policy]*Entry) {
-	told := map[*Proposal]bool{}
-	for _, p := range l.config.Policies {
-		q, e, table := p.Proposal, &p.Entry, "policy"
-		user := templates[p]
-		if q == nil || p.Action != Encrypt || !p.Works() && user == nil || q.Written("pfs-group") || told[q] ||
-			!valueNotYet("proposal", "pfs-group", q.PFSGroup) {
-			continue
-		}
-		if e.File == "" { // the manual's own template
-			e, table = user, "identity"
-		}
-		if q.File == "" {
-			l.faultAt(e, table, "proposal", `[[proposal]] %q has the default pfs-group %q, which is not supported yet, `+
-				`write a [[proposal]] with pfs-group = "modp2048" (or "none")`, q.Name, q.PFSGroup)
-			continue
-		}
-		told[q] = true
-		l.faultAt(&q.Entry, "proposal", "pfs-group", `is missing and its default %q is not supported yet, write pfs-group = "modp2048" (or "none")`, q.PFSGroup)
 	}
 }
 

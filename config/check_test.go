@@ -78,9 +78,22 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("policy", "peer", "protocol = 'tcp'\nsrc-port = 80\npeer"), "", "", ""},
 		{replaced("policy", "peer", "group = 'g'\npeer"), "[[policy-group]]\nname = 'g'\n", "", ""},
 		{replaced("policy", "peer", "group = 'g'\npeer"), "", `16: policy.group: there is no [[policy-group]] named "g"`, ""},
-		// The manual's default group for PFS cannot run.
-		{replaced("proposal", "pfs-group = 'none'\n", ""), "", `4: proposal.pfs-group: is missing and its default "modp1024" is not supported yet, write pfs-group = "modp2048" (or "none")`, ""},
-		{replaced("policy", "proposal = 'q1'\n", ""), "", `15: policy.proposal: [[proposal]] "default" has the default pfs-group "modp1024", which is not supported yet, write a [[proposal]] with pfs-group = "modp2048" (or "none")`, ""},
+		// The manual's defaults are as it says, and not warned of: nobody wrote them.
+		{replaced("proposal", "pfs-group = 'none'\n", ""), "", "", ""},
+		{replaced("policy", "proposal = 'q1'\n", ""), "", "", ""},
+		// Weak algorithms that are written: one warning for all.
+		{replaced("profile", "dh-group = 'ecp256'", "dh-group = ['modp1024', 'modp2048', 'modp768']\nenc-algorithm = ['des', 'aes-128', 'blowfish']\nhash-algorithm = 'md5'\nprf-algorithm = 'md5'"),
+			"[[proposal]]\nname = 'old'\nenc-algorithms = ['3des', 'null']\nauth-algorithms = ['md5', 'sha1']\npfs-group = 'modp1536'\n" +
+				"[[proposal]]\nname = 'off'\ndisabled = true\nenc-algorithms = 'des'\n", "",
+			`3: profile.dh-group: weak algorithms are allowed ([[profile]] "p1": modp1024, modp768, des, blowfish, md5, md5; [[proposal]] "old": md5, 3des, null, modp1536), allow them only for a peer that has nothing better`},
+		{replaced("proposal", "name", "enc-algorithms = 'des'\nname"), "", "",
+			`5: proposal.enc-algorithms: weak algorithms are allowed ([[proposal]] "q1": des), allow them only for a peer that has nothing better`},
+		// No integrity of its own.
+		{replaced("proposal", "name", "auth-algorithms = 'null'\nenc-algorithms = 'aes-128-gcm'\nname"), "", "", ""},
+		{replaced("proposal", "name", "auth-algorithms = ['null', 'sha1']\nenc-algorithms = ['aes-128-gcm', 'aes-128-cbc']\nname"), "", "", ""},
+		{replaced("proposal", "name", "auth-algorithms = 'null'\nname"), "", `5: proposal.auth-algorithms: null leaves aes-256-cbc, aes-192-cbc, aes-128-cbc without integrity, add an algorithm such as sha256 or let enc-algorithms have AEADs alone, such as aes-256-gcm`, ""},
+		{replaced("proposal", "name", "auth-algorithms = 'null'\nenc-algorithms = ['aes-128-gmac', 'aes-128-ctr']\nname"), "", `5: proposal.auth-algorithms: null leaves aes-128-ctr without integrity, add an algorithm such as sha256 or let enc-algorithms have AEADs alone, such as aes-256-gcm`, ""},
+		{replaced("proposal", "name", "auth-algorithms = ['sha256', 'null']\nenc-algorithms = 'aes-128-ctr'\nname"), "", `5: proposal.auth-algorithms: null is for AEADs such as aes-256-gcm, and enc-algorithms has none, remove null`, ""},
 		{replaced("policy", "proposal = 'q1'\n", ""), "[[proposal]]\nname = 'default'\npfs-group = 'ecp256'\n", "", ""},
 		{nil, "[[proposal]]\nname = 'not used'\n", "", ""},
 		{nil, "[[policy]]\naction = 'discard'\nsrc-address = '::/0'\ndst-address = '::/0'\n", "", ""},
@@ -141,10 +154,10 @@ func TestOwnEntries(t *testing.T) {
 	}
 	p, q, tpl := c.Profiles[0], c.Proposals[0], c.Policies[0]
 	if !p.Default || p.Name != "default" || !slices.Equal(p.DHGroup, []string{"modp1024", "modp2048"}) ||
-		!slices.Equal(p.Groups, []*suite.Group{suite.GroupByName("modp2048")}) {
+		!slices.Equal(p.Groups, []*suite.Group{suite.GroupByName("modp1024"), suite.GroupByName("modp2048")}) {
 		t.Errorf("profile: %+v", p)
 	}
-	if q.PFSGroup != "modp1024" || q.PFS != nil || len(q.Encrs) != 3 || q.ESN != ESNBoth || q.ReplayWindow != 128 {
+	if q.PFSGroup != "modp1024" || q.PFS != suite.GroupByName("modp1024") || len(q.Encrs) != 3 || q.ESN != ESNBoth || q.ReplayWindow != 128 {
 		t.Errorf("proposal: %+v", q)
 	}
 	if !tpl.Template || !tpl.Default || tpl.Works() || tpl.SrcAddress.String() != "::/0" || tpl.Group != "default" || tpl.Proposal != q {

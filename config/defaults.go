@@ -8,7 +8,7 @@ import (
 )
 
 // This file has every default. They are the manual's, also where this build
-// cannot run them: resolve drops such members from what is effective.
+// cannot run them, which is a fault wherever they would be used.
 
 func defaultGateway() Gateway {
 	return Gateway{

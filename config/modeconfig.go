@@ -139,31 +139,21 @@ func (l *loader) checkTemplate(p *Policy) {
 	}
 }
 
-// templatesInUse are the templates that identities generate policies by, each
-// with the first such identity; an identity whose group has none is warned of.
-func (l *loader) templatesInUse() map[*Policy]*Entry {
-	byGroup := map[string][]*Policy{}
+// warnTemplates names identities that are to generate policies and whose group
+// has no template for it.
+func (l *loader) warnTemplates() {
+	has := map[string]bool{}
 	for _, p := range l.config.Policies {
 		if p.Template && !p.Disabled {
-			byGroup[p.Group] = append(byGroup[p.Group], p)
+			has[p.Group] = true
 		}
 	}
-	used := map[*Policy]*Entry{}
 	for _, i := range l.config.Identities {
-		if i.Disabled || !i.Generates() || i.bad["policy-template-group"] {
+		if i.Disabled || !i.Generates() || i.bad["policy-template-group"] || i.PolicyTemplateGroup == none || has[i.PolicyTemplateGroup] {
 			continue
 		}
-		list := byGroup[i.PolicyTemplateGroup]
-		if len(list) == 0 && i.PolicyTemplateGroup != none {
-			l.warnAt(&i.Entry, "identity", "generate-policy", "the [[policy-group]] %q has no template, so that no policy is made: write a [[policy]] with template = true and that group", i.PolicyTemplateGroup)
-		}
-		for _, p := range list {
-			if used[p] == nil {
-				used[p] = &i.Entry
-			}
-		}
+		l.warnAt(&i.Entry, "identity", "generate-policy", "the [[policy-group]] %q has no template, so that no policy is made: write a [[policy]] with template = true and that group", i.PolicyTemplateGroup)
 	}
-	return used
 }
 
 func equalModes(a, b *ModeConfig) bool {

@@ -99,7 +99,7 @@ var profileFields = []field[Profile]{
 	of("dh-group", list(oneOf[string](groupNames()...)), func(p *Profile) *[]string { return &p.DHGroup }),
 	of("dpd-interval", dpdInterval, func(p *Profile) *Duration { return &p.DPDInterval }),
 	of("dpd-maximum-failures", integer[int](1, 100), func(p *Profile) *int { return &p.DPDMaximumFailures }),
-	of("enc-algorithm", list(oneOf[string](names(suite.Encrs, func(e *suite.Encr) string { return e.IKEName })...)),
+	of("enc-algorithm", list(oneOf[string](ikeNames()...)),
 		func(p *Profile) *[]string { return &p.EncAlgorithm }),
 	of("fragmentation", boolean, func(p *Profile) *bool { return &p.Fragmentation }),
 	of("hash-algorithm", list(oneOf[string](hashNames()...)), func(p *Profile) *[]string { return &p.HashAlgorithm }),
@@ -112,7 +112,7 @@ var profileFields = []field[Profile]{
 }
 
 var proposalFields = []field[Proposal]{
-	of("auth-algorithms", list(oneOf[string](names(suite.Integs, func(a *suite.Integ) string { return a.Name })...)),
+	of("auth-algorithms", list(oneOf[string](append(integNames(), "null")...)),
 		func(p *Proposal) *[]string { return &p.AuthAlgorithms }),
 	of("enc-algorithms", list(oneOf[string](names(suite.Encrs, func(e *suite.Encr) string { return e.Name })...)),
 		func(p *Proposal) *[]string { return &p.EncAlgorithms }),
@@ -173,10 +173,17 @@ func names[R any](rows []R, name func(*R) string) []string {
 	return list
 }
 
+// ikeNames are the ciphers of profiles.
+func ikeNames() []string {
+	all := names(suite.Encrs, func(e *suite.Encr) string { return e.IKEName })
+	return slices.DeleteFunc(all, func(n string) bool { return n == "" })
+}
+
+func integNames() []string { return names(suite.Integs, func(a *suite.Integ) string { return a.Name }) }
+
 func groupNames() []string { return names(suite.Groups, func(g *suite.Group) string { return g.Name }) }
 
 // hashNames are hashes that give both an integrity algorithm and a PRF.
 func hashNames() []string {
-	all := names(suite.Integs, func(a *suite.Integ) string { return a.Name })
-	return slices.DeleteFunc(all, func(n string) bool { return suite.PRFByName(n) == nil })
+	return slices.DeleteFunc(integNames(), func(n string) bool { return suite.PRFByName(n) == nil })
 }

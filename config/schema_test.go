@@ -19,9 +19,14 @@ type keyCase struct {
 }
 
 const (
-	groupsAble = "modp2048, modp3072, ecp256, ecp384, x25519"
-	espAble    = "aes-128-cbc, aes-192-cbc, aes-256-cbc, aes-128-gcm, aes-192-gcm, aes-256-gcm"
-	ikeAble    = "aes-128, aes-192, aes-256, aes-128-gcm, aes-192-gcm, aes-256-gcm"
+	groupsAble = "modp768, modp1024, modp1536, modp2048, modp3072, modp4096, modp6144, modp8192, ecp256, ecp384, ecp521, x25519"
+	espAble    = "aes-128-cbc, aes-192-cbc, aes-256-cbc, aes-128-ctr, aes-192-ctr, aes-256-ctr, aes-128-gcm, aes-192-gcm, aes-256-gcm, " +
+		"aes-128-gcm-12, aes-192-gcm-12, aes-256-gcm-12, aes-128-gcm-8, aes-192-gcm-8, aes-256-gcm-8, aes-128-ccm, aes-192-ccm, aes-256-ccm, " +
+		"aes-128-ccm-12, aes-192-ccm-12, aes-256-ccm-12, aes-128-ccm-8, aes-192-ccm-8, aes-256-ccm-8, aes-128-gmac, aes-192-gmac, aes-256-gmac, " +
+		"chacha20-poly1305, camellia-128, camellia-192, camellia-256, twofish, blowfish, 3des, des, null"
+	ikeAble = "aes-128, aes-192, aes-256, aes-128-gcm, aes-192-gcm, aes-256-gcm, chacha20-poly1305, " +
+		"camellia-128, camellia-192, camellia-256, blowfish, 3des, des"
+	hashesAble = "md5, sha1, sha256, sha384, sha512"
 	namesAble  = "accepted: text without line breaks and without spaces at its ends"
 )
 
@@ -46,33 +51,33 @@ var keyCases = []keyCase{
 	{"profile", "name", `"p"`, `""`, `"" is no name, ` + namesAble},
 	{"profile", "comment", `"the branch"`, `"two\nlines"`, `has a line break or another control character, accepted: text on one line`},
 	{"profile", "disabled", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
-	{"profile", "dh-group", `["x25519", "modp2048"]`, `["modp1024"]`, `"modp1024" is not supported yet, accepted: ` + groupsAble},
+	{"profile", "dh-group", `["x25519", "modp1024"]`, `["ec2n155"]`, `"ec2n155" is not supported yet, accepted: ` + groupsAble},
 	{"profile", "dh-group", `"ecp256"`, `"x25519+ml-kem-768"`, `"x25519+ml-kem-768" is not supported yet, accepted: ` + groupsAble},
 	{"profile", "dh-group", `["ecp384"]`, `["modp-2048"]`, `"modp-2048" is unknown (did you mean "modp2048"?), accepted: ` + groupsAble},
 	{"profile", "dpd-interval", `"disable-dpd"`, `"disabled-dpd"`, `"disabled-dpd" is unknown (did you mean "disable-dpd"?), accepted: disable-dpd or a duration such as "2m"`},
 	{"profile", "dpd-interval", `"1m30s"`, `120`, `is a number, accepted: a duration such as "30m" or "1d2h", 1s to 1d`},
 	{"profile", "dpd-maximum-failures", `100`, `101`, `101 is out of range, accepted: 1..100`},
-	{"profile", "enc-algorithm", `["aes-256", "aes-128-gcm"]`, `["aes-256", "3des"]`, `"3des" is not supported yet, accepted: ` + ikeAble},
+	{"profile", "enc-algorithm", `["aes-256", "3des"]`, `["aes-256", "twofish"]`, `"twofish" is unknown, accepted: ` + ikeAble},
 	{"profile", "fragmentation", `false`, `"no"`, `is a string, write false without quotes, accepted: true, false`},
-	{"profile", "hash-algorithm", `["sha256", "sha512"]`, `"md5"`, `"md5" is not supported yet, accepted: sha1, sha256, sha512`},
+	{"profile", "hash-algorithm", `["sha256", "sha512"]`, `"null"`, `"null" is unknown, accepted: ` + hashesAble},
 	{"profile", "lifebytes", `4294967295`, `1.5`, `is a number with a fraction, accepted: a number 0..4294967295`},
 	{"profile", "lifetime", `"1d2h"`, `"1 day"`, `"1 day" is no duration, accepted: a duration such as "30m" or "1d2h", 1s to 365d`},
 	{"profile", "nat-traversal", `true`, `[true]`, `is a list, accepted: true, false`},
-	{"profile", "prf-algorithm", `["sha384", "sha256"]`, `["sha3"]`, `"sha3" is unknown (did you mean "sha1"?), accepted: auto, sha1, sha256, sha384, sha512`},
+	{"profile", "prf-algorithm", `["sha384", "sha256"]`, `["sha3"]`, `"sha3" is unknown (did you mean "sha1"?), accepted: auto, ` + hashesAble},
 	{"profile", "proposal-check", `"strict"`, `"none"`, `"none" is unknown, accepted: claim, exact, obey, strict`},
 
 	{"proposal", "name", `"p"`, `7`, `is a number, accepted: a name in quotes`},
 	{"proposal", "comment", `""`, `true`, `is a boolean, accepted: text in quotes`},
 	{"proposal", "disabled", `true`, `1`, `is a number, accepted: true, false`},
-	{"proposal", "auth-algorithms", `"sha512"`, `["sha256", "null"]`, `"null" is not supported yet, accepted: sha1, sha256, sha512`},
+	{"proposal", "auth-algorithms", `"sha512"`, `["sha256", "none"]`, `"none" is unknown, accepted: ` + hashesAble + `, null`},
 	{"proposal", "enc-algorithms", `["aes-256-gcm", "aes-128-cbc"]`, `["aes-128gcm"]`, `"aes-128gcm" is unknown (did you mean "aes-128-gcm"?), accepted: ` + espAble},
-	{"proposal", "enc-algorithms", `["aes-192-cbc"]`, `["aes-128-ctr"]`, `"aes-128-ctr" is not supported yet, accepted: ` + espAble},
+	{"proposal", "enc-algorithms", `["aes-192-ctr", "null"]`, `["aes-128"]`, `"aes-128" is unknown, accepted: ` + espAble},
 	{"proposal", "enc-algorithms", `["aes-192-gcm"]`, `["aes-192-gcm", "aes-192-gcm"]`, `aes-192-gcm stands in the list twice, remove one`},
 	{"proposal", "enc-algorithms", `["aes-192-gcm"]`, `[]`, `is empty, name at least one value or leave the key out`},
 	{"proposal", "esn", `"yes"`, `true`, `is a boolean, accepted: one of no, yes, both`},
 	{"proposal", "lifebytes", `1000000000000`, `-5`, `-5 is out of range, accepted: 0..9223372036854775807`},
 	{"proposal", "lifetime", `"45s"`, `"0s"`, `0s is out of range, accepted: a duration such as "30m" or "1d2h", 1s to 365d`},
-	{"proposal", "pfs-group", `"none"`, `"modp1024"`, `"modp1024" is not supported yet, accepted: ` + groupsAble + `, none`},
+	{"proposal", "pfs-group", `"modp1024"`, `"ec2n185"`, `"ec2n185" is not supported yet, accepted: ` + groupsAble + `, none`},
 	{"proposal", "replay-window", `1024`, `31`, `31 is out of range, accepted: 32..4096`},
 
 	{"peer", "name", `"site2"`, `" site2"`, `" site2" is no name, ` + namesAble},

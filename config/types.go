@@ -120,13 +120,13 @@ type Profile struct {
 // Proposal is [[proposal]]: phase 2. Names and rows as in Profile.
 type Proposal struct {
 	Entry
-	AuthAlgorithms []string
+	AuthAlgorithms []string // "null": the integrity of the AEADs, which is their own
 	EncAlgorithms  []string
 	PFSGroup       string // "none": no exchange of its own
 
 	Encrs  []*suite.Encr
 	Integs []*suite.Integ // for the ciphers that are not AEADs; empty where all are
-	PFS    *suite.Group   // nil: none, or PFSGroup is a default that this build cannot run; no policy in use has such a proposal
+	PFS    *suite.Group   // nil: none
 
 	Lifetime     Duration
 	Lifebytes    uint64 // 0: no limit

@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	stdcipher "crypto/cipher"
 	"crypto/hmac"
+	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -61,6 +62,9 @@ func BenchmarkOpen(b *testing.B) {
 // bytes, in the sealing direction and with everything made beforehand.
 func BenchmarkBare(b *testing.B) {
 	each(b, func(b *testing.B, c combination, n int) {
+		if c.encr.ID != 12 && c.encr.ID != 20 {
+			b.Skip("the yardstick is of AES-CBC and AES-GCM")
+		}
 		tr, p := c.transform(b), c.params()
 		body := n + tr.padding(n) + trailerLen
 		buf := make([]byte, HeaderLen+tr.ivLen+body+tr.icv)
@@ -73,7 +77,7 @@ func BenchmarkBare(b *testing.B) {
 			}
 			return
 		}
-		hashes := map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha512": sha512.New}
+		hashes := map[string]func() hash.Hash{"md5": md5.New, "sha1": sha1.New, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}
 		mac := hmac.New(hashes[c.integ.Name], p.IntegKey)
 		cbc := stdcipher.NewCBCEncrypter(block, make([]byte, 16))
 		sum := make([]byte, 0, 64)

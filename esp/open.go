@@ -30,9 +30,12 @@ func (t *Transform) Open(pkt []byte, seq uint64) (off, n int, next uint8, err er
 	if SPI(pkt) != t.spi || Seq(pkt) != uint32(seq) {
 		return 0, 0, 0, ErrICV
 	}
-	if t.aead != nil {
+	switch {
+	case t.aead != nil:
 		err = t.openAEAD(pkt, seq)
-	} else {
+	case t.gmac != nil:
+		err = t.openGMAC(pkt, body, seq)
+	default:
 		err = t.openMAC(pkt, body, seq)
 	}
 	if err != nil {

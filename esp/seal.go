@@ -11,7 +11,8 @@ import "encoding/binary"
 //	ICV       behind them
 //
 // An AEAD does the last two at once and needs the header's sequence number in
-// full for a moment; a MAC needs its high half behind the packet.
+// full for a moment; a MAC needs its high half behind the packet. GMAC is in
+// gmac.go.
 
 // paddingBytes is the default padding (RFC 4303 §2.4); no cipher here has longer blocks.
 var paddingBytes = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
@@ -30,10 +31,13 @@ func (t *Transform) Seal(buf []byte, off, n int, seq uint64, next uint8) (start,
 	buf[body-2] = uint8(pad)
 	buf[body-1] = next
 	start, end = off-t.ivLen-HeaderLen, body+t.icv
-	if t.aead != nil {
-		t.sealAEAD(buf[start:end], body-start, seq)
-	} else {
-		t.sealMAC(buf[start:end], body-start, seq)
+	switch pkt := buf[start:end]; {
+	case t.aead != nil:
+		t.sealAEAD(pkt, body-start, seq)
+	case t.gmac != nil:
+		t.sealGMAC(pkt, body-start, seq)
+	default:
+		t.sealMAC(pkt, body-start, seq)
 	}
 	return start, end
 }

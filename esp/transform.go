@@ -17,7 +17,7 @@ import (
 type Params struct {
 	SPI      uint32
 	Encr     *suite.Encr
-	EncKey   secret.Bytes // Encr.MaterialLen() bytes: key, then salt
+	EncKey   secret.Bytes // Encr.MaterialLen() bytes: key, then salt; none for null
 	Integ    *suite.Integ // nil if and only if Encr is an AEAD
 	IntegKey secret.Bytes // Integ.KeyLen bytes
 	ESN      bool         // extended sequence numbers (RFC 4303 §2.2.1)
@@ -37,6 +37,7 @@ type Transform struct {
 	icv   int
 
 	aead *aead.AEAD // or:
+	gmac *aead.GMAC // or:
 	mode cipher.Mode
 	mac  *integ.MAC
 	iv   stdcipher.Block // nil if the IV is the sequence number
@@ -49,6 +50,9 @@ func New(p Params) (*Transform, error) {
 		return nil, errors.New("esp: no encryption algorithm; negotiate one")
 	}
 	t := &Transform{spi: p.SPI, esn: p.ESN, ivLen: p.Encr.IVLen, align: max(p.Encr.Block, 4)}
+	if p.Encr.AuthOnly {
+		return t.withGMAC(p)
+	}
 	if p.Encr.AEAD() {
 		return t.withAEAD(p)
 	}
@@ -64,6 +68,18 @@ func (t *Transform) withAEAD(p Params) (*Transform, error) {
 		return nil, fmt.Errorf("esp: %w", err)
 	}
 	t.icv = t.aead.Overhead()
+	return t, nil
+}
+
+func (t *Transform) withGMAC(p Params) (*Transform, error) {
+	if p.Integ != nil {
+		return nil, fmt.Errorf("esp: %s protects integrity itself; leave out %s", p.Encr.Name, p.Integ.Name)
+	}
+	var err error
+	if t.gmac, err = aead.NewGMAC(p.Encr, p.EncKey); err != nil {
+		return nil, fmt.Errorf("esp: %w", err)
+	}
+	t.icv = aead.GMACLen
 	return t, nil
 }
 
@@ -91,7 +107,7 @@ func (t *Transform) withMAC(p Params) (*Transform, error) {
 // keys; what this does is that nothing refers to them any longer, even if the
 // SA is still listed. Nobody may be in Seal or Open, nor call them later.
 func (t *Transform) Wipe() {
-	t.aead, t.mode, t.mac, t.iv = nil, nil, nil, nil
+	t.aead, t.gmac, t.mode, t.mac, t.iv = nil, nil, nil, nil, nil
 }
 
 // Front is how many bytes Seal writes in front of the payload: header and IV.

@@ -90,15 +90,17 @@ func TestRFC3602(t *testing.T) {
 }
 
 func TestRFCVectors(t *testing.T) {
+	type packet struct {
+		Case      int
+		Key, Salt vectors.Hex
+		Seq       string
+		ESN       bool
+		Plain     vectors.Hex `json:"plaintext_with_esp_trailer"`
+		Packet    vectors.Hex `json:"esp_packet"`
+	}
 	var f struct {
-		AESGCM []struct {
-			Case      int
-			Key, Salt vectors.Hex
-			Seq       string
-			ESN       bool
-			Plain     vectors.Hex `json:"plaintext_with_esp_trailer"`
-			Packet    vectors.Hex `json:"esp_packet"`
-		} `json:"aes_gcm"`
+		AESGCM []packet `json:"aes_gcm"`
+		ChaCha []packet `json:"chacha20_poly1305"`
 	}
 	vectors.Load(t, "rfc-esp/esp_rfc_vectors.json", &f)
 	if len(f.AESGCM) == 0 {
@@ -114,6 +116,13 @@ func TestRFCVectors(t *testing.T) {
 			EncKey: append(bytes.Clone(v.Key), v.Salt...), ESN: v.ESN,
 		}
 		opened(t, "case "+strconv.Itoa(v.Case), p, seq, v.Packet, v.Plain)
+	}
+	if len(f.ChaCha) == 0 {
+		t.Error("the file has no tests of ChaCha20-Poly1305")
+	}
+	for _, v := range f.ChaCha { // RFC 7634 appendix A
+		p := Params{SPI: SPI(v.Packet), Encr: suite.EncrByName("chacha20-poly1305"), EncKey: append(bytes.Clone(v.Key), v.Salt...)}
+		opened(t, "ChaCha20-Poly1305", p, uint64(Seq(v.Packet)), v.Packet, v.Plain)
 	}
 }
 
@@ -136,6 +145,14 @@ func TestDPDK(t *testing.T) {
 		"pkt_aes_128_cbc_hmac_sha256":    {"aes-128-cbc", "sha256"},
 		"pkt_aes_128_cbc_hmac_sha512":    {"aes-128-cbc", "sha512"},
 		"pkt_aes_128_cbc_hmac_sha256_v6": {"aes-128-cbc", "sha256"},
+		"pkt_aes_128_cbc_md5":            {"aes-128-cbc", "md5"},
+		"pkt_aes_128_ctr_hmac_sha256":    {"aes-128-ctr", "sha256"},
+		"pkt_aes_128_ctr_hmac_sha384":    {"aes-128-ctr", "sha384"},
+		"pkt_3des_cbc_hmac_sha256":       {"3des", "sha256"},
+		"pkt_3des_cbc_hmac_sha384":       {"3des", "sha384"},
+		"pkt_des_cbc_hmac_sha384":        {"des", "sha384"},
+		"pkt_des_cbc_hmac_sha512":        {"des", "sha512"},
+		"pkt_des_cbc_hmac_sha256_v6":     {"des", "sha256"},
 	}
 	ran := 0
 	for _, v := range f.Tests {

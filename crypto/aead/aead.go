@@ -1,6 +1,7 @@
 // Package aead runs the algorithms that encrypt and protect integrity at once,
-// as ESP (RFC 4106) and IKE (RFC 5282) use them: the nonce of a packet is the
-// salt from the keying material followed by the 8-byte IV from the packet.
+// as ESP (RFC 4106, RFC 4309, RFC 7634) and IKE (RFC 5282) use them: the nonce
+// of a packet is the salt from the keying material followed by the 8-byte IV
+// from the packet. GMAC, which encrypts nothing (RFC 4543), has a type of its own.
 package aead
 
 import (
@@ -21,9 +22,16 @@ var ErrICV = errors.New("the ICV does not match")
 // maker is what an algorithm's file provides.
 type maker func(key []byte, e *suite.Encr) (stdcipher.AEAD, error)
 
-// makers has one row for each AEAD among the rows of suite.Encrs, by IANA transform ID.
+// makers has one row for each AEAD among the rows of suite.Encrs, by IANA
+// transform ID. Those that only authenticate are GMAC's.
 var makers = map[uint16]maker{
+	14: newCCM,
+	15: newCCM,
+	16: newCCM,
+	18: newGCM8,
+	19: gcm,
 	20: gcm,
+	28: chacha20Poly1305,
 }
 
 // AEAD seals and opens under one key. Its methods may be called by several

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -17,9 +19,13 @@ func TestEveryRowIsImplemented(t *testing.T) {
 	for i := range suite.Encrs {
 		e := &suite.Encrs[i]
 		a, err := New(e, make([]byte, e.MaterialLen()))
-		if !e.AEAD() {
+		_, gmacErr := NewGMAC(e, make([]byte, e.MaterialLen()))
+		if (gmacErr == nil) != e.AuthOnly {
+			t.Errorf("%s as GMAC: %v", e.Name, gmacErr)
+		}
+		if !e.AEAD() || e.AuthOnly {
 			if err == nil {
-				t.Errorf("%s is no AEAD and made as one", e.Name)
+				t.Errorf("%s does not both encrypt and authenticate, and is made as what does", e.Name)
 			}
 			continue
 		}
@@ -41,17 +47,32 @@ func TestNewRefuses(t *testing.T) {
 	for i := range suite.Encrs {
 		e := &suite.Encrs[i]
 		for _, n := range []int{0, e.MaterialLen() - 1, e.MaterialLen() + 1} {
+			if n < 0 {
+				continue // null has no key
+			}
 			if _, err := New(e, make([]byte, n)); err == nil {
+				t.Errorf("%s accepts %d bytes of key and salt", e.Name, n)
+			}
+			if _, err := NewGMAC(e, make([]byte, n)); err == nil {
 				t.Errorf("%s accepts %d bytes of key and salt", e.Name, n)
 			}
 		}
 	}
 }
 
+// row finds a row by its number and the length of key and salt; nil if there is none.
+func row(id uint16, material int) *suite.Encr {
+	for i := range suite.Encrs {
+		if e := &suite.Encrs[i]; e.ID == id && e.MaterialLen() == material {
+			return e
+		}
+	}
+	return nil
+}
+
 // published seals and opens a published case in place.
-func published(t *testing.T, from string, material, iv, aad, plain, sealed []byte) {
+func published(t *testing.T, from string, e *suite.Encr, material, iv, aad, plain, sealed []byte) {
 	t.Helper()
-	e := suite.EncrByID(20, uint16(8*(len(material)-4)))
 	a, err := New(e, material)
 	if err != nil {
 		t.Fatalf("%s: %v", from, err)
@@ -70,16 +91,34 @@ func published(t *testing.T, from string, material, iv, aad, plain, sealed []byt
 	}
 }
 
+// refused opens what must not open.
+func refused(t *testing.T, from string, e *suite.Encr, material, iv, aad, sealed []byte) {
+	t.Helper()
+	a, err := New(e, material)
+	if err != nil {
+		t.Fatalf("%s: %v", from, err)
+	}
+	if got, err := a.Open([IVLen]byte(iv), bytes.Clone(sealed), aad); !errors.Is(err, ErrICV) || got != nil {
+		t.Errorf("%s: %x, %v, want ErrICV", from, got, err)
+	}
+}
+
 func TestPublished(t *testing.T) {
-	for _, v := range []struct{ from, material, iv, aad, plain, sealed string }{
+	for _, v := range []struct{ from, name, material, iv, aad, plain, sealed string }{
 		{
-			"draft-mcgrew-gcm-test-01 case 2", "feffe9928665731c6d6a8f9467308308cafebabe", "facedbaddecaf888", "0000a5f80000000a",
+			"draft-mcgrew-gcm-test-01 case 2", "aes-128-gcm", "feffe9928665731c6d6a8f9467308308cafebabe", "facedbaddecaf888", "0000a5f80000000a",
 			"4500003e698f000080114dccc0a80102c0a801010a980035002a2343b2d001000001000000000000037369700963796265726369747902646b00000100010001",
 			"deb22cd9b07c72c16e3a65beeb8df304a5a5897d33ae530f1ba76d5d114d2a5c3de81827c10e9a4f51330d0eec416642cfbb85a5b47e48a4ec3b9ba95d918bd183b70d3aa8bc6ee4c309e9d85a41ad4a",
 		},
 		{ // The GCM specification's test case 13 (AES-256, nothing to encrypt): the salt is part of its nonce.
-			"McGrew and Viega case 13", "0000000000000000000000000000000000000000000000000000000000000000" + "00000000", "0000000000000000", "", "",
+			"McGrew and Viega case 13", "aes-256-gcm", "0000000000000000000000000000000000000000000000000000000000000000" + "00000000", "0000000000000000", "", "",
 			"530f8afbc74536b9a963b4f1c4cb738b",
+		},
+		{
+			"RFC 8439 §2.8.2", "chacha20-poly1305", "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f07000000", "4041424344454647", "50515253c0c1c2c3c4c5c6c7",
+			hex.EncodeToString([]byte("Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.")),
+			"d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d63dbea45e8ca9671282fafb69da92728b1a71de0a9e060b2905d6a5b67ecd3b36" +
+				"92ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc3ff4def08e4b7a9de576d26586cec64b6116" + "1ae10b594f09e26a7e902ecbd0600691",
 		},
 	} {
 		var h [5][]byte
@@ -90,14 +129,14 @@ func TestPublished(t *testing.T) {
 			}
 			h[i] = b
 		}
-		published(t, v.from, h[0], h[1], h[2], h[3], h[4])
+		published(t, v.from, suite.EncrByName(v.name), h[0], h[1], h[2], h[3], h[4])
 	}
 }
 
 func TestOpenRefuses(t *testing.T) {
 	for i := range suite.Encrs {
 		e := &suite.Encrs[i]
-		if !e.AEAD() {
+		if !e.AEAD() || e.AuthOnly {
 			continue
 		}
 		a, err := New(e, make([]byte, e.MaterialLen()))
@@ -124,126 +163,265 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestConcurrent(t *testing.T) {
-	e := suite.EncrByName("aes-256-gcm")
-	material := make([]byte, e.MaterialLen())
-	_, _ = rand.NewChaCha8([32]byte{1}).Read(material)
-	a, err := New(e, material)
-	if err != nil {
-		t.Fatal(err)
+	for i := range suite.Encrs {
+		e := &suite.Encrs[i]
+		if !e.AEAD() || e.AuthOnly {
+			continue
+		}
+		material := make([]byte, e.MaterialLen())
+		_, _ = rand.NewChaCha8([32]byte{1}).Read(material)
+		a, err := New(e, material)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(material) // New has copied it
+		var wg sync.WaitGroup
+		for g := range byte(4) {
+			wg.Go(func() {
+				plain := bytes.Repeat([]byte{g}, 100)
+				for i := range byte(100) {
+					iv := [IVLen]byte{g, i}
+					back, err := a.Open(iv, a.Seal(iv, bytes.Clone(plain), nil), nil)
+					if err != nil || !bytes.Equal(back, plain) {
+						t.Errorf("%s: %x, %v", e.Name, back, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
 	}
-	clear(material) // New has copied it
-	var wg sync.WaitGroup
-	for g := range byte(8) {
-		wg.Go(func() {
-			plain := bytes.Repeat([]byte{g}, 100)
-			for i := range byte(200) {
-				iv := [IVLen]byte{g, i}
-				back, err := a.Open(iv, a.Seal(iv, bytes.Clone(plain), nil), nil)
+}
+
+// Every length around the borders of a block, with associated data of every
+// kind of length field, sealed and opened in place.
+func TestLengths(t *testing.T) {
+	for i := range suite.Encrs {
+		e := &suite.Encrs[i]
+		if !e.AEAD() || e.AuthOnly {
+			continue
+		}
+		a, err := New(e, make([]byte, e.MaterialLen()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, aad := range []int{0, 8, 12, 13, 14, 15, 30, 0xfeff, 0xff00, 70000} {
+			for _, n := range []int{0, 1, 15, 16, 17, 511, 512, 513, 1420} {
+				plain, data := bytes.Repeat([]byte{7}, n), make([]byte, aad)
+				back, err := a.Open([IVLen]byte{}, a.Seal([IVLen]byte{}, bytes.Clone(plain), data), data)
 				if err != nil || !bytes.Equal(back, plain) {
-					t.Errorf("%x, %v", back, err)
-					return
+					t.Errorf("%s, %d bytes, associated data of %d: %v", e.Name, n, aad, err)
 				}
 			}
-		})
+		}
 	}
-	wg.Wait()
+}
+
+// A shorter ICV is the start of the longer one.
+func TestTruncatedGCM(t *testing.T) {
+	for _, size := range []string{"128", "192", "256"} {
+		whole := suite.EncrByName("aes-" + size + "-gcm")
+		material, aad, iv := make([]byte, whole.MaterialLen()), []byte("header"), [IVLen]byte{3}
+		_, _ = rand.NewChaCha8([32]byte{2}).Read(material)
+		full, err := New(whole, material)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 100 {
+			want := full.Seal(iv, make([]byte, n), aad)
+			for _, icv := range []string{"-12", "-8"} {
+				e := suite.EncrByName(whole.Name + icv)
+				published(t, e.Name, e, material, iv[:], aad, make([]byte, n), want[:n+e.ICVLen])
+			}
+		}
+	}
 }
 
 func TestACVP(t *testing.T) {
-	var f struct {
-		TestGroups []struct {
-			IvLen, TagLen int
-			Tests         []struct {
-				TcID                      int
-				TestPassed                bool
-				Pt, Key, Aad, IV, Ct, Tag vectors.Hex
+	for file, ids := range map[string]map[int]uint16{ // by the length of the ICV
+		"ACVP-AES-GCM-1.0": {128: 20, 96: 19, 64: 18},
+		"ACVP-AES-CCM-1.0": {128: 16, 96: 15, 64: 14},
+	} {
+		t.Run(file, func(t *testing.T) {
+			var f struct {
+				TestGroups []struct {
+					IvLen, TagLen int
+					Tests         []struct {
+						TcID                      int
+						TestPassed                bool
+						Pt, Key, Aad, IV, Ct, Tag vectors.Hex
+					}
+				}
 			}
-		}
-	}
-	vectors.Load(t, "acvp/ACVP-AES-GCM-1.0.json", &f)
-	ran := 0
-	for _, g := range f.TestGroups {
-		if g.IvLen != 96 || g.TagLen != 128 {
-			continue // not what IPsec uses
-		}
-		for _, v := range g.Tests {
-			ran++
-			material := append(bytes.Clone(v.Key), v.IV[:4]...)
-			sealed := append(bytes.Clone(v.Ct), v.Tag...)
-			if v.TestPassed {
-				published(t, "ACVP", material, v.IV[4:], v.Aad, v.Pt, sealed)
-				continue
+			vectors.Load(t, "acvp/"+file+".json", &f)
+			ran := map[uint16]int{}
+			for _, g := range f.TestGroups {
+				for _, v := range g.Tests {
+					if len(v.IV) < IVLen {
+						continue
+					}
+					salt := len(v.IV) - IVLen
+					e := row(ids[g.TagLen], len(v.Key)+salt)
+					if e == nil || e.KeyLen != len(v.Key) {
+						continue // not what IPsec uses
+					}
+					ran[e.ID]++
+					from := fmt.Sprintf("case %d", v.TcID)
+					material, sealed := slices.Concat(v.Key, v.IV[:salt]), slices.Concat(v.Ct, v.Tag)
+					if v.TestPassed {
+						published(t, from, e, material, v.IV[salt:], v.Aad, v.Pt, sealed)
+					} else {
+						refused(t, from, e, material, v.IV[salt:], v.Aad, sealed)
+					}
+				}
 			}
-			a, err := New(suite.EncrByID(20, uint16(8*len(v.Key))), material)
-			if err != nil {
-				t.Fatal(err)
+			if ran[ids[128]] == 0 {
+				t.Error("the file has no tests of what IPsec uses")
 			}
-			if _, err := a.Open([IVLen]byte(v.IV[4:]), sealed, v.Aad); !errors.Is(err, ErrICV) {
-				t.Errorf("case %d: %v, want ErrICV", v.TcID, err)
-			}
-		}
-	}
-	if ran == 0 {
-		t.Error("the file has no tests with a nonce of 96 and an ICV of 128 bits")
+			t.Logf("cases by transform: %v", ran)
+		})
 	}
 }
 
 func TestWycheproof(t *testing.T) {
-	var f struct {
-		TestGroups []struct {
-			IvSize, TagSize int
-			Tests           []struct {
-				TcID                       int
-				Comment, Result            string
-				Key, IV, Aad, Msg, Ct, Tag vectors.Hex
+	for file, id := range map[string]uint16{"aes_gcm": 20, "aes_ccm": 16, "chacha20_poly1305": 28} {
+		t.Run(file, func(t *testing.T) {
+			var f struct {
+				TestGroups []struct {
+					IvSize, TagSize int
+					Tests           []struct {
+						TcID                       int
+						Comment, Result            string
+						Key, IV, Aad, Msg, Ct, Tag vectors.Hex
+					}
+				}
 			}
-		}
-	}
-	vectors.Load(t, "wycheproof/aes_gcm_test.json", &f)
-	ran := 0
-	for _, g := range f.TestGroups {
-		if g.IvSize != 96 || g.TagSize != 128 {
-			continue // not what IPsec uses
-		}
-		for _, v := range g.Tests {
-			ran++
-			material := append(bytes.Clone(v.Key), v.IV[:4]...)
-			sealed := append(bytes.Clone(v.Ct), v.Tag...)
-			if v.Result == "valid" {
-				published(t, v.Comment, material, v.IV[4:], v.Aad, v.Msg, sealed)
-				continue
+			vectors.Load(t, "wycheproof/"+file+"_test.json", &f)
+			ran := 0
+			for _, g := range f.TestGroups {
+				for _, v := range g.Tests {
+					salt := len(v.IV) - IVLen
+					e := row(id, len(v.Key)+salt)
+					if e == nil || salt != e.SaltLen || g.TagSize != 8*e.ICVLen {
+						continue // not what IPsec uses
+					}
+					ran++
+					material, sealed := slices.Concat(v.Key, v.IV[:salt]), slices.Concat(v.Ct, v.Tag)
+					if v.Result == "valid" {
+						published(t, v.Comment, e, material, v.IV[salt:], v.Aad, v.Msg, sealed)
+					} else {
+						refused(t, fmt.Sprintf("case %d (%s)", v.TcID, v.Comment), e, material, v.IV[salt:], v.Aad, sealed)
+					}
+				}
 			}
-			a, err := New(suite.EncrByID(20, uint16(8*len(v.Key))), material)
-			if err != nil {
-				t.Fatal(err)
+			if ran == 0 {
+				t.Error("the file has no tests of what IPsec uses")
 			}
-			if _, err := a.Open([IVLen]byte(v.IV[4:]), sealed, v.Aad); !errors.Is(err, ErrICV) {
-				t.Errorf("case %d (%s): %v, want ErrICV", v.TcID, v.Comment, err)
-			}
-		}
-	}
-	if ran == 0 {
-		t.Error("the file has no tests with a nonce of 96 and an ICV of 128 bits")
+		})
 	}
 }
 
 func TestStrongSwan(t *testing.T) {
-	var f struct {
-		Vectors []struct {
-			Name, Alg                     string
-			Key, IV, Plain, Adata, Cipher vectors.Hex
+	algorithms := map[string]uint16{
+		"ENCR_AES_GCM_ICV16": 20, "ENCR_AES_GCM_ICV12": 19, "ENCR_AES_GCM_ICV8": 18,
+		"ENCR_AES_CCM_ICV16": 16, "ENCR_AES_CCM_ICV12": 15, "ENCR_AES_CCM_ICV8": 14, "ENCR_CHACHA20_POLY1305": 28,
+	}
+	ran := map[uint16]int{}
+	for _, file := range []string{"aes_gcm", "aes_ccm", "chacha20poly1305"} {
+		var f struct {
+			Vectors []struct {
+				Name, Alg                     string
+				Key, IV, Plain, Adata, Cipher vectors.Hex
+			}
+		}
+		vectors.Load(t, "strongswan-test-vectors/"+file+".json", &f)
+		for _, v := range f.Vectors {
+			e := row(algorithms[v.Alg], len(v.Key))
+			if e == nil {
+				t.Fatalf("%s: no row is %s with a key of %d bytes", v.Name, v.Alg, len(v.Key))
+			}
+			ran[e.ID]++
+			published(t, v.Name, e, v.Key, v.IV, v.Adata, v.Plain, v.Cipher)
 		}
 	}
-	vectors.Load(t, "strongswan-test-vectors/aes_gcm.json", &f)
-	ran := 0
-	for _, v := range f.Vectors {
-		if v.Alg != "ENCR_AES_GCM_ICV16" {
-			continue // of an ICV that is no row
+	if len(ran) != len(algorithms) {
+		t.Errorf("cases of transforms %v", ran)
+	}
+}
+
+func TestBotan(t *testing.T) {
+	sections := map[string]uint16{
+		"AES-128/GCM": 20, "AES-192/GCM": 20, "AES-256/GCM": 20, "AES-128/GCM(12)": 19, "AES-192/GCM(12)": 19, "AES-256/GCM(12)": 19,
+		"AES-128/GCM(8)": 18, "AES-128/CCM(16,4)": 16,
+	}
+	ran := map[string]bool{}
+	for _, file := range []string{"aead_gcm", "aead_ccm"} {
+		for i, v := range vectors.Records(t, "botan/vec/"+file+".vec") {
+			key, nonce := v.Hex(t, "Key"), v.Hex(t, "Nonce")
+			salt := len(nonce) - IVLen
+			e := row(sections[v.Section], len(key)+salt)
+			if e == nil || salt != e.SaltLen {
+				continue // not what IPsec uses
+			}
+			ran[v.Section] = true
+			published(t, fmt.Sprintf("%s %s %d", file, v.Section, i), e, append(key, nonce[:salt]...), nonce[salt:], v.Hex(t, "AD"), v.Hex(t, "In"), v.Hex(t, "Out"))
 		}
-		ran++
-		published(t, v.Name, v.Key, v.IV, v.Adata, v.Plain, v.Cipher)
+	}
+	for _, s := range []string{"AES-128/GCM", "AES-192/GCM", "AES-256/GCM", "AES-128/GCM(8)", "AES-128/CCM(16,4)"} {
+		if !ran[s] {
+			t.Errorf("no case of %s", s)
+		}
+	}
+}
+
+func TestGMAC(t *testing.T) {
+	sum := func(from string, material, iv, data, icv []byte) {
+		t.Helper()
+		g, err := NewGMAC(row(21, len(material)), material)
+		if err != nil {
+			t.Fatalf("%s: %v", from, err)
+		}
+		if got := g.Sum([IVLen]byte(iv), data); !bytes.Equal(got[:], icv) {
+			t.Errorf("%s: %x, want %x", from, got, icv)
+		}
+	}
+	// McGrew and Viega, case 1 and case 13: nothing is protected.
+	sum("case 1", make([]byte, 20), make([]byte, 8), nil, []byte("\x58\xe2\xfc\xce\xfa\x7e\x30\x61\x36\x7f\x1d\x57\xa4\xe7\x45\x5a"))
+	sum("case 13", make([]byte, 36), make([]byte, 8), nil, []byte("\x53\x0f\x8a\xfb\xc7\x45\x36\xb9\xa9\x63\xb4\xf1\xc4\xcb\x73\x8b"))
+	ran := 0
+	for i, v := range vectors.Records(t, "botan/vec/mac_gmac.vec") {
+		if key, iv := v.Hex(t, "Key"), v.Hex(t, "IV"); len(iv) == 12 {
+			ran++
+			sum(fmt.Sprintf("Botan %d", i), append(key, iv[:4]...), iv[4:], v.Hex(t, "In"), v.Hex(t, "Out"))
+		}
 	}
 	if ran == 0 {
-		t.Error("no vector has an ICV of 16 bytes")
+		t.Error("the file has no tests with a nonce of 12 bytes")
+	}
+}
+
+func TestNoAllocation(t *testing.T) {
+	if poolsLeak {
+		t.Skip("under the race detector a sync.Pool allocates at random")
+	}
+	for i := range suite.Encrs {
+		e := &suite.Encrs[i]
+		if !e.AEAD() || e.AuthOnly {
+			continue
+		}
+		a, err := New(e, make([]byte, e.MaterialLen()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf, aad := make([]byte, 1420, 1440), make([]byte, 8)
+		allocs := testing.AllocsPerRun(100, func() {
+			sealed := a.Seal([IVLen]byte{}, buf, aad)
+			if _, e := a.Open([IVLen]byte{}, sealed, aad); e != nil {
+				err = e
+			}
+		})
+		if allocs != 0 || err != nil {
+			t.Errorf("%s: %v allocations, %v", e.Name, allocs, err)
+		}
 	}
 }

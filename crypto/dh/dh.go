@@ -35,10 +35,17 @@ type group interface {
 
 // groups has one row for each row of suite.Groups, by IANA transform ID.
 var groups = map[uint16]group{
+	1:  modp{exponent: 30, modulus: modp768},
+	2:  modp{exponent: 30, modulus: modp1024},
+	5:  modp{exponent: 30, modulus: modp1536},
 	14: modp{exponent: 40, modulus: modp2048},
 	15: modp{exponent: 53, modulus: modp3072},
+	16: modp{exponent: 60, modulus: modp4096},
+	17: modp{exponent: 68, modulus: modp6144},
+	18: modp{exponent: 78, modulus: modp8192},
 	19: ecp256,
 	20: ecp384,
+	21: ecp521,
 	31: x25519{},
 }
 

@@ -21,6 +21,7 @@ type ecp struct {
 var (
 	ecp256 = ecp{ecdh.P256(), 32, orderMinusOne(elliptic.P256())}
 	ecp384 = ecp{ecdh.P384(), 48, orderMinusOne(elliptic.P384())}
+	ecp521 = ecp{ecdh.P521(), 66, orderMinusOne(elliptic.P521())}
 )
 
 func orderMinusOne(c elliptic.Curve) func() *bigmod.Modulus {

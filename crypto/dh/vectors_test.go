@@ -3,6 +3,7 @@ package dh
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"culvert/crypto/secret"
@@ -13,8 +14,9 @@ import (
 // The seed of a vector is the initiator's private value and the responder's.
 func TestStrongSwan(t *testing.T) {
 	names := map[string]string{
-		"MODP_2048_BIT": "modp2048", "MODP_3072_BIT": "modp3072",
-		"ECP_256_BIT": "ecp256", "ECP_384_BIT": "ecp384", "CURVE_25519": "x25519",
+		"MODP_768_BIT": "modp768", "MODP_1024_BIT": "modp1024", "MODP_1536_BIT": "modp1536", "MODP_2048_BIT": "modp2048",
+		"MODP_3072_BIT": "modp3072", "MODP_4096_BIT": "modp4096", "MODP_6144_BIT": "modp6144", "MODP_8192_BIT": "modp8192",
+		"ECP_256_BIT": "ecp256", "ECP_384_BIT": "ecp384", "ECP_521_BIT": "ecp521", "CURVE_25519": "x25519",
 	}
 	for _, file := range []string{"modp", "ecp", "curve25519"} {
 		t.Run(file, func(t *testing.T) {
@@ -68,26 +70,30 @@ func TestWycheproofX25519(t *testing.T) {
 
 // A KE payload has x | y alone, so only points in SEC 1's uncompressed form
 // can be put into one.
-func TestWycheproofECP256(t *testing.T) {
-	g := suite.GroupByName("ecp256")
-	ran := 0
-	for _, v := range wycheproof(t, "ecdh_secp256r1_ecpoint") {
-		if len(v.Public) == 0 || v.Public[0] != 4 {
-			continue
-		}
-		ran++
-		private := bytes.TrimLeft(v.Private, "\x00")
-		private = append(make([]byte, 32-len(private)), private...)
-		s, err := Shared(g, private, v.Public[1:])
-		if v.Result == "valid" && (err != nil || !bytes.Equal(s, v.Shared)) {
-			t.Errorf("case %d (%s): %x, %v, want %x", v.TcID, v.Comment, []byte(s), err, v.Shared)
-		}
-		if v.Result == "invalid" && !errors.Is(err, ErrPublic) {
-			t.Errorf("case %d (%s): error %v, want ErrPublic", v.TcID, v.Comment, err)
-		}
-	}
-	if ran == 0 {
-		t.Error("no case has an uncompressed point")
+func TestWycheproofECP(t *testing.T) {
+	for name, file := range map[string]string{"ecp256": "ecdh_secp256r1_ecpoint", "ecp521": "ecdh_secp521r1_ecpoint"} {
+		t.Run(name, func(t *testing.T) {
+			g := suite.GroupByName(name)
+			ran := 0
+			for _, v := range wycheproof(t, file) {
+				if len(v.Public) == 0 || v.Public[0] != 4 {
+					continue
+				}
+				ran++
+				private := bytes.TrimLeft(v.Private, "\x00")
+				private = append(make([]byte, g.PublicLen/2-len(private)), private...)
+				s, err := Shared(g, private, v.Public[1:])
+				if v.Result == "valid" && (err != nil || !bytes.Equal(s, v.Shared)) {
+					t.Errorf("case %d (%s): %x, %v, want %x", v.TcID, v.Comment, []byte(s), err, v.Shared)
+				}
+				if v.Result == "invalid" && !errors.Is(err, ErrPublic) {
+					t.Errorf("case %d (%s): error %v, want ErrPublic", v.TcID, v.Comment, err)
+				}
+			}
+			if ran == 0 {
+				t.Error("no case has an uncompressed point")
+			}
+		})
 	}
 }
 
@@ -155,21 +161,44 @@ func TestACVPSafePrime(t *testing.T) {
 		}
 	}
 	vectors.Load(t, "acvp/safePrimes-keyVer-1.0.json", &f)
-	g, ran := suite.GroupByName("modp2048"), 0
+	ran := 0
 	for _, group := range f.TestGroups {
-		if group.SafePrimeGroup != "MODP-2048" {
-			continue
+		g := suite.GroupByName(strings.ReplaceAll(strings.ToLower(group.SafePrimeGroup), "-", ""))
+		if g == nil {
+			continue // of a group that is no row
 		}
 		for _, v := range group.Tests {
 			ran++
 			y, err := Public(g, secret.Bytes(v.X))
 			want := append(make([]byte, g.PublicLen-len(v.Y)), v.Y...)
 			if err != nil || bytes.Equal(y, want) != v.TestPassed {
-				t.Errorf("case %d: %x, %v, vector %x passes: %v", v.TcID, y, err, v.Y, v.TestPassed)
+				t.Errorf("%s, case %d: %x, %v, vector %x passes: %v", g.Name, v.TcID, y, err, v.Y, v.TestPassed)
 			}
 		}
 	}
 	if ran == 0 {
-		t.Error("the file has no tests of MODP-2048")
+		t.Error("the file has no tests of a MODP group")
+	}
+}
+
+// Botan's cases are NIST's, for curves that are not all ours.
+func TestBotanECDH(t *testing.T) {
+	names := map[string]string{"secp256r1": "ecp256", "secp384r1": "ecp384", "secp521r1": "ecp521"}
+	ran := map[string]int{}
+	for _, v := range vectors.Records(t, "botan/vec/pubkey_ecdh.vec") {
+		g := suite.GroupByName(names[v.Section])
+		if g == nil {
+			continue
+		}
+		ran[g.Name]++
+		private := v.Hex(t, "Secret")
+		private = append(make([]byte, g.PublicLen/2-len(private)), private...)
+		s, err := Shared(g, private, v.Hex(t, "CounterKey")[1:])
+		if want := v.Hex(t, "K"); err != nil || !bytes.Equal(s, want) {
+			t.Errorf("%s: %x, %v, want %x", g.Name, []byte(s), err, want)
+		}
+	}
+	if len(ran) != len(names) {
+		t.Errorf("cases of %v", ran)
 	}
 }

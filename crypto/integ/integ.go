@@ -18,8 +18,10 @@ type keyed func(key []byte) hash.Cloner
 
 // functions has one row for each row of suite.Integs, by IANA transform ID.
 var functions = map[uint16]keyed{
+	1:  hmacMD5,
 	2:  hmacSHA1,
 	12: hmacSHA256,
+	13: hmacSHA384,
 	14: hmacSHA512,
 }
 

@@ -45,9 +45,11 @@ func TestNewRefuses(t *testing.T) {
 
 func TestPublished(t *testing.T) {
 	for _, v := range []struct{ name, icv string }{
-		// RFC 2202 §3 case 1; RFC 4868 §2.7.2.1 and §2.7.2.3, AUTH256-1 and AUTH512-1
+		// RFC 2202 §2 case 1 and §3 case 1; RFC 4868 §2.7.2.1 to §2.7.2.3, AUTH256-1, AUTH384-1 and AUTH512-1
+		{"md5", "9294727a3638bb1c13f48ef8"},
 		{"sha1", "b617318655057264e28bc0b6"},
 		{"sha256", "198a607eb44bfbc69903a0f1cf2bbdc5"},
+		{"sha384", "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973"},
 		{"sha512", "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8"},
 	} {
 		a := suite.IntegByName(v.name)
@@ -158,5 +160,40 @@ func TestWycheproof(t *testing.T) {
 				t.Error("no case has this row's key length")
 			}
 		})
+	}
+}
+
+func TestStrongSwan(t *testing.T) {
+	rows := map[string]string{
+		"AUTH_HMAC_MD5_96": "md5", "AUTH_HMAC_SHA1_96": "sha1", "AUTH_HMAC_SHA2_256_128": "sha256",
+		"AUTH_HMAC_SHA2_384_192": "sha384", "AUTH_HMAC_SHA2_512_256": "sha512",
+	}
+	ran := map[string]bool{}
+	for _, file := range []string{"md5_hmac", "sha1_hmac", "sha2_hmac"} {
+		var f struct {
+			Vectors []struct {
+				Name, Alg      string
+				Key, Data, Mac vectors.Hex
+			}
+		}
+		vectors.Load(t, "strongswan-test-vectors/"+file+".json", &f)
+		for _, v := range f.Vectors {
+			a := suite.IntegByName(rows[v.Alg])
+			if a == nil {
+				continue // a PRF, or a length that is no row
+			}
+			ran[a.Name] = true
+			m, err := New(a, v.Key)
+			if err != nil {
+				t.Fatalf("%s: %v", v.Name, err)
+			}
+			// one of the file's has a MAC that is not cut off
+			if got := m.Sum(nil, v.Data, nil); !bytes.Equal(got, v.Mac[:a.ICVLen]) {
+				t.Errorf("%s: %x, want %x", v.Name, got, v.Mac)
+			}
+		}
+	}
+	if len(ran) != len(rows) {
+		t.Errorf("cases of %v", ran)
 	}
 }

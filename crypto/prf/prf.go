@@ -22,6 +22,7 @@ type keyed func(key []byte) hash.Hash
 
 // functions has one row for each row of suite.PRFs, by IANA transform ID.
 var functions = map[uint16]keyed{
+	1: hmacMD5,
 	2: hmacSHA1,
 	5: hmacSHA256,
 	6: hmacSHA384,

@@ -30,6 +30,7 @@ func TestSum(t *testing.T) {
 	key, data := bytes.Repeat([]byte{0x0b}, 20), []byte("Hi There")
 	for name, want := range map[string]string{
 		// RFC 2202 §3 case 1; RFC 4231 §4.2
+		"md5":    "5ccec34ea9656392457fa1ac27f08fbc",
 		"sha1":   "b617318655057264e28bc0b6fb378c8ef146be00",
 		"sha256": "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
 		"sha384": "afd03944d84895626b0825f4ab46907f15f9dadbe4101ec682aa034c7cebc59cfaea9ea9076ede7f4af152e8b2fa9cb6",
@@ -182,5 +183,34 @@ func TestACVP(t *testing.T) {
 				t.Error("the file has no tests")
 			}
 		})
+	}
+}
+
+func TestStrongSwan(t *testing.T) {
+	names := map[string]string{
+		"PRF_HMAC_MD5": "md5", "PRF_HMAC_SHA1": "sha1", "PRF_HMAC_SHA2_256": "sha256", "PRF_HMAC_SHA2_384": "sha384", "PRF_HMAC_SHA2_512": "sha512",
+	}
+	ran := map[string]bool{}
+	for _, file := range []string{"md5_hmac", "sha1_hmac", "sha2_hmac"} {
+		var f struct {
+			Vectors []struct {
+				Name, Alg      string
+				Key, Seed, Out vectors.Hex
+			}
+		}
+		vectors.Load(t, "strongswan-test-vectors/"+file+".json", &f)
+		for _, v := range f.Vectors {
+			p := suite.PRFByName(names[v.Alg])
+			if p == nil {
+				continue // an integrity algorithm
+			}
+			ran[p.Name] = true
+			if got := Sum(p, v.Key, v.Seed); !bytes.Equal(got, v.Out) {
+				t.Errorf("%s: %x, want %x", v.Name, []byte(got), v.Out)
+			}
+		}
+	}
+	if len(ran) != len(names) {
+		t.Errorf("cases of %v", ran)
 	}
 }

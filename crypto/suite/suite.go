@@ -21,16 +21,18 @@ const (
 // Encr is one encryption algorithm at one key length. Lengths are in bytes.
 type Encr struct {
 	Name     string // canonical and ESP proposal name: "aes-128-cbc"
-	IKEName  string // name in a profile's enc-algorithm: "aes-128"
+	IKEName  string // name in a profile's enc-algorithm: "aes-128"; empty: ESP alone has it
 	SAName   string // name in installed-sa print: "aes-cbc"
 	ID       uint16 // IANA IKEv2 ENCR transform ID
 	KeyBits  uint16 // Key Length attribute; 0: the attribute is absent
 	KeyLen   int    // key without salt
-	SaltLen  int    // salt at the end of the keying material (RFC 4106 §8.1)
+	SaltLen  int    // salt at the end of the keying material (RFC 4106 §8.1; the nonce of RFC 3686)
 	IVLen    int    // IV in each packet
 	Block    int    // the plaintext with its padding is a multiple of this
 	ICVLen   int    // of an AEAD; 0 otherwise
 	Explicit bool   // the IV of each packet must be unpredictable (CBC)
+	Weak     bool   // broken, or too short for today; kept for peers that have nothing else
+	AuthOnly bool   // an AEAD that encrypts nothing: header, IV and payload are its associated data (RFC 4543)
 }
 
 // AEAD reports whether the algorithm also protects integrity.
@@ -45,6 +47,7 @@ type Integ struct {
 	ID     uint16 // IANA IKEv2 INTEG transform ID
 	KeyLen int
 	ICVLen int
+	Weak   bool
 }
 
 // PRF is one pseudo-random function of IKEv2. Its key and output have Len bytes.
@@ -52,6 +55,7 @@ type PRF struct {
 	Name string // the hash-algorithm of a profile: "sha1"
 	ID   uint16
 	Len  int
+	Weak bool
 }
 
 // Group is one Diffie-Hellman group.
@@ -60,35 +64,78 @@ type Group struct {
 	ID        uint16
 	PublicLen int  // length of the KE payload's data
 	Slow      bool // worth an Ask: nothing else may wait behind it
+	Weak      bool
 }
 
 // Encrs, Integs, PRFs and Groups are the tables. The order is not a preference.
+// Names that end in -12 and -8 are of the same algorithm with a shorter ICV.
 var (
 	Encrs = []Encr{
-		{"aes-128-cbc", "aes-128", "aes-cbc", 12, 128, 16, 0, 16, 16, 0, true},
-		{"aes-192-cbc", "aes-192", "aes-cbc", 12, 192, 24, 0, 16, 16, 0, true},
-		{"aes-256-cbc", "aes-256", "aes-cbc", 12, 256, 32, 0, 16, 16, 0, true},
-		{"aes-128-gcm", "aes-128-gcm", "aes-gcm", 20, 128, 16, 4, 8, 4, 16, false},
-		{"aes-192-gcm", "aes-192-gcm", "aes-gcm", 20, 192, 24, 4, 8, 4, 16, false},
-		{"aes-256-gcm", "aes-256-gcm", "aes-gcm", 20, 256, 32, 4, 8, 4, 16, false},
+		{"aes-128-cbc", "aes-128", "aes-cbc", 12, 128, 16, 0, 16, 16, 0, true, false, false},
+		{"aes-192-cbc", "aes-192", "aes-cbc", 12, 192, 24, 0, 16, 16, 0, true, false, false},
+		{"aes-256-cbc", "aes-256", "aes-cbc", 12, 256, 32, 0, 16, 16, 0, true, false, false},
+		{"aes-128-ctr", "", "aes-ctr", 13, 128, 16, 4, 8, 4, 0, false, false, false},
+		{"aes-192-ctr", "", "aes-ctr", 13, 192, 24, 4, 8, 4, 0, false, false, false},
+		{"aes-256-ctr", "", "aes-ctr", 13, 256, 32, 4, 8, 4, 0, false, false, false},
+		{"aes-128-gcm", "aes-128-gcm", "aes-gcm", 20, 128, 16, 4, 8, 4, 16, false, false, false},
+		{"aes-192-gcm", "aes-192-gcm", "aes-gcm", 20, 192, 24, 4, 8, 4, 16, false, false, false},
+		{"aes-256-gcm", "aes-256-gcm", "aes-gcm", 20, 256, 32, 4, 8, 4, 16, false, false, false},
+		{"aes-128-gcm-12", "", "aes-gcm", 19, 128, 16, 4, 8, 4, 12, false, false, false},
+		{"aes-192-gcm-12", "", "aes-gcm", 19, 192, 24, 4, 8, 4, 12, false, false, false},
+		{"aes-256-gcm-12", "", "aes-gcm", 19, 256, 32, 4, 8, 4, 12, false, false, false},
+		{"aes-128-gcm-8", "", "aes-gcm", 18, 128, 16, 4, 8, 4, 8, false, false, false},
+		{"aes-192-gcm-8", "", "aes-gcm", 18, 192, 24, 4, 8, 4, 8, false, false, false},
+		{"aes-256-gcm-8", "", "aes-gcm", 18, 256, 32, 4, 8, 4, 8, false, false, false},
+		{"aes-128-ccm", "", "aes-ccm", 16, 128, 16, 3, 8, 4, 16, false, false, false},
+		{"aes-192-ccm", "", "aes-ccm", 16, 192, 24, 3, 8, 4, 16, false, false, false},
+		{"aes-256-ccm", "", "aes-ccm", 16, 256, 32, 3, 8, 4, 16, false, false, false},
+		{"aes-128-ccm-12", "", "aes-ccm", 15, 128, 16, 3, 8, 4, 12, false, false, false},
+		{"aes-192-ccm-12", "", "aes-ccm", 15, 192, 24, 3, 8, 4, 12, false, false, false},
+		{"aes-256-ccm-12", "", "aes-ccm", 15, 256, 32, 3, 8, 4, 12, false, false, false},
+		{"aes-128-ccm-8", "", "aes-ccm", 14, 128, 16, 3, 8, 4, 8, false, false, false},
+		{"aes-192-ccm-8", "", "aes-ccm", 14, 192, 24, 3, 8, 4, 8, false, false, false},
+		{"aes-256-ccm-8", "", "aes-ccm", 14, 256, 32, 3, 8, 4, 8, false, false, false},
+		{"aes-128-gmac", "", "aes-gmac", 21, 128, 16, 4, 8, 4, 16, false, false, true},
+		{"aes-192-gmac", "", "aes-gmac", 21, 192, 24, 4, 8, 4, 16, false, false, true},
+		{"aes-256-gmac", "", "aes-gmac", 21, 256, 32, 4, 8, 4, 16, false, false, true},
+		{"chacha20-poly1305", "chacha20-poly1305", "chacha20-poly1305", 28, 0, 32, 4, 8, 4, 16, false, false, false},
+		{"camellia-128", "camellia-128", "camellia", 23, 128, 16, 0, 16, 16, 0, true, false, false},
+		{"camellia-192", "camellia-192", "camellia", 23, 192, 24, 0, 16, 16, 0, true, false, false},
+		{"camellia-256", "camellia-256", "camellia", 23, 256, 32, 0, 16, 16, 0, true, false, false},
+		// IANA has no number for Twofish in IKEv2: this is strongSwan's, of the private use range.
+		{"twofish", "", "twofish", 1027, 128, 16, 0, 16, 16, 0, true, false, false},
+		{"blowfish", "blowfish", "blowfish", 7, 128, 16, 0, 8, 8, 0, true, true, false},
+		{"3des", "3des", "3des", 3, 0, 24, 0, 8, 8, 0, true, true, false},
+		{"des", "des", "des", 2, 0, 8, 0, 8, 8, 0, true, true, false},
+		{"null", "", "null", 11, 0, 0, 0, 0, 1, 0, false, true, false},
 	}
 	Integs = []Integ{
-		{"sha1", 2, 20, 12},
-		{"sha256", 12, 32, 16},
-		{"sha512", 14, 64, 32},
+		{"md5", 1, 16, 12, true},
+		{"sha1", 2, 20, 12, false},
+		{"sha256", 12, 32, 16, false},
+		{"sha384", 13, 48, 24, false},
+		{"sha512", 14, 64, 32, false},
 	}
 	PRFs = []PRF{
-		{"sha1", 2, 20},
-		{"sha256", 5, 32},
-		{"sha384", 6, 48},
-		{"sha512", 7, 64},
+		{"md5", 1, 16, true},
+		{"sha1", 2, 20, false},
+		{"sha256", 5, 32, false},
+		{"sha384", 6, 48, false},
+		{"sha512", 7, 64, false},
 	}
 	Groups = []Group{
-		{"modp2048", 14, 256, true},
-		{"modp3072", 15, 384, true},
-		{"ecp256", 19, 64, false},
-		{"ecp384", 20, 96, false},
-		{"x25519", 31, 32, false},
+		{"modp768", 1, 96, true, true},
+		{"modp1024", 2, 128, true, true},
+		{"modp1536", 5, 192, true, true},
+		{"modp2048", 14, 256, true, false},
+		{"modp3072", 15, 384, true, false},
+		{"modp4096", 16, 512, true, false},
+		{"modp6144", 17, 768, true, false},
+		{"modp8192", 18, 1024, true, false},
+		{"ecp256", 19, 64, false, false},
+		{"ecp384", 20, 96, false, false},
+		{"ecp521", 21, 132, true, false},
+		{"x25519", 31, 32, false, false},
 	}
 )
 
@@ -99,7 +146,7 @@ func EncrByName(name string) *Encr {
 
 // EncrByIKEName finds an IKE algorithm by its profile name; nil if there is none.
 func EncrByIKEName(name string) *Encr {
-	return find(Encrs, func(e *Encr) bool { return e.IKEName == name })
+	return find(Encrs, func(e *Encr) bool { return e.IKEName == name && name != "" })
 }
 
 // EncrByID finds an algorithm by what stands on the wire; nil if there is none.

@@ -24,6 +24,14 @@ func (h *Hex) UnmarshalText(text []byte) error {
 // folder is absent.
 func Load(t testing.TB, name string, v any) {
 	t.Helper()
+	if err := json.Unmarshal(read(t, name), v); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+// read is the content of a file of the folder.
+func read(t testing.TB, name string) []byte {
+	t.Helper()
 	path := filepath.Join(root(t), "..", "shared", "vectors", filepath.FromSlash(name))
 	if _, err := os.Stat(filepath.Dir(filepath.Dir(path))); err != nil {
 		t.Skipf("no test vectors here: %v", err)
@@ -32,9 +40,7 @@ func Load(t testing.TB, name string, v any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(b, v); err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
+	return b
 }
 
 // root is the folder with go.mod, at or above the package under test.
