@@ -73,24 +73,24 @@ const HeardEvery = time.Second
 
 // newChild makes a child with transforms of its own; the table does not know it yet.
 func newChild(p *Params) (*Child, error) {
-	if p.Protocol != ProtocolESP {
+	if p.Protocol != ProtocolESP && p.Protocol != ProtocolAH {
 		return nil, ErrProtocol
 	}
 	if len(p.Pairs) == 0 {
 		return nil, ErrPairs
 	}
-	opener, err := esp.New(p.In)
+	opener, err := newTransform(p.Protocol, p.In)
 	if err != nil {
 		return nil, fmt.Errorf("inbound SA %#08x: %w", p.In.SPI, err)
 	}
-	sealer, err := esp.New(p.Out)
+	sealer, err := newTransform(p.Protocol, p.Out)
 	if err != nil {
 		return nil, fmt.Errorf("outbound SA %#08x: %w", p.Out.SPI, err)
 	}
 	return makeChild(p, opener, sealer), nil
 }
 
-func makeChild(p *Params, opener, sealer *esp.Transform) *Child {
+func makeChild(p *Params, opener, sealer Transform) *Child {
 	c := &Child{
 		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Protocol: p.Protocol, Tunnel: p.Tunnel,
 		Pairs: append([]selector.Pair(nil), p.Pairs...),

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"sync/atomic"
 
-	"culvert/esp"
 	"culvert/internal/wire"
 )
 
@@ -18,7 +17,7 @@ import (
 //	Spend      count it
 type Inbound struct {
 	child     *Child
-	transform *esp.Transform
+	transform Transform
 	spi       uint32
 	replay    replay
 	usage     usage
@@ -31,7 +30,7 @@ func (in *Inbound) Child() *Child { return in.child }
 func (in *Inbound) SPI() uint32 { return in.spi }
 
 // Transform opens packets of this SA.
-func (in *Inbound) Transform() *esp.Transform { return in.transform }
+func (in *Inbound) Transform() Transform { return in.transform }
 
 // Expired reports whether a hard limit was met; now is in Unix ns.
 func (in *Inbound) Expired(now int64) bool { return in.child.expired(now) }
@@ -89,7 +88,7 @@ func (in *Inbound) Covers(f *wire.Flow) bool { return in.child.areas.cover(f, tr
 // order: Expired, Reserve, Spend, then Seal with Transform.
 type Outbound struct {
 	child     *Child
-	transform *esp.Transform
+	transform Transform
 	limit     uint64        // last sequence number
 	sequence  atomic.Uint64 // last reserved
 	usage     usage
@@ -99,7 +98,7 @@ type Outbound struct {
 func (o *Outbound) Child() *Child { return o.child }
 
 // Transform seals packets of this SA.
-func (o *Outbound) Transform() *esp.Transform { return o.transform }
+func (o *Outbound) Transform() Transform { return o.transform }
 
 // Expired reports whether a hard limit was met; now is in Unix ns.
 func (o *Outbound) Expired(now int64) bool { return o.child.expired(now) }

@@ -15,7 +15,7 @@ type Row struct {
 	Policy   uint32
 	Peer     string
 	Inbound  bool
-	Protocol uint8 // ProtocolESP
+	Protocol uint8 // ProtocolESP or ProtocolAH
 	Tunnel   bool
 	UDP      bool
 	SPI      uint32

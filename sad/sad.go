@@ -20,8 +20,11 @@ import (
 	"culvert/spd/selector"
 )
 
-// ProtocolESP is ESP as IKE numbers protocols (RFC 7296 §3.3.1).
-const ProtocolESP = 3
+// AH and ESP as IKE numbers protocols (RFC 7296 §3.3.1).
+const (
+	ProtocolAH  = 2
+	ProtocolESP = 3
+)
 
 // Params is a CHILD SA to install, both directions of it. The table owns the
 // keys from the call of Install on, whatever comes of it, and wipes them.
@@ -29,7 +32,7 @@ type Params struct {
 	ID       uint64 // names the CHILD SA in every later call; not in use
 	Policy   uint32 // whose traffic the outbound half carries
 	Peer     string // for people
-	Protocol uint8  // ProtocolESP
+	Protocol uint8  // ProtocolESP, or ProtocolAH: then In and Out have no Encr
 	Tunnel   bool
 	In, Out  esp.Params // In.SPI is one of AllocSPIs
 	// Pairs is what the SA covers, Local being our side; at least one.
@@ -52,7 +55,7 @@ type Params struct {
 var (
 	ErrDuplicate = errors.New("sad: a CHILD SA of this ID is installed; remove it first")
 	ErrSPI       = errors.New("sad: the inbound SPI is not reserved; take one from AllocSPIs")
-	ErrProtocol  = errors.New("sad: only ESP (protocol 3) can be installed; set ipsec-protocols=esp in the policy")
+	ErrProtocol  = errors.New("sad: only AH (protocol 2) and ESP (protocol 3) can be installed")
 	ErrPairs     = errors.New("sad: a CHILD SA needs at least one selector pair")
 )
 

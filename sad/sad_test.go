@@ -188,7 +188,7 @@ func TestInstallErrors(t *testing.T) {
 	}{
 		"duplicate": {func(p *Params) { p.ID = 1 }, ErrDuplicate},
 		"spi":       {func(p *Params) { p.In.SPI ^= 1 << 20 }, ErrSPI},
-		"protocol":  {func(p *Params) { p.Protocol = 2 }, ErrProtocol},
+		"protocol":  {func(p *Params) { p.Protocol = 4 }, ErrProtocol},
 		"pairs":     {func(p *Params) { p.Pairs = nil }, ErrPairs},
 		"key":       {func(p *Params) { p.Out.EncKey = p.Out.EncKey[:5] }, nil},
 	} {

@@ -1,0 +1,34 @@
+package sad
+
+import (
+	"fmt"
+
+	"culvert/ah"
+	"culvert/esp"
+)
+
+// Transform seals and opens the packets of one direction of an SA, in place:
+// an *esp.Transform or an *ah.Transform, which say what each call is given.
+type Transform interface {
+	Seal(buf []byte, off, n int, seq uint64, next uint8) (start, end int)
+	Open(pkt []byte, seq uint64) (off, n int, next uint8, err error)
+	Front() int
+	Back() int
+	Overhead(n int) int
+	MaxPayload(size int) int
+	Wipe()
+}
+
+// newTransform makes the transform of one half. AH has no encryption.
+func newTransform(protocol uint8, p esp.Params) (Transform, error) {
+	switch protocol {
+	case ProtocolESP:
+		return esp.New(p)
+	case ProtocolAH:
+		if p.Encr != nil {
+			return nil, fmt.Errorf("AH does not encrypt: leave out %s", p.Encr.Name)
+		}
+		return ah.New(ah.Params{SPI: p.SPI, Integ: p.Integ, IntegKey: p.IntegKey, ESN: p.ESN})
+	}
+	return nil, ErrProtocol
+}
