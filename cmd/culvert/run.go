@@ -19,7 +19,7 @@ type runCmd struct {
 }
 
 func (runCmd) Help() string {
-	return `Runs the gateway in the foreground until it is told to stop; the log goes to standard error. It needs a TUN device and the capabilities NET_ADMIN, NET_RAW and NET_BIND_SERVICE, or root. SIGTERM and SIGINT tell the peers goodbye and stop it, a second one stops it at once; SIGHUP reads the configuration again, as reload does. --control overrides control of the configuration.
+	return `Runs the gateway in the foreground until it is told to stop; the log goes to standard error. It needs a TUN device and the capabilities NET_ADMIN, NET_RAW and NET_BIND_SERVICE, or root. SIGTERM and SIGINT tell the peers goodbye and stop it, a second one does not wait for their answers, a third ends the process as it is; SIGHUP reads the configuration again, as reload does. --control overrides control of the configuration.
 
 Example:
 
@@ -28,9 +28,10 @@ Example:
 }
 
 func (c *runCmd) Run(s *session) error {
-	ctx, stop := signal.NotifyContext(s.ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // the second signal ends the process
+	ends := make(chan os.Signal, 2)
+	signal.Notify(ends, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(ends)
+	ctx, hurry := endings(s.ctx, ends)
 	outliveLog()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -41,6 +42,7 @@ func (c *runCmd) Run(s *session) error {
 		LogLevel:   c.LogLevel,
 		Control:    s.control,
 		Reload:     reloads(ctx, hangup),
+		Hurry:      hurry,
 	})
 	var faults config.Faults
 	if errors.As(err, &faults) {
@@ -53,6 +55,21 @@ func (c *runCmd) Run(s *session) error {
 // outliveLog lets the process go on when nobody reads its log any more. A write
 // to a closed standard error would end it otherwise, with routes and rules in place.
 func outliveLog() { signal.Ignore(syscall.SIGPIPE) }
+
+// endings makes of the first signal the end of the context, and of the second
+// the end of all waiting. From then on signals end the process.
+func endings(parent context.Context, signals chan os.Signal) (context.Context, <-chan struct{}) {
+	ctx, end := context.WithCancel(parent)
+	hurry := make(chan struct{})
+	go func() {
+		<-signals
+		end()
+		<-signals
+		close(hurry)
+		signal.Stop(signals)
+	}()
+	return ctx, hurry
+}
 
 // reloads passes signals on until ctx is done; those that come while one is
 // waiting are one.

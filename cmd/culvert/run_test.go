@@ -37,6 +37,20 @@ func TestHangupsBecomeReloads(t *testing.T) {
 	<-out
 }
 
+func TestSignalsThatEnd(t *testing.T) {
+	signals := make(chan os.Signal, 2)
+	ctx, hurry := endings(context.Background(), signals)
+	signals <- syscall.SIGTERM
+	<-ctx.Done()
+	select {
+	case <-hurry:
+		t.Error("in a hurry after the first signal")
+	default:
+	}
+	signals <- syscall.SIGTERM
+	<-hurry
+}
+
 // A log that nobody reads any more does not end the gateway.
 func TestOutliveLog(t *testing.T) {
 	const role = "CULVERT_TEST_OUTLIVE_LOG"

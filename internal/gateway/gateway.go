@@ -40,6 +40,8 @@ type Options struct {
 	Stderr     io.Writer
 	// Reload has the configuration read again for each value that it delivers.
 	Reload <-chan struct{}
+	// Hurry, once ctx has ended, ends the wait for the peers' answers.
+	Hurry <-chan struct{}
 	// Edges opens what the gateway has of the machine: OpenEdges. Run closes it.
 	Edges func(*config.Gateway) (Edges, error)
 	// Event sees every event, in the gateway's own goroutine.

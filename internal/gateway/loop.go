@@ -19,6 +19,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var limit <-chan time.Time // of the farewell; nil before it
+	var hurry <-chan struct{}  // nil before the farewell
 	quit := ctx.Done()
 	var disturbed <-chan struct{}
 	if w, ok := g.edges.Host.(tun.Watcher); ok {
@@ -36,11 +37,14 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 		}
 		select {
 		case <-quit:
-			quit, limit = nil, time.After(farewell)
+			quit, limit, hurry = nil, time.After(farewell), g.o.Hurry
 			g.log.Info("stopping")
 			g.plane.Input(time.Now(), core.Command{Do: core.Shutdown})
 		case <-limit:
 			g.log.Warn("stopped without the answer of every peer")
+			return false, false, nil
+		case <-hurry:
+			g.log.Warn("stopped at once, without the answers of the peers")
 			return false, false, nil
 		case <-g.plane.inbox.wake:
 			g.plane.Work(time.Now())

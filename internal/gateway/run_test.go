@@ -51,6 +51,7 @@ type process struct {
 	device *tun.Memory
 	host   *tun.MemoryHost
 	reload chan struct{}
+	hurry  chan struct{}
 	stop   context.CancelFunc
 	ended  chan error
 	log    *buffer
@@ -84,14 +85,14 @@ func launch(t *testing.T, c *cable, name string, addr netip.Addr, text string) *
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := &process{t: t, path: filepath.Join(dir, name+".toml"), door: filepath.Join(dir, name+".sock"),
 		device: tun.NewMemory("culvert0", autoMTU), host: &tun.MemoryHost{},
-		reload: make(chan struct{}), ended: make(chan error, 1), log: &buffer{}}
+		reload: make(chan struct{}), hurry: make(chan struct{}), ended: make(chan error, 1), log: &buffer{}}
 	if runtime.GOOS == "windows" {
 		p.door = `\\.\pipe\culvert-test-` + name
 	}
 	writeFile(t, p.path, text)
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
-	o := Options{ConfigPath: p.path, Control: p.door, Stderr: p.log, LogLevel: "debug", Reload: p.reload,
+	o := Options{ConfigPath: p.path, Control: p.door, Stderr: p.log, LogLevel: "debug", Reload: p.reload, Hurry: p.hurry,
 		Edges: func(*config.Gateway) (Edges, error) {
 			return Edges{Host: p.host, Conn: c.attach(addr), Device: p.device,
 				Source: func(netip.Addr) (netip.Addr, error) { return addr, nil }}, nil
@@ -398,6 +399,24 @@ func TestRunRestoresTheHost(t *testing.T) {
 	eventually(t, "applied again", func() bool { return len(p.host.Plans()) == 2 })
 	if plans := p.host.Plans(); !reflect.DeepEqual(plans[0], plans[1]) {
 		t.Errorf("got %+v, want %+v", plans[1], plans[0])
+	}
+}
+
+// A second wish to stop does not wait for a peer that is gone, and still takes
+// everything back.
+func TestRunHurries(t *testing.T) {
+	net := &cable{ends: map[netip.Addr]*underlay.Memory{}}
+	east := launch(t, net, "east", eastAddr, passive(site(westAddr, "102", "101")))
+	eventually(t, "east started", func() bool { return len(east.host.Plans()) == 1 })
+	west := launch(t, net, "west", westAddr, site(eastAddr, "101", "102"))
+	eventually(t, "SAs", func() bool { return west.spis() != "" })
+	net.mu.Lock()
+	delete(net.ends, eastAddr)
+	net.mu.Unlock()
+	close(west.hurry)
+	close(east.hurry)
+	if err := west.end(); err != nil || !west.host.Closed() || !strings.Contains(west.log.String(), "stopped at once") {
+		t.Errorf("%v, host closed: %v\n%s", err, west.host.Closed(), west.log)
 	}
 }
 
