@@ -38,6 +38,13 @@ type Encr struct {
 // AEAD reports whether the algorithm also protects integrity.
 func (e *Encr) AEAD() bool { return e.ICVLen > 0 }
 
+// Is reports whether a transform on the wire is this algorithm. Where the key has
+// one length, a Key Length attribute is taken, though it ought to be absent
+// (RFC 7296 §3.3.5): some send it for DES and 3DES, with parity bits or without.
+func (e *Encr) Is(id, keyBits uint16) bool {
+	return e.ID == id && (e.KeyBits == keyBits || e.KeyBits == 0)
+}
+
 // MaterialLen is what the key derivation has to deliver: key and salt.
 func (e *Encr) MaterialLen() int { return e.KeyLen + e.SaltLen }
 
@@ -151,7 +158,7 @@ func EncrByIKEName(name string) *Encr {
 
 // EncrByID finds an algorithm by what stands on the wire; nil if there is none.
 func EncrByID(id, keyBits uint16) *Encr {
-	return find(Encrs, func(e *Encr) bool { return e.ID == id && e.KeyBits == keyBits })
+	return find(Encrs, func(e *Encr) bool { return e.Is(id, keyBits) })
 }
 
 // IntegByName, IntegByID, PRFByName, PRFByID, GroupByName and GroupByID return nil if there is none.

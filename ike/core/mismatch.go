@@ -122,11 +122,11 @@ func (o Offer) agrees(p *message.Proposal) int {
 		return 0
 	}
 	passed := []bool{
-		slices.ContainsFunc(o.Encrs, func(e *suite.Encr) bool { return has(p, suite.TypeEncr, e.ID, e.KeyBits) }),
+		slices.ContainsFunc(o.Encrs, func(e *suite.Encr) bool { return encrOf(p, e) != nil }),
 		o.Protocol != ProtoIKE || slices.ContainsFunc(o.PRFs, func(f *suite.PRF) bool { return has(p, suite.TypePRF, f.ID, 0) }),
 		slices.ContainsFunc(o.Encrs, func(e *suite.Encr) bool {
 			_, ok := o.integ(p, e)
-			return ok && has(p, suite.TypeEncr, e.ID, e.KeyBits)
+			return ok && encrOf(p, e) != nil
 		}),
 		len(o.Groups) == 0 && (!hasAny(p, suite.TypeDH) || has(p, suite.TypeDH, 0, 0)) ||
 			slices.ContainsFunc(o.Groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) }),

@@ -96,7 +96,7 @@ func esnID(esn bool) uint16 {
 func (o Offer) Select(peer []message.Proposal) (s Suite, answer message.Proposal, ok bool) {
 	for i := range peer {
 		if s, ok = o.match(&peer[i]); ok {
-			return s, s.proposal(o, peer[i].Number), true
+			return s, s.proposal(o, &peer[i]), true
 		}
 	}
 	return Suite{}, message.Proposal{}, false
@@ -128,7 +128,7 @@ func (o Offer) match(p *message.Proposal) (s Suite, ok bool) {
 		return s, false
 	}
 	for _, e := range o.Encrs {
-		if !has(p, suite.TypeEncr, e.ID, e.KeyBits) {
+		if encrOf(p, e) == nil {
 			continue
 		}
 		integ, ok := o.integ(p, e)
@@ -184,13 +184,16 @@ func (o Offer) integ(p *message.Proposal, e *suite.Encr) (*suite.Integ, bool) {
 	return nil, false
 }
 
-// proposal is the responder's answer: the chosen transforms and nothing else.
-func (s Suite) proposal(o Offer, number uint8) message.Proposal {
-	p := message.Proposal{Number: number, Protocol: uint8(o.Protocol)}
+// proposal is the responder's answer: the chosen transforms of the peer's
+// proposal and nothing else. A Key Length attribute goes back as it came.
+func (s Suite) proposal(o Offer, peer *message.Proposal) message.Proposal {
+	p := message.Proposal{Number: peer.Number, Protocol: uint8(o.Protocol)}
 	add := func(t suite.TransformType, id, bits uint16) {
 		p.Transforms = append(p.Transforms, message.Transform{Type: t, ID: id, KeyBits: bits})
 	}
-	add(suite.TypeEncr, s.Encr.ID, s.Encr.KeyBits)
+	if s.Encr != nil {
+		add(suite.TypeEncr, s.Encr.ID, encrOf(peer, s.Encr).KeyBits)
+	}
 	if s.PRF != nil {
 		add(suite.TypePRF, s.PRF.ID, 0)
 	}
@@ -204,6 +207,16 @@ func (s Suite) proposal(o Offer, number uint8) message.Proposal {
 		add(suite.TypeESN, esnID(s.ESN), 0)
 	}
 	return p
+}
+
+// encrOf is the transform of a proposal that is the cipher; nil if there is none.
+func encrOf(p *message.Proposal, e *suite.Encr) *message.Transform {
+	for i := range p.Transforms {
+		if x := &p.Transforms[i]; x.Type == suite.TypeEncr && e.Is(x.ID, x.KeyBits) && !x.Unknown {
+			return x
+		}
+	}
+	return nil
 }
 
 func has(p *message.Proposal, t suite.TransformType, id, bits uint16) bool {
