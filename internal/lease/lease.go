@@ -1,0 +1,350 @@
+// Package lease gives addresses of pools to owners and remembers who had which:
+// an owner that comes back gets its address again, also after a restart, and
+// nobody gets somebody else's while another address is left. It has no clock, no
+// goroutine and no lock: one caller at a time.
+package lease
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"culvert/internal/store"
+)
+
+// Range is addresses of one family, both ends included.
+type Range struct{ From, To netip.Addr }
+
+func (r Range) has(a netip.Addr) bool {
+	return r.From.BitLen() == a.BitLen() && r.From.Compare(a) <= 0 && a.Compare(r.To) <= 0
+}
+
+// Pool is addresses to give; Next names the pool to look in when all have been given.
+type Pool struct {
+	Name   string
+	Ranges []Range
+	Next   string
+}
+
+// Request asks for an address of each family that is wanted.
+type Request struct {
+	// Pool is a pool's name; Address, where it is valid, is the only address
+	// that may be given, instead of a pool.
+	Pool    string
+	Address netip.Addr
+	Owner   string     // whose lease it is, for good
+	Holder  uint64     // who uses it now; Release names it again
+	From    netip.Addr // where the holder is
+	// Anew: the owner says that it has no other holder any more.
+	Anew   bool
+	V4, V6 bool
+}
+
+// ErrExhausted: every address is in use.
+var ErrExhausted = errors.New("all addresses are in use")
+
+// Book is who has which address.
+type Book struct {
+	store   store.Store
+	pools   map[string]*pool
+	leases  map[netip.Addr]*entry
+	owners  map[string][]*entry
+	holders map[uint64][]*entry
+	dirty   map[*entry]bool // to be written by Flush
+	// released counts Releases, from 1.
+	released uint64
+}
+
+type pool struct {
+	Pool
+	at   [2]cursor // by family: IPv4, IPv6
+	idle [2]queue
+	used bool // marks a pool of a chain while that is walked
+}
+
+// queue is leases that nobody used when it was made, the oldest first.
+type queue struct {
+	list     []idle
+	released uint64 // Book.released then
+}
+
+type idle struct {
+	*entry
+	since time.Time
+}
+
+// cursor is the first address of the ranges that may never have been given.
+type cursor struct {
+	index int
+	addr  netip.Addr // invalid: the beginning of the range
+}
+
+type entry struct {
+	addr    netip.Addr
+	owner   string
+	used    time.Time             // the last time that it was given or given back
+	holders map[uint64]netip.Addr // where each is
+}
+
+const bucket = "leases"
+
+// The value of a lease: version, whether it is in use, the time, the owner.
+const version = 1
+
+// Open reads the book from the store, which stays the caller's. Leases that
+// were in use when the last process ended are as if they had been used until now.
+func Open(s store.Store, now time.Time) (*Book, error) {
+	b := &Book{store: s, pools: map[string]*pool{}, leases: map[netip.Addr]*entry{}, owners: map[string][]*entry{},
+		holders: map[uint64][]*entry{}, dirty: map[*entry]bool{}, released: 1}
+	err := s.View(func(tx store.Tx) error {
+		return tx.Each(bucket, func(key, value []byte) error {
+			addr, ok := netip.AddrFromSlice(key)
+			if !ok || len(value) < 10 || value[0] != version {
+				return nil // of another version: the address is given anew
+			}
+			e := &entry{addr: addr, owner: string(value[10:]), used: time.Unix(int64(binary.BigEndian.Uint64(value[2:])), 0),
+				holders: map[uint64]netip.Addr{}}
+			if value[1] != 0 {
+				e.used = now
+			}
+			b.enter(e)
+			return nil
+		})
+	})
+	return b, err
+}
+
+func (b *Book) enter(e *entry) {
+	b.leases[e.addr] = e
+	b.owners[e.owner] = append(b.owners[e.owner], e)
+}
+
+// SetPools replaces the pools. What is in use stays in use.
+func (b *Book) SetPools(pools []Pool) {
+	b.pools = map[string]*pool{}
+	for _, p := range pools {
+		b.pools[p.Name] = &pool{Pool: p}
+	}
+}
+
+// chain is the pools that a request may be answered from, in order.
+func (b *Book) chain(r *Request) []*pool {
+	if r.Address.IsValid() {
+		return []*pool{{Pool: Pool{Ranges: []Range{{r.Address, r.Address}}}}}
+	}
+	var list []*pool
+	for p := b.pools[r.Pool]; p != nil && !p.used; p = b.pools[p.Next] {
+		p.used = true
+		list = append(list, p)
+	}
+	for _, p := range list {
+		p.used = false
+	}
+	return list
+}
+
+// Take gives the request's addresses. The error is for people; it wraps
+// ErrExhausted where nothing is left. What was given is durable after Flush.
+func (b *Book) Take(now time.Time, r Request) ([]netip.Addr, error) {
+	chain := b.chain(&r)
+	if len(chain) == 0 {
+		return nil, fmt.Errorf("there is no pool %q", r.Pool)
+	}
+	var out []netip.Addr
+	var full bool
+	for v6, wanted := range []bool{r.V4, r.V6} {
+		if !wanted || !slices.ContainsFunc(chain, func(p *pool) bool { return p.has(v6 == 1) }) {
+			continue
+		}
+		e := b.find(now, chain, &r, v6)
+		if e == nil {
+			full = true
+			continue
+		}
+		e.used = now
+		e.holders[r.Holder] = r.From
+		b.holders[r.Holder] = append(b.holders[r.Holder], e)
+		b.dirty[e] = true
+		out = append(out, e.addr)
+	}
+	switch {
+	case len(out) > 0:
+		return out, nil
+	case full && r.Address.IsValid():
+		return nil, fmt.Errorf("%w: somebody else has %v", ErrExhausted, r.Address)
+	case full:
+		return nil, fmt.Errorf("%w: make pool %q larger or give it a next-pool", ErrExhausted, r.Pool)
+	}
+	return nil, errors.New("there is no address of the family that the peer asks for")
+}
+
+// find chooses a lease: the owner's own, an address that nobody ever had, the
+// one that nobody has used for longest.
+func (b *Book) find(now time.Time, chain []*pool, r *Request, v6 int) *entry {
+	for _, e := range b.owners[r.Owner] {
+		if (e.addr.Is6()) == (v6 == 1) && e.freeFor(r) && covers(chain, e.addr) {
+			return e
+		}
+	}
+	for _, p := range chain {
+		if a, ok := p.fresh(b.leases, v6); ok {
+			e := &entry{addr: a, owner: r.Owner, used: now, holders: map[uint64]netip.Addr{}}
+			b.enter(e)
+			return e
+		}
+	}
+	oldest := b.oldest(chain, r, v6)
+	if oldest != nil {
+		b.owners[oldest.owner] = slices.DeleteFunc(b.owners[oldest.owner], func(e *entry) bool { return e == oldest })
+		if len(b.owners[oldest.owner]) == 0 {
+			delete(b.owners, oldest.owner)
+		}
+		oldest.owner = r.Owner
+		b.owners[r.Owner] = append(b.owners[r.Owner], oldest)
+	}
+	return oldest
+}
+
+// oldest is the lease that nobody has used for longest. The search through all
+// leases fills a queue, so that a pool that has run out pays for it seldom.
+func (b *Book) oldest(chain []*pool, r *Request, v6 int) *entry {
+	if r.Address.IsValid() {
+		if e := b.leases[r.Address]; e != nil && len(e.holders) == 0 {
+			return e
+		}
+		return nil
+	}
+	q := &chain[0].idle[v6]
+	for {
+		for len(q.list) > 0 {
+			x := q.list[0]
+			q.list = q.list[1:]
+			if len(x.holders) == 0 && x.used.Equal(x.since) {
+				return x.entry
+			}
+		}
+		if q.released == b.released {
+			return nil
+		}
+		q.released = b.released
+		for _, e := range b.leases {
+			if e.addr.Is6() == (v6 == 1) && len(e.holders) == 0 && covers(chain, e.addr) {
+				q.list = append(q.list, idle{e, e.used})
+			}
+		}
+		slices.SortFunc(q.list, func(x, y idle) int {
+			return cmp.Or(x.since.Compare(y.since), x.addr.Compare(y.addr))
+		})
+	}
+}
+
+// freeFor reports whether the owner of a lease may use it again: nobody does, or
+// whoever does is where the owner calls from now, or is gone as the owner says.
+func (e *entry) freeFor(r *Request) bool {
+	if r.Anew {
+		return true
+	}
+	for _, from := range e.holders {
+		if from != r.From {
+			return false
+		}
+	}
+	return true
+}
+
+func covers(chain []*pool, a netip.Addr) bool {
+	return slices.ContainsFunc(chain, func(p *pool) bool {
+		return slices.ContainsFunc(p.Ranges, func(r Range) bool { return r.has(a) })
+	})
+}
+
+// has reports whether the pool has addresses of a family.
+func (p *pool) has(v6 bool) bool {
+	return slices.ContainsFunc(p.Ranges, func(r Range) bool { return r.From.Is6() == v6 })
+}
+
+// fresh is the next address that nobody ever had.
+func (p *pool) fresh(leases map[netip.Addr]*entry, v6 int) (netip.Addr, bool) {
+	c := &p.at[v6]
+	for ; c.index < len(p.Ranges); *c = (cursor{index: c.index + 1}) {
+		r := p.Ranges[c.index]
+		if r.From.Is6() != (v6 == 1) {
+			continue
+		}
+		if !c.addr.IsValid() {
+			c.addr = r.From
+		}
+		for ; r.has(c.addr); c.addr = c.addr.Next() {
+			if leases[c.addr] == nil {
+				return c.addr, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// Release says that a holder has gone. Its leases stay their owners'.
+func (b *Book) Release(now time.Time, holder uint64) {
+	b.released++
+	for _, e := range b.holders[holder] {
+		delete(e.holders, holder)
+		e.used = now
+		b.dirty[e] = true
+	}
+	delete(b.holders, holder)
+}
+
+// Flush writes what has changed, in one transaction. After an error it is
+// written with the next Flush.
+func (b *Book) Flush() error {
+	if len(b.dirty) == 0 {
+		return nil
+	}
+	list := slices.SortedFunc(maps.Keys(b.dirty), func(x, y *entry) int { return bytes.Compare(x.addr.AsSlice(), y.addr.AsSlice()) })
+	err := b.store.Update(func(tx store.Tx) error {
+		for _, e := range list {
+			if err := tx.Put(bucket, e.addr.AsSlice(), e.value()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		clear(b.dirty)
+	}
+	return err
+}
+
+func (e *entry) value() []byte {
+	v := []byte{version, 0}
+	if len(e.holders) > 0 {
+		v[1] = 1
+	}
+	v = binary.BigEndian.AppendUint64(v, uint64(e.used.Unix()))
+	return append(v, e.owner...)
+}
+
+// Count is how many addresses of a pool are in use, and how many are kept for
+// owners that are away.
+func (b *Book) Count(name string) (inUse, kept int) {
+	p := b.pools[name]
+	if p == nil {
+		return 0, 0
+	}
+	for _, e := range b.leases {
+		switch {
+		case !covers([]*pool{p}, e.addr):
+		case len(e.holders) > 0:
+			inUse++
+		default:
+			kept++
+		}
+	}
+	return inUse, kept
+}

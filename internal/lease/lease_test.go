@@ -1,0 +1,264 @@
+package lease
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"culvert/internal/store"
+)
+
+var (
+	epoch = time.Unix(1_900_000_000, 0)
+	here  = netip.MustParseAddr("192.0.2.10")
+	there = netip.MustParseAddr("192.0.2.11")
+)
+
+func span(from, to string) Range { return Range{netip.MustParseAddr(from), netip.MustParseAddr(to)} }
+
+func open(t interface{ Fatal(...any) }, s store.Store, now time.Time, pools ...Pool) *Book {
+	b, err := Open(s, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.SetPools(pools)
+	return b
+}
+
+var small = Pool{Name: "p", Ranges: []Range{span("10.0.0.2", "10.0.0.3"), span("fd00::2", "fd00::3"), span("10.0.0.9", "10.0.0.9")}}
+
+func TestTake(t *testing.T) {
+	b := open(t, &store.Memory{}, epoch, small, Pool{Name: "q", Ranges: []Range{span("10.1.0.1", "10.1.0.1")}, Next: "p"})
+	now := epoch
+	holder := uint64(0)
+	take := func(r Request) string {
+		now = now.Add(time.Second)
+		holder++
+		r.Holder = holder
+		if !r.V6 {
+			r.V4 = true
+		}
+		a, err := b.Take(now, r)
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprint(a)
+	}
+	const full = `all addresses are in use: make pool "p" larger or give it a next-pool`
+	for i, c := range []struct {
+		r    Request
+		want string
+	}{
+		{Request{Pool: "p", Owner: "a", From: here}, "[10.0.0.2]"}, // 1
+		{Request{Pool: "p", Owner: "b", From: here}, "[10.0.0.3]"}, // 2
+		{Request{Pool: "p", Owner: "a", From: here}, "[10.0.0.2]"}, // 3: the same again from the same place
+		{Request{Pool: "p", Owner: "a", From: there}, "[10.0.0.9]"},
+		{Request{Pool: "p", Owner: "c", From: there}, full},
+		{Request{Pool: "p", Owner: "b", From: there, Anew: true}, "[10.0.0.3]"}, // 6: it says that it forgot the other
+		{Request{Pool: "p", Owner: "c", From: there, V6: true}, "[fd00::2]"},
+		{Request{Pool: "p", Owner: "a", From: here, V4: true, V6: true}, "[10.0.0.2 fd00::3]"}, // 8
+		{Request{Pool: "q", Owner: "d", From: here}, "[10.1.0.1]"},
+		{Request{Pool: "q", Owner: "e", From: here}, "all addresses are in use: make pool \"q\" larger or give it a next-pool"},
+		{Request{Pool: "q", Owner: "e", From: here, V6: true}, "all addresses are in use: make pool \"q\" larger or give it a next-pool"},
+		{Request{Address: netip.MustParseAddr("10.9.9.9"), Owner: "f", From: here}, "[10.9.9.9]"},
+		{Request{Address: netip.MustParseAddr("10.9.9.9"), Owner: "g", From: here}, "all addresses are in use: somebody else has 10.9.9.9"},
+		{Request{Address: netip.MustParseAddr("10.9.9.9"), Owner: "f", From: here, V6: true}, "there is no address of the family that the peer asks for"},
+		{Request{Pool: "r", Owner: "a"}, `there is no pool "r"`},
+	} {
+		if got := take(c.r); got != c.want {
+			t.Errorf("%d: %+v: %s, want %s", i+1, c.r, got, c.want)
+		}
+	}
+	// b goes; one of its two holders stays first.
+	b.Release(now, 2)
+	if got := take(Request{Pool: "p", Owner: "c", From: there}); got != full {
+		t.Errorf("while b still has one holder: %s", got)
+	}
+	b.Release(now, 6)
+	if inUse, kept := b.Count("p"); inUse != 4 || kept != 1 {
+		t.Errorf("%d in use, %d kept", inUse, kept)
+	}
+	if got := take(Request{Pool: "p", Owner: "c", From: there}); got != "[10.0.0.3]" {
+		t.Errorf("abandoned: %s", got)
+	}
+	if got := take(Request{Pool: "p", Owner: "b", From: there}); got != full {
+		t.Errorf("somebody else has it now: %s", got)
+	}
+}
+
+// The oldest goes first, and one that comes back in time keeps its address.
+func TestOldestFirst(t *testing.T) {
+	b := open(t, &store.Memory{}, epoch, small)
+	for i, owner := range []string{"a", "b", "c"} {
+		if _, err := b.Take(epoch, Request{Pool: "p", Owner: owner, Holder: uint64(i + 1), V4: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Release(epoch.Add(3*time.Hour), 1)
+	b.Release(epoch.Add(1*time.Hour), 2)
+	b.Release(epoch.Add(2*time.Hour), 3)
+	for i, want := range []string{"10.0.0.3", "10.0.0.9", "10.0.0.2"} {
+		got, err := b.Take(epoch.Add(4*time.Hour), Request{Pool: "p", Owner: fmt.Sprint("new", i), Holder: uint64(i + 10), V4: true})
+		if err != nil || got[0].String() != want {
+			t.Errorf("%v, %v, want %s", got, err, want)
+		}
+	}
+}
+
+// After a restart everybody gets what he had, and new ones get what nobody had.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	s, err := store.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, s, epoch, small)
+	had := map[string]string{}
+	for i, owner := range []string{"a", "b"} {
+		got, err := b.Take(epoch, Request{Pool: "p", Owner: owner, Holder: uint64(i + 1), From: here, V4: true, V6: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		had[owner] = fmt.Sprint(got)
+	}
+	b.Release(epoch, 2)
+	if err := b.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = store.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b = open(t, s, epoch.Add(time.Hour), small)
+	for i, c := range []struct{ owner, want string }{{"new", "[10.0.0.9]"}, {"b", had["b"]}, {"a", had["a"]}} {
+		got, err := b.Take(epoch.Add(time.Hour), Request{Pool: "p", Owner: c.owner, Holder: uint64(i + 1), From: there, V4: true, V6: c.owner != "new"})
+		if err != nil || fmt.Sprint(got) != c.want {
+			t.Errorf("%s: %v, %v, want %s", c.owner, got, err, c.want)
+		}
+	}
+}
+
+type failing struct{ store.Memory }
+
+func (*failing) Update(func(store.Tx) error) error { return errors.New("disk full") }
+
+func TestFlushTriesAgain(t *testing.T) {
+	s := &failing{}
+	b := open(t, s, epoch, small)
+	if _, err := b.Take(epoch, Request{Pool: "p", Owner: "a", Holder: 1, V4: true}); err != nil {
+		t.Fatal(err)
+	}
+	if b.Flush() == nil {
+		t.Fatal("no error")
+	}
+	b.store = &s.Memory
+	if err := b.Flush(); err != nil || len(b.dirty) != 0 {
+		t.Fatal(err)
+	}
+	if again := open(t, &s.Memory, epoch, small); len(again.leases) != 1 {
+		t.Error("the lease was lost")
+	}
+}
+
+// Whatever comes and goes: no two owners have one address, none is given that is
+// in use elsewhere, and after a restart the book says the same.
+func TestNeverTwice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := &store.Memory{}
+		b := open(t, s, epoch, small, Pool{Name: "q", Ranges: []Range{span("10.0.0.3", "10.0.0.5")}, Next: "p"})
+		now := epoch
+		type use struct {
+			owner string
+			addrs []netip.Addr
+		}
+		live := map[uint64]use{}
+		holder := uint64(0)
+		t.Repeat(map[string]func(*rapid.T){
+			"take": func(t *rapid.T) {
+				holder++
+				r := Request{Pool: rapid.SampledFrom([]string{"p", "q"}).Draw(t, "pool"), Owner: rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"}).Draw(t, "owner"),
+					Holder: holder, From: rapid.SampledFrom([]netip.Addr{here, there}).Draw(t, "from"), Anew: rapid.Bool().Draw(t, "anew"), V4: true, V6: rapid.Bool().Draw(t, "v6")}
+				got, err := b.Take(now, r)
+				if err != nil {
+					return
+				}
+				for _, a := range got {
+					for h, u := range live {
+						for _, taken := range u.addrs {
+							if taken == a && u.owner != r.Owner {
+								t.Fatalf("%v is %s's (holder %d) and was given to %s", a, u.owner, h, r.Owner)
+							}
+						}
+					}
+				}
+				live[holder] = use{r.Owner, got}
+			},
+			"release": func(t *rapid.T) {
+				for h := range live {
+					if h%2 == uint64(rapid.IntRange(0, 1).Draw(t, "parity")) {
+						b.Release(now, h)
+						delete(live, h)
+					}
+				}
+			},
+			"time": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(1, 100).Draw(t, "s")) * time.Second) },
+			"restart": func(t *rapid.T) {
+				if err := b.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				before := map[netip.Addr]string{}
+				for a, e := range b.leases {
+					before[a] = e.owner
+				}
+				pools := []Pool{b.pools["p"].Pool, b.pools["q"].Pool}
+				b = open(t, s, now, pools...)
+				clear(live)
+				if len(b.leases) != len(before) {
+					t.Fatalf("%d leases, then %d", len(before), len(b.leases))
+				}
+				for a, owner := range before {
+					if b.leases[a] == nil || b.leases[a].owner != owner {
+						t.Fatalf("%v was %s's", a, owner)
+					}
+				}
+			},
+			"": func(t *rapid.T) {
+				n := 0
+				for owner, list := range b.owners {
+					for _, e := range list {
+						n++
+						if e.owner != owner || b.leases[e.addr] != e {
+							t.Fatalf("%v is listed as %s's and is %s's", e.addr, owner, e.owner)
+						}
+					}
+				}
+				if n != len(b.leases) {
+					t.Fatalf("%d leases, %d of owners", len(b.leases), n)
+				}
+			},
+		})
+	})
+}
+
+func BenchmarkTakeExhausted(b *testing.B) {
+	book := open(b, &store.Memory{}, epoch, Pool{Name: "p", Ranges: []Range{span("10.0.0.0", "10.0.255.255")}})
+	for i := range 1 << 16 {
+		if _, err := book.Take(epoch, Request{Pool: "p", Owner: fmt.Sprint(i), Holder: 1, V4: true}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	book.Release(epoch, 1)
+	for i := 0; b.Loop(); i++ {
+		if _, err := book.Take(epoch, Request{Pool: "p", Owner: fmt.Sprint("new", i), Holder: 2, V4: true}); err != nil {
+			b.Fatal(err)
+		}
+		book.Release(epoch.Add(time.Duration(i)*time.Second), 2)
+	}
+}
