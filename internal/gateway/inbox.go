@@ -22,13 +22,18 @@ type inbox struct {
 	mu    sync.Mutex
 	list  []core.Input
 	loose int           // of them, those that are bounded
+	bytes int           // of the messages among them
 	wake  chan struct{} // has room for one
 
 	dropped atomic.Uint64 // messages that found the inbox full
 }
 
-// inboxLimit bounds what can be lost without harm.
-const inboxLimit = 2048
+// inboxLimit bounds how many of those that can be lost without harm wait, and
+// inboxBytes how much memory their messages take.
+const (
+	inboxLimit = 2048
+	inboxBytes = 4 << 20
+)
 
 func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
 
@@ -37,7 +42,7 @@ func (b *inbox) take() []core.Input {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	list := b.list
-	b.list, b.loose = nil, 0
+	b.list, b.loose, b.bytes = nil, 0, 0
 	return list
 }
 
@@ -49,14 +54,16 @@ func (b *inbox) put(in core.Input) {
 	b.signal()
 }
 
-// offer keeps an input if there is room. It is made only then.
-func (b *inbox) offer(make func() core.Input) bool {
+// offer keeps an input with a message of so many bytes if there is room. It is
+// made only then.
+func (b *inbox) offer(bytes int, make func() core.Input) bool {
 	b.mu.Lock()
-	if b.loose >= inboxLimit {
+	if b.loose >= inboxLimit || bytes > 0 && b.bytes+bytes > inboxBytes {
 		b.mu.Unlock()
 		return false
 	}
 	b.loose++
+	b.bytes += bytes
 	b.list = append(b.list, make())
 	b.mu.Unlock()
 	b.signal()
@@ -72,7 +79,7 @@ func (b *inbox) signal() {
 
 // IKE copies a message.
 func (b *inbox) IKE(p *underlay.Packet) {
-	kept := b.offer(func() core.Input {
+	kept := b.offer(p.Len, func() core.Input {
 		return core.Datagram{Local: p.Local, Remote: p.Remote, NATT: p.NATT, Data: slices.Clone(p.Data())}
 	})
 	if !kept {
@@ -82,17 +89,17 @@ func (b *inbox) IKE(p *underlay.Packet) {
 
 // Acquire: one that finds no room is asked again after datapath.AcquireAgain.
 func (b *inbox) Acquire(policy uint32, f wire.Flow) {
-	b.offer(func() core.Input { return core.Acquire{Policy: core.PolicyRef(policy), Flow: pairOfFlow(&f)} })
+	b.offer(0, func() core.Input { return core.Acquire{Policy: core.PolicyRef(policy), Flow: pairOfFlow(&f)} })
 }
 
 // Heard: the next packet after sad.HeardEvery says it again.
 func (b *inbox) Heard(child uint64) {
-	b.offer(func() core.Input { return core.Alive{Child: core.ChildID(child)} })
+	b.offer(0, func() core.Input { return core.Alive{Child: core.ChildID(child)} })
 }
 
 // Moved: the next packet after sad.HeardEvery says it again.
 func (b *inbox) Moved(child uint64, local, remote netip.AddrPort) {
-	b.offer(func() core.Input { return core.Moved{Child: core.ChildID(child), Local: local, Remote: remote} })
+	b.offer(0, func() core.Input { return core.Moved{Child: core.ChildID(child), Local: local, Remote: remote} })
 }
 
 func (b *inbox) Expire(child uint64, hard bool) {
