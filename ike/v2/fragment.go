@@ -98,8 +98,7 @@ type partial struct {
 }
 
 // fragment takes in one fragment (RFC 7383 §2.6). whole is set with the last
-// one; inner and syntax are then as of decrypt. raw
-// is kept.
+// one; inner and syntax are then as of decrypt. raw is kept.
 func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFragment, in core.Datagram) (inner []message.Payload, whole bool, syntax, err error) {
 	if !sa.fragments {
 		return nil, false, nil, dropped{"a fragment, and fragmentation was not agreed"}
@@ -114,10 +113,9 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 	if m.Response() {
 		p = &sa.partial[1]
 	}
-	if p.id != m.ID || p.kind != m.Exchange {
-		*p = partial{id: m.ID, kind: m.Exchange}
-	}
+	other := p.id != m.ID || p.kind != m.Exchange // of another message, if it is authentic
 	switch n := len(p.parts); {
+	case other:
 	case int(skf.Total) < n:
 		return nil, false, nil, nil // an older and coarser cut
 	case int(skf.Total) == n && p.parts[skf.Number-1] != nil:
@@ -127,7 +125,7 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 	if err != nil || syntax != nil {
 		return nil, false, nil, errors.Join(err, syntax)
 	}
-	if int(skf.Total) > len(p.parts) { // the peer cuts finer now: all anew
+	if other || int(skf.Total) > len(p.parts) { // the peer cuts finer now: all anew
 		*p = partial{id: m.ID, kind: m.Exchange, parts: make([][]byte, skf.Total)}
 	}
 	if p.size+len(plain) > maxReassembly {
