@@ -1,6 +1,7 @@
 package core
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -25,6 +26,7 @@ type Config struct {
 	MaxHalfOpen int // IKE SAs in the making, as responder; 0: 1000
 	// CookieThreshold is how many half-open SAs turn cookies on; 0: 64.
 	CookieThreshold int
+	Trust           *Trust // nil: no authority is trusted
 	// Where tells people where something was written, as FILE:LINE: entry is a
 	// *Peer, *Profile, *Identity, *Policy or *Proposal of this configuration, key
 	// one of its properties, "" for the entry itself. It may be nil, and answers
@@ -77,6 +79,8 @@ type Profile struct {
 	Integs   []*suite.Integ // for ciphers that are not AEADs
 	Groups   []*suite.Group
 	Lifetime time.Duration
+	// Reauth is how long the peers' proofs count; 0: as long as the SA.
+	Reauth time.Duration
 	// DPD is how long a peer may be silent before it is asked; 0: never asked.
 	DPD time.Duration
 	// Fragmentation: long messages travel in fragments of their own (RFC 7383).
@@ -89,16 +93,21 @@ type Profile struct {
 type AuthMethod uint8
 
 const (
-	AuthPSK AuthMethod = 1
+	AuthPSK       AuthMethod = 1
+	AuthSignature AuthMethod = 2
 )
 
 // Identity is the manual's identity.
 type Identity struct {
-	Auth     AuthMethod
-	MyID     ID   // Type 0: auto (the local address)
-	RemoteID ID   // Type 0: auto (any)
-	Ignore   bool // remote-id=ignore
-	Secret   secret.Bytes
+	Auth       AuthMethod // how we prove ourselves
+	RemoteAuth AuthMethod // how the peer does; 0: as we do
+	MyID       ID         // Type 0: auto (the local address, or the first name of our certificate)
+	RemoteID   ID         // Type 0: auto (any); Type DN without Data: any DN
+	Ignore     bool       // remote-id=ignore
+	Secret     secret.Bytes
+	Own        *Credential       // to sign with
+	RemoteCert *x509.Certificate // remote-certificate: the only one that the peer may have
+	MatchCert  bool              // match-by=certificate: chosen by RemoteCert, whatever ID the peer has
 }
 
 // IDType is RFC 7296 §3.5.

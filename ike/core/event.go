@@ -24,6 +24,7 @@ const (
 	EvPeerDead                 // retransmissions were in vain
 	EvBadMessage               // a message that could not be used; rate-limited by who logs
 	EvNotify                   // an unexpected notify of the peer
+	EvCertificate              // something about a certificate that did not refuse it
 	EvMoved                    // an IKE SA goes between other addresses or ports
 )
 
@@ -33,6 +34,7 @@ var eventNames = [...]string{
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
 	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved",
+	EvCertificate: "certificate",
 }
 
 func (k EventKind) String() string {

@@ -1,0 +1,56 @@
+package core
+
+import (
+	"crypto/x509"
+
+	"culvert/crypto/pki"
+)
+
+// Credential is a certificate of our own and its key.
+type Credential struct {
+	Name  string              // in the table
+	Chain []*x509.Certificate // ours, and after it the intermediates to send
+	Key   pki.Key
+	PSS   bool // sign by RSASSA-PSS rather than RSASSA-PKCS1-v1_5, where there is the choice
+}
+
+// Trust is what certificates of peers are checked against.
+type Trust struct {
+	Authorities   []*Authority
+	Intermediates []*x509.Certificate // known, and believed only below an authority
+	// CRLs from files; whose they are is in them.
+	CRLs []*x509.RevocationList
+}
+
+// Authority is a certificate that is trusted to issue others, and how those
+// below it are asked after.
+type Authority struct {
+	Name string // in the table
+	Cert *x509.Certificate
+	// CRLs are http URLs of lists that this authority signs.
+	CRLs []string
+	// DistributionPoints: also fetch the lists that certificates name.
+	DistributionPoints bool
+	// OCSP: ask the responders that certificates name.
+	OCSP bool
+	// Strict: refuse where nothing that was asked could tell. Else that is an event.
+	Strict bool
+}
+
+// Remote is how the peer has to prove itself.
+func (i *Identity) Remote() AuthMethod {
+	if i.RemoteAuth != 0 {
+		return i.RemoteAuth
+	}
+	return i.Auth
+}
+
+// Signs reports whether either side of the peer proves itself by a signature.
+func (p *Peer) Signs() bool {
+	for _, i := range p.Identities {
+		if i.Auth == AuthSignature || i.Remote() == AuthSignature {
+			return true
+		}
+	}
+	return false
+}
