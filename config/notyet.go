@@ -41,7 +41,6 @@ var notYet = []notYetRow{
 
 	{"profile", "dh-group", groupsNotYet},
 	{"profile", "mobike", nil},
-	{"profile", "reauth", nil},
 
 	{"peer", "address", []string{dnsName}},
 	{"peer", "exchange-mode", []string{"main", "aggressive", "base"}},

@@ -113,7 +113,8 @@ type Profile struct {
 	DPDMaximumFailures int
 	Lifebytes          uint64
 	NATTraversal       bool
-	Fragmentation      bool // ours: RFC 7383
+	Fragmentation      bool     // ours: RFC 7383
+	Reauth             Duration // ours: how long a proof of identity counts, RFC 4478; 0: as long as the IKE SA
 	ProposalCheck      string
 }
 

@@ -33,6 +33,7 @@ type Endpoint struct {
 	wants     map[core.PolicyRef]*want
 	resolving map[string][]*core.Policy // peers whose local address was asked for
 	cookies   cookieJar
+	heirs     map[core.SAID]*v2.SA // IKE SAs made at a re-authentication, and whom they replace
 	graves    graves
 	down      bool // Shutdown was commanded
 }
@@ -48,7 +49,7 @@ type halfKey struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*v2.SA{}, byPeer: map[string][]*v2.SA{}, half: map[halfKey]*v2.SA{},
-		graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+		heirs: map[core.SAID]*v2.SA{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
 }
@@ -218,12 +219,14 @@ func (e *Endpoint) Siblings(sa *v2.SA) []*v2.SA {
 func (e *Endpoint) Established(sa *v2.SA) {
 	e.dropHalf(sa)
 	e.settleTwinsLater(sa, 0)
+	e.inherit(sa, 0)
 	e.fill(sa)
 }
 
 func (e *Endpoint) Ended(sa *v2.SA, fault bool) {
 	delete(e.bySPI, sa.SPI())
 	e.dropHalf(sa)
+	delete(e.heirs, sa.ID())
 	name := sa.Peer().Name
 	e.byPeer[name] = slices.DeleteFunc(e.byPeer[name], func(s *v2.SA) bool { return s == sa })
 	if len(e.byPeer[name]) == 0 {

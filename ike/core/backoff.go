@@ -8,6 +8,9 @@ import "time"
 // once in 10^8 exchanges.
 const Tries = 12
 
+// TimeToGiveUp is what all those transmissions take, rounded up.
+const TimeToGiveUp = 72 * time.Second
+
 const (
 	firstWait = 500 * time.Millisecond
 	longest   = 8 * time.Second

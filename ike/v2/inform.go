@@ -15,7 +15,7 @@ import (
 // close tells the peer that the IKE SA ends and ends it.
 func (sa *SA) close(why string) {
 	sa.state = Closing
-	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive} {
+	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer} {
 		sa.env.Timers.Stop(t)
 	}
 	sa.queue = nil
@@ -85,6 +85,7 @@ func deletion() task {
 		},
 		accept: func(x *exchange) error {
 			sa := x.sa
+			sa.hearAuthLifetime(x.in)
 			if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
 				x.closes, x.reason = true, "the peer refused our proof: compare secret, my-id and remote-id on both sides"
 			}

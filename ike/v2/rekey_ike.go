@@ -215,7 +215,7 @@ func (sa *SA) redundant() {
 		return
 	}
 	sa.state = Replaced
-	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive} {
+	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer} {
 		sa.env.Timers.Stop(t)
 	}
 	sa.timers.hard = sa.env.After(replacedLife, func() { sa.end(false, "replaced, and the peer did not delete it") })
@@ -223,6 +223,8 @@ func (sa *SA) redundant() {
 
 // replacedBy moves everything that lives on to the successor.
 func (sa *SA) replacedBy(n *SA) {
+	n.inheritAuth(sa)
+	sa.adopter = n
 	sa.redundant()
 	for _, c := range sa.children {
 		c.sa = n

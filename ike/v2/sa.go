@@ -41,6 +41,8 @@ type Owner interface {
 	// fault ended it.
 	Established(sa *SA)
 	Ended(sa *SA, fault bool)
+	// Reauthenticate begins an IKE SA that is to take over from sa.
+	Reauthenticate(sa *SA)
 	// Bury keeps the last response of an SA that the peer deleted.
 	Bury(spi uint64, e Epitaph)
 	// ChildMade and ChildGone tell which CHILD SAs there are; ChildEnded that a
@@ -105,6 +107,8 @@ type SA struct {
 	wanted   []*core.Policy // CHILD SAs to make; the first in IKE_AUTH
 
 	successor *SA // by the peer's rekey, while our own is under way
+	adopter   *SA // who has the CHILD SAs since a rekey
+	auth      authLife
 
 	created, established, heard time.Time
 	timers                      struct{ half, soft, hard, dpd, keepalive *core.Timer }
@@ -296,7 +300,7 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 	}
 	was := sa.state
 	sa.state = Ended
-	for _, t := range []*core.Timer{sa.timers.half, sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive} {
+	for _, t := range []*core.Timer{sa.timers.half, sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer} {
 		sa.env.Timers.Stop(t)
 	}
 	if x := sa.current; x != nil {
@@ -347,3 +351,6 @@ func (sa *SA) TakeWants() []*core.Policy {
 	sa.wanted = nil
 	return w
 }
+
+// Successor is the IKE SA that took over at a rekey; nil before one.
+func (sa *SA) Successor() *SA { return sa.adopter }

@@ -1,0 +1,117 @@
+package v2
+
+import (
+	"encoding/binary"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Re-authentication (RFC 7296 §2.8.3): a rekey proves nothing about the peer, so
+// from time to time a new IKE SA is made from the beginning. It is made before
+// the old one is broken: the CHILD SAs are made on it, and then the old IKE SA
+// is deleted. Who responded can ask for it with AUTH_LIFETIME (RFC 4478), and
+// ends the SA if it is not done in time.
+
+// authLife is how long the peers' proofs count. A successor at a rekey inherits it.
+type authLife struct {
+	mine  bool      // we began the IKE_AUTH, so the next one is ours to begin
+	since time.Time // of the IKE_AUTH
+	life  time.Duration
+	timer *core.Timer
+}
+
+// authGrace is what a responder adds to the lifetime it told, so that an
+// initiator that is in time by its own clock is in time here.
+const authGrace = 30 * time.Second
+
+// authLifetime tells and hears AUTH_LIFETIME.
+func authLifetime() task {
+	return task{
+		reply: func(x *exchange) error {
+			if life := x.sa.peer.Profile.Reauth; life > 0 {
+				x.out = append(x.out, &message.Notify{Kind: message.NotifyAuthLifetime,
+					Data: binary.BigEndian.AppendUint32(nil, uint32(life/time.Second))})
+			}
+			return nil
+		},
+		complete: func(x *exchange) error {
+			x.sa.hearAuthLifetime(x.in)
+			return nil
+		},
+		settle: func(x *exchange) error {
+			sa := x.sa
+			sa.auth.mine, sa.auth.since = x.mine, sa.env.Now()
+			sa.limitAuth(sa.peer.Profile.Reauth)
+			return nil
+		},
+	}
+}
+
+// hearAuthLifetime reads AUTH_LIFETIME, which may also come later, in an
+// INFORMATIONAL request (RFC 4478 §3).
+func (sa *SA) hearAuthLifetime(in []message.Payload) {
+	if n := notify(in, message.NotifyAuthLifetime); n != nil && len(n.Data) == 4 {
+		sa.limitAuth(time.Duration(binary.BigEndian.Uint32(n.Data)) * time.Second)
+	}
+}
+
+// limitAuth sets or shortens how long the proofs count; zero changes nothing.
+func (sa *SA) limitAuth(life time.Duration) {
+	if life > 0 && (sa.auth.life == 0 || life < sa.auth.life) {
+		sa.auth.life = life
+	}
+	sa.watchAuth()
+}
+
+// watchAuth sets the timer for what is ours: to begin anew when nine tenths of
+// the time are over, or to end what the peer let run out.
+func (sa *SA) watchAuth() {
+	a := &sa.auth
+	sa.env.Timers.Stop(a.timer)
+	if a.life == 0 || a.since.IsZero() || sa.state >= Replaced {
+		return
+	}
+	if a.mine {
+		a.timer = sa.env.Timers.At(a.since.Add(a.life*9/10), sa.reauthenticate)
+		return
+	}
+	a.timer = sa.env.Timers.At(a.since.Add(a.life+authGrace), func() {
+		sa.Delete("the peer did not authenticate anew within " + a.life.String())
+	})
+}
+
+// reauthAgain is the pause before a failed re-authentication is tried again.
+const reauthAgain = 10 * time.Second
+
+func (sa *SA) reauthenticate() {
+	if sa.state != Established {
+		return
+	}
+	sa.owner.Reauthenticate(sa)
+	sa.auth.timer = sa.env.After(core.TimeToGiveUp+reauthAgain, sa.reauthenticate)
+}
+
+// inheritAuth is for the successor at a rekey.
+func (sa *SA) inheritAuth(old *SA) {
+	sa.auth = authLife{mine: old.auth.mine, since: old.auth.since, life: old.auth.life}
+	sa.env.Timers.Stop(old.auth.timer)
+	sa.watchAuth()
+}
+
+// InitiateAnew makes the IKE SA that replaces sa at a re-authentication, with
+// the same policies. The caller adopts it and calls Begin.
+func (sa *SA) InitiateAnew(ikePort uint16) *SA {
+	var wanted []*core.Policy
+	for _, c := range sa.children {
+		if c.Live() {
+			wanted = append(wanted, c.policy)
+			break // the others follow by TakeOver
+		}
+	}
+	if len(wanted) == 0 {
+		wanted = sa.wanted
+	}
+	return Initiate(sa.env, sa.owner, sa.peer, withPort(sa.local, ikePort), withPort(sa.remote, sa.peer.Port), wanted)
+}
