@@ -24,17 +24,18 @@ const maxFile = 64 << 20
 // files come before those of the file that includes them, since include can
 // only stand before the first table.
 func Load(path string) (*Config, []Warning, error) {
-	data, _, err := readFile(path)
-	if err != nil {
-		return nil, nil, Faults{{File: path, Message: fmt.Sprintf("%v, name a file that this process can read", err)}}
-	}
-	return Parse(path, data)
+	return load(machine{}, path)
 }
 
 // Parse is Load for the bytes of a file; name is what its faults say and what
 // paths in it are relative to.
 func Parse(name string, data []byte) (*Config, []Warning, error) {
+	return parse(machine{}, name, data)
+}
+
+func parse(d disk, name string, data []byte) (*Config, []Warning, error) {
 	l := &loader{
+		disk:   d,
 		config: &Config{Gateway: defaultGateway(), Settings: defaultSettings()},
 		order:  map[string]int{},
 		single: map[string]spot{},
@@ -53,6 +54,7 @@ func Parse(name string, data []byte) (*Config, []Warning, error) {
 
 // loader collects a configuration and what is wrong with it.
 type loader struct {
+	disk     disk
 	config   *Config
 	faults   Faults
 	warnings []Warning
@@ -156,7 +158,7 @@ func (l *loader) include(f *source, raw any, depth int) {
 	}
 	for i, pattern := range patterns {
 		at := f.at(member("include", i))
-		paths, err := filepath.Glob(f.beside(pattern))
+		paths, err := l.disk.glob(f.beside(pattern))
 		switch {
 		case err != nil:
 			l.fault(at, "include", "%q is no pattern, accepted: a path with *, ? and [a-z]", pattern)
@@ -172,7 +174,7 @@ func (l *loader) include(f *source, raw any, depth int) {
 				l.fault(at, "include", "%s is read twice, include it once", p)
 				continue
 			}
-			data, _, err := readFile(p)
+			data, _, err := l.disk.read(p)
 			if err != nil {
 				l.fault(at, "include", "%v, accepted: files that this process can read", err)
 				continue

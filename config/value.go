@@ -420,7 +420,7 @@ func pskFile(v value) (secret.Bytes, bool) {
 	if !ok {
 		return nil, false
 	}
-	data, mode, err := readFile(v.file.beside(path))
+	data, mode, err := v.load.disk.read(v.file.beside(path))
 	if err != nil {
 		v.wrong("%v, accepted: a file that this process can read", err)
 		return nil, false
