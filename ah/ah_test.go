@@ -141,6 +141,12 @@ func TestSealOpen(t *testing.T) {
 				if err != nil || next != proto || !bytes.Equal(got[off:off+n], row.pkt[front:]) {
 					t.Errorf("%s %s: %v, next %d, %x", name, a, err, next, got[off:off+n])
 				}
+				if start := Strip(bytes.Clone(got), off, next); start != len(pkt)-len(row.pkt) {
+					t.Errorf("%s %s: stripped to %d", name, a, start)
+				}
+				if again := bytes.Clone(got); !bytes.Equal(again[Strip(again, off, next):], row.pkt) {
+					t.Errorf("%s %s: stripped %x, want %x", name, a, again, row.pkt)
+				}
 				if !bytes.Equal(got[:front], pkt[:front]) {
 					t.Errorf("%s %s: the headers are %x, were %x", name, a, got[:front], pkt[:front])
 				}

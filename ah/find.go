@@ -48,3 +48,24 @@ func find6(pkt []byte) (at int, ok bool) {
 	}
 	return 0, false
 }
+
+// Strip takes the AH out of the IP packet pkt that Open found good: the headers
+// in front of it move up to what stood behind it at pkt[off:], whose protocol is
+// next. The packet is pkt[start:] then, with its length, checksum and protocols
+// as they were before it was sealed.
+func Strip(pkt []byte, off int, next uint8) (start int) {
+	front, _ := Find(pkt)
+	at := 9
+	if pkt[0]>>4 == 6 {
+		at = 6
+		for end := wire.IPv6HeaderLen; end < front; end += 8 + int(pkt[end+1])*8 {
+			at = end
+		}
+	}
+	total := wire.TotalLen(pkt) - off + front
+	pkt[at] = next
+	start = off - front
+	copy(pkt[start:off], pkt[:front])
+	wire.SetTotal(pkt[start:], total)
+	return start
+}

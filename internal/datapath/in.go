@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"culvert/ah"
 	"culvert/esp"
 	"culvert/internal/underlay"
 	"culvert/internal/wire"
@@ -14,14 +15,15 @@ import (
 // A packet on its way in meets these stations:
 //
 //	underlay.Recv    a batch of datagrams, told apart by kind
-//	demux            IKE to the daemon, keepalives end here      in-header-errors (too short for ESP)
+//	demux            IKE to the daemon, keepalives end here      in-header-errors (too short for ESP, no AH)
 //	sad.Inbound      the SA of the SPI                           in-no-states
-//	sad.Expired      has it ended, and is it for tunnels?        in-state-expired, in-state-mode-errors
+//	sad.Expired      has it ended?                               in-state-expired
 //	sad.Sequence     whole number, replay window                 in-state-sequence-errors
-//	esp.Open         ICV, decrypt, padding                       in-state-protocol-errors, in-header-errors
+//	esp|ah.Open      ICV, decrypt, padding                       in-state-protocol-errors, in-header-errors
 //	sad.Commit       one packet of a number gets through         in-state-sequence-errors
 //	sad.Spend        byte limits, counters, the peer was heard   in-state-expired
-//	next header      IP in IP; dummies end here                  in-state-mode-errors
+//	next header      IP in IP, or the IP header comes back;      in-state-mode-errors
+//	                 dummies end here
 //	wire.ParseFlow   the inner packet                            in-header-errors
 //	selector check   the SA's own pairs, then the policy         in-template-mismatches, in-no-policies, in-policy-blocked
 //	tun.Write        the batch; what the device refuses          in-errors
@@ -121,7 +123,18 @@ func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
 func (w *inWorker) demux(p *underlay.Packet, now int64) Reason {
 	switch p.Kind {
 	case underlay.ESP:
-		return w.open(p, now)
+		pkt := p.Data()
+		if len(pkt) < esp.HeaderLen {
+			return InHeaderErrors
+		}
+		return w.open(p, sad.ProtocolESP, esp.SPI(pkt), esp.Seq(pkt), now)
+	case underlay.AH:
+		pkt := p.Data()
+		at, ok := ah.Find(pkt)
+		if !ok {
+			return InHeaderErrors
+		}
+		return w.open(p, sad.ProtocolAH, ah.SPI(pkt[at:]), ah.Seq(pkt[at:]), now)
 	case underlay.Keepalive:
 		w.count.add(rxKeepalives, 1)
 	case underlay.IKE:
@@ -131,30 +144,24 @@ func (w *inWorker) demux(p *underlay.Packet, now int64) Reason {
 	return Passed
 }
 
-// open takes an ESP packet to its payload.
-func (w *inWorker) open(p *underlay.Packet, now int64) Reason {
+// open takes an ESP or AH packet to its payload.
+func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now int64) Reason {
 	pkt := p.Data()
-	if len(pkt) < esp.HeaderLen {
-		return InHeaderErrors
-	}
-	in := w.path.cfg.SAs.Inbound(esp.SPI(pkt))
-	if in == nil {
+	in := w.path.cfg.SAs.Inbound(spi)
+	if in == nil || in.Child().Protocol != protocol {
 		return InNoStates
 	}
 	if in.Expired(now) {
 		w.path.report(in.Child())
 		return InStateExpired
 	}
-	if !in.Child().Tunnel {
-		return InStateModeErrors
-	}
-	seq, ok := in.Sequence(esp.Seq(pkt))
+	seq, ok := in.Sequence(low)
 	if !ok {
 		return InStateSequenceErrors
 	}
 	off, n, next, err := in.Transform().Open(pkt, seq)
 	switch {
-	case errors.Is(err, esp.ErrShort):
+	case errors.Is(err, esp.ErrShort), errors.Is(err, ah.ErrShort), errors.Is(err, ah.ErrHeader):
 		return InHeaderErrors
 	case err != nil:
 		return InStateProtocolErrors
@@ -162,25 +169,29 @@ func (w *inWorker) open(p *underlay.Packet, now int64) Reason {
 	if !in.Commit(seq) {
 		return InStateSequenceErrors
 	}
-	if in.Strayed(seq, p.Remote, now) {
+	if p.NATT && in.Strayed(seq, p.Remote, now) {
 		w.path.cfg.Notify.Moved(in.Child().ID, p.Local, p.Remote)
 	}
 	if !w.spend(in, n, now) {
 		return InStateExpired
 	}
-	return w.inner(in, p.Buf, p.Off+off, n, next)
+	if next == wire.ProtoNoNext && protocol == sad.ProtocolESP { // traffic flow confidentiality, RFC 4303 §2.6
+		w.count.add(rxDummies, 1)
+		return Passed
+	}
+	if in.Child().Tunnel {
+		return w.inner(in, p.Buf, p.Off+off, n, next)
+	}
+	return w.behind(in, p, p.Off+off, n, next)
 }
 
-// inner decides about the payload buf[off:off+n] of a genuine packet.
+// inner decides about the payload buf[off:off+n] of a genuine packet of a tunnel.
 func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next uint8) Reason {
 	version := uint8(4)
 	switch next {
 	case wire.ProtoIPv4:
 	case wire.ProtoIPv6:
 		version = 6
-	case wire.ProtoNoNext: // traffic flow confidentiality, RFC 4303 §2.6
-		w.count.add(rxDummies, 1)
-		return Passed
 	default:
 		return InStateModeErrors
 	}
@@ -194,6 +205,32 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next uint8) Re
 	// What follows the packet is padding against traffic analysis (RFC 4303 §2.7).
 	w.deliver = append(w.deliver, buf[off-deviceOffset:off+info.Total])
 	w.bytes += info.Total
+	return Passed
+}
+
+// behind decides about the payload of a genuine packet of a transport mode SA.
+func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next uint8) Reason {
+	start, size, ok := header(in.Child(), p, off, n, next)
+	if !ok {
+		return InStateModeErrors
+	}
+	pkt := p.Buf[start : start+size]
+	info, ok := wire.ParseFlow(pkt, &w.flow)
+	if !ok {
+		return InHeaderErrors
+	}
+	r := w.allowed(in)
+	switch {
+	case r == InTemplateMismatches && (next == wire.ProtoIPv4 || next == wire.ProtoIPv6):
+		return InStateModeErrors // a tunnel, which was not agreed on
+	case r != Passed:
+		return r
+	}
+	if p.NATT {
+		mend(pkt, info)
+	}
+	w.deliver = append(w.deliver, p.Buf[start-deviceOffset:start+size])
+	w.bytes += size
 	return Passed
 }
 

@@ -219,7 +219,7 @@ func inSteps() []step {
 		{name: "expired", want: InStateExpired, told: "expire 1 true", do: receive(good, 4), setup: reconnect(func(l, r *sad.Params) {
 			r.Added, r.Hard = start.Add(-time.Hour), time.Hour
 		})},
-		{name: "transport SA", want: InStateModeErrors, do: receive(good, 4), setup: reconnect(func(l, r *sad.Params) { r.Tunnel = false })},
+		{name: "transport SA", want: InStateModeErrors, do: receive(good, 4), told: heard, setup: reconnect(func(l, r *sad.Params) { r.Tunnel = false })},
 		{name: "replay", want: InStateSequenceErrors, extra: map[string]uint64{"rx-packets": times, "rx-bytes": times * uint64(len(good))}, told: heard,
 			do: func(u *tunnel) Reason {
 				pkt := sealed(u, good, 4)

@@ -16,10 +16,11 @@ import (
 //	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked, out-unprotected
 //	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
 //	                                                             out-unprotected (level use, asks nobody)
-//	sad.Expired      may the SA still be used, and in tunnels?   out-state-expired, out-state-mode-errors
+//	place            tunnel or transport, ESP or AH              out-state-mode-errors, out-bundle-errors
+//	sad.Expired      may the SA still be used?                   out-state-expired
 //	sad.Reserve      sequence numbers for a run of one SA        out-state-sequence-errors
 //	sad.Spend        the SA's byte limits and counters           out-state-expired
-//	esp.Seal         in place: the headroom takes header and IV
+//	esp|ah.Seal      in place: the headroom takes the headers    out-bundle-errors
 //	underlay.Send    the batch; what the network refuses         out-errors
 //
 // The buffers are the worker's; they are free again when Send returns.
@@ -41,10 +42,14 @@ type outWorker struct {
 
 // plain is a packet that found its SA.
 type plain struct {
-	out  *sad.Outbound
-	buf  []byte // the packet is buf[underlay.Headroom:][:n]
-	n    int
-	next uint8 // 4 or 41: IPv4 or IPv6 (RFC 4303 §2.6)
+	out   *sad.Outbound
+	buf   []byte // the packet is buf[off:][:n]
+	off   int
+	n     int
+	front int   // transport mode: how many bytes of it are headers of the path
+	at    int   // and where in them is said what follows
+	next  uint8 // protocol of what is sealed: in tunnel mode 4 or 41 (RFC 4303 §2.6)
+	form  form
 }
 
 const (
@@ -160,11 +165,11 @@ func (w *outWorker) classify(buf []byte, n int, now int64) Reason {
 		}
 		return OutNoStates
 	}
-	next := uint8(wire.ProtoIPv4)
-	if info.Version == 6 {
-		next = wire.ProtoIPv6
+	p := plain{out: out, buf: buf, off: underlay.Headroom, n: info.Total}
+	if r := place(&p, info, f); r != Passed {
+		return r
 	}
-	w.plain = append(w.plain, plain{out, buf, info.Total, next})
+	w.plain = append(w.plain, p)
 	return Passed
 }
 
@@ -182,7 +187,8 @@ func (w *outWorker) run(from int) int {
 	return to
 }
 
-// seal makes ESP packets of a run of packets of one SA; all or none.
+// seal makes ESP or AH packets of a run of packets of one SA. What it returns
+// goes for the whole run; a single one that cannot be built is counted here.
 func (w *outWorker) seal(run []plain, now int64) Reason {
 	out := run[0].out
 	bytes := 0
@@ -194,15 +200,16 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 	if r != Passed {
 		return r
 	}
-	ends, t := out.Child().Endpoint(), out.Transform()
+	ends := out.Child().Endpoint()
 	for i := range run {
 		p := &run[i]
-		start, end := t.Seal(p.buf, underlay.Headroom, p.n, seq+uint64(i), p.next)
-		// Always in UDP: a receiver takes it so, NAT or not (RFC 7296 §2.23).
-		w.sealed = append(w.sealed, underlay.Packet{
-			Buf: p.buf, Off: start, Len: end - start,
-			Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: true,
-		})
+		pkt, ok := encapsulate(p, ends, seq+uint64(i))
+		if !ok {
+			w.count.drop(OutBundleErrors)
+			bytes -= p.n
+			continue
+		}
+		w.sealed = append(w.sealed, pkt)
 	}
 	w.bytes += bytes
 	return Passed
@@ -213,9 +220,6 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 func admit(out *sad.Outbound, n, bytes int, now int64) (uint64, Reason) {
 	if out.Expired(now) {
 		return 0, OutStateExpired
-	}
-	if !out.Child().Tunnel {
-		return 0, OutStateModeErrors
 	}
 	seq, ok := out.Reserve(n)
 	if !ok {

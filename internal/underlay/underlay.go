@@ -10,8 +10,9 @@ type Kind uint8
 
 const (
 	IKE       Kind = iota // an IKE message, marker removed; the sender puts it back
-	ESP                   // ESP in UDP (RFC 3948)
+	ESP                   // ESP, in UDP (RFC 3948) where NATT says so, else right behind the IP header
 	Keepalive             // one byte 0xFF (RFC 3948 §2.3)
+	AH                    // a whole IP packet with an AH (RFC 4302)
 )
 
 // Packet is one datagram. Buf belongs to the caller before and after each call
@@ -25,6 +26,9 @@ type Packet struct {
 	Remote netip.AddrPort
 	Kind   Kind
 	NATT   bool // by the NAT-T port (4500 by default): IKE carries the marker there
+	// Header: Data begins with the IP header. Always so with AH, and with ESP
+	// to send whose header is to be kept (never where NATT is set).
+	Header bool
 }
 
 // Data is the payload of the kind.

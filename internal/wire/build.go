@@ -145,6 +145,14 @@ func (h ICMP) Append(b []byte, src, dst netip.Addr, body []byte) []byte {
 	return b
 }
 
+// AppendedIPLen is how many bytes AppendIP appends.
+func AppendedIPLen(src netip.Addr) int {
+	if src.Is4() {
+		return IPv4HeaderLen
+	}
+	return IPv6HeaderLen
+}
+
 // AppendIP appends an IPv4 or IPv6 header of src's family with hop limit 64,
 // for length bytes behind it.
 func AppendIP(b []byte, src, dst netip.Addr, proto uint8, length int) []byte {

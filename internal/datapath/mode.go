@@ -1,0 +1,178 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"culvert/ah"
+	"culvert/internal/underlay"
+	"culvert/internal/wire"
+	"culvert/sad"
+)
+
+// What the two modes and the two protocols do with the IP header:
+//
+//	             tunnel                              transport
+//	ESP in UDP   the system writes the outer header  the system writes it: the packet's own must be a bare one
+//	ESP          the system writes the outer header  the packet's own stays, ESP goes behind the headers of the path
+//	AH           written here, AH behind it          the packet's own stays, AH goes behind the headers of the path
+//
+// On its way in a packet of a transport mode SA gets its header back: AH's was
+// there all the time, ESP's is made of the SA's addresses (RFC 4301 §5.2).
+
+// form is how a packet of one SA goes out.
+type form uint8
+
+const (
+	formTunnel    form = iota // ESP over the whole packet
+	formUDP                   // ESP over what stands behind a bare header
+	formTransport             // ESP behind the packet's own headers
+	formAH                    // AH behind the packet's own headers
+	formTunnelAH              // AH behind a header that is written here
+)
+
+// place decides how p, a packet that was parsed as info, goes out through its
+// SA, and where in it the transform begins.
+func place(p *plain, info wire.Info, f *wire.Flow) Reason {
+	c := p.out.Child()
+	ends := c.Endpoint()
+	if c.Tunnel {
+		p.next = wire.ProtoIPv4
+		if info.Version == 6 {
+			p.next = wire.ProtoIPv6
+		}
+		if c.Protocol == sad.ProtocolAH {
+			p.form = formTunnelAH
+			return placeAH(ends)
+		}
+		return Passed
+	}
+	// Transport mode is for the traffic of the two ends themselves, in whole packets (RFC 4301 §4.1).
+	if !sameHost(f.Src, ends.Local.Addr()) || !sameHost(f.Dst, ends.Remote.Addr()) {
+		return OutStateModeErrors
+	}
+	front, at, next, ok := wire.PathHeaders(p.buf[p.off : p.off+p.n])
+	if !ok || info.Fragment() || next == wire.ProtoFragment {
+		return OutBundleErrors
+	}
+	p.next, p.front, p.at = next, front, at
+	switch {
+	case c.Protocol == sad.ProtocolAH:
+		p.form = formAH
+		return placeAH(ends)
+	case ends.UDP:
+		p.form = formUDP
+		if front != bareHeader(info.Version) {
+			return OutBundleErrors // the headers have no place in front of UDP
+		}
+	default:
+		p.form = formTransport
+	}
+	return Passed
+}
+
+// placeAH: nothing can be protected by AH through a NAT.
+func placeAH(ends *sad.Endpoint) Reason {
+	if ends.UDP {
+		return OutStateModeErrors
+	}
+	if l, r := ends.Local.Addr(), ends.Remote.Addr(); !l.IsValid() || l.IsUnspecified() || l.Is4() != r.Is4() {
+		return OutBundleErrors
+	}
+	return Passed
+}
+
+func bareHeader(version uint8) int {
+	if version == 4 {
+		return wire.IPv4HeaderLen
+	}
+	return wire.IPv6HeaderLen
+}
+
+// encapsulate seals p and puts its headers in front. Not ok: it cannot be built.
+func encapsulate(p *plain, ends *sad.Endpoint, seq uint64) (pkt underlay.Packet, ok bool) {
+	t, off, n := p.out.Transform(), p.off, p.n
+	pkt = underlay.Packet{Buf: p.buf, Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: ends.UDP}
+	var start, end int
+	switch p.form {
+	case formTunnel:
+		start, end = t.Seal(p.buf, off, n, seq, p.next)
+	case formUDP:
+		start, end = t.Seal(p.buf, off+p.front, n-p.front, seq, p.next)
+	case formTransport:
+		// The headers first, for ESP comes where they end.
+		copy(p.buf[off-t.Front():], p.buf[off:off+p.front])
+		start, end = t.Seal(p.buf, off+p.front, n-p.front, seq, p.next)
+		start -= p.front
+		p.buf[start+p.at] = wire.ProtoESP
+		wire.SetTotal(p.buf[start:end], end-start) // where it does not fit, it is seen below
+		pkt.Header = true
+	case formAH:
+		ownID(p.buf[off:], seq)
+		start, end = t.Seal(p.buf, off, n, seq, p.next)
+		pkt.Kind, pkt.Header = underlay.AH, true
+	case formTunnelAH:
+		off = outerHeader(p.buf, off, n, ends, p.next, seq)
+		start, end = t.Seal(p.buf, off, p.off+n-off, seq, p.next)
+		pkt.Kind, pkt.Header = underlay.AH, true
+	}
+	pkt.Off, pkt.Len = start, end-start
+	return pkt, start < end && (!pkt.Header || wire.TotalLen(p.buf[start:end]) == pkt.Len)
+}
+
+// outerHeader writes a header between the ends in front of buf[off:off+n].
+func outerHeader(buf []byte, off, n int, ends *sad.Endpoint, next uint8, seq uint64) int {
+	off -= wire.AppendedIPLen(ends.Local.Addr())
+	wire.AppendIP(buf[off:off], ends.Local.Addr(), ends.Remote.Addr(), next, n)
+	ownID(buf[off:], seq)
+	return off
+}
+
+// ownID gives an IPv4 packet without identification one: the system would, and
+// AH's ICV covers it.
+func ownID(pkt []byte, seq uint64) {
+	if pkt[0]>>4 == 4 && pkt[4]|pkt[5] == 0 {
+		binary.BigEndian.PutUint16(pkt[4:], uint16(seq)|1)
+	}
+}
+
+// header gives the payload buf[off:off+n] of a transport mode SA's packet its
+// IP header and returns where the packet starts and how long it is.
+func header(c *sad.Child, p *underlay.Packet, off, n int, next uint8) (start, size int, ok bool) {
+	if p.Kind == underlay.AH {
+		pkt := p.Data()
+		start = ah.Strip(pkt, off-p.Off, next) + p.Off
+		return start, off + n - start, true
+	}
+	ends := c.Endpoint()
+	src, dst := ends.Remote.Addr(), ends.Local.Addr()
+	if !dst.IsValid() || dst.IsUnspecified() {
+		dst = p.Local.Addr()
+	}
+	if !dst.IsValid() || src.Is4() != dst.Is4() {
+		return 0, 0, false
+	}
+	src, dst = src.WithZone(""), dst.WithZone("")
+	start = off - wire.AppendedIPLen(src)
+	wire.AppendIP(p.Buf[start:start], src, dst, next, n)
+	return start, off + n - start, n+wire.IPv6HeaderLen <= maxPacket
+}
+
+// mend makes the TCP or UDP checksum of a packet right that came in UDP: it
+// was computed over the addresses that the sender sees, which a NAT may have
+// changed. The ICV says that nothing else was (RFC 3948 §3.1.2).
+func mend(pkt []byte, info wire.Info) {
+	switch info.Proto {
+	case wire.ProtoTCP:
+	case wire.ProtoUDP:
+		if u := pkt[info.Payload:info.Total]; len(u) >= wire.UDPHeaderLen && u[6]|u[7] == 0 && info.Version == 4 {
+			return // it has none
+		}
+	default:
+		return
+	}
+	wire.FillChecksum(pkt, info)
+}
+
+// sameHost compares without port, and without the zone of a link-local address.
+func sameHost(a, b netip.Addr) bool { return a.WithZone("") == b.WithZone("") }
