@@ -51,6 +51,7 @@ func defaultProfile() *Profile {
 		DPDMaximumFailures: 5,
 		NATTraversal:       true,
 		Fragmentation:      true,
+		MOBIKE:             true,
 		ProposalCheck:      "obey",
 	}
 }

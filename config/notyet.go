@@ -40,7 +40,6 @@ var notYet = []notYetRow{
 	{"proposal", "pfs-group", groupsNotYet},
 
 	{"profile", "dh-group", groupsNotYet},
-	{"profile", "mobike", nil},
 
 	{"peer", "address", []string{dnsName}},
 	{"peer", "exchange-mode", []string{"main", "aggressive", "base"}},

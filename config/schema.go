@@ -105,6 +105,7 @@ var profileFields = []field[Profile]{
 	of("hash-algorithm", list(oneOf[string](hashNames()...)), func(p *Profile) *[]string { return &p.HashAlgorithm }),
 	of("lifebytes", integer[uint64](0, math.MaxUint32), func(p *Profile) *uint64 { return &p.Lifebytes }),
 	of("lifetime", duration(time.Second, 365*day), func(p *Profile) *Duration { return &p.Lifetime }),
+	of("mobike", boolean, func(p *Profile) *bool { return &p.MOBIKE }),
 	of("nat-traversal", boolean, func(p *Profile) *bool { return &p.NATTraversal }),
 	of("prf-algorithm", list(oneOf[string](append([]string{"auto"}, names(suite.PRFs, func(p *suite.PRF) string { return p.Name })...)...)),
 		func(p *Profile) *[]string { return &p.PRFAlgorithm }),

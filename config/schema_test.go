@@ -63,6 +63,7 @@ var keyCases = []keyCase{
 	{"profile", "hash-algorithm", `["sha256", "sha512"]`, `"null"`, `"null" is unknown, accepted: ` + hashesAble},
 	{"profile", "lifebytes", `4294967295`, `1.5`, `is a number with a fraction, accepted: a number 0..4294967295`},
 	{"profile", "lifetime", `"1d2h"`, `"1 day"`, `"1 day" is no duration, accepted: a duration such as "30m" or "1d2h", 1s to 365d`},
+	{"profile", "mobike", `false`, `"off"`, `is a string, write false without quotes, accepted: true, false`},
 	{"profile", "nat-traversal", `true`, `[true]`, `is a list, accepted: true, false`},
 	{"profile", "prf-algorithm", `["sha384", "sha256"]`, `["sha3"]`, `"sha3" is unknown (did you mean "sha1"?), accepted: auto, ` + hashesAble},
 	{"profile", "proposal-check", `"strict"`, `"none"`, `"none" is unknown, accepted: claim, exact, obey, strict`},

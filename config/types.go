@@ -114,6 +114,7 @@ type Profile struct {
 	Lifebytes          uint64
 	NATTraversal       bool
 	Fragmentation      bool     // ours: RFC 7383
+	MOBIKE             bool     // ours: RFC 4555
 	Reauth             Duration // ours: how long a proof of identity counts, RFC 4478; 0: as long as the IKE SA
 	ProposalCheck      string
 }

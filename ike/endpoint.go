@@ -34,6 +34,7 @@ type Endpoint struct {
 	resolving map[string][]*core.Policy // peers whose local address was asked for
 	cookies   cookieJar
 	heirs     map[core.SAID]*v2.SA // IKE SAs made at a re-authentication, and whom they replace
+	addrs     []netip.Addr         // of this host
 	graves    graves
 	down      bool // Shutdown was commanded
 }
@@ -80,6 +81,11 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 	case core.Moved:
 		if c := e.children[in.Child]; c != nil {
 			c.Moved(in.Local, in.Remote)
+		}
+	case core.LocalAddrs:
+		e.addrs = in.Addrs
+		for _, sa := range e.sorted() {
+			sa.AddrsChanged()
 		}
 	case core.Answer:
 		e.env.Answered(in)
@@ -201,6 +207,7 @@ func (e *Endpoint) bad(d core.Datagram, format string, a ...any) {
 // --- v2.Owner ---
 
 func (e *Endpoint) Config() *core.Config { return e.cfg }
+func (e *Endpoint) Addrs() []netip.Addr  { return e.addrs }
 
 // Adopt takes in an SA: one that a stranger began, or a successor.
 func (e *Endpoint) Adopt(sa *v2.SA) {

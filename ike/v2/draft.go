@@ -40,6 +40,8 @@ type draft struct {
 	revoke uint32   // our SPI of one that only the peer has, being deleted
 	closes bool     // the IKE SA is being deleted
 	reason string
+
+	mob mobikeDraft
 }
 
 // drop releases what an abandoned draft holds.

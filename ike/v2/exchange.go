@@ -209,6 +209,7 @@ func (sa *SA) retransmit(x *exchange) {
 		return
 	}
 	sa.transmit(sa.path(), x.raw)
+	sa.probe(x)
 	x.timer = sa.env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
 	x.tries++
 }
@@ -220,6 +221,7 @@ func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, 
 	}
 	sa.fresh(in)
 	sa.take(x, h, inner, syntax)
+	sa.answeredOn(x, pathOf(in))
 }
 
 // take lets the tasks read a response.

@@ -47,7 +47,11 @@ func natDetection() task {
 
 func (x *exchange) addNATHashes() {
 	sa := x.sa
-	dst := core.NATHash(sa.spii, sa.spir, sa.remote)
+	to := sa.remote
+	if !x.mine {
+		to = x.from.remote
+	}
+	dst := core.NATHash(sa.spii, sa.spir, to)
 	if x.noSource == nil {
 		x.noSource = sa.env.Random(len(dst)) // kept: a request repeated with a cookie is else unchanged (RFC 7296 §2.6)
 	}
@@ -62,31 +66,36 @@ func (x *exchange) readNATHashes() error {
 	if !sa.initiator {
 		spir = 0 // the request was hashed before we had an SPI
 	}
-	src := core.NATHash(sa.spii, spir, sa.remote)
-	dst := core.NATHash(sa.spii, spir, sa.local)
-	sa.nat = natState{remote: true, local: true}
-	for _, p := range x.in {
-		n, ok := p.(*message.Notify)
+	sa.nat = natFound(x.in, sa.spii, spir, sa.path())
+	if !sa.nat.supported {
+		return end(message.NotifyNoProposalChosen, "the peer does not support NAT traversal, and ESP travels in UDP here: switch NAT traversal on at the peer")
+	}
+	return nil
+}
+
+// natFound compares the peer's hashes with the path that they came on (RFC 7296 §2.23).
+func natFound(in []message.Payload, spii, spir uint64, p path) natState {
+	src, dst := core.NATHash(spii, spir, p.remote), core.NATHash(spii, spir, p.local)
+	s := natState{remote: true, local: true}
+	for _, x := range in {
+		n, ok := x.(*message.Notify)
 		if !ok {
 			continue
 		}
 		switch n.Kind {
 		case message.NotifyNATDetectionSourceIP: // several: one of them matches if there is no NAT
-			sa.nat.supported = true
+			s.supported = true
 			if bytes.Equal(n.Data, src[:]) {
-				sa.nat.remote = false
+				s.remote = false
 			}
 		case message.NotifyNATDetectionDestinationIP:
-			sa.nat.supported = true
+			s.supported = true
 			if bytes.Equal(n.Data, dst[:]) {
-				sa.nat.local = false
+				s.local = false
 			}
 		}
 	}
-	if !sa.nat.supported {
-		return end(message.NotifyNoProposalChosen, "the peer does not support NAT traversal, and ESP travels in UDP here: switch NAT traversal on at the peer")
-	}
-	return nil
+	return s
 }
 
 // float moves the initiator to the NAT-T ports before IKE_AUTH (RFC 7296 §2.23).

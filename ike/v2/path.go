@@ -43,10 +43,11 @@ func (sa *SA) fresh(in core.Datagram) {
 }
 
 // rebound follows a peer whose NAT gave it another address or port, unless we
-// are behind a NAT ourselves (RFC 7296 §2.23). A peer that says it is behind a
+// are behind a NAT ourselves (RFC 7296 §2.23), or it will tell us where it goes
+// (RFC 4555 §3.8). A peer that says it is behind a
 // NAT because it wants ESP in UDP is treated like one that is.
 func (sa *SA) rebound(p path) {
-	if !sa.natt || !p.natt || sa.nat.local || !sa.nat.remote || p.remote == sa.remote {
+	if sa.mob.agreed || !sa.natt || !p.natt || sa.nat.local || !sa.nat.remote || p.remote == sa.remote {
 		return
 	}
 	if a := p.local.Addr(); !a.IsValid() || a.IsUnspecified() {

@@ -158,6 +158,7 @@ func (x *exchange) makeSuccessor() error {
 	sa := x.sa
 	n := newSA(sa.env, sa.owner, sa.peer, sa.local, sa.remote)
 	n.initiator, n.natt, n.nat, n.fragments = x.mine, sa.natt, sa.nat, sa.fragments
+	n.mob = sa.mob
 	n.suite, n.identity, n.myID, n.peerID = x.agreed.suite, sa.identity, sa.myID, sa.peerID
 	n.spii, n.spir = x.newSPI, x.peerSPI
 	if !x.mine {
@@ -231,6 +232,7 @@ func (sa *SA) replacedBy(n *SA) {
 		n.children = append(n.children, c)
 	}
 	sa.children = nil
+	n.follow(sa)
 	n.wanted = append(n.wanted, sa.wanted...)
 	moved := sa.queue
 	sa.queue = nil

@@ -33,6 +33,8 @@ import (
 // what shall be up up.
 type Owner interface {
 	Config() *core.Config
+	// Addrs are the addresses that this host has and may use.
+	Addrs() []netip.Addr
 	// Adopt takes in an SA that an SA made: the successor at a rekey.
 	Adopt(sa *SA)
 	// Siblings are the other live SAs with the same peer.
@@ -84,6 +86,7 @@ type SA struct {
 	initFrom      netip.AddrPort // where the IKE_SA_INIT request came from, as responder
 	natt          bool           // messages go by the NAT-T ports
 	nat           natState
+	mob           mobility
 
 	suite    core.Suite
 	keys     keys

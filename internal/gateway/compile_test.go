@@ -96,7 +96,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 		Profile: core.Profile{
 			Name: "ike2-site2", Encrs: []*suite.Encr{suite.EncrByIKEName("aes-128")}, PRFs: []*suite.PRF{suite.PRFByName("sha1")},
 			Integs: []*suite.Integ{suite.IntegByName("sha1")}, Groups: []*suite.Group{suite.GroupByName("modp2048")},
-			Lifetime: 24 * time.Hour, DPD: 2 * time.Minute, Fragmentation: true,
+			Lifetime: 24 * time.Hour, DPD: 2 * time.Minute, Fragmentation: true, MOBIKE: true,
 		},
 		Identities: []*core.Identity{{
 			Auth: core.AuthPSK, MyID: core.ID{Type: core.IDFQDN, Data: "site1.example.net"},

@@ -22,6 +22,10 @@ type Edges struct {
 	Device tun.Device
 	// Source is the local address that leads to remote. It is called from any goroutine.
 	Source func(remote netip.Addr) (netip.Addr, error)
+	// Watch calls changed with the addresses that peers can reach this host at, at
+	// first and each time that they have changed, until done is closed. Nil: they
+	// never change.
+	Watch func(done <-chan struct{}, changed func([]netip.Addr))
 }
 
 // close takes back in the reverse order: nothing is led to the device any more
@@ -76,6 +80,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	if e.Device, err = tun.Create(g.Tun, mtu); err != nil {
 		return e, err
 	}
+	e.Watch = (&addrs{device: e.Device.Name(), listen: g.Listen}).watch
 	if e.Host == nil {
 		e.Host, err = newHost(g, e.Device.Name())
 	}

@@ -20,8 +20,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"culvert/config"
@@ -120,10 +122,17 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 		"peers", len(g.compiled.core.Peers), "policies", len(g.compiled.policies))
 
 	path, ctl := make(chan error, 1), make(chan error, 1)
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 	go func() { path <- g.plane.path.Run(context.Background()) }()
 	go func() { ctl <- control.Serve(serving, door, backend{g}) }()
+	if watch := g.edges.Watch; watch != nil {
+		watching.Go(func() {
+			watch(serving.Done(), func(a []netip.Addr) { g.plane.inbox.put(core.LocalAddrs{Addrs: a}) })
+		})
+	}
 
 	pathEnded, ctlEnded, err := g.loop(ctx, path, ctl)
 	close(g.gone)

@@ -1,0 +1,261 @@
+package v2
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// MOBIKE (RFC 4555): both ends may change their addresses without a new IKE SA.
+// Both say in IKE_AUTH that they can, and tell their further addresses. Which
+// pair of addresses is used is decided by who began the first IKE SA; it says so
+// in an INFORMATIONAL exchange, whose own outer addresses are the new ones:
+//
+//	HDR, SK{N(UPDATE_SA_ADDRESSES), N(NAT_DETECTION_*), [N(COOKIE2)], [N(ADDITIONAL_*)]}  -->
+//	                                        <--  HDR, SK{N(NAT_DETECTION_*), [N(COOKIE2)]}
+//
+// The other end then makes sure that the peer is where it says, with a COOKIE2
+// of its own, before it sends ESP there (§3.7). This file has the payloads;
+// roam.go decides when to move.
+
+// mobility is the state of MOBIKE in an IKE SA; a successor inherits it.
+type mobility struct {
+	agreed bool         // both ends understand MOBIKE
+	leads  bool         // we decide which addresses are used
+	peers  []netip.Addr // further addresses of the peer
+	told   []netip.Addr // ours, as we told them last
+	epoch  int          // counts changes of the path; the answer to an older question says nothing
+	seen   []byte       // hash of our address and port as the peer last saw them
+}
+
+// mobikeDraft is what an INFORMATIONAL exchange has to do with MOBIKE.
+type mobikeDraft struct {
+	update bool   // the path changed
+	tell   bool   // ours: tell our further addresses
+	probe  bool   // ours: is the peer really at the address that it moved to?
+	cookie []byte // ours: COOKIE2, which has to come back
+	epoch  int
+	probed bool // the request went out on other paths too
+	moved  bool // the peer's: its address changed, not only its port
+	listed bool // the peer's: it told its further addresses
+}
+
+// maxAddresses is how many further addresses are told and kept.
+const maxAddresses = 8
+
+const cookie2Len = 16
+
+// mobikeSupport is the part of IKE_AUTH.
+func mobikeSupport() task {
+	say := func(x *exchange) {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyMOBIKESupported})
+		x.addAddresses()
+	}
+	hear := func(x *exchange) error {
+		sa := x.sa
+		if sa.peer.Profile.MOBIKE && notify(x.in, message.NotifyMOBIKESupported) != nil {
+			sa.mob.agreed, sa.mob.leads = true, x.mine
+			x.readAddresses()
+		}
+		return nil
+	}
+	return task{
+		request: func(x *exchange) error {
+			if x.sa.peer.Profile.MOBIKE {
+				say(x)
+			}
+			return nil
+		},
+		accept: hear,
+		reply: func(x *exchange) error {
+			if x.sa.mob.agreed {
+				say(x)
+			}
+			return nil
+		},
+		complete: hear,
+	}
+}
+
+// mobikeInform is the part of INFORMATIONAL.
+func mobikeInform() task {
+	only := func(f func(*exchange) error) func(*exchange) error {
+		return func(x *exchange) error {
+			if !x.sa.mob.agreed {
+				return nil
+			}
+			return f(x)
+		}
+	}
+	return task{
+		request:  only((*exchange).askMobike),
+		accept:   only((*exchange).acceptMobike),
+		reply:    only((*exchange).replyMobike),
+		complete: only((*exchange).completeMobike),
+		settle:   only((*exchange).settleMobike),
+	}
+}
+
+func (x *exchange) askMobike() error {
+	sa, m := x.sa, &x.mob
+	m.epoch = sa.mob.epoch
+	if m.update || m.probe {
+		m.cookie = sa.env.Random(cookie2Len)
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyCookie2, Data: m.cookie})
+	}
+	if m.update {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyUpdateSAAddresses})
+	}
+	// Behind a NAT each question whether the peer is alive asks too where it sees
+	// us (RFC 4555 §3.8).
+	if m.update || sa.mob.leads && sa.nat.local && len(x.out) == 0 {
+		x.addNATHashes()
+	}
+	if m.tell {
+		if n := len(x.out); x.addAddresses() == 0 && len(x.out) == n {
+			x.out = append(x.out, &message.Notify{Kind: message.NotifyNoAdditionalAddresses})
+		}
+	}
+	return nil
+}
+
+func (x *exchange) acceptMobike() error {
+	sa := x.sa
+	if n := notify(x.in, message.NotifyNoNATsAllowed); n != nil && !bytes.Equal(n.Data, noNATs(x.from)) {
+		return refuse(message.NotifyUnexpectedNATDetected, "the peer allows no NAT, and there is one between us")
+	}
+	if notify(x.in, message.NotifyUpdateSAAddresses) != nil && !sa.mob.leads && sa.state == Established {
+		if !sa.acceptable(x.from) {
+			return refuse(message.NotifyUnacceptableAddresses, "the peer wants to go on between %v and %v: check local-address of peer %q", x.from.remote, x.from.local, sa.peer.Name)
+		}
+		x.mob.update = true
+	}
+	x.readAddresses()
+	return nil
+}
+
+// noNATs is the content of NO_NATS_ALLOWED: addresses and ports of a message as
+// its sender sees them (RFC 4555 §4.2.6).
+func noNATs(p path) []byte {
+	b := append(p.remote.Addr().AsSlice(), p.local.Addr().AsSlice()...)
+	b = binary.BigEndian.AppendUint16(b, p.remote.Port())
+	return binary.BigEndian.AppendUint16(b, p.local.Port())
+}
+
+func (x *exchange) replyMobike() error {
+	sa := x.sa
+	if x.mob.update {
+		x.mob.moved = sa.remote.Addr() != x.from.remote.Addr()
+		sa.local, sa.remote, sa.natt = x.from.local, x.from.remote, x.from.natt
+		if s := natFound(x.in, sa.spii, sa.spir, x.from); s.supported {
+			sa.nat = s
+		}
+	}
+	if notify(x.in, message.NotifyNATDetectionDestinationIP) != nil {
+		x.addNATHashes()
+	}
+	if n := notify(x.in, message.NotifyCookie2); n != nil {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyCookie2, Data: clone(n.Data)})
+	}
+	return nil
+}
+
+func (x *exchange) completeMobike() error {
+	sa, m := x.sa, &x.mob
+	if m.cookie != nil {
+		if n := notify(x.in, message.NotifyCookie2); n == nil || !bytes.Equal(n.Data, m.cookie) {
+			if errorNotify(x.in) == nil { // RFC 4555 §3.7
+				sa.Delete("the peer's answer from its new address has not our COOKIE2: somebody may stand between")
+			}
+			return nil
+		}
+	}
+	if m.epoch != sa.mob.epoch {
+		return nil // the path changed since; another exchange is on its way
+	}
+	seen := notify(x.in, message.NotifyNATDetectionDestinationIP)
+	switch {
+	case m.update:
+		if s := natFound(x.in, sa.spii, sa.spir, sa.path()); s.supported {
+			sa.nat = s
+		}
+	case seen != nil && sa.mob.seen != nil && !bytes.Equal(seen.Data, sa.mob.seen):
+		sa.mob.epoch++
+		sa.event(core.EvMoved, "our NAT gave us another address or port")
+		sa.update()
+	}
+	if seen != nil {
+		sa.mob.seen = clone(seen.Data)
+	}
+	return nil
+}
+
+func (x *exchange) settleMobike() error {
+	sa, m := x.sa, &x.mob
+	switch {
+	case sa.state != Established:
+	case x.mine && m.epoch != sa.mob.epoch:
+	case x.mine && m.update:
+		if n := errorNotify(x.in); n != nil {
+			sa.event(core.EvNotify, "the peer refused our new address: %v", n.Kind)
+			return nil
+		}
+		sa.moveChildren()
+		sa.keepalives()
+	case x.mine && m.probe:
+		sa.moveChildren()
+	case x.mine:
+	case m.update:
+		sa.followed(m.moved)
+	case m.listed && sa.mob.leads:
+		sa.peerLeft(x.from)
+	}
+	return nil
+}
+
+// addAddresses tells our further addresses, and says how many there are.
+func (x *exchange) addAddresses() int {
+	sa := x.sa
+	sa.mob.told = sa.others()
+	for _, a := range sa.mob.told {
+		kind := message.NotifyAdditionalIP6Address
+		if a.Is4() {
+			kind = message.NotifyAdditionalIP4Address
+		}
+		x.out = append(x.out, &message.Notify{Kind: kind, Data: a.AsSlice()})
+	}
+	return len(sa.mob.told)
+}
+
+// readAddresses replaces what we know of the peer's further addresses, if the
+// message says anything about them (RFC 4555 §3.6).
+func (x *exchange) readAddresses() {
+	var list []netip.Addr
+	for _, p := range x.in {
+		n, ok := p.(*message.Notify)
+		if !ok {
+			continue
+		}
+		switch n.Kind {
+		case message.NotifyNoAdditionalAddresses:
+			x.mob.listed = true
+		case message.NotifyAdditionalIP4Address, message.NotifyAdditionalIP6Address:
+			x.mob.listed = true
+			if a, ok := netip.AddrFromSlice(n.Data); ok && usable(a) && len(list) < maxAddresses && !slices.Contains(list, a) {
+				list = append(list, a)
+			}
+		}
+	}
+	if x.mob.listed {
+		x.sa.mob.peers = list
+	}
+}
+
+// usable: an address that one peer can reach another at.
+func usable(a netip.Addr) bool {
+	return a.IsGlobalUnicast() && a.Zone() == ""
+}

@@ -1,0 +1,210 @@
+package v2
+
+import (
+	"net/netip"
+	"slices"
+
+	"culvert/crypto/secret"
+	"culvert/ike/core"
+)
+
+// When an SA moves (RFC 4555 §3.4, §3.5). There are three reasons:
+//
+//   - our address is gone: the system is asked for another one that leads to one
+//     of the peer's addresses;
+//   - a request stays without answer: it goes out on all other paths too, and
+//     where the answer comes from is the new path;
+//   - the peer, which does not decide, told us from elsewhere that its address
+//     is gone.
+
+// probeAfter is how often a request is sent before it goes out on other paths
+// too: 3.5 s after the first time.
+const probeAfter = 3
+
+// others are our addresses but the one in use. A peer with a local-address stays
+// with that.
+func (sa *SA) others() []netip.Addr {
+	var list []netip.Addr
+	if sa.peer.Local.IsValid() {
+		return nil
+	}
+	for _, a := range sa.owner.Addrs() {
+		if a != sa.local.Addr() && usable(a) && len(list) < maxAddresses {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// remotes are the peer's addresses, the one in use first.
+func (sa *SA) remotes() []netip.AddrPort {
+	list := []netip.AddrPort{sa.remote}
+	for _, a := range sa.mob.peers {
+		if a != sa.remote.Addr() {
+			list = append(list, netip.AddrPortFrom(a, nattPort))
+		}
+	}
+	return list
+}
+
+// otherPaths are the paths between an address of ours and one of the peer's, but
+// the one in use.
+func (sa *SA) otherPaths() []path {
+	if !sa.mob.agreed {
+		return nil
+	}
+	locals := append([]netip.Addr{sa.local.Addr()}, sa.others()...)
+	var list []path
+	for _, r := range sa.remotes() {
+		for _, l := range locals {
+			p := path{netip.AddrPortFrom(l, sa.local.Port()), r, true}
+			if l.Is4() == r.Addr().Is4() && p != sa.path() && len(list) < maxAddresses {
+				list = append(list, p)
+			}
+		}
+	}
+	return list
+}
+
+// probe sends a request that was not answered on the other paths too.
+func (sa *SA) probe(x *exchange) {
+	if x.tries < probeAfter || sa.state < Established {
+		return
+	}
+	for _, p := range sa.otherPaths() {
+		x.mob.probed = true
+		sa.transmit(p, x.raw)
+	}
+}
+
+// answeredOn is called with the path that the answer to x came on.
+func (sa *SA) answeredOn(x *exchange, p path) {
+	if x.mob.probed && sa.mob.leads && sa.state == Established && p.natt && p != sa.path() {
+		sa.relocate(p, "the other path was silent")
+	}
+}
+
+// AddrsChanged is called when our addresses changed.
+func (sa *SA) AddrsChanged() {
+	if !sa.mob.agreed || sa.state != Established || sa.peer.Local.IsValid() {
+		return
+	}
+	if !slices.Contains(sa.owner.Addrs(), sa.local.Addr()) {
+		sa.seek(sa.remotes())
+	} else if !slices.Equal(sa.others(), sa.mob.told) {
+		sa.tell()
+	}
+}
+
+// seek asks the system which address leads to one of the remotes, and goes there.
+// If none does, the next change of addresses asks again.
+func (sa *SA) seek(remotes []netip.AddrPort) {
+	epoch := sa.mob.epoch
+	sa.env.Ask(sa.id, core.SourceFor{Remote: remotes[0].Addr()}, func(b secret.Bytes, err error) {
+		if sa.state != Established || sa.mob.epoch != epoch {
+			return
+		}
+		local, ok := netip.AddrFromSlice(b)
+		switch {
+		case err == nil && ok && local.Unmap() != sa.local.Addr():
+			sa.leave(path{netip.AddrPortFrom(local.Unmap(), sa.owner.Config().NATTPort), remotes[0], true})
+		case len(remotes) > 1:
+			sa.seek(remotes[1:])
+		}
+	})
+}
+
+// leave goes to a path because our address is gone. Who does not lead can only
+// speak from another address and tell the peer; the peer then moves (§3.6).
+func (sa *SA) leave(p path) {
+	if sa.mob.leads {
+		sa.relocate(p, "our address is gone")
+		return
+	}
+	sa.local = p.local
+	sa.mob.epoch++
+	sa.again()
+	sa.tell()
+}
+
+// relocate moves the IKE SA at once, tells the peer, and repeats what it has not
+// answered yet. ESP moves at once where only our address is another one, else
+// when the peer has answered from there (§3.5).
+func (sa *SA) relocate(p path, why string) {
+	stays := p.remote.Addr() == sa.remote.Addr()
+	sa.local, sa.remote, sa.natt = p.local, p.remote, p.natt
+	sa.mob.epoch++
+	sa.event(core.EvMoved, "%s", why)
+	if stays {
+		sa.moveChildren()
+	}
+	sa.again()
+	sa.update()
+}
+
+// again sends the request that is under way once more, from the first try on.
+func (sa *SA) again() {
+	if x := sa.current; x != nil && x.raw != nil && x.in == nil {
+		sa.env.Timers.Stop(x.timer)
+		x.tries = 0
+		sa.retransmit(x)
+	}
+}
+
+// update says that the path changed, before everything else that waits.
+func (sa *SA) update() {
+	sa.informFirst(mobikeDraft{update: true, tell: true})
+}
+
+// tell tells our further addresses.
+func (sa *SA) tell() { sa.informFirst(mobikeDraft{tell: true}) }
+
+// informFirst puts an exchange of MOBIKE before all that waits. Of one kind only
+// one waits: it says what holds when it is sent.
+func (sa *SA) informFirst(m mobikeDraft) {
+	same := func(x *exchange) bool {
+		return x.mob.update == m.update && x.mob.tell == m.tell && x.mob.probe == m.probe && x.kind.id == inform
+	}
+	if slices.ContainsFunc(sa.queue, same) {
+		return
+	}
+	x := &exchange{kind: row(inform), sa: sa, mine: true}
+	x.mob = m
+	x.still = func() bool { return x.sa.state == Established }
+	sa.queue = slices.Insert(sa.queue, 0, x)
+	sa.pump()
+}
+
+// acceptable: the peer may go on between these addresses.
+func (sa *SA) acceptable(p path) bool {
+	return p.natt && usable(p.remote.Addr()) && (!sa.peer.Local.IsValid() || sa.peer.Local == p.local.Addr())
+}
+
+// followed is called when we followed the peer to another path. ESP goes there
+// once the peer has answered from a new address.
+func (sa *SA) followed(moved bool) {
+	sa.mob.epoch++
+	sa.event(core.EvMoved, "the peer moved it here")
+	sa.keepalives()
+	if moved {
+		sa.informFirst(mobikeDraft{probe: true})
+		return
+	}
+	sa.moveChildren()
+}
+
+// peerLeft is called when the peer, which does not decide about paths, told its
+// addresses from p. If the one that we use is gone, we go to where it speaks from.
+func (sa *SA) peerLeft(p path) {
+	if p.natt && usable(p.remote.Addr()) && p.remote.Addr() != sa.remote.Addr() && !slices.Contains(sa.mob.peers, sa.remote.Addr()) {
+		sa.relocate(p, "the peer's address is gone")
+	}
+}
+
+// follow brings a successor to where its predecessor went in the meantime.
+func (sa *SA) follow(old *SA) {
+	if old.mob.epoch > sa.mob.epoch {
+		sa.local, sa.remote, sa.natt, sa.nat, sa.mob = old.local, old.remote, old.natt, old.nat, old.mob
+		sa.keepalives()
+	}
+}
