@@ -12,7 +12,7 @@ import (
 // zero value is ready; it takes about 300 kB and never grows. Answers of policies that were
 // replaced are forgotten at the next lookup.
 type Cache struct {
-	snap    *snapshot
+	whole   *whole
 	entries [cacheSize]cacheEntry
 }
 
@@ -31,16 +31,16 @@ func (c *Cache) Lookup(db *Database, f *wire.Flow) *Policy { return c.lookup(db,
 func (c *Cache) LookupIn(db *Database, f *wire.Flow) *Policy { return c.lookup(db, f, true) }
 
 func (c *Cache) lookup(db *Database, f *wire.Flow, in bool) *Policy {
-	snap := db.snap.Load()
-	if snap != c.snap {
+	whole := db.whole.Load()
+	if whole != c.whole {
 		clear(c.entries[:])
-		c.snap = snap
+		c.whole = whole
 	}
 	e := &c.entries[hashFlow(f)>>(64-cacheBits)]
 	if e.used && e.in == in && e.flow == *f {
 		return e.policy
 	}
-	p := snap.lookup(f, in)
+	p := whole.lookup(f, in)
 	*e = cacheEntry{*f, p, true, in}
 	return p
 }

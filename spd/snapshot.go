@@ -112,12 +112,20 @@ func (r *rule) matches(v *view) bool {
 }
 
 func (s *snapshot) lookup(f *wire.Flow, in bool) *Policy {
+	if i := s.first(f, in); i >= 0 {
+		return &s.policies[i]
+	}
+	return nil
+}
+
+// first is the index of the first policy that matches, or -1.
+func (s *snapshot) first(f *wire.Flow, in bool) int32 {
 	local, remote := f.Src, f.Dst
 	if in {
 		local, remote = remote, local
 	}
 	if local.BitLen() != remote.BitLen() || !local.IsValid() {
-		return nil
+		return none
 	}
 	fam := &s.families[0]
 	if !local.Is4() {
@@ -126,9 +134,9 @@ func (s *snapshot) lookup(f *wire.Flow, in bool) *Policy {
 	v := viewOf(f, in)
 	best := s.search(fam, keyOf(local), keyOf(remote), &v)
 	if best == math.MaxInt32 {
-		return nil
+		return none
 	}
-	return &s.policies[best]
+	return best
 }
 
 // search is the lowest index of a policy that matches, or MaxInt32.

@@ -1,6 +1,7 @@
 // Package spd is the security policy database (RFC 4301 §4.4.1): ordered
 // policies, the first that matches a packet decides. A lookup takes no lock and
-// does not allocate; policies are replaced as a whole.
+// does not allocate. Policies of the table are replaced as a whole; those made at
+// run time come and go one by one (Put, Drop).
 package spd
 
 import (
@@ -93,33 +94,44 @@ func (p *Policy) matches(f *wire.Flow, in bool) bool {
 }
 
 // Database holds the policies in force. Lookups may run while one writer
-// replaces them: each sees the old order or the new, whole.
+// changes them: each sees the old order or the new, whole.
 type Database struct {
-	snap atomic.Pointer[snapshot]
+	whole atomic.Pointer[whole]
+
+	// The writer's own: the rows of made policies by ref, and the last serial.
+	rows   map[uint32][]Policy
+	serial uint64
 }
 
 // New is a database without policies.
 func New() *Database {
 	d := &Database{}
-	d.snap.Store(compile(nil))
+	d.whole.Store(&whole{table: compile(nil)})
 	return d
 }
 
 // Replace puts policies in force; their order is their precedence. The slice is
 // copied. A policy whose pair no packet can match (ends of two address families
 // or two protocols, bounds out of order) stays listed and matches nothing.
-func (d *Database) Replace(policies []Policy) {
-	d.snap.Store(compile(slices.Clone(policies)))
+// The policies made at run time are replaced, too: those in force afterwards are
+// made, in the order in which they stand in equal places.
+func (d *Database) Replace(policies []Policy, made ...Made) {
+	next := whole{table: compile(slices.Clone(policies))}
+	d.rows = nil
+	if len(made) > 0 {
+		next.made = d.rebuild(made)
+	}
+	d.whole.Store(&next)
 }
 
-// Policies is what is in force, in order. It must not be changed.
-func (d *Database) Policies() []Policy { return d.snap.Load().policies }
+// Policies is the table that is in force, in order, without made ones. It must not be changed.
+func (d *Database) Policies() []Policy { return d.whole.Load().table.policies }
 
 // Lookup is the first policy that matches a packet that leaves: f.Src is
 // Local. nil: no policy. Flows whose ports cannot be seen match policies with
 // any or OPAQUE ports only.
-func (d *Database) Lookup(f *wire.Flow) *Policy { return d.snap.Load().lookup(f, false) }
+func (d *Database) Lookup(f *wire.Flow) *Policy { return d.whole.Load().lookup(f, false) }
 
 // LookupIn is the first policy that matches a packet that arrives, f as it
 // arrived: f.Dst is Local. nil: no policy.
-func (d *Database) LookupIn(f *wire.Flow) *Policy { return d.snap.Load().lookup(f, true) }
+func (d *Database) LookupIn(f *wire.Flow) *Policy { return d.whole.Load().lookup(f, true) }
