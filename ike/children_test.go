@@ -345,3 +345,24 @@ func TestNoSPIs(t *testing.T) {
 		t.Errorf("the first request of the responder has ID %d, not 0", h.ID)
 	}
 }
+
+// Two peers by one policy: the CHILD SA of one is no replacement for the other's.
+func TestOnePolicyTwoPeers(t *testing.T) {
+	r := newRig(t, func(c *core.Config) { c.Peers[0].Address = netip.MustParsePrefix("0.0.0.0/0") })
+	p, q := newPuppet(r, 1), newPuppet(r, 2)
+	q.addr, q.id = netip.MustParseAddrPort("192.0.2.3:500"), fqdn("q.example")
+	for _, x := range []*puppet{p, q} {
+		x.connect()
+		x.request(message.ExchangeInformational)
+	}
+	if len(r.kids) != 2 {
+		t.Fatalf("%d CHILD SAs", len(r.kids))
+	}
+	says(t, p.request(message.ExchangeInformational, deleteESP(p.spi)), "Delete")
+	if r.count(core.EvChildDown) != 1 || r.kidIn(p.peerSPI) != nil {
+		t.Error("it lingers as if it had been replaced")
+	}
+	if r.state(q.peerSPI) != "seals" {
+		t.Errorf("the other %s", r.state(q.peerSPI))
+	}
+}

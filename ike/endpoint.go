@@ -185,12 +185,29 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 		e.bad(d, "too many half-open IKE SAs")
 		return
 	}
-	if len(e.half) >= limit(e.cfg.CookieThreshold, 64) && !e.cookieOK(h, d) {
-		return
+	if len(e.half) >= limit(e.cfg.CookieThreshold, 64) {
+		if !e.cookieOK(h, d) {
+			return
+		}
+		if e.halfFrom(d.Remote.Addr()) >= (limit(e.cfg.MaxHalfOpen, 1000)+3)/4 {
+			e.bad(d, "too many half-open IKE SAs from this address")
+			return
+		}
 	}
 	if _, err := v2.Accept(e.env, e, peer, bytes.Clone(d.Data), d); err != nil {
 		e.bad(d, "%v", err)
 	}
+}
+
+// halfFrom counts the half-open SAs of an address: a cookie shows that somebody
+// receives there, not that it is many.
+func (e *Endpoint) halfFrom(a netip.Addr) (n int) {
+	for key := range e.half {
+		if key.remote.Addr() == a {
+			n++
+		}
+	}
+	return n
 }
 
 func limit(n, otherwise int) int {

@@ -207,6 +207,39 @@ func TestMaxHalfOpen(t *testing.T) {
 	}
 }
 
+// Under pressure one address gets a quarter of the half-open SAs, however many
+// cookies it shows.
+func TestOneAddress(t *testing.T) {
+	r := newRig(t, func(c *core.Config) {
+		c.Peers[0].Address = netip.MustParsePrefix("0.0.0.0/0")
+		c.MaxHalfOpen, c.CookieThreshold = 8, 1
+	})
+	for i := range 10 {
+		p := newPuppet(r, byte(i))
+		p.comeIn()
+	}
+	if n := len(r.e.half); n != 2 {
+		t.Errorf("%d half-open SAs of one address", n)
+	}
+	p := newPuppet(r, 20)
+	p.addr = netip.MustParseAddrPort("192.0.2.3:500")
+	p.comeIn()
+	if n := len(r.e.half); n != 3 {
+		t.Errorf("%d half-open SAs with one of another address", n)
+	}
+}
+
+// comeIn sends IKE_SA_INIT, again with the cookie if one is asked for.
+func (p *puppet) comeIn() {
+	p.r.take()
+	p.r.datagram(p.addr, p.initRequest())
+	_, ps := p.open(p.r.one().Data)
+	if c := findNotify(ps, message.NotifyCookie); c != nil {
+		p.first = []message.Payload{c}
+		p.r.datagram(p.addr, p.initRequest())
+	}
+}
+
 // The same request gets the same bytes, and makes nothing new.
 func TestRepeatedInit(t *testing.T) {
 	r := newRig(t)

@@ -442,3 +442,35 @@ func TestRekeyStorm(t *testing.T) {
 	}
 	says(t, p.request(message.ExchangeCreateChildSA, p.ikeRekey(0xffff, 9)...), "SA Nonce KE")
 }
+
+// The answer to our rekey of the IKE SA cannot be used, but the peer has moved on
+// to a successor: the SA ends, and all begins anew.
+func TestUnusableAnswerToIKERekey(t *testing.T) {
+	for name, answer := range map[string]func(p *puppet) []message.Payload{
+		"a public value that is none": func(p *puppet) []message.Payload {
+			return []message.Payload{saOf(withSPI(ikeProposal, u64(1))), nonce(1), &message.KE{Group: 31, Data: make([]byte, 32)}}
+		},
+		"SPI 0": func(p *puppet) []message.Payload { return p.ikeRekey(0, 1) },
+		"no key exchange": func(p *puppet) []message.Payload {
+			return []message.Payload{saOf(withSPI(ikeProposal, u64(1))), nonce(1)}
+		},
+		"another cipher": func(p *puppet) []message.Payload {
+			q := ikeProposal
+			q.Transforms = append([]message.Transform{{Type: 1, ID: 12, KeyBits: 256}}, q.Transforms[1:]...)
+			return []message.Payload{saOf(withSPI(q, u64(1))), nonce(1), &message.KE{Group: 31, Data: p.priv.PublicKey().Bytes()}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, p := settled(t)
+			r.in(core.Command{Do: core.RekeyIKE})
+			h, _ := p.asked(message.ExchangeCreateChildSA)
+			p.answer(h, answer(p)...)
+			for _, s := range r.take() {
+				h, ps := p.open(s.Data)
+				says(t, ps, "Delete")
+				p.answer(h)
+			}
+			r.nothingLeft()
+		})
+	}
+}

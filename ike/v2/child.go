@@ -281,17 +281,18 @@ func (c *Child) end(why string) {
 	env.After(linger, func() { env.Emit(core.Remove{Child: id}) })
 }
 
-// replacement is another CHILD SA of the same policy that carries traffic; one
-// that seals already before one that stands by.
+// replacement is another CHILD SA with the same peer that carries the same
+// traffic; one that seals already before one that stands by. A policy may serve
+// several peers, told apart by their IDs.
 func (c *Child) replacement() *Child {
 	var standby *Child
 	for _, sa := range append([]*SA{c.sa}, c.sa.owner.Siblings(c.sa)...) {
-		if sa.state == Ended {
+		if sa.state == Ended || sa.peerID != c.sa.peerID {
 			continue
 		}
 		for _, d := range slices.Backward(sa.children) {
 			switch {
-			case d == c || d.policy.Ref != c.policy.Ref || !d.Live():
+			case d == c || d.policy.Ref != c.policy.Ref || !d.Live() || d != c.theirs && !d.covers(c):
 			case !d.standby:
 				return d
 			case standby == nil:
@@ -310,6 +311,13 @@ func (sa *SA) childBySPI(spiOut uint32) *Child {
 		}
 	}
 	return nil
+}
+
+// covers reports whether all that d carried c can carry.
+func (c *Child) covers(d *Child) bool {
+	return !slices.ContainsFunc(d.pairs, func(p selector.Pair) bool {
+		return !slices.ContainsFunc(c.pairs, func(q selector.Pair) bool { return q.Covers(p) })
+	})
 }
 
 // sameTraffic reports whether two CHILD SAs cover the same.

@@ -257,6 +257,10 @@ func rekeyIKEFailed(x *exchange, fault error) {
 	if sa.state != Established {
 		return
 	}
+	if find[*message.SA](x.in) != nil { // the peer has made its successor, and moved everything to it
+		sa.Delete("the peer's answer to the rekey cannot be used: " + fault.Error())
+		return
+	}
 	if !isRefused(fault, message.NotifyTemporaryFailure) {
 		sa.event(core.EvNotify, "rekeying the IKE SA failed and will be tried again: %v", fault)
 	}
