@@ -68,7 +68,7 @@ func TestMatch(t *testing.T) {
 		{name("y"), name("q"), auto}, // my-id auto answers to any name
 	}
 	for _, c := range tests {
-		if got := Match(ids, c.remote, c.expected); got != c.want {
+		if got := Match(ids, Claim{ID: c.remote, Expected: c.expected}, nil); got != c.want {
 			t.Errorf("%v, expecting %v: %+v", c.remote, c.expected, got)
 		}
 	}

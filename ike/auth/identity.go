@@ -1,17 +1,22 @@
 package auth
 
 import (
+	"crypto/x509"
 	"net/netip"
 	"strings"
 
+	"culvert/crypto/pki"
 	"culvert/ike/core"
 )
 
-// MyID is the ID that an identity sends: its my-id, or the local address where
-// that is "auto".
+// MyID is the ID that an identity sends: its my-id, or where that is "auto" the
+// name of its certificate, or the local address if it has none.
 func MyID(id *core.Identity, local netip.Addr) core.ID {
 	if id.MyID.Type != core.IDNone {
 		return id.MyID
+	}
+	if id.Auth == core.AuthSignature && id.Own != nil {
+		return NameOf(id.Own.Chain[0])
 	}
 	return AddressID(local)
 }
@@ -26,30 +31,94 @@ func AddressID(a netip.Addr) core.ID {
 	return core.ID{Type: t, Data: string(a.AsSlice())}
 }
 
-// Match finds the identity that a peer's ID stands for: one that names this ID
-// before one that takes any, each in the order of the table. If the peer said
-// whom it expects (IDr), an identity with another my-id is passed over.
-func Match(ids []*core.Identity, remote, expected core.ID) *core.Identity {
-	var any *core.Identity
+// Claim is what a peer says in its first message of IKE_AUTH.
+type Claim struct {
+	ID        core.ID
+	Expected  core.ID           // IDr: whom it asks for; Type 0: anybody
+	Signature bool              // its proof is a signature
+	Cert      *x509.Certificate // nil: none came
+	CAs       []KeyHash         // authorities that it trusts, as far as it says
+}
+
+// Match finds the identity that a claim stands for: one that names the peer's
+// ID or certificate before one that takes any, among those one whose own
+// certificate the peer asks for, each in the order of the table. If the peer
+// said whom it expects (IDr), an identity that is not that is passed over, and
+// one that wants another kind of proof is taken only where there is no other.
+func Match(ids []*core.Identity, c Claim, t *core.Trust) *core.Identity {
+	var best *core.Identity
+	most := 0
 	for _, id := range ids {
-		if expected.Type != core.IDNone && id.MyID.Type != core.IDNone && !Same(id.MyID, expected) {
-			continue
-		}
-		switch {
-		case id.Ignore || id.RemoteID.Type == core.IDNone:
-			if any == nil {
-				any = id
-			}
-		case Same(id.RemoteID, remote):
-			return id
+		if n := c.fit(id, t); n > most {
+			best, most = id, n
 		}
 	}
-	return any
+	return best
+}
+
+// fit is 0 where the identity is not for the claim, else the more the better.
+func (c Claim) fit(id *core.Identity, t *core.Trust) int {
+	if c.Expected.Type != core.IDNone && !Is(id, c.Expected) {
+		return 0
+	}
+	n := 1
+	if (id.Remote() == core.AuthSignature) == c.Signature {
+		n += 8
+	}
+	switch {
+	case id.MatchCert && (c.Cert == nil || !c.Cert.Equal(id.RemoteCert)):
+		return 0
+	case id.MatchCert:
+		n += 4
+	case id.Ignore || id.RemoteID.Type == core.IDNone:
+	case Accepts(id, c.ID):
+		n += 4
+	default:
+		return 0
+	}
+	if id.RemoteCert != nil && c.Cert != nil {
+		if !c.Cert.Equal(id.RemoteCert) {
+			n-- // still taken where it stands alone, for the event to say so
+		} else {
+			n += 2
+		}
+	}
+	if id.Own != nil && len(c.CAs) > 0 && Under(id.Own, t, c.CAs) {
+		n++
+	}
+	return n
+}
+
+// Is reports whether an identity can be whom a peer asks for: its my-id, or
+// where that is auto any of its certificate's names. Without certificate auto is
+// anybody.
+func Is(id *core.Identity, expected core.ID) bool {
+	switch {
+	case id.MyID.Type != core.IDNone:
+		return Same(id.MyID, expected)
+	case id.Auth == core.AuthSignature && id.Own != nil:
+		return Proves(id.Own.Chain[0], expected)
+	}
+	return true
+}
+
+// As is the ID that an identity answers with to a peer that asked for expected.
+func As(id *core.Identity, expected core.ID, local netip.Addr) core.ID {
+	if id.MyID.Type == core.IDNone && id.Auth == core.AuthSignature && id.Own != nil && Proves(id.Own.Chain[0], expected) {
+		return expected
+	}
+	return MyID(id, local)
 }
 
 // Accepts reports whether an identity accepts the peer's ID.
 func Accepts(id *core.Identity, remote core.ID) bool {
-	return id.Ignore || id.RemoteID.Type == core.IDNone || Same(id.RemoteID, remote)
+	switch {
+	case id.Ignore, id.MatchCert, id.RemoteID.Type == core.IDNone:
+		return true
+	case id.RemoteID == core.ID{Type: core.IDDN}:
+		return remote.Type == core.IDDN
+	}
+	return Same(id.RemoteID, remote)
 }
 
 // Same compares two IDs; names are compared without regard to case (RFC 4343).
@@ -59,6 +128,9 @@ func Same(a, b core.ID) bool {
 	}
 	if a.Type == core.IDFQDN || a.Type == core.IDUser {
 		return strings.EqualFold(a.Data, b.Data)
+	}
+	if a.Type == core.IDDN {
+		return pki.SameDN([]byte(a.Data), []byte(b.Data))
 	}
 	return a.Data == b.Data
 }

@@ -8,10 +8,10 @@ import (
 	"culvert/ike/message"
 )
 
-// IKE_AUTH with pre-shared keys (RFC 7296 §1.2, §2.15):
+// IKE_AUTH (RFC 7296 §1.2, §2.15); what belongs to certificates is in signature.go:
 //
-//	HDR, SK{IDi, [IDr], [N(INITIAL_CONTACT)], AUTH, SAi2, TSi, TSr}  -->
-//	                              <--  HDR, SK{IDr, AUTH, SAr2, TSi, TSr}
+//	HDR, SK{IDi, [IDr], [CERT+], [CERTREQ], [N(INITIAL_CONTACT)], AUTH, SAi2, TSi, TSr}  -->
+//	                                  <--  HDR, SK{IDr, [CERT+], AUTH, SAr2, TSi, TSr}
 //
 // Both ends are established when this is through, also if the CHILD SA in it
 // came to nothing.
@@ -41,12 +41,16 @@ func authRefused() task {
 // identities sends who we are and finds out who the peer is.
 func identities() task {
 	return task{
+		prepare: func(x *exchange) error {
+			sa := x.sa
+			sa.identity = sa.firstIdentity()
+			sa.myID = auth.MyID(sa.identity, sa.local.Addr())
+			return nil
+		},
 		request: func(x *exchange) error {
 			sa := x.sa
-			sa.identity = sa.peer.Identities[0]
-			sa.myID = auth.MyID(sa.identity, sa.local.Addr())
 			x.out = append(x.out, idPayload(sa.myID, true))
-			if sa.identity.RemoteID.Type != core.IDNone && !sa.identity.Ignore {
+			if sa.identity.RemoteID.Data != "" && !sa.identity.Ignore {
 				x.out = append(x.out, idPayload(sa.identity.RemoteID, false))
 			}
 			return nil
@@ -62,12 +66,12 @@ func identities() task {
 			if idr := findID(x.in, false); idr != nil {
 				expected = idOf(idr)
 			}
-			sa.identity = auth.Match(sa.peer.Identities, sa.peerID, expected)
+			sa.identity = auth.Match(sa.peer.Identities, x.claim(expected), sa.owner.Config().Trust)
 			if sa.identity == nil {
 				return sa.authFailed(sa.identityParts(sa.peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
 					sa.peer.Name, sa.peerID, expected, sa.peerID)
 			}
-			sa.myID = auth.MyID(sa.identity, sa.local.Addr())
+			sa.myID = auth.As(sa.identity, expected, sa.local.Addr())
 			return nil
 		},
 		reply: func(x *exchange) error {
@@ -88,21 +92,14 @@ func identities() task {
 // proof makes and checks the AUTH payloads.
 func proof() task {
 	return task{
+		prepare: func(x *exchange) error { return x.sign(x.sa.cannotSign) },
 		request: func(x *exchange) error { return x.addProof() },
 		accept: func(x *exchange) error {
-			sa := x.sa
-			if !x.checkProof() {
-				return sa.authFailed(sa.secretParts(), "the proof of %s is wrong: compare the secret of the identity on both sides", sa.peerID)
-			}
-			return nil
+			return x.judge(x.sa.authFailed, func() error { return x.sign(x.sa.authFailed) })
 		},
 		reply: func(x *exchange) error { return x.addProof() },
 		complete: func(x *exchange) error {
-			sa := x.sa
-			if !x.checkProof() {
-				return sa.distrust(sa.secretParts(), "the proof of %s is wrong: compare the secret of the identity on both sides", sa.peerID)
-			}
-			return nil
+			return x.judge(x.sa.distrust, func() error { return nil })
 		},
 	}
 }
@@ -117,6 +114,10 @@ func (sa *SA) signed(initiator bool, idBody []byte) auth.Signed {
 
 func (x *exchange) addProof() error {
 	sa := x.sa
+	if sa.identity.Auth == core.AuthSignature {
+		x.out = append(x.out, &message.Auth{Method: x.proof.method, Data: x.proof.data})
+		return nil
+	}
 	body := idPayload(sa.myID, sa.initiator).AppendBody(nil)
 	mac := auth.PSK(sa.suite.PRF, sa.identity.Secret, sa.signed(sa.initiator, body))
 	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: mac})

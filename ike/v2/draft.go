@@ -41,7 +41,8 @@ type draft struct {
 	closes bool     // the IKE SA is being deleted
 	reason string
 
-	mob mobikeDraft
+	mob   mobikeDraft
+	proof proofDraft
 }
 
 // drop releases what an abandoned draft holds.

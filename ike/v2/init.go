@@ -24,6 +24,7 @@ type initState struct {
 	cookie            []byte
 	group             *suite.Group // to begin with; nil: the first of the profile
 	repeats           int
+	sig               signatures
 }
 
 func (s *initState) wipe() { *s = initState{} }
