@@ -173,6 +173,10 @@ func (s *side) do(o core.Output) {
 		if k := s.kids[o.Child]; k != nil {
 			k.retired = true
 		}
+	case core.Move:
+		if k := s.kids[o.Child]; k != nil {
+			k.Local, k.Remote = o.Local, o.Remote
+		}
 	case core.Remove:
 		if s.kids[o.Child] == nil {
 			s.t.Errorf("%s: Remove of a CHILD SA that is not there: %d", s.name, o.Child)
@@ -205,7 +209,7 @@ func (s *side) send(o core.Send) {
 		s.t.Logf("%8s %s -> %v %v id=%d resp=%v %d bytes", s.clock.Now().Sub(epoch).Round(time.Millisecond), s.name, o.Remote, h.Exchange, h.ID, h.Response(), len(o.Data))
 	}
 	s.sent = append(s.sent, h)
-	if s.drop != nil && s.drop(s, h) {
+	if s.drop != nil && s.drop(s, h) || s.byIP[o.Local.Addr()] != s {
 		return
 	}
 	if s.carry != nil {
@@ -245,7 +249,9 @@ func (s *side) esp() bool {
 	out := k.Out
 	key, spi := out.EncKey.Clone(), out.SPI
 	to := s.byIP[k.Remote.Addr()]
-	s.clock.After(20*time.Millisecond, func() { to.receive(spi, key) })
+	if to != nil && s.byIP[k.Local.Addr()] == s {
+		s.clock.After(20*time.Millisecond, func() { to.receive(spi, key) })
+	}
 	return true
 }
 

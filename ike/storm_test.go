@@ -21,63 +21,72 @@ func short(a, b *core.Config) {
 	}
 }
 
-// TestRekeysOnABadNetwork: both ends initiate, both rekey, with and without
-// perfect forward secrecy, and with Asks that take their time. While it lasts
-// every ESP packet that arrives is opened, and as long as there was an SA once
-// every packet is sealed.
 func TestRekeysOnABadNetwork(t *testing.T) {
-	const seeds, rekeys = 100, 20
-	for seed := range uint64(seeds) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			p := newPair(t, seed, badLink, short, func(a, b *core.Config) {
-				for _, c := range []*core.Config{a, b} {
-					if seed%2 == 1 {
-						c.Policies[0].Proposal.PFS = suite.GroupByName("x25519")
-					}
-					if seed%4 == 3 {
-						g := *suite.GroupByName("x25519")
-						g.Slow = true
-						c.Peers[0].Profile.Groups = []*suite.Group{&g}
-						c.Policies[0].Proposal.PFS = &g
-					}
-				}
-			})
-			p.askDelay = 50 * time.Millisecond
-			p.log = testing.Verbose()
-			p.up()
-			p.until(5*time.Minute, "both ends up", p.bothUp)
-			p.a.sealed, p.b.sealed = 0, 0
-			offered := 0
-			for p.a.count(core.EvChildRekeyed) < rekeys || p.b.count(core.EvChildRekeyed) < rekeys {
-				p.run(250 * time.Millisecond)
-				offered++
-				for _, s := range []*side{p.a, p.b} {
-					if !s.esp() {
-						t.Fatalf("%v: %s has no SA to seal with", p.clock.Now().Sub(epoch), s.name)
-					}
-				}
-				if offered > 4*3600*4 {
-					t.Fatalf("only %d and %d rekeys in four hours", p.a.count(core.EvChildRekeyed), p.b.count(core.EvChildRekeyed))
-				}
+	for seed := range uint64(100) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { storm(t, seed) })
+	}
+}
+
+// TestRekeysInFragmentsOnABadNetwork: the same with nearly every message in fragments.
+func TestRekeysInFragmentsOnABadNetwork(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { storm(t, seed, fragmented) })
+	}
+}
+
+// storm: both ends initiate, both rekey, with and without perfect forward
+// secrecy, and with Asks that take their time. While it lasts every ESP packet
+// that arrives is opened, and as long as there was an SA once every packet is
+// sealed.
+func storm(t *testing.T, seed uint64, change ...func(a, b *core.Config)) {
+	const rekeys = 20
+	p := newPair(t, seed, badLink, append(change, short, func(a, b *core.Config) {
+		for _, c := range []*core.Config{a, b} {
+			if seed%2 == 1 {
+				c.Policies[0].Proposal.PFS = suite.GroupByName("x25519")
 			}
-			p.run(time.Minute) // leftovers go
-			for _, s := range []*side{p.a, p.b} {
-				if len(s.lost) > 0 {
-					t.Errorf("%s could not open %d packets, e.g. %s", s.name, len(s.lost), s.lost[0])
-				}
-				if n := s.established(); n != 1 || len(s.kids) > 3 {
-					t.Errorf("%s is left with %d IKE SAs and %d CHILD SAs: %v", s.name, n, len(s.kids), s.e.SAs())
-				}
-				if s.count(core.EvIKERekeyed) < 3 {
-					t.Errorf("%s saw %d rekeys of the IKE SA", s.name, s.count(core.EvIKERekeyed))
-				}
-				if n := s.count(core.EvPeerDead); n > 0 {
-					t.Errorf("%s took the peer for dead %d times", s.name, n)
-				}
+			if seed%4 == 3 {
+				g := *suite.GroupByName("x25519")
+				g.Slow = true
+				c.Peers[0].Profile.Groups = []*suite.Group{&g}
+				c.Policies[0].Proposal.PFS = &g
 			}
-			if p.a.opened+p.b.opened < 2*offered-2 {
-				t.Errorf("%d packets sealed, %d opened", 2*offered, p.a.opened+p.b.opened)
+		}
+	})...)
+	p.askDelay = 50 * time.Millisecond
+	p.log = testing.Verbose()
+	p.up()
+	p.until(5*time.Minute, "both ends up", p.bothUp)
+	p.a.sealed, p.b.sealed = 0, 0
+	offered := 0
+	for p.a.count(core.EvChildRekeyed) < rekeys || p.b.count(core.EvChildRekeyed) < rekeys {
+		p.run(250 * time.Millisecond)
+		offered++
+		for _, s := range []*side{p.a, p.b} {
+			if !s.esp() {
+				t.Fatalf("%v: %s has no SA to seal with", p.clock.Now().Sub(epoch), s.name)
 			}
-		})
+		}
+		if offered > 4*3600*4 {
+			t.Fatalf("only %d and %d rekeys in four hours", p.a.count(core.EvChildRekeyed), p.b.count(core.EvChildRekeyed))
+		}
+	}
+	p.run(time.Minute) // leftovers go
+	for _, s := range []*side{p.a, p.b} {
+		if len(s.lost) > 0 {
+			t.Errorf("%s could not open %d packets, e.g. %s", s.name, len(s.lost), s.lost[0])
+		}
+		if n := s.established(); n != 1 || len(s.kids) > 3 {
+			t.Errorf("%s is left with %d IKE SAs and %d CHILD SAs: %v", s.name, n, len(s.kids), s.e.SAs())
+		}
+		if s.count(core.EvIKERekeyed) < 3 {
+			t.Errorf("%s saw %d rekeys of the IKE SA", s.name, s.count(core.EvIKERekeyed))
+		}
+		if n := s.count(core.EvPeerDead); n > 0 {
+			t.Errorf("%s took the peer for dead %d times", s.name, n)
+		}
+	}
+	if p.a.opened+p.b.opened < 2*offered-2 {
+		t.Errorf("%d packets sealed, %d opened", 2*offered, p.a.opened+p.b.opened)
 	}
 }

@@ -26,7 +26,10 @@ type Config struct {
 	MaxHalfOpen int // IKE SAs in the making, as responder; 0: 1000
 	// CookieThreshold is how many half-open SAs turn cookies on; 0: 64.
 	CookieThreshold int
-	Trust           *Trust // nil: no authority is trusted
+	// MaxDatagram is the longest IP datagram, in bytes, that a protected message is
+	// sent in where the peer understands fragments; 0: 1280, at least 160.
+	MaxDatagram int
+	Trust       *Trust // nil: no authority is trusted
 	// Where tells people where something was written, as FILE:LINE: entry is a
 	// *Peer, *Profile, *Identity, *Policy or *Proposal of this configuration, key
 	// one of its properties, "" for the entry itself. It may be nil, and answers

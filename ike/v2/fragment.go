@@ -12,18 +12,26 @@ import (
 // Both ends say in IKE_SA_INIT that they can; IKE_SA_INIT itself stays whole.
 
 const (
-	// maxDatagram is the longest IP datagram that carries a protected message:
-	// the least that every IPv6 link carries, and what IPv4 networks carry in
-	// practice.
+	// maxDatagram is the longest IP datagram that carries a protected message, if
+	// the configuration does not say another: the least that every IPv6 link
+	// carries, and what IPv4 networks carry in practice.
 	maxDatagram = 1280
-	// maxMessage leaves room for the headers of IPv6 and UDP and the non-ESP
-	// marker, so that a message fits whatever way it takes later.
-	maxMessage = maxDatagram - 40 - 8 - 4
+	minDatagram = 160
 
 	// What is put together at most: fragments, and bytes in them.
 	maxFragments  = 64
 	maxReassembly = 64 << 10
 )
+
+// maxMessage is how long a message may be. The headers of IPv6 and UDP and the
+// non-ESP marker have room, so that it fits whatever way it takes later.
+func (sa *SA) maxMessage() int {
+	n := sa.owner.Config().MaxDatagram
+	if n == 0 {
+		n = maxDatagram
+	}
+	return max(n, minDatagram) - 40 - 8 - 4
+}
 
 // fragmentation says and hears in IKE_SA_INIT that fragments are understood.
 func fragmentation() task {
@@ -57,7 +65,7 @@ func fragmentation() task {
 func (sa *SA) protect(h message.Header, ps []message.Payload) ([][]byte, error) {
 	if sa.fragments {
 		first, plain := message.AppendPayloads(nil, ps)
-		if sa.sealedLen(skGeneric, len(plain)) > maxMessage {
+		if sa.sealedLen(skGeneric, len(plain)) > sa.maxMessage() {
 			return sa.cut(h, first, plain)
 		}
 	}
@@ -67,7 +75,7 @@ func (sa *SA) protect(h message.Header, ps []message.Payload) ([][]byte, error) 
 
 // cut makes fragments of equal size but for the last.
 func (sa *SA) cut(h message.Header, first message.PayloadType, plain []byte) ([][]byte, error) {
-	size := sa.room(maxMessage - message.HeaderLen - skfGeneric)
+	size := sa.room(sa.maxMessage() - message.HeaderLen - skfGeneric)
 	total := (len(plain) + size - 1) / size
 	if total > maxFragments {
 		return nil, errors.New("the message is longer than its fragments may be together")
