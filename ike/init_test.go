@@ -379,3 +379,22 @@ func TestStrangers(t *testing.T) {
 		t.Error("but for the last nobody is kept")
 	}
 }
+
+// What strangers begin in the peer's name and do not finish does not slow down
+// our own attempts.
+func TestStrangersFailuresAreTheirs(t *testing.T) {
+	r := newRig(t, initiates)
+	for i := range 10 {
+		p := newPuppet(r, byte(i))
+		m := message.Message{Header: p.header(message.ExchangeIKESAInit, 0, false), Payloads: p.initPayloads()}
+		m.Payloads[0] = saOf(message.Proposal{Number: 1, Protocol: 1, Transforms: []message.Transform{{Type: 1, ID: 2}}})
+		r.datagram(p.addr, m.Append(nil))
+		q := newPuppet(r, byte(100+i))
+		q.psk = "wrong"
+		q.init()
+		says(t, q.auth(q.authPayloads()...), "N(AUTHENTICATION_FAILED)")
+	}
+	if w := r.e.wants[1]; w.failures != 0 || w.timer != nil {
+		t.Errorf("%d failures are counted", w.failures)
+	}
+}

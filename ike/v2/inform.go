@@ -84,28 +84,13 @@ func deletion() task {
 			return nil
 		},
 		accept: func(x *exchange) error {
-			sa := x.sa
-			sa.hearAuthLifetime(x.in)
+			x.sa.hearAuthLifetime(x.in)
 			if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
 				x.closes, x.reason = true, "the peer refused our proof: compare secret, my-id and remote-id on both sides"
 			}
 			for _, p := range x.in {
-				d, ok := p.(*message.Delete)
-				if !ok {
-					continue
-				}
-				if d.Protocol == uint8(core.ProtoIKE) {
-					x.closes, x.reason = true, "the peer deleted it"
-					continue
-				}
-				for _, spi := range d.SPIs {
-					if len(spi) != 4 {
-						continue
-					}
-					if c := sa.childBySPI(binary.BigEndian.Uint32(spi)); c != nil &&
-						d.Protocol == uint8(c.policy.Protocol) && !slices.Contains(x.remove, c) {
-						x.remove = append(x.remove, c)
-					}
+				if d, ok := p.(*message.Delete); ok {
+					x.readDelete(d)
 				}
 			}
 			return nil
@@ -139,6 +124,24 @@ func deletion() task {
 			}
 			return nil
 		},
+	}
+}
+
+// readDelete takes in what the peer deletes. SPIs that are not there are passed
+// over: both ends may have deleted at once.
+func (x *exchange) readDelete(d *message.Delete) {
+	if d.Protocol == uint8(core.ProtoIKE) {
+		x.closes, x.reason = true, "the peer deleted it"
+		return
+	}
+	for _, spi := range d.SPIs {
+		if len(spi) != 4 {
+			continue
+		}
+		if c := x.sa.childBySPI(binary.BigEndian.Uint32(spi)); c != nil &&
+			d.Protocol == uint8(c.policy.Protocol) && !slices.Contains(x.remove, c) {
+			x.remove = append(x.remove, c)
+		}
 	}
 }
 
