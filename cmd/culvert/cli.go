@@ -40,6 +40,7 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" group:"gateway" help:"Two gateways and a tunnel in this process, without privilege."`
 	Run     runCmd     `cmd:"" group:"gateway" help:"Run the gateway."`
 	Check   checkCmd   `cmd:"" group:"gateway" help:"Check a configuration without starting anything."`
+	Replay  replayCmd  `cmd:"" group:"gateway" help:"Play what run --record kept, and compare."`
 	Reload  reloadCmd  `cmd:"" group:"gateway" help:"Have the gateway read its configuration again."`
 	Version versionCmd `cmd:"" group:"gateway" help:"Print the version of this binary and of a gateway that runs."`
 

@@ -16,6 +16,10 @@ type runCmd struct {
 	Config    string `short:"c" required:"" placeholder:"FILE" help:"Configuration to run."`
 	LogFormat string `enum:",text,json" default:"" placeholder:"text|json" help:"Overrides log-format of the configuration."`
 	LogLevel  string `enum:",debug,info,warn,error" default:"" placeholder:"debug|info|warn|error" help:"Overrides log-level of the configuration."`
+
+	Record      string `placeholder:"DIR" help:"Keep everything that happens to the IKE daemon in DIR, for replay. Secrets are in it."`
+	RecordLimit int64  `default:"256" placeholder:"MIB" help:"Stop recording at this size, in MiB (default ${default})."`
+	Redact      bool   `help:"With --record: leave secrets, keys and identities out. The recording can be read, not played."`
 }
 
 func (runCmd) Help() string {
@@ -24,7 +28,12 @@ func (runCmd) Help() string {
 Example:
 
     sudo culvert run -c site.toml
-    sudo culvert run -c site.toml --log-level debug --log-format json`
+    sudo culvert run -c site.toml --log-level debug --log-format json
+
+To have a fault looked at elsewhere, record it. DIR must not be open to others: who has the recording has the secrets of the configuration and the keys of every SA. It is not overwritten and not rotated, for it plays from its beginning only; at its limit it stops, and the gateway goes on. What --redact keeps can be passed on: times, addresses, names of peers, and of each message its payloads with their types, lengths, algorithms and selectors.
+
+    sudo culvert run -c site.toml --record /var/tmp/incident
+    culvert replay /var/tmp/incident`
 }
 
 func (c *runCmd) Run(s *session) error {
@@ -43,6 +52,7 @@ func (c *runCmd) Run(s *session) error {
 		Control:    s.control,
 		Reload:     reloads(ctx, hangup),
 		Hurry:      hurry,
+		Recording:  gateway.Recording{Dir: c.Record, Limit: c.RecordLimit << 20, Redact: c.Redact},
 	})
 	var faults config.Faults
 	if errors.As(err, &faults) {

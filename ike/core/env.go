@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"culvert/crypto/secret"
+	"culvert/ike/message"
 )
 
 // Env is what every IKE SA of an endpoint shares: the time of the input that is
@@ -18,6 +19,9 @@ type Env struct {
 	Taken  func(spi uint64) bool // reports whether an IKE SA has this SPI; nil: none has
 	out    []Output
 	head   int // out[:head] was polled
+
+	// Trace, if set, sees every message in clear; sent: before it is sealed.
+	Trace func(sent bool, h message.Header, body []message.Payload)
 
 	asks    map[AskID]func(secret.Bytes, error)
 	lastAsk AskID
@@ -71,6 +75,13 @@ func (e *Env) Jitter(d time.Duration) time.Duration {
 
 // Emit queues an output.
 func (e *Env) Emit(o Output) { e.out = append(e.out, o) }
+
+// Traced shows a message to whoever watches.
+func (e *Env) Traced(sent bool, h message.Header, body []message.Payload) {
+	if e.Trace != nil {
+		e.Trace(sent, h, body)
+	}
+}
 
 // Poll takes the next output.
 func (e *Env) Poll() (Output, bool) {

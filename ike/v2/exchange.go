@@ -434,6 +434,7 @@ func refusal(n message.NotifyType) core.EventKind {
 
 // build makes the message, in clear, inside an SK payload or in fragments.
 func (sa *SA) build(x *exchange, h message.Header) ([][]byte, error) {
+	sa.env.Traced(true, h, x.out)
 	if x.kind.clear {
 		m := message.Message{Header: h, Payloads: x.out}
 		return [][]byte{m.Append(nil)}, nil

@@ -61,6 +61,7 @@ func Accept(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Dat
 
 // initRequest answers an IKE_SA_INIT request.
 func (sa *SA) initRequest(m *message.Message) {
+	sa.env.Traced(false, m.Header, m.Payloads)
 	x := &exchange{sa: sa, kind: row(initial), in: m.Payloads, from: sa.path()}
 	sa.answering = x
 	var err error
@@ -83,6 +84,7 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 		if sa.state != Connecting || x == nil || x.kind.id != initial || x.raw == nil || x.in != nil || m.ID != 0 {
 			return
 		}
+		sa.env.Traced(false, m.Header, m.Payloads)
 		if err := message.CheckGrammar(m.Header, m.Payloads); err != nil {
 			sa.bad(in, "%v", err) // unprotected: anybody may have sent it
 			return

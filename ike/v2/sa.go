@@ -243,6 +243,7 @@ func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
 			inner = append(inner, u)
 		}
 	}
+	sa.env.Traced(false, h, inner)
 	if h.Response() {
 		sa.response(h, inner, synErr, in)
 		return

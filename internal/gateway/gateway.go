@@ -27,9 +27,9 @@ import (
 	"time"
 
 	"culvert/config"
-	"culvert/ike"
 	"culvert/ike/core"
 	"culvert/internal/control"
+	"culvert/internal/record"
 	"culvert/tun"
 )
 
@@ -47,7 +47,8 @@ type Options struct {
 	// Edges opens what the gateway has of the machine: OpenEdges. Run closes it.
 	Edges func(*config.Gateway) (Edges, error)
 	// Event sees every event, in the gateway's own goroutine.
-	Event func(core.Event)
+	Event     func(core.Event)
+	Recording Recording
 }
 
 // gateway is one that runs. Its fields belong to the goroutine of Run.
@@ -64,6 +65,9 @@ type gateway struct {
 	told     []string      // what the host warned of last
 	calls    chan func()   // of the control server's goroutines
 	gone     chan struct{} // closed when calls are taken no more
+
+	recorder *record.Recorder // nil: none
+	snapshot *config.Snapshot // of the first configuration, for the recorder
 }
 
 // Run runs a gateway until ctx ends or it fails. After ctx it has told its
@@ -71,7 +75,7 @@ type gateway struct {
 // is config.Faults where the configuration has faults, and ErrEnvironment where
 // the machine lacks something; its text says what to do.
 func Run(ctx context.Context, o Options) error {
-	cfg, warnings, err := config.Load(o.ConfigPath)
+	cfg, warnings, snapshot, err := o.load()
 	if err != nil {
 		return err
 	}
@@ -88,7 +92,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	g := &gateway{o: o, cfg: cfg, level: new(slog.LevelVar), calls: make(chan func()), gone: make(chan struct{})}
+	g := &gateway{o: o, cfg: cfg, snapshot: snapshot, level: new(slog.LevelVar), calls: make(chan func()), gone: make(chan struct{})}
 	g.level.Set(level)
 	g.log = newLogger(o.Stderr, format, g.level)
 	g.events = &events{log: g.log}
@@ -105,8 +109,13 @@ func Run(ctx context.Context, o Options) error {
 
 // run takes over the edges and the door and closes them.
 func (g *gateway) run(ctx context.Context, door net.Listener) error {
+	e, err := g.newEndpoint(time.Now())
+	if err != nil {
+		return errors.Join(err, door.Close(), g.edges.close())
+	}
+	defer g.closeRecording()
 	g.plane = newPlane(planeConfig{
-		Endpoint: ike.New(random32()), Conn: g.edges.Conn, Device: g.edges.Device, Seed: random32(), Now: time.Now,
+		Endpoint: e, Conn: g.edges.Conn, Device: g.edges.Device, Seed: random32(), Now: time.Now,
 		Ask:   func(a core.Ask) { g.pool.ask(a) },
 		Event: g.event,
 	})
@@ -115,6 +124,8 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 
 	ike, natt := g.edges.Conn.Ports()
 	g.compiled = compile(g.cfg, [2]uint16{ike, natt}, nil)
+	g.recordConfig(g.snapshot, g.compiled.ports)
+	g.snapshot = nil
 	if err := g.plane.Reconfigure(time.Now(), g.compiled, g.apply); err != nil {
 		return errors.Join(environment(err), door.Close(), g.edges.close())
 	}

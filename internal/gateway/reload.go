@@ -12,13 +12,14 @@ import (
 // reload goes over to the configuration as the file has it now. On an error the
 // old one stays in force, whole. What did not change keeps its SAs.
 func (g *gateway) reload() (control.ReloadReport, error) {
-	next, warnings, err := config.Load(g.o.ConfigPath)
+	next, warnings, snapshot, err := g.o.load()
 	if err != nil {
 		return control.ReloadReport{}, err
 	}
 	changes := config.Diff(g.cfg, next)
 	next = running(g.cfg, next)
 	c := compile(next, g.compiled.ports, g.compiled)
+	g.recordConfig(snapshot, c.ports)
 	if err := g.plane.Reconfigure(time.Now(), c, g.apply); err != nil {
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
 	}

@@ -77,7 +77,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-func launch(t *testing.T, c *cable, name string, addr netip.Addr, text string) *process {
+func launch(t *testing.T, c *cable, name string, addr netip.Addr, text string, change ...func(*Options)) *process {
 	dir, err := os.MkdirTemp("", "gw") // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
@@ -102,6 +102,9 @@ func launch(t *testing.T, c *cable, name string, addr netip.Addr, text string) *
 			defer p.mu.Unlock()
 			p.events = append(p.events, e)
 		}}
+	for _, f := range change {
+		f(&o)
+	}
 	go func() { p.ended <- Run(ctx, o) }()
 	t.Cleanup(func() { p.end() })
 	return p

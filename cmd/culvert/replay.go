@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"culvert/internal/gateway"
+)
+
+type replayCmd struct {
+	Dir  string `arg:"" placeholder:"DIR" help:"Folder of the recording."`
+	List bool   `help:"Print what comes in and goes out, one line each."`
+}
+
+func (replayCmd) Help() string {
+	return `Plays what run --record kept: a new IKE endpoint gets the same seed and the same inputs at the same times, and what it puts out is compared with what was put out then, to the byte. Nothing is sent and no gateway is touched. The exit code is 0 if all is the same, and 1 if an output differs: then the first one is printed with the input that led to it. After a change of the program that is what to expect; with the same build the recording was changed. --list prints inputs and outputs without secrets. A recording made with --redact has nothing to compare: its lines are printed.
+
+Example:
+
+    culvert replay /var/tmp/incident
+    culvert replay --list /var/tmp/incident | grep 'Event no-proposal'`
+}
+
+func (c *replayCmd) Run(s *session) error {
+	show := func(at time.Time, text string) { fmt.Fprintln(s.stdout, at.Format("15:04:05.000000"), text) }
+	line := show
+	if !c.List {
+		line = nil
+	}
+	r, err := gateway.Replay(c.Dir, line)
+	if r != nil && r.Redacted && err == nil && !c.List {
+		_, err = gateway.Replay(c.Dir, show)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.stdout, "recorded from %s by culvert %s\n", r.Start.Format(time.RFC3339), r.Build)
+	if d := r.Difference; d != nil {
+		fmt.Fprintln(s.stdout, "different:", d)
+		return errReported
+	}
+	if r.Redacted {
+		fmt.Fprintf(s.stdout, "without secrets: %d inputs, %d outputs, to be read and not played\n", r.Inputs, r.Outputs)
+	} else {
+		fmt.Fprintf(s.stdout, "the same: %d inputs, %d outputs\n", r.Inputs, r.Outputs)
+	}
+	switch r.Ended {
+	case "":
+		fmt.Fprintln(s.stdout, "the recording has no end: its gateway was killed or still runs")
+	case "closed":
+		fmt.Fprintln(s.stdout, "SHA-256", r.Chain)
+	default:
+		fmt.Fprintln(s.stdout, "the recording stopped early:", r.Ended)
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"fmt"
+	"time"
+
+	"culvert/config"
+	"culvert/ike"
+	"culvert/ike/core"
+	"culvert/internal/control"
+	"culvert/internal/record"
+)
+
+// Recording says what Run keeps of what happens to its endpoint. The zero value
+// keeps nothing.
+type Recording struct {
+	Dir    string // a folder that is made; empty: no recording
+	Limit  int64  // bytes; 0: none
+	Redact bool   // without secrets, to be read and not played
+}
+
+// load reads the configuration; for a recording also the snapshot of it.
+func (o *Options) load() (*config.Config, []config.Warning, *config.Snapshot, error) {
+	if o.Recording.Dir == "" {
+		c, w, err := config.Load(o.ConfigPath)
+		return c, w, nil, err
+	}
+	return config.LoadSnapshot(o.ConfigPath)
+}
+
+// newEndpoint makes the endpoint, inside a recorder where one is wanted.
+func (g *gateway) newEndpoint(now time.Time) (endpoint, error) {
+	seed := random32()
+	e := ike.New(seed)
+	o := g.o.Recording
+	if o.Dir == "" {
+		return e, nil
+	}
+	r, err := record.New(e, record.Options{
+		Dir: o.Dir, Limit: o.Limit, Redact: o.Redact, Seed: seed, Build: control.ReadVersion().String(), Start: now,
+		Stopped: func(err error) { g.log.Error("the recording has stopped, the gateway goes on", "error", err) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.recorder = r
+	if o.Redact {
+		g.log.Info("recording without secrets, which can be read but not played", "folder", o.Dir)
+	} else {
+		g.log.Warn("recording: the configuration, its secrets and every key that is negotiated can be read or computed from it; give it to nobody, and remove it when it has served", "folder", o.Dir)
+	}
+	return r, nil
+}
+
+// recordConfig says what the next Reconfigure is compiled from.
+func (g *gateway) recordConfig(s *config.Snapshot, ports [2]uint16) {
+	if g.recorder != nil && s != nil {
+		g.recorder.From(s, ports)
+	}
+}
+
+func (g *gateway) closeRecording() {
+	if g.recorder == nil {
+		return
+	}
+	if err := g.recorder.Close(); err != nil {
+		g.log.Error("the recording", "error", err)
+	}
+}
+
+// Replay plays the recording in dir on a new endpoint and compares what it puts
+// out. line, if not nil, is told what comes in and goes out. The error says that
+// it cannot be played; that outputs differ is in the report.
+func Replay(dir string, line func(at time.Time, text string)) (*record.Report, error) {
+	c := compiler{}
+	return record.Replay(dir, record.Player{
+		New:     func(seed [32]byte) record.Endpoint { return ike.New(seed) },
+		Compile: c.compile,
+		Line:    line,
+	})
+}
+
+// compiler compiles the configurations of a recording one after the other, as
+// start and reload do.
+type compiler struct {
+	cfg  *config.Config
+	last *compiled
+}
+
+func (c *compiler) compile(r record.Reconfigure) (*core.Config, error) {
+	next, _, err := r.From.Load()
+	if err != nil {
+		return nil, fmt.Errorf("it does not load in this culvert: %w", err)
+	}
+	if c.cfg != nil {
+		next = running(c.cfg, next)
+	}
+	c.cfg, c.last = next, compile(next, r.Ports, c.last)
+	return c.last.core, nil
+}

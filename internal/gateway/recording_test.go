@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/config"
+	"culvert/ike"
+	"culvert/ike/core"
+	"culvert/internal/record"
+	"culvert/internal/simnet"
+	"culvert/internal/underlay"
+)
+
+// recorded puts a recorder around a node's endpoint, which is still new.
+func (n *node) recorded(dir string, redact bool) *record.Recorder {
+	n.w.t.Helper()
+	seed := [32]byte{9, 9}
+	r, err := record.New(ike.New(seed), record.Options{Dir: dir, Redact: redact, Seed: seed, Build: "test", Start: n.w.clock.Now(),
+		Stopped: func(err error) { n.w.t.Errorf("the recording stopped: %v", err) }})
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	n.plane.cfg.Endpoint = r
+	return r
+}
+
+func (n *node) configureRecorded(r *record.Recorder, text string) {
+	n.w.t.Helper()
+	r.From(&config.Snapshot{Path: "test.toml", Files: []config.SnapshotFile{{Path: "test.toml", Mode: 0o600, Data: []byte(text)}}}, [2]uint16{500, 4500})
+	n.mustConfigure(text)
+}
+
+// storm is an hour on a bad network with everything that an operator can do.
+func (w *world) storm(r *record.Recorder) {
+	w.t.Helper()
+	east, west := site(westAddr, "102", "101"), site(eastAddr, "101", "102")
+	w.east.mustConfigure(east)
+	w.west.configureRecorded(r, west)
+	rng := rand.New(rand.NewPCG(4, 2))
+	for i := range 120 {
+		switch i % 20 {
+		case 5:
+			w.west.input(core.Command{Do: core.RekeyIKE})
+			w.east.input(core.Command{Do: core.RekeyIKE})
+		case 9:
+			w.west.input(core.Command{Do: core.RekeyKids})
+		case 13:
+			w.east.input(core.Command{Do: core.KillAll})
+		case 15:
+			w.west.configureRecorded(r, "# "+strings.Repeat("another line\n# ", i)+"\n"+west)
+		case 17:
+			w.west.configureRecorded(r, strings.Replace(west, "aes-128-cbc", []string{"aes-128-gcm", "aes-128-cbc"}[i/20%2], 1))
+		case 18:
+			w.west.input(core.Command{Do: core.FlushSAs})
+		}
+		for range rng.IntN(4) {
+			w.west.plane.Send(w.clock.Now(), echo("10.1.101.5", "10.1.102.6", uint16(i)))
+			w.west.settle()
+			w.east.plane.Send(w.clock.Now(), echo("10.1.102.6", "10.1.101.5", uint16(i)))
+			w.east.settle()
+		}
+		w.run(time.Duration(rng.IntN(60)) * time.Second)
+		for _, n := range []*node{w.west, w.east} {
+			for len(n.device.Outgoing()) > 0 {
+				<-n.device.Outgoing()
+			}
+		}
+	}
+}
+
+// A recording of a storm plays to the byte, and every change of it shows.
+func TestRecordingOfAStorm(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "storm")
+	w := newWorld(t, simnet.Link{Delay: 30 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.2, Dup: 0.1, Reorder: 0.1})
+	r := w.west.recorded(dir, false)
+	w.storm(r)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Replay(dir, nil)
+	if err != nil || got.Difference != nil {
+		t.Fatalf("%v, %v", got.Difference, err)
+	}
+	if got.Ended != "closed" || got.Inputs < 500 || got.Outputs < 500 || w.west.count(core.EvIKEUp) < 5 {
+		t.Errorf("%+v, %d IKE SAs", got, w.west.count(core.EvIKEUp))
+	}
+	t.Logf("%d inputs, %d outputs", got.Inputs, got.Outputs)
+
+	path := filepath.Join(dir, record.FileName)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 8 {
+		bad := bytes.Clone(good)
+		i := rng.IntN(len(bad) - 100)
+		bad[i] ^= 1 << rng.IntN(8)
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Replay(dir, nil); err == nil && got.Difference == nil {
+			t.Errorf("byte %d of %d was changed: %+v", i, len(bad), got)
+		}
+	}
+	// A byte of the peer's first answer: the outputs part there.
+	bad := bytes.Clone(good)
+	from := bytes.Index(bad, append(eastAddr.AsSlice(), 1, 244)) // 192.0.2.2:500
+	bad[from+6+5+40] ^= 1
+	if err := os.WriteFile(path, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err = Replay(dir, nil)
+	if err != nil || got.Difference == nil || !strings.Contains(got.Difference.String(), "Datagram 192.0.2.1:500 from 192.0.2.2:500, IKE_SA_INIT") {
+		t.Errorf("%v, %v", got.Difference, err)
+	}
+}
+
+// A redacted recording of the same has no secret, no key and no ID.
+func TestRedactedRecording(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "storm")
+	w := newWorld(t, simnet.Link{Delay: 30 * time.Millisecond})
+	r := w.west.recorded(dir, true)
+	id := func(text, mine, theirs string) string {
+		return strings.Replace(text, "secret =", "my-id = \"fqdn:"+mine+"\"\nremote-id = \"fqdn:"+theirs+"\"\nsecret =", 1)
+	}
+	w.east.mustConfigure(passive(id(site(westAddr, "102", "101"), "east.example", "west.example")))
+	w.west.configureRecorded(r, id(site(eastAddr, "101", "102"), "west.example", "east.example"))
+	w.until("established", func() bool { return w.west.sealing() >= 2 })
+	var keys [][]byte
+	for _, c := range w.west.plane.sas.Children() {
+		for _, half := range c.Rows(w.clock.Now(), true) {
+			keys = append(keys, half.EncKey, half.IntegKey)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, record.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range append(keys, []byte("thisisnotasecurepsk"), []byte("west.example"), []byte("east.example"), []byte{9, 9, 0, 0}) {
+		if bytes.Contains(b, secret) {
+			t.Errorf("it has %x", secret)
+		}
+	}
+	var lines []string
+	got, err := Replay(dir, func(_ time.Time, text string) { lines = append(lines, text) })
+	if err != nil || !got.Redacted {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	text := strings.Join(lines, "\n")
+	for _, want := range []string{"in clear: IKE_AUTH response 1 {IDr(type 2, 12 bytes), ", "AUTH(method 2, 32 bytes)", "KE(x25519)", "SA(1: protocol 3 1:12/128", "Event ike-up", "Install CHILD SA 1"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+}
+
+// The gateway as a process records and plays.
+func TestRunRecords(t *testing.T) {
+	c := &cable{ends: map[netip.Addr]*underlay.Memory{}}
+	dir := filepath.Join(t.TempDir(), "rec")
+	east := launch(t, c, "east", eastAddr, passive(site(westAddr, "102", "101")))
+	west := launch(t, c, "west", westAddr, site(eastAddr, "101", "102"), func(o *Options) { o.Recording.Dir = dir })
+	eventually(t, "established", func() bool {
+		rows, err := west.client().InstalledSAs(context.Background(), false)
+		return err == nil && len(rows) == 4
+	})
+	writeFile(t, west.path, "# moved\n"+site(eastAddr, "101", "102"))
+	if _, err := west.client().Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := west.end(); err != nil {
+		t.Fatal(err)
+	}
+	if err := east.end(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(west.path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Replay(dir, nil)
+	if err != nil || got.Difference != nil || got.Ended != "closed" || got.Inputs < 10 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if log := west.log.String(); !strings.Contains(log, "every key that is negotiated") {
+		t.Errorf("no warning in\n%s", log)
+	}
+}

@@ -1,0 +1,318 @@
+// Package record keeps what happens to an IKE endpoint and plays it again. An
+// endpoint is a function of its seed and its inputs, so that a recording of
+// both gives the same outputs to the byte, whenever and wherever it is played.
+//
+//	codec.go     inputs as bytes
+//	digest.go    outputs as digests
+//	file.go      the format of a recording, its writer and its reader
+//	recorder.go  an endpoint that writes down what happens to it
+//	replay.go    the same again, and where it differs
+//	redact.go    a recording without secrets, to be read and not played
+package record
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"culvert/config"
+	"culvert/crypto/secret"
+	"culvert/ike/core"
+	"culvert/spd/selector"
+)
+
+// kind is the first byte of an input. Numbers are for ever.
+type kind uint8
+
+const (
+	kindDatagram kind = iota + 1
+	kindAcquire
+	kindExpire
+	kindUsed
+	kindAlive
+	kindMoved
+	kindLocalAddrs
+	kindAnswer
+	kindSPIs
+	kindReconfigure
+	kindCommand
+	kindTick
+)
+
+// Reconfigure stands for core.Reconfigure: not the compiled configuration but
+// what it was compiled from.
+type Reconfigure struct {
+	Ports [2]uint16 // IKE and NAT-T, as the sockets have them
+	From  config.Snapshot
+}
+
+// errInput: the bytes are not an input.
+var errInput = errors.New("this is not an input")
+
+// appendInput encodes an input. in is one of core's, or a Reconfigure in place
+// of core's. All numbers are big-endian; a list or a string has its length in
+// front, in 32 bits; an address has its length in 8.
+func appendInput(b []byte, in any) ([]byte, error) {
+	w := writer{b}
+	switch in := in.(type) {
+	case core.Datagram:
+		w.kind(kindDatagram)
+		w.addrPort(in.Local)
+		w.addrPort(in.Remote)
+		w.flag(in.NATT)
+		w.bytes(in.Data)
+	case core.Acquire:
+		w.kind(kindAcquire)
+		w.u32(uint32(in.Policy))
+		w.ts(in.Flow.Local)
+		w.ts(in.Flow.Remote)
+	case core.Expire:
+		w.kind(kindExpire)
+		w.u64(uint64(in.Child))
+		w.flag(in.Hard)
+	case core.Used:
+		w.kind(kindUsed)
+		w.u64(uint64(in.Child))
+	case core.Alive:
+		w.kind(kindAlive)
+		w.u64(uint64(in.Child))
+	case core.Moved:
+		w.kind(kindMoved)
+		w.u64(uint64(in.Child))
+		w.addrPort(in.Local)
+		w.addrPort(in.Remote)
+	case core.LocalAddrs:
+		w.kind(kindLocalAddrs)
+		w.u32(uint32(len(in.Addrs)))
+		for _, a := range in.Addrs {
+			w.addr(a)
+		}
+	case core.Answer:
+		w.kind(kindAnswer)
+		w.u64(uint64(in.ID))
+		w.flag(in.Data != nil)
+		w.bytes(in.Data)
+		w.flag(in.Err != nil)
+		if in.Err != nil {
+			w.bytes([]byte(in.Err.Error()))
+		}
+	case core.SPIs:
+		w.kind(kindSPIs)
+		w.u32(uint32(len(in.SPIs)))
+		for _, spi := range in.SPIs {
+			w.u32(spi)
+		}
+	case Reconfigure:
+		w.kind(kindReconfigure)
+		w.u16(in.Ports[0])
+		w.u16(in.Ports[1])
+		w.snapshot(&in.From)
+	case core.Command:
+		w.kind(kindCommand)
+		w.u8(uint8(in.Do))
+		w.u64(uint64(in.SA))
+	case core.Tick:
+		w.kind(kindTick)
+	default:
+		return b, fmt.Errorf("a %T cannot be recorded", in)
+	}
+	return w.b, nil
+}
+
+// parseInput is the reverse: one of core's inputs, or a Reconfigure. b is borrowed.
+func parseInput(b []byte) (any, error) {
+	r := reader{s: cryptobyte.String(b), ok: true}
+	var in any
+	switch kind(r.u8()) {
+	case kindDatagram:
+		in = core.Datagram{Local: r.addrPort(), Remote: r.addrPort(), NATT: r.flag(), Data: r.bytes()}
+	case kindAcquire:
+		in = core.Acquire{Policy: core.PolicyRef(r.u32()), Flow: selector.Pair{Local: r.ts(), Remote: r.ts()}}
+	case kindExpire:
+		in = core.Expire{Child: core.ChildID(r.u64()), Hard: r.flag()}
+	case kindUsed:
+		in = core.Used{Child: core.ChildID(r.u64())}
+	case kindAlive:
+		in = core.Alive{Child: core.ChildID(r.u64())}
+	case kindMoved:
+		in = core.Moved{Child: core.ChildID(r.u64()), Local: r.addrPort(), Remote: r.addrPort()}
+	case kindLocalAddrs:
+		l := core.LocalAddrs{}
+		for range r.count(1) {
+			l.Addrs = append(l.Addrs, r.addr())
+		}
+		in = l
+	case kindAnswer:
+		in = r.answer()
+	case kindSPIs:
+		l := core.SPIs{}
+		for range r.count(4) {
+			l.SPIs = append(l.SPIs, r.u32())
+		}
+		in = l
+	case kindReconfigure:
+		in = Reconfigure{Ports: [2]uint16{r.u16(), r.u16()}, From: r.snapshot()}
+	case kindCommand:
+		in = core.Command{Do: core.CommandKind(r.u8()), SA: core.SAID(r.u64())}
+	case kindTick:
+		in = core.Tick{}
+	default:
+		return nil, errInput
+	}
+	if !r.ok || !r.s.Empty() {
+		return nil, errInput
+	}
+	return in, nil
+}
+
+type writer struct{ b []byte }
+
+func (w *writer) kind(k kind) { w.b = append(w.b, byte(k)) }
+func (w *writer) u8(v uint8)  { w.b = append(w.b, v) }
+func (w *writer) u16(v uint16) {
+	w.b = append(w.b, byte(v>>8), byte(v))
+}
+func (w *writer) u32(v uint32) {
+	w.u16(uint16(v >> 16))
+	w.u16(uint16(v))
+}
+func (w *writer) u64(v uint64) {
+	w.u32(uint32(v >> 32))
+	w.u32(uint32(v))
+}
+func (w *writer) flag(v bool) {
+	if v {
+		w.u8(1)
+		return
+	}
+	w.u8(0)
+}
+func (w *writer) bytes(v []byte) {
+	w.u32(uint32(len(v)))
+	w.b = append(w.b, v...)
+}
+func (w *writer) short(v []byte) {
+	w.u8(uint8(len(v)))
+	w.b = append(w.b, v...)
+}
+
+// addr: netip's own encoding never fails; an address with a longer zone than
+// fits cannot come from a socket and is kept without it.
+func (w *writer) addr(a netip.Addr) {
+	if len(a.Zone()) > 200 {
+		a = a.WithZone("")
+	}
+	b, _ := a.MarshalBinary()
+	w.short(b)
+}
+func (w *writer) addrPort(a netip.AddrPort) {
+	w.addr(a.Addr())
+	w.u16(a.Port())
+}
+func (w *writer) ts(t selector.TS) {
+	w.addr(t.Lo)
+	w.addr(t.Hi)
+	w.u8(t.Proto)
+	w.u16(t.PortLo)
+	w.u16(t.PortHi)
+}
+func (w *writer) snapshot(s *config.Snapshot) {
+	w.bytes([]byte(s.Path))
+	w.u32(uint32(len(s.Files)))
+	for _, f := range s.Files {
+		w.bytes([]byte(f.Path))
+		w.u32(uint32(f.Mode))
+		w.bytes(f.Data)
+	}
+	w.u32(uint32(len(s.Globs)))
+	for _, g := range s.Globs {
+		w.bytes([]byte(g.Pattern))
+		w.u32(uint32(len(g.Paths)))
+		for _, p := range g.Paths {
+			w.bytes([]byte(p))
+		}
+	}
+}
+
+// reader reads what writer wrote. ok is false once anything was short or not as
+// writer would have written it.
+type reader struct {
+	s  cryptobyte.String
+	ok bool
+}
+
+func (r *reader) u8() (v uint8)   { r.ok = r.ok && r.s.ReadUint8(&v); return v }
+func (r *reader) u16() (v uint16) { r.ok = r.ok && r.s.ReadUint16(&v); return v }
+func (r *reader) u32() (v uint32) { r.ok = r.ok && r.s.ReadUint32(&v); return v }
+func (r *reader) u64() (v uint64) { r.ok = r.ok && r.s.ReadUint64(&v); return v }
+func (r *reader) flag() bool {
+	v := r.u8()
+	r.ok = r.ok && v <= 1
+	return v == 1
+}
+
+func (r *reader) bytes() []byte {
+	n := r.u32()
+	var v []byte
+	r.ok = r.ok && uint64(n) <= uint64(len(r.s)) && r.s.ReadBytes(&v, int(n))
+	if !r.ok {
+		return nil
+	}
+	return v
+}
+
+func (r *reader) text() string { return string(r.bytes()) }
+
+// count is the length of a list whose members have at least size bytes.
+func (r *reader) count(size int) int {
+	n := r.u32()
+	r.ok = r.ok && uint64(n)*uint64(size) <= uint64(len(r.s))
+	if !r.ok {
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) addr() (a netip.Addr) {
+	n := r.u8()
+	var v []byte
+	r.ok = r.ok && r.s.ReadBytes(&v, int(n)) && a.UnmarshalBinary(v) == nil
+	return a
+}
+
+func (r *reader) addrPort() netip.AddrPort { return netip.AddrPortFrom(r.addr(), r.u16()) }
+
+func (r *reader) ts() selector.TS {
+	return selector.TS{Lo: r.addr(), Hi: r.addr(), Proto: r.u8(), PortLo: r.u16(), PortHi: r.u16()}
+}
+
+func (r *reader) answer() core.Answer {
+	a := core.Answer{ID: core.AskID(r.u64())}
+	some, data := r.flag(), r.bytes()
+	if some {
+		a.Data = append(secret.Bytes{}, data...)
+	}
+	r.ok = r.ok && (some || len(data) == 0)
+	if r.flag() {
+		a.Err = errors.New(r.text())
+	}
+	return a
+}
+
+func (r *reader) snapshot() (s config.Snapshot) {
+	s.Path = r.text()
+	for range r.count(12) {
+		s.Files = append(s.Files, config.SnapshotFile{Path: r.text(), Mode: fs.FileMode(r.u32()), Data: r.bytes()})
+	}
+	for range r.count(8) {
+		g := config.SnapshotGlob{Pattern: r.text()}
+		for range r.count(4) {
+			g.Paths = append(g.Paths, r.text())
+		}
+		s.Globs = append(s.Globs, g)
+	}
+	return s
+}

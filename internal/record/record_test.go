@@ -1,0 +1,261 @@
+package record
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/config"
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+var time0 = time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
+
+// parrot is an endpoint that says every datagram back, once for each byte of it,
+// and numbers what it says.
+type parrot struct {
+	said  int
+	queue []core.Output
+	now   time.Time
+	cfg   *core.Config
+}
+
+func (p *parrot) Handle(now time.Time, in core.Input) {
+	p.now = now
+	switch in := in.(type) {
+	case core.Datagram:
+		for _, b := range in.Data {
+			p.said++
+			p.queue = append(p.queue, core.Send{Local: in.Local, Remote: in.Remote, Data: []byte{b, byte(p.said)}})
+		}
+	case core.Reconfigure:
+		p.cfg = in.Config
+		p.queue = append(p.queue, core.NeedSPIs{N: len(in.Config.Peers)})
+	}
+}
+func (p *parrot) Poll() (core.Output, bool) {
+	if len(p.queue) == 0 {
+		return nil, false
+	}
+	o := p.queue[0]
+	p.queue = p.queue[1:]
+	return o, true
+}
+func (p *parrot) Deadline() (time.Time, bool)                                  { return p.now.Add(time.Second), true }
+func (p *parrot) SAs() []core.SAInfo                                           { return nil }
+func (p *parrot) Trace(func(sent bool, h message.Header, b []message.Payload)) {}
+
+const conf = `[[peer]]
+name = "a"
+address = "192.0.2.1/32"
+exchange-mode = "ike2"
+[[identity]]
+peer = "a"
+secret = "thisisnotasecurepsk"
+`
+
+func snapshot() *config.Snapshot {
+	return &config.Snapshot{Path: "x.toml", Files: []config.SnapshotFile{{Path: "x.toml", Mode: 0o600, Data: []byte(conf)}}}
+}
+
+var player = Player{
+	New: func([32]byte) Endpoint { return &parrot{} },
+	Compile: func(r Reconfigure) (*core.Config, error) {
+		c, _, err := r.From.Load()
+		if err != nil {
+			return nil, err
+		}
+		return &core.Config{Peers: make([]*core.Peer, len(c.Peers))}, nil
+	},
+}
+
+// make records five inputs and returns the file.
+func recorded(t *testing.T, change func(*Options)) (path string, r *Recorder) {
+	t.Helper()
+	o := Options{Dir: filepath.Join(t.TempDir(), "r"), Start: time0, Seed: [32]byte{7}, Build: "test"}
+	if change != nil {
+		change(&o)
+	}
+	r, err := New(&parrot{}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(after time.Duration, in core.Input) {
+		r.Handle(time0.Add(after), in)
+		for _, ok := r.Poll(); ok; _, ok = r.Poll() {
+		}
+	}
+	r.From(snapshot(), [2]uint16{500, 4500})
+	say(0, core.Reconfigure{Config: &core.Config{Peers: make([]*core.Peer, 1)}})
+	say(time.Second, core.Datagram{Local: ap4, Remote: ap4, Data: []byte("abc")})
+	say(2*time.Second, core.Tick{})
+	say(3*time.Second, core.Datagram{Local: ap4, Remote: ap4, Data: []byte("d")})
+	say(4*time.Second, core.Command{Do: core.Shutdown})
+	return filepath.Join(o.Dir, FileName), r
+}
+
+func TestRecordAndReplay(t *testing.T) {
+	path, r := recorded(t, nil)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Replay(filepath.Dir(path), player)
+	if err != nil || got.Difference != nil {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if got.Inputs != 5 || got.Outputs != 5 || got.Ended != "closed" || got.Build != "test" || !got.Start.Equal(time0) || len(got.Chain) != 64 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// One that was killed has no end, and plays as far as it goes.
+func TestWithoutEnd(t *testing.T) {
+	path, r := recorded(t, nil)
+	defer r.Close()
+	got, err := Replay(filepath.Dir(path), player)
+	if err != nil || got.Difference != nil || got.Ended != "" || got.Inputs != 5 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// Every byte that changes shows: as another output, as a broken format, or in
+// the chain.
+func TestEveryChangedByteShows(t *testing.T) {
+	path, r := recorded(t, nil)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	differences := 0
+	for i := range good {
+		bad := bytes.Clone(good)
+		bad[i] ^= 0x20
+		got, err := Play(bytes.NewReader(bad), player)
+		if err == nil && got.Difference == nil && got.Ended != "" {
+			// The end's own reason comes after the chain.
+			if i < len(good)-len("closed") {
+				t.Errorf("byte %d of %d: %+v", i, len(good), got)
+			}
+		}
+		if err == nil && got.Difference != nil {
+			differences++
+		}
+	}
+	if differences < 3*8 {
+		t.Errorf("%d changed bytes showed as outputs", differences)
+	}
+	at := bytes.Index(good, []byte("abc"))
+	good[at+1] ^= 1
+	got, err := Play(bytes.NewReader(good), player)
+	if err != nil || got.Difference == nil || got.Difference.Input != 2 || got.Difference.Output != 2 || !strings.Contains(got.Difference.String(), "Datagram 192.0.2.1:500") {
+		t.Errorf("%+v, %v", got.Difference, err)
+	}
+}
+
+func TestLimit(t *testing.T) {
+	var stopped []error
+	path, r := recorded(t, func(o *Options) {
+		o.Limit = 2048
+		o.Stopped = func(err error) { stopped = append(stopped, err) }
+	})
+	for i := range 100 {
+		r.Handle(time0.Add(time.Minute+time.Duration(i)), core.Datagram{Local: ap4, Remote: ap4, Data: []byte("xyz")})
+		for _, ok := r.Poll(); ok; _, ok = r.Poll() {
+		}
+	}
+	if len(stopped) != 1 || !errors.Is(stopped[0], errFull) {
+		t.Fatalf("stopped %v", stopped)
+	}
+	if st, err := os.Stat(path); err != nil || st.Size() > 2048 {
+		t.Errorf("%v, %v", st.Size(), err)
+	}
+	got, err := Replay(filepath.Dir(path), player)
+	if err != nil || got.Difference != nil || got.Ended != errFull.Error() || got.Inputs < 6 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The endpoint's clock runs evenly; deadlines come back in the caller's time.
+func TestClock(t *testing.T) {
+	p := &parrot{}
+	start := time.Now() // with a monotonic reading
+	r, err := New(p, Options{Dir: filepath.Join(t.TempDir(), "r"), Start: start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	r.Handle(start.Add(5*time.Second), core.Tick{})
+	if want := time.Unix(0, start.UnixNano()).UTC().Add(5 * time.Second); p.now != want {
+		t.Errorf("the endpoint's time is %v, want %v", p.now, want)
+	}
+	if at, ok := r.Deadline(); !ok || at.Sub(start) != 6*time.Second {
+		t.Errorf("deadline %v", at)
+	}
+}
+
+func TestRedacted(t *testing.T) {
+	path, r := recorded(t, func(o *Options) { o.Redact = true })
+	r.message(true, message.Header{Exchange: message.ExchangeIKEAuth}, []message.Payload{
+		&message.ID{Initiator: true, IDType: 2, Data: []byte("left.example")}, &message.Nonce{Data: []byte("thenonceitself")},
+		&message.Auth{Method: 2, Data: []byte("theproof")}, &message.Notify{Kind: message.NotifyCookie, Data: []byte("thecookie")}})
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"thisisnotasecurepsk", "left.example", "thenonce", "theproof", "thecookie", "abc", string([]byte{7, 0, 0})} {
+		if bytes.Contains(b, []byte(secret)) {
+			t.Errorf("it has %q", secret)
+		}
+	}
+	var lines []string
+	p := player
+	p.New = func([32]byte) Endpoint { t.Error("it was played"); return nil }
+	p.Line = func(_ time.Time, text string) { lines = append(lines, text) }
+	got, err := Replay(filepath.Dir(path), p)
+	if err != nil || !got.Redacted || got.Inputs != 5 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	text := strings.Join(lines, "\n")
+	for _, want := range []string{"Reconfigure, 1 files", "Datagram 192.0.2.1:500 from 192.0.2.1:500, 3 bytes", "Command 3", "out Send", "IDi(type 2, 12 bytes)", "Nonce(14 bytes)", "AUTH(method 2, 8 bytes)"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	b[bytes.Index(b, []byte("Datagram"))] ^= 1
+	if _, err := Play(bytes.NewReader(b), p); err == nil || !strings.Contains(err.Error(), "changed") {
+		t.Errorf("changed: %v", err)
+	}
+}
+
+func TestDigestsTellOutputsApart(t *testing.T) {
+	e := core.Event{Kind: core.EvIKEUp, Peer: "a"}
+	d := e
+	d.Detail = &core.Mismatch{Ours: []string{"x"}}
+	f := e
+	f.Detail = &core.Mismatch{Theirs: []string{"x"}}
+	seen := map[digest]core.Output{}
+	for _, o := range []core.Output{core.Send{Data: []byte{1, 2}}, core.Send{Data: []byte{1}}, core.Send{Data: []byte{1, 2}, NATT: true}, core.Send{Local: ap4}, core.Send{Remote: ap4},
+		core.Activate{Child: 1}, core.Retire{Child: 1}, core.Retire{Child: 2}, e, d, f, core.Ask{ID: 1, Work: core.SourceFor{}}, core.Ask{ID: 1, Work: core.KEPublic{}}, core.Install{}, core.Install{ESN: true}} {
+		sum := digestOf(o)
+		if was, ok := seen[sum]; ok {
+			t.Errorf("%+v and %+v look alike", was, o)
+		}
+		if seen[sum] = o; digestOf(o) != sum {
+			t.Errorf("%+v looks different each time", o)
+		}
+	}
+}

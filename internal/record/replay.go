@@ -1,0 +1,231 @@
+package record
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"culvert/ike/core"
+)
+
+// Player is what a recording plays on.
+type Player struct {
+	// New makes an endpoint of a seed.
+	New func(seed [32]byte) Endpoint
+	// Compile makes the endpoint's configuration of what it was compiled from.
+	// It is called in the order of the recording.
+	Compile func(Reconfigure) (*core.Config, error)
+	// Line takes the lines of a redacted recording, and each input and output
+	// where they are asked for. It may be nil.
+	Line func(at time.Time, text string)
+}
+
+// Report is what came of a replay.
+type Report struct {
+	Build    string // of the culvert that recorded
+	Start    time.Time
+	Redacted bool
+	Inputs   uint64
+	Outputs  uint64
+	// Chain is the SHA-256 over the whole recording, in hexadecimal; empty where
+	// it has no end.
+	Chain string
+	// Ended is why the recorder stopped; empty: in the middle.
+	Ended string
+	// Difference is nil where all outputs were the same.
+	Difference *Difference
+}
+
+// Difference is the first output that was not as recorded.
+type Difference struct {
+	Input    uint64 // its number, from 1
+	At       time.Time
+	What     string // the input, for people
+	Output   int    // its number among those of the input, from 1
+	Recorded string // type and digest; empty: there was none
+	Replayed string
+}
+
+func (d *Difference) String() string {
+	none := func(s string) string {
+		if s == "" {
+			return "nothing"
+		}
+		return s
+	}
+	return fmt.Sprintf("input %d (%s) at %s: output %d: recorded %s, replayed %s", d.Input, d.What, d.At.Format(time.RFC3339Nano), d.Output, none(d.Recorded), none(d.Replayed))
+}
+
+// Replay plays the recording in dir. The error says that it cannot be played or
+// was changed; that outputs differ is in the report.
+func Replay(dir string, p Player) (*Report, error) {
+	f, err := os.Open(filepath.Join(dir, FileName))
+	if err != nil {
+		return nil, fmt.Errorf("no recording: %w", err)
+	}
+	defer f.Close()
+	return Play(f, p)
+}
+
+// Play is Replay of what a reader gives.
+func Play(from io.Reader, p Player) (*Report, error) {
+	s, err := open(from)
+	if err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = ErrFormat
+		}
+		return nil, err
+	}
+	y := &play{Player: p, s: s, r: &Report{Build: s.Build, Start: s.Start, Redacted: s.Redacted}}
+	if !s.Redacted {
+		y.e = p.New(s.Seed)
+	}
+	for y.r.Ended == "" {
+		err := y.frame()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil || y.r.Difference != nil {
+			return y.r, err
+		}
+	}
+	return y.r, nil
+}
+
+type play struct {
+	Player
+	s    *source
+	r    *Report
+	e    Endpoint
+	at   time.Time
+	what string
+	open bool // an input was handled whose outputs come next
+	out  []core.Output
+}
+
+func (y *play) frame() error {
+	t, body, before, err := y.s.frame()
+	if err != nil {
+		return err
+	}
+	b := reader{s: cryptobyte.String(body), ok: true}
+	switch {
+	case t == frameInput && !y.open && y.e != nil:
+		return y.input(&b)
+	case t == frameOutput && y.open:
+		return y.outputs(&b, before)
+	case t == frameLine && y.s.Redacted:
+		y.at = y.s.Start.Add(time.Duration(b.u64()))
+		if !b.ok {
+			return ErrFormat
+		}
+		y.line(printable(string(b.s)))
+		return nil
+	case t == frameEnd:
+		return y.end(&b, before)
+	}
+	return fmt.Errorf("%w: a frame of type %q stands where none may, before byte %d", ErrFormat, t, y.s.at)
+}
+
+func (y *play) line(text string) {
+	if y.Line != nil {
+		y.Line(y.at, text)
+	}
+}
+
+// input hands the endpoint one input and takes what it puts out.
+func (y *play) input(b *reader) error {
+	y.at = y.s.Start.Add(time.Duration(b.u64()))
+	if !b.ok {
+		return ErrFormat
+	}
+	in, err := parseInput(b.s)
+	if err != nil {
+		return fmt.Errorf("%w: input %d: %w", ErrFormat, y.r.Inputs+1, err)
+	}
+	y.r.Inputs++
+	y.what = describeInput(in)
+	y.line(y.what)
+	if c, ok := in.(Reconfigure); ok {
+		cfg, err := y.Compile(c)
+		if err != nil {
+			return fmt.Errorf("the configuration of the recording (input %d): %w", y.r.Inputs, err)
+		}
+		in = core.Reconfigure{Config: cfg}
+	}
+	y.e.Handle(y.at, in.(core.Input))
+	y.out = y.out[:0]
+	for o, ok := y.e.Poll(); ok; o, ok = y.e.Poll() {
+		y.out = append(y.out, o)
+		if line := describeOutput(o); y.Line != nil && line != "" {
+			y.line("  out " + line)
+		}
+	}
+	y.open = true
+	return nil
+}
+
+// outputs compares what was put out with what was recorded.
+func (y *play) outputs(b *reader, before [32]byte) error {
+	y.open = false
+	n := b.count(1 + len(digest{}))
+	for i := range max(n, len(y.out)) {
+		recorded, replayed := "", ""
+		if i < n {
+			var name []byte
+			var sum digest
+			b.ok = b.ok && b.s.ReadUint8LengthPrefixed((*cryptobyte.String)(&name)) && b.s.CopyBytes(sum[:])
+			recorded = printable(string(name)) + " " + hex.EncodeToString(sum[:])
+		}
+		if i < len(y.out) {
+			sum := digestOf(y.out[i])
+			replayed = typeName(y.out[i]) + " " + hex.EncodeToString(sum[:])
+		}
+		if !b.ok {
+			return ErrFormat
+		}
+		if recorded != replayed {
+			if i < len(y.out) {
+				if line := describeOutput(y.out[i]); line != "" {
+					replayed += " (" + line + ")"
+				}
+			}
+			y.r.Difference = &Difference{y.r.Inputs, y.at, y.what, i + 1, recorded, replayed}
+			return nil
+		}
+		y.r.Outputs++
+	}
+	var sum digest
+	if !b.s.CopyBytes(sum[:]) || !b.s.Empty() {
+		return ErrFormat
+	}
+	if sum != digest(before[:8]) {
+		return fmt.Errorf("the recording was changed after it was made: at input %d (%s) or before; its outputs are the same", y.r.Inputs, y.what)
+	}
+	return nil
+}
+
+func (y *play) end(b *reader, before [32]byte) error {
+	inputs, outputs := b.u64(), b.u64()
+	var sum [32]byte
+	if !b.ok || !b.s.CopyBytes(sum[:]) {
+		return ErrFormat
+	}
+	if sum != before || !y.s.Redacted && (inputs != y.r.Inputs || outputs != y.r.Outputs) {
+		return errors.New("the recording was changed after it was made: its SHA-256 is not that of its end")
+	}
+	if y.s.Redacted {
+		y.r.Inputs, y.r.Outputs = inputs, outputs
+	}
+	y.r.Chain, y.r.Ended = hex.EncodeToString(sum[:]), printable(string(b.s))
+	if y.r.Ended == "" {
+		y.r.Ended = "closed"
+	}
+	return nil
+}
