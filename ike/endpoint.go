@@ -312,7 +312,7 @@ func (e *Endpoint) settleTwins(sa *v2.SA, tries int) {
 const maxTwinTries = 10
 
 func (e *Endpoint) settleTwinsLater(sa *v2.SA, tries int) {
-	if tries < maxTwinTries {
+	if tries < maxTwinTries && sa.Peer().Initiates() { // else only the other end begins
 		e.env.After(v2.TwinDelay, func() { e.settleTwins(sa, tries) })
 	}
 }
