@@ -143,7 +143,7 @@ my-id = "fqdn:gate.example"
 [[policy]]
 peer = "clients"
 src-address = "10.2.0.0/16"
-dst-address = "10.77.0.0/16"
+dst-address = "10.76.0.0/14"
 tunnel = true
 proposal = "load"
 `
@@ -204,7 +204,7 @@ const loadSwanctl = `connections {
 		children {
 			c {
 				local_ts = 10.2.0.0/16
-				remote_ts = 10.77.0.0/16
+				remote_ts = 10.76.0.0/14
 				esp_proposals = aes128gcm16
 			}
 		}

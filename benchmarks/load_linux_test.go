@@ -46,6 +46,9 @@ func runLoad(text string) error {
 	if err := json.Unmarshal([]byte(text), &l); err != nil {
 		return err
 	}
+	if l.Keep {
+		return runCrowd(&l)
+	}
 	var done, failed atomic.Uint64
 	start := time.Now()
 	end := start.Add(l.Duration)
@@ -91,20 +94,24 @@ func newInitiator(l *load, index int) (*initiator, error) {
 	if err != nil {
 		return nil, err
 	}
-	port := conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	inner := netip.AddrFrom4([4]byte{10, 77, byte(index >> 8), byte(index)})
-	group := suite.GroupByName(l.Group)
-	peer := &core.Peer{Name: "target", Address: netip.PrefixFrom(l.Target, 32), Local: l.Local, Port: 500, Version: core.IKEv2,
+	in := &initiator{load: l, conn: conn, index: index}
+	in.cfg = in.config(conn.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	return in, nil
+}
+
+// config is what the endpoint of one client is told; port is its socket's.
+func (in *initiator) config(port uint16) *core.Config {
+	inner := netip.AddrFrom4([4]byte{10, 76 + byte(in.index>>16), byte(in.index >> 8), byte(in.index)})
+	peer := &core.Peer{Name: "target", Address: netip.PrefixFrom(in.load.Target, 32), Local: in.load.Local, Port: 500, Version: core.IKEv2,
 		Profile: core.Profile{Name: "load", Encrs: []*suite.Encr{suite.EncrByIKEName("aes-128-gcm")}, PRFs: []*suite.PRF{suite.PRFByName("sha256")},
-			Groups: []*suite.Group{group}, Lifetime: time.Hour},
+			Groups: []*suite.Group{suite.GroupByName(in.load.Group)}, Lifetime: time.Hour},
 		Identities: []*core.Identity{{Auth: core.AuthPSK, Secret: secret.Bytes(loadSecret),
-			MyID: core.ID{Type: core.IDFQDN, Data: fmt.Sprintf("client%d.example", index)}}}}
+			MyID: core.ID{Type: core.IDFQDN, Data: fmt.Sprintf("client%d.example", in.index)}}}}
 	policy := &core.Policy{Ref: 1, Peer: peer, Tunnel: true, Protocol: core.ProtoESP,
 		Pair: selector.Pair{Local: selector.FromPrefix(netip.PrefixFrom(inner, 32)), Remote: selector.FromPrefix(netip.MustParsePrefix("10.2.0.0/16"))},
 		Proposal: core.Proposal{Name: "load", Encrs: []*suite.Encr{suite.EncrByName("aes-128-gcm")}, ESN: []bool{false},
 			Lifetime: time.Hour, ReplayWindow: 64}}
-	return &initiator{load: l, conn: conn, index: index,
-		cfg: &core.Config{Peers: []*core.Peer{peer}, Policies: []*core.Policy{policy}, IKEPort: port, NATTPort: port}}, nil
+	return &core.Config{Peers: []*core.Peer{peer}, Policies: []*core.Policy{policy}, IKEPort: port, NATTPort: port}
 }
 
 var errHandshake = errors.New("no handshake")
@@ -148,7 +155,7 @@ func (in *initiator) handshake(n uint64, end time.Time) error {
 	input(core.Reconfigure{Config: in.cfg})
 	deleting := false
 	for !gone && (!e.Idle() || !deleting) {
-		if up && !deleting && !in.load.Keep {
+		if up && !deleting {
 			deleting = true
 			input(core.Command{Do: core.Shutdown})
 			continue
