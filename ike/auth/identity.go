@@ -38,6 +38,7 @@ type Claim struct {
 	Signature bool              // its proof is a signature
 	Cert      *x509.Certificate // nil: none came
 	CAs       []KeyHash         // authorities that it trusts, as far as it says
+	PPK       string            // the PPK that it names; empty: none
 }
 
 // Match finds the identity that a claim stands for: one that names the peer's
@@ -49,7 +50,11 @@ func Match(ids []*core.Identity, c Claim, t *core.Trust) *core.Identity {
 	var best *core.Identity
 	most := 0
 	for _, id := range ids {
-		if n := c.fit(id, t); n > most {
+		n := 2 * c.fit(id, t)
+		if n > 0 && id.PPK != nil && id.PPK.ID == c.PPK {
+			n++ // among those that fit alike
+		}
+		if n > most {
 			best, most = id, n
 		}
 	}

@@ -111,6 +111,24 @@ type Identity struct {
 	Own        *Credential       // to sign with
 	RemoteCert *x509.Certificate // remote-certificate: the only one that the peer may have
 	MatchCert  bool              // match-by=certificate: chosen by RemoteCert, whatever ID the peer has
+	PPK        *PPK              // nil: none
+}
+
+// PPK is a postquantum preshared key (RFC 8784).
+type PPK struct {
+	ID       string // PPK_ID of type PPK_ID_FIXED: the bytes
+	Secret   secret.Bytes
+	Required bool // no SA without it
+}
+
+// HasPPK reports whether an identity of the peer has a PPK.
+func (p *Peer) HasPPK() bool {
+	for _, i := range p.Identities {
+		if i.PPK != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // IDType is RFC 7296 §3.5.

@@ -116,11 +116,17 @@ func (x *exchange) addProof() error {
 	sa := x.sa
 	if sa.identity.Auth == core.AuthSignature {
 		x.out = append(x.out, &message.Auth{Method: x.proof.method, Data: x.proof.data})
+		if sa.withoutPPK() {
+			x.addNoPPK(x.proof.withoutPPK)
+		}
 		return nil
 	}
 	body := idPayload(sa.myID, sa.initiator).AppendBody(nil)
 	mac := auth.PSK(sa.suite.PRF, sa.identity.Secret, sa.signed(sa.initiator, body))
 	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: mac})
+	if sa.withoutPPK() {
+		x.addNoPPK(auth.PSK(sa.suite.PRF, sa.identity.Secret, sa.signedWithout(body)))
+	}
 	return nil
 }
 

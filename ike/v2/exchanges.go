@@ -20,11 +20,11 @@ func row(id kindID) *kind {
 	switch id {
 	case initial:
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
-			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ikeKeys},
+			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ppkSupport, ikeKeys},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
-			tasks:  []func() task{authRefused, identities, certificates, initialContact, proof, firstChild, mobikeSupport, authLifetime, ikeUp},
+			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, firstChild, mobikeSupport, authLifetime, ikeUp},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,

@@ -25,9 +25,13 @@ type initState struct {
 	group             *suite.Group // to begin with; nil: the first of the profile
 	repeats           int
 	sig               signatures
+	ppk               ppkState
 }
 
-func (s *initState) wipe() { *s = initState{} }
+func (s *initState) wipe() {
+	s.ppk.wipe()
+	*s = initState{}
+}
 
 // maxRepeats bounds how often a responder can make us repeat IKE_SA_INIT.
 const maxRepeats = 5

@@ -37,6 +37,8 @@ type proofDraft struct {
 	method   uint8 // our signature
 	data     []byte
 	got      []auth.Got // about revocation
+
+	withoutPPK []byte // our signature for a peer that lacks our PPK
 }
 
 // signatureHashes tells each side what the other can verify, where a signature
@@ -139,6 +141,7 @@ func (x *exchange) claim(expected core.ID) auth.Claim {
 	if certs, err := x.peerCerts(); err == nil && len(certs) > 0 {
 		c.Cert = certs[0]
 	}
+	c.PPK, _ = ppkName(x.in)
 	return c
 }
 
@@ -191,6 +194,16 @@ func (x *exchange) sign(refuse refusing) error {
 		x.proof.method, x.proof.data = w.Method(), b
 		return nil
 	})
+	if sa.withoutPPK() {
+		w.Octets = sa.signedWithout(body).Octets(sa.suite.PRF)
+		x.inquire(w, func(b secret.Bytes, err error) error {
+			if err != nil {
+				return refuse(nil, "we cannot sign with certificate %q: %v", id.Own.Name, err)
+			}
+			x.proof.withoutPPK = b
+			return nil
+		})
+	}
 	return nil
 }
 
