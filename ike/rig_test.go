@@ -86,6 +86,9 @@ func (r *rig) in(in core.Input) {
 			}
 		case core.Move:
 			r.moves = append(r.moves, o)
+			if k := r.kids[o.Child]; k != nil {
+				k.Local, k.Remote = o.Local, o.Remote
+			}
 		case core.Remove:
 			if r.kids[o.Child] == nil {
 				r.t.Errorf("Remove of a CHILD SA that is not there: %d", o.Child)

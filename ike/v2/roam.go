@@ -79,8 +79,12 @@ func (sa *SA) probe(x *exchange) {
 
 // answeredOn is called with the path that the answer to x came on.
 func (sa *SA) answeredOn(x *exchange, p path) {
-	if x.mob.probed && sa.mob.leads && sa.state == Established && p.natt && p != sa.path() {
+	switch {
+	case !x.mob.probed || !sa.mob.leads || sa.state != Established || !p.natt:
+	case p != sa.path():
 		sa.relocate(p, "the other path was silent")
+	case x.mob.update:
+		sa.update() // the peer may have acted on a copy that came another way
 	}
 }
 

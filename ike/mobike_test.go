@@ -1,0 +1,340 @@
+package ike
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+	"culvert/internal/simnet"
+)
+
+func mobile(a, b *core.Config) {
+	for _, c := range []*core.Config{a, b} {
+		c.Peers[0].Profile.MOBIKE = true
+	}
+}
+
+// have gives a side addresses; what it asks the system for is the first of them.
+func (s *side) have(addrs ...string) {
+	for a, owner := range s.byIP {
+		if owner == s {
+			delete(s.byIP, a)
+		}
+	}
+	var list []netip.Addr
+	for _, text := range addrs {
+		a := netip.MustParseAddr(text)
+		s.byIP[a] = s
+		list = append(list, a)
+	}
+	if len(list) > 0 {
+		s.addr = list[0]
+	}
+	s.in(core.LocalAddrs{Addrs: list})
+}
+
+// between reports whether the one IKE SA of the side and all its CHILD SAs
+// travel between two addresses.
+func (s *side) between(local, remote string) bool {
+	l, r := netip.MustParseAddr(local), netip.MustParseAddr(remote)
+	for _, k := range s.kids {
+		if !k.retired && (k.Local.Addr() != l || k.Remote.Addr() != r) {
+			return false
+		}
+	}
+	for _, sa := range s.e.SAs() {
+		if sa.State == "established" && (sa.Local.Addr() != l || sa.Remote.Addr() != r) {
+			return false
+		}
+	}
+	return s.established() == 1 && len(s.kids) > 0
+}
+
+func (p *pair) both(a, b string) func() bool {
+	return func() bool { return p.a.between(a, b) && p.b.between(b, a) }
+}
+
+// met reports whether both ends are at addresses that they have, and at the same.
+func (p *pair) met() bool {
+	for x, a := range p.byIP {
+		for y, b := range p.byIP {
+			if a == p.a && b == p.b && p.both(x.String(), y.String())() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// mobilePair is up: a leads at 192.0.2.1, b at 192.0.2.2.
+func mobilePair(t *testing.T, seed uint64, link simnet.Link, change ...func(a, b *core.Config)) *pair {
+	p := newPair(t, seed, link, append(change, passive, mobile)...)
+	p.log = testing.Verbose()
+	p.a.have("192.0.2.1")
+	p.b.have("192.0.2.2")
+	p.up()
+	p.until(time.Minute, "both ends up", p.bothUpOrStandby)
+	p.run(10 * time.Second)
+	return p
+}
+
+// esps sends a packet each way and expects both to arrive.
+func (p *pair) esps() {
+	p.t.Helper()
+	a, b := p.a.opened, p.b.opened
+	if !p.a.esp() || !p.b.esp() {
+		p.t.Fatal("an end has no SA to seal with")
+	}
+	p.run(time.Second)
+	if p.a.opened != a+1 || p.b.opened != b+1 {
+		p.t.Errorf("of one packet each way a opened %d and b %d", p.a.opened-a, p.b.opened-b)
+	}
+}
+
+// Our address is gone and another one is there: the SAs are the same, between
+// other addresses.
+func TestWeMove(t *testing.T) {
+	p := mobilePair(t, 1, goodLink)
+	p.a.have("198.51.100.1")
+	p.until(time.Second, "moved", p.both("198.51.100.1", "192.0.2.2"))
+	p.esps()
+	if p.a.count(core.EvIKEUp) != 1 || p.a.count(core.EvChildUp) != 1 || p.b.count(core.EvMoved) != 1 {
+		t.Error("the SAs are not the same")
+	}
+	// And after a rekey of the IKE SA, from where the other end rekeyed it.
+	p.b.in(core.Command{Do: core.RekeyIKE})
+	p.run(5 * time.Second)
+	p.a.have("198.51.100.7", "198.51.100.8")
+	p.until(time.Second, "moved again", p.both("198.51.100.7", "192.0.2.2"))
+	p.esps()
+}
+
+// All addresses are gone for a while, with a request under way.
+func TestWeMoveAfterAGap(t *testing.T) {
+	p := mobilePair(t, 2, goodLink)
+	p.a.have()
+	p.a.in(core.Command{Do: core.RekeyKids})
+	p.run(20 * time.Second)
+	p.a.have("198.51.100.1")
+	p.until(2*time.Second, "moved", p.both("198.51.100.1", "192.0.2.2"))
+	p.until(2*time.Second, "rekeyed", func() bool { return p.a.count(core.EvChildRekeyed) == 1 && p.b.count(core.EvChildRekeyed) == 1 })
+	p.run(10 * time.Second)
+	p.esps()
+}
+
+// The address of the end that does not lead is gone: it speaks from another one,
+// and the end that leads goes there.
+func TestTheyMove(t *testing.T) {
+	p := mobilePair(t, 3, goodLink)
+	p.b.have("203.0.113.2")
+	p.until(time.Second, "moved", p.both("192.0.2.1", "203.0.113.2"))
+	p.esps()
+}
+
+// The path is silent, the peer has told another address: what is not answered
+// goes there too.
+func TestSilentPath(t *testing.T) {
+	p := mobilePair(t, 4, goodLink)
+	p.b.have("192.0.2.2", "203.0.113.2")
+	p.run(time.Second)
+	delete(p.byIP, netip.MustParseAddr("192.0.2.2")) // the network, not the host
+	p.a.in(core.Command{Do: core.RekeyKids})
+	p.until(10*time.Second, "moved", p.both("192.0.2.1", "203.0.113.2"))
+	p.run(10 * time.Second)
+	p.esps()
+	if p.a.count(core.EvPeerDead) > 0 {
+		t.Error("the peer was taken for dead")
+	}
+}
+
+// Without MOBIKE at one end nothing moves.
+func TestNobodyMovesUnasked(t *testing.T) {
+	for i := range 2 {
+		p := newPair(t, 5, goodLink, passive, mobile, func(a, b *core.Config) { []*core.Config{a, b}[i].Peers[0].Profile.MOBIKE = false })
+		p.a.have("192.0.2.1")
+		p.up()
+		p.until(time.Second, "both ends up", p.bothUpOrStandby)
+		p.a.have("198.51.100.1")
+		p.run(10 * time.Second)
+		if !p.b.between("192.0.2.2", "192.0.2.1") {
+			t.Error("the SA moved")
+		}
+	}
+}
+
+// A peer with a local-address stays with it.
+func TestLocalAddressStays(t *testing.T) {
+	p := mobilePair(t, 6, goodLink, func(a, _ *core.Config) { a.Peers[0].Local = netip.MustParseAddr("192.0.2.1") })
+	p.a.have("198.51.100.1")
+	p.run(10 * time.Second)
+	if !p.a.between("192.0.2.1", "192.0.2.2") {
+		t.Error("the SA moved away from local-address")
+	}
+	p.a.have("192.0.2.1")
+	p.run(time.Second)
+	p.esps()
+}
+
+// On a bad network, both ends move every minute or so while both rekey.
+func TestMovingOnABadNetwork(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			p := mobilePair(t, seed, badLink, short, fragmented)
+			p.a.lost, p.b.lost = nil, nil
+			for i := range 40 {
+				a, b := fmt.Sprintf("198.51.100.%d", i%7+1), fmt.Sprintf("203.0.113.%d", i%5+1)
+				switch i % 3 {
+				case 0:
+					p.a.have(a, "198.51.100.99")
+				case 1:
+					p.b.have(b)
+				case 2:
+					p.a.have(a) // one after the other: two that leave at once lose each other
+					p.until(time.Minute, "a moved", func() bool { return p.met() })
+					p.b.have(b)
+				}
+				p.run(75 * time.Second)
+				if !p.met() {
+					t.Fatalf("move %d to %s or %s: %v and %v", i, a, b, p.a.e.SAs(), p.b.e.SAs())
+				}
+				if !p.a.esp() || !p.b.esp() {
+					t.Fatalf("move %d: no SA to seal with", i)
+				}
+			}
+			p.run(time.Minute)
+			if p.a.opened < 40 || p.b.opened < 40 || len(p.a.lost)+len(p.b.lost) > 0 {
+				t.Errorf("of 40 packets each way a opened %d and b %d; %v %v", p.a.opened, p.b.opened, p.a.lost, p.b.lost)
+			}
+			for _, s := range []*side{p.a, p.b} {
+				if s.count(core.EvIKEUp) != 1 || s.count(core.EvPeerDead) > 0 {
+					t.Errorf("%s: %d IKE SAs came up anew, %d times the peer was taken for dead", s.name, s.count(core.EvIKEUp)-1, s.count(core.EvPeerDead))
+				}
+			}
+		})
+	}
+}
+
+// --- the words, with a puppet ---
+
+func mobilePuppet(t *testing.T, change ...func(*core.Config)) (*rig, *puppet) {
+	r := newRig(t, append(change, func(c *core.Config) { c.Peers[0].Profile.MOBIKE = true })...)
+	r.in(core.LocalAddrs{Addrs: []netip.Addr{rigAddr.Addr(), netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("2001:db8::1")}})
+	p := newPuppet(r, 1)
+	p.init()
+	says(t, p.auth(p.authPayloads(append(p.childOffer(), note(message.NotifyMOBIKESupported))...)...),
+		"IDr AUTH SA TSi TSr N(MOBIKE_SUPPORTED) N(ADDITIONAL_IP4_ADDRESS) N(ADDITIONAL_IP6_ADDRESS)")
+	r.take()
+	return r, p
+}
+
+func (p *puppet) update(more ...message.Payload) []message.Payload {
+	return p.request(message.ExchangeInformational, append([]message.Payload{note(message.NotifyUpdateSAAddresses),
+		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: natHash(p.spii, p.spir, p.addr)},
+		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: natHash(p.spii, p.spir, netip.AddrPortFrom(p.r.local.Addr(), 4500))}}, more...)...)
+}
+
+func (r *rig) goesTo() (to []netip.AddrPort) {
+	for _, k := range r.kids {
+		to = append(to, k.Remote)
+	}
+	return to
+}
+
+// As responder: the address is taken over with the answer, ESP goes there once
+// the peer has returned our COOKIE2 (RFC 4555 §3.7).
+func TestUpdateSAAddresses(t *testing.T) {
+	r, p := mobilePuppet(t)
+	old := p.addr
+	p.addr = netip.MustParseAddrPort("203.0.113.2:4500")
+	cookie := &message.Notify{Kind: message.NotifyCookie2, Data: []byte("cookie of the peer")}
+	in := p.update(cookie)
+	says(t, in, "N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP) N(COOKIE2)")
+	if n := findNotify(in, message.NotifyCookie2); string(n.Data) != "cookie of the peer" {
+		t.Error("COOKIE2 came back changed")
+	}
+	if n := findNotify(in, message.NotifyNATDetectionDestinationIP); !slices.Equal(n.Data, natHash(p.spii, p.spir, p.addr)) {
+		t.Error("the destination hash is not that of where the request came from")
+	}
+	if to := r.goesTo(); to[0] != old {
+		t.Errorf("ESP goes to %v before the peer has answered from there", to[0])
+	}
+	if s := r.sends[0]; s.Remote != p.addr {
+		t.Errorf("COOKIE2 goes to %v", s.Remote)
+	}
+	h, ask := p.asked(message.ExchangeInformational)
+	says(t, ask, "N(COOKIE2)")
+	p.answer(h, findNotify(ask, message.NotifyCookie2))
+	if to := r.goesTo(); to[0] != p.addr {
+		t.Errorf("ESP goes to %v", to[0])
+	}
+	if n := r.count(core.EvMoved); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	// Another port only: at once.
+	p.addr = netip.MustParseAddrPort("203.0.113.2:61000")
+	raw := p.seal(p.header(message.ExchangeInformational, p.nextID, false), note(message.NotifyUpdateSAAddresses))
+	p.nextID++
+	r.in(core.Datagram{Local: netip.AddrPortFrom(r.local.Addr(), 4500), Remote: p.addr, NATT: true, Data: raw})
+	if to := r.goesTo(); to[0] != p.addr {
+		t.Errorf("ESP goes to %v", to[0])
+	}
+	r.take()
+	// A request from elsewhere is answered there, and that is all (RFC 4555 §3.8).
+	at := p.addr
+	p.addr = netip.MustParseAddrPort("203.0.113.9:4500")
+	p.r.datagram(p.addr, p.seal(p.header(message.ExchangeInformational, p.nextID, false)))
+	p.nextID++
+	if s := r.one(); s.Remote != p.addr || r.goesTo()[0] != at || r.e.SAs()[0].Remote != at {
+		t.Errorf("answered to %v, ESP goes to %v, the SA to %v", s.Remote, r.goesTo()[0], r.e.SAs()[0].Remote)
+	}
+}
+
+func TestWrongCookie2(t *testing.T) {
+	r, p := mobilePuppet(t)
+	p.addr = netip.MustParseAddrPort("203.0.113.2:4500")
+	p.update()
+	h, _ := p.asked(message.ExchangeInformational)
+	p.answer(h, &message.Notify{Kind: message.NotifyCookie2, Data: []byte("not the one you sent")})
+	_, in := p.asked(message.ExchangeInformational)
+	says(t, in, "Delete")
+	if r.established() != 0 {
+		t.Error("the IKE SA is still established")
+	}
+}
+
+func TestUpdateRefused(t *testing.T) {
+	r, p := mobilePuppet(t)
+	old := p.addr
+	p.addr = netip.MustParseAddrPort("203.0.113.2:4500")
+	// NO_NATS_ALLOWED names other addresses than the ones that we see.
+	says(t, p.update(&message.Notify{Kind: message.NotifyNoNATsAllowed, Data: []byte{10, 0, 0, 1, 192, 0, 2, 1, 17, 148, 17, 148}}),
+		"N(UNEXPECTED_NAT_DETECTED)")
+	p.addr = netip.MustParseAddrPort("224.0.0.1:4500")
+	says(t, p.update(), "N(UNACCEPTABLE_ADDRESSES)")
+	if r.goesTo()[0] != old || r.e.SAs()[0].Remote != old || r.established() != 1 {
+		t.Errorf("the SA went to %v", r.e.SAs()[0].Remote)
+	}
+	// Those that we see are well.
+	p.addr = netip.MustParseAddrPort("203.0.113.2:4500")
+	says(t, p.update(&message.Notify{Kind: message.NotifyNoNATsAllowed, Data: []byte{203, 0, 113, 2, 192, 0, 2, 1, 17, 148, 17, 148}}),
+		"N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)")
+}
+
+// Who does not lead tells its new addresses; the last one is told as none.
+func TestAddressesAreTold(t *testing.T) {
+	r, p := mobilePuppet(t)
+	r.in(core.LocalAddrs{Addrs: []netip.Addr{rigAddr.Addr(), netip.MustParseAddr("198.51.100.3")}})
+	h, in := p.asked(message.ExchangeInformational)
+	says(t, in, "N(ADDITIONAL_IP4_ADDRESS)")
+	p.answer(h)
+	r.in(core.LocalAddrs{Addrs: []netip.Addr{rigAddr.Addr()}})
+	h, in = p.asked(message.ExchangeInformational)
+	says(t, in, "N(NO_ADDITIONAL_ADDRESSES)")
+	p.answer(h)
+	r.in(core.LocalAddrs{Addrs: []netip.Addr{rigAddr.Addr()}})
+	r.silent("the same addresses again")
+}

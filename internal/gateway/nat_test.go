@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/internal/datapath"
+	"culvert/internal/simnet"
+)
+
+var outerAddr = netip.MustParseAddr("203.0.113.9")
+
+// hidden is a world whose west is behind a NAT, and up.
+func hidden(t *testing.T, link simnet.Link, seed uint64, profile string) (*world, *simnet.NAT) {
+	w := newSeededWorld(t, link, seed)
+	nat := simnet.NewNAT(outerAddr)
+	w.net.Behind(netip.PrefixFrom(westAddr, 32), nat)
+	with := func(text string) string { return strings.Replace(text, "[[profile]]", "[[profile]]\n"+profile, 1) }
+	w.east.mustConfigure(with(passive(site(outerAddr, "102", "101"))))
+	w.west.mustConfigure(with(site(eastAddr, "101", "102")))
+	w.until("established", func() bool { return w.west.sealing() >= 2 && w.east.sealing() >= 2 })
+	w.run(10 * time.Second)
+	return w, nat
+}
+
+// sameSAs checks that no SA was made anew or lost since up.
+func (w *world) sameSAs() {
+	w.t.Helper()
+	for _, n := range []*node{w.west, w.east} {
+		if n.count(core.EvIKEUp) != 1 || n.count(core.EvPeerDead) > 0 || n.count(core.EvChildDown) > 0 {
+			w.t.Errorf("%v: SAs were made anew: %v", n.addr, kinds(n.events))
+		}
+	}
+}
+
+// A NAT that forgets its mappings: the first ESP packet from the new one moves
+// all SAs of the peer, and so does an IKE message.
+func TestNATRebinding(t *testing.T) {
+	w, nat := hidden(t, simnet.Link{Delay: 10 * time.Millisecond}, 7, "mobike = false")
+	w.carriesAll()
+	for i := range 3 {
+		nat.Flush()
+		w.run(2 * time.Second)
+		w.carriesAll()
+		if n := w.east.count(core.EvMoved); n != i+1 {
+			t.Fatalf("the east moved %d times in %d flushes", n, i+1)
+		}
+	}
+	nat.Flush()
+	w.run(2 * time.Second)
+	w.west.input(core.Command{Do: core.RekeyIKE})
+	w.run(2 * time.Second)
+	w.carries(w.east, w.west, "10.1.102.6", "10.1.101.5")
+	if n := w.east.count(core.EvMoved); n != 4 {
+		t.Errorf("the east moved %d times in 4 flushes", n)
+	}
+	if n := w.west.count(core.EvMoved); n != 0 {
+		t.Errorf("who is behind the NAT moved %d times", n)
+	}
+	w.sameSAs()
+}
+
+// With MOBIKE the end behind the NAT finds out, by asking whether the peer is
+// alive, and says so (RFC 4555 §3.8); a packet from elsewhere moves nothing.
+func TestNATRebindingWithMOBIKE(t *testing.T) {
+	w, nat := hidden(t, simnet.Link{Delay: 10 * time.Millisecond}, 7, `dpd-interval = "8s"`)
+	w.carriesAll()
+	for i := range 3 {
+		nat.Flush()
+		w.carries(w.west, w.east, "10.1.101.5", "10.1.102.6")
+		if n := w.east.count(core.EvMoved); n != i {
+			t.Fatalf("the east moved %d times before it was told of flush %d", n, i+1)
+		}
+		w.run(10 * time.Second)
+		w.carriesAll()
+		if n, m := w.east.count(core.EvMoved), w.west.count(core.EvMoved); n != i+1 || m != i+1 {
+			t.Fatalf("the east moved %d times and the west %d in %d flushes", n, m, i+1)
+		}
+	}
+	w.sameSAs()
+}
+
+// A NAT that is restarted every minute, on a bad network, while both ends rekey
+// the IKE SA: half a minute after each restart traffic goes both ways, and the
+// SAs are what they were, or their successors.
+func TestNATFlushesOnABadNetwork(t *testing.T) {
+	bad := simnet.Link{Loss: 0.1, Dup: 0.1, Reorder: 0.1, Delay: 30 * time.Millisecond, Jitter: 40 * time.Millisecond}
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			profile := "lifetime = \"12m\"\ndpd-interval = \"8s\"\nmobike = " + fmt.Sprint(seed%2 == 1)
+			w, nat := hidden(t, bad, seed, profile)
+			send := func(from, to *node, src, dst string, i int) {
+				if r := from.plane.Send(w.clock.Now(), echo(src, dst, uint16(i))); r != datapath.Passed {
+					t.Fatalf("%s => %s was not sealed: %v", src, dst, r)
+				}
+				from.settle()
+				w.run(500 * time.Millisecond)
+			}
+			for i := range 15 {
+				nat.Flush()
+				for range 60 {
+					send(w.west, w.east, "10.1.101.5", "10.1.102.6", i)
+				}
+				w.west.drain()
+				before := nonzero(w.west)["rx-packets"]
+				for range 60 {
+					send(w.east, w.west, "10.1.102.6", "10.1.101.5", i)
+				}
+				w.west.drain()
+				w.east.drain()
+				if got := nonzero(w.west)["rx-packets"] - before; got < 40 {
+					t.Fatalf("flush %d: of 60 packets that came back %d arrived", i, got)
+				}
+			}
+			if n := w.east.count(core.EvIKERekeyed); n == 0 {
+				t.Error("the IKE SA was never rekeyed")
+			}
+			w.sameSAs()
+		})
+	}
+}
