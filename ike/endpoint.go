@@ -37,6 +37,12 @@ type Endpoint struct {
 	addrs     []netip.Addr         // of this host
 	graves    graves
 	down      bool // Shutdown was commanded
+
+	wanted   []*core.Policy // what wants has: the policies of the table and dials
+	dials    map[string]*core.Policy
+	made     map[core.PolicyRef]*made
+	madeBy   map[string]core.PolicyRef // by selectors
+	lastMade core.PolicyRef
 }
 
 // halfKey finds the half-open SA that a repeated IKE_SA_INIT request belongs to.
@@ -50,7 +56,8 @@ type halfKey struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*v2.SA{}, byPeer: map[string][]*v2.SA{}, half: map[halfKey]*v2.SA{},
-		heirs: map[core.SAID]*v2.SA{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+		heirs: map[core.SAID]*v2.SA{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
+		made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
 }
@@ -269,15 +276,26 @@ func (e *Endpoint) dropHalf(sa *v2.SA) {
 
 func (e *Endpoint) ChildMade(c *v2.Child) {
 	e.children[c.ID()] = c
+	if m := e.made[c.Policy().Ref]; m != nil {
+		m.children++
+	}
 	if w := e.wants[c.Policy().Ref]; w != nil {
 		w.satisfied(e.env)
+		return
+	}
+	if c.Policy().Made != nil && keeps(e.cfg, nil, c.Policy()) != nil {
 		return
 	}
 	// The configuration changed while it was made. The peer gets to know it first.
 	e.env.After(0, func() { c.Delete("its policy was changed or removed in the configuration") })
 }
 
-func (e *Endpoint) ChildGone(c *v2.Child) { delete(e.children, c.ID()) }
+func (e *Endpoint) ChildGone(c *v2.Child) {
+	delete(e.children, c.ID())
+	if m := e.made[c.Policy().Ref]; m != nil {
+		m.children--
+	}
+}
 
 // settleTwins closes one of two IKE SAs that both ends began at once: the one
 // whose exchange had the lowest nonce goes, and who began it deletes it, as at
@@ -328,7 +346,8 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 		peers[p.Name] = p
 	}
 	policies := map[core.PolicyRef]*core.Policy{}
-	for _, p := range cfg.Policies {
+	e.wanted = append(slices.Clone(cfg.Policies), e.dial(cfg)...)
+	for _, p := range e.wanted {
 		policies[p.Ref] = p
 	}
 	for _, sa := range e.sorted() {
@@ -339,7 +358,7 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 		}
 		sa.Rebind(p)
 		for _, c := range slices.Clone(sa.Children()) {
-			if pol := policies[c.Policy().Ref]; pol != nil {
+			if pol := keeps(cfg, policies, c.Policy()); pol != nil {
 				c.Rebind(pol)
 			} else {
 				c.Delete("its policy was changed or removed in the configuration")
@@ -353,7 +372,7 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 		}
 	}
 	e.env.Stock()
-	for _, p := range cfg.Policies {
+	for _, p := range e.wanted {
 		w := e.wants[p.Ref]
 		if w == nil {
 			w = &want{}

@@ -46,7 +46,7 @@ func (e *Endpoint) ensure(p *core.Policy, flow *selector.Pair) {
 		return
 	}
 	for _, sa := range e.byPeer[p.Peer.Name] {
-		if sa.State() == v2.Established {
+		if sa.State() == v2.Established && (p.Made == nil || sa.Leased()) {
 			if !sa.Making(p) {
 				sa.CreateChild(p, flow)
 			}
@@ -109,7 +109,7 @@ func (e *Endpoint) connect(p *core.Policy) {
 			return
 		}
 		if !slices.Contains(e.cfg.Peers, peer) { // reconfigured in the meantime: ask anew for what is wanted now
-			for _, p := range e.cfg.Policies {
+			for _, p := range e.wanted {
 				if p.Peer.Name == peer.Name {
 					e.ensure(p, nil)
 				}
@@ -140,7 +140,7 @@ func (e *Endpoint) fill(sa *v2.SA) {
 			sa.CreateChild(p, nil)
 		}
 	}
-	for _, p := range e.cfg.Policies {
+	for _, p := range e.wanted {
 		if p.Peer == sa.Peer() && !e.hasChild(p) && !sa.Making(p) {
 			e.later(p, false)
 		}
@@ -149,14 +149,18 @@ func (e *Endpoint) fill(sa *v2.SA) {
 
 // lost is called when an IKE SA with the peer is gone.
 func (e *Endpoint) lost(peer *core.Peer, fault bool) {
-	for _, p := range e.cfg.Policies {
+	for _, p := range e.wanted {
 		if p.Peer == peer {
 			e.later(p, fault)
 		}
 	}
 }
 
-func (e *Endpoint) ChildEnded(sa *v2.SA, p *core.Policy)  { e.later(p, false) }
+func (e *Endpoint) ChildEnded(sa *v2.SA, p *core.Policy) {
+	e.unused(p)
+	e.later(p, false)
+}
+
 func (e *Endpoint) ChildFailed(sa *v2.SA, p *core.Policy) { e.later(p, true) }
 
 // later tries again after a while, longer after each failure.

@@ -18,6 +18,8 @@ import (
 type Config struct {
 	Peers    []*Peer
 	Policies []*Policy // in the order of the table; only those that encrypt
+	// Templates are in the order of the table.
+	Templates []*Template
 	// IKEPort and NATTPort are our own ports, 500 and 4500 by default.
 	IKEPort, NATTPort uint16
 	// LocalAddrs are addresses of this host that a peer without local-address
@@ -31,7 +33,7 @@ type Config struct {
 	MaxDatagram int
 	Trust       *Trust // nil: no authority is trusted
 	// Where tells people where something was written, as FILE:LINE: entry is a
-	// *Peer, *Profile, *Identity, *Policy or *Proposal of this configuration, key
+	// *Peer, *Profile, *Identity, *Policy, *Template or *Proposal of this configuration, key
 	// one of its properties, "" for the entry itself. It may be nil, and answers
 	// "" where nobody knows. It has no part in what the endpoint decides.
 	Where func(entry any, key string) string
@@ -112,6 +114,9 @@ type Identity struct {
 	RemoteCert *x509.Certificate // remote-certificate: the only one that the peer may have
 	MatchCert  bool              // match-by=certificate: chosen by RemoteCert, whatever ID the peer has
 	PPK        *PPK              // nil: none
+	Mode       *ModeConfig       // nil: none
+	Generate   Generate
+	Group      string // policy-template-group
 }
 
 // PPK is a postquantum preshared key (RFC 8784).
@@ -161,6 +166,7 @@ type Policy struct {
 	Unique   bool
 	Protocol Protocol
 	Proposal Proposal
+	Made     *Made // nil: of the table
 }
 
 // Proposal is the manual's proposal: what to offer for a CHILD SA.

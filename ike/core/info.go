@@ -26,7 +26,9 @@ type SAInfo struct {
 	Established   time.Time
 	LastSeen      time.Time
 	Children      []ChildID
-	TxPackets     uint64 // IKE messages
+	Leased        []netip.Addr // mode-config: given to the peer, or to us by it
+	DNS           []netip.Addr // given to us by the peer
+	TxPackets     uint64       // IKE messages
 	RxPackets     uint64
 	TxBytes       uint64
 	RxBytes       uint64

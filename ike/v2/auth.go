@@ -19,7 +19,7 @@ import (
 func newAuth(sa *SA) *exchange {
 	x := &exchange{kind: row(authenticate)}
 	if len(sa.wanted) > 0 {
-		x.policy = sa.wanted[0]
+		x.policy = redial(sa.wanted[0])
 		sa.wanted = sa.wanted[1:]
 	}
 	return x

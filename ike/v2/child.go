@@ -96,6 +96,7 @@ func (x *exchange) install(standby bool) error {
 		in, out = fromR, fromI
 	}
 	in.SPI, out.SPI = x.spi, ag.spiOut
+	sa.owner.Use(x.policy)
 	p := &x.policy.Proposal
 	c := &Child{id: sa.env.NewChildID(), sa: sa, policy: x.policy, agreement: ag, spiIn: x.spi, mine: x.mine,
 		lowNonce: lowest(x.ni, x.nr), created: sa.env.Now(), standby: standby, sure: x.mine}
@@ -365,11 +366,11 @@ func (sa *SA) TakeOver(from *SA) bool {
 	all := true
 	for _, c := range from.children {
 		p := c.policy
-		if !c.Live() || slices.ContainsFunc(sa.children, func(d *Child) bool { return d.policy == p && d.Live() && !d.standby }) {
+		if !c.Live() || slices.ContainsFunc(sa.children, func(d *Child) bool { return d.policy.Ref == p.Ref && d.Live() && !d.standby }) {
 			continue
 		}
 		all = false
-		if !sa.Making(p) && !slices.ContainsFunc(sa.children, func(d *Child) bool { return d.policy == p && d.Live() }) {
+		if !sa.Making(p) && !slices.ContainsFunc(sa.children, func(d *Child) bool { return d.policy.Ref == p.Ref && d.Live() }) {
 			sa.CreateChild(p, nil)
 		}
 	}

@@ -30,7 +30,7 @@ var errNoSPI = refuse(message.NotifyTemporaryFailure, "no SPI in stock")
 // it, nil if none did.
 func (sa *SA) CreateChild(p *core.Policy, flow *selector.Pair) {
 	x := &exchange{kind: row(createChild)}
-	x.policy, x.flow = p, flow
+	x.policy, x.flow = sa.resolve(p), flow
 	x.still = func() bool { return sa.state == Established }
 	sa.start(x)
 }
@@ -57,12 +57,12 @@ func firstChild() task {
 		},
 		accept: func(x *exchange) error {
 			x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
-			if find[*message.SA](x.in) != nil {
-				x.refuse = x.chooseChild(false)
-			}
 			return nil
 		},
 		reply: func(x *exchange) error {
+			if x.refuse == nil && find[*message.SA](x.in) != nil {
+				x.refuse = x.chooseChild(false)
+			}
 			if r, ok := x.refuse.(refused); ok {
 				x.sa.emit(core.Event{Kind: refusal(r.kind), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})
 				x.out = append(x.out, r.notify())
@@ -71,12 +71,11 @@ func firstChild() task {
 			if x.policy == nil {
 				return nil
 			}
-			x.out = append(x.out[1:], x.out[0]) // SA comes after the proof
 			x.answerChild()
 			return x.install(true)
 		},
 		complete: func(x *exchange) error {
-			if x.policy == nil {
+			if x.policy == nil || x.refuse != nil {
 				return nil
 			}
 			x.refuse = x.readChild(false)
@@ -89,6 +88,7 @@ func firstChild() task {
 			if err := x.install(false); err != nil {
 				return err
 			}
+			x.sa.makeOthers()
 			x.sa.confirm()
 			return nil
 		},
@@ -172,6 +172,7 @@ func childUp() task {
 		if x.old == nil {
 			x.sa.env.After(TwinDelay, x.made.settleTwins)
 			if x.mine {
+				x.sa.makeOthers()
 				x.sa.confirm()
 			}
 		}
@@ -191,9 +192,8 @@ func (x *exchange) offerChild(withPFS bool) error {
 		x.spi = spi
 	}
 	offer := core.ChildOffer(x.policy, withPFS)
-	tsi := []selector.TS{x.policy.Pair.Local}
-	tsr := []selector.TS{x.policy.Pair.Remote}
-	if x.flow != nil && x.policy.Pair.Covers(*x.flow) && x.policy.Pair != *x.flow {
+	tsi, tsr := x.policy.Selectors()
+	if x.flow != nil && x.policy.Made == nil && x.policy.Pair.Covers(*x.flow) && x.policy.Pair != *x.flow {
 		tsi = slices.Insert(tsi, 0, x.flow.Local)
 		tsr = slices.Insert(tsr, 0, x.flow.Remote)
 	}
@@ -215,13 +215,21 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if notify(x.in, message.NotifyUseTransportMode) != nil && len(tsi.Selectors) == 0 {
 		return refuse(message.NotifyTSUnacceptable, "no selectors")
 	}
+	theirs := sa.withinLease(tsi.Selectors)
 	if x.policy == nil {
-		if x.policy = sa.choosePolicy(tsr.Selectors, tsi.Selectors); x.policy == nil {
+		x.policy = sa.choosePolicy(tsr.Selectors, theirs)
+	}
+	if x.policy == nil {
+		var err error
+		if x.policy, err = sa.generate(tsr.Selectors, theirs); err != nil {
+			return err
+		}
+		if x.policy == nil {
 			return mismatched(message.NotifyTSUnacceptable, sa.selectorParts(tsr.Selectors, tsi.Selectors),
 				"no policy of peer %q covers %v => %v: compare src-address and dst-address on both sides", sa.peer.Name, tsr.Selectors, tsi.Selectors)
 		}
 	}
-	local, remote, ok := selector.NarrowPair(tsr.Selectors, tsi.Selectors, x.policy.Pair)
+	local, remote, ok := x.policy.Narrow(tsr.Selectors, theirs)
 	if !ok {
 		p := x.policy
 		x.policy = nil
@@ -277,14 +285,13 @@ func (x *exchange) readChild(withPFS bool) error {
 	if len(tsi.Selectors) > maxSelectors || len(tsr.Selectors) > maxSelectors {
 		return refuse(message.NotifyTSUnacceptable, "the peer left more than %d selectors", maxSelectors)
 	}
-	pol := x.policy.Pair
-	for _, t := range tsi.Selectors {
-		if !pol.Local.Covers(t) {
-			return refuse(message.NotifyTSUnacceptable, "the peer widened the selector to %v", t)
+	local, remote := x.policy.Selectors()
+	for i, t := range append(slices.Clone(tsi.Selectors), tsr.Selectors...) {
+		ours := local
+		if i >= len(tsi.Selectors) {
+			ours = remote
 		}
-	}
-	for _, t := range tsr.Selectors {
-		if !pol.Remote.Covers(t) {
+		if !slices.ContainsFunc(ours, func(o selector.TS) bool { return o.Covers(t) }) {
 			return refuse(message.NotifyTSUnacceptable, "the peer widened the selector to %v", t)
 		}
 	}
@@ -293,7 +300,7 @@ func (x *exchange) readChild(withPFS bool) error {
 		return refuse(message.NotifyTSUnacceptable, "the peer left no selectors")
 	}
 	x.agreed = agreement{suite: s, spiOut: spiOut, local: tsi.Selectors, remote: tsr.Selectors, pairs: pairs}
-	return nil
+	return x.dialed()
 }
 
 // choosePolicy finds the policy that a peer's selectors ask for: the first that

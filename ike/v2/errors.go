@@ -58,6 +58,11 @@ func refuse(kind message.NotifyType, format string, a ...any) error {
 	return refused{kind: kind, reason: fmt.Sprintf(format, a...)}
 }
 
+// Refuse is for the endpoint: the exchange is answered with a notify.
+func Refuse(kind message.NotifyType, format string, a ...any) error {
+	return refuse(kind, format, a...)
+}
+
 func end(kind message.NotifyType, format string, a ...any) error {
 	return fatal{kind: kind, reason: fmt.Sprintf(format, a...)}
 }

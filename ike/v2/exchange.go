@@ -12,7 +12,7 @@ import (
 // An exchange is a request and its response. Its tasks run in stages:
 //
 //	initiator   prepare ─► request ─► (send, retransmit) ─► complete ─► settle
-//	responder                accept ─► reply ─► (send) ─► settle
+//	responder                accept ─► admit ─► reply ─► (send) ─► settle
 //
 // Between two stages the answers to Asks are awaited. The window is one: we
 // have one request under way, and so has the peer (RFC 7296 §2.3).
@@ -53,6 +53,7 @@ type task struct {
 	prepare  func(*exchange) error // initiator: compute what the request needs
 	request  func(*exchange) error // initiator: add to the request
 	accept   func(*exchange) error // responder: read the request
+	admit    func(*exchange) error // responder: nothing is wrong with it; look up what the response needs
 	reply    func(*exchange) error // responder: add to the response
 	complete func(*exchange) error // initiator: read the response
 	settle   func(*exchange) error // both: all is known; the response has left
@@ -63,6 +64,7 @@ type stage func(*task) func(*exchange) error
 func prepareStage(t *task) func(*exchange) error  { return t.prepare }
 func requestStage(t *task) func(*exchange) error  { return t.request }
 func acceptStage(t *task) func(*exchange) error   { return t.accept }
+func admitStage(t *task) func(*exchange) error    { return t.admit }
 func replyStage(t *task) func(*exchange) error    { return t.reply }
 func completeStage(t *task) func(*exchange) error { return t.complete }
 func settleStage(t *task) func(*exchange) error   { return t.settle }
@@ -339,9 +341,11 @@ func (sa *SA) answer(x *exchange, err error) {
 		return
 	}
 	x.run(acceptStage, func() {
-		x.run(replyStage, func() {
-			sa.respond(x)
-			x.run(settleStage, func() { sa.answered(x) })
+		x.run(admitStage, func() {
+			x.run(replyStage, func() {
+				sa.respond(x)
+				x.run(settleStage, func() { sa.answered(x) })
+			})
 		})
 	})
 }

@@ -24,7 +24,7 @@ func row(id kindID) *kind {
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
-			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, firstChild, mobikeSupport, authLifetime, ikeUp},
+			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, modeConfig, firstChild, mobikeSupport, authLifetime, ikeUp},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,

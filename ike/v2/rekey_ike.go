@@ -233,6 +233,7 @@ func (sa *SA) replacedBy(n *SA) {
 	}
 	sa.children = nil
 	n.follow(sa)
+	n.lease, sa.lease = sa.lease, nil
 	n.wanted = append(n.wanted, sa.wanted...)
 	moved := sa.queue
 	sa.queue = nil

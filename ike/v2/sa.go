@@ -53,6 +53,11 @@ type Owner interface {
 	ChildMade(c *Child)
 	ChildGone(c *Child)
 	ChildEnded(sa *SA, p *core.Policy)
+	// Generate gives a policy made for sa its Ref, or finds the one that there is
+	// already for the same; not for another peer's. Use puts a policy in force, if
+	// it was made at run time, before a CHILD SA for it is installed.
+	Generate(sa *SA, p core.Policy) (*core.Policy, error)
+	Use(p *core.Policy)
 	ChildFailed(sa *SA, p *core.Policy)
 }
 
@@ -112,6 +117,7 @@ type SA struct {
 	successor *SA // by the peer's rekey, while our own is under way
 	adopter   *SA // who has the CHILD SAs since a rekey
 	auth      authLife
+	lease     *lease // nil: no inner address
 
 	created, established, heard time.Time
 	timers                      struct{ half, soft, hard, dpd, keepalive *core.Timer }
@@ -178,6 +184,9 @@ func (sa *SA) Info() core.SAInfo {
 		TxPackets: sa.stats.txN, RxPackets: sa.stats.rxN, TxBytes: sa.stats.txB, RxBytes: sa.stats.rxB}
 	for _, c := range sa.children {
 		in.Children = append(in.Children, c.id)
+	}
+	if sa.lease != nil {
+		in.Leased, in.DNS = sa.lease.addrs, sa.lease.dns
 	}
 	return in
 }
@@ -319,6 +328,7 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 	for _, c := range slices.Clone(sa.children) {
 		c.end("its IKE SA ended")
 	}
+	sa.giveBack()
 	sa.keys.wipe()
 	sa.init.wipe()
 	if was >= Established {

@@ -49,8 +49,14 @@ func NarrowPair(offeredLocal, offeredRemote []TS, policy Pair) (local, remote []
 	if !ok {
 		return nil, nil, false
 	}
-	l := Narrow(offeredLocal, []TS{policy.Local})
-	r := Narrow(offeredRemote, []TS{policy.Remote})
+	return NarrowSets(offeredLocal, offeredRemote, []TS{policy.Local}, []TS{policy.Remote})
+}
+
+// NarrowSets is NarrowPair for what covers each of the local selectors with each
+// of the remote ones.
+func NarrowSets(offeredLocal, offeredRemote, allowedLocal, allowedRemote []TS) (local, remote []TS, ok bool) {
+	l := Narrow(offeredLocal, allowedLocal)
+	r := Narrow(offeredRemote, allowedRemote)
 	local, remote = withPartner(l, r), withPartner(r, l)
 	if len(local) == 0 || len(remote) == 0 {
 		return nil, nil, false

@@ -1,0 +1,213 @@
+package core
+
+import (
+	"net/netip"
+	"slices"
+
+	"culvert/crypto/secret"
+	"culvert/spd/selector"
+)
+
+// ModeConfig is the manual's mode-config: what a peer is given, or that it is
+// asked for it.
+type ModeConfig struct {
+	Name      string
+	Responder bool // give; else ask
+	// Pool is where addresses come from, unless Address is the only one.
+	Pool    string
+	Address netip.Addr
+	Prefix  int            // length of the prefix that is told with an address; 0: all of it
+	Split   []netip.Prefix // split-include
+	DNS     []netip.Addr
+}
+
+// Generate is the manual's generate-policy.
+type Generate uint8
+
+const (
+	GenerateNo       Generate = iota
+	GenerateStrict            // the peer's ports
+	GenerateOverride          // any port
+)
+
+// Template is a policy that others are made from.
+type Template struct {
+	Ref           PolicyRef
+	Index         int    // place in the table, for people
+	Group         string // policy-group
+	Local, Remote netip.Prefix
+	Proto         uint8
+	Tunnel        bool
+	Unique        bool
+	Protocol      Protocol
+	Proposal      Proposal
+}
+
+// anyFamily as an end of a template matches addresses of both families, as the
+// manual's own template does.
+var anyFamily = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+
+// Pairs is what a template allows, for each address family.
+func (t *Template) Pairs() (pairs []selector.Pair) {
+	for _, any := range []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), anyFamily} {
+		end := func(p netip.Prefix) (selector.TS, bool) {
+			if p == anyFamily {
+				p = any
+			}
+			ts := selector.FromPrefix(p)
+			ts.Proto = t.Proto
+			return ts, p.Addr().Is4() == any.Addr().Is4()
+		}
+		local, okL := end(t.Local)
+		remote, okR := end(t.Remote)
+		if okL && okR {
+			pairs = append(pairs, selector.Pair{Local: local, Remote: remote})
+		}
+	}
+	return pairs
+}
+
+// Narrow is the part of what a peer asks for that the template allows.
+func (t *Template) Narrow(local, remote []selector.TS) (l, r []selector.TS, ok bool) {
+	for _, p := range t.Pairs() {
+		if a, b, some := selector.NarrowPair(local, remote, p); some {
+			l, r = append(l, a...), append(r, b...)
+		}
+	}
+	return l, r, len(l) > 0
+}
+
+// Covers reports whether the template allows all of it.
+func (t *Template) Covers(local, remote []selector.TS) bool {
+	within := func(ts selector.TS, end func(selector.Pair) selector.TS) bool {
+		return slices.ContainsFunc(t.Pairs(), func(p selector.Pair) bool { return end(p).Covers(ts) })
+	}
+	for _, ts := range local {
+		if !within(ts, func(p selector.Pair) selector.TS { return p.Local }) {
+			return false
+		}
+	}
+	for _, ts := range remote {
+		if !within(ts, func(p selector.Pair) selector.TS { return p.Remote }) {
+			return false
+		}
+	}
+	return true
+}
+
+// TemplatesOf are the templates of a policy-group in the order of the table.
+func (c *Config) TemplatesOf(group string) (list []*Template) {
+	for _, t := range c.Templates {
+		if t.Group == group {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// Made is what a policy has that was made at run time; nil in a policy of the table.
+type Made struct {
+	Template      PolicyRef
+	Local, Remote []selector.TS // it stands for each pair of them; Policy.Pair is the first
+	// Dial: not a policy yet, but what we ask the peer for; the peer's answer makes
+	// the policy, of the same Ref. Dialed is the asking that a policy came from.
+	Dial   bool
+	Dialed *Policy
+	Owner  string // who may share it: a peer as it proved itself
+}
+
+// FirstMade is the lowest Ref of a policy made at run time; those of the table
+// are below it.
+const FirstMade PolicyRef = 1 << 31
+
+// Selectors is what the policy covers: each local selector with each remote one.
+func (p *Policy) Selectors() (local, remote []selector.TS) {
+	if p.Made != nil {
+		return p.Made.Local, p.Made.Remote
+	}
+	return []selector.TS{p.Pair.Local}, []selector.TS{p.Pair.Remote}
+}
+
+// Pairs is the same as rectangles.
+func (p *Policy) Pairs() []selector.Pair {
+	if p.Made != nil {
+		return selector.Pairs(p.Made.Local, p.Made.Remote)
+	}
+	return []selector.Pair{p.Pair}
+}
+
+// Narrow is the part of what a peer asks for that the policy covers (RFC 7296 §2.9).
+func (p *Policy) Narrow(local, remote []selector.TS) (l, r []selector.TS, ok bool) {
+	if p.Made != nil {
+		return selector.NarrowSets(local, remote, p.Made.Local, p.Made.Remote)
+	}
+	return selector.NarrowPair(local, remote, p.Pair)
+}
+
+// Lease asks for addresses for a peer: an address of each family that is wanted
+// and that the pool has. The answer is AppendAddrs of them. Whoever holds the
+// book answers, not Do; the addresses are the Ask's SA's until a Release.
+type Lease struct {
+	Pool    string
+	Address netip.Addr // valid: the only one to give, instead of Pool
+	Owner   string     // who it is for; comes back to the same address
+	From    netip.Addr // where the peer is
+	Anew    bool       // the peer has no other SA any more, as it says
+	V4, V6  bool
+}
+
+func (Lease) Do() (secret.Bytes, error) { return nil, ErrSystem }
+
+// Release gives back what the Lease of an IKE SA was answered with, or will be.
+type Release struct{ Holder SAID }
+
+// AddPolicy puts a policy made at run time in force, behind those made before
+// from the same template, and where the template stands in the table. One with
+// the same Ref is replaced. It comes before the Install that serves it.
+type AddPolicy struct{ Policy *Policy }
+
+// DropPolicy takes it away.
+type DropPolicy struct{ Ref PolicyRef }
+
+// Configured says what addresses a peer gave us, and with what. Those that
+// Configured named for the same holder before are replaced.
+type Configured struct {
+	Holder SAID
+	Peer   string
+	Addrs  []netip.Addr
+	DNS    []netip.Addr
+}
+
+// Unconfigured says that they are ours no more.
+type Unconfigured struct{ Holder SAID }
+
+func (Release) output()      {}
+func (AddPolicy) output()    {}
+func (DropPolicy) output()   {}
+func (Configured) output()   {}
+func (Unconfigured) output() {}
+
+// AppendAddrs writes addresses, each behind its length.
+func AppendAddrs(b []byte, addrs []netip.Addr) []byte {
+	for _, a := range addrs {
+		s := a.AsSlice()
+		b = append(append(b, byte(len(s))), s...)
+	}
+	return b
+}
+
+// ParseAddrs reads what AppendAddrs wrote.
+func ParseAddrs(b []byte) (addrs []netip.Addr, ok bool) {
+	for len(b) > 0 {
+		n := int(b[0])
+		if len(b) < 1+n {
+			return nil, false
+		}
+		a, ok := netip.AddrFromSlice(b[1 : 1+n])
+		if !ok {
+			return nil, false
+		}
+		addrs, b = append(addrs, a), b[1+n:]
+	}
+	return addrs, true
+}

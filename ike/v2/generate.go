@@ -1,0 +1,279 @@
+package v2
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+	"culvert/spd/selector"
+)
+
+// Policies made at run time from the templates of an identity's
+// policy-template-group (generate-policy): as responder for what a peer asks
+// for, as initiator for the address that the peer gave us.
+
+// --- responder ---
+
+// withinLease leaves of the peer's selectors what the address that it was given
+// allows, if it asks for that at all: clients ask for everything and expect the
+// responder to narrow it.
+func (sa *SA) withinLease(remote []selector.TS) []selector.TS {
+	if sa.lease == nil || sa.lease.asked {
+		return remote
+	}
+	if list := selector.Narrow(remote, sa.lease.selectors()); len(list) > 0 {
+		return list
+	}
+	return remote
+}
+
+// generate makes a policy for what the peer asks for: by the first template
+// that allows all of it, else by the first that allows some. Nil without error:
+// the identity has no generate-policy.
+func (sa *SA) generate(local, remote []selector.TS) (*core.Policy, error) {
+	id := sa.identity
+	if id == nil || id.Generate == core.GenerateNo {
+		return nil, nil
+	}
+	if id.Mode != nil && id.Mode.Responder {
+		if sa.lease == nil {
+			return nil, refuse(message.NotifyFailedCPRequired, "%s asked for no address, and its identity has the mode-config %q", sa.peerID, id.Mode.Name)
+		}
+		if remote = selector.Narrow(remote, sa.lease.selectors()); len(remote) == 0 {
+			return nil, refuse(message.NotifyTSUnacceptable, "%s asks for selectors outside the address that it was given, %v", sa.peerID, sa.lease.addrs)
+		}
+	}
+	t, l, r := fit(sa.owner.Config().TemplatesOf(id.Group), local, remote)
+	if t == nil {
+		return nil, mismatched(message.NotifyTSUnacceptable, sa.templateParts(local, remote), "no template of policy-group %q allows %v => %v:%s",
+			id.Group, local, remote, sa.templateLines(id.Group))
+	}
+	if id.Generate == core.GenerateOverride {
+		l, r = anyPort(l), anyPort(r)
+	}
+	return sa.owner.Generate(sa, madeFrom(t, sa.peer, l, r))
+}
+
+// fit is the first template that allows all of it, else the first that allows some.
+func fit(templates []*core.Template, local, remote []selector.TS) (t *core.Template, l, r []selector.TS) {
+	for _, c := range templates {
+		a, b, ok := c.Narrow(local, remote)
+		switch {
+		case !ok:
+		case c.Covers(local, remote):
+			return c, bounded(a), bounded(b)
+		case t == nil:
+			t, l, r = c, bounded(a), bounded(b)
+		}
+	}
+	return t, l, r
+}
+
+func bounded(list []selector.TS) []selector.TS { return list[:min(len(list), maxSelectors)] }
+
+func anyPort(list []selector.TS) (out []selector.TS) {
+	for _, t := range list {
+		if t.PortLo, t.PortHi = 0, 65535; !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// madeFrom is a policy of a template; the endpoint gives it its Ref.
+func madeFrom(t *core.Template, peer *core.Peer, local, remote []selector.TS) core.Policy {
+	p := core.Policy{Index: t.Index, Peer: peer, Tunnel: t.Tunnel, Unique: t.Unique, Protocol: t.Protocol, Proposal: t.Proposal,
+		Made: &core.Made{Template: t.Ref, Local: local, Remote: remote}}
+	if pairs := p.Pairs(); len(pairs) > 0 {
+		p.Pair = pairs[0]
+	}
+	return p
+}
+
+func (sa *SA) templateLine(t *core.Template) string {
+	line := fmt.Sprintf("template %d", t.Index)
+	if where := sa.place(t, ""); where != "" {
+		line += " (" + where + ")"
+	}
+	return fmt.Sprintf("%s: %v => %v", line, t.Local, t.Remote)
+}
+
+func (sa *SA) templateLines(group string) string {
+	var lines []string
+	for _, t := range sa.owner.Config().TemplatesOf(group) {
+		lines = append(lines, " "+sa.templateLine(t))
+	}
+	if len(lines) == 0 {
+		return " it has none"
+	}
+	return strings.Join(core.Lines(lines), ",")
+}
+
+// templateParts is the two sides beside each other, for people.
+func (sa *SA) templateParts(local, remote []selector.TS) *core.Mismatch {
+	m := &core.Mismatch{What: selectors}
+	for _, l := range local {
+		for _, r := range remote {
+			m.Theirs = append(m.Theirs, selector.Pair{Local: l, Remote: r}.String())
+		}
+	}
+	m.Theirs = core.Lines(m.Theirs)
+	for _, t := range sa.owner.Config().TemplatesOf(sa.identity.Group) {
+		m.Ours = append(m.Ours, sa.templateLine(t))
+		if m.Where == "" {
+			m.Where = sa.place(t, "")
+		}
+	}
+	m.Ours = core.Lines(m.Ours)
+	m.Hint = fmt.Sprintf("widen src-address or dst-address of a template of policy-group %q, or have the peer ask for less", sa.identity.Group)
+	if m.Where != "" {
+		m.Hint += " (" + m.Where + ")"
+	}
+	return m
+}
+
+// --- initiator ---
+
+// Dial is what an initiator asks for before it knows its address: all that the
+// first template of the identity's group allows. Nil where the first identity
+// of the peer does not ask for an address or makes no policies.
+func Dial(cfg *core.Config, peer *core.Peer) *core.Policy {
+	if !peer.Initiates() || len(peer.Identities) == 0 {
+		return nil
+	}
+	id := peer.Identities[0]
+	if id.Mode == nil || id.Mode.Responder || id.Generate == core.GenerateNo {
+		return nil
+	}
+	list := cfg.TemplatesOf(id.Group)
+	if len(list) == 0 {
+		return nil
+	}
+	var local, remote []selector.TS
+	for _, p := range list[0].Pairs() {
+		local, remote = append(local, p.Local), append(remote, p.Remote)
+	}
+	p := madeFrom(list[0], peer, local, remote)
+	p.Made.Dial = true
+	return &p
+}
+
+// redial is what to ask for in IKE_AUTH for a policy: one that came of an
+// earlier address begins anew.
+func redial(p *core.Policy) *core.Policy {
+	if p != nil && p.Made != nil && p.Made.Dialed != nil {
+		return p.Made.Dialed
+	}
+	return p
+}
+
+// resolve is what to ask for once the address is known.
+func (sa *SA) resolve(p *core.Policy) *core.Policy {
+	if p.Made != nil && p.Made.Dial && sa.Leased() && len(sa.lease.made) > 0 {
+		return sa.lease.made[0]
+	}
+	return p
+}
+
+// dialed turns what the peer agreed to into policies for our address: one for
+// what the CHILD SA covers of the networks that the peer named, and others for
+// the networks that it does not cover.
+func (x *exchange) dialed() error {
+	sa, d := x.sa, x.policy
+	if d.Made == nil || !d.Made.Dial {
+		return nil
+	}
+	if !sa.Leased() {
+		return refuse(message.NotifyInternalAddressFailure, "there is no address of the peer for it")
+	}
+	own, nets := sa.lease.selectors(), sa.lease.networks()
+	local, remote, ok := selector.NarrowSets(x.agreed.local, x.agreed.remote, own, nets)
+	if !ok {
+		return refuse(message.NotifyTSUnacceptable, "the peer agreed to %v => %v, which is not between the address that it gave, %v, and its networks",
+			x.agreed.local, x.agreed.remote, sa.lease.addrs)
+	}
+	cfg := sa.owner.Config()
+	t := templateOf(cfg, d.Made.Template)
+	if t == nil {
+		return refuse(message.NotifyTemporaryFailure, "its template is gone")
+	}
+	p := madeFrom(t, sa.peer, local, bounded(remote))
+	p.Ref, p.Made.Dialed = d.Ref, d
+	pol, err := sa.owner.Generate(sa, p)
+	if err != nil {
+		return err
+	}
+	sa.lease.made = []*core.Policy{pol}
+	sa.addUncovered(d, own, nets, x.agreed.remote)
+	x.policy = pol
+	// The peer may have left us more than our address: what comes to another one is
+	// not for us.
+	if l, r, ok := selector.NarrowSets(x.agreed.local, x.agreed.remote, own, x.agreed.remote); ok {
+		x.agreed.local, x.agreed.remote, x.agreed.pairs = l, r, selector.Pairs(l, r)
+	}
+	return nil
+}
+
+// addUncovered makes policies for the networks that the first CHILD SA has
+// nothing of, as far as a template allows them.
+func (sa *SA) addUncovered(d *core.Policy, own, nets, agreed []selector.TS) {
+	templates := sa.owner.Config().TemplatesOf(sa.identity.Group)
+	for _, n := range nets {
+		if len(selector.Narrow([]selector.TS{n}, agreed)) > 0 {
+			continue
+		}
+		t, l, r := fit(templates, own, []selector.TS{n})
+		if t == nil {
+			continue
+		}
+		q := madeFrom(t, sa.peer, l, r)
+		q.Made.Dialed = d
+		if pol, err := sa.owner.Generate(sa, q); err == nil {
+			sa.lease.made = append(sa.lease.made, pol)
+		}
+	}
+}
+
+// networks are the peer's split networks, or everything in the families of our
+// addresses where it named none.
+func (l *lease) networks() (list []selector.TS) {
+	for _, p := range l.subnets {
+		list = append(list, selector.FromPrefix(p))
+	}
+	if len(list) > 0 {
+		return list
+	}
+	for _, a := range l.addrs {
+		any := netip.IPv6Unspecified()
+		if a.Is4() {
+			any = netip.IPv4Unspecified()
+		}
+		list = append(list, selector.FromPrefix(netip.PrefixFrom(any, 0)))
+	}
+	return list
+}
+
+func templateOf(cfg *core.Config, ref core.PolicyRef) *core.Template {
+	for _, t := range cfg.Templates {
+		if t.Ref == ref {
+			return t
+		}
+	}
+	return nil
+}
+
+// makeOthers begins the CHILD SAs of the policies that the first one does not serve.
+func (sa *SA) makeOthers() {
+	if !sa.Leased() || len(sa.lease.made) == 0 {
+		return
+	}
+	for _, p := range sa.lease.made[1:] {
+		has := slices.ContainsFunc(sa.children, func(c *Child) bool { return c.policy.Ref == p.Ref && c.Live() })
+		if !has && !sa.Making(p) {
+			sa.CreateChild(p, nil)
+		}
+	}
+}
