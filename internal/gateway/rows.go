@@ -113,11 +113,15 @@ func identityRows(cfg *config.Config, secrets bool) []control.Identity {
 	for n, i := range cfg.Identities {
 		row := control.Identity{
 			Number: n, Disabled: i.Disabled, Dynamic: i.Dynamic, Peer: i.PeerName, AuthMethod: i.AuthMethod,
+			Certificate: i.CertificateName, RemoteCertificate: i.RemoteCertificateName,
 			MyID: i.MyID.String(), RemoteID: i.RemoteID.String(), MatchBy: i.MatchBy, GeneratePolicy: i.GeneratePolicy,
-			PolicyTemplateGroup: i.PolicyTemplateGroup, ModeConfig: i.ModeConfig, Comment: i.Comment,
+			PolicyTemplateGroup: i.PolicyTemplateGroup, ModeConfig: i.ModeConfig, PPKID: i.PPKID, Comment: i.Comment,
 		}
 		if secrets {
 			row.Secret = reveal(i.Secret)
+			if i.PPKID != "" {
+				row.PPKSecret = reveal(i.PPKSecret)
+			}
 		}
 		rows = append(rows, row)
 	}
@@ -230,7 +234,7 @@ func installedRow(h *sad.Row) control.InstalledSA {
 	r := control.InstalledSA{
 		ESP: h.Protocol == sad.ProtocolESP, SPI: control.SPI(h.SPI), State: h.State,
 		SrcAddress: h.Src.String(), DstAddress: h.Dst.String(),
-		EncAlgorithm: h.Encr.SAName, EncKeySize: int(h.Encr.KeyBits),
+		EncAlgorithm: h.Encr.SAName, EncKeySize: 8 * h.Encr.KeyLen,
 		AddLifetime: control.Lifetime(h.Soft, h.Hard), Addtime: control.Time(h.Added), ExpiresIn: control.Duration(h.ExpiresIn),
 		CurrentBytes: h.Bytes, CurrentPackets: h.Packets, Replay: h.Replay, Peer: h.Peer,
 		EncKey: h.EncKey.Reveal(), AuthKey: h.IntegKey.Reveal(),
