@@ -190,6 +190,7 @@ func (l *loader) checkPeer(p *Peer, d *directory) {
 func (l *loader) checkIdentity(i *Identity, d *directory) {
 	e := &i.Entry
 	l.checkGenerate(i, d)
+	l.checkPPK(i)
 	if !i.Written("peer") {
 		l.faultAt(e, "identity", "peer", "is missing, name a [[peer]]")
 	} else if i.Peer = refer(l, e, "identity", "peer", i.PeerName, d.peers); i.Peer != nil && !i.Disabled {

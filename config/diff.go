@@ -172,9 +172,9 @@ func equalIdentities(a, b *Identity) bool {
 	x, y := *a, *b
 	x.Entry, y.Entry = a.bare(), b.bare()
 	x.Peer, y.Peer = nil, nil
-	x.Secret, y.Secret = nil, nil
+	x.Secret, y.Secret, x.PPKSecret, y.PPKSecret = nil, nil, nil, nil
 	x.Mode, y.Mode = nil, nil
-	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret) && equalModes(a.Mode, b.Mode)
+	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret) && a.PPKSecret.Equal(b.PPKSecret) && equalModes(a.Mode, b.Mode)
 }
 
 func equalPeers(a, b *Peer) bool {

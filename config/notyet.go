@@ -60,9 +60,6 @@ var notYet = []notYetRow{
 	{"identity", "remote-id", []string{"dn"}},
 	{"identity", "remote-key", nil},
 	{"identity", "username", nil},
-	{"identity", "ppk-id", nil},
-	{"identity", "ppk-secret", nil},
-	{"identity", "ppk-required", nil},
 }
 
 // groupsNotYet: the EC2N groups have no numbers in IKEv2.

@@ -112,6 +112,10 @@ var keyCases = []keyCase{
 	{"identity", "remote-id", `"ignore"`, `"user_fqdn:a@example.net"`, `"user_fqdn:a@example.net" is unknown (did you mean "user-fqdn"?), accepted: ` + idAccepts + `, ignore`},
 	{"identity", "secret", `"0x00ff"`, `"0x0q"`, `starts with 0x but is not hexadecimal, accepted: 0x and pairs of the digits 0-9 and a-f, or text that does not start with 0x`},
 	{"identity", "secret", `"text"`, `""`, `is empty, accepted: text, or 0x and hexadecimal digits`},
+	{"identity", "ppk-id", "", `true`, `is a boolean, accepted: a name in quotes`},
+	{"identity", "ppk-required", `false`, `"no"`, `is a string, write false without quotes, accepted: true, false`},
+	{"identity", "ppk-secret", "", `"0x0q"`, `starts with 0x but is not hexadecimal, accepted: 0x and pairs of the digits 0-9 and a-f, or text that does not start with 0x`},
+	{"identity", "ppk-secret-file", "", `5`, `is a number, accepted: the path of a file, relative to this one`},
 	{"identity", "secret-file", "", `5`, `is a number, accepted: the path of a file, relative to this one`},
 
 	{"policy", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},

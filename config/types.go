@@ -167,6 +167,9 @@ type Identity struct {
 	MatchBy             string
 	ModeConfig          string
 	PolicyTemplateGroup string // "none": no group
+	PPKID               string // ours: postquantum preshared key, RFC 8784; empty: none
+	PPKSecret           secret.Bytes
+	PPKRequired         bool
 
 	Peer *Peer       `json:"-"`
 	Mode *ModeConfig `json:"-"` // nil: none

@@ -181,6 +181,7 @@ func corePeer(p *config.Peer) *core.Peer {
 			Ignore: i.RemoteID.Kind == config.IDIgnore, Secret: i.Secret,
 		})
 	}
+	corePPKs(peer.Identities, p.Identities)
 	return peer
 }
 
