@@ -30,8 +30,12 @@ func newCCM(key []byte, e *suite.Encr) (stdcipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
+	counter, err := cipher.NewCounter(b)
+	if err != nil {
+		return nil, err
+	}
 	return &ccm{
-		key:   cipher.NewCounter(b),
+		key:   counter,
 		macs:  sync.Pool{New: func() any { return newCBCMAC(b) }},
 		icv:   e.ICVLen,
 		flags: byte((e.ICVLen-2)/2<<3 | (15 - ccmNonce - 1)),
@@ -91,10 +95,9 @@ func (c *ccm) sum(nonce, plaintext, aad []byte) [16]byte {
 	}
 	m.write(plaintext)
 	m.pad()
+	c.key.XOR(counterPrefix(nonce), 0, m.last[:])
 	icv := m.last
-	m.last = [16]byte{}
 	c.macs.Put(m)
-	c.key.XOR(counterPrefix(nonce), 0, icv[:])
 	return icv
 }
 

@@ -18,7 +18,11 @@ func newCTR(e *suite.Encr, material []byte) (Mode, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ctr{NewCounter(b), [4]byte(material[e.KeyLen:])}, nil
+	counter, err := NewCounter(b)
+	if err != nil {
+		return nil, err
+	}
+	return &ctr{counter, [4]byte(material[e.KeyLen:])}, nil
 }
 
 // Encrypt takes any number of bytes. An IV must never come twice under one key.
