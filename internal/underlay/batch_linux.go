@@ -14,8 +14,9 @@ const (
 	batchSize = 128
 	// maxSegments is how many datagrams the kernel cuts from one (UDP_SEGMENT).
 	maxSegments = 64
-	// oobWords holds in6_pktinfo and the segment size, each with its header.
-	oobWords = 9
+	// oobWords holds in6_pktinfo and the segment size or extension headers, each
+	// with its header.
+	oobWords = 32
 )
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -94,6 +95,9 @@ func (b *batch) take(i int, s *socket, packets []Packet, to int) bool {
 			return false
 		}
 		copy(p.Buf[Headroom:], packets[i].Buf[Headroom:Headroom+int(m.len)])
+	}
+	if s.proto != 0 {
+		return s.acceptRaw(p, int(m.len), oob[:min(int(m.hdr.Controllen), len(oob))], addr, remote.Addr())
 	}
 	return p.accept(int(m.len), s.natt, netip.AddrPortFrom(addr, s.port), remote)
 }
@@ -271,7 +275,11 @@ func (b *batch) message(h *unix.Msghdr, k, i, n int) {
 
 func (b *batch) setName(k int, to netip.AddrPort) uint32 {
 	name := &b.names[k]
-	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&name.Port))[:], to.Port())
+	port := to.Port()
+	if b.socket.proto != 0 {
+		port = 0 // raw sockets have none, and some kernels insist
+	}
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&name.Port))[:], port)
 	if to.Addr().Is4() {
 		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
 		in.Family, in.Addr = unix.AF_INET, to.Addr().As4()

@@ -20,6 +20,7 @@ type conn struct {
 	ike, natt uint16
 	sockets   []*socket
 	by        [2][2][]*socket // [NAT-T][IPv6], in order of the listen addresses
+	raw       [2][2][]*socket // [with header: AH][IPv6]
 	poll      *os.File
 	wait      syscall.RawConn
 	closed    atomic.Bool
@@ -40,6 +41,7 @@ type socket struct {
 	port  uint16
 	v6    bool
 	natt  bool
+	proto int  // of a raw socket; 0: UDP
 	gso   bool // the system and the way out can segment (only touched by Send)
 }
 
@@ -58,6 +60,9 @@ func Listen(o Options) (Conn, error) {
 		c.ike, c.natt, err = open(o, func(at netip.AddrPort, natt bool) (uint16, error) {
 			return c.add(o, at, natt)
 		}, noFamily)
+		if err == nil && o.Raw {
+			err = c.openRaw(o)
+		}
 		if err == nil {
 			err = c.start()
 		}
@@ -85,6 +90,10 @@ func (c *conn) add(o Options, at netip.AddrPort, natt bool) (uint16, error) {
 	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, explainBind(nil, at, natt, err)
+	}
+	if err := onlyIPv6(fd, v6); err != nil {
+		unix.Close(fd)
+		return 0, explainBind(cause(err), at, natt, err)
 	}
 	if err := configure(fd, v6, o); err != nil {
 		unix.Close(fd)
@@ -164,7 +173,6 @@ func configure(fd int, v6 bool, o Options) error {
 	}
 	if v6 {
 		options = []struct{ level, name, value int }{
-			{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1},
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
 			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT},
 		}
@@ -178,6 +186,14 @@ func configure(fd int, v6 bool, o Options) error {
 		}
 	}
 	return nil
+}
+
+// onlyIPv6 leaves IPv4 to the sockets of its own. A raw socket has one family anyway.
+func onlyIPv6(fd int, v6 bool) error {
+	if !v6 {
+		return nil
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 }
 
 // start puts the sockets into the set that Recv waits on.
@@ -280,6 +296,9 @@ func (c *conn) Send(packets []Packet) (sent int, err error) {
 
 // route finds the socket of a packet and what goes on the wire.
 func (c *conn) route(p *Packet) (*socket, []byte, error) {
+	if p.isRaw() {
+		return c.routeRaw(p)
+	}
 	natt, ok := byNATT(p, c.ike, c.natt)
 	if !ok || !p.Remote.IsValid() {
 		return nil, nil, ErrNoSocket

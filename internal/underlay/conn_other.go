@@ -47,6 +47,9 @@ func Listen(o Options) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Raw {
+		return nil, fmt.Errorf("%w: set encapsulation=udp in [gateway]", ErrNoRaw)
+	}
 	for try := 0; ; try++ {
 		c := &conn{free: make(chan *slot, slots), full: make(chan *slot, slots), closed: make(chan struct{})}
 		c.ike, c.natt, err = open(o, func(at netip.AddrPort, natt bool) (uint16, error) {
@@ -179,7 +182,7 @@ func (c *conn) Send(packets []Packet) (sent int, err error) {
 
 func (c *conn) send(p *Packet) error {
 	natt, ok := byNATT(p, c.ike, c.natt)
-	if !ok || !p.Remote.IsValid() {
+	if !ok || p.isRaw() || !p.Remote.IsValid() {
 		return ErrNoSocket
 	}
 	wire, ok := p.frame(natt)

@@ -5,6 +5,8 @@ package underlay
 const (
 	minIKE = 28
 	minESP = 8
+	// maxIP is the longest IP packet that is sent raw.
+	maxIP = 65535
 )
 
 // classify tells what a datagram is and where its payload starts. On the NAT-T
@@ -42,11 +44,23 @@ func (p *Packet) frame(natt bool) (wire []byte, ok bool) {
 	return p.Buf[p.Off-MarkerLen : p.Off+p.Len], true
 }
 
+// isRaw says that p goes without UDP.
+func (p *Packet) isRaw() bool { return p.Kind == AH || p.Kind == ESP && !p.NATT }
+
+// frameRaw is what goes to a raw socket for p. Not ok: too long, or AH without
+// its header.
+func (p *Packet) frameRaw() (data []byte, ok bool) {
+	if p.Off < 0 || p.Len < 0 || p.Len > maxIP || p.Off+p.Len > len(p.Buf) || p.Kind == AH && !p.Header {
+		return nil, false
+	}
+	return p.Data(), true
+}
+
 // accept fills p with a datagram of n bytes that lies in its Buf at Headroom.
 func (p *Packet) accept(n int, natt bool, local, remote addrPort) bool {
 	kind, off, ok := classify(natt, p.Buf[Headroom:Headroom+n])
 	if ok {
-		p.Off, p.Len, p.Kind, p.NATT = Headroom+off, n-off, kind, natt
+		p.Off, p.Len, p.Kind, p.NATT, p.Header = Headroom+off, n-off, kind, natt, false
 		p.Local, p.Remote = local, remote
 	}
 	return ok

@@ -19,6 +19,9 @@ type Options struct {
 	Mark uint32
 	// Listen are the local addresses; none means all, IPv4 and IPv6.
 	Listen []netip.Addr
+	// Raw opens raw sockets for ESP and AH beside (Linux). Where the system does
+	// not let us, that is an error.
+	Raw bool
 	// Buffer is the size of each socket's receive and send buffer in bytes
 	// (32 MB). The system may give less, which is no error.
 	Buffer int
@@ -31,11 +34,13 @@ var (
 	ErrPortInUse = errors.New("port in use")
 	ErrPrivilege = errors.New("not permitted")
 	ErrNoAddress = errors.New("no such address on this host")
+	// ErrNoRaw: this system does not let programs carry ESP and AH.
+	ErrNoRaw = errors.New("no raw sockets for ESP and AH on this system")
 )
 
 // Why a packet was not sent.
 var (
-	ErrNoSocket = errors.New("no socket for this address family and source")
+	ErrNoSocket = errors.New("no socket for this protocol, address family and source")
 	ErrFrame    = errors.New("packet cannot be framed")
 )
 

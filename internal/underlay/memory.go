@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"culvert/internal/wire"
 )
 
 // Memory is a Conn without sockets, for simulated networks: what is sent goes
@@ -12,6 +14,7 @@ import (
 type Memory struct {
 	addr      netip.Addr
 	ike, natt uint16
+	raw       bool
 	send      func(Packet)
 	queue     chan arrived
 	closed    chan struct{}
@@ -22,6 +25,8 @@ type arrived struct {
 	from netip.AddrPort
 	to   netip.AddrPort
 	data []byte
+	raw  bool
+	kind Kind
 }
 
 // memoryQueue is how many datagrams wait for Recv before they are dropped.
@@ -35,19 +40,41 @@ func NewMemory(addr netip.Addr, ike, natt uint16, send func(Packet)) *Memory {
 	return &Memory{addr: addr, ike: ike, natt: natt, send: send, queue: make(chan arrived, memoryQueue), closed: make(chan struct{})}
 }
 
+// WithRaw lets m carry ESP and AH without UDP. Call it before m is used.
+func (m *Memory) WithRaw() *Memory {
+	m.raw = true
+	return m
+}
+
+// Raw: see Rawer.
+func (m *Memory) Raw() bool { return m.raw }
+
+// DeliverRaw brings a copy of what came without UDP: an ESP packet, or a whole
+// IP packet with an AH. False where it is dropped: see Deliver.
+func (m *Memory) DeliverRaw(kind Kind, from, to netip.Addr, data []byte) bool {
+	if !m.raw || to != m.addr || kind != ESP && kind != AH || kind == ESP && len(data) < minESP || len(data) > maxIP {
+		return false
+	}
+	return m.put(arrived{netip.AddrPortFrom(from, 0), netip.AddrPortFrom(to, 0), append([]byte(nil), data...), true, kind})
+}
+
 // Deliver brings a copy of a datagram as it is on the wire. False where it is
 // dropped: for a port without socket, longer than UDP carries, queue full, closed.
 func (m *Memory) Deliver(from, to netip.AddrPort, datagram []byte) bool {
 	if to.Port() != m.ike && to.Port() != m.natt || len(datagram) > MaxDatagram {
 		return false
 	}
+	return m.put(arrived{from: from, to: to, data: append([]byte(nil), datagram...)})
+}
+
+func (m *Memory) put(d arrived) bool {
 	select {
 	case <-m.closed:
 		return false
 	default:
 	}
 	select {
-	case m.queue <- arrived{from, to, append([]byte(nil), datagram...)}:
+	case m.queue <- d:
 		return true
 	default:
 		return false
@@ -81,7 +108,11 @@ func (m *Memory) Recv(packets []Packet) (int, error) {
 			continue // as a socket truncates
 		}
 		copy(p.Buf[Headroom:], d.data)
-		if p.accept(len(d.data), d.to.Port() == m.natt, d.to, d.from) {
+		if d.raw {
+			p.Off, p.Len, p.Kind, p.NATT, p.Header = Headroom, len(d.data), d.kind, false, d.kind == AH
+			p.Local, p.Remote = d.to, d.from
+			n++
+		} else if p.accept(len(d.data), d.to.Port() == m.natt, d.to, d.from) {
 			n++
 		}
 		if n == len(packets) {
@@ -100,6 +131,14 @@ func (m *Memory) Send(packets []Packet) (n int, err error) {
 		default:
 		}
 		p := &packets[i]
+		if p.isRaw() {
+			if e := m.sendRaw(p); e != nil {
+				err = e
+				continue
+			}
+			n++
+			continue
+		}
 		natt, ok := byNATT(p, m.ike, m.natt)
 		local := p.Local.Addr()
 		if !local.IsValid() {
@@ -124,6 +163,28 @@ func (m *Memory) Send(packets []Packet) (n int, err error) {
 		n++
 	}
 	return n, err
+}
+
+// sendRaw hands on what the other side's sockets would hand up: ESP without the
+// IP header, AH with it.
+func (m *Memory) sendRaw(p *Packet) error {
+	if local := p.Local.Addr(); !m.raw || local.IsValid() && local != m.addr || m.addr.Is4() != p.Remote.Addr().Is4() {
+		return ErrNoSocket
+	}
+	data, ok := p.frameRaw()
+	if !ok {
+		return ErrFrame
+	}
+	if p.Kind == ESP && p.Header {
+		front, _, _, ok := wire.PathHeaders(data)
+		if !ok {
+			return ErrFrame
+		}
+		data = data[front:]
+	}
+	m.send(Packet{Buf: data, Len: len(data), Kind: p.Kind, Header: p.Kind == AH,
+		Local: netip.AddrPortFrom(m.addr, 0), Remote: netip.AddrPortFrom(p.Remote.Addr(), 0)})
+	return nil
 }
 
 // byNATT chooses the port: by Local.Port where it is given, else by NATT.

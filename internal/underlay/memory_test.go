@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"culvert/internal/wire"
 )
 
 func packets(n, size int) []Packet {
@@ -37,7 +39,7 @@ func TestMemoryCarries(t *testing.T) {
 	n, err := a.Send([]Packet{
 		outgoing(IKE, netip.AddrPort{}, to("192.0.2.2:500"), false, message),
 		outgoing(IKE, netip.AddrPort{}, to("192.0.2.2:4500"), true, message),
-		outgoing(ESP, to("192.0.2.1:4500"), to("192.0.2.2:4500"), false, message[:20]),
+		outgoing(ESP, to("192.0.2.1:4500"), to("192.0.2.2:4500"), true, message[:20]),
 		outgoing(Keepalive, netip.AddrPort{}, to("192.0.2.2:4500"), true, []byte{0xFF}),
 	})
 	if n != 4 || err != nil {
@@ -119,5 +121,39 @@ func closeWakes(t *testing.T, c Conn) {
 	p := outgoing(IKE, netip.AddrPort{}, netip.MustParseAddrPort("127.0.0.1:9"), false, make([]byte, 40))
 	if _, err := c.Send([]Packet{p}); err != net.ErrClosed {
 		t.Error(err)
+	}
+}
+
+func TestMemoryCarriesRaw(t *testing.T) {
+	var b *Memory
+	a := NewMemory(netip.MustParseAddr("192.0.2.1"), 500, 4500, func(p Packet) {
+		b.DeliverRaw(p.Kind, p.Local.Addr(), p.Remote.Addr(), p.Data())
+	}).WithRaw()
+	b = NewMemory(netip.MustParseAddr("192.0.2.2"), 500, 4500, nil).WithRaw()
+	to := netip.MustParseAddrPort("192.0.2.2:4500")
+	esp := bytes.Repeat([]byte{5}, 40)
+	header := wire.AppendIP(nil, a.addr, b.addr, wire.ProtoESP, len(esp))
+	own := outgoing(ESP, netip.AddrPort{}, to, false, append(header, esp...))
+	own.Header = true
+	authenticated := outgoing(AH, netip.AddrPort{}, to, false, append(wire.AppendIP(nil, a.addr, b.addr, wire.ProtoAH, 40), make([]byte, 40)...))
+	headless := authenticated
+	authenticated.Header = true
+	n, err := a.Send([]Packet{outgoing(ESP, netip.AddrPort{}, to, false, esp), own, headless, authenticated})
+	if n != 3 || err != ErrFrame {
+		t.Fatal(n, err)
+	}
+	in := packets(8, 2000)
+	if n, err := b.Recv(in); n != 3 || err != nil {
+		t.Fatal(n, err)
+	}
+	for i, want := range [][]byte{esp, esp, authenticated.Data()} {
+		p := in[i]
+		if !bytes.Equal(p.Data(), want) || p.NATT || (p.Kind == AH) != (i == 2) || p.Header != (i == 2) || p.Remote != netip.AddrPortFrom(a.addr, 0) {
+			t.Errorf("%d: %+v", i, p)
+		}
+	}
+	plain, _ := twins()
+	if n, err := plain.Send([]Packet{own}); n != 0 || err != ErrNoSocket || IsRaw(plain) || !IsRaw(a) {
+		t.Error(n, err)
 	}
 }

@@ -57,3 +57,15 @@ type Conn interface {
 	Ports() (ike, natt uint16)
 	Close() error
 }
+
+// Rawer is what a Conn has that may carry ESP and AH without UDP.
+type Rawer interface {
+	// Raw reports whether it does.
+	Raw() bool
+}
+
+// IsRaw reports whether c carries ESP and AH without UDP.
+func IsRaw(c Conn) bool {
+	r, ok := c.(Rawer)
+	return ok && r.Raw()
+}
