@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"culvert/crypto/suite"
 )
@@ -12,14 +13,19 @@ import (
 func (l *loader) check() {
 	c := l.config
 	d := &directory{
-		profiles:  indexOf("profile", c.Profiles, func(p *Profile) *Entry { return &p.Entry }),
-		proposals: indexOf("proposal", c.Proposals, func(p *Proposal) *Entry { return &p.Entry }),
-		peers:     indexOf("peer", c.Peers, func(p *Peer) *Entry { return &p.Entry }),
-		groups:    indexOf("policy-group", c.Groups, func(g *Group) *Entry { return &g.Entry }),
-		pools:     indexOf("pool", c.Pools, func(p *Pool) *Entry { return &p.Entry }),
-		modes:     indexOf("mode-config", c.ModeConfigs, func(m *ModeConfig) *Entry { return &m.Entry }),
+		profiles:     indexOf("profile", c.Profiles, func(p *Profile) *Entry { return &p.Entry }),
+		proposals:    indexOf("proposal", c.Proposals, func(p *Proposal) *Entry { return &p.Entry }),
+		peers:        indexOf("peer", c.Peers, func(p *Peer) *Entry { return &p.Entry }),
+		groups:       indexOf("policy-group", c.Groups, func(g *Group) *Entry { return &g.Entry }),
+		pools:        indexOf("pool", c.Pools, func(p *Pool) *Entry { return &p.Entry }),
+		certificates: indexOf("certificate", c.Certificates, func(c *Certificate) *Entry { return &c.Entry }),
+		modes:        indexOf("mode-config", c.ModeConfigs, func(m *ModeConfig) *Entry { return &m.Entry }),
 	}
 	l.checkGateway()
+	now := time.Now()
+	for _, p := range c.Certificates {
+		l.checkCertificate(p, now)
+	}
 	for _, p := range c.Profiles {
 		l.checkProfile(p)
 	}
@@ -92,12 +98,13 @@ func refer[T any](l *loader, e *Entry, table, key, name string, in index[T]) *T 
 
 // directory is all tables with names.
 type directory struct {
-	profiles  index[Profile]
-	proposals index[Proposal]
-	peers     index[Peer]
-	groups    index[Group]
-	pools     index[Pool]
-	modes     index[ModeConfig]
+	profiles     index[Profile]
+	proposals    index[Proposal]
+	peers        index[Peer]
+	groups       index[Group]
+	pools        index[Pool]
+	modes        index[ModeConfig]
+	certificates index[Certificate]
 }
 
 func (l *loader) checkGateway() {
@@ -196,12 +203,7 @@ func (l *loader) checkIdentity(i *Identity, d *directory) {
 	} else if i.Peer = refer(l, e, "identity", "peer", i.PeerName, d.peers); i.Peer != nil && !i.Disabled {
 		i.Peer.Identities = append(i.Peer.Identities, i)
 	}
-	switch {
-	case i.Written("secret") && i.Written("secret-file"):
-		l.faultAt(e, "identity", "secret-file", "stands beside secret, write one of them")
-	case !i.Written("secret") && !i.Written("secret-file") && !i.Disabled && !e.bad["auth-method"]:
-		l.faultAt(e, "identity", "secret", "is missing, auth-method pre-shared-key needs secret or secret-file")
-	}
+	l.checkProof(i, d)
 }
 
 func (l *loader) checkPolicy(p *Policy, d *directory) {

@@ -79,7 +79,8 @@ func defaultPeer() *Peer {
 
 func defaultIdentity() *Identity {
 	return &Identity{
-		AuthMethod:          "pre-shared-key",
+		AuthMethod:          AuthPSK,
+		RemoteAuthMethod:    AuthPSK,
 		MyID:                ID{Kind: IDAuto},
 		RemoteID:            ID{Kind: IDAuto},
 		GeneratePolicy:      "no",

@@ -13,6 +13,7 @@ type Changes struct {
 	Gateway  []string // keys of [gateway] whose value differs
 	Restart  []string // those of them that a running gateway cannot take over
 	Settings bool
+	Trust    bool // what peers' certificates are checked against from now on
 	Pools    bool // ranges or next-pool of any
 
 	// Names, in the order of the new (Removed: the old) configuration. A peer
@@ -29,7 +30,7 @@ type Changes struct {
 
 // Empty reports whether there is nothing to do.
 func (c Changes) Empty() bool {
-	return len(c.Gateway) == 0 && !c.Settings && !c.Pools && len(c.PeersAdded)+len(c.PeersChanged)+len(c.PeersRemoved) == 0 &&
+	return len(c.Gateway) == 0 && !c.Settings && !c.Trust && !c.Pools && len(c.PeersAdded)+len(c.PeersChanged)+len(c.PeersRemoved) == 0 &&
 		len(c.PoliciesAdded)+len(c.PoliciesRemoved) == 0 && !c.Reordered
 }
 
@@ -70,6 +71,7 @@ func Diff(old, next *Config) Changes {
 	a.Entry, b.Entry = Entry{}, Entry{}
 	c.Settings = !reflect.DeepEqual(a, b)
 	c.Pools = !slices.EqualFunc(old.Pools, next.Pools, equalPools)
+	c.Trust = diffTrust(old.Certificates, next.Certificates)
 	diffPeers(&c, old.Peers, next.Peers)
 	diffPolicies(&c, old.Policies, next.Policies)
 	return c
@@ -174,7 +176,9 @@ func equalIdentities(a, b *Identity) bool {
 	x.Peer, y.Peer = nil, nil
 	x.Secret, y.Secret, x.PPKSecret, y.PPKSecret = nil, nil, nil, nil
 	x.Mode, y.Mode = nil, nil
-	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret) && a.PPKSecret.Equal(b.PPKSecret) && equalModes(a.Mode, b.Mode)
+	x.Certificate, y.Certificate, x.RemoteCertificate, y.RemoteCertificate = nil, nil, nil, nil
+	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret) && a.PPKSecret.Equal(b.PPKSecret) && equalModes(a.Mode, b.Mode) &&
+		equalCertificates(a.Certificate, b.Certificate) && equalCertificates(a.RemoteCertificate, b.RemoteCertificate)
 }
 
 func equalPeers(a, b *Peer) bool {

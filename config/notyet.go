@@ -18,7 +18,6 @@ const dnsName = "DNS name"
 
 var notYet = []notYetRow{
 	{"key", "", nil},
-	{"certificate", "", nil},
 	{"user", "", nil},
 	{"radius", "", nil},
 	{"address-list", "", nil},
@@ -48,16 +47,11 @@ var notYet = []notYetRow{
 
 	{"mode-config", "src-address-list", nil},
 
-	{"identity", "auth-method", []string{"digital-signature", "eap", "eap-radius", "pre-shared-key-xauth", "rsa-key", "rsa-signature-hybrid"}},
-	{"identity", "certificate", nil},
+	{"identity", "auth-method", []string{"eap", "eap-radius", "pre-shared-key-xauth", "rsa-key", "rsa-signature-hybrid"}},
 	{"identity", "eap-methods", nil},
 	{"identity", "key", nil},
-	{"identity", "match-by", []string{"certificate"}},
-	{"identity", "my-id", []string{"dn"}},
 	{"identity", "notrack-chain", nil},
 	{"identity", "password", nil},
-	{"identity", "remote-certificate", nil},
-	{"identity", "remote-id", []string{"dn"}},
 	{"identity", "remote-key", nil},
 	{"identity", "username", nil},
 }

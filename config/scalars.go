@@ -173,6 +173,7 @@ type ID struct {
 	Kind  IDKind
 	Value string     // what stands after the colon
 	Addr  netip.Addr // of kind address
+	DER   string     // of kind dn where a name stands after the colon
 }
 
 // String is the ID as it is written.

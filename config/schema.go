@@ -55,6 +55,10 @@ var tables = []table{
 		}),
 	many("identity", false, identityFields, defaultIdentity, func(i *Identity) *Entry { return &i.Entry },
 		func(l *loader, i *Identity) { l.config.Identities = append(l.config.Identities, i) }),
+	many("certificate", true, certificateFields, defaultCertificate, func(c *Certificate) *Entry { return &c.Entry },
+		func(l *loader, c *Certificate) {
+			place(l, "certificate", &l.config.Certificates, c, func(c *Certificate) *Entry { return &c.Entry })
+		}),
 	many("policy", false, policyFields, defaultPolicy, func(p *Policy) *Entry { return &p.Entry },
 		func(l *loader, p *Policy) { l.config.Policies = append(l.config.Policies, p) }),
 	many("policy-group", true, []field[Group]{}, defaultGroup, func(g *Group) *Entry { return &g.Entry },
@@ -139,17 +143,20 @@ var peerFields = []field[Peer]{
 var identityFields = []field[Identity]{
 	of("auth-method", oneOf[string]("digital-signature", "eap", "eap-radius", "pre-shared-key", "pre-shared-key-xauth", "rsa-key",
 		"rsa-signature-hybrid"), func(i *Identity) *string { return &i.AuthMethod }),
+	of("certificate", label, func(i *Identity) *string { return &i.CertificateName }),
 	of("generate-policy", oneOf[string]("no", "port-override", "port-strict"), func(i *Identity) *string { return &i.GeneratePolicy }),
 	of("match-by", oneOf[string]("remote-id", "certificate"), func(i *Identity) *string { return &i.MatchBy }),
 	of("mode-config", label, func(i *Identity) *string { return &i.ModeConfig }),
 	of("my-id", identityID(), func(i *Identity) *ID { return &i.MyID }),
 	of("peer", label, func(i *Identity) *string { return &i.PeerName }),
 	of("policy-template-group", label, func(i *Identity) *string { return &i.PolicyTemplateGroup }),
+	of("remote-auth-method", oneOf[string](AuthSignature, AuthPSK), func(i *Identity) *string { return &i.RemoteAuthMethod }),
+	of("remote-certificate", label, func(i *Identity) *string { return &i.RemoteCertificateName }),
 	of("ppk-id", label, func(i *Identity) *string { return &i.PPKID }),
 	of("ppk-required", boolean, func(i *Identity) *bool { return &i.PPKRequired }),
 	of("ppk-secret", psk, func(i *Identity) *secret.Bytes { return &i.PPKSecret }),
 	of("ppk-secret-file", pskFile, func(i *Identity) *secret.Bytes { return &i.PPKSecret }),
-	of("remote-id", identityID(IDIgnore), func(i *Identity) *ID { return &i.RemoteID }),
+	of("remote-id", remoteID, func(i *Identity) *ID { return &i.RemoteID }),
 	of("secret", psk, func(i *Identity) *secret.Bytes { return &i.Secret }),
 	of("secret-file", pskFile, func(i *Identity) *secret.Bytes { return &i.Secret }),
 }

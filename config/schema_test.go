@@ -99,17 +99,21 @@ var keyCases = []keyCase{
 
 	{"identity", "comment", `"c"`, `[]`, `is a list, accepted: text in quotes`},
 	{"identity", "disabled", `false`, `"off"`, `is a string, write false without quotes, accepted: true, false`},
-	{"identity", "auth-method", `"pre-shared-key"`, `"digital-signature"`, `"digital-signature" is not supported yet, accepted: pre-shared-key`},
+	{"identity", "auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is not supported yet, accepted: digital-signature, pre-shared-key`},
+	{"identity", "certificate", "", `"gw"`, `there is no [[certificate]] named "gw"`},
+	{"identity", "remote-certificate", "", `"gw"`, `there is no [[certificate]] named "gw"`},
+	{"identity", "remote-auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is unknown, accepted: digital-signature, pre-shared-key`},
 	{"identity", "generate-policy", `"no"`, `"strict"`, `"strict" is unknown, accepted: no, port-override, port-strict`},
-	{"identity", "match-by", `"remote-id"`, `"certificate"`, `"certificate" is not supported yet, accepted: remote-id`},
+	{"identity", "match-by", `"remote-id"`, `"cert"`, `"cert" is unknown, accepted: remote-id, certificate`},
 	{"identity", "mode-config", `"none"`, `"request_only"`, `there is no [[mode-config]] named "request_only" (did you mean "request-only"?)`},
-	{"identity", "my-id", `"fqdn:gw.example.net"`, `"dn"`, `"dn" is not supported yet, accepted: ` + idAccepts},
+	{"identity", "my-id", `"fqdn:gw.example.net"`, `"dn:CN=gw"`, `"dn:CN=gw" is incomplete or has too much, accepted: ` + idAccepts},
 	{"identity", "my-id", `"key-id:branch:7"`, `"ignore"`, `"ignore" is unknown, accepted: ` + idAccepts},
 	{"identity", "my-id", `"address:192.0.2.1"`, `"address:gw"`, `"address:gw" has no address behind the colon, accepted: ` + idAccepts},
 	{"identity", "my-id", `"auto"`, `"fqdn:"`, `"fqdn:" is incomplete or has too much, accepted: ` + idAccepts},
 	{"identity", "peer", `"there"`, `"x\ty"`, `"x\ty" is no name, ` + namesAble},
 	{"identity", "policy-template-group", `"none"`, `true`, `is a boolean, accepted: a name in quotes`},
 	{"identity", "remote-id", `"ignore"`, `"user_fqdn:a@example.net"`, `"user_fqdn:a@example.net" is unknown (did you mean "user-fqdn"?), accepted: ` + idAccepts + `, ignore`},
+	{"identity", "remote-id", `"dn:C=DE, CN=gw"`, `"dn:gw"`, `"gw" is no attribute, accepted: NAME=value with the names CN, C, L, ST, STREET, O, OU, SERIALNUMBER, DC, UID, E`},
 	{"identity", "secret", `"0x00ff"`, `"0x0q"`, `starts with 0x but is not hexadecimal, accepted: 0x and pairs of the digits 0-9 and a-f, or text that does not start with 0x`},
 	{"identity", "secret", `"text"`, `""`, `is empty, accepted: text, or 0x and hexadecimal digits`},
 	{"identity", "ppk-id", "", `true`, `is a boolean, accepted: a name in quotes`},
@@ -147,6 +151,18 @@ var keyCases = []keyCase{
 	{"pool", "ranges", `"2001:db8::2 - 2001:db8::ff"`, `"192.0.2.2-2001:db8::ff"`, `"192.0.2.2-2001:db8::ff" begins and ends in different address families, accepted: ` + rangeAccepts},
 	{"pool", "ranges", `"192.0.2.2"`, `"192.0.2.2-9"`, `"192.0.2.2-9" is no range, accepted: ` + rangeAccepts},
 
+	{"certificate", "name", `"c"`, `""`, `"" is no name, ` + namesAble},
+	{"certificate", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},
+	{"certificate", "disabled", `true`, `1`, `is a number, accepted: true, false`},
+	{"certificate", "file", `"testdata/ca.pem"`, `""`, `is empty, accepted: the path of a file, relative to this one`},
+	{"certificate", "key-file", "", `5`, `is a number, accepted: the path of a file, relative to this one`},
+	{"certificate", "passphrase-file", "", `5`, `is a number, accepted: the path of a file, relative to this one`},
+	{"certificate", "trusted", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
+	{"certificate", "crl", `["http://192.0.2.1/ca.crl", "distribution-points"]`, `"ldap://192.0.2.1/"`, `"ldap://192.0.2.1/" is no place of a CRL, accepted: the path of a file, a URL that begins with http://, or distribution-points`},
+	{"certificate", "crl-policy", `"if-present"`, `"strict"`, `strict needs something to ask, write crl or ocsp = true`},
+	{"certificate", "ocsp", `true`, `1`, `is a number, accepted: true, false`},
+	{"certificate", "rsa-padding", `"pss"`, `"oaep"`, `"oaep" is unknown, accepted: pkcs1, pss`},
+
 	{"mode-config", "name", `"m"`, `""`, `"" is no name, ` + namesAble},
 	{"mode-config", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},
 	{"mode-config", "disabled", `false`, `1`, `is a number, accepted: true, false`},
@@ -165,7 +181,7 @@ func (k keyCase) one(value string) string {
 	t := tables[slices.IndexFunc(tables, func(t table) bool { return t.name == k.table })]
 	others := map[string][]string{
 		"profile": {"name = 'n'"}, "proposal": {"name = 'n'"}, "peer": {"name = 'n'", "exchange-mode = 'ike2'"},
-		"policy-group": {"name = 'n'"}, "pool": {"name = 'n'", "ranges = '192.0.2.2'"}, "mode-config": {"name = 'n'", "address = '192.0.2.7'"}, "identity": {"peer = 'there'", "secret = 's'"},
+		"policy-group": {"name = 'n'"}, "certificate": {"name = 'n'", "file = 'testdata/ca.pem'"}, "pool": {"name = 'n'", "ranges = '192.0.2.2'"}, "mode-config": {"name = 'n'", "address = '192.0.2.7'"}, "identity": {"peer = 'there'", "secret = 's'"},
 		"policy": {"action = 'discard'", "src-address = '10.1.0.0/16'", "dst-address = '10.2.0.0/16'", "protocol = 'tcp'"},
 	}
 	lines := []string{"", t.header(), k.key + " = " + value}

@@ -29,7 +29,9 @@ type Config struct {
 	Pools    []*Pool
 	// ModeConfigs begin with the manual's own request-only.
 	ModeConfigs []*ModeConfig
-	Files       []string // all files that were read, the first is the one given to Load
+	// Certificates are the certificate store: our own, the authorities', the peers'.
+	Certificates []*Certificate
+	Files        []string // all files that were read, the first is the one given to Load
 }
 
 // Entry is what all entries of all tables have.
@@ -158,7 +160,8 @@ func (p *Peer) Initiates() bool { return !p.Disabled && !p.Passive && p.Address.
 // Identity is [[identity]].
 type Identity struct {
 	Entry
-	AuthMethod          string
+	AuthMethod          string // how we prove ourselves
+	RemoteAuthMethod    string // how the peer does; as we do unless it was written
 	PeerName            string
 	MyID                ID
 	RemoteID            ID
@@ -170,6 +173,12 @@ type Identity struct {
 	PPKID               string // ours: postquantum preshared key, RFC 8784; empty: none
 	PPKSecret           secret.Bytes
 	PPKRequired         bool
+
+	CertificateName       string // empty: none
+	RemoteCertificateName string // empty: none
+
+	Certificate       *Certificate `json:"-"` // ours; nil: none
+	RemoteCertificate *Certificate `json:"-"` // the peer's; nil: none
 
 	Peer *Peer       `json:"-"`
 	Mode *ModeConfig `json:"-"` // nil: none

@@ -345,7 +345,7 @@ func protocol(v value) (Protocol, bool) {
 	return 0, false
 }
 
-const idAccepts = `auto, address:192.0.2.1, fqdn:gw.example.net, user-fqdn:a@example.net, key-id:branch7`
+const idAccepts = `auto, address:192.0.2.1, fqdn:gw.example.net, user-fqdn:a@example.net, key-id:branch7, dn`
 
 // identityID is my-id or, with ignore as one kind more, remote-id.
 func identityID(extra ...IDKind) parser[ID] {

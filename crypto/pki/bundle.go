@@ -93,7 +93,9 @@ func readPEM(data, passphrase []byte) (b Bundle, err error) {
 	return b, nil
 }
 
+// readDER keeps nothing of data, which its owner may wipe.
 func readDER(data, passphrase []byte) (Bundle, error) {
+	data = bytes.Clone(data)
 	if c, err := x509.ParseCertificate(data); err == nil {
 		return Bundle{Certs: []*x509.Certificate{c}}, nil
 	}

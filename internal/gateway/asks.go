@@ -4,8 +4,10 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"time"
 
 	"culvert/crypto/secret"
+	"culvert/ike/auth"
 	"culvert/ike/core"
 )
 
@@ -17,11 +19,13 @@ type pool struct {
 	queue   []core.Ask
 	closed  bool
 	workers sync.WaitGroup
+	fetcher *fetcher
+	answer  func(core.Answer)
 }
 
 // newPool starts the workers. answer is called from them.
 func newPool(source func(netip.Addr) (netip.Addr, error), answer func(core.Answer)) *pool {
-	p := &pool{}
+	p := &pool{fetcher: newFetcher(time.Now), answer: answer}
 	p.ready = sync.NewCond(&p.mu)
 	for range min(4, runtime.NumCPU()) {
 		p.workers.Go(func() {
@@ -35,6 +39,10 @@ func newPool(source func(netip.Addr) (netip.Addr, error), answer func(core.Answe
 
 // ask queues a question.
 func (p *pool) ask(a core.Ask) {
+	if f, ok := a.Work.(auth.Fetch); ok { // a slow server must not hold a worker
+		p.fetcher.fetch(f, func(data []byte, err error) { p.answer(core.Answer{ID: a.ID, Data: data, Err: err}) })
+		return
+	}
 	p.mu.Lock()
 	p.queue = append(p.queue, a)
 	p.mu.Unlock()
@@ -63,6 +71,7 @@ func (p *pool) close() {
 	p.closed, p.queue = true, nil
 	p.mu.Unlock()
 	p.ready.Broadcast()
+	p.fetcher.close()
 	p.workers.Wait()
 }
 

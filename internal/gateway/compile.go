@@ -78,12 +78,14 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 	if n.mtu == 0 {
 		n.mtu = autoMTU
 	}
+	store := storeOf(c.Certificates)
+	n.core.Trust = store.trust
 	for _, p := range c.Peers {
 		// A peer without identity cannot prove anything; config has warned of it.
 		if p.Disabled || len(p.Identities) == 0 {
 			continue
 		}
-		peer := keepPeer(prev.peers[p.Name], corePeer(p))
+		peer := keepPeer(prev.peers[p.Name], corePeer(p, store))
 		n.peers[p.Name] = peer
 		n.where.peer(peer, p)
 		n.core.Peers = append(n.core.Peers, peer)
@@ -165,7 +167,7 @@ func keepProposal(was, is *core.Proposal) *core.Proposal {
 	return is
 }
 
-func corePeer(p *config.Peer) *core.Peer {
+func corePeer(p *config.Peer, store *certStore) *core.Peer {
 	peer := &core.Peer{
 		Name: p.Name, Address: p.Address, Local: p.LocalAddress, Port: p.Port, Version: core.IKEv2,
 		Passive: p.Passive, OnDemand: p.OnDemand, InitialContact: p.SendInitialContact,
@@ -176,10 +178,7 @@ func corePeer(p *config.Peer) *core.Peer {
 		},
 	}
 	for _, i := range p.Identities {
-		peer.Identities = append(peer.Identities, &core.Identity{
-			Auth: core.AuthPSK, MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
-			Ignore: i.RemoteID.Kind == config.IDIgnore, Secret: i.Secret,
-		})
+		peer.Identities = append(peer.Identities, store.identity(i))
 	}
 	corePPKs(peer.Identities, p.Identities)
 	return peer

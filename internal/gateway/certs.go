@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"crypto/x509"
+
+	"culvert/config"
+	"culvert/crypto/pki"
+	"culvert/ike/auth"
+	"culvert/ike/core"
+)
+
+// certStore is the certificates of a configuration as IKE wants them.
+type certStore struct {
+	trust *core.Trust
+	all   []*x509.Certificate // of entries that are not disabled
+}
+
+func storeOf(list []*config.Certificate) *certStore {
+	s := &certStore{trust: &core.Trust{}}
+	for _, c := range list {
+		if c.Disabled {
+			continue
+		}
+		anchors := c.Anchors()
+		for _, a := range anchors {
+			s.trust.Authorities = append(s.trust.Authorities, &core.Authority{
+				Name: c.Name, Cert: a, CRLs: c.CRLURLs(), DistributionPoints: c.DistributionPoints(),
+				OCSP: c.OCSP, Strict: c.CRLPolicy == config.CRLStrict,
+			})
+		}
+		for _, cert := range c.Certs {
+			if cert.IsCA {
+				s.trust.Intermediates = append(s.trust.Intermediates, cert)
+			}
+		}
+		s.trust.CRLs = append(s.trust.CRLs, c.Lists...)
+		s.all = append(s.all, c.Certs...)
+	}
+	return s
+}
+
+var authMethods = map[string]core.AuthMethod{config.AuthPSK: core.AuthPSK, config.AuthSignature: core.AuthSignature}
+
+// identity is one as IKE wants it.
+func (s *certStore) identity(i *config.Identity) *core.Identity {
+	id := &core.Identity{
+		Auth: authMethods[i.AuthMethod], RemoteAuth: authMethods[i.RemoteAuthMethod], MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
+		Ignore: i.RemoteID.Kind == config.IDIgnore, Secret: i.Secret, MatchCert: i.MatchBy == config.MatchCertificate,
+	}
+	if c := i.Certificate; c != nil && len(c.Certs) > 0 {
+		id.Own = &core.Credential{Name: c.Name, Key: c.Key, PSS: c.RSAPadding == "pss",
+			Chain: pki.Chain(c.Certs[0], append(c.Certs[1:len(c.Certs):len(c.Certs)], s.all...))}
+		if i.MyID.Kind == config.IDDN {
+			id.MyID = auth.Subject(c.Certs[0])
+		}
+	}
+	if c := i.RemoteCertificate; c != nil && len(c.Certs) > 0 {
+		id.RemoteCert = c.Certs[0]
+	}
+	if i.RemoteID.Kind == config.IDDN {
+		id.RemoteID = core.ID{Type: core.IDDN, Data: i.RemoteID.DER}
+	}
+	return id
+}
