@@ -201,6 +201,9 @@ func (sa *SA) proofRefused() *core.Mismatch {
 		m.Ours = append(m.Ours, "we ask for "+id.RemoteID.String())
 	}
 	m.Hint = "the peer does not say what it refused, its log does: compare secret, my-id with its remote-id, and remote-id with its my-id"
+	if id := sa.identity; id != nil && id.PPK != nil {
+		m.Hint += "; compare ppk-id and ppk-secret, too"
+	}
 	if m.Where != "" {
 		m.Hint += " (" + m.Where + ")"
 	}

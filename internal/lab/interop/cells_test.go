@@ -17,6 +17,7 @@ type cell struct {
 	wide         wide // how much of the address space is tunnelled
 	lifetime     string
 	ikeLifetime  string
+	extra        extra
 
 	event event
 	limit time.Duration // default a minute
@@ -49,7 +50,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), routeCells()} {
+	for _, group := range [][]cell{suiteCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), routeCells(), ppkCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = time.Minute

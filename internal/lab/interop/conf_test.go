@@ -104,6 +104,7 @@ func (c *cell) swanctl() string {
 		local_addrs = %s
 		remote_addrs = %s
 		proposals = %s
+		%s
 		local {
 			auth = psk
 			id = %s
@@ -125,8 +126,8 @@ secrets {
 	ike-1 {
 		secret = %q
 	}
-}
-`, p.they, remote, c.ike.proposal(), p.theyID, p.weID, p.theyNet, p.weNet, c.esp.proposal(), secret)
+%s}
+`, p.they, remote, c.ike.proposal(), c.extra.connection, p.theyID, p.weID, p.theyNet, p.weNet, c.esp.proposal(), secret, c.extra.secrets)
 }
 
 // toml is culvert's end of the tunnel, without the [gateway] table.
@@ -143,7 +144,7 @@ enc-algorithm = %q
 hash-algorithm = %q
 dh-group = %q
 dpd-interval = "5s"
-%s
+%s%s
 [[proposal]]
 name = "interop"
 enc-algorithms = %q
@@ -161,16 +162,16 @@ peer = "strongswan"
 secret = %q
 my-id = "%s:%s"
 remote-id = "%s:%s"
-
+%s
 [[policy]]
 peer = "strongswan"
 src-address = %q
 dst-address = %q
 tunnel = true
 proposal = "interop"
-`, c.ike.encr.ike, c.ike.hash.name, c.ike.dh.name, setting("lifetime", c.ikeLifetime),
+`, c.ike.encr.ike, c.ike.hash.name, c.ike.dh.name, setting("lifetime", c.ikeLifetime), c.extra.profile,
 		c.esp.encr.esp, c.esp.pfs.name, setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
-		p.weSee, c.theyInitiate, secret, idType, p.weID, idType, p.theyID, p.weNet, p.theyNet)
+		p.weSee, c.theyInitiate, secret, idType, p.weID, idType, p.theyID, c.extra.identity, p.weNet, p.theyNet)
 }
 
 // setting is a TOML line, or nothing when the default is meant.

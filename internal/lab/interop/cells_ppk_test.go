@@ -1,0 +1,62 @@
+//go:build linux
+
+package interop
+
+import "fmt"
+
+// extra is what a cell writes beside the usual into the two configurations.
+type extra struct {
+	identity   string // of culvert: lines of [[identity]]
+	profile    string // lines of [[profile]]
+	connection string // of strongSwan: lines of the connection
+	secrets    string // blocks of its secrets
+}
+
+// ppkEnd is one side's postquantum preshared key.
+type ppkEnd struct {
+	id       string // empty: none
+	required bool
+}
+
+// ppks makes the two configurations' lines. All PPKs of one name are one secret.
+func ppks(ours, theirs ppkEnd) (e extra) {
+	if ours.id != "" {
+		e.identity = fmt.Sprintf("ppk-id = %q\nppk-secret = %q\nppk-required = %t\n", ours.id, "quantum "+ours.id, ours.required)
+	}
+	if theirs.id != "" {
+		required := map[bool]string{true: "yes", false: "no"}[theirs.required]
+		e.connection = fmt.Sprintf("ppk_id = %s\n\t\tppk_required = %s\n", theirs.id, required)
+		e.secrets = fmt.Sprintf("\tppk-1 {\n\t\tsecret = %q\n\t\tid-1 = %s\n\t}\n", "quantum "+theirs.id, theirs.id)
+	}
+	return e
+}
+
+// ppkCells: RFC 8784. Where strongSwan requires the PPK, a tunnel shows that both mixed it in.
+func ppkCells() []cell {
+	var cs []cell
+	for _, c := range []struct {
+		name         string
+		ours, theirs ppkEnd
+	}{
+		{"both", ppkEnd{"one.example", false}, ppkEnd{"one.example", false}},
+		{"both-require", ppkEnd{"one.example", true}, ppkEnd{"one.example", true}},
+		{"we-require", ppkEnd{"one.example", true}, ppkEnd{"one.example", false}},
+		{"they-require", ppkEnd{"one.example", false}, ppkEnd{"one.example", true}},
+		{"only-we", ppkEnd{"one.example", false}, ppkEnd{}},
+		{"only-they", ppkEnd{}, ppkEnd{"one.example", false}},
+		{"another", ppkEnd{"one.example", false}, ppkEnd{"two.example", false}},
+	} {
+		for _, they := range []bool{false, true} {
+			if c.name == "another" && !they {
+				continue // strongSwan as responder refuses another PPK_ID also where its own is not required
+			}
+			name := "ppk-" + c.name + map[bool]string{false: "-we-initiate", true: "-they-initiate"}[they]
+			x := cell{group: "Postquantum preshared keys", name: name, theyInitiate: they, extra: ppks(c.ours, c.theirs)}
+			if c.ours.required && c.theirs.required {
+				x.event = both("IKE SA and CHILD SA rekeyed by each side", weRekeyIKE, theyRekeyChild, theyRekeyIKE, weRekeyChild)
+			}
+			cs = append(cs, x)
+		}
+	}
+	return cs
+}
