@@ -295,7 +295,7 @@ func TestInitRefused(t *testing.T) {
 			"N(NO_PROPOSAL_CHOSEN)", core.EvNone, ""},
 		{"an unknown payload that is not critical", func(ps []message.Payload) []message.Payload {
 			return append(ps, &message.Unknown{T: 77})
-		}, "SA KE Nonce N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)", core.EvNone, ""},
+		}, "SA KE Nonce N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP) N(CHILDLESS_IKEV2_SUPPORTED)", core.EvNone, ""},
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) {

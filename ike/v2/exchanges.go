@@ -20,7 +20,7 @@ func row(id kindID) *kind {
 	switch id {
 	case initial:
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
-			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ppkSupport, ikeKeys},
+			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ppkSupport, childlessSupport, ikeKeys},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,

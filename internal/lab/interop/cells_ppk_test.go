@@ -31,6 +31,16 @@ func ppks(ours, theirs ppkEnd) (e extra) {
 	return e
 }
 
+// childlessCells: RFC 6023. The first CHILD SA comes by CREATE_CHILD_SA.
+func childlessCells() []cell {
+	force := extra{connection: "childless = force"}
+	return []cell{
+		{group: "Childless initiation", name: "childless-they-initiate", theyInitiate: true, extra: force, event: weRekeyChild},
+		{group: "Childless initiation", name: "childless-they-initiate-pfs", theyInitiate: true, extra: force, exchanged: true,
+			esp: espSuite{aes256gcm, sha256, x25519}, event: theyRekeyChild},
+	}
+}
+
 // ppkCells: RFC 8784. Where strongSwan requires the PPK, a tunnel shows that both mixed it in.
 func ppkCells() []cell {
 	var cs []cell

@@ -18,6 +18,7 @@ type cell struct {
 	lifetime     string
 	ikeLifetime  string
 	extra        extra
+	exchanged    bool // the first CHILD SA is made by CREATE_CHILD_SA, where PFS shows
 
 	event event
 	limit time.Duration // default a minute
@@ -50,7 +51,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), routeCells(), ppkCells()} {
+	for _, group := range [][]cell{suiteCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), routeCells(), ppkCells(), childlessCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = time.Minute

@@ -127,8 +127,6 @@ type tunnel struct {
 	// The SAs as strongSwan saw them at the last check.
 	ike   lab.IKESA
 	child lab.ChildSA
-	// exchanged says that the CHILD SA was made by CREATE_CHILD_SA, where PFS shows.
-	exchanged bool
 }
 
 func runCell(t *testing.T, c cell) {
