@@ -5,4 +5,6 @@ import "culvert/ike/message"
 // Trace has f called with every message of an IKE SA as it is in clear: as it
 // arrived and was found genuine (IKE_SA_INIT, which nothing protects, as it was
 // read), or before it is sealed. body is borrowed and holds secrets. nil: no more.
-func (e *Endpoint) Trace(f func(sent bool, h message.Header, body []message.Payload)) { e.env.Trace = f }
+func (e *Endpoint) Trace(f func(sent bool, h message.Header, body []message.Payload)) {
+	e.env.Trace = f
+}

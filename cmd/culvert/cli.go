@@ -17,6 +17,9 @@ First steps:
          sudo culvert run -c site.toml
          sudo culvert active-peers print
          sudo culvert installed-sa print
+  4. where it does not come up or a packet does not get through, ask why:
+         sudo culvert explain peer NAME
+         sudo culvert explain packet --src ADDR --dst ADDR --protocol icmp
 
 Exit codes:
   0  done
@@ -69,6 +72,10 @@ type cli struct {
 		Flush flushCmd         `cmd:"" help:"Remove all SAs; peers stay connected."`
 		Rekey rekeySAsCmd      `cmd:"" help:"Make the keys of all SAs anew."`
 	} `cmd:"" name:"installed-sa" group:"menus" help:"SAs that protect packets now."`
+	Explain struct {
+		Peer   explainPeerCmd   `cmd:"" help:"What became of the last attempts with a peer."`
+		Packet explainPacketCmd `cmd:"" help:"What would become of a packet."`
+	} `cmd:"" group:"menus" help:"Why there is no tunnel, or what becomes of a packet."`
 	Statistics struct {
 		Print statisticsPrint `cmd:"" help:"Why packets were dropped, one counter per reason."`
 	} `cmd:"" group:"menus" help:"Why packets were dropped."`

@@ -62,6 +62,7 @@ type tables struct {
 	active    []control.ActivePeer
 	report    control.ReloadReport
 	fault     error
+	asked     control.PacketQuery // of explain packet, the last
 }
 
 func (g *tables) Policies(context.Context) ([]control.Policy, error) { return g.policies, g.fault }

@@ -208,6 +208,9 @@ type Backend interface {
 	// Rekey replaces every CHILD SA (kids) or every IKE SA and returns how many
 	// exchanges were started; it does not wait for the answers.
 	Rekey(ctx context.Context, kids bool) (int, error)
+	// ExplainPacket changes and counts nothing.
+	ExplainPacket(ctx context.Context, q PacketQuery) (PacketExplanation, error)
+	ExplainPeer(ctx context.Context, name string) (PeerExplanation, error)
 	// Reload reads the configuration again. On an error the old one stays in force.
 	Reload(ctx context.Context) (ReloadReport, error)
 }

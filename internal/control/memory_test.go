@@ -39,6 +39,14 @@ func (m *memory) InstalledSAs(_ context.Context, _ bool) ([]InstalledSA, error) 
 	return append([]InstalledSA(nil), m.installed...), m.fault
 }
 
+func (m *memory) ExplainPacket(_ context.Context, q PacketQuery) (PacketExplanation, error) {
+	return PacketExplanation{Packet: q.Src, Policy: q.DstPort, Acquire: q.Inbound, Why: []string{q.Protocol}}, m.fault
+}
+
+func (m *memory) ExplainPeer(_ context.Context, name string) (PeerExplanation, error) {
+	return PeerExplanation{Peer: name, Attempts: []Attempt{{Ours: []string{"a", "b"}, Times: 2}}}, m.fault
+}
+
 func (m *memory) Flush(context.Context) (int, error) {
 	m.done = append(m.done, "flush")
 	return len(m.installed) / 2, m.fault

@@ -18,6 +18,9 @@ const maxRequest = 16 << 10
 
 // args is what any call may be told: the query of a GET, the JSON body of a POST.
 type args struct {
+	Packet *PacketQuery `json:"packet,omitempty"`
+	Peer   string       `json:"peer,omitempty"`
+
 	ShowSecrets bool `json:"show-secrets"`
 	Kids        bool `json:"kids"`
 }
@@ -48,6 +51,13 @@ func calls(b Backend) map[string]call {
 			return Count{n}, err
 		},
 		"POST /v1/reload": func(ctx context.Context, _ args) (any, error) { return b.Reload(ctx) },
+		"POST /v1/explain/packet": func(ctx context.Context, a args) (any, error) {
+			if a.Packet == nil {
+				return nil, errors.New("explain packet: which?")
+			}
+			return b.ExplainPacket(ctx, *a.Packet)
+		},
+		"POST /v1/explain/peer": func(ctx context.Context, a args) (any, error) { return b.ExplainPeer(ctx, a.Peer) },
 		"GET /v1/version": func(context.Context, args) (any, error) { return ReadVersion(), nil },
 	}
 }

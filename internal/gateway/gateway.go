@@ -68,6 +68,7 @@ type gateway struct {
 
 	recorder *record.Recorder // nil: none
 	snapshot *config.Snapshot // of the first configuration, for the recorder
+	attempts attempts
 }
 
 // Run runs a gateway until ctx ends or it fails. After ctx it has told its
@@ -96,6 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	g.level.Set(level)
 	g.log = newLogger(o.Stderr, format, g.level)
 	g.events = &events{log: g.log}
+	g.attempts = attempts{}
 	g.warn(warnings)
 	if g.edges, err = o.Edges(&cfg.Gateway); err != nil {
 		return err
@@ -163,6 +165,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 // event counts and logs an event.
 func (g *gateway) event(now time.Time, e core.Event) {
 	g.events.event(now, e)
+	g.attempts.note(now, e)
 	if g.o.Event != nil {
 		g.o.Event(e)
 	}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"culvert/internal/control"
+)
+
+func (g *tables) ExplainPeer(_ context.Context, name string) (control.PeerExplanation, error) {
+	if name == "fresh" {
+		return control.PeerExplanation{Peer: name, Address: "192.0.2.9/32", State: "down", Note: "passive: the other side has to begin",
+			Offers: []control.Offering{{What: `IKE, profile "default"`, Lines: []string{"encryption: aes-128", "group: modp2048"}}}}, g.fault
+	}
+	return control.PeerExplanation{Peer: name, Where: "site.toml:14", Address: "192.168.80.1/32", State: "connecting",
+		SAs:      []control.PeerSA{{State: "connecting", Side: "initiator", LocalAddress: "192.168.90.1:500", RemoteAddress: "192.168.80.1:500", Since: "2s"}},
+		Policies: []string{"policy 1 (site.toml:26): 10.1.202.0/24 => 10.1.101.0/24"},
+		Attempts: []control.Attempt{{
+			Ago: "12s", Times: 3, Since: "2026-01-02T03:04:05Z", Side: "responder", LocalAddress: "192.168.90.1:500", RemoteAddress: "192.168.80.1:500",
+			Exchange: "IKE_SA_INIT", Result: "no-proposal-chosen", Reason: "refused the peer's IKE_SA_INIT", What: "IKE proposal", Part: "encryption",
+			Ours: []string{"encryption: aes-128", "prf: sha256"}, Theirs: []string{"encryption: 3des, aes-256", "prf: sha256"},
+			Hint: `encryption: we allow aes-128, the peer offers 3des, aes-256: add aes-256 to enc-algorithm of profile "ike2-site2" (site.toml:4)`,
+		}, {
+			Ago: "1h2m", Times: 1, Side: "initiator", Result: "initiation-failed", Reason: "no route to 192.168.80.1\x1b[2J: check the host's routes or set local-address",
+		}}}, g.fault
+}
+
+func (g *tables) ExplainPacket(_ context.Context, q control.PacketQuery) (control.PacketExplanation, error) {
+	g.asked = q
+	return control.PacketExplanation{Packet: "10.1.202.5:0 => 10.1.101.7:443 tcp", Verdict: "protect", Policy: 1,
+		Why: []string{"policy 1 (site.toml:26) is the first that matches: 10.1.202.0/24 => 10.1.101.0/24, action encrypt, level require, peer site2",
+			"it leaves by the SA 0x0ABC1234 of peer site2, mature, 192.168.90.1:4500 to 192.168.80.1:4500, which covers 10.1.202.0/24 => 10.1.101.0/24"}}, g.fault
+}
+
+func TestExplain(t *testing.T) {
+	g := sample()
+	serve(t, g)
+	for _, c := range []struct{ name, args string }{
+		{"explain-peer.txt", "explain peer site2"},
+		{"explain-peer-fresh.txt", "explain peer fresh"},
+		{"explain-packet.txt", "explain packet --src 10.1.202.5 --dst 10.1.101.7 --protocol tcp --dst-port 443"},
+	} {
+		code, out, stderr := call(strings.Fields(c.args)...)
+		if code != exitOK || stderr != "" {
+			t.Errorf("%s: %d %s", c.args, code, stderr)
+		}
+		golden(t, c.name, out)
+	}
+	if want := (control.PacketQuery{Src: "10.1.202.5", Dst: "10.1.101.7", Protocol: "tcp", DstPort: 443}); g.asked != want {
+		t.Errorf("asked for %+v, want %+v", g.asked, want)
+	}
+	_, out, _ := call("explain", "peer", "site2", "--json")
+	var x control.PeerExplanation
+	if err := json.Unmarshal([]byte(out), &x); err != nil || len(x.Attempts) != 2 || x.Attempts[0].Part != "encryption" {
+		t.Errorf("%v: %s", err, out)
+	}
+	call(strings.Fields("explain packet --src 10.1.101.7 --dst 10.1.202.5 --protocol icmp --src-port 8 --inbound --spi 0x0ABC1234 --fragment --json")...)
+	if want := (control.PacketQuery{Src: "10.1.101.7", Dst: "10.1.202.5", Protocol: "icmp", SrcPort: 8, Inbound: true, SPI: "0x0ABC1234", Fragment: true}); g.asked != want {
+		t.Errorf("asked for %+v, want %+v", g.asked, want)
+	}
+	if code, _, stderr := call("explain", "packet", "--src", "10.0.0.1"); code != exitUsage || !strings.Contains(stderr, "--dst") {
+		t.Errorf("half a packet: %d %s", code, stderr)
+	}
+}

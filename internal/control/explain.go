@@ -1,0 +1,103 @@
+package control
+
+import (
+	"context"
+	"net/http"
+)
+
+// PacketQuery is a packet that nobody sends: what would become of it?
+type PacketQuery struct {
+	Src      string `json:"src"`
+	Dst      string `json:"dst"`
+	Protocol string `json:"protocol"` // a name or a number
+	SrcPort  int    `json:"src-port"` // of ICMP the type
+	DstPort  int    `json:"dst-port"` // of ICMP the code
+	Fragment bool   `json:"fragment"` // not the first: its ports cannot be seen
+	Inbound  bool   `json:"inbound"`  // it came by an SA: Src is at the other side
+	SPI      string `json:"spi"`      // inbound: by which; empty: the newest that covers it
+}
+
+// PacketExplanation is the answer: what the data path would do now, and why.
+type PacketExplanation struct {
+	Packet  string `json:"packet"`  // for people
+	Verdict string `json:"verdict"` // "protect", "deliver", "drop" or "pass-unprotected"
+	// Counter is the row of `statistics print` that it would count in; empty
+	// where it is not dropped.
+	Counter string `json:"counter"`
+
+	Policy  int    `json:"policy"`  // number; -1: none matches
+	Where   string `json:"where"`   // FILE:LINE of the policy
+	Match   string `json:"match"`   // its selectors
+	Action  string `json:"action"`  // empty without a policy
+	Level   string `json:"level"`   // of a policy that encrypts
+	Peer    string `json:"peer"`    // of the policy, or of the SA
+	SPI     string `json:"spi"`     // of the SA in the direction of the packet; empty: there is none
+	SAState string `json:"state"`   // as `installed-sa print` has it
+	SACover string `json:"covers"`  // the SA's selectors
+	SrcAddr string `json:"sa-src"`  // outer addresses in the direction of the packet
+	DstAddr string `json:"sa-dst"`  //
+	Acquire bool   `json:"acquire"` // the IKE daemon would be asked for an SA
+
+	Why []string `json:"why"` // step by step, the decision last
+}
+
+// PeerExplanation is what is known of the attempts to come together with a peer.
+type PeerExplanation struct {
+	Peer    string `json:"peer"`
+	Where   string `json:"where"` // FILE:LINE
+	Address string `json:"address"`
+	// State is "established", "connecting" or "down"; Note says what a peer that
+	// is down waits for.
+	State    string     `json:"state"`
+	Note     string     `json:"note"`
+	SAs      []PeerSA   `json:"ike-sas"`
+	Attempts []Attempt  `json:"attempts"` // the last ones, the newest first
+	Policies []string   `json:"policies"`
+	Offers   []Offering `json:"offers"` // what we allow
+}
+
+// PeerSA is an IKE SA that there is now.
+type PeerSA struct {
+	State         string `json:"state"`
+	Side          string `json:"side"`
+	LocalAddress  string `json:"local-address"`
+	RemoteAddress string `json:"remote-address"`
+	Since         string `json:"since"` // ago
+	Children      int    `json:"ph2-total"`
+}
+
+// Offering is what we allow for one kind of SA.
+type Offering struct {
+	What  string   `json:"what"`
+	Lines []string `json:"lines"`
+}
+
+// Attempt is one thing that came of an attempt: equal ones in a row count as one.
+type Attempt struct {
+	Time          string   `json:"time"` // of the last, RFC 3339
+	Ago           string   `json:"ago"`
+	Times         int      `json:"times"`
+	Since         string   `json:"since"` // the first of them
+	Side          string   `json:"side"`
+	LocalAddress  string   `json:"local-address"`
+	RemoteAddress string   `json:"remote-address"`
+	Exchange      string   `json:"exchange"` // that it reached
+	Result        string   `json:"result"`   // name of the event
+	Reason        string   `json:"reason"`
+	What          string   `json:"what"` // the thing that did not match
+	Part          string   `json:"part"` // the first part of it that has nothing in common
+	Ours          []string `json:"ours"`
+	Theirs        []string `json:"theirs"`
+	Hint          string   `json:"hint"`
+	Where         string   `json:"hint-where"` // FILE:LINE
+}
+
+// ExplainPacket asks the data path's own matcher.
+func (c *Client) ExplainPacket(ctx context.Context, q PacketQuery) (x PacketExplanation, err error) {
+	return x, c.do(ctx, http.MethodPost, "/v1/explain/packet", args{Packet: &q}, &x)
+}
+
+// ExplainPeer tells what came of the last attempts with a peer.
+func (c *Client) ExplainPeer(ctx context.Context, name string) (x PeerExplanation, err error) {
+	return x, c.do(ctx, http.MethodPost, "/v1/explain/peer", args{Peer: name}, &x)
+}

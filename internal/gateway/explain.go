@@ -1,0 +1,393 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"culvert/config"
+	"culvert/ike/core"
+	"culvert/internal/control"
+	"culvert/internal/datapath"
+	"culvert/internal/wire"
+	"culvert/sad"
+	"culvert/spd"
+	"culvert/spd/selector"
+)
+
+// The explain commands: what would become of a packet, and what became of the
+// last attempts with a peer.
+
+func (b backend) ExplainPacket(ctx context.Context, q control.PacketQuery) (control.PacketExplanation, error) {
+	f, err := flowOf(q)
+	if err != nil {
+		return control.PacketExplanation{}, err
+	}
+	return call(ctx, b.g, func(now time.Time) (control.PacketExplanation, error) {
+		return explainPacket(b.g.plane, b.g.compiled, q, f, now)
+	})
+}
+
+// flowOf reads a packet as a person writes it.
+func flowOf(q control.PacketQuery) (f wire.Flow, err error) {
+	if f.Src, err = netip.ParseAddr(q.Src); err != nil {
+		return f, fmt.Errorf("src %q: write an address, such as 10.1.202.5", q.Src)
+	}
+	if f.Dst, err = netip.ParseAddr(q.Dst); err != nil {
+		return f, fmt.Errorf("dst %q: write an address, such as 10.1.101.7", q.Dst)
+	}
+	f.Src, f.Dst = f.Src.Unmap().WithZone(""), f.Dst.Unmap().WithZone("")
+	if f.Src.Is4() != f.Dst.Is4() {
+		return f, fmt.Errorf("src %s and dst %s are of two address families", f.Src, f.Dst)
+	}
+	p, ok := config.ParseProtocol(q.Protocol)
+	if !ok || p == 0 {
+		return f, fmt.Errorf("protocol %q: write what a packet has, a name such as tcp, udp or icmp, or a number from 1 to 255", q.Protocol)
+	}
+	f.Proto, f.Opaque = uint8(p), q.Fragment
+	for _, n := range []int{q.SrcPort, q.DstPort} {
+		if n < 0 || n > 65535 {
+			return f, fmt.Errorf("port %d: write 0 to 65535", n)
+		}
+	}
+	switch {
+	case q.Fragment:
+	case selector.Typed(f.Proto):
+		if q.SrcPort > 255 || q.DstPort > 255 {
+			return f, fmt.Errorf("type %d, code %d: write 0 to 255", q.SrcPort, q.DstPort)
+		}
+		f.SrcPort = uint16(q.SrcPort<<8 | q.DstPort)
+	case p.HasPorts():
+		f.SrcPort, f.DstPort = uint16(q.SrcPort), uint16(q.DstPort)
+	case q.SrcPort != 0 || q.DstPort != 0:
+		return f, fmt.Errorf("protocol %s has no ports: leave --src-port and --dst-port out", p)
+	}
+	return f, nil
+}
+
+func flowText(f *wire.Flow) string {
+	end := func(a netip.Addr, port uint16) string {
+		if f.Opaque || !config.Protocol(f.Proto).HasPorts() {
+			return a.String()
+		}
+		return netip.AddrPortFrom(a, port).String()
+	}
+	s := fmt.Sprintf("%s => %s %s", end(f.Src, f.SrcPort), end(f.Dst, f.DstPort), config.Protocol(f.Proto))
+	switch {
+	case f.Opaque:
+		s += ", a fragment without ports"
+	case selector.Typed(f.Proto):
+		s += fmt.Sprintf(" type %d code %d", f.SrcPort>>8, f.SrcPort&255)
+	}
+	return s
+}
+
+func explainPacket(p *Plane, c *compiled, q control.PacketQuery, f wire.Flow, now time.Time) (control.PacketExplanation, error) {
+	x := control.PacketExplanation{Packet: flowText(&f), Policy: -1, Why: []string{}}
+	var e datapath.Explanation
+	if q.Inbound {
+		spi, err := inboundSPI(p.sas, &f, q.SPI, now)
+		if err != nil {
+			return x, err
+		}
+		e = p.path.ExplainIn(now, &f, spi)
+	} else {
+		e = p.path.ExplainOut(now, &f)
+	}
+	say := func(format string, a ...any) { x.Why = append(x.Why, fmt.Sprintf(format, a...)) }
+	explainPolicy(&x, e.Policy, c, say)
+	if e.Policy == nil {
+		for _, near := range nearMisses(p.policies.Policies(), &f, q.Inbound) {
+			say("%s%s", policyName(c, near.policy), near.why)
+		}
+	}
+	if e.SA != nil {
+		explainSA(&x, e.SA, q.Inbound, now, say)
+	}
+	x.Acquire = e.Acquire
+	verdict(&x, e, q, say)
+	return x, nil
+}
+
+func policyName(c *compiled, p *spd.Policy) string {
+	row := c.rows[core.PolicyRef(p.Ref)]
+	if row == nil {
+		return fmt.Sprintf("policy %d", p.Index)
+	}
+	name := fmt.Sprintf("policy %d", row.Index)
+	if where := row.Place(""); where != "" {
+		name += " (" + where + ")"
+	}
+	return name
+}
+
+func explainPolicy(x *control.PacketExplanation, p *spd.Policy, c *compiled, say func(string, ...any)) {
+	if p == nil {
+		say("no policy matches")
+		return
+	}
+	x.Match, x.Action = p.Pair.String(), p.Action.String()
+	if p.Action == spd.Encrypt {
+		x.Level = p.Level.String()
+	}
+	x.Policy = p.Index
+	if row := c.rows[core.PolicyRef(p.Ref)]; row != nil {
+		x.Policy, x.Where, x.Peer = row.Index, row.Place(""), row.PeerName
+	}
+	text := "action " + x.Action
+	if x.Level != "" {
+		text += ", level " + x.Level + ", peer " + x.Peer
+	}
+	say("%s is the first that matches: %s, %s", policyName(c, p), p.Pair, text)
+}
+
+func explainSA(x *control.PacketExplanation, c *sad.Child, inbound bool, now time.Time, say func(string, ...any)) {
+	half := c.Rows(now, false)[1]
+	if inbound {
+		half = c.Rows(now, false)[0]
+	}
+	x.SPI, x.SAState, x.Peer = control.SPI(half.SPI), half.State, c.Peer
+	x.SrcAddr, x.DstAddr = half.Src.String(), half.Dst.String()
+	var covers []string
+	for _, p := range c.Pairs {
+		covers = append(covers, p.String())
+	}
+	x.SACover = strings.Join(covers, ", ")
+	way := "it leaves by"
+	if inbound {
+		way = "it came by"
+	}
+	say("%s the SA %s of peer %s, %s, %s to %s, which covers %s", way, x.SPI, c.Peer, half.State, x.SrcAddr, x.DstAddr, x.SACover)
+}
+
+// verdict is the decision and, where it is not the good one, what to look at next.
+func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.PacketQuery, say func(string, ...any)) {
+	x.Verdict = "drop"
+	switch r := e.Reason; r {
+	case datapath.Passed:
+		x.Verdict = "protect"
+		if q.Inbound {
+			x.Verdict = "deliver"
+		}
+		return
+	case datapath.OutUnprotected:
+		x.Verdict, x.Counter = "pass-unprotected", r.String()
+		if e.Policy.Action == spd.None {
+			say("the host's routes lead it past the device, in clear; one that came out of the device all the same is dropped")
+		} else {
+			say("level use, and there is no SA: the host's routes lead it past the device, in clear, until there is one; see `culvert explain peer %s`", x.Peer)
+		}
+		return
+	case datapath.OutNoStates:
+		say("there is no SA that covers it: it is dropped, and the IKE daemon is asked for one; see `culvert explain peer %s`", x.Peer)
+	case datapath.OutPolicyErrors:
+		say("no route leads it to the device: the host sends it in clear, wherever its own routes say; what comes out of the device all the same is dropped")
+	case datapath.OutPolicyBlocked, datapath.InPolicyBlocked:
+		say("the policy discards it")
+	case datapath.OutStateModeErrors:
+		say("the SA is in transport mode or of AH, and does not fit packets between these addresses")
+	case datapath.OutBundleErrors:
+		say("transport mode takes whole packets only")
+	case datapath.OutStateExpired, datapath.InStateExpired:
+		say("the SA met its hard limit: a new one should be there; see `culvert explain peer %s`", x.Peer)
+	case datapath.InNoStates:
+		say("there is no SA with this SPI: the peer uses one that was removed here")
+	case datapath.InNoPolicies:
+		say("the SA would let it in, but no policy covers it any more")
+	case datapath.InTemplateMismatches:
+		if e.Policy != nil && e.Policy.Action == spd.None {
+			say("the policy wants it in clear, and it came protected")
+		} else {
+			say("the SA's selectors do not cover it: the other side sends what was not agreed on; compare src-address and dst-address on both sides")
+		}
+	}
+	x.Counter = e.Reason.String()
+	say("it counts in %s of `culvert statistics print`", x.Counter)
+}
+
+// inboundSPI is the SA that an inbound packet is looked at with: the one that
+// was named, else the newest that covers it, else the newest.
+func inboundSPI(t *sad.Table, f *wire.Flow, named string, now time.Time) (uint32, error) {
+	if named != "" {
+		spi, err := strconv.ParseUint(named, 0, 32)
+		if err != nil {
+			return 0, fmt.Errorf("spi %q: write it as `culvert installed-sa print` does, such as 0x0ABC1234", named)
+		}
+		return uint32(spi), nil
+	}
+	var any, covering uint32
+	for _, c := range t.Children() {
+		if c.State(now) == sad.StateDead {
+			continue
+		}
+		any = c.Inbound().SPI()
+		if c.Inbound().Covers(f) {
+			covering = any
+		}
+	}
+	if covering != 0 {
+		return covering, nil
+	}
+	if any == 0 {
+		return 0, fmt.Errorf("there is no SA that it could come by: see `culvert active-peers print` and `culvert explain peer NAME`")
+	}
+	return any, nil
+}
+
+// nearMiss is a policy that does not match by one thing alone.
+type nearMiss struct {
+	policy *spd.Policy
+	why    string
+}
+
+// maxMisses is how many are told.
+const maxMisses = 3
+
+func nearMisses(policies []spd.Policy, f *wire.Flow, inbound bool) (list []nearMiss) {
+	local, remote, localPort, remotePort := f.Src, f.Dst, f.SrcPort, f.DstPort
+	if inbound {
+		local, remote, localPort, remotePort = f.Dst, f.Src, f.DstPort, f.SrcPort
+	}
+	holds := func(t selector.TS, a netip.Addr) bool {
+		return t.Lo.BitLen() == a.BitLen() && t.Lo.Compare(a) <= 0 && a.Compare(t.Hi) <= 0
+	}
+	for i := range policies {
+		p := &policies[i]
+		var misses []string
+		miss := func(ok bool, format string, a ...any) {
+			if !ok {
+				misses = append(misses, fmt.Sprintf(format, a...))
+			}
+		}
+		l, r := p.Pair.Local, p.Pair.Remote
+		miss(holds(l, local), "src-address %s does not hold %s", l, local)
+		miss(holds(r, remote), "dst-address %s does not hold %s", r, remote)
+		miss(l.Proto == 0 || l.Proto == f.Proto, "its protocol is %s", config.Protocol(l.Proto))
+		ports := selector.TS{PortLo: l.PortLo, PortHi: l.PortHi}
+		miss(f.Opaque && ports.AnyPort() && r.AnyPort() || !f.Opaque && (selector.Typed(f.Proto) || l.PortLo <= localPort && localPort <= l.PortHi && r.PortLo <= remotePort && remotePort <= r.PortHi),
+			"its ports are others: %s", p.Pair)
+		if len(misses) == 1 && len(list) < maxMisses {
+			list = append(list, nearMiss{p, " would match but for one thing: " + misses[0]})
+		}
+	}
+	return list
+}
+
+func (b backend) ExplainPeer(ctx context.Context, name string) (control.PeerExplanation, error) {
+	return call(ctx, b.g, func(now time.Time) (control.PeerExplanation, error) {
+		return explainPeer(b.g.cfg, b.g.compiled, b.g.plane.cfg.Endpoint.SAs(), b.g.attempts[name], name, now)
+	})
+}
+
+func explainPeer(cfg *config.Config, c *compiled, sas []core.SAInfo, past []attempt, name string, now time.Time) (x control.PeerExplanation, err error) {
+	i := slices.IndexFunc(cfg.Peers, func(p *config.Peer) bool { return p.Name == name })
+	if i < 0 {
+		var names []string
+		for _, p := range cfg.Peers {
+			names = append(names, p.Name)
+		}
+		return x, fmt.Errorf("there is no peer %q; the peers are: %s", name, strings.Join(names, ", "))
+	}
+	p := cfg.Peers[i]
+	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.Address.String(), State: "down",
+		SAs: []control.PeerSA{}, Attempts: []control.Attempt{}, Policies: []string{}, Offers: []control.Offering{}}
+	for _, sa := range sas {
+		if sa.Peer != name {
+			continue
+		}
+		row := control.PeerSA{State: sa.State, Side: side(sa.Initiator), LocalAddress: sa.Local.String(), RemoteAddress: sa.Remote.String(),
+			Since: since(now, sa.Created), Children: len(sa.Children)}
+		x.SAs = append(x.SAs, row)
+		if sa.State == "established" {
+			x.State = sa.State
+		} else if x.State == "down" {
+			x.State = "connecting"
+		}
+	}
+	uses := 0
+	peer := c.peers[name]
+	for _, pol := range c.core.Policies {
+		if pol.Peer != peer || peer == nil {
+			continue
+		}
+		uses++
+		line := fmt.Sprintf("policy %d", pol.Index)
+		if where := c.core.Place(pol, ""); where != "" {
+			line += " (" + where + ")"
+		}
+		x.Policies = append(x.Policies, line+": "+pol.Pair.String())
+	}
+	x.Policies = core.Lines(x.Policies)
+	x.Note = waitsFor(p, uses, x.State)
+	x.Offers = offers(c, peer)
+	for _, a := range slices.Backward(past) {
+		x.Attempts = append(x.Attempts, attemptRow(a, now))
+	}
+	return x, nil
+}
+
+// offers are what we allow: once for the profile, once for each proposal.
+func offers(c *compiled, peer *core.Peer) []control.Offering {
+	list := []control.Offering{}
+	if peer == nil {
+		return list
+	}
+	list = append(list, control.Offering{What: fmt.Sprintf("IKE, profile %q", peer.Profile.Name), Lines: core.IKEOffer(&peer.Profile).Ours()})
+	var done []string
+	for _, pol := range c.core.Policies {
+		if name := pol.Proposal.Name; pol.Peer == peer && !slices.Contains(done, name) {
+			done = append(done, name)
+			list = append(list, control.Offering{What: fmt.Sprintf("ESP, proposal %q", name), Lines: core.ChildOffer(pol, true).Ours()})
+		}
+	}
+	return list
+}
+
+// waitsFor says why nothing is tried, where that is so.
+func waitsFor(p *config.Peer, policies int, state string) string {
+	switch {
+	case state == "established":
+		return ""
+	case p.Disabled:
+		return "the peer is disabled"
+	case len(p.Identities) == 0:
+		return fmt.Sprintf("no identity names the peer, so that nobody can prove anything: add an [[identity]] with peer = %q", p.Name)
+	case policies == 0:
+		return fmt.Sprintf("no policy names the peer, so that nothing asks for it: add a [[policy]] with peer = %q", p.Name)
+	case p.Passive:
+		return "passive: the other side has to begin"
+	case !p.Address.IsSingleIP():
+		return "its address is a prefix: the other side has to begin"
+	}
+	return ""
+}
+
+func side(initiator bool) string {
+	if initiator {
+		return "initiator"
+	}
+	return "responder"
+}
+
+func attemptRow(a attempt, now time.Time) control.Attempt {
+	e := a.event
+	row := control.Attempt{
+		Time: a.last.UTC().Format(time.RFC3339), Ago: since(now, a.last), Times: a.times, Since: a.first.UTC().Format(time.RFC3339),
+		Side: side(e.Initiator), Exchange: e.Exchange, Result: e.Kind.String(), Reason: e.Reason, Ours: []string{}, Theirs: []string{},
+	}
+	if e.Local.IsValid() {
+		row.LocalAddress = e.Local.String()
+	}
+	if e.Remote.IsValid() {
+		row.RemoteAddress = e.Remote.String()
+	}
+	if d := e.Detail; d != nil {
+		row.What, row.Part, row.Hint, row.Where = d.What, d.Part, d.Hint, d.Where
+		row.Ours, row.Theirs = append(row.Ours, d.Ours...), append(row.Theirs, d.Theirs...)
+	}
+	return row
+}

@@ -1,0 +1,282 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/esp"
+	"culvert/ike/core"
+	"culvert/internal/control"
+	"culvert/internal/datapath"
+	"culvert/internal/simnet"
+	"culvert/internal/underlay"
+	"culvert/internal/wire"
+	"culvert/sad"
+	"culvert/spd"
+	"culvert/spd/selector"
+)
+
+// chance makes policies and packets that often meet.
+type chance struct{ *rand.Rand }
+
+func (r chance) pick(s ...string) netip.Addr { return netip.MustParseAddr(s[r.IntN(len(s))]) }
+
+func (r chance) end(v6 bool) netip.Addr {
+	if v6 {
+		return r.pick("2001:db8:101::1", "2001:db8:101::ffff", "2001:db8:102::1", "2001:db8:103::9")
+	}
+	return r.pick("10.1.101.0", "10.1.101.77", "10.1.101.255", "10.1.102.3", "10.1.102.200", "10.1.103.1", "192.0.2.1", "192.0.2.2")
+}
+
+var chancePorts = []uint16{0, 22, 23, 443, 4500, 65535}
+
+// packet is a random packet and its flow, as the data path itself reads it.
+func (r chance) packet() (pkt []byte, f wire.Flow) {
+	v6 := r.IntN(3) == 0
+	src, dst := r.end(v6), r.end(v6)
+	from, to := netip.AddrPortFrom(src, chancePorts[r.IntN(6)]), netip.AddrPortFrom(dst, chancePorts[r.IntN(6)])
+	switch n := r.IntN(10); {
+	case n < 3:
+		pkt = wire.AppendTCPPacket(nil, wire.TCP{}, from, to, []byte("x"))
+	case n < 6:
+		pkt = wire.AppendUDPPacket(nil, from, to, []byte("x"))
+	case n < 8:
+		pkt = wire.AppendEcho(nil, src, dst, r.IntN(2) == 0, 1, 1, nil)
+	case n == 8 && !v6: // a fragment that is not the first
+		pkt = wire.IPv4{TTL: 64, Proto: uint8(6 + 11*r.IntN(2)), FragOffset: 1400, Src: src, Dst: dst}.Append(nil, 8)
+		pkt = append(pkt, make([]byte, 8)...)
+	default:
+		pkt = append(wire.AppendIP(nil, src, dst, 47, 8), make([]byte, 8)...)
+	}
+	if _, ok := wire.ParseFlow(pkt, &f); !ok {
+		panic("an impossible packet")
+	}
+	return pkt, f
+}
+
+// policies are those that have SAs, and others around them, in any order.
+func (r chance) policies(real []spd.Policy) []spd.Policy {
+	list := slices.Clone(real)
+	for i := range 1 + r.IntN(6) {
+		v6 := r.IntN(3) == 0
+		p := spd.Policy{Ref: uint32(1000 + i), Action: spd.Action(r.IntN(3)), Level: spd.Level(r.IntN(3)), Tunnel: true}
+		end := func() selector.TS {
+			a := r.end(v6)
+			prefix, _ := a.Prefix([]int{0, 8, 24, a.BitLen()}[r.IntN(4)])
+			return selector.FromPrefix(prefix)
+		}
+		p.Pair = selector.Pair{Local: end(), Remote: end()}
+		if r.IntN(2) == 0 {
+			proto := []uint8{6, 17, 1, 47}[r.IntN(4)]
+			p.Pair.Local.Proto, p.Pair.Remote.Proto = proto, proto
+			if port := chancePorts[r.IntN(6)]; (proto == 6 || proto == 17) && r.IntN(2) == 0 {
+				p.Pair.Remote.PortLo, p.Pair.Remote.PortHi = port, port
+			}
+		}
+		list = slices.Insert(list, r.IntN(len(list)+1), p)
+	}
+	return list
+}
+
+// What explain says of a packet is what becomes of it, both ways, on 10^5
+// packets of each.
+func TestExplainIsWhatHappens(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.up()
+	w.esp = simnet.New(1, simnet.Link{Loss: 1})
+	real := slices.Clone(w.west.plane.policies.Policies())
+	r := chance{rand.New(rand.NewPCG(11, 12))}
+	path := w.west.plane.path
+	seen := map[datapath.Reason]int{}
+	var remote []*sad.Child
+	remote = append(remote, w.east.plane.sas.Children()...)
+	buf := make([]byte, 4096)
+	now := w.clock.Now()
+	const packets = 100_000
+	for i := range packets {
+		if i%500 == 0 {
+			w.west.plane.policies.Replace(r.policies(real))
+		}
+		if i == packets-2000 {
+			now = now.Add(time.Hour) // past the hard limits
+		}
+		pkt, f := r.packet()
+		e := path.ExplainOut(now, &f)
+		if got := path.SendPlain(now, pkt); got != e.Reason {
+			t.Fatalf("out %v: %v, explained as %+v", f, got, e)
+		}
+		seen[e.Reason]++
+
+		pkt, f = r.packet()
+		c := remote[r.IntN(len(remote))]
+		seq, _ := c.Outbound().Reserve(1)
+		next := uint8(4)
+		if f.Src.Is6() {
+			next = 41
+		}
+		n := copy(buf[underlay.Headroom:], pkt)
+		start, end := c.Outbound().Transform().Seal(buf, underlay.Headroom, n, seq, next)
+		spi := esp.SPI(buf[start:end])
+		if r.IntN(20) == 0 {
+			spi ^= 0x5000
+			buf[start+2] ^= 0x50
+		}
+		e = path.ExplainIn(now, &f, spi)
+		ends := c.Endpoint()
+		got := path.Receive(now, &underlay.Packet{Buf: buf, Off: start, Len: end - start, Local: ends.Remote, Remote: ends.Local, Kind: underlay.ESP, NATT: true})
+		if got != e.Reason {
+			t.Fatalf("in %v by %08x: %v, explained as %+v", f, spi, got, e)
+		}
+		seen[e.Reason]++
+		for len(w.west.device.Outgoing()) > 0 {
+			<-w.west.device.Outgoing()
+		}
+	}
+	for _, want := range []datapath.Reason{datapath.Passed, datapath.OutPolicyErrors, datapath.OutPolicyBlocked, datapath.OutUnprotected, datapath.OutNoStates,
+		datapath.OutStateExpired, datapath.InNoStates, datapath.InTemplateMismatches, datapath.InPolicyBlocked, datapath.InStateExpired} {
+		if seen[want] == 0 {
+			t.Errorf("%v was never met: %v", want, seen)
+		}
+	}
+}
+
+func query(s string) (q control.PacketQuery) {
+	f := strings.Fields(s)
+	q = control.PacketQuery{Src: f[0], Dst: f[1], Protocol: f[2]}
+	if len(f) > 3 {
+		fmt.Sscan(f[3], &q.DstPort)
+	}
+	return q
+}
+
+// What a person reads of it.
+func TestExplainPacket(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.east.mustConfigure(passive(site(westAddr, "102", "101")))
+	w.west.mustConfigure("[[policy]]\nsrc-address = \"10.1.101.0/24\"\ndst-address = \"10.1.102.0/24\"\nprotocol = \"tcp\"\ndst-port = 23\naction = \"discard\"\n" + site(eastAddr, "101", "102"))
+	w.until("established", func() bool { return w.west.sealing() >= 2 && w.east.sealing() >= 2 })
+	for _, c := range []struct {
+		query   string
+		in      bool
+		verdict string
+		counter string
+		why     []string
+	}{
+		{"10.1.101.5 10.1.102.6 tcp 443", false, "protect", "", []string{"policy 2 (test.toml:", "is the first that matches: 10.1.101.0/24 => 10.1.102.0/24", "it leaves by the SA 0x"}},
+		{"10.1.101.5 10.1.102.6 tcp 23", false, "drop", "out-policy-blocked", []string{"policy 1 (test.toml:1)", "discards"}},
+		{"10.1.101.5 10.1.103.6 udp 53", false, "drop", "out-policy-errors", []string{"no policy matches", "policy 2 (test.toml:", "dst-address 10.1.102.0/24 does not hold 10.1.103.6", "no route leads it"}},
+		{"10.1.102.6 10.1.101.5 icmp", true, "deliver", "", []string{"policy 2", "it came by the SA 0x", "of peer other, mature"}},
+		{"10.1.109.6 10.1.101.5 udp 53", true, "drop", "in-template-mismatches", []string{"no policy matches", "dst-address 10.1.102.0/24 does not hold 10.1.109.6", "compare src-address"}},
+		{"2001:db8:101::1 2001:db8:102::1 gre", false, "protect", "", []string{"policy 3"}},
+	} {
+		q := query(c.query)
+		q.Inbound = c.in
+		f, err := flowOf(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := explainPacket(w.west.plane, w.west.comp, q, f, w.clock.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(x.Why, "\n")
+		if x.Verdict != c.verdict || x.Counter != c.counter {
+			t.Errorf("%s: %s %s\n%s", c.query, x.Verdict, x.Counter, text)
+		}
+		for _, want := range c.why {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: %q is missing in\n%s", c.query, want, text)
+			}
+		}
+	}
+	if n := nonzero(w.west); n["out-policy-errors"]+n["out-policy-blocked"]+n["in-template-mismatches"] != 0 {
+		t.Errorf("explaining counted: %v", n)
+	}
+	w.west.input(core.Command{Do: core.FlushSAs})
+	w.run(10 * time.Millisecond)
+	q := query("10.1.101.5 10.1.102.6 udp 1")
+	f, _ := flowOf(q)
+	if x, err := explainPacket(w.west.plane, w.west.comp, q, f, w.clock.Now()); err != nil || x.Verdict != "drop" || !x.Acquire || x.Counter != "out-no-states" {
+		t.Errorf("without SA: %+v, %v", x, err)
+	}
+}
+
+func TestPacketsThatAreNone(t *testing.T) {
+	for _, s := range []string{"x 10.0.0.1 tcp", "10.0.0.1 x tcp", "10.0.0.1 2001:db8::1 tcp", "10.0.0.1 10.0.0.2 all", "10.0.0.1 10.0.0.2 nonsense", "10.0.0.1 10.0.0.2 gre 5", "10.0.0.1 10.0.0.2 tcp 70000", "10.0.0.1 10.0.0.2 icmp 256"} {
+		if f, err := flowOf(query(s)); err == nil {
+			t.Errorf("%s is the packet %v", s, f)
+		}
+	}
+}
+
+// The last attempts with a peer, as they are told at the door of a gateway.
+func TestExplainPeer(t *testing.T) {
+	c := &cable{ends: map[netip.Addr]*underlay.Memory{}}
+	other := strings.Replace(site(westAddr, "102", "101"), `enc-algorithm = "aes-128"`, `enc-algorithm = "aes-256"`, 1)
+	east := launch(t, c, "east", eastAddr, passive(other))
+	west := launch(t, c, "west", westAddr, site(eastAddr, "101", "102"))
+	ctx := context.Background()
+	var x control.PeerExplanation
+	eventually(t, "refused", func() bool {
+		var err error
+		x, err = east.client().ExplainPeer(ctx, "other")
+		return err == nil && len(x.Attempts) > 0
+	})
+	a := x.Attempts[0]
+	if x.State != "down" || !strings.Contains(x.Note, "passive") || len(x.Policies) != 2 || !strings.Contains(x.Where, "east.toml:") ||
+		a.Side != "responder" || a.Exchange != "IKE_SA_INIT" || a.Result != "no-proposal-chosen" || a.Part != "encryption" ||
+		!slices.Contains(a.Ours, "encryption: aes-256") || !slices.Contains(a.Theirs, "encryption: aes-128") ||
+		!strings.Contains(a.Hint, `add aes-128 to enc-algorithm of profile "ike2" (`+east.path+":5)") || a.RemoteAddress != westAddr.String()+":500" {
+		t.Errorf("east: %+v", x)
+	}
+	eventually(t, "refused", func() bool {
+		var err error
+		x, err = west.client().ExplainPeer(ctx, "other")
+		return err == nil && len(x.Attempts) > 0 && x.Attempts[0].Times > 1
+	})
+	a = x.Attempts[0]
+	if len(x.Attempts) != 1 || a.Side != "initiator" || len(a.Theirs) != 0 || !slices.Contains(a.Ours, "encryption: aes-128") || !strings.Contains(a.Hint, "does not say") {
+		t.Errorf("west: %+v", x)
+	}
+	if _, err := west.client().ExplainPeer(ctx, "nobody"); err == nil || !strings.Contains(err.Error(), "the peers are: other") {
+		t.Errorf("nobody: %v", err)
+	}
+	// What the hint says is done.
+	writeFile(t, east.path, passive(strings.Replace(other, `enc-algorithm = "aes-256"`, `enc-algorithm = ["aes-256", "aes-128"]`, 1)))
+	if _, err := east.client().Reload(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "established", func() bool {
+		x, err := west.client().ExplainPeer(ctx, "other")
+		return err == nil && x.State == "established" && x.Attempts[0].Result == "child-up"
+	})
+}
+
+// Attempts are bounded, and equal ones are one.
+func TestAttempts(t *testing.T) {
+	a := attempts{}
+	for i := range 1000 {
+		a.note(start.Add(time.Duration(i)), core.Event{Kind: core.EvInitFailed, Peer: "p", SA: core.SAID(i), Reason: "the same"})
+		a.note(start, core.Event{Kind: core.EvBadMessage, Peer: "p"})
+		a.note(start, core.Event{Kind: core.EvInitFailed})
+	}
+	if len(a) != 1 || len(a["p"]) != 1 || a["p"][0].times != 1000 || !a["p"][0].first.Equal(start) {
+		t.Errorf("%+v", a)
+	}
+	for i := range 1000 {
+		a.note(start, core.Event{Kind: core.EvInitFailed, Peer: "p", Reason: fmt.Sprint(i)})
+	}
+	if list := a["p"]; len(list) != maxAttempts || list[maxAttempts-1].event.Reason != "999" {
+		t.Errorf("%d kept, the last %+v", len(list), list[len(list)-1])
+	}
+	a.keep(map[string]*core.Peer{"q": nil})
+	if len(a) != 0 {
+		t.Errorf("after the peer is gone: %+v", a)
+	}
+}
