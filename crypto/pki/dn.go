@@ -182,7 +182,7 @@ func SameDN(a, b []byte) bool {
 // is a peer's text: who prints it quotes it.
 func DNText(der []byte) string {
 	sets, ok := readDN(der)
-	if !ok {
+	if !ok || len(sets) == 0 {
 		return hex.EncodeToString(der)
 	}
 	var parts []string

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"culvert/crypto/pki"
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/spd/selector"
@@ -197,7 +198,10 @@ func (id ID) String() string {
 	case IDKeyID:
 		return "key-id:" + printable(id.Data)
 	case IDDN:
-		return fmt.Sprintf("dn:%x", id.Data)
+		if id.Data == "" {
+			return "dn"
+		}
+		return "dn:" + printable(pki.DNText([]byte(id.Data)))
 	}
 	return fmt.Sprintf("type-%d:%x", id.Type, id.Data)
 }
