@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
 # Debian packages: the peers of the interoperability tests; the race detector's linker.
-LAB_PACKAGES := iproute2 nftables strongswan-charon strongswan-swanctl \
+LAB_PACKAGES := iproute2 nftables conntrack strongswan-charon strongswan-swanctl \
 	libcharon-extra-plugins libstrongswan-standard-plugins libstrongswan-extra-plugins
 RACE_PACKAGES := gcc libc6-dev
 

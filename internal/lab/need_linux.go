@@ -20,6 +20,7 @@ type prerequisite struct {
 var prerequisites = []prerequisite{
 	{"ip", "iproute2"},
 	{"nft", "nftables"},
+	{"conntrack", "conntrack"},
 	{"swanctl", "strongswan-swanctl"},
 	{Charon, "strongswan-charon"},
 	{"/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"},

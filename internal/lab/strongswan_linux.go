@@ -30,6 +30,7 @@ const charonConf = `charon {
 	retransmit_timeout = 0.5
 	retransmit_base = 1.5
 	retransmit_tries = 5
+	%s
 	filelog {
 		stderr {
 			default = 1
@@ -59,10 +60,11 @@ const outerInTunnel = `kernel-libipsec {
 			fwmark = 0x42
 		}`
 
-// StrongSwan starts charon on the node and loads the swanctl.conf.
-func (n *Node) StrongSwan(ctx context.Context, swanctl string) *StrongSwan {
+// StrongSwan starts charon on the node and loads the swanctl.conf. settings are
+// further lines of the daemon's own configuration.
+func (n *Node) StrongSwan(ctx context.Context, swanctl string, settings ...string) *StrongSwan {
 	n.lab.TB.Helper()
-	return n.strongSwan(ctx, swanctl, "")
+	return n.strongSwan(ctx, swanctl, "", settings...)
 }
 
 // StrongSwanOuterInTunnel is StrongSwan for traffic selectors that contain the
@@ -72,7 +74,7 @@ func (n *Node) StrongSwanOuterInTunnel(ctx context.Context, swanctl string) *Str
 	return n.strongSwan(ctx, swanctl, outerInTunnel)
 }
 
-func (n *Node) strongSwan(ctx context.Context, swanctl, plugins string) *StrongSwan {
+func (n *Node) strongSwan(ctx context.Context, swanctl, plugins string, settings ...string) *StrongSwan {
 	n.lab.TB.Helper()
 	s := &StrongSwan{
 		node: n,
@@ -82,7 +84,7 @@ func (n *Node) strongSwan(ctx context.Context, swanctl, plugins string) *StrongS
 		charonPath:  n.lab.copyProgram(Charon),
 		swanctlPath: n.lab.copyProgram("swanctl"),
 	}
-	n.lab.write(s.name+".conf", fmt.Sprintf(charonConf, s.uri, plugins))
+	n.lab.write(s.name+".conf", fmt.Sprintf(charonConf, strings.Join(settings, "\n\t"), s.uri, plugins))
 	s.conf = n.lab.write(n.Name+".swanctl.conf", swanctl)
 	s.start(ctx)
 	return s

@@ -10,6 +10,7 @@ type extra struct {
 	profile    string // lines of [[profile]]
 	connection string // of strongSwan: lines of the connection
 	secrets    string // blocks of its secrets
+	daemon     string // lines of its own configuration
 }
 
 // ppkEnd is one side's postquantum preshared key.

@@ -5,6 +5,7 @@ package interop
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"culvert/internal/lab"
 )
@@ -48,14 +49,22 @@ func (c *cell) plan() plan {
 		p.we, p.they, p.weSee, p.theySee = public, hidden, router, public
 	}
 	p.weID, p.theyID = p.we.String(), p.they.String()
-	if c.nat != nobody {
+	if c.named() {
 		p.weID, p.theyID = "we.example.net", "they.example.net"
+	}
+	if c.longIDs {
+		long := strings.Repeat("a-label-of-thirty-two-characters.", 15) // strongSwan takes 511 bytes
+		p.weID, p.theyID = long+p.weID, long+p.theyID
 	}
 	return p
 }
 
-// wire builds the cell's network and returns culvert's machine and strongSwan's.
-func (c *cell) wire(l *lab.Lab) (us, them *lab.Node) {
+// named: the identities are names, not the addresses.
+func (c *cell) named() bool { return c.nat != nobody || c.longIDs }
+
+// wire builds the cell's network and returns culvert's machine and strongSwan's,
+// and the router between them if there is one.
+func (c *cell) wire(l *lab.Lab) (us, them, router *lab.Node) {
 	p := c.plan()
 	us, them = l.Node("we"), l.Node("they")
 	us.Inner(p.weHost)
@@ -66,7 +75,7 @@ func (c *cell) wire(l *lab.Lab) (us, them *lab.Node) {
 	}
 	switch {
 	case c.wide != narrow:
-		router := l.Node("router")
+		router = l.Node("router")
 		router.Sysctl("net.ipv4.ip_forward", "1")
 		for i, gate := range []string{"10.9.0.254", "10.8.0.254"} {
 			l.Wire(ends[i], lab.End{Node: router, Device: fmt.Sprintf("eth%d", i), Prefix: netip.PrefixFrom(netip.MustParseAddr(gate), 24)})
@@ -82,13 +91,13 @@ func (c *cell) wire(l *lab.Lab) (us, them *lab.Node) {
 		if c.nat == they {
 			hidden, public = public, hidden
 		}
-		nat := l.Node("nat")
-		l.Wire(hidden, lab.End{Node: nat, Device: "in0", Prefix: netip.MustParsePrefix("192.168.7.1/24")})
-		l.Wire(lab.End{Node: nat, Device: "out0", Prefix: netip.MustParsePrefix("203.0.113.1/24")}, public)
+		router = l.Node("nat")
+		l.Wire(hidden, lab.End{Node: router, Device: "in0", Prefix: netip.MustParsePrefix("192.168.7.1/24")})
+		l.Wire(lab.End{Node: router, Device: "out0", Prefix: netip.MustParsePrefix("203.0.113.1/24")}, public)
 		hidden.Node.Run("ip", "route", "add", "default", "via", "192.168.7.1")
-		nat.Masquerade("out0")
+		router.Masquerade("out0")
 	}
-	return us, them
+	return us, them, router
 }
 
 // swanctl is strongSwan's end of the tunnel: connection t, child c.
@@ -134,7 +143,7 @@ secrets {
 func (c *cell) toml() string {
 	p := c.plan()
 	idType := "address"
-	if c.nat != nobody {
+	if c.named() {
 		idType = "fqdn"
 	}
 	return fmt.Sprintf(`

@@ -120,6 +120,7 @@ type tunnel struct {
 	cell
 	plan
 	us, them *lab.Node
+	router   *lab.Node // between them; nil where there is none
 	culvert  *lab.Culvert
 	swan     *lab.StrongSwan
 	bare     string // our machine's network before culvert was started
@@ -136,11 +137,12 @@ func runCell(t *testing.T, c cell) {
 	r := &tunnel{cell: c, plan: c.plan()}
 	t.Cleanup(func() { r.describe(t) })
 
-	r.us, r.them = c.wire(l)
-	if c.wide == everything {
+	r.us, r.them, r.router = c.wire(l)
+	switch {
+	case c.wide == everything:
 		r.swan = r.them.StrongSwanOuterInTunnel(ctx, c.swanctl())
-	} else {
-		r.swan = r.them.StrongSwan(ctx, c.swanctl())
+	default:
+		r.swan = r.them.StrongSwan(ctx, c.swanctl(), c.extra.daemon)
 	}
 	r.bare = r.us.Network()
 	r.culvert = r.us.Culvert(ctx, "", c.toml())
