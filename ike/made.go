@@ -70,7 +70,7 @@ func (e *Endpoint) Use(p *core.Policy) {
 	}
 	m.policy, m.key = p, madeKey(p)
 	e.madeBy[m.key] = p.Ref
-	e.env.Emit(core.AddPolicy{Policy: p})
+	e.env.Emit(core.AddPolicy{Ref: p.Ref, Template: p.Made.Template, Peer: p.Peer.Name, Pairs: p.Pairs(), Tunnel: p.Tunnel})
 }
 
 // unused drops a policy that has lost its last CHILD SA.

@@ -59,6 +59,15 @@ type cli struct {
 	Profile struct {
 		Print profilePrint `cmd:"" help:"Algorithms and lifetimes of phase 1."`
 	} `cmd:"" group:"menus" help:"Algorithms and lifetimes of phase 1."`
+	ModeConfig struct {
+		Print modeConfigPrint `cmd:"" help:"What road warriors get."`
+	} `cmd:"" name:"mode-config" group:"menus" help:"Addresses, DNS servers and networks for road warriors."`
+	Pool struct {
+		Print poolPrint `cmd:"" help:"Ranges, and how much of them is given."`
+	} `cmd:"" group:"menus" help:"Pools of addresses for road warriors."`
+	PolicyGroup struct {
+		Print policyGroupPrint `cmd:"" help:"Names of the groups."`
+	} `cmd:"" name:"policy-group" group:"menus" help:"Groups of policy templates."`
 	Proposal struct {
 		Print proposalPrint `cmd:"" help:"Algorithms and lifetimes of phase 2."`
 	} `cmd:"" group:"menus" help:"Algorithms and lifetimes of phase 2."`

@@ -75,6 +75,15 @@ func (g *tables) Peers(context.Context) ([]control.Peer, error) {
 func (g *tables) Profiles(context.Context) ([]control.Profile, error) {
 	return []control.Profile{{Default: true, Name: "default", HashAlgorithm: "sha1", EncAlgorithm: "aes-128", DHGroup: "modp1024,modp2048", Lifetime: "1d", DPDInterval: "2m", DPDMaximumFailures: 5}}, g.fault
 }
+func (g *tables) ModeConfigs(context.Context) ([]control.ModeConfig, error) {
+	return []control.ModeConfig{{Default: true, Name: "request-only"}, {Number: 1, Name: "ike2-conf", Responder: true, AddressPool: "ike2-pool", SplitInclude: "10.5.8.0/24"}}, g.fault
+}
+func (g *tables) Pools(context.Context) ([]control.Pool, error) {
+	return []control.Pool{{Name: "ike2-pool", Ranges: "192.168.77.2-192.168.77.254", NextPool: "none", Used: 3, Kept: 4}}, g.fault
+}
+func (g *tables) PolicyGroups(context.Context) ([]control.PolicyGroup, error) {
+	return []control.PolicyGroup{{Default: true, Name: "default"}}, g.fault
+}
 func (g *tables) Proposals(context.Context) ([]control.Proposal, error) {
 	return []control.Proposal{{Default: true, Name: "default", AuthAlgorithms: "sha1", EncAlgorithms: "aes-256-cbc,aes-192-cbc,aes-128-cbc", Lifetime: "30m", PFSGroup: "modp1024", ESN: "both", ReplayWindow: 128}}, g.fault
 }
@@ -160,7 +169,7 @@ func serve(t *testing.T, g *tables) {
 
 func TestPrint(t *testing.T) {
 	serve(t, sample())
-	for _, menu := range []string{"policy", "peer", "identity", "profile", "proposal", "active-peers", "installed-sa", "statistics"} {
+	for _, menu := range []string{"policy", "peer", "identity", "profile", "proposal", "mode-config", "pool", "policy-group", "active-peers", "installed-sa", "statistics"} {
 		code, out, stderr := call(menu, "print")
 		if code != exitOK || stderr != "" {
 			t.Errorf("%s print: %d, %s", menu, code, stderr)

@@ -99,6 +99,51 @@ func (c *proposalPrint) Run(s *session) error {
 	return show(s, c.output, rows, err)
 }
 
+type modeConfigPrint struct{ output }
+
+func (modeConfigPrint) Help() string {
+	return `Prints what road warriors get (responder) or what is asked of the other side. The entry with flag * is the manual's own. Which address somebody has is told by active-peers print.
+
+Example:
+
+    culvert mode-config print --detail`
+}
+
+func (c *modeConfigPrint) Run(s *session) error {
+	rows, err := s.client().ModeConfigs(s.ctx)
+	return show(s, c.output, rows, err)
+}
+
+type poolPrint struct{ output }
+
+func (poolPrint) Help() string {
+	return `Prints the pools of addresses. used counts what is in use now; kept counts addresses that are kept for who had them last, and are given to others when nothing else is left.
+
+Example:
+
+    culvert pool print`
+}
+
+func (c *poolPrint) Run(s *session) error {
+	rows, err := s.client().Pools(s.ctx)
+	return show(s, c.output, rows, err)
+}
+
+type policyGroupPrint struct{ output }
+
+func (policyGroupPrint) Help() string {
+	return `Prints the policy groups. Their templates are in policy print, with flag T.
+
+Example:
+
+    culvert policy-group print`
+}
+
+func (c *policyGroupPrint) Run(s *session) error {
+	rows, err := s.client().PolicyGroups(s.ctx)
+	return show(s, c.output, rows, err)
+}
+
 type activePeersPrint struct{ output }
 
 func (activePeersPrint) Help() string {

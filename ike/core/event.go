@@ -26,6 +26,7 @@ const (
 	EvNotify                   // an unexpected notify of the peer
 	EvCertificate              // something about a certificate that did not refuse it
 	EvMoved                    // an IKE SA goes between other addresses or ports
+	EvLeased                   // an inner address was given to the peer, or to us
 )
 
 var eventNames = [...]string{
@@ -33,7 +34,7 @@ var eventNames = [...]string{
 	EvChildUp: "child-up", EvChildDown: "child-down", EvChildRekeyed: "child-rekeyed",
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
-	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved",
+	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved", EvLeased: "leased",
 	EvCertificate: "certificate",
 }
 

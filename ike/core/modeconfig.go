@@ -19,6 +19,8 @@ type ModeConfig struct {
 	Prefix  int            // length of the prefix that is told with an address; 0: all of it
 	Split   []netip.Prefix // split-include
 	DNS     []netip.Addr
+	// SystemDNS: the servers that this host asks itself, too.
+	SystemDNS bool
 }
 
 // Generate is the manual's generate-policy.
@@ -116,9 +118,12 @@ type Made struct {
 	Owner  string // who may share it: a peer as it proved itself
 }
 
-// FirstMade is the lowest Ref of a policy made at run time; those of the table
-// are below it.
-const FirstMade PolicyRef = 1 << 31
+// Refs of templates and of policies made at run time begin here; those of the
+// table's policies are below both.
+const (
+	FirstTemplate PolicyRef = 1 << 30
+	FirstMade     PolicyRef = 1 << 31
+)
 
 // Selectors is what the policy covers: each local selector with each remote one.
 func (p *Policy) Selectors() (local, remote []selector.TS) {
@@ -145,8 +150,9 @@ func (p *Policy) Narrow(local, remote []selector.TS) (l, r []selector.TS, ok boo
 }
 
 // Lease asks for addresses for a peer: an address of each family that is wanted
-// and that the pool has. The answer is AppendAddrs of them. Whoever holds the
-// book answers, not Do; the addresses are the Ask's SA's until a Release.
+// and that the pool has, and for the system's DNS servers. The answer is
+// AppendLease of both. Whoever holds the book answers, not Do; the addresses are
+// the Ask's SA's until a Release.
 type Lease struct {
 	Pool    string
 	Address netip.Addr // valid: the only one to give, instead of Pool
@@ -154,6 +160,7 @@ type Lease struct {
 	From    netip.Addr // where the peer is
 	Anew    bool       // the peer has no other SA any more, as it says
 	V4, V6  bool
+	DNS     bool
 }
 
 func (Lease) Do() (secret.Bytes, error) { return nil, ErrSystem }
@@ -164,7 +171,12 @@ type Release struct{ Holder SAID }
 // AddPolicy puts a policy made at run time in force, behind those made before
 // from the same template, and where the template stands in the table. One with
 // the same Ref is replaced. It comes before the Install that serves it.
-type AddPolicy struct{ Policy *Policy }
+type AddPolicy struct {
+	Ref, Template PolicyRef
+	Peer          string
+	Pairs         []selector.Pair
+	Tunnel        bool
+}
 
 // DropPolicy takes it away.
 type DropPolicy struct{ Ref PolicyRef }
@@ -187,8 +199,13 @@ func (DropPolicy) output()   {}
 func (Configured) output()   {}
 func (Unconfigured) output() {}
 
-// AppendAddrs writes addresses, each behind its length.
-func AppendAddrs(b []byte, addrs []netip.Addr) []byte {
+// AppendLease writes the answer to a Lease: addresses, each behind its length,
+// then 0, then DNS servers in the same way.
+func AppendLease(b []byte, addrs, dns []netip.Addr) []byte {
+	return appendAddrs(append(appendAddrs(b, addrs), 0), dns)
+}
+
+func appendAddrs(b []byte, addrs []netip.Addr) []byte {
 	for _, a := range addrs {
 		s := a.AsSlice()
 		b = append(append(b, byte(len(s))), s...)
@@ -196,18 +213,23 @@ func AppendAddrs(b []byte, addrs []netip.Addr) []byte {
 	return b
 }
 
-// ParseAddrs reads what AppendAddrs wrote.
-func ParseAddrs(b []byte) (addrs []netip.Addr, ok bool) {
+// ParseLease reads what AppendLease wrote.
+func ParseLease(b []byte) (addrs, dns []netip.Addr, ok bool) {
+	to := &addrs
 	for len(b) > 0 {
 		n := int(b[0])
+		if n == 0 && to == &addrs {
+			to, b = &dns, b[1:]
+			continue
+		}
 		if len(b) < 1+n {
-			return nil, false
+			return nil, nil, false
 		}
 		a, ok := netip.AddrFromSlice(b[1 : 1+n])
 		if !ok {
-			return nil, false
+			return nil, nil, false
 		}
-		addrs, b = append(addrs, a), b[1+n:]
+		*to, b = append(*to, a), b[1+n:]
 	}
-	return addrs, true
+	return addrs, dns, true
 }

@@ -102,6 +102,9 @@ func modeConfig() task {
 			if x.mine && sa.Leased() { // the peer is proven now
 				l := sa.lease
 				sa.env.Emit(core.Configured{Holder: l.holder, Peer: sa.peer.Name, Addrs: l.addrs, DNS: l.dns})
+				sa.event(core.EvLeased, "the peer gave us %v, DNS servers %v, networks %v", l.addrs, l.dns, l.subnets)
+			} else if sa.lease != nil && !x.mine {
+				sa.event(core.EvLeased, "%s has %v", sa.peerID, sa.lease.addrs)
 			}
 			if x.mine && sa.mode(false) != nil && sa.identity.Generate != core.GenerateNo && !sa.Leased() {
 				sa.env.After(0, func() { sa.Delete("the peer gave no address") })
@@ -239,7 +242,7 @@ func (x *exchange) lease(m *core.ModeConfig) {
 	}
 	w := core.Lease{Pool: m.Pool, Address: m.Address, Owner: sa.leaseOwner(), From: sa.remote.Addr(),
 		Anew: notify(x.in, message.NotifyInitialContact) != nil,
-		V4:   wants(req, cfgIP4Address), V6: wants(req, cfgIP6Address)}
+		V4:   wants(req, cfgIP4Address), V6: wants(req, cfgIP6Address), DNS: m.SystemDNS}
 	x.waiting++
 	sa.lease = &lease{holder: sa.id} // given back at the end, whatever the answer is
 	sa.env.Ask(sa.id, w, func(b secret.Bytes, err error) {
@@ -247,7 +250,7 @@ func (x *exchange) lease(m *core.ModeConfig) {
 			return
 		}
 		x.waiting--
-		addrs, ok := core.ParseAddrs(b)
+		addrs, dns, ok := core.ParseLease(b)
 		if err == nil && (!ok || len(addrs) == 0) {
 			err = errors.New("the pool gave nothing")
 		}
@@ -256,7 +259,7 @@ func (x *exchange) lease(m *core.ModeConfig) {
 			sa.env.Emit(core.Release{Holder: sa.id})
 			x.refuse = refuse(message.NotifyInternalAddressFailure, "no address for %s from mode-config %q: %v", sa.peerID, m.Name, err)
 		} else {
-			sa.lease.addrs = addrs
+			sa.lease.addrs, sa.lease.dns = addrs, dns
 		}
 		x.proceed()
 	})
@@ -290,7 +293,11 @@ func (x *exchange) configReply(m *core.ModeConfig, req *message.Config) *message
 			}
 		}
 	}
-	for _, a := range m.DNS {
+	dns := m.DNS
+	if l := x.sa.lease; l != nil {
+		dns = append(slices.Clone(dns), l.dns...)
+	}
+	for _, a := range dns {
 		switch {
 		case a.Is4() && wants(req, cfgIP4DNS):
 			add(cfgIP4DNS, a.AsSlice())

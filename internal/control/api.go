@@ -123,6 +123,46 @@ type Proposal struct {
 	Comment        string `json:"comment"`
 }
 
+// ModeConfig is a line of `mode-config print`. Lists are separated by commas.
+type ModeConfig struct {
+	Number   int  `json:"number"`
+	Disabled bool `json:"disabled" flag:"X"`
+	Default  bool `json:"default" flag:"*"`
+
+	Name                string `json:"name"`
+	Responder           bool   `json:"responder"`
+	Address             string `json:"address"`
+	AddressPool         string `json:"address-pool"`
+	AddressPrefixLength string `json:"address-prefix-length"` // empty: the whole address
+	SplitInclude        string `json:"split-include"`
+	SystemDNS           bool   `json:"system-dns"`
+	StaticDNS           string `json:"static-dns"`
+	Comment             string `json:"comment"`
+}
+
+// Pool is a line of `pool print`.
+type Pool struct {
+	Number   int  `json:"number"`
+	Disabled bool `json:"disabled" flag:"X"`
+
+	Name     string `json:"name"`
+	Ranges   string `json:"ranges"` // separated by commas
+	NextPool string `json:"next-pool"`
+	Used     int    `json:"used"` // addresses in use
+	Kept     int    `json:"kept"` // addresses kept for who had them
+	Comment  string `json:"comment"`
+}
+
+// PolicyGroup is a line of `policy-group print`.
+type PolicyGroup struct {
+	Number   int  `json:"number"`
+	Disabled bool `json:"disabled" flag:"X"`
+	Default  bool `json:"default" flag:"*"`
+
+	Name    string `json:"name"`
+	Comment string `json:"comment"`
+}
+
 // ActivePeer is a line of `active-peers print`: one IKE SA.
 type ActivePeer struct {
 	Number    int  `json:"number"`
@@ -134,6 +174,7 @@ type ActivePeer struct {
 	LocalAddress   string `json:"local-address"`
 	RemoteAddress  string `json:"remote-address"`
 	DynamicAddress string `json:"dynamic-address"` // assigned by mode-config
+	DNS            string `json:"dns"`             // servers that came with it, to us
 	State          string `json:"state"`
 	Side           string `json:"side"` // "initiator" or "responder"
 	Uptime         string `json:"uptime"`
@@ -194,6 +235,9 @@ type Backend interface {
 	Identities(ctx context.Context, showSecrets bool) ([]Identity, error)
 	Profiles(ctx context.Context) ([]Profile, error)
 	Proposals(ctx context.Context) ([]Proposal, error)
+	ModeConfigs(ctx context.Context) ([]ModeConfig, error)
+	Pools(ctx context.Context) ([]Pool, error)
+	PolicyGroups(ctx context.Context) ([]PolicyGroup, error)
 	ActivePeers(ctx context.Context) ([]ActivePeer, error)
 	// InstalledSAs fills in keys only if showSecrets is set.
 	InstalledSAs(ctx context.Context, showSecrets bool) ([]InstalledSA, error)

@@ -64,6 +64,18 @@ func (c *Client) Proposals(ctx context.Context) ([]Proposal, error) {
 	return get[[]Proposal](ctx, c, "/v1/proposal", false)
 }
 
+func (c *Client) ModeConfigs(ctx context.Context) ([]ModeConfig, error) {
+	return get[[]ModeConfig](ctx, c, "/v1/mode-config", false)
+}
+
+func (c *Client) Pools(ctx context.Context) ([]Pool, error) {
+	return get[[]Pool](ctx, c, "/v1/pool", false)
+}
+
+func (c *Client) PolicyGroups(ctx context.Context) ([]PolicyGroup, error) {
+	return get[[]PolicyGroup](ctx, c, "/v1/policy-group", false)
+}
+
 func (c *Client) ActivePeers(ctx context.Context) ([]ActivePeer, error) {
 	return get[[]ActivePeer](ctx, c, "/v1/active-peers", false)
 }

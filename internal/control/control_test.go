@@ -271,7 +271,10 @@ func TestKeysAreTheManualsNames(t *testing.T) {
 		{Profile{}, "number default name hash-algorithm prf-algorithm enc-algorithm dh-group lifetime lifebytes proposal-check nat-traversal " +
 			"dpd-interval dpd-maximum-failures comment"},
 		{Proposal{}, "number disabled default name auth-algorithms enc-algorithms lifetime lifebytes pfs-group esn replay-window comment"},
-		{ActivePeer{}, "number responder natt-peer id peer local-address remote-address dynamic-address state side uptime last-seen ph2-total " +
+		{ModeConfig{}, "number disabled default name responder address address-pool address-prefix-length split-include system-dns static-dns comment"},
+		{Pool{}, "number disabled name ranges next-pool used kept comment"},
+		{PolicyGroup{}, "number disabled default name comment"},
+		{ActivePeer{}, "number responder natt-peer id peer local-address remote-address dynamic-address dns state side uptime last-seen ph2-total " +
 			"rx-bytes rx-packets tx-bytes tx-packets"},
 		{InstalledSA{AuthKey: "a", EncKey: "e"}, "number hw-aead AH ESP spi src-address dst-address state auth-algorithm enc-algorithm enc-key-size " +
 			"auth-key enc-key add-lifetime addtime expires-in current-bytes current-packets replay peer policy"},

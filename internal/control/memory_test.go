@@ -22,9 +22,18 @@ type memory struct {
 
 var errFault = errors.New("site.toml:3: address: write a prefix, such as 192.0.2.1/32\nsite.toml:9: peer: there is no peer site3")
 
-func (m *memory) Policies(context.Context) ([]Policy, error)        { return m.policies, m.fault }
-func (m *memory) Peers(context.Context) ([]Peer, error)             { return m.peers, m.fault }
-func (m *memory) Profiles(context.Context) ([]Profile, error)       { return m.profiles, m.fault }
+func (m *memory) Policies(context.Context) ([]Policy, error)  { return m.policies, m.fault }
+func (m *memory) Peers(context.Context) ([]Peer, error)       { return m.peers, m.fault }
+func (m *memory) Profiles(context.Context) ([]Profile, error) { return m.profiles, m.fault }
+func (m *memory) ModeConfigs(context.Context) ([]ModeConfig, error) {
+	return []ModeConfig{{Default: true, Name: "request-only"}}, m.fault
+}
+func (m *memory) Pools(context.Context) ([]Pool, error) {
+	return []Pool{{Name: "p", Ranges: "192.0.2.2-192.0.2.9", NextPool: "none", Used: 1, Kept: 2}}, m.fault
+}
+func (m *memory) PolicyGroups(context.Context) ([]PolicyGroup, error) {
+	return []PolicyGroup{{Default: true, Name: "default"}}, m.fault
+}
 func (m *memory) Proposals(context.Context) ([]Proposal, error)     { return m.proposals, m.fault }
 func (m *memory) ActivePeers(context.Context) ([]ActivePeer, error) { return m.active, m.fault }
 func (m *memory) Statistics(context.Context) ([]Statistic, error)   { return m.statistics, m.fault }

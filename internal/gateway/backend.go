@@ -35,7 +35,7 @@ func call[T any](ctx context.Context, g *gateway, f func(now time.Time) (T, erro
 
 func (b backend) Policies(ctx context.Context) ([]control.Policy, error) {
 	return call(ctx, b.g, func(now time.Time) ([]control.Policy, error) {
-		return policyRows(b.g.cfg, b.g.compiled, b.g.plane.sas.Children(), now), nil
+		return policyRows(b.g.cfg, b.g.compiled, b.g.plane.madeInOrder(), b.g.plane.sas.Children(), now), nil
 	})
 }
 
@@ -55,6 +55,18 @@ func (b backend) Proposals(ctx context.Context) ([]control.Proposal, error) {
 	return call(ctx, b.g, func(time.Time) ([]control.Proposal, error) { return proposalRows(b.g.cfg), nil })
 }
 
+func (b backend) ModeConfigs(ctx context.Context) ([]control.ModeConfig, error) {
+	return call(ctx, b.g, func(time.Time) ([]control.ModeConfig, error) { return modeConfigRows(b.g.cfg), nil })
+}
+
+func (b backend) Pools(ctx context.Context) ([]control.Pool, error) {
+	return call(ctx, b.g, func(time.Time) ([]control.Pool, error) { return poolRows(b.g.cfg, b.g.leases.count), nil })
+}
+
+func (b backend) PolicyGroups(ctx context.Context) ([]control.PolicyGroup, error) {
+	return call(ctx, b.g, func(time.Time) ([]control.PolicyGroup, error) { return groupRows(b.g.cfg), nil })
+}
+
 func (b backend) ActivePeers(ctx context.Context) ([]control.ActivePeer, error) {
 	return call(ctx, b.g, func(now time.Time) ([]control.ActivePeer, error) {
 		return activePeerRows(b.g.plane.cfg.Endpoint.SAs(), b.g.plane.sas, now), nil
@@ -63,7 +75,7 @@ func (b backend) ActivePeers(ctx context.Context) ([]control.ActivePeer, error) 
 
 func (b backend) InstalledSAs(ctx context.Context, keys bool) ([]control.InstalledSA, error) {
 	return call(ctx, b.g, func(now time.Time) ([]control.InstalledSA, error) {
-		return installedRows(b.g.compiled, b.g.plane.sas.Children(), keys, now), nil
+		return installedRows(policyNumbers(b.g.cfg, b.g.compiled, b.g.plane.madeInOrder()), b.g.plane.sas.Children(), keys, now), nil
 	})
 }
 

@@ -30,6 +30,10 @@ type compiled struct {
 	rows  map[core.PolicyRef]*config.Policy // back from a ref to the table
 	uses  map[core.PolicyRef]bool           // level use: its route follows its SAs
 	where places
+
+	templates    map[core.PolicyRef]*template
+	templateRefs map[templateKey]core.PolicyRef
+	lastTemplate core.PolicyRef // counts those given out so far
 }
 
 // route is what one policy wants of the host.
@@ -37,6 +41,8 @@ type route struct {
 	tun.Route
 	ref core.PolicyRef
 	use bool // level use: passes by the device while there is no SA
+	// template: not a route, but where those of a template stand.
+	template *template
 }
 
 // policyKey is the content of a policy. Two policies with equal keys are one
@@ -69,10 +75,11 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 	}
 	n := &compiled{
 		core:  &core.Config{IKEPort: ports[0], NATTPort: ports[1]},
-		ports: ports, mtu: c.Gateway.MTU, last: prev.last,
+		ports: ports, mtu: c.Gateway.MTU, last: prev.last, lastTemplate: prev.lastTemplate,
 		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
 		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{},
 		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{}, where: places{},
+		templates: map[core.PolicyRef]*template{}, templateRefs: map[templateKey]core.PolicyRef{},
 	}
 	n.core.Where = n.where.where
 	if n.mtu == 0 {
@@ -90,11 +97,16 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 		n.where.peer(peer, p)
 		n.core.Peers = append(n.core.Peers, peer)
 	}
+	used := groupsInUse(c.Identities)
 	for _, p := range c.Policies {
-		if p.Works() {
+		switch {
+		case p.Works():
 			n.policy(p, prev)
+		case p.Template && used[p.Group]:
+			n.template(p, prev)
 		}
 	}
+	n.giveTo(c.Identities)
 	return n
 }
 
@@ -181,6 +193,7 @@ func corePeer(p *config.Peer, store *certStore) *core.Peer {
 		peer.Identities = append(peer.Identities, store.identity(i))
 	}
 	corePPKs(peer.Identities, p.Identities)
+	coreModes(peer.Identities, p.Identities)
 	return peer
 }
 
@@ -230,12 +243,20 @@ func routeOf(p *config.Policy) tun.Route {
 // plan is the wanted state of the host. has tells whether a policy has an SA
 // that seals: without one, a policy of level use lets its traffic pass by.
 func (n *compiled) plan(has func(core.PolicyRef) bool) tun.Plan {
-	p := tun.Plan{Bypass: n.ports[:], MTU: n.mtu}
+	return tun.Plan{Bypass: n.ports[:], MTU: n.mtu, Routes: n.planRoutes(has, nil)}
+}
+
+// planRoutes are the routes in order; made are those of policies made from templates.
+func (n *compiled) planRoutes(has func(core.PolicyRef) bool, made map[*template][]tun.Route) (routes []tun.Route) {
 	for _, r := range n.routes {
+		if t := r.template; t != nil {
+			routes = append(append(routes, t.routesTo()...), made[t]...)
+			continue
+		}
 		if r.use && !has(r.ref) {
 			r.Pass = true
 		}
-		p.Routes = append(p.Routes, r.Route)
+		routes = append(routes, r.Route)
 	}
-	return p
+	return routes
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"culvert/config"
+	"culvert/internal/store"
 	"culvert/internal/underlay"
 	"culvert/tun"
 )
@@ -22,10 +23,20 @@ type Edges struct {
 	Device tun.Device
 	// Source is the local address that leads to remote. It is called from any goroutine.
 	Source func(remote netip.Addr) (netip.Addr, error)
+	// Store opens what outlives the process; nil: it is in the state directory.
+	Store func(stateDir string) (store.Store, error)
 	// Watch calls changed with the addresses that peers can reach this host at, at
 	// first and each time that they have changed, until done is closed. Nil: they
 	// never change.
 	Watch func(done <-chan struct{}, changed func([]netip.Addr))
+}
+
+func (e *Edges) store(stateDir string) func() (store.Store, error) {
+	open := e.Store
+	if open == nil {
+		open = store.Open
+	}
+	return func() (store.Store, error) { return open(stateDir) }
 }
 
 // close takes back in the reverse order: nothing is led to the device any more
@@ -123,7 +134,7 @@ func (e environmentError) Unwrap() error      { return e.error }
 var causes = []error{
 	tun.ErrNoDriver, tun.ErrPrivilege, tun.ErrNameTaken, tun.ErrTableInUse,
 	underlay.ErrPortInUse, underlay.ErrPrivilege, underlay.ErrNoAddress,
-	fs.ErrPermission, syscall.EADDRINUSE,
+	fs.ErrPermission, syscall.EADDRINUSE, store.ErrInUse,
 }
 
 // environment marks an error whose cause is the machine.

@@ -65,6 +65,9 @@ type gateway struct {
 	told     []string      // what the host warned of last
 	calls    chan func()   // of the control server's goroutines
 	gone     chan struct{} // closed when calls are taken no more
+	leases   *leases
+
+	followed time.Time // when the host last followed
 
 	recorder *record.Recorder // nil: none
 	snapshot *config.Snapshot // of the first configuration, for the recorder
@@ -106,7 +109,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(environment(err), g.edges.close())
 	}
-	return g.run(ctx, door)
+	err = g.run(ctx, door)
+	if g.leases != nil {
+		err = errors.Join(err, g.leases.close())
+	}
+	return err
 }
 
 // run takes over the edges and the door and closes them.
@@ -118,9 +125,23 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	defer g.closeRecording()
 	g.plane = newPlane(planeConfig{
 		Endpoint: e, Conn: g.edges.Conn, Device: g.edges.Device, Seed: random32(), Now: time.Now,
-		Ask:   func(a core.Ask) { g.pool.ask(a) },
-		Event: g.event,
+		Ask: func(a core.Ask) {
+			if w, ok := a.Work.(core.Lease); ok {
+				g.leases.ask(a, w)
+				return
+			}
+			g.pool.ask(a)
+		},
+		Event:   g.event,
+		Release: func(holder core.SAID) { g.leases.release(holder) },
 	})
+	g.leases = newLeases(g.plane.Answer, systemDNS, func(err error) {
+		g.log.Error("leases were not written and a restart will not know of them", "error", err)
+	})
+	go g.leases.run(time.Now)
+	if err := g.book(g.cfg); err != nil {
+		return errors.Join(environment(err), door.Close(), g.edges.close())
+	}
 	g.pool = newPool(g.edges.Source, g.plane.Answer)
 	defer g.pool.close()
 
@@ -160,6 +181,17 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	}
 	g.log.Info("stopped")
 	return err
+}
+
+// book opens the book of leases where a configuration gives addresses, and tells it the pools.
+func (g *gateway) book(c *config.Config) error {
+	if gives(c) {
+		if err := g.leases.open(g.edges.store(c.Gateway.StateDir), time.Now()); err != nil {
+			return err
+		}
+	}
+	g.leases.setPools(poolsOf(c))
+	return nil
 }
 
 // event counts and logs an event.

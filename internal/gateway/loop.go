@@ -26,11 +26,15 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 		disturbed = w.Changed()
 	}
 	for {
-		g.follow()
+		later := g.follow()
 		if limit != nil && len(g.plane.cfg.Endpoint.SAs()) == 0 {
 			return false, false, nil
 		}
-		if at, ok := g.plane.Deadline(); ok {
+		at, ok := g.plane.Deadline()
+		if !later.IsZero() && (!ok || later.Before(at)) {
+			at, ok = later, true
+		}
+		if ok {
 			timer.Reset(time.Until(at))
 		} else {
 			timer.Stop()
@@ -72,18 +76,27 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 	}
 }
 
-// follow lets the routes of policies of level use follow their SAs.
-func (g *gateway) follow() {
+// follow lets the host follow what was made and lost at run time: the SAs of
+// policies of level use, policies from templates, addresses. Where much happens
+// at once, it is done together; then the answer is when.
+func (g *gateway) follow() (later time.Time) {
 	if !g.plane.replan {
-		return
+		return time.Time{}
 	}
-	g.plane.replan = false
+	if at := g.followed.Add(followEvery); time.Until(at) > 0 {
+		return at
+	}
+	g.plane.replan, g.followed = false, time.Now()
 	g.restore()
+	return time.Time{}
 }
+
+// followEvery is the shortest time between two changes of the host.
+const followEvery = 20 * time.Millisecond
 
 // restore applies the plan as it is now.
 func (g *gateway) restore() {
-	if err := g.apply(g.compiled.plan(g.plane.Has)); err != nil {
+	if err := g.apply(g.plane.Plan(g.compiled)); err != nil {
 		g.log.Error("the host's rules and routes are not as the policies want them", "error", err)
 	}
 }

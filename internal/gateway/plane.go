@@ -33,6 +33,7 @@ type planeConfig struct {
 	Now      func() time.Time
 	Ask      func(core.Ask)
 	Event    func(now time.Time, e core.Event)
+	Release  func(holder core.SAID) // of what a Lease was answered with
 }
 
 // Plane joins the endpoint with the databases and the data path. It has no
@@ -52,6 +53,9 @@ type Plane struct {
 	next   []core.Input            // what applying outputs led to, for the endpoint
 	buf    []byte                  // of the packet being sent
 	unsent uint64                  // IKE messages that the network refused
+
+	templates map[core.PolicyRef]*template // of the configuration in force
+	made      madeThings
 }
 
 // maxChildren is how many CHILD SAs a gateway holds at most.
@@ -127,6 +131,16 @@ func (p *Plane) apply(now time.Time, out core.Output) {
 		p.supply()
 	case core.Ask:
 		p.cfg.Ask(out)
+	case core.Release:
+		p.cfg.Release(out.Holder)
+	case core.AddPolicy:
+		p.addPolicy(out)
+	case core.DropPolicy:
+		p.dropPolicy(out.Ref)
+	case core.Configured:
+		p.configured(out)
+	case core.Unconfigured:
+		p.unconfigured(out.Holder)
 	case core.Event:
 		p.event(now, out)
 	default:
@@ -213,12 +227,13 @@ func (p *Plane) event(now time.Time, e core.Event) {
 // that what the host then leads to the device meets the new ones; apply changes
 // the host, and if it fails, nothing has changed. The endpoint comes last.
 func (p *Plane) Reconfigure(now time.Time, c *compiled, apply func(tun.Plan) error) error {
-	was, uses := append([]spd.Policy(nil), p.policies.Policies()...), p.uses
-	p.policies.Replace(c.policies)
+	was, uses, templates := append([]spd.Policy(nil), p.policies.Policies()...), p.uses, p.templates
+	p.policies.Replace(c.policies, p.placed(c.templates)...)
+	p.templates = c.templates
 	p.uses, p.replan = c.uses, false
-	if err := apply(c.plan(p.Has)); err != nil {
-		p.policies.Replace(was)
-		p.uses = uses
+	if err := apply(p.Plan(c)); err != nil {
+		p.policies.Replace(was, p.placed(templates)...)
+		p.uses, p.templates = uses, templates
 		return err
 	}
 	p.Input(now, core.Reconfigure{Config: c.core})

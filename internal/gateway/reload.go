@@ -20,6 +20,9 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	next = running(g.cfg, next)
 	c := compile(next, g.compiled.ports, g.compiled)
 	g.recordConfig(snapshot, c.ports)
+	if err := g.book(next); err != nil {
+		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
+	}
 	if err := g.plane.Reconfigure(time.Now(), c, g.apply); err != nil {
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
 	}

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"culvert/ike/core"
 	"culvert/internal/control"
 	"culvert/sad"
+	"culvert/spd/selector"
 )
 
 // The rows of the print menus, from the configuration in force and from what
@@ -39,7 +42,7 @@ func (p phase2) state() string {
 	return "no-phase2"
 }
 
-func policyRows(cfg *config.Config, c *compiled, children []*sad.Child, now time.Time) []control.Policy {
+func policyRows(cfg *config.Config, c *compiled, made []madePolicy, children []*sad.Child, now time.Time) []control.Policy {
 	of := map[core.PolicyRef]phase2{}
 	for _, child := range children {
 		p := of[core.PolicyRef(child.Policy)]
@@ -54,11 +57,17 @@ func policyRows(cfg *config.Config, c *compiled, children []*sad.Child, now time
 		p.endpoint = child.Endpoint()
 		of[core.PolicyRef(child.Policy)] = p
 	}
-	rows := make([]control.Policy, 0, len(cfg.Policies))
-	for i, p := range cfg.Policies {
+	rows := make([]control.Policy, 0, len(cfg.Policies)+len(made))
+	byTemplate := map[*config.Policy][]madePolicy{}
+	for _, m := range made {
+		if t := c.templates[m.Template]; t != nil {
+			byTemplate[t.row] = append(byTemplate[t.row], m)
+		}
+	}
+	for _, p := range cfg.Policies {
 		ph2 := of[c.from[p]] // no policy has the ref 0
 		row := control.Policy{
-			Number: i, Template: p.Template, Disabled: p.Disabled, Dynamic: p.Dynamic, Invalid: p.Invalid,
+			Number: len(rows), Template: p.Template, Disabled: p.Disabled, Dynamic: p.Dynamic, Invalid: p.Invalid,
 			Active: ph2.count() > 0, Default: p.Default,
 			SrcAddress: p.SrcAddress.String(), SrcPort: p.SrcPort.String(),
 			DstAddress: p.DstAddress.String(), DstPort: p.DstPort.String(), Protocol: p.Protocol.String(),
@@ -72,8 +81,68 @@ func policyRows(cfg *config.Config, c *compiled, children []*sad.Child, now time
 			row.SASrcAddress, row.SADstAddress = outer(p, ph2.endpoint)
 		}
 		rows = append(rows, row)
+		for _, m := range byTemplate[p] {
+			rows = append(rows, madeRows(m, p, of[m.Ref], len(rows))...)
+		}
 	}
 	return rows
+}
+
+// madeRows are the rows of a policy that was made from the template p.
+func madeRows(m madePolicy, p *config.Policy, ph2 phase2, number int) (rows []control.Policy) {
+	src, dst := "::", "::"
+	if e := ph2.endpoint; e != nil {
+		src, dst = e.Local.Addr().String(), e.Remote.Addr().String()
+	}
+	for _, pair := range m.Pairs {
+		rows = append(rows, control.Policy{
+			Number: number + len(rows), Dynamic: true, Active: ph2.count() > 0,
+			SrcAddress: addressText(pair.Local), SrcPort: portText(pair.Local), DstAddress: addressText(pair.Remote), DstPort: portText(pair.Remote),
+			Protocol: config.Protocol(pair.Local.Proto).String(), Action: string(config.Encrypt), Level: string(p.Level),
+			IPsecProtocols: strings.Join(p.IPsecProtocols, ","), Tunnel: m.Tunnel, SASrcAddress: src, SADstAddress: dst,
+			Proposal: p.ProposalName, Peer: m.Peer, Ph2Count: ph2.count(), Ph2State: ph2.state(),
+		})
+	}
+	return rows
+}
+
+func addressText(t selector.TS) string {
+	if p, ok := t.Prefix(); ok {
+		return p.String()
+	}
+	return t.Lo.String() + "-" + t.Hi.String()
+}
+
+func portText(t selector.TS) string {
+	switch {
+	case t.AnyPort():
+		return "any"
+	case t.PortLo == t.PortHi:
+		return strconv.Itoa(int(t.PortLo))
+	}
+	return fmt.Sprintf("%d-%d", t.PortLo, t.PortHi)
+}
+
+// policyNumbers are the numbers that policyRows gives.
+func policyNumbers(cfg *config.Config, c *compiled, made []madePolicy) map[core.PolicyRef]int {
+	of, n := map[core.PolicyRef]int{}, 0
+	byTemplate := map[*config.Policy][]madePolicy{}
+	for _, m := range made {
+		if t := c.templates[m.Template]; t != nil {
+			byTemplate[t.row] = append(byTemplate[t.row], m)
+		}
+	}
+	for _, p := range cfg.Policies {
+		if ref := c.from[p]; ref != 0 {
+			of[ref] = n
+		}
+		n++
+		for _, m := range byTemplate[p] {
+			of[m.Ref] = n
+			n += len(m.Pairs)
+		}
+	}
+	return of
 }
 
 // outer is sa-src-address and sa-dst-address: of an SA, else as far as the
@@ -175,7 +244,7 @@ func activePeerRows(sas []core.SAInfo, t *sad.Table, now time.Time) []control.Ac
 	for i, sa := range sas {
 		row := control.ActivePeer{
 			Number: i, Responder: !sa.Initiator, NATTPeer: sa.NATT, ID: idText(sa.RemoteID), Peer: sa.Peer,
-			LocalAddress: sa.Local.Addr().String(), RemoteAddress: sa.Remote.Addr().String(), State: sa.State,
+			LocalAddress: sa.Local.Addr().String(), RemoteAddress: sa.Remote.Addr().String(), DynamicAddress: addrsText(sa.Leased), DNS: addrsText(sa.DNS), State: sa.State,
 			Side: "responder", Uptime: since(now, sa.Established), LastSeen: since(now, sa.LastSeen), Ph2Total: len(sa.Children),
 			RxBytes: sa.RxBytes, RxPackets: sa.RxPackets, TxBytes: sa.TxBytes, TxPackets: sa.TxPackets,
 		}
@@ -214,15 +283,15 @@ func since(now, then time.Time) string {
 	return control.Duration(now.Sub(then))
 }
 
-func installedRows(c *compiled, children []*sad.Child, keys bool, now time.Time) []control.InstalledSA {
+func installedRows(numbers map[core.PolicyRef]int, children []*sad.Child, keys bool, now time.Time) []control.InstalledSA {
 	var rows []control.InstalledSA
 	for _, child := range children {
 		halves := child.Rows(now, keys)
 		for i := range halves {
 			r := installedRow(&halves[i])
 			r.Number = len(rows)
-			if p := c.rows[core.PolicyRef(child.Policy)]; p != nil {
-				r.Policy = strconv.Itoa(p.Index)
+			if n, ok := numbers[core.PolicyRef(child.Policy)]; ok {
+				r.Policy = strconv.Itoa(n)
 			}
 			rows = append(rows, r)
 		}
@@ -266,4 +335,59 @@ func (g *gateway) statistics() []control.Statistic {
 		}
 	}
 	return rows
+}
+
+func addrsText(list []netip.Addr) string {
+	text := make([]string, len(list))
+	for i, a := range list {
+		text[i] = a.String()
+	}
+	return strings.Join(text, ",")
+}
+
+func modeConfigRows(cfg *config.Config) []control.ModeConfig {
+	var rows []control.ModeConfig
+	for i, m := range cfg.ModeConfigs {
+		row := control.ModeConfig{
+			Number: i, Disabled: m.Disabled, Default: m.Default, Name: m.Name, Responder: m.Responder,
+			StaticDNS: addrsText(m.StaticDNS), SystemDNS: m.SystemDNS, SplitInclude: join(texts(m.SplitInclude)), Comment: m.Comment,
+		}
+		if m.Responder {
+			row.AddressPool = m.AddressPool
+			if m.Address.IsValid() {
+				row.Address = m.Address.String()
+			}
+			if m.AddressPrefixLength > 0 {
+				row.AddressPrefixLength = strconv.Itoa(m.AddressPrefixLength)
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func poolRows(cfg *config.Config, count func(name string) (inUse, kept int)) []control.Pool {
+	var rows []control.Pool
+	for i, p := range cfg.Pools {
+		row := control.Pool{Number: i, Disabled: p.Disabled, Name: p.Name, Ranges: join(texts(p.Ranges)), NextPool: p.NextPool, Comment: p.Comment}
+		row.Used, row.Kept = count(p.Name)
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func groupRows(cfg *config.Config) []control.PolicyGroup {
+	var rows []control.PolicyGroup
+	for i, g := range cfg.Groups {
+		rows = append(rows, control.PolicyGroup{Number: i, Disabled: g.Disabled, Default: g.Default, Name: g.Name, Comment: g.Comment})
+	}
+	return rows
+}
+
+func texts[T fmt.Stringer](list []T) []string {
+	text := make([]string, len(list))
+	for i, x := range list {
+		text[i] = x.String()
+	}
+	return text
 }

@@ -252,7 +252,7 @@ func (n *node) sealing() (c int) {
 // spis are the inbound SPIs by policy.
 func (n *node) spis() map[string]string {
 	m := map[string]string{}
-	for _, r := range installedRows(n.comp, n.plane.sas.Children(), false, n.w.clock.Now()) {
+	for _, r := range installedRows(policyNumbers(n.cfg, n.comp, n.plane.madeInOrder()), n.plane.sas.Children(), false, n.w.clock.Now()) {
 		m[r.Policy+" "+r.SrcAddress+" "+r.DstAddress+" "+r.SPI] = r.State
 	}
 	return m

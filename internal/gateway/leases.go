@@ -1,0 +1,160 @@
+package gateway
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/internal/lease"
+	"culvert/internal/store"
+)
+
+// leases answers the endpoint's Lease questions from the book, in the order in
+// which they come. What waits is done together, so that a thousand road warriors
+// who come at once cost a few writes to the disk and not a thousand.
+type leases struct {
+	answer func(core.Answer)
+	dns    func() []netip.Addr // of this system
+	failed func(error)         // the book could not be written
+
+	mu    sync.Mutex // of the book and the store
+	book  *lease.Book
+	store store.Store
+	ready []core.Answer // to leave once the book is on the disk
+
+	queue   chan func(now time.Time) // to be done with mu held
+	stopped chan struct{}
+}
+
+// leaseQueue is how many questions and releases wait at most before the control
+// loop does.
+const leaseQueue = 1 << 14
+
+func newLeases(answer func(core.Answer), dns func() []netip.Addr, failed func(error)) *leases {
+	return &leases{answer: answer, dns: dns, failed: failed, queue: make(chan func(time.Time), leaseQueue), stopped: make(chan struct{})}
+}
+
+// open has the book read, once somebody needs it.
+func (l *leases) open(open func() (store.Store, error), now time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.book != nil {
+		return nil
+	}
+	s, err := open()
+	if err != nil {
+		return err
+	}
+	b, err := lease.Open(s, now)
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	l.book, l.store = b, s
+	return nil
+}
+
+// setPools takes over a configuration.
+func (l *leases) setPools(pools []lease.Pool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.book != nil {
+		l.book.SetPools(pools)
+	}
+}
+
+// ask and release put something in the queue.
+func (l *leases) ask(a core.Ask, w core.Lease) {
+	l.queue <- func(now time.Time) { l.take(now, a, w) }
+}
+
+func (l *leases) release(holder core.SAID) {
+	l.queue <- func(now time.Time) {
+		if l.book != nil {
+			l.book.Release(now, uint64(holder))
+		}
+	}
+}
+
+// run works until the queue is closed.
+func (l *leases) run(now func() time.Time) {
+	defer close(l.stopped)
+	for first := range l.queue {
+		l.work(now(), first)
+	}
+}
+
+// work does what waits, and writes once.
+func (l *leases) work(now time.Time, first func(time.Time)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first != nil {
+		first(now)
+	}
+	for n := len(l.queue); n > 0; n-- {
+		do, ok := <-l.queue
+		if !ok {
+			break
+		}
+		do(now)
+	}
+	if l.book != nil {
+		if err := l.book.Flush(); err != nil {
+			l.failed(err) // addresses are still given once; only a restart would not know of it
+		}
+	}
+	for _, a := range l.ready {
+		l.answer(a)
+	}
+	l.ready = nil
+}
+
+// take answers one question.
+func (l *leases) take(now time.Time, a core.Ask, w core.Lease) {
+	if l.book == nil {
+		l.ready = append(l.ready, core.Answer{ID: a.ID, Err: errors.New("there is no book of leases")})
+		return
+	}
+	addrs, err := l.book.Take(now, lease.Request{Pool: w.Pool, Address: w.Address, Owner: w.Owner, Holder: uint64(a.SA),
+		From: w.From, Anew: w.Anew, V4: w.V4, V6: w.V6})
+	if err != nil {
+		l.ready = append(l.ready, core.Answer{ID: a.ID, Err: err})
+		return
+	}
+	var dns []netip.Addr
+	if w.DNS && l.dns != nil {
+		dns = l.dns()
+	}
+	l.ready = append(l.ready, core.Answer{ID: a.ID, Data: core.AppendLease(nil, addrs, dns)})
+}
+
+// count is of one pool.
+func (l *leases) count(pool string) (inUse, kept int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.book == nil {
+		return 0, 0
+	}
+	return l.book.Count(pool)
+}
+
+// close waits for what is queued and closes the store.
+func (l *leases) close() error {
+	close(l.queue)
+	<-l.stopped
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.store == nil {
+		return nil
+	}
+	return l.store.Close()
+}
+
+// usableDNS leaves out servers that only this host can reach.
+func usableDNS(list []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(list, func(a netip.Addr) bool {
+		return !a.IsValid() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified()
+	})
+}
