@@ -73,10 +73,10 @@ func report(c config.Changes, warnings []config.Warning) control.ReloadReport {
 	if c.Pools {
 		add("pools: changed; addresses that are in use stay in use")
 	}
-	for _, name := range c.PeersAdded {
 	if c.Trust {
 		add("certificates: changed, who connects from now on is checked against them")
 	}
+	for _, name := range c.PeersAdded {
 		add("peer %s: added", name)
 	}
 	for _, name := range c.PeersChanged {
