@@ -179,6 +179,20 @@ func TestLocalAddressStays(t *testing.T) {
 	p.esps()
 }
 
+// An address that is in no list (on loopback, say) and that still leads to the peer
+// is not gone.
+func TestUnlistedAddressStays(t *testing.T) {
+	p := mobilePair(t, 7, goodLink)
+	p.b.have("192.0.2.2", "203.0.113.2")
+	p.run(time.Second)
+	p.a.in(core.LocalAddrs{Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.1")}})
+	p.run(10 * time.Second)
+	if !p.both("192.0.2.1", "192.0.2.2")() {
+		t.Error("the SA moved")
+	}
+	p.esps()
+}
+
 // On a bad network, both ends move every minute or so while both rekey.
 func TestMovingOnABadNetwork(t *testing.T) {
 	for seed := range uint64(20) {

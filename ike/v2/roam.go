@@ -109,9 +109,11 @@ func (sa *SA) seek(remotes []netip.AddrPort) {
 			return
 		}
 		local, ok := netip.AddrFromSlice(b)
+		local = local.Unmap()
 		switch {
-		case err == nil && ok && local.Unmap() != sa.local.Addr():
-			sa.leave(path{netip.AddrPortFrom(local.Unmap(), sa.owner.Config().NATTPort), remotes[0], true})
+		case err == nil && ok && local == sa.local.Addr(): // it is there, where nobody looked
+		case err == nil && ok:
+			sa.leave(path{netip.AddrPortFrom(local, sa.owner.Config().NATTPort), remotes[0], true})
 		case len(remotes) > 1:
 			sa.seek(remotes[1:])
 		}
