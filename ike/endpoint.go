@@ -146,7 +146,7 @@ func (e *Endpoint) datagram(d core.Datagram) {
 	}
 	sa := e.bySPI[spi]
 	if sa == nil {
-		if e.graves.answer(e.env, spi, h) {
+		if e.graves.answer(e.env, spi, h, d.Data) {
 			return
 		}
 		e.bad(d, "%v for an IKE SA that does not exist", h.Exchange)

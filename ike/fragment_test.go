@@ -207,6 +207,21 @@ func TestReassembly(t *testing.T) {
 	answered("the message of the window")
 }
 
+// The Delete of the IKE SA in fragments, and again, because the answer was lost:
+// one answer each time.
+func TestFragmentsForTheDead(t *testing.T) {
+	r, p := fragmentPuppet(t)
+	f := p.skf(p.header(message.ExchangeInformational, p.nextID, false), 50, deleteIKE(), filler(180))
+	for range 2 {
+		for _, b := range f {
+			r.datagram(p.addr, b)
+		}
+		if h, _ := p.open(r.one().Data); !h.Response() || h.ID != p.nextID {
+			t.Fatalf("answered with id %d", h.ID)
+		}
+	}
+}
+
 func TestReassemblyIsBounded(t *testing.T) {
 	r, p := fragmentPuppet(t)
 	h := p.header(message.ExchangeInformational, p.nextID, false)

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"encoding/binary"
 	"time"
 
 	"culvert/ike/core"
@@ -33,14 +34,24 @@ func (e *Endpoint) Bury(spi uint64, ep v2.Epitaph) {
 	e.env.After(graveLife, func() { delete(e.graves, spi) })
 }
 
-func (g graves) answer(env *core.Env, spi uint64, h message.Header) bool {
+func (g graves) answer(env *core.Env, spi uint64, h message.Header, raw []byte) bool {
 	gr := g[spi]
 	if gr == nil || h.Response() || h.ID != gr.ID || h.Exchange != gr.Exchange || gr.left == 0 {
 		return false
+	}
+	if h.Next == message.TypeSKF && !firstFragment(raw) {
+		return true // the first one brings the whole answer (RFC 7383 §2.6.1)
 	}
 	gr.left--
 	for _, raw := range gr.Response {
 		env.Emit(core.Send{Local: gr.Local, Remote: gr.Remote, NATT: gr.NATT, Data: append([]byte(nil), raw...)})
 	}
 	return true
+}
+
+// firstFragment looks at the fragment number of a message whose first payload is
+// SKF (RFC 7383 §2.5).
+func firstFragment(raw []byte) bool {
+	const at = message.HeaderLen + 4
+	return len(raw) >= at+2 && binary.BigEndian.Uint16(raw[at:]) == 1
 }
