@@ -22,7 +22,6 @@ var notYet = []notYetRow{
 	{"radius", "", nil},
 	{"address-list", "", nil},
 
-	{"gateway", "encapsulation", []string{"raw"}},
 	{"gateway", "guard", []string{"true"}},
 	{"gateway", "workers", nil},
 

@@ -36,7 +36,7 @@ var keyCases = []keyCase{
 	{"gateway", "listen", `["192.0.2.1", "2001:db8::1"]`, `["192.0.2.1", "192.0.2"]`, `"192.0.2" is no address, accepted: an IPv4 or IPv6 address such as "192.0.2.1"`},
 	{"gateway", "port", `501`, `0`, `0 is out of range, accepted: 1..65535`},
 	{"gateway", "natt-port", `4501`, `"4501"`, `is a string, accepted: a number 1..65535`},
-	{"gateway", "encapsulation", `"udp"`, `"raw"`, `"raw" is not supported yet, accepted: detect, udp`},
+	{"gateway", "encapsulation", `"raw"`, `"tcp"`, `"tcp" is unknown, accepted: detect, udp, raw`},
 	{"gateway", "guard", `false`, `true`, `true is not supported yet, accepted: false`},
 	{"gateway", "table", `100`, `254`, `254 is a table of the system, accepted: 1..4294967295 without 253, 254, 255`},
 	{"gateway", "mark", `0xFF`, `-1`, `-1 is out of range, accepted: 1..4294967295`},

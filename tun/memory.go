@@ -186,5 +186,6 @@ func clonePlan(p Plan) Plan {
 	p.Routes = append([]Route(nil), p.Routes...)
 	p.Addresses = append(p.Addresses[:0:0], p.Addresses...)
 	p.Bypass = append([]uint16(nil), p.Bypass...)
+	p.Protocols = append([]uint8(nil), p.Protocols...)
 	return p
 }

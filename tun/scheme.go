@@ -12,6 +12,7 @@ import (
 //
 //	fwmark Mark                          goto end    our own sockets
 //	iif lo ipproto udp sport P           goto end    … and answers to them, see below
+//	iif lo ipproto esp|ah                goto end    … without UDP
 //	from Local to Local                  goto end    Remote covers Local: the LAN talks to itself
 //	from Local to Remote [proto, ports]  lookup T    the policy
 //	from 0.0.0.0 to Remote …             lookup T    the host itself, source not chosen yet
@@ -75,7 +76,7 @@ type want struct {
 	tail   []rule // at Pref+PrefSpan
 }
 
-// maxBypass is how many ports fit in front of the policies.
+// maxBypass is how many ports and protocols fit in front of the policies.
 const maxBypass = 98
 
 // headSpan is how many preferences the bypass rules have.
@@ -85,8 +86,8 @@ const headSpan = 100
 // the preferred first.
 func compile(p Plan, mark uint32, own []netip.Addr) (want, error) {
 	w := want{routes: map[netip.Prefix]netip.Addr{}}
-	if len(p.Bypass) > maxBypass {
-		return w, fmt.Errorf("%d ports of the gateway itself: at most %d", len(p.Bypass), maxBypass)
+	if n := len(p.Bypass) + len(p.Protocols); n > maxBypass {
+		return w, fmt.Errorf("%d ports and protocols of the gateway itself: at most %d", n, maxBypass)
 	}
 	for _, a := range p.Addresses {
 		if !a.IsValid() {
@@ -120,6 +121,11 @@ func compile(p Plan, mark uint32, own []netip.Addr) (want, error) {
 		w.head = append(w.head, rule{v6: v6, act: toEnd, mark: mark})
 		for _, port := range p.Bypass {
 			if b := (rule{v6: v6, act: toEnd, own: true, proto: 17, sport: port}); !slices.Contains(w.head, b) {
+				w.head = append(w.head, b)
+			}
+		}
+		for _, proto := range p.Protocols {
+			if b := (rule{v6: v6, act: toEnd, own: true, proto: proto}); !slices.Contains(w.head, b) {
 				w.head = append(w.head, b)
 			}
 		}

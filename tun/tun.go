@@ -38,6 +38,9 @@ type Plan struct {
 	// Bypass are the UDP source ports of the gateway itself: its own packets
 	// and the answers to them never enter the device.
 	Bypass []uint16
+	// Protocols are the IP protocols of the gateway itself, where it sends them
+	// without UDP: 50 and 51.
+	Protocols []uint8
 	MTU    int
 }
 

@@ -26,7 +26,9 @@ type Config struct {
 	// LocalAddrs are addresses of this host that a peer without local-address
 	// may be reached from; used for NAT detection only when a Datagram does not
 	// tell its own.
-	MaxHalfOpen int // IKE SAs in the making, as responder; 0: 1000
+	// Encapsulation says what carries ESP.
+	Encapsulation Encapsulation
+	MaxHalfOpen   int // IKE SAs in the making, as responder; 0: 1000
 	// CookieThreshold is how many half-open SAs turn cookies on; 0: 64.
 	CookieThreshold int
 	// MaxDatagram is the longest IP datagram, in bytes, that a protected message is
@@ -47,6 +49,15 @@ func (c *Config) Place(entry any, key string) string {
 	}
 	return c.Where(entry, key)
 }
+
+// Encapsulation says what carries ESP. AH is never carried by UDP.
+type Encapsulation uint8
+
+const (
+	EncapUDP    Encapsulation = iota // always UDP: a peer is made to believe in a NAT
+	EncapDetect                      // UDP where NAT detection finds a NAT
+	EncapRaw                         // never UDP
+)
 
 // Version of IKE a peer speaks.
 type Version uint8

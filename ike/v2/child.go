@@ -105,7 +105,7 @@ func (x *exchange) install(standby bool) error {
 	sa.env.Emit(core.Install{Child: c.id, SA: sa.id, Policy: x.policy.Ref, Peer: sa.peer.Name,
 		Protocol: x.policy.Protocol, Tunnel: x.policy.Tunnel,
 		Encr: ag.suite.Encr, Integ: ag.suite.Integ, ESN: ag.suite.ESN, In: in, Out: out,
-		Standby: standby, Pairs: ag.pairs, Local: sa.local, Remote: sa.remote, UDP: true,
+		Standby: standby, Pairs: ag.pairs, Local: sa.local, Remote: sa.remote, UDP: sa.inUDP(x.policy),
 		ReplayWindow: p.ReplayWindow, Soft: soft, Hard: p.Lifetime,
 		SoftBytes: p.Lifebytes / 10 * 8, HardBytes: p.Lifebytes})
 	c.timers[softTimer] = sa.env.After(soft, func() { c.softEnd() })

@@ -9,10 +9,10 @@ import (
 )
 
 // NAT detection (RFC 7296 §2.23): each side sends hashes of the addresses as it
-// sees them, and compares what it gets with what it sees. The gateway has no
-// other carrier for ESP than UDP, so it sends a source hash that cannot match:
-// the peer then takes us to be behind a NAT and encapsulates, as it would have
-// to if that were so (strongSwan's "encap = yes" does the same).
+// sees them, and compares what it gets with what it sees. Where ESP is to go by
+// UDP in any case (core.EncapUDP), a source hash is sent that cannot match: the
+// peer then takes us to be behind a NAT and encapsulates, as it would have to if
+// that were so (strongSwan's "encap = yes" does the same).
 
 // natState is what NAT detection found.
 type natState struct {
@@ -52,11 +52,19 @@ func (x *exchange) addNATHashes() {
 		to = x.from.remote
 	}
 	dst := core.NATHash(sa.spii, sa.spir, to)
-	if x.noSource == nil {
+	src := core.NATHash(sa.spii, sa.spir, sa.local)
+	if !x.mine {
+		src = core.NATHash(sa.spii, sa.spir, x.from.local)
+	}
+	if x.noSource == nil && sa.owner.Config().Encapsulation == core.EncapUDP {
 		x.noSource = sa.env.Random(len(dst)) // kept: a request repeated with a cookie is else unchanged (RFC 7296 §2.6)
 	}
+	source := x.noSource
+	if source == nil {
+		source = src[:]
+	}
 	x.out = append(x.out,
-		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: x.noSource},
+		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: source},
 		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: dst[:]})
 }
 
@@ -68,6 +76,10 @@ func (x *exchange) readNATHashes() error {
 	}
 	sa.nat = natFound(x.in, sa.spii, spir, sa.path())
 	if !sa.nat.supported {
+		if sa.owner.Config().Encapsulation != core.EncapUDP {
+			sa.nat.local, sa.nat.remote = false, false // nothing is known: as if there were none
+			return nil
+		}
 		return end(message.NotifyNoProposalChosen, "the peer does not support NAT traversal, and ESP travels in UDP here: switch NAT traversal on at the peer")
 	}
 	return nil
@@ -100,12 +112,26 @@ func natFound(in []message.Payload, spii, spir uint64, p path) natState {
 
 // float moves the initiator to the NAT-T ports before IKE_AUTH (RFC 7296 §2.23).
 func (sa *SA) float() {
-	if sa.natt {
+	if sa.natt || !sa.nat.supported {
 		return
 	}
 	sa.natt = true
 	sa.local = withPort(sa.local, sa.owner.Config().NATTPort)
 	sa.remote = withPort(sa.remote, nattPort)
+}
+
+// inUDP says whether a CHILD SA of a policy is carried by UDP.
+func (sa *SA) inUDP(p *core.Policy) bool {
+	if p.Protocol == core.ProtoAH {
+		return false
+	}
+	switch sa.owner.Config().Encapsulation {
+	case core.EncapRaw:
+		return false
+	case core.EncapDetect:
+		return sa.nat.local || sa.nat.remote
+	}
+	return true
 }
 
 // keepalives go out while we are behind a NAT, every 20 s.

@@ -66,7 +66,7 @@ func (sa *SA) move(p path) {
 
 func (sa *SA) moveChildren() {
 	for _, c := range sa.children {
-		sa.env.Emit(core.Move{Child: c.id, Local: sa.local, Remote: sa.remote, UDP: true})
+		sa.env.Emit(core.Move{Child: c.id, Local: sa.local, Remote: sa.remote, UDP: sa.inUDP(c.policy)})
 	}
 }
 

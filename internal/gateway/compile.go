@@ -7,6 +7,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
+	"culvert/internal/wire"
 	"culvert/spd"
 	"culvert/spd/selector"
 	"culvert/tun"
@@ -74,7 +75,7 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 		prev = &compiled{}
 	}
 	n := &compiled{
-		core:  &core.Config{IKEPort: ports[0], NATTPort: ports[1]},
+		core:  &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1]},
 		ports: ports, mtu: c.Gateway.MTU, last: prev.last, lastTemplate: prev.lastTemplate,
 		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
 		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{},
@@ -221,6 +222,18 @@ var (
 	levels  = map[config.Level]spd.Level{config.Require: spd.Require, config.Unique: spd.Unique, config.Use: spd.Use}
 )
 
+// carried makes of a configuration that leaves open what carries ESP one that
+// says what the sockets can. What is in force then stays until the next start.
+func carried(c *config.Config, raw bool) {
+	if !raw {
+		c.Gateway.Encapsulation = config.UDP
+	}
+}
+
+var encapsulations = map[config.Encapsulation]core.Encapsulation{
+	config.Detect: core.EncapDetect, config.UDP: core.EncapUDP, config.Raw: core.EncapRaw,
+}
+
 func pairOf(p *config.Policy) selector.Pair {
 	end := func(a netip.Prefix, port config.Port) selector.TS {
 		ts := selector.FromPrefix(a)
@@ -243,7 +256,11 @@ func routeOf(p *config.Policy) tun.Route {
 // plan is the wanted state of the host. has tells whether a policy has an SA
 // that seals: without one, a policy of level use lets its traffic pass by.
 func (n *compiled) plan(has func(core.PolicyRef) bool) tun.Plan {
-	return tun.Plan{Bypass: n.ports[:], MTU: n.mtu, Routes: n.planRoutes(has, nil)}
+	p := tun.Plan{Bypass: n.ports[:], MTU: n.mtu, Routes: n.planRoutes(has, nil)}
+	if n.core.Encapsulation != core.EncapUDP {
+		p.Protocols = []uint8{wire.ProtoESP, wire.ProtoAH}
+	}
+	return p
 }
 
 // planRoutes are the routes in order; made are those of policies made from templates.

@@ -116,7 +116,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 				PFS: suite.GroupByName("modp2048"), ESN: []bool{true, false}, Lifetime: 30 * time.Minute, ReplayWindow: 128,
 			},
 		}},
-		IKEPort: 500, NATTPort: 4500,
+		IKEPort: 500, NATTPort: 4500, Encapsulation: core.EncapDetect,
 	}
 	got.core.Where = nil // functions are never equal
 	if !reflect.DeepEqual(got.core, want) {
@@ -136,7 +136,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.7/32"), Proto: 6, RemotePort: 23},
 			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.0/24")},
 		},
-		Bypass: []uint16{500, 4500}, MTU: 1400,
+		Bypass: []uint16{500, 4500}, Protocols: []uint8{50, 51}, MTU: 1400,
 	}); !reflect.DeepEqual(plan, want) {
 		t.Errorf("plan:\ngot  %+v\nwant %+v", plan, want)
 	}

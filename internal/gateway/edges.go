@@ -79,9 +79,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 			return e, err
 		}
 	}
-	if e.Conn, err = underlay.Listen(underlay.Options{
-		IKEPort: g.Port, NATTPort: g.NATTPort, Mark: g.Mark, Listen: g.Listen,
-	}); err != nil {
+	if e.Conn, err = sockets(g); err != nil {
 		return e, err
 	}
 	mtu := g.MTU
@@ -112,6 +110,18 @@ func listening(addrs []netip.Addr, local netip.Addr) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("the way to the peer begins at %v, and listen in [gateway] has no address of its family: add one", local)
 }
 
+// sockets opens them, raw ones too where ESP may go without UDP. Where
+// that is left to us and the system has none, all goes by UDP.
+func sockets(g *config.Gateway) (underlay.Conn, error) {
+	o := underlay.Options{IKEPort: g.Port, NATTPort: g.NATTPort, Mark: g.Mark, Listen: g.Listen, Raw: g.Encapsulation != config.UDP}
+	c, err := underlay.Listen(o)
+	if o.Raw && g.Encapsulation == config.Detect && (errors.Is(err, underlay.ErrNoRaw) || errors.Is(err, underlay.ErrPrivilege)) {
+		o.Raw = false
+		return underlay.Listen(o)
+	}
+	return c, err
+}
+
 func newHost(g *config.Gateway, device string) (tun.Host, error) {
 	h, err := tun.NewHost(tun.Options{Device: device, Table: int(g.Table), Mark: g.Mark})
 	if errors.Is(err, fs.ErrPermission) {
@@ -133,7 +143,8 @@ func (e environmentError) Unwrap() error      { return e.error }
 // causes are what the machine can be missing, as its edges tell.
 var causes = []error{
 	tun.ErrNoDriver, tun.ErrPrivilege, tun.ErrNameTaken, tun.ErrTableInUse,
-	underlay.ErrPortInUse, underlay.ErrPrivilege, underlay.ErrNoAddress,
+	underlay.ErrPortInUse, underlay.ErrPrivilege, underlay.ErrNoAddress, underlay.ErrNoRaw,
+	fs.ErrPermission, syscall.EADDRINUSE, store.ErrInUse,
 	fs.ErrPermission, syscall.EADDRINUSE, store.ErrInUse,
 }
 

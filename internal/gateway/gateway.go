@@ -30,6 +30,7 @@ import (
 	"culvert/ike/core"
 	"culvert/internal/control"
 	"culvert/internal/record"
+	"culvert/internal/underlay"
 	"culvert/tun"
 )
 
@@ -146,6 +147,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	defer g.pool.close()
 
 	ike, natt := g.edges.Conn.Ports()
+	carried(g.cfg, underlay.IsRaw(g.edges.Conn))
 	g.compiled = compile(g.cfg, [2]uint16{ike, natt}, nil)
 	g.recordConfig(g.snapshot, g.compiled.ports)
 	g.snapshot = nil

@@ -9,6 +9,7 @@ import (
 	"culvert/ike/core"
 	"culvert/internal/control"
 	"culvert/internal/record"
+	"culvert/internal/underlay"
 )
 
 // Recording says what Run keeps of what happens to its endpoint. The zero value
@@ -55,7 +56,7 @@ func (g *gateway) newEndpoint(now time.Time) (endpoint, error) {
 // recordConfig says what the next Reconfigure is compiled from.
 func (g *gateway) recordConfig(s *config.Snapshot, ports [2]uint16) {
 	if g.recorder != nil && s != nil {
-		g.recorder.From(s, ports)
+		g.recorder.From(s, ports, underlay.IsRaw(g.edges.Conn))
 	}
 }
 
@@ -92,7 +93,9 @@ func (c *compiler) compile(r record.Reconfigure) (*core.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it does not load in this culvert: %w", err)
 	}
-	if c.cfg != nil {
+	if c.cfg == nil {
+		carried(next, r.Raw)
+	} else {
 		next = running(c.cfg, next)
 	}
 	c.cfg, c.last = next, compile(next, r.Ports, c.last)

@@ -34,7 +34,7 @@ func (n *node) recorded(dir string, redact bool) *record.Recorder {
 
 func (n *node) configureRecorded(r *record.Recorder, text string) {
 	n.w.t.Helper()
-	r.From(&config.Snapshot{Path: "test.toml", Files: []config.SnapshotFile{{Path: "test.toml", Mode: 0o600, Data: []byte(text)}}}, [2]uint16{500, 4500})
+	r.From(&config.Snapshot{Path: "test.toml", Files: []config.SnapshotFile{{Path: "test.toml", Mode: 0o600, Data: []byte(text)}}}, [2]uint16{500, 4500}, false)
 	n.mustConfigure(text)
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"culvert/config"
 	"culvert/internal/control"
+	"culvert/internal/underlay"
 )
 
 // reload goes over to the configuration as the file has it now. On an error the
@@ -16,6 +17,7 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	if err != nil {
 		return control.ReloadReport{}, err
 	}
+	carried(next, underlay.IsRaw(g.edges.Conn))
 	changes := config.Diff(g.cfg, next)
 	next = running(g.cfg, next)
 	c := compile(next, g.compiled.ports, g.compiled)

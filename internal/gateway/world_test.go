@@ -184,6 +184,7 @@ func (n *node) input(in core.Input) {
 // configure is what start and reload do.
 func (n *node) configure(text string) error {
 	next := parse(n.w.t, text)
+	carried(next, underlay.IsRaw(n.conn))
 	comp := compile(next, [2]uint16{500, 4500}, n.comp)
 	err := n.plane.Reconfigure(n.w.clock.Now(), comp, n.host.Apply)
 	n.settle()

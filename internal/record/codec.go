@@ -46,6 +46,7 @@ const (
 // what it was compiled from.
 type Reconfigure struct {
 	Ports [2]uint16 // IKE and NAT-T, as the sockets have them
+	Raw   bool      // the sockets carry ESP and AH without UDP
 	From  config.Snapshot
 }
 
@@ -109,6 +110,7 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		w.kind(kindReconfigure)
 		w.u16(in.Ports[0])
 		w.u16(in.Ports[1])
+		w.flag(in.Raw)
 		w.snapshot(&in.From)
 	case core.Command:
 		w.kind(kindCommand)
@@ -154,7 +156,7 @@ func parseInput(b []byte) (any, error) {
 		}
 		in = l
 	case kindReconfigure:
-		in = Reconfigure{Ports: [2]uint16{r.u16(), r.u16()}, From: r.snapshot()}
+		in = Reconfigure{Ports: [2]uint16{r.u16(), r.u16()}, Raw: r.flag(), From: r.snapshot()}
 	case kindCommand:
 		in = core.Command{Do: core.CommandKind(r.u8()), SA: core.SAID(r.u64())}
 	case kindTick:

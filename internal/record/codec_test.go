@@ -45,10 +45,10 @@ var inputs = []struct {
 	{core.Answer{ID: 9, Data: secret.Bytes{}}, "08 0000000000000009 01 00000000 00"},
 	{core.Answer{ID: 9, Err: errors.New("no")}, "08 0000000000000009 00 00000000 01 00000002 6e6f"},
 	{core.SPIs{SPIs: []uint32{1, 2}}, "09 00000002 00000001 00000002"},
-	{Reconfigure{Ports: [2]uint16{500, 4500}, From: config.Snapshot{Path: "a",
+	{Reconfigure{Ports: [2]uint16{500, 4500}, Raw: true, From: config.Snapshot{Path: "a",
 		Files: []config.SnapshotFile{{Path: "a", Mode: 0o600, Data: []byte("x")}},
 		Globs: []config.SnapshotGlob{{Pattern: "*", Paths: []string{"b"}}}}},
-		"0a 01f4 1194 00000001 61 00000001 00000001 61 00000180 00000001 78 00000001 00000001 2a 00000001 00000001 62"},
+		"0a 01f4 1194 01 00000001 61 00000001 00000001 61 00000180 00000001 78 00000001 00000001 2a 00000001 00000001 62"},
 	{core.Command{Do: core.RekeyIKE, SA: 3}, "0b 04 0000000000000003"},
 	{core.Tick{}, "0c"},
 }

@@ -90,7 +90,7 @@ func recorded(t *testing.T, change func(*Options)) (path string, r *Recorder) {
 		for _, ok := r.Poll(); ok; _, ok = r.Poll() {
 		}
 	}
-	r.From(snapshot(), [2]uint16{500, 4500})
+	r.From(snapshot(), [2]uint16{500, 4500}, false)
 	say(0, core.Reconfigure{Config: &core.Config{Peers: make([]*core.Peer, 1)}})
 	say(time.Second, core.Datagram{Local: ap4, Remote: ap4, Data: []byte("abc")})
 	say(2*time.Second, core.Tick{})

@@ -78,8 +78,8 @@ func New(e Endpoint, o Options) (*Recorder, error) {
 
 // From says what the next Reconfigure was compiled from. The snapshot is wiped
 // when that was written.
-func (r *Recorder) From(s *config.Snapshot, ports [2]uint16) {
-	r.from = &Reconfigure{Ports: ports, From: *s}
+func (r *Recorder) From(s *config.Snapshot, ports [2]uint16, raw bool) {
+	r.from = &Reconfigure{Ports: ports, Raw: raw, From: *s}
 }
 
 // Handle writes the input down and hands it on.
