@@ -26,7 +26,7 @@ type StrongSwan struct {
 // charonConf is strongswan.conf. The retransmissions are short so that a dead
 // peer is noticed within a test: 0.5 s × 1.5^n, about 10 s in all.
 const charonConf = `charon {
-	load = random nonce aes sha1 sha2 hmac gcm kdf openssl curve25519 kernel-libipsec kernel-netlink socket-default vici
+	load = random nonce aes sha1 sha2 hmac gcm kdf pem pkcs1 pkcs8 x509 pubkey openssl curve25519 kernel-libipsec kernel-netlink socket-default vici
 	retransmit_timeout = 0.5
 	retransmit_base = 1.5
 	retransmit_tries = 5
@@ -85,7 +85,8 @@ func (n *Node) strongSwan(ctx context.Context, swanctl, plugins string, settings
 		swanctlPath: n.lab.copyProgram("swanctl"),
 	}
 	n.lab.write(s.name+".conf", fmt.Sprintf(charonConf, strings.Join(settings, "\n\t"), s.uri, plugins))
-	s.conf = n.lab.write(n.Name+".swanctl.conf", swanctl)
+	n.SwanctlFiles(map[string][]byte{"swanctl.conf": []byte(swanctl)})
+	s.conf = filepath.Join(n.swanctlDir(), "swanctl.conf")
 	s.start(ctx)
 	return s
 }
@@ -174,6 +175,24 @@ func (s *StrongSwan) ListSAs(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("swanctl --list-sas on %s: %w", s.node.Name, err)
 	}
 	return string(out), nil
+}
+
+// swanctlDir is where swanctl finds its configuration, and beside it certificates and keys.
+func (n *Node) swanctlDir() string { return filepath.Join(n.lab.Dir, n.Name+".swanctl") }
+
+// SwanctlFiles writes certificates and keys where swanctl looks for them, by
+// their names there: "x509/NAME.pem", "x509ca/NAME.pem", "private/NAME.pem".
+func (n *Node) SwanctlFiles(files map[string][]byte) {
+	n.lab.TB.Helper()
+	for name, data := range files {
+		path := filepath.Join(n.swanctlDir(), name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			n.lab.TB.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			n.lab.TB.Fatal(err)
+		}
+	}
 }
 
 // swanctl runs a command of swanctl; the error holds its output.

@@ -18,8 +18,9 @@ type cell struct {
 	lifetime     string
 	ikeLifetime  string
 	extra        extra
-	exchanged    bool // the first CHILD SA is made by CREATE_CHILD_SA, where PFS shows
-	longIDs      bool // identities too long for one datagram of IKE_AUTH
+	proofs       *proofs // nil: pre-shared keys
+	exchanged    bool    // the first CHILD SA is made by CREATE_CHILD_SA, where PFS shows
+	longIDs      bool    // identities too long for one datagram of IKE_AUTH
 
 	event event
 	limit time.Duration // default a minute
@@ -52,7 +53,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells()} {
+	for _, group := range [][]cell{suiteCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), authCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = time.Minute

@@ -107,7 +107,7 @@ func (c *cell) swanctl() string {
 	if c.nat == we {
 		remote = "%any"
 	}
-	return fmt.Sprintf(`connections {
+	return c.proofs.swanctl(fmt.Sprintf(`connections {
 	t {
 		version = 2
 		local_addrs = %s
@@ -136,7 +136,7 @@ secrets {
 		secret = %q
 	}
 %s}
-`, p.they, remote, c.ike.proposal(), c.extra.connection, p.theyID, p.weID, p.theyNet, p.weNet, c.esp.proposal(), secret, c.extra.secrets)
+`, p.they, remote, c.ike.proposal(), c.extra.connection, p.theyID, p.weID, p.theyNet, p.weNet, c.esp.proposal(), secret, c.extra.secrets))
 }
 
 // toml is culvert's end of the tunnel, without the [gateway] table.
@@ -146,7 +146,7 @@ func (c *cell) toml() string {
 	if c.named() {
 		idType = "fqdn"
 	}
-	return fmt.Sprintf(`
+	return c.proofs.toml(fmt.Sprintf(`
 [[profile]]
 name = "interop"
 enc-algorithm = %q
@@ -180,7 +180,7 @@ tunnel = true
 proposal = "interop"
 `, c.ike.encr.ike, c.ike.hash.name, c.ike.dh.name, setting("lifetime", c.ikeLifetime), c.extra.profile,
 		c.esp.encr.esp, c.esp.pfs.name, setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
-		p.weSee, c.theyInitiate, secret, idType, p.weID, idType, p.theyID, c.extra.identity, p.weNet, p.theyNet)
+		p.weSee, c.theyInitiate, secret, idType, p.weID, idType, p.theyID, c.extra.identity, p.weNet, p.theyNet))
 }
 
 // setting is a TOML line, or nothing when the default is meant.

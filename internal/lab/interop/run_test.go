@@ -44,6 +44,7 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
+	_ = os.RemoveAll(authDir())
 	os.Exit(code)
 }
 
@@ -138,6 +139,9 @@ func runCell(t *testing.T, c cell) {
 	t.Cleanup(func() { r.describe(t) })
 
 	r.us, r.them, r.router = c.wire(l)
+	if c.proofs != nil {
+		r.them.SwanctlFiles(c.proofs.files)
+	}
 	switch {
 	case c.wide == everything:
 		r.swan = r.them.StrongSwanOuterInTunnel(ctx, c.swanctl())
@@ -155,6 +159,9 @@ func runCell(t *testing.T, c cell) {
 	}
 	if err := r.check(ctx); err != nil {
 		t.Fatalf("before the event: %v", err)
+	}
+	if err := c.proofs.check(r.swan.Log()); err != nil {
+		t.Error(err)
 	}
 	if c.event.name == "" {
 		return
