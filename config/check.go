@@ -189,7 +189,7 @@ func (l *loader) checkPeer(p *Peer, d *directory) {
 	if !p.Written("exchange-mode") && valueNotYet("peer", "exchange-mode", p.ExchangeMode) {
 		l.faultAt(e, "peer", "exchange-mode", `is missing and its default %q is not supported yet, write exchange-mode = "ike2"`, p.ExchangeMode)
 	}
-	if p.LocalAddress.IsValid() && !e.bad["address"] && p.Written("address") && p.LocalAddress.Is4() != p.Address.Addr().Is4() {
+	if p.LocalAddress.IsValid() && p.Address.IsValid() && !e.bad["address"] && p.Written("address") && p.LocalAddress.Is4() != p.Address.Addr().Is4() {
 		l.faultAt(e, "peer", "local-address", "%s and the peer's address %s are of different address families", p.LocalAddress, p.Address)
 	}
 }
@@ -264,7 +264,7 @@ func (l *loader) checkEncrypting(p *Policy) {
 		l.faultAt(e, "policy", "peer", "[[peer]] %q is disabled, enable it or disable the policy", p.PeerName)
 	case len(p.Peer.Identities) == 0:
 		l.faultAt(e, "policy", "peer", "[[peer]] %q has no [[identity]], write one with peer = %q", p.PeerName, p.PeerName)
-	case !p.Peer.Address.IsSingleIP() && !p.Peer.Passive && !p.Peer.bad["address"]:
+	case !p.Peer.OneHost() && !p.Peer.Passive && !p.Peer.bad["address"]:
 		l.warnAt(e, "policy", "peer", "[[peer]] %q has the address %s, so that only the other side can start, write passive = true there if that is meant",
 			p.PeerName, p.Peer.Address)
 	}
@@ -283,6 +283,9 @@ func (l *loader) warnPeers() {
 		}
 		if len(p.Identities) == 0 {
 			l.warn(p.at(""), "peer", "%q has no [[identity]] and is not used", p.Name)
+		}
+		if p.DNSName != "" {
+			continue
 		}
 		at := place{p.Address, p.LocalAddress}
 		if o := first[at]; o != nil {

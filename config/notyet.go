@@ -13,9 +13,6 @@ type notYetRow struct {
 // anyOther in values is everything that is not accepted.
 const anyOther = "*"
 
-// dnsName in values is a name where an address could stand.
-const dnsName = "DNS name"
-
 var notYet = []notYetRow{
 	{"key", "", nil},
 	{"user", "", nil},
@@ -39,7 +36,6 @@ var notYet = []notYetRow{
 
 	{"profile", "dh-group", groupsNotYet},
 
-	{"peer", "address", []string{dnsName}},
 	{"peer", "exchange-mode", []string{"main", "aggressive", "base"}},
 	{"peer", "routing-mark", nil},
 	{"peer", "interface", nil},

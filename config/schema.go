@@ -130,7 +130,7 @@ var proposalFields = []field[Proposal]{
 }
 
 var peerFields = []field[Peer]{
-	of("address", peerAddress, func(p *Peer) *netip.Prefix { return &p.Address }),
+	{"address", peerAddress},
 	of("exchange-mode", oneOf[string]("main", "aggressive", "base", "ike2"), func(p *Peer) *string { return &p.ExchangeMode }),
 	of("local-address", address, func(p *Peer) *netip.Addr { return &p.LocalAddress }),
 	of("on-demand", boolean, func(p *Peer) *bool { return &p.OnDemand }),

@@ -85,7 +85,7 @@ var keyCases = []keyCase{
 	{"peer", "name", `"site2"`, `" site2"`, `" site2" is no name, ` + namesAble},
 	{"peer", "comment", `"c"`, `1979-05-27`, `is a date, accepted: text in quotes`},
 	{"peer", "disabled", `true`, `{a = 1}`, `is a table, accepted: true, false`},
-	{"peer", "address", `"192.0.2.1"`, `"gw.example.net"`, `the DNS name "gw.example.net" is not supported yet, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
+	{"peer", "address", `"192.0.2.1"`, `"gw..example.net"`, `"gw..example.net" is neither an address nor a DNS name, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16", or a DNS name`},
 	{"peer", "address", `"2001:db8::/32"`, `"192.0.2.300"`, `"192.0.2.300" is no prefix, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
 	{"peer", "address", `"::/0"`, `"0.0.0.0"`, `0.0.0.0/32 is the address of no host, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
 	{"peer", "exchange-mode", `"ike2"`, `"aggressive"`, `"aggressive" is not supported yet, accepted: ike2`},

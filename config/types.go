@@ -141,7 +141,8 @@ type Proposal struct {
 // Peer is [[peer]].
 type Peer struct {
 	Entry
-	Address            netip.Prefix // masked
+	Address            netip.Prefix // masked; not valid if DNSName is set
+	DNSName            string       // the address is what the DNS says
 	ExchangeMode       string
 	LocalAddress       netip.Addr // zero: the system's choice
 	Passive            bool
@@ -155,7 +156,18 @@ type Peer struct {
 }
 
 // Initiates reports whether an exchange with the peer can be started from here.
-func (p *Peer) Initiates() bool { return !p.Disabled && !p.Passive && p.Address.IsSingleIP() }
+func (p *Peer) Initiates() bool { return !p.Disabled && !p.Passive && p.OneHost() }
+
+// OneHost reports whether the peer is one host, which can be connected to.
+func (p *Peer) OneHost() bool { return p.DNSName != "" || p.Address.IsSingleIP() }
+
+// AddressText is the address as it is written.
+func (p *Peer) AddressText() string {
+	if p.DNSName != "" {
+		return p.DNSName
+	}
+	return p.Address.String()
+}
 
 // Identity is [[identity]].
 type Identity struct {

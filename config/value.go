@@ -272,18 +272,37 @@ func prefix(v value) (netip.Prefix, bool) {
 	return p.Masked(), true
 }
 
-// peerAddress is a prefix, or a DNS name where the build resolves them.
-func peerAddress(v value) (netip.Prefix, bool) {
-	if s, ok := v.raw.(string); ok && looksLikeName(s) && valueNotYet(v.table, v.key, dnsName) {
-		v.wrong("the DNS name %q is not supported yet, accepted: %s", s, prefixAccepts)
-		return netip.Prefix{}, false
+// peerAddress is a prefix or a DNS name.
+func peerAddress(v value, p *Peer) bool {
+	const accepts = prefixAccepts + `, or a DNS name`
+	if s, ok := v.raw.(string); ok && looksLikeName(s) {
+		if name := strings.TrimSuffix(s, "."); isDNSName(name) {
+			p.DNSName, p.Address = name, netip.Prefix{}
+			return true
+		}
+		v.wrong("%q is neither an address nor a DNS name, accepted: %s", s, accepts)
+		return false
 	}
-	p, ok := prefix(v)
-	if ok && p.IsSingleIP() && (p.Addr().IsUnspecified() || p.Addr().IsMulticast()) {
-		v.wrong("%s is the address of no host, accepted: %s", p, prefixAccepts)
-		return netip.Prefix{}, false
+	a, ok := prefix(v)
+	if ok && a.IsSingleIP() && (a.Addr().IsUnspecified() || a.Addr().IsMulticast()) {
+		v.wrong("%s is the address of no host, accepted: %s", a, prefixAccepts)
+		return false
 	}
-	return p, ok
+	if ok {
+		p.DNSName, p.Address = "", a
+	}
+	return ok
+}
+
+// isDNSName checks the form of RFC 1123 §2.1: labels of 1 to 63 letters, digits
+// and hyphens, which are not at a label's ends, 253 in all.
+func isDNSName(s string) bool {
+	for _, label := range strings.Split(s, ".") {
+		if len(label) == 0 || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return len(s) <= 253
 }
 
 func looksLikeName(s string) bool {

@@ -31,6 +31,7 @@ type Endpoint struct {
 	half      map[halfKey]*v2.SA // as responder, until IKE_AUTH is through
 	children  map[core.ChildID]*v2.Child
 	wants     map[core.PolicyRef]*want
+	at        map[string]netip.Addr     // where peers with DNS names are
 	resolving map[string][]*core.Policy // peers whose local address was asked for
 	cookies   cookieJar
 	heirs     map[core.SAID]*v2.SA // IKE SAs made at a re-authentication, and whom they replace
@@ -56,7 +57,7 @@ type halfKey struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*v2.SA{}, byPeer: map[string][]*v2.SA{}, half: map[halfKey]*v2.SA{},
-		heirs: map[core.SAID]*v2.SA{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
+		heirs: map[core.SAID]*v2.SA{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
 		made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
@@ -183,7 +184,7 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 		e.bad(d, "this gateway stops and takes nobody in")
 		return
 	}
-	peer := v2.FindPeer(e.cfg, d.Local.Addr(), d.Remote.Addr())
+	peer := v2.FindPeer(e.cfg, e.at, d.Local.Addr(), d.Remote.Addr())
 	if peer == nil {
 		e.bad(d, "no peer is configured for %v: add one whose address covers it", d.Remote.Addr())
 		return
@@ -372,6 +373,9 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 		}
 	}
 	e.env.Stock()
+	for _, p := range cfg.Peers {
+		e.follow(p)
+	}
 	for _, p := range e.wanted {
 		w := e.wants[p.Ref]
 		if w == nil {

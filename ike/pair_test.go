@@ -52,6 +52,8 @@ type side struct {
 	opened int
 	lost   []string // ESP packets that could not be opened, with the reason
 	dead   bool     // does not take part any more
+	// system answers what only a system knows; nil: the default answers.
+	system func(core.Ask) (core.Answer, bool)
 }
 
 type kid struct {
@@ -192,6 +194,12 @@ func (s *side) do(o core.Output) {
 }
 
 func (s *side) answer(a core.Ask) {
+	if s.system != nil {
+		if answer, ok := s.system(a); ok {
+			s.in(answer)
+			return
+		}
+	}
 	if _, ok := a.Work.(core.SourceFor); ok {
 		s.in(core.Answer{ID: a.ID, Data: s.addr.AsSlice()})
 		return

@@ -1,10 +1,6 @@
 package ike
 
 import (
-	"net/netip"
-	"slices"
-
-	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/ike/v2"
 	"culvert/spd/selector"
@@ -76,59 +72,6 @@ func (e *Endpoint) hasChild(p *core.Policy) bool {
 		}
 	}
 	return false
-}
-
-// connect begins an IKE SA, once it is known which local address leads to the peer.
-func (e *Endpoint) connect(p *core.Policy) {
-	peer := p.Peer
-	if peer.Local.IsValid() {
-		e.initiate(peer, peer.Local, []*core.Policy{p})
-		return
-	}
-	waiting, asked := e.resolving[peer.Name]
-	if slices.Contains(waiting, p) {
-		return
-	}
-	e.resolving[peer.Name] = append(waiting, p)
-	if asked {
-		return
-	}
-	e.env.Ask(0, core.SourceFor{Remote: peer.Address.Addr()}, func(b secret.Bytes, err error) {
-		wanted := e.resolving[peer.Name]
-		delete(e.resolving, peer.Name)
-		local, ok := netip.AddrFromSlice(b)
-		if err != nil || !ok {
-			e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name,
-				Reason: "no route to " + peer.Address.Addr().String() + ": check the host's routes or set local-address"})
-			for _, p := range wanted {
-				e.later(p, true)
-			}
-			return
-		}
-		if e.down {
-			return
-		}
-		if !slices.Contains(e.cfg.Peers, peer) { // reconfigured in the meantime: ask anew for what is wanted now
-			for _, p := range e.wanted {
-				if p.Peer.Name == peer.Name {
-					e.ensure(p, nil)
-				}
-			}
-			return
-		}
-		e.initiate(peer, local, wanted)
-	})
-}
-
-func (e *Endpoint) initiate(peer *core.Peer, local netip.Addr, wanted []*core.Policy) {
-	port := e.cfg.IKEPort
-	if peer.Port == 4500 {
-		port = e.cfg.NATTPort
-	}
-	sa := v2.Initiate(e.env, e, peer, netip.AddrPortFrom(local.Unmap(), port),
-		netip.AddrPortFrom(peer.Address.Addr(), peer.Port), wanted)
-	e.Adopt(sa)
-	sa.Begin()
 }
 
 // fill brings up the policies of a peer whose IKE SA came up: at once those

@@ -70,6 +70,7 @@ const (
 type Peer struct {
 	Name    string
 	Address netip.Prefix // whom it matches; a single address can be initiated to
+	DNSName string       // if set, the address is what the DNS says, and Address is not valid
 	Local   netip.Addr   // local-address; zero: the system's choice
 	Port    uint16       // where the remote listens
 	Version Version
@@ -83,7 +84,7 @@ type Peer struct {
 }
 
 // Initiates reports whether the endpoint may start an exchange with the peer.
-func (p *Peer) Initiates() bool { return !p.Passive && p.Address.IsSingleIP() }
+func (p *Peer) Initiates() bool { return !p.Passive && (p.DNSName != "" || p.Address.IsSingleIP()) }
 
 // KeptUp reports whether the endpoint connects to the peer unasked.
 func (p *Peer) KeptUp() bool { return p.Initiates() && !p.OnDemand }

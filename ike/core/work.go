@@ -45,6 +45,12 @@ func (w KEBoth) Do() (secret.Bytes, error) {
 	return append(secret.Bytes(pub), shared...), nil
 }
 
+// Resolve asks the DNS for the address of a host, IPv4 before IPv6. The answer is
+// the address as bytes. Do is not called.
+type Resolve struct{ Name string }
+
+func (Resolve) Do() (secret.Bytes, error) { return nil, ErrSystem }
+
 // SourceFor asks the system which local address it would use towards Remote.
 // The answer is the address as bytes. Do is not called: who runs the endpoint
 // knows the system.

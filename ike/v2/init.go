@@ -26,10 +26,12 @@ type initState struct {
 	repeats           int
 	sig               signatures
 	ppk               ppkState
+	inter             intermediates
 }
 
 func (s *initState) wipe() {
 	s.ppk.wipe()
+	s.inter.wipe()
 	*s = initState{}
 }
 
@@ -172,14 +174,14 @@ func ikeKeyExchange() task {
 			return x.offerKey(g)
 		},
 		request: func(x *exchange) error {
-			x.out = append(x.out, &message.SA{Proposals: core.IKEOffer(&x.sa.peer.Profile).Proposals(nil)})
+			x.out = append(x.out, &message.SA{Proposals: core.InitOffer(&x.sa.peer.Profile, true).Proposals(nil)})
 			x.addKE()
 			x.out = append(x.out, &message.Nonce{Data: x.ni})
 			return nil
 		},
 		accept: func(x *exchange) error {
 			sa := x.sa
-			s, answer, ok := core.IKEOffer(&sa.peer.Profile).Select(find[*message.SA](x.in).Proposals)
+			s, answer, ok := core.InitOffer(&sa.peer.Profile, x.saysIntermediate()).Select(find[*message.SA](x.in).Proposals)
 			if !ok {
 				return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(find[*message.SA](x.in).Proposals),
 					"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.peer.Profile.Name)
@@ -197,7 +199,7 @@ func ikeKeyExchange() task {
 		},
 		complete: func(x *exchange) error {
 			sa := x.sa
-			s, ok := core.IKEOffer(&sa.peer.Profile).Accepts(find[*message.SA](x.in).Proposals)
+			s, ok := core.InitOffer(&sa.peer.Profile, x.saysIntermediate()).Accepts(find[*message.SA](x.in).Proposals)
 			if !ok {
 				return end(0, "the peer chose a proposal that was not offered")
 			}
@@ -227,7 +229,7 @@ func ikeKeys() task {
 			sa.lowNonce = lowest(x.ni, x.nr)
 			if x.mine {
 				sa.init.request = x.raw[0]
-				sa.start(newAuth(sa))
+				sa.start(sa.afterInit())
 				return nil
 			}
 			sa.init.response = sa.lastResponse[0]
@@ -261,18 +263,25 @@ func (sa *SA) connectFailed(exchange string, fault error) {
 }
 
 // FindPeer is the peer that a stranger's address stands for: of those whose
-// address matches the one with the longest prefix, the first in the table.
-func FindPeer(cfg *core.Config, local, remote netip.Addr) *core.Peer {
+// address matches the one with the longest prefix, the first in the table. at
+// has the addresses of peers with DNS names.
+func FindPeer(cfg *core.Config, at map[string]netip.Addr, local, remote netip.Addr) *core.Peer {
+	remote = remote.Unmap()
+	bits := -1
 	var best *core.Peer
 	for _, p := range cfg.Peers {
-		if p.Version != core.IKEv2 || !p.Address.Contains(remote.Unmap()) {
+		address := p.Address
+		if a := at[p.Name]; p.DNSName != "" && a.IsValid() {
+			address = netip.PrefixFrom(a, a.BitLen())
+		}
+		if p.Version != core.IKEv2 || !address.Contains(remote) {
 			continue
 		}
 		if p.Local.IsValid() && local.IsValid() && p.Local != local.Unmap() {
 			continue
 		}
-		if best == nil || p.Address.Bits() > best.Address.Bits() {
-			best = p
+		if address.Bits() > bits {
+			best, bits = p, address.Bits()
 		}
 	}
 	return best

@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,14 +80,34 @@ func (p *pool) close() {
 
 // solve answers a question: by itself, but for what only the system knows.
 func solve(a core.Ask, source func(netip.Addr) (netip.Addr, error)) core.Answer {
-	w, system := a.Work.(core.SourceFor)
-	if !system {
+	var addr netip.Addr
+	var err error
+	switch w := a.Work.(type) {
+	case core.SourceFor:
+		addr, err = source(w.Remote)
+	case core.Resolve:
+		addr, err = resolve(w.Name)
+	default:
 		data, err := a.Work.Do()
 		return core.Answer{ID: a.ID, Data: data, Err: err}
 	}
-	addr, err := source(w.Remote)
 	if err != nil {
 		return core.Answer{ID: a.ID, Err: err}
 	}
 	return core.Answer{ID: a.ID, Data: secret.Bytes(addr.AsSlice())}
+}
+
+// resolveWithin bounds the wait for the DNS.
+const resolveWithin = 5 * time.Second
+
+// resolve is the address of a host, IPv4 before IPv6.
+func resolve(name string) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveWithin)
+	defer cancel()
+	all, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	slices.SortStableFunc(all, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() })
+	return all[0].Unmap(), nil
 }

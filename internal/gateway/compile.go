@@ -182,7 +182,7 @@ func keepProposal(was, is *core.Proposal) *core.Proposal {
 
 func corePeer(p *config.Peer, store *certStore) *core.Peer {
 	peer := &core.Peer{
-		Name: p.Name, Address: p.Address, Local: p.LocalAddress, Port: p.Port, Version: core.IKEv2,
+		Name: p.Name, Address: p.Address, DNSName: p.DNSName, Local: p.LocalAddress, Port: p.Port, Version: core.IKEv2,
 		Passive: p.Passive, OnDemand: p.OnDemand, InitialContact: p.SendInitialContact,
 		Profile: core.Profile{
 			Name: p.Profile.Name, Encrs: p.Profile.Encrs, PRFs: p.Profile.PRFs, Integs: p.Profile.Integs,

@@ -293,7 +293,7 @@ func explainPeer(cfg *config.Config, c *compiled, sas []core.SAInfo, past []atte
 		return x, fmt.Errorf("there is no peer %q; the peers are: %s", name, strings.Join(names, ", "))
 	}
 	p := cfg.Peers[i]
-	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.Address.String(), State: "down",
+	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.AddressText(), State: "down",
 		SAs: []control.PeerSA{}, Attempts: []control.Attempt{}, Policies: []string{}, Offers: []control.Offering{}}
 	for _, sa := range sas {
 		if sa.Peer != name {
@@ -360,7 +360,7 @@ func waitsFor(p *config.Peer, policies int, state string) string {
 		return fmt.Sprintf("no policy names the peer, so that nothing asks for it: add a [[policy]] with peer = %q", p.Name)
 	case p.Passive:
 		return "passive: the other side has to begin"
-	case !p.Address.IsSingleIP():
+	case !p.OneHost():
 		return "its address is a prefix: the other side has to begin"
 	}
 	return ""

@@ -165,8 +165,8 @@ func peerRows(cfg *config.Config) []control.Peer {
 	var rows []control.Peer
 	for i, p := range cfg.Peers {
 		row := control.Peer{
-			Number: i, Disabled: p.Disabled, Dynamic: p.Dynamic, Responder: p.Passive || !p.Address.IsSingleIP(),
-			Name: p.Name, Address: p.Address.String(), Port: int(p.Port), Profile: p.ProfileName,
+			Number: i, Disabled: p.Disabled, Dynamic: p.Dynamic, Responder: p.Passive || !p.OneHost(),
+			Name: p.Name, Address: p.AddressText(), Port: int(p.Port), Profile: p.ProfileName,
 			ExchangeMode: p.ExchangeMode, Passive: p.Passive, SendInitialContact: p.SendInitialContact, Comment: p.Comment,
 		}
 		if p.LocalAddress.IsValid() {
