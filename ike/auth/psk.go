@@ -25,13 +25,15 @@ type Signed struct {
 	Nonce   []byte // of the other side
 	IDBody  []byte // body of the ID payload, without generic header
 	SKp     secret.Bytes
+	IntAuth []byte // of the exchanges between IKE_SA_INIT and IKE_AUTH (RFC 9242 §3.3.2); empty: none
 }
 
 // octets is what the proof is made over.
 func (s Signed) octets(f *suite.PRF) []byte {
 	b := append([]byte(nil), s.Message...)
 	b = append(b, s.Nonce...)
-	return append(b, prf.Sum(f, s.SKp, s.IDBody)...)
+	b = append(b, prf.Sum(f, s.SKp, s.IDBody)...)
+	return append(b, s.IntAuth...)
 }
 
 // PSK computes the AUTH data of a pre-shared key.

@@ -105,6 +105,9 @@ type Profile struct {
 	Fragmentation bool
 	// MOBIKE: the SA moves with the addresses of both ends (RFC 4555).
 	MOBIKE bool
+	// KeyExchanges are the groups with what is run after each (RFC 9370), in order
+	// of preference; nil: Groups, and nothing after them.
+	KeyExchanges []suite.KeyExchange
 }
 
 // AuthMethod is how one side proves itself.

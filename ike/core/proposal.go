@@ -15,6 +15,8 @@ type Suite struct {
 	Integ *suite.Integ // nil with an AEAD
 	Group *suite.Group
 	ESN   bool
+
+	Additional []*suite.KEM // key exchanges after the first, in order
 }
 
 // Offer is one side's transforms for one SA, in order of preference.
@@ -25,6 +27,8 @@ type Offer struct {
 	Integs   []*suite.Integ
 	Groups   []*suite.Group // nil: no key exchange
 	ESN      []bool         // nil: not negotiated (IKE)
+
+	sets []exchanges // which of Groups go with which additional key exchanges; nil: none
 }
 
 // IKEOffer is the offer of a profile.
@@ -53,6 +57,13 @@ func (o Offer) Proposals(spi []byte) []message.Proposal {
 		}
 	}
 	var out []message.Proposal
+	for _, x := range o.exchanges() {
+		out = o.appendProposals(out, kinds, x, spi)
+	}
+	return out
+}
+
+func (o Offer) appendProposals(out []message.Proposal, kinds []bool, x exchanges, spi []byte) []message.Proposal {
 	for _, aead := range kinds {
 		if !aead && len(o.Integs) == 0 {
 			continue
@@ -71,12 +82,13 @@ func (o Offer) Proposals(spi []byte) []message.Proposal {
 				p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeInteg, ID: a.ID})
 			}
 		}
-		for _, g := range o.Groups {
+		for _, g := range x.groups {
 			p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeDH, ID: g.ID})
 		}
 		for _, esn := range o.ESN {
 			p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeESN, ID: esnID(esn)})
 		}
+		x.addTransforms(&p)
 		out = append(out, p)
 	}
 	return out
@@ -148,12 +160,10 @@ func (o Offer) match(p *message.Proposal) (s Suite, ok bool) {
 		s.PRF = o.PRFs[i]
 	}
 	if len(o.Groups) > 0 {
-		i := slices.IndexFunc(o.Groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) })
-		if i < 0 {
+		if !s.exchange(o, p) {
 			return s, false
 		}
-		s.Group = o.Groups[i]
-	} else if hasAny(p, suite.TypeDH) && !has(p, suite.TypeDH, 0, 0) {
+	} else if hasAny(p, suite.TypeDH) && !has(p, suite.TypeDH, 0, 0) || !(exchanges{}).fits(p) {
 		return s, false
 	}
 	if len(o.ESN) > 0 {
@@ -168,9 +178,21 @@ func (o Offer) match(p *message.Proposal) (s Suite, ok bool) {
 	return s, true
 }
 
+// exchange selects the group and what comes after it.
+func (s *Suite) exchange(o Offer, p *message.Proposal) bool {
+	for _, x := range o.exchanges() {
+		i := slices.IndexFunc(x.groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) })
+		if i >= 0 && x.fits(p) {
+			s.Group, s.Additional = x.groups[i], x.additional
+			return true
+		}
+	}
+	return false
+}
+
 // strange reports a transform of a type that we do not know; a proposal that has
 // one is not ours to accept (RFC 7296 §3.3.6).
-func strange(t message.Transform) bool { return t.Type < suite.TypeEncr || t.Type > suite.TypeESN }
+func strange(t message.Transform) bool { return t.Type < suite.TypeEncr || t.Type > suite.TypeAddKE7 }
 
 func (o Offer) integ(p *message.Proposal, e *suite.Encr) (*suite.Integ, bool) {
 	if e.AEAD() {
@@ -206,6 +228,7 @@ func (s Suite) proposal(o Offer, peer *message.Proposal) message.Proposal {
 	if len(o.ESN) > 0 {
 		add(suite.TypeESN, esnID(s.ESN), 0)
 	}
+	s.answerAdditional(&p, peer)
 	return p
 }
 

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -76,7 +77,7 @@ func TestSelectVectors(t *testing.T) {
 			t.Errorf("%s with %s: %+v, want %s", c.Self, c.Other, s, c.Expected)
 		}
 		// The initiator accepts what the responder chose.
-		if got, ok := other.Accepts([]message.Proposal{answer}); ok && got != s || !ok && len(extra) == 0 {
+		if got, ok := other.Accepts([]message.Proposal{answer}); ok && !reflect.DeepEqual(got, s) || !ok && len(extra) == 0 {
 			t.Errorf("%s with %s: the answer is understood as %+v, %v", c.Self, c.Other, got, ok)
 		}
 	}

@@ -107,9 +107,9 @@ func proof() task {
 // signed is what the original initiator or responder proves.
 func (sa *SA) signed(initiator bool, idBody []byte) auth.Signed {
 	if initiator {
-		return auth.Signed{Message: sa.init.request, Nonce: sa.init.nr, IDBody: idBody, SKp: sa.keys.pi}
+		return auth.Signed{Message: sa.init.request, Nonce: sa.init.nr, IDBody: idBody, SKp: sa.keys.pi, IntAuth: sa.init.inter.octets()}
 	}
-	return auth.Signed{Message: sa.init.response, Nonce: sa.init.ni, IDBody: idBody, SKp: sa.keys.pr}
+	return auth.Signed{Message: sa.init.response, Nonce: sa.init.ni, IDBody: idBody, SKp: sa.keys.pr, IntAuth: sa.init.inter.octets()}
 }
 
 func (x *exchange) addProof() error {

@@ -327,7 +327,7 @@ func (sa *SA) choosePolicy(local, remote []selector.TS) *core.Policy {
 func withoutGroups(ps []message.Proposal) []message.Proposal {
 	out := slices.Clone(ps)
 	for i := range out {
-		out[i].Transforms = slices.DeleteFunc(slices.Clone(out[i].Transforms), func(t message.Transform) bool { return t.Type == suite.TypeDH })
+		out[i].Transforms = slices.DeleteFunc(slices.Clone(out[i].Transforms), func(t message.Transform) bool { return t.Type == suite.TypeDH || t.Type > suite.TypeESN })
 	}
 	return out
 }

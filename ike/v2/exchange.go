@@ -367,7 +367,7 @@ func (sa *SA) respond(x *exchange) {
 	if sa.initiator {
 		h.Flags |= message.FlagInitiator
 	}
-	if x.kind.id == initial && x.over {
+	if x.kind.clear && x.over {
 		h.SPIr = 0 // refused: there will be no such SA (RFC 7296 §2.6)
 	}
 	raw, err := sa.build(x, h)
@@ -443,5 +443,6 @@ func (sa *SA) build(x *exchange, h message.Header) ([][]byte, error) {
 		m := message.Message{Header: h, Payloads: x.out}
 		return [][]byte{m.Append(nil)}, nil
 	}
+	sa.sealing(h, x.out)
 	return sa.protect(h, x.out)
 }

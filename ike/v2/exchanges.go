@@ -7,6 +7,7 @@ type kindID uint8
 
 const (
 	initial kindID = iota
+	intermediate
 	authenticate
 	createChild
 	rekeyChild
@@ -20,7 +21,11 @@ func row(id kindID) *kind {
 	switch id {
 	case initial:
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
-			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ppkSupport, childlessSupport, ikeKeys},
+			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ppkSupport, childlessSupport, intermediateSupport, ikeKeys},
+			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
+	case intermediate:
+		return &kind{id: id, name: "IKE_INTERMEDIATE", wire: message.ExchangeIntermediate,
+			tasks:  []func() task{additionalKE},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
@@ -48,6 +53,11 @@ func row(id kindID) *kind {
 // kindOf finds the row for a request of the peer; nil: not in this state.
 func (sa *SA) kindOf(h message.Header, in []message.Payload) *kind {
 	switch {
+	case sa.state == HalfOpen && sa.init.inter.done < len(sa.suite.Additional):
+		if h.Exchange == message.ExchangeIntermediate {
+			return row(intermediate)
+		}
+		return nil
 	case sa.state == HalfOpen && h.Exchange == message.ExchangeIKEAuth:
 		return row(authenticate)
 	case sa.state < Established:

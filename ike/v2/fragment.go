@@ -153,6 +153,7 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 	for _, part := range p.parts {
 		all = append(all, part...)
 	}
+	sa.opened(m.Header, p.first, all)
 	inner, syntax = parseInner(p.first, all)
 	*p = partial{}
 	return inner, true, syntax, nil

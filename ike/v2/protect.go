@@ -139,6 +139,7 @@ func (sa *SA) decrypt(raw []byte, m *message.Message, in core.Datagram) (inner [
 	if err != nil || syntax != nil {
 		return nil, true, syntax, err
 	}
+	sa.opened(m.Header, sk.First, plain)
 	inner, syntax = parseInner(sk.First, plain)
 	return inner, true, syntax, nil
 }

@@ -235,6 +235,9 @@ func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
 	if err == nil && sa.keys.d == nil {
 		err = dropped{"there are no keys yet"}
 	}
+	if err == nil && sa.lateIntermediate(raw, m, in) {
+		return
+	}
 	var inner []message.Payload
 	var synErr error
 	if err == nil {

@@ -1,0 +1,115 @@
+package core
+
+import (
+	"slices"
+
+	"culvert/crypto/kem"
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+	"culvert/ike/message"
+)
+
+// Additional key exchanges (RFC 9370): transforms of types 6 to 12 of a proposal
+// name what is run after the Diffie-Hellman, one type each, in order.
+
+// exchanges are the key exchanges of an offer: its groups with the same
+// additional ones stand together, because only they can share a proposal.
+type exchanges struct {
+	groups     []*suite.Group
+	additional []*suite.KEM
+}
+
+// sets groups what an offer allows; with is whether the peer can do IKE_INTERMEDIATE.
+func sets(all []suite.KeyExchange, with bool) (out []exchanges) {
+	for _, x := range all {
+		if len(x.Additional) > 0 && !with {
+			continue
+		}
+		i := slices.IndexFunc(out, func(s exchanges) bool { return slices.Equal(s.additional, x.Additional) })
+		if i < 0 {
+			i = len(out)
+			out = append(out, exchanges{additional: x.Additional})
+		}
+		out[i].groups = append(out[i].groups, x.Group)
+	}
+	return out
+}
+
+// exchanges are the sets of an offer, at least one.
+func (o Offer) exchanges() []exchanges {
+	if len(o.sets) > 0 {
+		return o.sets
+	}
+	return []exchanges{{groups: o.Groups}}
+}
+
+// Additional reports whether a profile wants key exchanges after the first.
+func (p *Profile) Additional() bool {
+	return slices.ContainsFunc(p.KeyExchanges, func(x suite.KeyExchange) bool { return len(x.Additional) > 0 })
+}
+
+// InitOffer is the offer of a profile for IKE_SA_INIT; with is whether both ends
+// can do IKE_INTERMEDIATE.
+func InitOffer(p *Profile, with bool) Offer {
+	o := IKEOffer(p)
+	if p.Additional() {
+		o.sets = sets(p.KeyExchanges, with)
+		if len(o.sets) == 0 {
+			o.sets = []exchanges{{groups: []*suite.Group{}, additional: p.KeyExchanges[0].Additional}}
+		}
+	}
+	return o
+}
+
+// addTransforms writes the additional key exchanges.
+func (x exchanges) addTransforms(p *message.Proposal) {
+	for i, k := range x.additional {
+		p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeAddKE1 + suite.TransformType(i), ID: k.ID})
+	}
+}
+
+// fits reports whether a proposal has exactly these additional key exchanges, or
+// none where it offers NONE.
+func (x exchanges) fits(p *message.Proposal) bool {
+	for t := suite.TypeAddKE1; t <= suite.TypeAddKE7; t++ {
+		i := int(t - suite.TypeAddKE1)
+		if i < len(x.additional) {
+			if !has(p, t, x.additional[i].ID, 0) {
+				return false
+			}
+		} else if hasAny(p, t) && !has(p, t, 0, 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// answerAdditional names in the answer what was chosen, NONE too where the peer
+// offered it.
+func (s Suite) answerAdditional(p, peer *message.Proposal) {
+	for t := suite.TypeAddKE1; t <= suite.TypeAddKE7; t++ {
+		i := int(t - suite.TypeAddKE1)
+		switch {
+		case i < len(s.Additional):
+			p.Transforms = append(p.Transforms, message.Transform{Type: t, ID: s.Additional[i].ID})
+		case hasAny(peer, t):
+			p.Transforms = append(p.Transforms, message.Transform{Type: t})
+		}
+	}
+}
+
+// Encapsulate makes a ciphertext for the peer's encapsulation key, and behind it
+// the shared secret. It draws its own randomness.
+type Encapsulate struct {
+	KEM    *suite.KEM
+	Public []byte
+}
+
+func (w Encapsulate) Do() (secret.Bytes, error) {
+	c, shared, err := kem.Encapsulate(w.KEM, w.Public)
+	if err != nil {
+		return nil, err
+	}
+	defer shared.Wipe()
+	return append(secret.Bytes(c), shared...), nil
+}

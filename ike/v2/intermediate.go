@@ -1,0 +1,211 @@
+package v2
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"culvert/crypto/kem"
+	"culvert/crypto/prf"
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Additional key exchanges (RFC 9370), one IKE_INTERMEDIATE each (RFC 9242),
+// between IKE_SA_INIT and IKE_AUTH:
+//
+//	HDR, SK{KEi(n)}  -->  <--  HDR, SK{KEr(n)}
+//
+// The keys change after each:
+//
+//	SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni | Nr)
+//
+// and what was said in them is part of what IKE_AUTH proves (RFC 9242 §3.3.2):
+//
+//	IntAuth_i(n) = prf(SK_pi(n-1), IntAuth_i(n-1) | header and plaintext of the request)
+//	IntAuth_r(n) = prf(SK_pr(n-1), IntAuth_r(n-1) | header and plaintext of the response)
+//	IntAuth      = IntAuth_i(N) | IntAuth_r(N) | message ID of IKE_AUTH
+
+// intermediates is the state between IKE_SA_INIT and IKE_AUTH.
+type intermediates struct {
+	done      int          // exchanges that are through
+	got, sent []byte       // what the one that is under way proves
+	i, r      secret.Bytes // IntAuth_i, IntAuth_r so far
+	old       keys         // before the last exchange: its request may come again
+}
+
+func (s *intermediates) wipe() {
+	s.i.Wipe()
+	s.r.Wipe()
+	s.old.wipe()
+	*s = intermediates{}
+}
+
+// octets is IntAuth.
+func (s *intermediates) octets() []byte {
+	if s.done == 0 {
+		return nil
+	}
+	b := append(slices.Clone([]byte(s.i)), s.r...)
+	return binary.BigEndian.AppendUint32(b, uint32(s.done)+1)
+}
+
+// intermediateSupport says in IKE_SA_INIT that we can do IKE_INTERMEDIATE, where
+// we want it.
+func intermediateSupport() task {
+	say := func(x *exchange) {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyIntermediateExchangeSupported})
+	}
+	return task{
+		request: func(x *exchange) error {
+			if x.sa.peer.Profile.Additional() {
+				say(x)
+			}
+			return nil
+		},
+		reply: func(x *exchange) error {
+			if x.saysIntermediate() {
+				say(x)
+			}
+			return nil
+		},
+	}
+}
+
+// saysIntermediate reports whether both ends can do IKE_INTERMEDIATE.
+func (x *exchange) saysIntermediate() bool {
+	return x.sa.peer.Profile.Additional() && notify(x.in, message.NotifyIntermediateExchangeSupported) != nil
+}
+
+// afterInit is what an initiator does next: an additional key exchange, or IKE_AUTH.
+func (sa *SA) afterInit() *exchange {
+	if sa.init.inter.done < len(sa.suite.Additional) {
+		return &exchange{kind: row(intermediate)}
+	}
+	return newAuth(sa)
+}
+
+// nextKEM is the additional key exchange that comes now.
+func (sa *SA) nextKEM() *suite.KEM { return sa.suite.Additional[sa.init.inter.done] }
+
+// additionalKE runs one additional key exchange.
+func additionalKE() task {
+	return task{
+		prepare: func(x *exchange) error { return x.offerKEM(x.sa.nextKEM()) },
+		request: func(x *exchange) error {
+			x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
+			return nil
+		},
+		accept: func(x *exchange) error { return x.answerKEM(x.sa.nextKEM()) },
+		reply: func(x *exchange) error {
+			x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
+			return nil
+		},
+		complete: func(x *exchange) error { return x.shareKEM(x.sa.nextKEM()) },
+		settle:   func(x *exchange) error { return x.sa.nextKeys(x) },
+	}
+}
+
+// offerKEM draws our key pair.
+func (x *exchange) offerKEM(k *suite.KEM) (err error) {
+	x.private = x.sa.env.Random(kem.SeedLen)
+	x.public, err = kem.Public(k, x.private)
+	return err
+}
+
+// answerKEM reads the peer's encapsulation key and makes the secret.
+func (x *exchange) answerKEM(k *suite.KEM) error {
+	ke := find[*message.KE](x.in)
+	if ke == nil || ke.Group != k.ID {
+		return end(message.NotifyInvalidSyntax, "the peer's additional key exchange is not %s, which was agreed", k.Name)
+	}
+	x.compute(true, core.Encapsulate{KEM: k, Public: clone(ke.Data)}, func(both secret.Bytes) error {
+		x.public, x.shared = clone(both[:k.CipherLen]), both[k.CipherLen:]
+		return nil
+	})
+	return nil
+}
+
+// shareKEM reads the responder's ciphertext.
+func (x *exchange) shareKEM(k *suite.KEM) (err error) {
+	ke := find[*message.KE](x.in)
+	if ke == nil || ke.Group != k.ID {
+		if n := errorNotify(x.in); n != nil {
+			return peerSaid(n)
+		}
+		return end(0, "the peer's response to %s has no key exchange %s", x.kind.name, k.Name)
+	}
+	if x.shared, err = kem.Decapsulate(k, x.private, ke.Data); err != nil {
+		return end(0, "%v", err)
+	}
+	return nil
+}
+
+// nextKeys goes over to the keys of the exchange that is through.
+func (sa *SA) nextKeys(x *exchange) error {
+	s := &sa.init.inter
+	ours, theirs := s.sent, s.got
+	if !x.mine {
+		ours, theirs = theirs, ours
+	}
+	s.i = prf.Sum(sa.suite.PRF, sa.keys.pi, s.i, ours)
+	s.r = prf.Sum(sa.suite.PRF, sa.keys.pr, s.r, theirs)
+	k, err := rederiveKeys(sa.suite, sa.suite.PRF, sa.keys.d, x.shared, sa.init.ni, sa.init.nr, sa.spii, sa.spir)
+	if err != nil {
+		return end(0, "%v", err)
+	}
+	x.shared.Wipe()
+	x.private.Wipe()
+	s.old.wipe()
+	s.old, sa.keys = sa.keys, k
+	s.done++
+	if x.mine {
+		sa.start(sa.afterInit())
+	}
+	return nil
+}
+
+// provable is what of a message goes into IntAuth: the message as it would be
+// without encryption and fragmentation, its lengths too (RFC 9242 §3.3.2).
+func provable(h message.Header, first message.PayloadType, plain []byte) []byte {
+	n := skGeneric + len(plain)
+	h.Next, h.Length = message.TypeSK, uint32(message.HeaderLen+n)
+	b := append(h.Append(nil), byte(first), 0, byte(n>>8), byte(n))
+	return append(b, plain...)
+}
+
+// opened notes what of a message that came goes into IntAuth.
+func (sa *SA) opened(h message.Header, first message.PayloadType, plain []byte) {
+	if h.Exchange == message.ExchangeIntermediate && sa.state < Established && sa.awaits(h) {
+		sa.init.inter.got = provable(h, first, plain)
+	}
+}
+
+// sealing notes what of a message of ours goes into IntAuth.
+func (sa *SA) sealing(h message.Header, ps []message.Payload) {
+	if h.Exchange == message.ExchangeIntermediate {
+		first, plain := message.AppendPayloads(nil, ps)
+		sa.init.inter.sent = provable(h, first, plain)
+	}
+}
+
+// lateIntermediate answers a request that comes again after the keys changed.
+func (sa *SA) lateIntermediate(raw []byte, m *message.Message, in core.Datagram) bool {
+	s := &sa.init.inter
+	if m.Exchange != message.ExchangeIntermediate || m.Response() || sa.state != HalfOpen ||
+		m.ID+1 != sa.recvID || s.old.d == nil || sa.lastResponse == nil {
+		return false
+	}
+	now := sa.keys
+	sa.keys = s.old
+	_, whole, syntax, err := sa.decrypt(raw, m, in)
+	sa.keys = now
+	switch {
+	case err != nil:
+		sa.bad(in, "%v", err)
+	case whole && syntax == nil:
+		sa.repeatResponse(in)
+	}
+	return true
+}
