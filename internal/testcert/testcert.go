@@ -67,6 +67,7 @@ func Valid(from, to time.Time) Option {
 func EKU(u ...x509.ExtKeyUsage) Option {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = u }
 }
+func OCSP(url string) Option                     { return func(c *x509.Certificate) { c.OCSPServer = []string{url} } }
 func With(change func(*x509.Certificate)) Option { return change }
 
 func template(name string, ca bool, options []Option) *x509.Certificate {
