@@ -16,6 +16,7 @@ import (
 	"culvert/ike/core"
 	"culvert/internal/datapath"
 	"culvert/internal/simnet"
+	"culvert/internal/store"
 	"culvert/internal/underlay"
 	"culvert/internal/wire"
 	"culvert/tun"
@@ -90,10 +91,12 @@ type world struct {
 	esp        *simnet.Network
 	arrived    int // ESP datagrams
 	west, east *node
+	others     []*node
 }
 
 // node is a gateway without goroutines.
 type node struct {
+	leases *leases
 	w      *world
 	addr   netip.Addr
 	plane  *Plane
@@ -136,9 +139,23 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 			})
 		}
 	})
+	n.leases = newLeases(func(a core.Answer) { n.plane.Answer(a) }, func() []netip.Addr { return []netip.Addr{addr} },
+		func(err error) { w.t.Error(err) })
+	if err := n.leases.open(func() (store.Store, error) { return &store.Memory{}, nil }, start); err != nil {
+		w.t.Fatal(err)
+	}
 	n.plane = newPlane(planeConfig{
 		Endpoint: ike.New(seed), Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now,
+		Release: func(holder core.SAID) {
+			n.leases.release(holder)
+			n.leases.work(w.clock.Now(), nil)
+		},
 		Ask: func(a core.Ask) {
+			if l, ok := a.Work.(core.Lease); ok {
+				n.leases.ask(a, l)
+				n.leases.work(w.clock.Now(), nil)
+				return
+			}
 			n.plane.Answer(solve(a, func(netip.Addr) (netip.Addr, error) { return addr, nil }))
 		},
 		Event: func(_ time.Time, e core.Event) { n.events = append(n.events, e) },
@@ -147,7 +164,7 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 }
 
 func (w *world) deliver(d simnet.Delivery) {
-	for _, n := range []*node{w.west, w.east} {
+	for _, n := range append([]*node{w.west, w.east}, w.others...) {
 		if n.addr != d.To.Addr() || !n.conn.Deliver(d.From, d.To, d.Data) {
 			continue
 		}
@@ -185,6 +202,7 @@ func (n *node) input(in core.Input) {
 func (n *node) configure(text string) error {
 	next := parse(n.w.t, text)
 	carried(next, underlay.IsRaw(n.conn))
+	n.leases.setPools(poolsOf(next))
 	comp := compile(next, [2]uint16{500, 4500}, n.comp)
 	err := n.plane.Reconfigure(n.w.clock.Now(), comp, n.host.Apply)
 	n.settle()
