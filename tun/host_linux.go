@@ -89,6 +89,9 @@ func (h *host) Apply(p Plan) error {
 	if next.rules, err = w.place(current.rules, h.o.Pref); err != nil {
 		return err
 	}
+	for _, a := range p.Addresses {
+		own = append(own, a.Addr()) // on the device in a moment
+	}
 	h.warnings = warnings(p, own)
 	reached, err := h.kernel.change(current, next)
 	if err != nil {
