@@ -118,6 +118,12 @@ func hub(l *lab.Lab, names ...string) []*lab.Node {
 	nodes := make([]*lab.Node, len(names))
 	first := l.Node(names[0])
 	nodes[0] = first
+	if len(names) == 2 {
+		nodes[1] = l.Node(names[1])
+		l.Wire(lab.End{Node: first, Device: "eth0", Prefix: netip.MustParsePrefix("10.9.0.1/24")},
+			lab.End{Node: nodes[1], Device: "eth0", Prefix: netip.MustParsePrefix("10.9.0.2/24")})
+		return nodes
+	}
 	first.Run("ip", "link", "add", "br0", "type", "bridge")
 	first.Run("ip", "link", "set", "br0", "up")
 	first.Run("ip", "addr", "add", "10.9.0.1/24", "dev", "br0")
