@@ -34,7 +34,7 @@ func (c *replayCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.stdout, "recorded from %s by culvert %s\n", r.Start.Format(time.RFC3339), r.Build)
+	fmt.Fprintf(s.stdout, "recorded from %s by %s\n", r.Start.Format(time.RFC3339), r.Build)
 	if d := r.Difference; d != nil {
 		fmt.Fprintln(s.stdout, "different:", d)
 		return errReported

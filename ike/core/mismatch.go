@@ -172,8 +172,24 @@ func (o Offer) prfFollowsHash() bool {
 	return len(o.Integs) == 0 || slices.EqualFunc(o.PRFs, o.Integs, func(f *suite.PRF, a *suite.Integ) bool { return f.Name == a.Name })
 }
 
-// weak is what is proposed to nobody who has a choice.
-var weak = map[string]bool{"des": true, "3des": true, "blowfish": true, "null": true, "md5": true, "modp768": true, "modp1024": true, "modp1536": true}
+// weak reports whether a transform is one to recommend to nobody who has a choice.
+func weak(x message.Transform) bool {
+	switch x.Type {
+	case suite.TypeEncr:
+		e := suite.EncrByID(x.ID, x.KeyBits)
+		return e != nil && e.Weak
+	case suite.TypePRF:
+		f := suite.PRFByID(x.ID)
+		return f != nil && f.Weak
+	case suite.TypeInteg:
+		a := suite.IntegByID(x.ID)
+		return a != nil && a.Weak
+	case suite.TypeDH:
+		g := suite.GroupByID(x.ID)
+		return g != nil && g.Weak
+	}
+	return false
+}
 
 // candidate is the first of the peer's transforms that exists here, one that is
 // not weak before one that is.
@@ -183,7 +199,7 @@ func (o Offer) candidate(p *message.Proposal, t suite.TransformType) (name strin
 			continue
 		}
 		n := o.known(x)
-		if n != "" && !weak[n] {
+		if n != "" && !weak(x) {
 			return n
 		}
 		if name == "" {

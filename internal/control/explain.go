@@ -21,8 +21,8 @@ type PacketQuery struct {
 type PacketExplanation struct {
 	Packet  string `json:"packet"`  // for people
 	Verdict string `json:"verdict"` // "protect", "deliver", "drop" or "pass-unprotected"
-	// Counter is the row of `statistics print` that it would count in; empty
-	// where it is not dropped.
+	// Counter is the row of `statistics print` that it would count in, if it came
+	// to the data path; empty where it gets through.
 	Counter string `json:"counter"`
 
 	Policy  int    `json:"policy"`  // number; -1: none matches

@@ -61,7 +61,7 @@ func calls(b Backend) map[string]call {
 			return b.ExplainPacket(ctx, *a.Packet)
 		},
 		"POST /v1/explain/peer": func(ctx context.Context, a args) (any, error) { return b.ExplainPeer(ctx, a.Peer) },
-		"GET /v1/version": func(context.Context, args) (any, error) { return ReadVersion(), nil },
+		"GET /v1/version":       func(context.Context, args) (any, error) { return ReadVersion(), nil },
 	}
 }
 

@@ -99,7 +99,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 			Lifetime: 24 * time.Hour, DPD: 2 * time.Minute, Fragmentation: true, MOBIKE: true,
 		},
 		Identities: []*core.Identity{{
-			Auth: core.AuthPSK, MyID: core.ID{Type: core.IDFQDN, Data: "site1.example.net"},
+			Auth: core.AuthPSK, RemoteAuth: core.AuthPSK, MyID: core.ID{Type: core.IDFQDN, Data: "site1.example.net"},
 			RemoteID: core.ID{Type: core.IDIPv4, Data: "\xc0\xa8\x50\x01"}, Secret: []byte("thisisnotasecurepsk"),
 		}},
 	}
@@ -116,7 +116,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 				PFS: suite.GroupByName("modp2048"), ESN: []bool{true, false}, Lifetime: 30 * time.Minute, ReplayWindow: 128,
 			},
 		}},
-		IKEPort: 500, NATTPort: 4500, Encapsulation: core.EncapDetect,
+		IKEPort: 500, NATTPort: 4500, Trust: &core.Trust{}, Encapsulation: core.EncapDetect,
 	}
 	got.core.Where = nil // functions are never equal
 	if !reflect.DeepEqual(got.core, want) {

@@ -152,6 +152,9 @@ func explainSA(x *control.PacketExplanation, c *sad.Child, inbound bool, now tim
 	}
 	x.SPI, x.SAState, x.Peer = control.SPI(half.SPI), half.State, c.Peer
 	x.SrcAddr, x.DstAddr = half.Src.String(), half.Dst.String()
+	if !half.UDP {
+		x.SrcAddr, x.DstAddr = half.Src.Addr().String(), half.Dst.Addr().String()
+	}
 	var covers []string
 	for _, p := range c.Pairs {
 		covers = append(covers, p.String())
@@ -185,7 +188,9 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 	case datapath.OutNoStates:
 		say("there is no SA that covers it: it is dropped, and the IKE daemon is asked for one; see `culvert explain peer %s`", x.Peer)
 	case datapath.OutPolicyErrors:
-		say("no route leads it to the device: the host sends it in clear, wherever its own routes say; what comes out of the device all the same is dropped")
+		x.Verdict, x.Counter = "pass-unprotected", r.String()
+		say("no route leads it to the device: the host sends it by its own routes, in clear; if it came out of the device all the same, it would be dropped and count in %s", r)
+		return
 	case datapath.OutPolicyBlocked, datapath.InPolicyBlocked:
 		say("the policy discards it")
 	case datapath.OutStateModeErrors:

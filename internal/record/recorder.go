@@ -80,6 +80,9 @@ func New(e Endpoint, o Options) (*Recorder, error) {
 // when that was written.
 func (r *Recorder) From(s *config.Snapshot, ports [2]uint16, raw bool) {
 	r.from = &Reconfigure{Ports: ports, Raw: raw, From: *s}
+	if r.f == nil {
+		r.wipe()
+	}
 }
 
 // Handle writes the input down and hands it on.
