@@ -119,7 +119,7 @@ func (l *loader) checkGateway() {
 }
 
 func (l *loader) checkProfile(p *Profile) {
-	p.Groups = rows(p.DHGroup, suite.GroupByName)
+	p.exchanges()
 	p.Encrs = rows(p.EncAlgorithm, suite.EncrByIKEName)
 	if !allAEAD(p.Encrs) {
 		p.Integs = rows(p.HashAlgorithm, suite.IntegByName)

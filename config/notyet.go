@@ -34,7 +34,7 @@ var notYet = []notYetRow{
 
 	{"proposal", "pfs-group", groupsNotYet},
 
-	{"profile", "dh-group", groupsNotYet},
+	{"profile", "dh-group", []string{"ec2n155", "ec2n185"}},
 
 	{"peer", "exchange-mode", []string{"main", "aggressive", "base"}},
 	{"peer", "routing-mark", nil},

@@ -100,7 +100,7 @@ var settingsFields = []field[Settings]{
 const day = 24 * time.Hour
 
 var profileFields = []field[Profile]{
-	of("dh-group", list(oneOf[string](groupNames()...)), func(p *Profile) *[]string { return &p.DHGroup }),
+	of("dh-group", list(keyExchange), func(p *Profile) *[]string { return &p.DHGroup }),
 	of("dpd-interval", dpdInterval, func(p *Profile) *Duration { return &p.DPDInterval }),
 	of("dpd-maximum-failures", integer[int](1, 100), func(p *Profile) *int { return &p.DPDMaximumFailures }),
 	of("enc-algorithm", list(oneOf[string](ikeNames()...)),

@@ -104,6 +104,9 @@ type Profile struct {
 	PRFAlgorithm  []string // "auto": those of the hash-algorithms
 
 	Groups []*suite.Group
+	// KeyExchanges are the members of dh-group: a group, and what is run after it.
+	KeyExchanges []suite.KeyExchange
+
 	Encrs  []*suite.Encr
 	Integs []*suite.Integ // empty where every cipher is an AEAD
 	PRFs   []*suite.PRF

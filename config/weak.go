@@ -30,7 +30,7 @@ func (l *loader) warnWeak() {
 	}
 	for _, p := range l.config.Profiles {
 		look(&p.Entry, "profile",
-			weakKey{"dh-group", weak(p.DHGroup, suite.GroupByName, func(g *suite.Group) bool { return g.Weak })},
+			weakKey{"dh-group", weak(p.DHGroup, groupOf, func(g *suite.Group) bool { return g.Weak })},
 			weakKey{"enc-algorithm", weak(p.EncAlgorithm, suite.EncrByIKEName, func(e *suite.Encr) bool { return e.Weak })},
 			weakKey{"hash-algorithm", weak(p.HashAlgorithm, suite.IntegByName, func(a *suite.Integ) bool { return a.Weak })},
 			weakKey{"prf-algorithm", weak(p.PRFAlgorithm, suite.PRFByName, func(f *suite.PRF) bool { return f.Weak })})

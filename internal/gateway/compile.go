@@ -194,6 +194,9 @@ func corePeer(p *config.Peer, store *certStore) *core.Peer {
 		peer.Identities = append(peer.Identities, store.identity(i))
 	}
 	corePPKs(peer.Identities, p.Identities)
+	if p.Profile.Additional() {
+		peer.Profile.KeyExchanges = p.Profile.KeyExchanges
+	}
 	coreModes(peer.Identities, p.Identities)
 	return peer
 }
