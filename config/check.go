@@ -250,8 +250,14 @@ func (l *loader) checkSelectors(p *Policy) {
 // checkEncrypting looks at a policy that is to protect packets.
 func (l *loader) checkEncrypting(p *Policy) {
 	e := &p.Entry
-	if !p.Tunnel && !e.bad["tunnel"] && valueNotYet("policy", "tunnel", "false") {
-		l.faultAt(e, "policy", "tunnel", "false (transport mode) is not supported yet, write tunnel = true")
+	if !p.Tunnel && !e.bad["tunnel"] && !(p.SrcAddress.IsSingleIP() && p.DstAddress.IsSingleIP()) {
+		l.faultAt(e, "policy", "tunnel", "false is transport mode, which protects two hosts themselves, write tunnel = true, or single addresses in src-address and dst-address")
+	}
+	if len(p.IPsecProtocols) > 1 {
+		l.faultAt(e, "policy", "ipsec-protocols", "is one of the two, write [\"esp\"] or [\"ah\"]")
+	}
+	if slices.Contains(p.IPsecProtocols, "ah") && l.config.Gateway.Encapsulation == UDP {
+		l.faultAt(e, "policy", "ipsec-protocols", "AH cannot go by UDP, and encapsulation in [gateway] is \"udp\", write [\"esp\"]")
 	}
 	if p.Proposal != nil && p.Proposal.Disabled {
 		l.faultAt(e, "policy", "proposal", "[[proposal]] %q is disabled, enable it or disable the policy", p.ProposalName)

@@ -131,8 +131,11 @@ func (l *loader) checkTemplate(p *Policy) {
 			l.faultAt(e, "policy", key, "a template has none, leave it out: peers come by policy-template-group of their identity, ports by generate-policy")
 		}
 	}
-	if p.Written("tunnel") && !p.Tunnel && valueNotYet("policy", "tunnel", "false") {
-		l.faultAt(e, "policy", "tunnel", "false (transport mode) is not supported yet, leave it out")
+	if p.Written("tunnel") && !p.Tunnel {
+		l.faultAt(e, "policy", "tunnel", "false (transport mode) does not go with a template, leave it out")
+	}
+	if len(p.IPsecProtocols) != 1 || p.IPsecProtocols[0] != "esp" {
+		l.faultAt(e, "policy", "ipsec-protocols", "is [\"esp\"] in a template, leave it out")
 	}
 	if p.Proposal != nil && p.Proposal.Disabled {
 		l.faultAt(e, "policy", "proposal", "[[proposal]] %q is disabled, enable it or disable the template", p.ProposalName)

@@ -108,7 +108,7 @@ func TestModeConfigFaults(t *testing.T) {
 		{`src-address = "0.0.0.0/0"`, `src-address = "2001:db8::/32"`, `22: policy.dst-address: 192.168.77.0/24 and src-address 2001:db8::/32 are of different address families`, ""},
 		{`src-address = "0.0.0.0/0"`, `peer = "ike2"`, `23: policy.peer: a template has none, leave it out: peers come by policy-template-group of their identity, ports by generate-policy`, ""},
 		{`src-address = "0.0.0.0/0"`, `action = "discard"`, `23: policy.action: discard, and the policies made from a template encrypt, leave it out`, ""},
-		{`src-address = "0.0.0.0/0"`, `tunnel = false`, `23: policy.tunnel: false (transport mode) is not supported yet, leave it out`, ""},
+		{`src-address = "0.0.0.0/0"`, `tunnel = false`, `23: policy.tunnel: false (transport mode) does not go with a template, leave it out`, ""},
 		{`template-group = "ike2-policies"`, `template-group = "none"`, `35: identity.policy-template-group: is none, and generate-policy = "port-strict" needs a group with templates`, ""},
 		{`group = "ike2-policies"`, ``, "", `33: identity.generate-policy: the [[policy-group]] "ike2-policies" has no template, so that no policy is made: write a [[policy]] with template = true and that group`},
 		{`mode-config = "ike2-conf"`, `mode-config = "request-only"`, "", `34: identity.mode-config: [[mode-config]] "request-only" asks the other side for an address, and [[peer]] "ike2" never starts an exchange: give it a single address, without passive`},

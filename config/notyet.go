@@ -27,8 +27,6 @@ var notYet = []notYetRow{
 	{"settings", "xauth-use-radius", []string{"true"}},
 
 	{"policy", "action", []string{"none"}},
-	{"policy", "ipsec-protocols", []string{"ah"}},
-	{"policy", "tunnel", []string{"false"}},
 	{"policy", "sa-src-address", nil},
 	{"policy", "sa-dst-address", nil},
 

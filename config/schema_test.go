@@ -131,7 +131,7 @@ var keyCases = []keyCase{
 	{"policy", "dst-port", `"443"`, `"https"`, `"https" is no port, accepted: any, 0..65535`},
 	{"policy", "src-port", `"any"`, `65536`, `65536 is out of range, accepted: any, 0..65535`},
 	{"policy", "group", `"default"`, `""`, `"" is no name, ` + namesAble},
-	{"policy", "ipsec-protocols", `["esp"]`, `["ah", "esp"]`, `"ah" is not supported yet, accepted: esp`},
+	{"policy", "ipsec-protocols", `["ah"]`, `["esp", "ipcomp"]`, `"ipcomp" is unknown, accepted: ah, esp`},
 	{"policy", "level", `"unique"`, `"required"`, `"required" is unknown (did you mean "require"?), accepted: require, unique, use`},
 	{"policy", "peer", `"there"`, `1`, `is a number, accepted: a name in quotes`},
 	{"policy", "proposal", `"default"`, `1`, `is a number, accepted: a name in quotes`},

@@ -40,6 +40,9 @@ func IKEOffer(p *Profile) Offer {
 // its own (RFC 7296 §1.2).
 func ChildOffer(p *Policy, withPFS bool) Offer {
 	o := Offer{Protocol: p.Protocol, Encrs: p.Proposal.Encrs, Integs: p.Proposal.Integs, ESN: p.Proposal.ESN}
+	if p.Protocol == ProtoAH {
+		o.Encrs = nil // AH does not encrypt
+	}
 	if withPFS && p.Proposal.PFS != nil {
 		o.Groups = []*suite.Group{p.Proposal.PFS}
 	}
@@ -55,6 +58,9 @@ func (o Offer) Proposals(spi []byte) []message.Proposal {
 		if !slices.Contains(kinds, e.AEAD()) {
 			kinds = append(kinds, e.AEAD())
 		}
+	}
+	if o.Protocol == ProtoAH {
+		kinds = []bool{false}
 	}
 	var out []message.Proposal
 	for _, x := range o.exchanges() {
@@ -149,7 +155,10 @@ func (o Offer) match(p *message.Proposal) (s Suite, ok bool) {
 			break
 		}
 	}
-	if s.Encr == nil && o.Protocol != ProtoAH {
+	if o.Protocol == ProtoAH {
+		s.Integ = o.anyInteg(p)
+	}
+	if s.Encr == nil && (o.Protocol != ProtoAH || s.Integ == nil) {
 		return s, false
 	}
 	if o.Protocol == ProtoIKE {
@@ -198,12 +207,17 @@ func (o Offer) integ(p *message.Proposal, e *suite.Encr) (*suite.Integ, bool) {
 	if e.AEAD() {
 		return nil, true
 	}
+	a := o.anyInteg(p)
+	return a, a != nil
+}
+
+func (o Offer) anyInteg(p *message.Proposal) *suite.Integ {
 	for _, a := range o.Integs {
 		if has(p, suite.TypeInteg, a.ID, 0) {
-			return a, true
+			return a
 		}
 	}
-	return nil, false
+	return nil
 }
 
 // proposal is the responder's answer: the chosen transforms of the peer's

@@ -122,7 +122,10 @@ func (x *exchange) install(standby bool) error {
 }
 
 func suiteName(s core.Suite) string {
-	name := s.Encr.Name
+	name := "ah"
+	if s.Encr != nil {
+		name = s.Encr.Name
+	}
 	if s.Integ != nil {
 		name += "/" + s.Integ.Name
 	}

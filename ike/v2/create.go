@@ -197,6 +197,7 @@ func (x *exchange) offerChild(withPFS bool) error {
 		tsi = slices.Insert(tsi, 0, x.flow.Local)
 		tsr = slices.Insert(tsr, 0, x.flow.Remote)
 	}
+	x.askTransport()
 	x.out = append(x.out, &message.SA{Proposals: offer.Proposals(binary.BigEndian.AppendUint32(nil, x.spi))},
 		&message.TS{Initiator: true, Selectors: tsi}, &message.TS{Selectors: tsr})
 	return nil
@@ -252,6 +253,10 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		x.policy = nil
 		return refuse(message.NotifyInvalidSyntax, "the SPI is not 4 bytes")
 	}
+	if err := x.grantTransport(); err != nil {
+		x.policy = nil
+		return err
+	}
 	if x.spi, ok = sa.env.TakeSPI(); !ok {
 		x.policy = nil
 		return errNoSPI
@@ -276,6 +281,9 @@ func (x *exchange) readChild(withPFS bool) error {
 			return peerSaid(n)
 		}
 		return refuse(message.NotifyInvalidSyntax, "the response has no CHILD SA and no reason")
+	}
+	if err := x.checkTransport(); err != nil {
+		return err
 	}
 	s, ok := core.ChildOffer(x.policy, withPFS).Accepts(sap.Proposals)
 	spiOut, spiOK := spiOf(sap.Proposals, sap.Proposals[0].Number)

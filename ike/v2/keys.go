@@ -57,18 +57,21 @@ func expandKeys(s core.Suite, f *suite.PRF, seed secret.Bytes, ni, nr []byte, sp
 // childKeys expands KEYMAT (RFC 7296 §2.17): for the direction from the
 // exchange's initiator to its responder first, encryption before integrity.
 func childKeys(f *suite.PRF, d secret.Bytes, s core.Suite, shared secret.Bytes, ni, nr []byte) (fromI, fromR core.HalfSA, err error) {
-	integ := 0
+	encr, integ := 0, 0
+	if s.Encr != nil { // else AH
+		encr = s.Encr.MaterialLen()
+	}
 	if s.Integ != nil {
 		integ = s.Integ.KeyLen
 	}
-	m, err := prf.Plus(f, d, 2*(s.Encr.MaterialLen()+integ), shared, ni, nr)
+	m, err := prf.Plus(f, d, 2*(encr+integ), shared, ni, nr)
 	if err != nil {
 		return fromI, fromR, err
 	}
 	cut := cutter(m)
 	defer m.Wipe()
-	fromI = core.HalfSA{EncKey: cut(s.Encr.MaterialLen()), IntegKey: cut(integ)}
-	fromR = core.HalfSA{EncKey: cut(s.Encr.MaterialLen()), IntegKey: cut(integ)}
+	fromI = core.HalfSA{EncKey: cut(encr), IntegKey: cut(integ)}
+	fromR = core.HalfSA{EncKey: cut(encr), IntegKey: cut(integ)}
 	return fromI, fromR, nil
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"culvert/config"
@@ -115,6 +116,9 @@ func (n *compiled) policy(p *config.Policy, prev *compiled) {
 	key := policyKey{pair: pairOf(p), action: actions[p.Action]}
 	if p.Action == config.Encrypt {
 		key.level, key.tunnel, key.protocol = levels[p.Level], p.Tunnel, core.ProtoESP
+		if slices.Contains(p.IPsecProtocols, "ah") {
+			key.protocol = core.ProtoAH
+		}
 		key.peer = n.peers[p.PeerName]
 		key.proposal = n.proposal(p.Proposal, prev)
 		if key.peer == nil || key.proposal == nil {

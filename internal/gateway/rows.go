@@ -303,13 +303,15 @@ func installedRow(h *sad.Row) control.InstalledSA {
 	r := control.InstalledSA{
 		ESP: h.Protocol == sad.ProtocolESP, SPI: control.SPI(h.SPI), State: h.State,
 		SrcAddress: h.Src.String(), DstAddress: h.Dst.String(),
-		EncAlgorithm: h.Encr.SAName, EncKeySize: 8 * h.Encr.KeyLen,
 		AddLifetime: control.Lifetime(h.Soft, h.Hard), Addtime: control.Time(h.Added), ExpiresIn: control.Duration(h.ExpiresIn),
 		CurrentBytes: h.Bytes, CurrentPackets: h.Packets, Replay: h.Replay, Peer: h.Peer,
 		EncKey: h.EncKey.Reveal(), AuthKey: h.IntegKey.Reveal(),
 	}
 	if !h.UDP {
 		r.SrcAddress, r.DstAddress = h.Src.Addr().String(), h.Dst.Addr().String()
+	}
+	if h.Encr != nil {
+		r.EncAlgorithm, r.EncKeySize = h.Encr.SAName, 8*h.Encr.KeyLen
 	}
 	if h.Integ != nil {
 		r.AuthAlgorithm = h.Integ.Name

@@ -92,6 +92,7 @@ type world struct {
 	arrived    int // ESP datagrams
 	west, east *node
 	others     []*node
+	raw        map[uint16]int // packets without UDP, by protocol
 }
 
 // node is a gateway without goroutines.
@@ -113,7 +114,7 @@ type node struct {
 func newWorld(t *testing.T, link simnet.Link) *world { return newSeededWorld(t, link, 7) }
 
 func newSeededWorld(t *testing.T, link simnet.Link, seed uint64) *world {
-	w := &world{t: t, clock: simnet.NewClock(start), net: simnet.New(seed, link)}
+	w := &world{t: t, raw: map[uint16]int{}, clock: simnet.NewClock(start), net: simnet.New(seed, link)}
 	w.west, w.east = w.node(westAddr, seed, 1), w.node(eastAddr, seed, 2)
 	return w
 }
@@ -129,6 +130,10 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 		net := w.net
 		if p.Kind == underlay.ESP && w.esp != nil {
 			net = w.esp
+		}
+		if proto := rawProtocol(&p); proto != 0 { // its place in the simulated network is the port
+			p.Local, p.Remote = netip.AddrPortFrom(p.Local.Addr(), proto), netip.AddrPortFrom(p.Remote.Addr(), proto)
+			w.raw[proto]++
 		}
 		for _, d := range net.Send(w.clock.Now(), p.Local, p.Remote, p.Data()) {
 			w.clock.At(d.At, func() {
@@ -165,7 +170,7 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 
 func (w *world) deliver(d simnet.Delivery) {
 	for _, n := range append([]*node{w.west, w.east}, w.others...) {
-		if n.addr != d.To.Addr() || !n.conn.Deliver(d.From, d.To, d.Data) {
+		if n.addr != d.To.Addr() || !n.arrives(d) {
 			continue
 		}
 		pkt := []underlay.Packet{{Buf: make([]byte, underlay.Headroom+len(d.Data))}}
@@ -175,6 +180,27 @@ func (w *world) deliver(d simnet.Delivery) {
 		n.plane.Receive(w.clock.Now(), &pkt[0])
 		n.settle()
 	}
+}
+
+// rawProtocol is the IP protocol of a packet without UDP; 0 for others.
+func rawProtocol(p *underlay.Packet) uint16 {
+	switch {
+	case p.Kind == underlay.AH:
+		return wire.ProtoAH
+	case p.Kind == underlay.ESP && !p.NATT:
+		return wire.ProtoESP
+	}
+	return 0
+}
+
+func (n *node) arrives(d simnet.Delivery) bool {
+	switch d.To.Port() {
+	case wire.ProtoESP:
+		return n.conn.DeliverRaw(underlay.ESP, d.From.Addr(), d.To.Addr(), d.Data)
+	case wire.ProtoAH:
+		return n.conn.DeliverRaw(underlay.AH, d.From.Addr(), d.To.Addr(), d.Data)
+	}
+	return n.conn.Deliver(d.From, d.To, d.Data)
 }
 
 // settle hands over what waits and sets the clock for the deadline.
