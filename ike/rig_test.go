@@ -20,7 +20,8 @@ type rig struct {
 	cfg    *core.Config
 	sends  []core.Send
 	events []core.Event
-	asks   []core.Ask // held back while hold is set
+	asks   []core.Ask    // held back while hold is set
+	others []core.Output // of kinds that the rig has no model of
 	hold   bool
 	kids   map[core.ChildID]*kid
 	freed  map[uint32]bool
@@ -94,6 +95,8 @@ func (r *rig) in(in core.Input) {
 				r.t.Errorf("Remove of a CHILD SA that is not there: %d", o.Child)
 			}
 			delete(r.kids, o.Child)
+		default:
+			r.others = append(r.others, o)
 		}
 	}
 }
