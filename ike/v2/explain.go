@@ -200,7 +200,12 @@ func (sa *SA) proofRefused() *core.Mismatch {
 	if id := sa.identity; id != nil && id.RemoteID.Type != core.IDNone && !id.Ignore {
 		m.Ours = append(m.Ours, "we ask for "+id.RemoteID.String())
 	}
-	m.Hint = "the peer does not say what it refused, its log does: compare secret, my-id with its remote-id, and remote-id with its my-id"
+	what := "compare secret, "
+	if id := sa.identity; id != nil && id.Auth == core.AuthSignature {
+		m.Ours = append(m.Ours, fmt.Sprintf("our certificate is %q", id.Own.Name))
+		what = "see whether it trusts the authority of our certificate, has the same time and can check the signature; compare "
+	}
+	m.Hint = "the peer does not say what it refused, its log does: " + what + "my-id with its remote-id, and remote-id with its my-id"
 	if id := sa.identity; id != nil && id.PPK != nil {
 		m.Hint += "; compare ppk-id and ppk-secret, too"
 	}
