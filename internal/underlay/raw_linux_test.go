@@ -36,7 +36,7 @@ func espPacket(size, fill int) []byte {
 // ESP by the system's header and by its own, in batches, both families, and
 // long ones in fragments.
 func TestRawESP(t *testing.T) {
-	isolate(t, "ip link set lo up", "ip addr add fd00::1/128 dev lo", "ip addr add fd00::2/128 dev lo", "ip link set lo mtu 1280")
+	isolate(t, "ip link set lo up", "ip addr add fd00::1/128 dev lo nodad", "ip addr add fd00::2/128 dev lo nodad", "ip link set lo mtu 1280")
 	for _, ends := range [][2]string{{"127.0.0.1", "127.0.0.2"}, {"fd00::1", "fd00::2"}} {
 		from, to := netip.MustParseAddr(ends[0]), netip.MustParseAddr(ends[1])
 		a, b := listenRaw(t, from), listenRaw(t, to)
@@ -72,7 +72,7 @@ func TestRawESP(t *testing.T) {
 // AH survives its way: the header that comes up is one that its ICV covers, with
 // IPv4 options and IPv6 extension headers.
 func TestRawAH(t *testing.T) {
-	isolate(t, "ip link set lo up", "ip addr add fd00::1/128 dev lo", "ip addr add fd00::2/128 dev lo")
+	isolate(t, "ip link set lo up", "ip addr add fd00::1/128 dev lo nodad", "ip addr add fd00::2/128 dev lo nodad")
 	integ := suite.IntegByName("sha1")
 	tr, err := ah.New(ah.Params{SPI: 0x100, Integ: integ, IntegKey: make([]byte, integ.KeyLen)})
 	if err != nil {
