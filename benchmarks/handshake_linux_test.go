@@ -91,8 +91,9 @@ func runClients(ctx context.Context, b *testing.B, n *lab.Node, l load) loaded {
 	if err := p.Wait(ctx); err != nil {
 		b.Fatalf("the load generator: %v\n%s", err, p.Log())
 	}
+	lines := strings.Split(strings.TrimSpace(p.Log()), "\n") // progress, and the answer last
 	var got loaded
-	if err := json.Unmarshal([]byte(p.Log()), &got); err != nil {
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
 		b.Fatalf("the load generator said %q: %v", p.Log(), err)
 	}
 	return got
