@@ -90,6 +90,15 @@ func TestAdditionalKeyExchanges(t *testing.T) {
 				if p.a.opened != 2 || p.b.opened != 2 || len(p.a.lost)+len(p.b.lost) > 0 {
 					t.Errorf("opened %d and %d of 2: %v %v", p.a.opened, p.b.opened, p.a.lost, p.b.lost)
 				}
+				follow := map[uint32]bool{}
+				for _, h := range p.a.sent {
+					if h.Exchange == message.ExchangeFollowUpKE && !h.Response() {
+						follow[h.ID] = true
+					}
+				}
+				if len(follow) != c.n {
+					t.Errorf("%d IKE_FOLLOWUP_KE exchanges, not %d", len(follow), c.n)
+				}
 				if p.a.count(core.EvIKERekeyed) != 1 {
 					t.Errorf("%d rekeys of the IKE SA", p.a.count(core.EvIKERekeyed))
 				}
@@ -300,4 +309,99 @@ func TestIntermediateWrongCiphertext(t *testing.T) {
 	if e := r.event(core.EvInitFailed); !strings.Contains(e.Reason, "1087 bytes, not 1088") {
 		t.Errorf("the event says %q", e.Reason)
 	}
+}
+
+func hybridPair(t *testing.T, seed uint64) *pair {
+	p := newPair(t, seed, simnet.Link{Delay: 5 * time.Millisecond}, func(a, b *core.Config) {
+		exchanges(a, "x25519+ml-kem-768+ml-kem-1024")
+		exchanges(b, "x25519+ml-kem-768+ml-kem-1024")
+		b.Peers[0].Passive = true
+	})
+	p.askDelay = time.Millisecond
+	p.up()
+	p.until(5*time.Second, "the SA", p.bothUp)
+	p.run(time.Second)
+	return p
+}
+
+// settled checks that one IKE SA and one CHILD SA are left and carry traffic.
+func (p *pair) settled(t *testing.T) {
+	t.Helper()
+	for _, s := range []*side{p.a, p.b} {
+		if len(s.e.SAs()) != 1 || s.established() != 1 || len(s.kids) != 1 {
+			t.Errorf("%s: %v, %d CHILD SAs", s.name, s.e.SAs(), len(s.kids))
+		}
+		s.opened = 0
+	}
+	p.a.esp()
+	p.b.esp()
+	p.run(time.Second)
+	if p.a.opened != 1 || p.b.opened != 1 {
+		t.Errorf("opened %d and %d", p.a.opened, p.b.opened)
+	}
+}
+
+// A rekey with additional key exchanges, of which every message is lost once.
+func TestFollowUpLosses(t *testing.T) {
+	for _, from := range []string{"a", "b"} {
+		total := 1
+		for lose := 0; lose < total; lose++ {
+			p := hybridPair(t, 500)
+			n := 0
+			p.drop = func(_ *side, h message.Header) bool {
+				n++
+				return n-1 == lose
+			}
+			map[string]*side{"a": p.a, "b": p.b}[from].in(core.Command{Do: core.RekeyIKE})
+			p.run(20 * time.Second)
+			if lose == 0 {
+				total = n
+			}
+			if p.a.count(core.EvIKERekeyed) != 1 || p.b.count(core.EvIKERekeyed) != 1 {
+				t.Errorf("%s, message %d of %d lost: %d and %d rekeys", from, lose, total, p.a.count(core.EvIKERekeyed), p.b.count(core.EvIKERekeyed))
+			}
+			p.settled(t)
+		}
+		if total < 8 {
+			t.Errorf("only %d messages", total)
+		}
+	}
+}
+
+// Both ends rekey at once, or the one while the other is on its way.
+func TestFollowUpCollisions(t *testing.T) {
+	for seed := range uint64(4) {
+		for late := time.Duration(0); late < 60*time.Millisecond; late += 3 * time.Millisecond {
+			p := hybridPair(t, 600+seed)
+			p.a.in(core.Command{Do: core.RekeyIKE})
+			p.run(late)
+			p.b.in(core.Command{Do: core.RekeyIKE})
+			p.run(2 * time.Minute)
+			if p.a.count(core.EvIKERekeyed) == 0 {
+				t.Errorf("seed %d, %v later: no rekey", seed, late)
+			}
+			p.settled(t)
+			if t.Failed() {
+				t.Fatalf("seed %d, %v later", seed, late)
+			}
+		}
+	}
+}
+
+// A follow-up that belongs to no rekey, and a rekey that is never finished.
+func TestFollowUpStray(t *testing.T) {
+	r := newRig(t)
+	p := newPuppet(r, 1)
+	p.connect()
+	says(t, p.request(message.ExchangeFollowUpKE, &message.KE{Group: 36, Data: make([]byte, 1184)},
+		&message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: []byte("x")}), "N(STATE_NOT_FOUND)")
+	if r.established() != 1 {
+		t.Errorf("the SA is gone: %s", r.reasons())
+	}
+	pair := hybridPair(t, 700)
+	pair.drop = func(_ *side, h message.Header) bool { return h.Exchange == message.ExchangeFollowUpKE }
+	pair.a.in(core.Command{Do: core.RekeyIKE})
+	pair.run(10 * time.Minute)
+	pair.drop = nil
+	pair.until(3*time.Minute, "an SA again", pair.bothUp)
 }

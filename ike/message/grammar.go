@@ -101,6 +101,11 @@ var grammar = []exchange{
 		request:  []form{{rules: []rule{{TypeKE, 0, 1, 0}}}},
 		response: []form{{rules: []rule{{TypeKE, 0, 1, 0}}}},
 	},
+	{
+		kind: ExchangeFollowUpKE, encrypted: true,
+		request:  []form{{rules: []rule{{TypeKE, 1, 1, 0}}}},
+		response: []form{{rules: []rule{{TypeKE, 0, 1, 0}}}},
+	},
 }
 
 // CheckOuter checks the chain of a message before anything is decrypted: in an

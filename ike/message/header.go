@@ -86,6 +86,7 @@ const (
 	ExchangeCreateChildSA ExchangeType = 36
 	ExchangeInformational ExchangeType = 37
 	ExchangeIntermediate  ExchangeType = 43 // RFC 9242
+	ExchangeFollowUpKE    ExchangeType = 44 // RFC 9370
 )
 
 func (t ExchangeType) String() string {
@@ -100,6 +101,8 @@ func (t ExchangeType) String() string {
 		return "INFORMATIONAL"
 	case ExchangeIntermediate:
 		return "IKE_INTERMEDIATE"
+	case ExchangeFollowUpKE:
+		return "IKE_FOLLOWUP_KE"
 	}
 	return fmt.Sprintf("exchange %d", uint8(t))
 }

@@ -355,7 +355,7 @@ func spiOf(ps []message.Proposal, number uint8) (uint32, bool) {
 func notWhileRekeying() task {
 	check := func(x *exchange) error {
 		sa := x.sa
-		if sa.state != Established || sa.current != nil && sa.current.kind.id == rekeyIKE {
+		if sa.state != Established || sa.rekeyingIKE() {
 			return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced")
 		}
 		return nil

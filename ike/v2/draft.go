@@ -36,6 +36,11 @@ type draft struct {
 	peerSPI   uint64 // and the peer's
 	successor *SA    // what came of it
 
+	extra  secret.Bytes // rekey of the IKE SA: secrets of the additional key exchanges
+	extras int          // how many are in it
+	link   []byte       // ADDITIONAL_KEY_EXCHANGE
+	parent *exchange    // IKE_FOLLOWUP_KE: the rekey that it belongs to
+
 	remove []*Child // CHILD SAs being deleted
 	revoke uint32   // our SPI of one that only the peer has, being deleted
 	closes bool     // the IKE SA is being deleted

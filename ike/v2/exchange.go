@@ -244,6 +244,9 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 		return
 	}
 	x.run(completeStage, func() {
+		if sa.parkMine(x) {
+			return
+		}
 		x.run(settleStage, func() { sa.finish(x) })
 	})
 }

@@ -12,6 +12,7 @@ const (
 	createChild
 	rekeyChild
 	rekeyIKE
+	followUp
 	inform
 )
 
@@ -43,6 +44,10 @@ func row(id kindID) *kind {
 		return &kind{id: id, name: "CREATE_CHILD_SA (rekey of the IKE SA)", wire: message.ExchangeCreateChildSA,
 			tasks:  []func() task{ikeNegotiation, ikeSuccession},
 			failed: rekeyIKEFailed}
+	case followUp:
+		return &kind{id: id, name: "IKE_FOLLOWUP_KE", wire: message.ExchangeFollowUpKE,
+			tasks:  []func() task{followUpKE},
+			failed: followUpFailed}
 	case inform:
 		return &kind{id: id, name: "INFORMATIONAL", wire: message.ExchangeInformational,
 			tasks: []func() task{deletion, mobikeInform}}
@@ -64,6 +69,8 @@ func (sa *SA) kindOf(h message.Header, in []message.Payload) *kind {
 		return nil
 	case h.Exchange == message.ExchangeInformational:
 		return row(inform)
+	case h.Exchange == message.ExchangeFollowUpKE:
+		return row(followUp)
 	case h.Exchange != message.ExchangeCreateChildSA:
 		return nil
 	case notify(in, message.NotifyRekeySA) != nil:

@@ -151,7 +151,7 @@ func (sa *SA) nextKeys(x *exchange) error {
 	}
 	s.i = prf.Sum(sa.suite.PRF, sa.keys.pi, s.i, ours)
 	s.r = prf.Sum(sa.suite.PRF, sa.keys.pr, s.r, theirs)
-	k, err := rederiveKeys(sa.suite, sa.suite.PRF, sa.keys.d, x.shared, sa.init.ni, sa.init.nr, sa.spii, sa.spir)
+	k, err := rederiveKeys(sa.suite, sa.suite.PRF, sa.keys.d, x.shared, sa.init.ni, sa.init.nr, sa.spii, sa.spir, nil)
 	if err != nil {
 		return end(0, "%v", err)
 	}

@@ -24,9 +24,10 @@ func deriveKeys(s core.Suite, shared secret.Bytes, ni, nr []byte, spii, spir uin
 }
 
 // rederiveKeys is the same for the successor of an IKE SA (RFC 7296 §2.18):
-// SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr), under the old SA's PRF.
-func rederiveKeys(s core.Suite, old *suite.PRF, oldD, shared secret.Bytes, ni, nr []byte, spii, spir uint64) (keys, error) {
-	seed := prf.Sum(old, oldD, shared, ni, nr)
+// SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr | extra), under the old SA's
+// PRF; extra are the secrets of additional key exchanges (RFC 9370 §2.2.4).
+func rederiveKeys(s core.Suite, old *suite.PRF, oldD, shared secret.Bytes, ni, nr []byte, spii, spir uint64, extra secret.Bytes) (keys, error) {
+	seed := prf.Sum(old, oldD, shared, ni, nr, extra)
 	defer seed.Wipe()
 	return expandKeys(s, s.PRF, seed, ni, nr, spii, spir)
 }

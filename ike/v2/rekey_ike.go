@@ -31,7 +31,7 @@ func (sa *SA) rekeyDue() {
 // Rekey begins to replace the IKE SA, unless that is under way.
 func (sa *SA) Rekey() {
 	busy := func(x *exchange) bool { return x != nil && x.kind.id == rekeyIKE }
-	if sa.state != Established || sa.successor != nil || busy(sa.current) || slices.ContainsFunc(sa.queue, busy) {
+	if sa.state != Established || sa.successor != nil || sa.rekeyingIKE() || slices.ContainsFunc(sa.queue, busy) {
 		return
 	}
 	x := &exchange{kind: row(rekeyIKE)}
@@ -59,7 +59,7 @@ func ikeNegotiation() task {
 		},
 		request: func(x *exchange) error {
 			spi := binary.BigEndian.AppendUint64(nil, x.newSPI)
-			x.out = append(x.out, &message.SA{Proposals: core.IKEOffer(&x.sa.peer.Profile).Proposals(spi)},
+			x.out = append(x.out, &message.SA{Proposals: x.sa.rekeyOffer().Proposals(spi)},
 				&message.Nonce{Data: x.ni})
 			x.addKE()
 			return nil
@@ -70,7 +70,7 @@ func ikeNegotiation() task {
 				return err
 			}
 			offered := find[*message.SA](x.in).Proposals
-			s, answer, ok := core.IKEOffer(&sa.peer.Profile).Select(offered)
+			s, answer, ok := sa.rekeyOffer().Select(offered)
 			if !ok {
 				return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(offered), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.peer.Profile.Name)
 			}
@@ -87,10 +87,16 @@ func ikeNegotiation() task {
 			return x.answerKey(s.Group)
 		},
 		reply: func(x *exchange) error {
+			sa := x.sa
 			if err := x.ikeReplaceable(); err != nil {
 				return err
 			}
 			x.addKE()
+			if len(x.missing()) > 0 {
+				x.link = sa.env.Random(linkLen)
+				x.addLink(x.link)
+				return nil
+			}
 			return x.makeSuccessor()
 		},
 		complete: func(x *exchange) error {
@@ -106,13 +112,18 @@ func ikeNegotiation() task {
 				}
 				return peerSaid(n)
 			}
-			s, ok := core.IKEOffer(&sa.peer.Profile).Accepts(sap.Proposals)
+			s, ok := sa.rekeyOffer().Accepts(sap.Proposals)
 			peer, spiOK := ikeSPIOf(sap.Proposals, sap.Proposals[0].Number)
 			n := find[*message.Nonce](x.in)
 			if !ok || !spiOK || n == nil || s.Group != x.group {
 				return refuse(message.NotifyInvalidSyntax, "the peer chose what was not offered")
 			}
 			x.agreed.suite, x.peerSPI, x.nr = s, peer, clone(n.Data)
+			if len(s.Additional) > 0 {
+				if err := x.readLink(x.in); err != nil {
+					return err
+				}
+			}
 			return x.shareKey()
 		},
 	}
@@ -164,13 +175,14 @@ func (x *exchange) makeSuccessor() error {
 	if !x.mine {
 		n.spii, n.spir = x.peerSPI, x.newSPI
 	}
-	k, err := rederiveKeys(n.suite, sa.suite.PRF, sa.keys.d, x.shared, x.ni, x.nr, n.spii, n.spir)
+	k, err := rederiveKeys(n.suite, sa.suite.PRF, sa.keys.d, x.shared, x.ni, x.nr, n.spii, n.spir, x.extra)
 	if err != nil {
 		return end(0, "%v", err)
 	}
 	n.keys = k
 	n.lowNonce = lowest(x.ni, x.nr)
 	x.shared.Wipe()
+	x.extra.Wipe()
 	x.private.Wipe()
 	n.up()
 	sa.owner.Adopt(n)
@@ -182,8 +194,12 @@ func (x *exchange) makeSuccessor() error {
 func ikeSuccession() task {
 	return task{settle: func(x *exchange) error {
 		sa := x.sa
+		if !x.mine && len(x.missing()) > 0 {
+			sa.parkTheirs(x)
+			return nil
+		}
 		if !x.mine {
-			if sa.current != nil && sa.current.kind.id == rekeyIKE {
+			if sa.rekeyingIKE() {
 				sa.successor = x.successor // a collision: our own response decides
 				return nil
 			}
@@ -239,7 +255,7 @@ func (sa *SA) replacedBy(n *SA) {
 	sa.queue = nil
 	n.emit(core.Event{Kind: core.EvIKERekeyed, Old: sa.id})
 	for _, x := range moved {
-		if x.kind.id == rekeyIKE || x.closes {
+		if x.kind.id == rekeyIKE || x.kind.id == followUp || x.closes {
 			continue
 		}
 		x.sa = n

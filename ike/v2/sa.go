@@ -116,6 +116,7 @@ type SA struct {
 
 	successor *SA // by the peer's rekey, while our own is under way
 	adopter   *SA // who has the CHILD SAs since a rekey
+	parked    parked
 	auth      authLife
 	lease     *lease // nil: no inner address
 
@@ -324,6 +325,7 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 		x.abandon()
 	}
 	sa.queue = nil
+	sa.dropParked()
 	if x := sa.answering; x != nil {
 		sa.answering = nil
 		x.abandon()

@@ -77,7 +77,7 @@ func TestKeysVectors(t *testing.T) {
 				}
 				sameStart(t, "KEYMAT", bytes.Join([][]byte{i.EncKey, i.IntegKey, r.EncKey, r.IntegKey}, nil), dh.want)
 			}
-			re, err := rederiveKeys(s, f, k.d, secret.Bytes(c.SharedNew), c.Ni, c.Nr, spii, spir)
+			re, err := rederiveKeys(s, f, k.d, secret.Bytes(c.SharedNew), c.Ni, c.Nr, spii, spir, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
