@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,6 +30,22 @@ func listenRaw(t *testing.T, addr netip.Addr) Conn {
 	return c
 }
 
+// isolateBoth is isolate with two IPv6 addresses on lo. The kernel puts addresses
+// to work after it was told of them: waiting for that keeps packets from being lost.
+func isolateBoth(t *testing.T, commands ...string) {
+	t.Helper()
+	isolate(t, append(commands, "ip link set lo up", "ip addr add fd00::1/128 dev lo nodad", "ip addr add fd00::2/128 dev lo nodad")...)
+	for range 200 {
+		routes, _ := exec.Command("ip", "-6", "route", "show", "table", "local").Output()
+		tentative, _ := exec.Command("ip", "-6", "addr", "show", "tentative").Output()
+		if strings.Contains(string(routes), "fd00::1 ") && strings.Contains(string(routes), "fd00::2 ") && len(tentative) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("the addresses of lo do not come up")
+}
+
 // espPacket looks like ESP; size 8 at least.
 func espPacket(size, fill int) []byte {
 	return append([]byte{1, 2, 3, 4, 0, 0, 0, 1}, bytes.Repeat([]byte{byte(fill)}, size-8)...)
@@ -36,7 +54,7 @@ func espPacket(size, fill int) []byte {
 // ESP by the system's header and by its own, in batches, both families, and
 // long ones in fragments.
 func TestRawESP(t *testing.T) {
-	isolate(t, "ip link set lo up", "ip addr add fd00::1/128 dev lo nodad", "ip addr add fd00::2/128 dev lo nodad", "ip link set lo mtu 1280")
+	isolateBoth(t, "ip link set lo mtu 1280")
 	for _, ends := range [][2]string{{"127.0.0.1", "127.0.0.2"}, {"fd00::1", "fd00::2"}} {
 		from, to := netip.MustParseAddr(ends[0]), netip.MustParseAddr(ends[1])
 		a, b := listenRaw(t, from), listenRaw(t, to)
@@ -72,7 +90,7 @@ func TestRawESP(t *testing.T) {
 // AH survives its way: the header that comes up is one that its ICV covers, with
 // IPv4 options and IPv6 extension headers.
 func TestRawAH(t *testing.T) {
-	isolate(t, "ip link set lo up", "ip addr add fd00::1/128 dev lo nodad", "ip addr add fd00::2/128 dev lo nodad")
+	isolateBoth(t)
 	integ := suite.IntegByName("sha1")
 	tr, err := ah.New(ah.Params{SPI: 0x100, Integ: integ, IntegKey: make([]byte, integ.KeyLen)})
 	if err != nil {
