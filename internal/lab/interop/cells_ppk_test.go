@@ -10,6 +10,7 @@ type extra struct {
 	profile    string // lines of [[profile]]
 	connection string // of strongSwan: lines of the connection
 	secrets    string // blocks of its secrets
+	before     string // of culvert: stands in dh-group before the suite's
 	daemon     string // lines of its own configuration
 }
 
@@ -39,6 +40,18 @@ func childlessCells() []cell {
 		{group: "Childless initiation", name: "childless-they-initiate", theyInitiate: true, extra: force, event: weRekeyChild},
 		{group: "Childless initiation", name: "childless-they-initiate-pfs", theyInitiate: true, extra: force, exchanged: true,
 			esp: espSuite{aes256gcm, sha256, x25519}, event: theyRekeyChild},
+	}
+}
+
+// hybridCells: a peer without additional key exchanges (RFC 9370) takes the next proposal.
+func hybridCells() []cell {
+	const g = "Additional key exchanges offered to a peer without them"
+	hybrid := extra{before: "x25519+ml-kem-768"}
+	all := both("IKE SA and CHILD SA rekeyed by each side", weRekeyIKE, theyRekeyChild, theyRekeyIKE, weRekeyChild)
+	return []cell{
+		{group: g, name: "hybrid-offered-we-initiate", ike: ikeSuite{aes256gcm, sha256, x25519}, extra: hybrid, event: all},
+		{group: g, name: "hybrid-offered-they-initiate", ike: ikeSuite{aes256gcm, sha256, x25519}, theyInitiate: true, extra: hybrid, event: all},
+		{group: g, name: "hybrid-offered-another-group", ike: ikeSuite{aes256, sha256, ecp384}, extra: hybrid, event: all},
 	}
 }
 

@@ -151,7 +151,7 @@ func (c *cell) toml() string {
 name = "interop"
 enc-algorithm = %q
 hash-algorithm = %q
-dh-group = %q
+dh-group = %s
 dpd-interval = "5s"
 %s%s
 [[proposal]]
@@ -178,9 +178,17 @@ src-address = %q
 dst-address = %q
 tunnel = true
 proposal = "interop"
-`, c.ike.encr.ike, c.ike.hash.name, c.ike.dh.name, setting("lifetime", c.ikeLifetime), c.extra.profile,
+`, c.ike.encr.ike, c.ike.hash.name, c.dhGroup(), setting("lifetime", c.ikeLifetime), c.extra.profile,
 		c.esp.encr.esp, c.esp.pfs.name, setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
 		p.weSee, c.theyInitiate, secret, idType, p.weID, idType, p.theyID, c.extra.identity, p.weNet, p.theyNet))
+}
+
+// dhGroup is the profile's dh-group: that of the suite, or with others before it.
+func (c *cell) dhGroup() string {
+	if c.extra.before != "" {
+		return fmt.Sprintf("[%q, %q]", c.extra.before, c.ike.dh.name)
+	}
+	return fmt.Sprintf("%q", c.ike.dh.name)
 }
 
 // setting is a TOML line, or nothing when the default is meant.
