@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -148,7 +149,11 @@ func TestCertificateStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := leaf.Key.(*ecdsa.PrivateKey).D
+	raw, err := leaf.Key.(*ecdsa.PrivateKey).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := new(big.Int).SetBytes(raw)
 	all := string(text) + fmt.Sprintf("%v %+v %#v", got, got, *got)
 	if strings.Contains(all, d.String()) || strings.Contains(all, d.Text(16)) {
 		t.Error("the key was printed")

@@ -168,7 +168,11 @@ func TestKeysAreNotPrinted(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("k", "key", key)
 	text := fmt.Sprintf("%v %+v %#v %s %x %v", key, key, key, key, key, struct{ Key Key }{key}) + log.String()
-	d := signer.(*ecdsa.PrivateKey).D.String()
+	raw, err := signer.(*ecdsa.PrivateKey).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := new(big.Int).SetBytes(raw).String()
 	if strings.Count(text, hidden) != 7 || strings.Contains(text, d) {
 		t.Errorf("printed as %s", text)
 	}

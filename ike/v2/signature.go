@@ -171,7 +171,7 @@ func (x *exchange) inquire(w core.Work, done func(secret.Bytes, error) error) {
 	})
 }
 
-// refusal is how the peer is refused: authFailed as responder, distrust as initiator.
+// refusing is how the peer is refused: authFailed as responder, distrust as initiator.
 type refusing func(d *core.Mismatch, format string, a ...any) error
 
 // sign has our signature made, where we prove ourselves by one.
