@@ -99,6 +99,9 @@ func (l *loader) checkGenerate(i *Identity, d *directory) {
 	if i.Mode != nil && i.Mode.Disabled && !i.Disabled {
 		l.faultAt(e, "identity", "mode-config", "[[mode-config]] %q is disabled, enable it or disable the identity", i.ModeConfig)
 	}
+	if p := d.peers.of[i.PeerName]; p != nil && p.OnDemand && i.Mode != nil && !i.Mode.Responder && i.Generates() && !i.Disabled {
+		l.warnAt(e, "identity", "mode-config", "[[peer]] %q is on-demand, and no traffic asks for it before it gave an address: take on-demand out of the peer", i.PeerName)
+	}
 	if p := d.peers.of[i.PeerName]; p != nil && i.Mode != nil && !i.Mode.Responder && !i.Disabled && !p.Disabled && !p.Initiates() {
 		l.warnAt(e, "identity", "mode-config", "[[mode-config]] %q asks the other side for an address, and [[peer]] %q never starts an exchange: give it a single address, without passive",
 			i.ModeConfig, i.PeerName)

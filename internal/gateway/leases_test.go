@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/internal/lease"
+	"culvert/internal/store"
+)
+
+// counting counts transactions, and fails them while it is told to.
+type counting struct {
+	store.Memory
+	updates int
+	fault   error
+}
+
+func (c *counting) Update(f func(store.Tx) error) error {
+	c.updates++
+	if c.fault != nil {
+		return c.fault
+	}
+	return c.Memory.Update(f)
+}
+
+// What waits is written once, and before any answer leaves; a store that fails
+// is told of, and addresses are given all the same.
+func TestLeasesAreWrittenTogether(t *testing.T) {
+	s := &counting{}
+	var answers []core.Answer
+	var faults []error
+	l := newLeases(func(a core.Answer) {
+		if s.updates == 0 {
+			t.Error("an answer left before the book was written")
+		}
+		answers = append(answers, a)
+	}, func() []netip.Addr { return []netip.Addr{eastAddr} }, func(err error) { faults = append(faults, err) })
+	if err := l.open(func() (store.Store, error) { return s, nil }, start); err != nil {
+		t.Fatal(err)
+	}
+	l.setPools([]lease.Pool{{Name: "p", Ranges: []lease.Range{{From: netip.MustParseAddr("10.0.0.1"), To: netip.MustParseAddr("10.0.0.99")}}}})
+	ask := func(i int) {
+		l.ask(core.Ask{ID: core.AskID(i), SA: core.SAID(i)}, core.Lease{Pool: "p", Owner: fmt.Sprint(i), V4: true, DNS: i == 1})
+	}
+	for i := range 100 {
+		ask(i + 1)
+	}
+	l.release(7)
+	go l.run(func() time.Time { return start })
+	if err := l.close(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[netip.Addr]bool{}
+	for i, a := range answers {
+		addrs, dns, ok := core.ParseLease(a.Data)
+		switch {
+		case a.ID == 100:
+			if !errors.Is(a.Err, lease.ErrExhausted) {
+				t.Errorf("the hundredth of 99: %v", a.Err)
+			}
+		case !ok || len(addrs) != 1 || seen[addrs[0]] || (len(dns) == 1) != (i == 0):
+			t.Errorf("answer %d: %v, %v", a.ID, addrs, dns)
+		default:
+			seen[addrs[0]] = true
+		}
+	}
+	if len(answers) != 100 || s.updates != 1 || len(faults) != 0 {
+		t.Errorf("%d answers, %d transactions, faults %v", len(answers), s.updates, faults)
+	}
+
+	l = newLeases(l.answer, nil, l.failed)
+	s = &counting{fault: errors.New("disk full")}
+	if err := l.open(func() (store.Store, error) { return s, nil }, start); err != nil {
+		t.Fatal(err)
+	}
+	l.setPools([]lease.Pool{{Name: "p", Ranges: []lease.Range{{From: netip.MustParseAddr("10.0.0.1"), To: netip.MustParseAddr("10.0.0.9")}}}})
+	answers = nil
+	ask(1)
+	l.work(start, nil)
+	if len(answers) != 1 || answers[0].Err != nil || len(faults) != 1 {
+		t.Errorf("answers %v, faults %v", answers, faults)
+	}
+}
+
+// Without a book nobody gets anything, and the question is answered.
+func TestNoBook(t *testing.T) {
+	var answers []core.Answer
+	l := newLeases(func(a core.Answer) { answers = append(answers, a) }, nil, func(err error) { t.Error(err) })
+	l.ask(core.Ask{ID: 1}, core.Lease{})
+	l.release(1)
+	l.setPools(nil)
+	l.work(start, nil)
+	if len(answers) != 1 || answers[0].Err == nil {
+		t.Errorf("answers %v", answers)
+	}
+	if err := l.open(func() (store.Store, error) { return nil, store.ErrInUse }, start); !errors.Is(err, store.ErrInUse) {
+		t.Error(err)
+	}
+}
+
+func TestNameservers(t *testing.T) {
+	got := usableDNS(nameservers("# a\nnameserver 127.0.0.53\nnameserver 192.0.2.53 # b\nsearch x\nnameserver fe80::1%eth0\nnameserver 2001:db8::53\nnameserver\n"))
+	if fmt.Sprint(got) != "[192.0.2.53]" { // three are read, as resolvers do
+		t.Errorf("%v", got)
+	}
+}
