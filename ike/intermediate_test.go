@@ -64,6 +64,9 @@ func TestAdditionalKeyExchanges(t *testing.T) {
 					if p.bothUp() || p.a.count(core.EvNoProposal) == 0 || p.b.count(core.EvNoProposal) == 0 {
 						t.Fatalf("up: %v; a: %d, b: %d events", p.bothUp(), p.a.count(core.EvNoProposal), p.b.count(core.EvNoProposal))
 					}
+					if d := p.b.events[0].Detail; d == nil || d.Part != "additional key exchanges" || !strings.Contains(d.Hint, "dh-group") {
+						t.Errorf("the detail is %+v", d)
+					}
 					return
 				}
 				if !p.bothUp() {
@@ -309,6 +312,20 @@ func TestIntermediateWrongCiphertext(t *testing.T) {
 	if e := r.event(core.EvInitFailed); !strings.Contains(e.Reason, "1087 bytes, not 1088") {
 		t.Errorf("the event says %q", e.Reason)
 	}
+}
+
+// A postquantum preshared key goes along with additional key exchanges.
+func TestIntermediateWithPPK(t *testing.T) {
+	p := newPair(t, 800, simnet.Link{Delay: 5 * time.Millisecond}, func(a, b *core.Config) {
+		for _, c := range []*core.Config{a, b} {
+			exchanges(c, "x25519+ml-kem-768")
+			c.Peers[0].Identities[0].PPK = ppk("one", "k", true)
+		}
+		b.Peers[0].Passive = true
+	})
+	p.up()
+	p.until(5*time.Second, "the SA", p.bothUp)
+	p.settled(t)
 }
 
 func hybridPair(t *testing.T, seed uint64) *pair {

@@ -1,7 +1,9 @@
 package core
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"culvert/crypto/kem"
 	"culvert/crypto/secret"
@@ -112,4 +114,44 @@ func (w Encapsulate) Do() (secret.Bytes, error) {
 	}
 	defer shared.Wipe()
 	return append(secret.Bytes(c), shared...), nil
+}
+
+// additionalDiffers reports whether the additional key exchanges alone keep a
+// proposal from being accepted.
+func (o Offer) additionalDiffers(p *message.Proposal) bool {
+	return o.Protocol == ProtoIKE && !slices.ContainsFunc(p.Transforms, strange) && !slices.ContainsFunc(o.exchanges(), func(x exchanges) bool { return x.fits(p) })
+}
+
+// additionalNames is what an offer allows after the groups: "none", "ml-kem-768+ml-kem-1024".
+func (o Offer) additionalNames() (names []string) {
+	for _, x := range o.exchanges() {
+		var parts []string
+		for _, k := range x.additional {
+			parts = append(parts, k.Name)
+		}
+		if len(parts) == 0 {
+			parts = []string{"none"}
+		}
+		names = append(names, strings.Join(parts, "+"))
+	}
+	return names
+}
+
+// offeredAdditional is what a proposal has after the groups, one name for each type.
+func offeredAdditional(p *message.Proposal) []string {
+	var names []string
+	for _, t := range p.Transforms {
+		if t.Type <= suite.TypeESN || len(names) == maxNames {
+			continue
+		}
+		name := fmt.Sprintf("method %d", t.ID)
+		if k := suite.KEMByID(t.ID); k != nil {
+			name = k.Name
+		}
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		names = []string{"none"}
+	}
+	return names
 }

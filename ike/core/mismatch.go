@@ -107,6 +107,10 @@ func (o Offer) Explain(peer []message.Proposal, h Holder) *Mismatch {
 	case furthest == 0:
 		m.Part = "protocol"
 		m.Hint = fmt.Sprintf("protocol: we allow %s, the peer offers %s: have the peer use %[1]s", protocolName(uint8(o.Protocol)), protocolName(best.Protocol))
+	case furthest > len(parts) && o.additionalDiffers(best):
+		m.Part, m.Where = "additional key exchanges", h.Where("dh-group")
+		m.Hint = fmt.Sprintf("additional key exchanges: we allow %s, the peer offers %s: write the same dh-group on both sides, such as x25519+ml-kem-768, or beside it the group alone where that is enough%s",
+			list(o.additionalNames()), list(offeredAdditional(best)), at(m.Where))
 	case furthest > len(parts):
 		m.Part = "transform"
 		m.Hint = "the peer's proposal has a transform of a kind that does not exist here: have it leave that out"

@@ -40,7 +40,7 @@ func (sa *SA) proposalHolder(p *core.Policy) core.Holder {
 
 // ikeParts explains why nothing in the peer's proposal for an IKE SA fits.
 func (sa *SA) ikeParts(offered []message.Proposal) *core.Mismatch {
-	return core.IKEOffer(&sa.peer.Profile).Explain(offered, sa.profileHolder())
+	return core.InitOffer(&sa.peer.Profile, true).Explain(offered, sa.profileHolder())
 }
 
 // ikeUnchosen is what we offered where the peer refused it all.
