@@ -41,7 +41,7 @@ type Plan struct {
 	// Protocols are the IP protocols of the gateway itself, where it sends them
 	// without UDP: 50 and 51.
 	Protocols []uint8
-	MTU    int
+	MTU       int
 }
 
 // Host brings the system to a Plan and takes everything back.
