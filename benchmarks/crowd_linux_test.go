@@ -36,7 +36,6 @@ type crowdSocket struct {
 	port    uint16
 	clients map[uint64]*crowdClient // by their SPI
 	busy    map[*crowdClient]bool
-	up      int
 }
 
 type crowdClient struct {

@@ -139,7 +139,7 @@ func TestPPKResponder(t *testing.T) {
 func (p *puppet) checkProof(in []message.Payload) {
 	p.t.Helper()
 	id, a := findPayload[*message.ID](in), findPayload[*message.Auth](in)
-	octets := bytes.Join([][]byte{p.got, p.ni, mac(p.p[side01(!p.initiator)], id.AppendBody(nil))}, nil)
+	var octets []byte
 	if p.initiator {
 		octets = bytes.Join([][]byte{p.got, p.ni, mac(p.p[1], id.AppendBody(nil))}, nil)
 	} else {
