@@ -68,7 +68,7 @@ type gateway struct {
 	gone     chan struct{} // closed when calls are taken no more
 	leases   *leases
 
-	followed time.Time // when the host last followed
+	following time.Time // before this the host does not follow again
 
 	recorder *record.Recorder // nil: none
 	snapshot *config.Snapshot // of the first configuration, for the recorder

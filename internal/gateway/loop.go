@@ -83,16 +83,24 @@ func (g *gateway) follow() (later time.Time) {
 	if !g.plane.replan {
 		return time.Time{}
 	}
-	if at := g.followed.Add(followEvery); time.Until(at) > 0 {
-		return at
+	if time.Until(g.following) > 0 {
+		return g.following
 	}
-	g.plane.replan, g.followed = false, time.Now()
+	g.plane.replan = false
+	start := time.Now()
 	g.restore()
+	took := time.Since(start)
+	g.following = start.Add(took + max(followEvery, followShare*took))
 	return time.Time{}
 }
 
-// followEvery is the shortest time between two changes of the host.
-const followEvery = 20 * time.Millisecond
+// followEvery is the shortest pause between two changes of the host. A change
+// that took long, with thousands of routes, is followed by a pause followShare
+// times as long, so that IKE does not wait for routes most of the time.
+const (
+	followEvery = 20 * time.Millisecond
+	followShare = 9
+)
 
 // restore applies the plan as it is now.
 func (g *gateway) restore() {
