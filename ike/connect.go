@@ -26,23 +26,32 @@ func (e *Endpoint) connect(p *core.Policy) {
 	if asked {
 		return
 	}
+	if r := e.redirects[peer.Name]; r != nil && r.to.IsValid() {
+		e.approach(peer, r.to)
+		return
+	}
 	e.locate(peer, func(remote netip.Addr, err error) {
 		if err != nil {
 			e.unreachable(peer, "the DNS has no address for "+peer.DNSName+": "+err.Error())
 			return
 		}
-		if peer.Local.IsValid() {
-			e.reach(peer, peer.Local, remote)
+		e.approach(peer, remote)
+	})
+}
+
+// approach finds the local address that leads to a peer.
+func (e *Endpoint) approach(peer *core.Peer, remote netip.Addr) {
+	if peer.Local.IsValid() {
+		e.reach(peer, peer.Local, remote)
+		return
+	}
+	e.env.Ask(0, core.SourceFor{Remote: remote}, func(b secret.Bytes, err error) {
+		local, ok := netip.AddrFromSlice(b)
+		if err != nil || !ok {
+			e.unreachable(peer, "no route to "+remote.String()+": check the host's routes or set local-address")
 			return
 		}
-		e.env.Ask(0, core.SourceFor{Remote: remote}, func(b secret.Bytes, err error) {
-			local, ok := netip.AddrFromSlice(b)
-			if err != nil || !ok {
-				e.unreachable(peer, "no route to "+remote.String()+": check the host's routes or set local-address")
-				return
-			}
-			e.reach(peer, local, remote)
-		})
+		e.reach(peer, local, remote)
 	})
 }
 
@@ -83,6 +92,7 @@ func (e *Endpoint) follow(peer *core.Peer) {
 func (e *Endpoint) unreachable(peer *core.Peer, reason string) {
 	wanted := e.resolving[peer.Name]
 	delete(e.resolving, peer.Name)
+	e.returnHome(peer)
 	e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name, Reason: reason})
 	for _, p := range wanted {
 		e.later(p, true)
@@ -113,6 +123,7 @@ func (e *Endpoint) initiate(peer *core.Peer, local, remote netip.Addr, wanted []
 		port = e.cfg.NATTPort
 	}
 	sa := v2.Initiate(e.env, e, peer, netip.AddrPortFrom(local.Unmap(), port), netip.AddrPortFrom(remote, peer.Port), wanted)
+	e.settleRedirect(sa)
 	e.Adopt(sa)
 	sa.Begin()
 }

@@ -34,7 +34,8 @@ type Endpoint struct {
 	at        map[string]netip.Addr     // where peers with DNS names are
 	resolving map[string][]*core.Policy // peers whose local address was asked for
 	cookies   cookieJar
-	heirs     map[core.SAID]*v2.SA // IKE SAs made at a re-authentication, and whom they replace
+	heirs     map[core.SAID]*v2.SA // IKE SAs made at a re-authentication or a redirect, and whom they replace
+	redirects map[string]*redirect // peers that sent us elsewhere
 	addrs     []netip.Addr         // of this host
 	graves    graves
 	down      bool // Shutdown was commanded
@@ -57,7 +58,7 @@ type halfKey struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*v2.SA{}, byPeer: map[string][]*v2.SA{}, half: map[halfKey]*v2.SA{},
-		heirs: map[core.SAID]*v2.SA{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
+		heirs: map[core.SAID]*v2.SA{}, redirects: map[string]*redirect{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
 		made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
@@ -264,6 +265,7 @@ func (e *Endpoint) Ended(sa *v2.SA, fault bool) {
 	if len(e.byPeer[name]) == 0 {
 		delete(e.byPeer, name)
 	}
+	e.redirectFailed(sa, fault)
 	if sa.Initiator() || !sa.EstablishedAt().IsZero() { // what a stranger began and did not finish is no loss
 		e.lost(sa.Peer(), fault)
 	}
@@ -342,6 +344,7 @@ func (e *Endpoint) settleTwinsLater(sa *v2.SA, tries int) {
 // equal in it stay as they are; others are deleted.
 func (e *Endpoint) reconfigure(cfg *core.Config) {
 	e.cfg = cfg
+	clear(e.redirects)
 	peers := map[string]*core.Peer{}
 	for _, p := range cfg.Peers {
 		peers[p.Name] = p

@@ -33,7 +33,11 @@ func (e *Endpoint) inherit(sa *v2.SA, tries int) {
 		delete(e.heirs, sa.ID())
 	case sa.TakeOver(old) || tries == maxTwinTries:
 		delete(e.heirs, sa.ID())
-		old.Delete("authenticated anew")
+		why := "authenticated anew"
+		if sa.Redirected() {
+			why = "the peer sent us to another gateway"
+		}
+		old.Delete(why)
 	default:
 		e.env.After(v2.TwinDelay, func() { e.inherit(sa, tries+1) })
 	}

@@ -27,6 +27,7 @@ const (
 	EvCertificate              // something about a certificate that did not refuse it
 	EvMoved                    // an IKE SA goes between other addresses or ports
 	EvLeased                   // an inner address was given to the peer, or to us
+	EvRedirected               // the peer sent us to another gateway; Remote is that one
 )
 
 var eventNames = [...]string{
@@ -35,7 +36,7 @@ var eventNames = [...]string{
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
 	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved", EvLeased: "leased",
-	EvCertificate: "certificate",
+	EvCertificate: "certificate", EvRedirected: "redirected",
 }
 
 func (k EventKind) String() string {

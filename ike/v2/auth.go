@@ -153,11 +153,7 @@ func (sa *SA) authFailed(d *core.Mismatch, format string, a ...any) error {
 func (sa *SA) distrust(d *core.Mismatch, format string, a ...any) error {
 	reason := fmt.Sprintf(format, a...)
 	sa.emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
-	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: message.ExchangeInformational,
-		Flags: message.FlagInitiator, ID: sa.sendID + 1}
-	if raw, err := sa.seal(h, []message.Payload{&message.Notify{Kind: message.NotifyAuthenticationFailed}}); err == nil {
-		sa.transmit(sa.path(), [][]byte{raw})
-	}
+	sa.part(sa.sendID+1, &message.Notify{Kind: message.NotifyAuthenticationFailed})
 	return fatal{reason: reason, detail: d, told: true}
 }
 

@@ -46,6 +46,8 @@ type draft struct {
 	closes bool     // the IKE SA is being deleted
 	reason string
 
+	redirect *Gateway // where the peer sends us
+
 	mob   mobikeDraft
 	proof proofDraft
 }

@@ -22,7 +22,7 @@ func row(id kindID) *kind {
 	switch id {
 	case initial:
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
-			tasks:  []func() task{repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ppkSupport, childlessSupport, intermediateSupport, ikeKeys},
+			tasks:  []func() task{redirectedInit, repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ppkSupport, childlessSupport, intermediateSupport, redirectSupport, ikeKeys},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case intermediate:
 		return &kind{id: id, name: "IKE_INTERMEDIATE", wire: message.ExchangeIntermediate,
@@ -30,7 +30,7 @@ func row(id kindID) *kind {
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
-			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, modeConfig, firstChild, mobikeSupport, authLifetime, ikeUp},
+			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, redirectedAuth, modeConfig, firstChild, mobikeSupport, authLifetime, ikeUp},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,
@@ -50,7 +50,7 @@ func row(id kindID) *kind {
 			failed: followUpFailed}
 	case inform:
 		return &kind{id: id, name: "INFORMATIONAL", wire: message.ExchangeInformational,
-			tasks: []func() task{deletion, mobikeInform}}
+			tasks: []func() task{deletion, mobikeInform, redirectedLater}}
 	}
 	panic("no such exchange")
 }

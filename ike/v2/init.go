@@ -98,6 +98,10 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 		if _, bad := critical(m.Payloads); bad {
 			return
 		}
+		if x.redirectForged(m.Payloads) {
+			sa.bad(in, "a REDIRECT without the nonce of our request")
+			return
+		}
 		if find[*message.SA](m.Payloads) != nil {
 			if m.SPIr == 0 {
 				return
@@ -240,6 +244,10 @@ func ikeKeys() task {
 
 // connectFailed ends an SA that was not established, and says why.
 func (sa *SA) connectFailed(exchange string, fault error) {
+	if r, ok := fault.(redirected); ok {
+		sa.goElsewhere(r, sa.keys.d != nil)
+		return
+	}
 	k := core.EvInitFailed
 	reason := fault.Error()
 	detail := detailOf(fault)

@@ -103,15 +103,16 @@ func (sa *SA) inheritAuth(old *SA) {
 // InitiateAnew makes the IKE SA that replaces sa at a re-authentication, with
 // the same policies. The caller adopts it and calls Begin.
 func (sa *SA) InitiateAnew(ikePort uint16) *SA {
-	var wanted []*core.Policy
+	return Initiate(sa.env, sa.owner, sa.peer, withPort(sa.local, ikePort), withPort(sa.remote, sa.peer.Port), sa.mainPolicy())
+}
+
+// mainPolicy is what the IKE SA that takes over from sa begins with: a policy that
+// has a CHILD SA. The others follow by TakeOver.
+func (sa *SA) mainPolicy() []*core.Policy {
 	for _, c := range sa.children {
 		if c.Live() {
-			wanted = append(wanted, c.policy)
-			break // the others follow by TakeOver
+			return []*core.Policy{c.policy}
 		}
 	}
-	if len(wanted) == 0 {
-		wanted = sa.wanted
-	}
-	return Initiate(sa.env, sa.owner, sa.peer, withPort(sa.local, ikePort), withPort(sa.remote, sa.peer.Port), wanted)
+	return sa.wanted
 }

@@ -45,6 +45,9 @@ type Owner interface {
 	Ended(sa *SA, fault bool)
 	// Reauthenticate begins an IKE SA that is to take over from sa.
 	Reauthenticate(sa *SA)
+	// Redirected says that the peer of sa, which is established or about to end,
+	// sends us to another gateway, and which policies want a CHILD SA there.
+	Redirected(sa *SA, to Gateway, wanted []*core.Policy)
 	// Bury keeps the last response of an SA that the peer deleted.
 	Bury(spi uint64, e Epitaph)
 	// ChildMade and ChildGone tell which CHILD SAs there are; ChildEnded that a
@@ -99,6 +102,8 @@ type SA struct {
 	myID     core.ID
 	peerID   core.ID
 	lowNonce []byte // lowest nonce of the exchange that made it, to settle collisions
+
+	comesFrom netip.Addr // the gateway that sent us to this one
 
 	init initState // what IKE_AUTH needs of IKE_SA_INIT; nil fields later
 

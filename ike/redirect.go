@@ -1,0 +1,130 @@
+package ike
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"culvert/crypto/secret"
+	"culvert/ike/core"
+	"culvert/ike/v2"
+)
+
+// redirect is where a peer sent us (RFC 5685). It counts until the
+// configuration is loaded anew or an attempt there fails; then the peer is where
+// the configuration says.
+type redirect struct {
+	to, from netip.Addr  // to is not valid: where the configuration says
+	times    []time.Time // of the last redirects
+	old      *v2.SA      // whom the next IKE SA takes over from; nil: nobody
+}
+
+// More redirects than these within the period are a loop (RFC 5685:
+// MAX_REDIRECTS and REDIRECT_LOOP_DETECT_PERIOD).
+const (
+	maxRedirects   = 5
+	redirectPeriod = 300 * time.Second
+)
+
+// Redirected follows the peer of sa to another gateway. An IKE SA that is up is
+// given up once the new one has its CHILD SAs.
+func (e *Endpoint) Redirected(sa *v2.SA, to v2.Gateway, wanted []*core.Policy) {
+	if e.down {
+		return
+	}
+	peer, from, old := sa.Peer(), sa.Remote().Addr().Unmap(), e.heirs[sa.ID()]
+	if sa.State() == v2.Established {
+		old = sa
+	}
+	if to.Name == "" {
+		e.redirect(sa, to, from, old, wanted)
+		return
+	}
+	e.env.Ask(0, core.Resolve{Name: to.Name}, func(b secret.Bytes, err error) {
+		a, ok := netip.AddrFromSlice(b)
+		if e.down || !slices.Contains(e.cfg.Peers, peer) {
+			return
+		}
+		if err != nil || !ok {
+			e.notRedirected(peer, to, wanted, "the DNS has no address for it")
+			return
+		}
+		e.redirect(sa, v2.Gateway{Addr: a.Unmap(), Name: to.Name}, from, old, wanted)
+	})
+}
+
+func (e *Endpoint) redirect(sa *v2.SA, to v2.Gateway, from netip.Addr, old *v2.SA, wanted []*core.Policy) {
+	peer := sa.Peer()
+	r := e.redirects[peer.Name]
+	if r == nil {
+		r = &redirect{}
+		e.redirects[peer.Name] = r
+	}
+	now := e.env.Now()
+	r.times = slices.DeleteFunc(r.times, func(t time.Time) bool { return now.Sub(t) >= redirectPeriod })
+	switch {
+	case to.Addr == from:
+		e.notRedirected(peer, to, wanted, "it is there already")
+		return
+	case peer.Local.IsValid() && peer.Local.Is4() != to.Addr.Is4():
+		e.notRedirected(peer, to, wanted, "local-address "+peer.Local.String()+" does not lead there")
+		return
+	case len(r.times) >= maxRedirects:
+		e.notRedirected(peer, to, wanted, fmt.Sprintf("that would be more than %d redirects within %v: look which gateways send to each other", maxRedirects, redirectPeriod))
+		return
+	}
+	r.times = append(r.times, now)
+	r.to, r.from, r.old = to.Addr, from, old
+	e.env.Emit(core.Event{Kind: core.EvRedirected, Peer: peer.Name, Remote: netip.AddrPortFrom(to.Addr, peer.Port), Initiator: true,
+		Reason: fmt.Sprintf("the gateway at %v sent us to %v", from, to)})
+	if len(wanted) == 0 && old != nil {
+		old.Delete("the peer sent us to another gateway")
+	}
+	for _, p := range wanted {
+		if sa.State() == v2.Ended && (old == nil || old.State() == v2.Ended) {
+			e.ensure(p, nil) // while the name was looked up, another attempt may have begun
+		} else {
+			e.connect(p)
+		}
+	}
+}
+
+// notRedirected says why a redirect was not followed. The next attempt goes to
+// where the configuration says.
+func (e *Endpoint) notRedirected(peer *core.Peer, to v2.Gateway, wanted []*core.Policy, why string) {
+	e.returnHome(peer)
+	e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name, Initiator: true,
+		Reason: fmt.Sprintf("the peer sends us to %v, and we do not go: %s", to, why)})
+	for _, p := range wanted {
+		e.later(p, true)
+	}
+}
+
+// settleRedirect tells an IKE SA that begins at the other gateway where we come
+// from, and whom it takes over from.
+func (e *Endpoint) settleRedirect(sa *v2.SA) {
+	r := e.redirects[sa.Peer().Name]
+	if r == nil || r.to != sa.Remote().Addr() {
+		return
+	}
+	sa.ComesFrom(r.from)
+	if r.old != nil {
+		e.heirs[sa.ID()] = r.old
+		r.old = nil
+	}
+}
+
+// redirectFailed is told of each IKE SA that is gone.
+func (e *Endpoint) redirectFailed(sa *v2.SA, fault bool) {
+	if r := e.redirects[sa.Peer().Name]; fault && r != nil && sa.Initiator() && sa.EstablishedAt().IsZero() && r.to == sa.Remote().Addr() {
+		e.returnHome(sa.Peer())
+	}
+}
+
+// returnHome has the next attempt go to where the configuration says.
+func (e *Endpoint) returnHome(peer *core.Peer) {
+	if r := e.redirects[peer.Name]; r != nil {
+		r.to, r.old = netip.Addr{}, nil
+	}
+}

@@ -1,0 +1,203 @@
+package v2
+
+import (
+	"net/netip"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Redirect (RFC 5685), as the client: a gateway that is overloaded or about to
+// stop sends us to another one, at any of three moments:
+//
+//	IKE_SA_INIT    N(REDIRECT_SUPPORTED)  -->  <--  N(REDIRECT, gateway, Ni)
+//	IKE_AUTH       IDi, AUTH, …           -->  <--  IDr, AUTH, N(REDIRECT, gateway)
+//	INFORMATIONAL                              <--  N(REDIRECT, gateway)
+//
+// and the IKE_SA_INIT request to the other one says N(REDIRECTED_FROM, gateway).
+// The first is not protected: our nonce in it shows that it comes from somebody
+// who saw the request. The other two count once the peer has proven itself.
+// Who the other one is, is proven there as everywhere. Where to go and how often
+// is the owner's to decide.
+
+// Gateway is where a peer sends us: an address, or a name to look up.
+type Gateway struct {
+	Addr netip.Addr
+	Name string // empty: Addr counts
+}
+
+func (g Gateway) String() string {
+	if g.Name != "" {
+		return g.Name
+	}
+	return g.Addr.String()
+}
+
+// Types of a gateway's identity (RFC 5685 §7.2).
+const (
+	gatewayIPv4 = 1
+	gatewayIPv6 = 2
+	gatewayFQDN = 3
+)
+
+// readRedirect reads REDIRECT: type, length, identity, nonce.
+func readRedirect(data []byte) (g Gateway, nonce []byte, ok bool) {
+	if len(data) < 2 || len(data)-2 < int(data[1]) {
+		return g, nil, false
+	}
+	kind, id, nonce := data[0], data[2:2+int(data[1])], data[2+int(data[1]):]
+	switch {
+	case kind == gatewayIPv4 && len(id) == 4, kind == gatewayIPv6 && len(id) == 16:
+		a, _ := netip.AddrFromSlice(id)
+		g.Addr = a.Unmap()
+		ok = !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback()
+	case kind == gatewayFQDN:
+		g.Name, ok = string(id), hostName(id)
+	}
+	return g, nonce, ok
+}
+
+// hostName reports whether a name is fit for the DNS.
+func hostName(name []byte) bool {
+	for _, c := range name {
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return len(name) > 0 && len(name) <= 253 && name[0] != '-' && name[0] != '.'
+}
+
+// redirectedFrom is the content of REDIRECTED_FROM.
+func redirectedFrom(a netip.Addr) []byte {
+	kind := byte(gatewayIPv4)
+	if a.Is6() {
+		kind = gatewayIPv6
+	}
+	id := a.AsSlice()
+	return append([]byte{kind, byte(len(id))}, id...)
+}
+
+// ComesFrom tells an SA made by Initiate that the gateway at from sent us to
+// this one.
+func (sa *SA) ComesFrom(from netip.Addr) { sa.comesFrom = from }
+
+// Redirected reports whether another gateway sent us to this one.
+func (sa *SA) Redirected() bool { return sa.comesFrom.IsValid() }
+
+// redirected is the outcome of an initial exchange that the peer answered with REDIRECT.
+type redirected struct {
+	to     Gateway
+	wanted *core.Policy // of the CHILD SA that the exchange would have made
+}
+
+func (e redirected) Error() string { return "the peer sends us to " + e.to.String() }
+
+// redirectForged reports whether a response to IKE_SA_INIT redirects us without
+// our nonce: somebody guesses, and the true response may still come.
+func (x *exchange) redirectForged(in []message.Payload) bool {
+	n := notify(in, message.NotifyRedirect)
+	if n == nil {
+		return false
+	}
+	_, nonce, ok := readRedirect(n.Data)
+	return ok && string(nonce) != string(x.ni)
+}
+
+// redirectedInit reads the response to IKE_SA_INIT before anything else does.
+func redirectedInit() task {
+	return task{complete: func(x *exchange) error {
+		n := notify(x.in, message.NotifyRedirect)
+		if n == nil || find[*message.SA](x.in) != nil {
+			return nil
+		}
+		g, _, ok := readRedirect(n.Data)
+		if !ok {
+			return end(0, "the peer sends us to a gateway that cannot be: %x", n.Data)
+		}
+		return redirected{to: g}
+	}}
+}
+
+// redirectSupport says in IKE_SA_INIT that we can be sent elsewhere, and who did.
+func redirectSupport() task {
+	return task{request: func(x *exchange) error {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectSupported})
+		if from := x.sa.comesFrom; from.IsValid() {
+			x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectedFrom, Data: redirectedFrom(from)})
+		}
+		return nil
+	}}
+}
+
+// redirectedAuth is for IKE_AUTH. The exchange goes on until the peer's proof is
+// checked; then no SA comes of it.
+func redirectedAuth() task {
+	return task{
+		complete: func(x *exchange) error {
+			x.readRedirect()
+			return nil
+		},
+		settle: func(x *exchange) error {
+			if x.redirect == nil {
+				return nil
+			}
+			return redirected{to: *x.redirect, wanted: x.policy}
+		},
+	}
+}
+
+// redirectedLater is for INFORMATIONAL. The SA stays until another one has taken over.
+func redirectedLater() task {
+	return task{
+		accept: func(x *exchange) error {
+			if x.sa.auth.mine { // else we never said that we can be sent elsewhere
+				x.readRedirect()
+			} else if notify(x.in, message.NotifyRedirect) != nil {
+				x.sa.event(core.EvNotify, "the peer wants to send us elsewhere, and it is the peer that connected: left as it is")
+			}
+			return nil
+		},
+		settle: func(x *exchange) error {
+			if sa := x.sa; x.redirect != nil && !x.closes && sa.state == Established {
+				sa.owner.Redirected(sa, *x.redirect, sa.mainPolicy())
+			}
+			return nil
+		},
+	}
+}
+
+// readRedirect reads a protected REDIRECT; one that makes no sense changes nothing.
+func (x *exchange) readRedirect() {
+	n := notify(x.in, message.NotifyRedirect)
+	if n == nil {
+		return
+	}
+	if g, _, ok := readRedirect(n.Data); ok {
+		x.redirect = &g
+		return
+	}
+	x.sa.event(core.EvNotify, "the peer sends us to a gateway that cannot be: %x", n.Data)
+}
+
+// goElsewhere ends an SA that is not yet up and whose peer sent us elsewhere. A
+// peer that has proven itself has the SA, and is told; nobody waits for its answer.
+func (sa *SA) goElsewhere(r redirected, proven bool) {
+	wanted := sa.wanted
+	if r.wanted != nil {
+		wanted = append([]*core.Policy{r.wanted}, wanted...)
+	}
+	if proven {
+		sa.part(sa.sendID, &message.Delete{Protocol: uint8(core.ProtoIKE)})
+	}
+	sa.owner.Redirected(sa, r.to, wanted)
+	sa.end(false, "%v", r)
+}
+
+// part sends a last request that nobody waits for an answer to.
+func (sa *SA) part(id uint32, p message.Payload) {
+	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: message.ExchangeInformational,
+		Flags: message.FlagInitiator, ID: id}
+	if raw, err := sa.seal(h, []message.Payload{p}); err == nil {
+		sa.transmit(sa.path(), [][]byte{raw})
+	}
+}
