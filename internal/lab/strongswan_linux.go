@@ -159,6 +159,11 @@ func (s *StrongSwan) RekeyIKE(ctx context.Context, ike string) error {
 	return s.swanctl(ctx, "--rekey", "--ike", ike)
 }
 
+// Redirect sends the clients at an address to another gateway (RFC 5685).
+func (s *StrongSwan) Redirect(ctx context.Context, client, gateway string) error {
+	return s.swanctl(ctx, "--redirect", "--peer-ip", client, "--gateway", gateway)
+}
+
 // SAs lists the SAs in strongSwan's own words.
 func (s *StrongSwan) SAs(ctx context.Context) ([]IKESA, error) {
 	text, err := s.ListSAs(ctx)

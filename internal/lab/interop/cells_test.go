@@ -53,7 +53,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), hybridCells(), authCells()} {
+	for _, group := range [][]cell{suiteCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = time.Minute
