@@ -232,6 +232,10 @@ func TestRedirectLater(t *testing.T) {
 	if r.established() != 1 || len(r.kids) != 1 {
 		t.Fatalf("the old SAs did not stay: %d IKE SAs, %d CHILD SAs", r.established(), len(r.kids))
 	}
+	p.request(message.ExchangeInformational, sendTo("192.0.2.3", nil)) // said twice
+	if len(r.e.SAs()) != 2 {
+		t.Fatalf("there are %d IKE SAs, not the old one and one attempt", len(r.e.SAs()))
+	}
 	q.takenFrom(puppetAddr.Addr())
 	r.pass(10 * time.Second)
 	h, ps := p.asked(message.ExchangeInformational)
@@ -245,6 +249,21 @@ func TestRedirectLater(t *testing.T) {
 	if e := r.event(core.EvIKEDown); !strings.Contains(e.Reason, "another gateway") {
 		t.Errorf("the old one ended because %q", e.Reason)
 	}
+}
+
+// It is who connected that can be sent elsewhere, also after the other end has
+// rekeyed the IKE SA and so is its initiator.
+func TestRedirectAfterRekey(t *testing.T) {
+	r := newRig(t, initiates)
+	p, q := newPuppet(r, 1), gatewayAt(r, otherGateway, 2)
+	p.accept()
+	p.nextID = 0
+	s := p.rekeyed(true, 0xaaaa, 3, p.request(message.ExchangeCreateChildSA, p.ikeRekey(0xaaaa, 3)...))
+	p.request(message.ExchangeInformational, deleteIKE())
+	says(t, s.request(message.ExchangeInformational, sendTo("192.0.2.3", nil)), "")
+	q.takenFrom(puppetAddr.Addr())
+	r.pass(10 * time.Second)
+	r.at(otherGateway.Addr())
 }
 
 // The other gateway does not answer: the old SA stays, and where it is lost too,

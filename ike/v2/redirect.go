@@ -50,7 +50,7 @@ func readRedirect(data []byte) (g Gateway, nonce []byte, ok bool) {
 	case kind == gatewayIPv4 && len(id) == 4, kind == gatewayIPv6 && len(id) == 16:
 		a, _ := netip.AddrFromSlice(id)
 		g.Addr = a.Unmap()
-		ok = !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback()
+		ok = !g.Addr.IsUnspecified() && !g.Addr.IsMulticast() && !g.Addr.IsLoopback()
 	case kind == gatewayFQDN:
 		g.Name, ok = string(id), hostName(id)
 	}
