@@ -23,9 +23,6 @@ type Config struct {
 	Templates []*Template
 	// IKEPort and NATTPort are our own ports, 500 and 4500 by default.
 	IKEPort, NATTPort uint16
-	// LocalAddrs are addresses of this host that a peer without local-address
-	// may be reached from; used for NAT detection only when a Datagram does not
-	// tell its own.
 	// Encapsulation says what carries ESP.
 	Encapsulation Encapsulation
 	MaxHalfOpen   int // IKE SAs in the making, as responder; 0: 1000

@@ -59,7 +59,6 @@ const quiet = 5 * time.Second
 
 func (c *Child) ID() core.ChildID       { return c.id }
 func (c *Child) Policy() *core.Policy   { return c.policy }
-func (c *Child) SA() *SA                { return c.sa }
 func (c *Child) Pairs() []selector.Pair { return c.pairs }
 func (c *Child) String() string         { return fmt.Sprintf("%s{%d}", c.sa.peer.Name, c.id) }
 

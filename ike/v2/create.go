@@ -213,8 +213,8 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if len(sa.children) >= maxChildren {
 		return refuse(message.NotifyNoAdditionalSAs, "the peer has %d CHILD SAs", len(sa.children))
 	}
-	if notify(x.in, message.NotifyUseTransportMode) != nil && len(tsi.Selectors) == 0 {
-		return refuse(message.NotifyTSUnacceptable, "no selectors")
+	if len(tsi.Selectors) == 0 || len(tsr.Selectors) == 0 { // of no type that is known here
+		return refuse(message.NotifyTSUnacceptable, "no selector of addresses")
 	}
 	theirs := sa.withinLease(tsi.Selectors)
 	if x.policy == nil {

@@ -168,8 +168,6 @@ func (sa *SA) RemoteID() core.ID            { return sa.peerID }
 func (sa *SA) String() string               { return fmt.Sprintf("%s[%d]", sa.peer.Name, sa.id) }
 func (sa *SA) Nonce() []byte                { return sa.lowNonce }
 func (sa *SA) EstablishedAt() time.Time     { return sa.established }
-func (sa *SA) Wants() []*core.Policy        { return sa.wanted }
-func (sa *SA) Identity() *core.Identity     { return sa.identity }
 func (sa *SA) Want(policies []*core.Policy) { sa.wanted = append(sa.wanted, policies...) }
 
 // SPI is our own SPI, by which the peer's messages find the SA.
