@@ -98,11 +98,18 @@ func TestCellNamesAreUnique(t *testing.T) {
 	}
 }
 
-// TestCellsAreValid: culvert's end of each cell is a configuration without fault.
+// TestCellsAreValid: culvert's end of each cell is a configuration without fault;
+// that an algorithm is weak may be said of the cells that are about those.
 func TestCellsAreValid(t *testing.T) {
 	for _, c := range cells() {
-		if _, warnings, err := config.Parse(c.name, []byte(c.toml())); err != nil || len(warnings) > 0 {
-			t.Errorf("%v\nwarnings: %v", err, warnings)
+		_, warnings, err := config.Parse(c.name, []byte(c.toml()))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, w := range warnings {
+			if text := fmt.Sprint(w); !strings.Contains(text, "weak algorithms are allowed") {
+				t.Errorf("%s: %s", c.name, text)
+			}
 		}
 	}
 }
@@ -200,6 +207,12 @@ func (r *tunnel) establish(ctx context.Context) error {
 	if r.theyInitiate {
 		if err := r.swan.InitiateChild(ctx, "c"); err != nil {
 			return err
+		}
+		// Their first packet says that they have the SA; without one we would wait some seconds.
+		if !r.silent {
+			if err := r.them.Transfer(ctx, r.theyHost, r.us, r.weHost, 1000); err != nil {
+				return err
+			}
 		}
 	} else if err := r.transfer(ctx, 1000); err != nil {
 		return err
@@ -323,8 +336,8 @@ func (r *tunnel) checkOurs(ctx context.Context) error {
 		if row == nil {
 			return fmt.Errorf("culvert does not list SPI %s, which strongSwan uses: %v", want, rows)
 		}
-		if enc, bits := row.Text("enc-algorithm"), row.Number("enc-key-size"); enc != r.esp.encr.printed || bits != uint64(r.esp.encr.bits) {
-			return fmt.Errorf("culvert lists SPI %s with %s %d, wanted %s %d", want, enc, bits, r.esp.encr.printed, r.esp.encr.bits)
+		if enc, bits := row.Text("enc-algorithm"), row.Number("enc-key-size"); enc != r.esp.encr.printed || bits != uint64(r.esp.encr.keySize()) {
+			return fmt.Errorf("culvert lists SPI %s with %s %d, wanted %s %d", want, enc, bits, r.esp.encr.printed, r.esp.encr.keySize())
 		}
 		if auth := row.Text("auth-algorithm"); !r.esp.encr.aead && auth != r.esp.hash.name {
 			return fmt.Errorf("culvert lists SPI %s with auth-algorithm %s, wanted %s", want, auth, r.esp.hash.name)
