@@ -300,25 +300,26 @@ func (e *Endpoint) ChildGone(c *v2.Child) {
 	}
 }
 
-// settleTwins closes one of two IKE SAs that both ends began at once: the one
-// whose exchange had the lowest nonce goes, and who began it deletes it, as at
-// a collision of rekeys (RFC 7296 §2.8.2). It waits until the peer has both and
-// until the other one carries all the CHILD SAs.
+// settleTwins closes one of two IKE SAs that both ends began at once (see
+// v2/twins.go). It waits until the peer has both and until the other one carries
+// all the CHILD SAs.
 func (e *Endpoint) settleTwins(sa *v2.SA, tries int) {
+	for sa.Successor() != nil { // rekeyed in the meantime
+		sa = sa.Successor()
+	}
 	if sa.State() != v2.Established {
 		return
 	}
 	for _, s := range e.Siblings(sa) {
-		if s.State() != v2.Established || s.Initiator() == sa.Initiator() || !auth.Same(s.RemoteID(), sa.RemoteID()) ||
-			sa.EstablishedAt().Sub(s.EstablishedAt()).Abs() > v2.TwinWindow {
+		if s.State() != v2.Established || !sa.Twin(s) || !auth.Same(s.RemoteID(), sa.RemoteID()) {
 			continue
 		}
 		loser, winner := sa, s
-		if bytes.Compare(s.Nonce(), sa.Nonce()) < 0 {
+		if s.YieldsTo(sa) {
 			loser, winner = s, sa
 		}
 		switch {
-		case !loser.Initiator():
+		case !loser.Begun():
 		case !winner.Confirmed() || !winner.TakeOver(loser):
 			e.settleTwinsLater(sa, tries+1)
 		default:
@@ -328,9 +329,10 @@ func (e *Endpoint) settleTwins(sa *v2.SA, tries int) {
 	}
 }
 
-// maxTwinTries is how often one twin tries to take over from the other; a peer
-// that does not let it keeps both.
-const maxTwinTries = 10
+// maxTwinTries is how often one twin tries to take over from the other: for
+// longer than the peer may take to hear that both are up. A peer that does not
+// let it keeps both.
+const maxTwinTries = 30
 
 func (e *Endpoint) settleTwinsLater(sa *v2.SA, tries int) {
 	if tries < maxTwinTries && sa.Peer().Initiates() { // else only the other end begins

@@ -199,6 +199,7 @@ func ikeUp() task {
 	return task{settle: func(x *exchange) error {
 		sa := x.sa
 		sa.up()
+		sa.birth = birth{mine: x.mine, begun: sa.created, up: sa.established, lowNonce: sa.lowNonce}
 		sa.event(core.EvIKEUp, "%s, we are %s", sa.peerID, sa.myID)
 		if x.refuse != nil && x.mine {
 			p := x.policy

@@ -19,10 +19,8 @@ type Child struct {
 	sa     *SA
 	policy *core.Policy
 	agreement
-	spiIn    uint32
-	mine     bool   // our exchange made it
-	lowNonce []byte // lowest nonce of that exchange
-	created  time.Time
+	spiIn uint32
+	birth
 
 	standby  bool
 	sure     bool      // the peer is known to have it
@@ -97,8 +95,8 @@ func (x *exchange) install(standby bool) error {
 	in.SPI, out.SPI = x.spi, ag.spiOut
 	sa.owner.Use(x.policy)
 	p := &x.policy.Proposal
-	c := &Child{id: sa.env.NewChildID(), sa: sa, policy: x.policy, agreement: ag, spiIn: x.spi, mine: x.mine,
-		lowNonce: lowest(x.ni, x.nr), created: sa.env.Now(), standby: standby, sure: x.mine}
+	c := &Child{id: sa.env.NewChildID(), sa: sa, policy: x.policy, agreement: ag, spiIn: x.spi,
+		birth: birth{mine: x.mine, begun: x.begun, up: sa.env.Now(), lowNonce: lowest(x.ni, x.nr)}, standby: standby, sure: x.mine}
 	x.spi = 0 // it is the data plane's now
 	soft := softLife(sa.env, p.Lifetime)
 	sa.env.Emit(core.Install{Child: c.id, SA: sa.id, Policy: x.policy.Ref, Peer: sa.peer.Name,
@@ -326,62 +324,6 @@ func (c *Child) covers(d *Child) bool {
 // sameTraffic reports whether two CHILD SAs cover the same.
 func sameTraffic(a, b *Child) bool {
 	return a.policy.Ref == b.policy.Ref && slices.Equal(a.pairs, b.pairs)
-}
-
-// TwinWindow is how close together two SAs must come up to be twins by accident
-// rather than by somebody's wish; TwinDelay is the pause before one is closed.
-const (
-	TwinWindow = 10 * time.Second
-	TwinDelay  = 3 * time.Second
-)
-
-// settleTwins closes one of two CHILD SAs that both ends made at once for the
-// same traffic: the one with the lowest nonce goes, and who made it deletes it,
-// as at a collision of rekeys (RFC 7296 §2.8.1). It waits until the peer has both.
-func (c *Child) settleTwins() {
-	if !c.live() || c.rekeying != nil {
-		return
-	}
-	for _, d := range c.sa.children {
-		if d == c || !d.live() || d.rekeying != nil || d.mine == c.mine || !sameTraffic(c, d) ||
-			d.created.Sub(c.created).Abs() > TwinWindow {
-			continue
-		}
-		loser, winner := c, d
-		if lower(d.lowNonce, c.lowNonce) {
-			loser, winner = d, c
-		}
-		switch {
-		case !loser.mine:
-		case !winner.sure:
-			c.sa.env.After(TwinDelay, c.settleTwins)
-		default:
-			loser.Delete("both ends made a CHILD SA for the same traffic")
-		}
-		return
-	}
-}
-
-// TakeOver makes CHILD SAs for the policies that only the other SA serves, and
-// reports whether none is missing.
-func (sa *SA) TakeOver(from *SA) bool {
-	all := true
-	for _, c := range from.children {
-		p := c.policy
-		if !c.Live() || slices.ContainsFunc(sa.children, func(d *Child) bool { return d.policy.Ref == p.Ref && d.Live() && !d.standby }) {
-			continue
-		}
-		all = false
-		if !sa.Making(p) && !slices.ContainsFunc(sa.children, func(d *Child) bool { return d.policy.Ref == p.Ref && d.Live() }) {
-			sa.CreateChild(p, nil)
-		}
-	}
-	return all
-}
-
-// Confirmed reports whether the peer is known to have what its requests made.
-func (sa *SA) Confirmed() bool {
-	return !slices.ContainsFunc(sa.children, func(c *Child) bool { return !c.sure })
 }
 
 // Rebind gives it its policy in a new configuration in which the policy is equal.

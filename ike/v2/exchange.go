@@ -3,6 +3,7 @@ package v2
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"culvert/crypto/secret"
 	"culvert/ike/core"
@@ -30,7 +31,8 @@ type exchange struct {
 
 	raw   [][]byte // our request as sent, in datagrams
 	tries int
-	from  path // the peer's request: where it came from
+	begun time.Time // when it was queued, or the peer's request came
+	from  path      // the peer's request: where it came from
 	timer *core.Timer
 
 	draft
@@ -165,7 +167,7 @@ func (x *exchange) fail(err error) {
 
 // start queues a request of ours.
 func (sa *SA) start(x *exchange) {
-	x.sa, x.mine = sa, true
+	x.sa, x.mine, x.begun = sa, true, sa.env.Now()
 	sa.queue = append(sa.queue, x)
 	sa.pump()
 }
@@ -312,7 +314,7 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 	if h.ID != sa.recvID || sa.answering != nil {
 		return // out of the window, or being worked on
 	}
-	x := &exchange{sa: sa, id: h.ID, in: inner, from: pathOf(in)}
+	x := &exchange{sa: sa, id: h.ID, in: inner, from: pathOf(in), begun: sa.env.Now()}
 	x.kind = sa.kindOf(h, inner)
 	if x.kind == nil {
 		x.kind = &kind{name: h.Exchange.String(), wire: h.Exchange}

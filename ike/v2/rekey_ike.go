@@ -241,6 +241,7 @@ func (sa *SA) redundant() {
 // replacedBy moves everything that lives on to the successor.
 func (sa *SA) replacedBy(n *SA) {
 	n.inheritAuth(sa)
+	n.birth = sa.birth
 	sa.adopter = n
 	sa.redundant()
 	for _, c := range sa.children {

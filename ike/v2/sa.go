@@ -102,6 +102,7 @@ type SA struct {
 	myID     core.ID
 	peerID   core.ID
 	lowNonce []byte // lowest nonce of the exchange that made it, to settle collisions
+	birth    birth  // of the first IKE SA of its line
 
 	comesFrom netip.Addr // the gateway that sent us to this one
 
@@ -166,7 +167,6 @@ func (sa *SA) InitiatorSPI() uint64         { return sa.spii }
 func (sa *SA) Live() bool                   { return sa.state <= Established }
 func (sa *SA) RemoteID() core.ID            { return sa.peerID }
 func (sa *SA) String() string               { return fmt.Sprintf("%s[%d]", sa.peer.Name, sa.id) }
-func (sa *SA) Nonce() []byte                { return sa.lowNonce }
 func (sa *SA) EstablishedAt() time.Time     { return sa.established }
 func (sa *SA) Want(policies []*core.Policy) { sa.wanted = append(sa.wanted, policies...) }
 
