@@ -26,7 +26,6 @@ var notYet = []notYetRow{
 	{"settings", "interim-update", nil},
 	{"settings", "xauth-use-radius", []string{"true"}},
 
-	{"policy", "action", []string{"none"}},
 	{"policy", "sa-src-address", nil},
 	{"policy", "sa-dst-address", nil},
 

@@ -125,7 +125,7 @@ var keyCases = []keyCase{
 
 	{"policy", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},
 	{"policy", "disabled", `true`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
-	{"policy", "action", `"discard"`, `"none"`, `"none" is not supported yet, accepted: discard, encrypt`},
+	{"policy", "action", `"none"`, `"pass"`, `"pass" is unknown, accepted: discard, encrypt, none`},
 	{"policy", "dst-address", `"10.0.0.0/8"`, `"10.0.0.0/8/8"`, `"10.0.0.0/8/8" is no prefix, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
 	{"policy", "src-address", `"10.0.0.1"`, `"::ffff:1.2.3.4/128"`, `"::ffff:1.2.3.4/128" is an IPv4 address in IPv6 form, write it as IPv4, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
 	{"policy", "dst-port", `"443"`, `"https"`, `"https" is no port, accepted: any, 0..65535`},

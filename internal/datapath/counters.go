@@ -33,7 +33,7 @@ const (
 	OutPolicyBlocked                     // the policy discards
 	OutPolicyDead                        // the policy is dead
 	OutPolicyErrors                      // no policy covers the packet, so it has nowhere to go
-	OutUnprotected                       // may pass unprotected (action none, or level use without SA), which is not for this line
+	OutUnprotected                       // may pass unprotected (action none, or level use without SA), and there is no way past the policies
 
 	Passed // not a drop: sent, delivered, or handed to IKE
 
@@ -45,6 +45,7 @@ const (
 const (
 	txPackets = drops + iota
 	txBytes
+	txClear // passed unprotected, as the policy wants
 	rxPackets
 	rxBytes
 	rxDummies
@@ -83,6 +84,7 @@ var counterNames = [counterCount]string{
 	OutUnprotected:         "out-unprotected",
 	txPackets:              "tx-packets",
 	txBytes:                "tx-bytes",
+	txClear:                "tx-unprotected",
 	rxPackets:              "rx-packets",
 	rxBytes:                "rx-bytes",
 	rxDummies:              "rx-dummies",

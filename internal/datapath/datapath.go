@@ -48,7 +48,8 @@ type Notify interface {
 	Moved(child uint64, local, remote netip.AddrPort)
 }
 
-// Config is what a Path stands between. All fields are needed; Now only by Run.
+// Config is what a Path stands between. All fields but Clear are needed; Now only
+// by Run.
 type Config struct {
 	Device   tun.Device
 	Conn     underlay.Conn
@@ -56,6 +57,8 @@ type Config struct {
 	SAs      *sad.Table
 	Notify   Notify
 	Now      func() time.Time
+	// Clear takes what may leave unprotected; nil: it is dropped.
+	Clear underlay.Clear
 }
 
 // Path is a gateway's data path. Run starts its workers. SendPlain and Receive

@@ -152,6 +152,21 @@ func outSteps() []step {
 			u.left.sads.Remove(1)
 			leftPolicy(func(p *spd.Policy) { p.Level = spd.Use })(u)
 		}, do: plainStep},
+		{name: "none, and a way", want: Passed, extra: map[string]uint64{"tx-unprotected": times}, do: plainStep,
+			setup: func(u *tunnel) {
+				leftPolicy(func(p *spd.Policy) { p.Action = spd.None })(u)
+				u.left.path.cfg.Clear = &inClear{}
+			}},
+		{name: "use without SA, and a way", want: Passed, extra: map[string]uint64{"tx-unprotected": times}, do: plainStep,
+			setup: func(u *tunnel) {
+				u.left.sads.Remove(1)
+				leftPolicy(func(p *spd.Policy) { p.Level = spd.Use })(u)
+				u.left.path.cfg.Clear = &inClear{}
+			}},
+		{name: "none, and a way that fails", want: OutErrors, do: plainStep, setup: func(u *tunnel) {
+			leftPolicy(func(p *spd.Policy) { p.Action = spd.None })(u)
+			u.left.path.cfg.Clear = &inClear{refuse: times}
+		}},
 		{name: "require without SA", want: OutNoStates, setup: func(u *tunnel) { u.left.sads.Remove(1) }, do: plainStep, told: "acquire 1"},
 		{name: "unique without SA of its own", want: OutNoStates, setup: leftPolicy(func(p *spd.Policy) {
 			p.Level, p.Ref = spd.Unique, 9
@@ -262,6 +277,21 @@ func inSteps() []step {
 			p.Kind = underlay.IKE
 			return u.right.path.Receive(start, p)
 		}},
+	}
+}
+
+// What goes on in clear is the packet itself, without what a device put behind it.
+func TestClearIsThePacket(t *testing.T) {
+	u := newTunnel(t, ciphers[0])
+	leftPolicy(func(p *spd.Policy) { p.Action = spd.None })(u)
+	way := &inClear{}
+	u.left.path.cfg.Clear = way
+	pkt := udp("10.1.0.1", "10.2.0.1", 72)
+	if r := u.left.path.SendPlain(start, append(bytes.Clone(pkt), 1, 2, 3)); r != Passed {
+		t.Fatal(r)
+	}
+	if len(way.sent) != 1 || !bytes.Equal(way.sent[0], pkt) || u.left.conn.n != 0 {
+		t.Fatalf("in clear %x, protected %d packets", way.sent, u.left.conn.n)
 	}
 }
 

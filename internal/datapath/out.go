@@ -13,9 +13,10 @@ import (
 //
 //	tun.Read         a batch of plain packets, with headroom in front of each
 //	wire.ParseFlow   is it an IP packet, and of which flow?      out-errors
-//	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked, out-unprotected
+//	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked
+//	                                                             none: it goes on in clear (out-unprotected where it cannot)
 //	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
-//	                                                             out-unprotected (level use, asks nobody)
+//	                                                             level use: in clear, and nobody is asked
 //	place            tunnel or transport, ESP or AH              out-state-mode-errors, out-bundle-errors
 //	sad.Expired      may the SA still be used?                   out-state-expired
 //	sad.Reserve      sequence numbers for a run of one SA        out-state-sequence-errors
@@ -151,14 +152,14 @@ func (w *outWorker) classify(buf []byte, n int, now int64) Reason {
 	case pol.Action == spd.Discard:
 		return OutPolicyBlocked
 	case pol.Action == spd.None:
-		return OutUnprotected
+		return w.clear(buf[underlay.Headroom:][:info.Total])
 	}
 	out := w.path.cfg.SAs.Outbound(pol.Ref, f)
 	switch {
 	case out != nil:
 		w.asked.satisfied(pol.Ref)
 	case pol.Level == spd.Use:
-		return OutUnprotected
+		return w.clear(buf[underlay.Headroom:][:info.Total])
 	default:
 		if w.asked.first(pol.Ref, now) {
 			w.path.cfg.Notify.Acquire(pol.Ref, *f)
@@ -170,6 +171,18 @@ func (w *outWorker) classify(buf []byte, n int, now int64) Reason {
 		return r
 	}
 	w.plain = append(w.plain, p)
+	return Passed
+}
+
+// clear sends a packet on as it is.
+func (w *outWorker) clear(pkt []byte) Reason {
+	switch c := w.path.cfg.Clear; {
+	case c == nil:
+		return OutUnprotected
+	case c.Send(pkt) != nil:
+		return OutErrors
+	}
+	w.count.add(txClear, 1)
 	return Passed
 }
 

@@ -21,6 +21,8 @@ type Edges struct {
 	Host   tun.Host
 	Conn   underlay.Conn
 	Device tun.Device
+	// Clear is the way past the policies; nil: there is none.
+	Clear underlay.Clear
 	// Source is the local address that leads to remote. It is called from any goroutine.
 	Source func(remote netip.Addr) (netip.Addr, error)
 	// Store opens what outlives the process; nil: it is in the state directory.
@@ -52,6 +54,9 @@ func (e *Edges) close() error {
 	if e.Conn != nil {
 		errs = append(errs, e.Conn.Close())
 	}
+	if e.Clear != nil {
+		errs = append(errs, e.Clear.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -80,6 +85,10 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 		}
 	}
 	if e.Conn, err = sockets(g); err != nil {
+		return e, err
+	}
+	// A gateway that may not open raw sockets goes without.
+	if e.Clear, err = underlay.OpenClear(g.Mark); err != nil && !errors.Is(err, underlay.ErrPrivilege) {
 		return e, err
 	}
 	mtu := g.MTU
@@ -144,7 +153,6 @@ func (e environmentError) Unwrap() error      { return e.error }
 var causes = []error{
 	tun.ErrNoDriver, tun.ErrPrivilege, tun.ErrNameTaken, tun.ErrTableInUse,
 	underlay.ErrPortInUse, underlay.ErrPrivilege, underlay.ErrNoAddress, underlay.ErrNoRaw,
-	fs.ErrPermission, syscall.EADDRINUSE, store.ErrInUse,
 	fs.ErrPermission, syscall.EADDRINUSE, store.ErrInUse,
 }
 

@@ -180,7 +180,7 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 	case datapath.OutUnprotected:
 		x.Verdict, x.Counter = "pass-unprotected", r.String()
 		if e.Policy.Action == spd.None {
-			say("the host's routes lead it past the device, in clear; one that came out of the device all the same is dropped")
+			say("the host's routes lead it past the device, in clear; one that comes out of the device all the same is sent on in clear (tx-unprotected)")
 		} else {
 			say("level use, and there is no SA: the host's routes lead it past the device, in clear, until there is one; see `culvert explain peer %s`", x.Peer)
 		}

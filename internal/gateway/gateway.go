@@ -125,7 +125,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	}
 	defer g.closeRecording()
 	g.plane = newPlane(planeConfig{
-		Endpoint: e, Conn: g.edges.Conn, Device: g.edges.Device, Seed: random32(), Now: time.Now,
+		Endpoint: e, Conn: g.edges.Conn, Device: g.edges.Device, Clear: g.edges.Clear, Seed: random32(), Now: time.Now,
 		Ask: func(a core.Ask) {
 			if w, ok := a.Work.(core.Lease); ok {
 				g.leases.ask(a, w)

@@ -29,6 +29,7 @@ type planeConfig struct {
 	Endpoint endpoint
 	Conn     underlay.Conn
 	Device   tun.Device
+	Clear    underlay.Clear
 	Seed     [32]byte // of SPIs and IV generators
 	Now      func() time.Time
 	Ask      func(core.Ask)
@@ -65,7 +66,7 @@ func newPlane(cfg planeConfig) *Plane {
 	p := &Plane{cfg: cfg, policies: spd.New(), inbox: newInbox(), random: rand.NewChaCha8(cfg.Seed)}
 	p.sas = sad.NewTable(maxChildren, p.random.Uint64())
 	p.path = datapath.New(datapath.Config{
-		Device: cfg.Device, Conn: cfg.Conn, Policies: p.policies, SAs: p.sas, Notify: p.inbox, Now: cfg.Now,
+		Device: cfg.Device, Conn: cfg.Conn, Policies: p.policies, SAs: p.sas, Notify: p.inbox, Now: cfg.Now, Clear: cfg.Clear,
 	})
 	return p
 }

@@ -1,0 +1,61 @@
+package underlay
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/internal/wire"
+)
+
+// A packet of a host behind the gateway leaves with its own source, past a rule
+// that leads everything without the mark to nowhere.
+func TestClearKeepsThePacket(t *testing.T) {
+	isolateBoth(t, "ip link set lo up", "ip rule add pref 10 fwmark 0x77 goto 30",
+		"ip rule add pref 30 nop",
+		"ip -6 rule add pref 10 fwmark 0x77 goto 30", "ip -6 rule add pref 30 nop")
+	c, err := OpenClear(0x77)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ends := range [][2]string{{"127.0.0.7", "127.0.0.9"}, {"fd00::1", "fd00::2"}} {
+		src, dst := netip.MustParseAddr(ends[0]), netip.MustParseAddr(ends[1])
+		l, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(dst, 4000)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if err := c.Send(wire.AppendUDPPacket(nil, netip.AddrPortFrom(src, 1234), netip.AddrPortFrom(dst, 4000), []byte("in clear"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 100)
+		n, from, err := l.ReadFromUDPAddrPort(buf)
+		if err != nil || string(buf[:n]) != "in clear" || from != netip.AddrPortFrom(src, 1234) {
+			t.Fatalf("%q from %v: %v", buf[:n], from, err)
+		}
+	}
+	if err := c.Send([]byte{0x45}); err == nil {
+		t.Error("a stump was sent")
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Send(make([]byte, 100)); err == nil {
+		t.Error("sent after Close")
+	}
+}
+
+func TestClearNeedsPrivilege(t *testing.T) {
+	if c, err := OpenClear(1); err != nil {
+		if !strings.Contains(err.Error(), "cap_net_raw") {
+			t.Error(err)
+		}
+	} else if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
