@@ -14,8 +14,29 @@ import (
 )
 
 // The configuration payload with strongSwan in both roles: inner addresses from
-// a pool, split networks, and policies made from templates. These tests have a
-// network of their own and stand beside the matrix.
+// a pool, split networks, and policies made from templates. These cells have a
+// network of their own.
+
+func roadWarriorCells() []cell {
+	const g = "Road warriors: addresses from a pool, policies from templates"
+	cs := []cell{
+		{group: g, name: "two-road-warriors", theyInitiate: true, limit: 100 * time.Second, scene: twoRoadWarriors,
+			event: event{name: "each reaches two networks; IKE SAs and CHILD SAs rekeyed; culvert stopped and started: the same addresses"}},
+		{group: g, name: "road-warrior-asks-for-everything", theyInitiate: true, scene: asksForEverything,
+			event: event{name: "a CHILD SA for more than split-include"}},
+		{group: g, name: "road-warrior-ipv6", theyInitiate: true, v6: true, scene: roadWarriorIPv6,
+			event: event{name: "an address of IPv6"}},
+	}
+	for _, c := range []weAreClient{
+		{"ipv4", "v4", "10.2.0.0/24, 10.3.0.0/24", []string{officeHost, officeOther}, "10.2.0.53"},
+		{"both-families", "v4, v6", "10.2.0.0/24, fd00:2::/64", []string{officeHost, officeHost6}, "10.2.0.53"},
+		{"ipv6", "v6", "fd00:2::/64", []string{officeHost6}, ""},
+	} {
+		cs = append(cs, cell{group: g, name: "we-are-the-road-warrior-" + c.name, v6: c.name == "ipv6", limit: 80 * time.Second, scene: c.run,
+			event: event{name: "address, routes and DNS from strongSwan; the IKE SA rekeyed; all of it gone after SIGTERM"}})
+	}
+	return cs
+}
 
 const (
 	officeHost  = "10.2.0.1"
@@ -163,18 +184,6 @@ func host(prefix string) netip.Addr {
 	return netip.MustParseAddr(text)
 }
 
-// startConfig is the beginning of each test here.
-func startConfig(t *testing.T, limit time.Duration) (context.Context, *lab.Lab) {
-	lab.Need(t)
-	if _, err := lab.Binary(); err != nil {
-		t.Fatal(err)
-	}
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	t.Cleanup(cancel)
-	return ctx, lab.New(t)
-}
-
 // tell prints what culvert knows when the test failed.
 func tell(t *testing.T, c *lab.Culvert) {
 	t.Cleanup(func() {
@@ -193,8 +202,7 @@ func tell(t *testing.T, c *lab.Culvert) {
 // Two road warriors of strongSwan get different addresses from our pool, each
 // reaches the networks behind us, and one that comes back after our restart gets
 // the address that it had.
-func TestRoadWarriorsOfStrongSwan(t *testing.T) {
-	ctx, l := startConfig(t, 100*time.Second)
+func twoRoadWarriors(ctx context.Context, t *testing.T, l *lab.Lab) {
 	nodes := hub(l, "office", "anna", "bert")
 	office := nodes[0]
 	office.Inner(netip.MustParseAddr(officeHost), netip.MustParseAddr(officeOther))
@@ -273,8 +281,7 @@ func TestRoadWarriorsOfStrongSwan(t *testing.T) {
 
 // A client that asks for everything, as Windows does, gets everything that the
 // template allows, from its own address alone.
-func TestRoadWarriorAsksForEverything(t *testing.T) {
-	ctx, l := startConfig(t, 60*time.Second)
+func asksForEverything(ctx context.Context, t *testing.T, l *lab.Lab) {
 	nodes := hub(l, "office", "anna")
 	us := nodes[0].Culvert(ctx, "", ourServer)
 	tell(t, us)
@@ -302,8 +309,7 @@ func TestRoadWarriorAsksForEverything(t *testing.T) {
 }
 
 // An address of IPv6 from the same pool.
-func TestRoadWarriorIPv6(t *testing.T) {
-	ctx, l := startConfig(t, 60*time.Second)
+func roadWarriorIPv6(ctx context.Context, t *testing.T, l *lab.Lab) {
 	nodes := hub(l, "office", "anna")
 	nodes[0].Inner(netip.MustParseAddr(officeHost6))
 	us := nodes[0].Culvert(ctx, "", ourServer)
@@ -382,72 +388,65 @@ mode-config = "request-only"
 policy-template-group = "rw"
 `
 
-// We are the road warrior: the address is on our device, traffic has it as its
-// source, and all of it goes when we end.
-func TestWeAreTheRoadWarrior(t *testing.T) {
-	for _, c := range []struct {
-		name, pools, localTS string
-		hosts                []string
-		dns                  string
-	}{
-		{"ipv4", "v4", "10.2.0.0/24, 10.3.0.0/24", []string{officeHost, officeOther}, "10.2.0.53"},
-		{"both-families", "v4, v6", "10.2.0.0/24, fd00:2::/64", []string{officeHost, officeHost6}, "10.2.0.53"},
-		{"ipv6", "v6", "fd00:2::/64", []string{officeHost6}, ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			ctx, l := startConfig(t, 80*time.Second)
-			nodes := hub(l, "anna", "office")
-			anna, office := nodes[0], nodes[1]
-			for _, h := range c.hosts {
-				office.Inner(netip.MustParseAddr(h))
-			}
-			office.StrongSwan(ctx, theirServer(c.pools, c.localTS))
-			bare := anna.Network()
-			us := anna.Culvert(ctx, "", ourClient)
-			tell(t, us)
-			var addrs []string
-			err := lab.Until(ctx, func() error {
-				rows, err := us.Print(ctx, "active-peers")
-				if err != nil || len(rows) != 1 || rows[0].Text("dynamic-address") == "" || rows[0].Text("dns") != c.dns {
-					return fmt.Errorf("active-peers %v, %v", rows, err)
-				}
-				addrs = strings.Split(rows[0].Text("dynamic-address"), ",")
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			transfer := func() {
-				t.Helper()
-				for _, h := range c.hosts {
-					to, from := netip.MustParseAddr(h), netip.Addr{}
-					for _, a := range addrs {
-						if own := netip.MustParseAddr(a); own.BitLen() == to.BitLen() {
-							from = own
-						}
-					}
-					if !strings.Contains(anna.Run("ip", "addr", "show", "dev", "culvert0"), from.String()+"/") {
-						t.Fatalf("%v is not on the device:\n%s", from, anna.Run("ip", "addr"))
-					}
-					if out := anna.Run("ip", "route", "get", h); !strings.Contains(out, "src "+from.String()) {
-						t.Errorf("the way to %s has another source than %v: %s", h, from, out)
-					}
-					if err := anna.Transfer(ctx, from, office, to, payload/4); err != nil {
-						t.Fatalf("to %s: %v", h, err)
-					}
+// weAreClient: we are the road warrior. The address is on our device, traffic has
+// it as its source, and all of it goes when we end.
+type weAreClient struct {
+	name, pools, localTS string
+	hosts                []string
+	dns                  string
+}
+
+func (c weAreClient) run(ctx context.Context, t *testing.T, l *lab.Lab) {
+	nodes := hub(l, "anna", "office")
+	anna, office := nodes[0], nodes[1]
+	for _, h := range c.hosts {
+		office.Inner(netip.MustParseAddr(h))
+	}
+	office.StrongSwan(ctx, theirServer(c.pools, c.localTS))
+	bare := anna.Network()
+	us := anna.Culvert(ctx, "", ourClient)
+	tell(t, us)
+	var addrs []string
+	err := lab.Until(ctx, func() error {
+		rows, err := us.Print(ctx, "active-peers")
+		if err != nil || len(rows) != 1 || rows[0].Text("dynamic-address") == "" || rows[0].Text("dns") != c.dns {
+			return fmt.Errorf("active-peers %v, %v", rows, err)
+		}
+		addrs = strings.Split(rows[0].Text("dynamic-address"), ",")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	transfer := func() {
+		t.Helper()
+		for _, h := range c.hosts {
+			to, from := netip.MustParseAddr(h), netip.Addr{}
+			for _, a := range addrs {
+				if own := netip.MustParseAddr(a); own.BitLen() == to.BitLen() {
+					from = own
 				}
 			}
-			transfer()
-			if _, err := us.Command(ctx, "active-peers", "rekey"); err != nil {
-				t.Fatal(err)
+			if !strings.Contains(anna.Run("ip", "addr", "show", "dev", "culvert0"), from.String()+"/") {
+				t.Fatalf("%v is not on the device:\n%s", from, anna.Run("ip", "addr"))
 			}
-			transfer()
-			if err := us.Terminate(ctx); err != nil {
-				t.Fatal(err)
+			if out := anna.Run("ip", "route", "get", h); !strings.Contains(out, "src "+from.String()) {
+				t.Errorf("the way to %s has another source than %v: %s", h, from, out)
 			}
-			if left := anna.Network(); left != bare {
-				t.Errorf("left behind:\n%s\nbefore:\n%s", left, bare)
+			if err := anna.Transfer(ctx, from, office, to, payload/4); err != nil {
+				t.Fatalf("to %s: %v", h, err)
 			}
-		})
+		}
+	}
+	transfer()
+	if _, err := us.Command(ctx, "active-peers", "rekey"); err != nil {
+		t.Fatal(err)
+	}
+	transfer()
+	if err := us.Terminate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if left := anna.Network(); left != bare {
+		t.Errorf("left behind:\n%s\nbefore:\n%s", left, bare)
 	}
 }

@@ -2,7 +2,13 @@
 
 package interop
 
-import "time"
+import (
+	"context"
+	"testing"
+	"time"
+
+	"culvert/internal/lab"
+)
 
 // cell is one test of the matrix: a tunnel, and what happens to it.
 type cell struct {
@@ -22,6 +28,10 @@ type cell struct {
 	proofs       *proofs // nil: pre-shared keys
 	exchanged    bool    // the first CHILD SA is made by CREATE_CHILD_SA, where PFS shows
 	longIDs      bool    // identities too long for one datagram of IKE_AUTH
+
+	// scene, where it is set, is all of the cell: a network and configurations of its
+	// own. The other fields say in the table what it is about.
+	scene func(context.Context, *testing.T, *lab.Lab)
 
 	event event
 	limit time.Duration // default a minute
@@ -54,7 +64,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells()} {
+	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells(), roadWarriorCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = time.Minute

@@ -102,6 +102,9 @@ func TestCellNamesAreUnique(t *testing.T) {
 // that an algorithm is weak may be said of the cells that are about those.
 func TestCellsAreValid(t *testing.T) {
 	for _, c := range cells() {
+		if c.scene != nil {
+			continue // the cell writes several
+		}
 		_, warnings, err := config.Parse(c.name, []byte(c.toml()))
 		if err != nil {
 			t.Error(err)
@@ -142,6 +145,10 @@ func runCell(t *testing.T, c cell) {
 	ctx, cancel := context.WithTimeout(t.Context(), c.limit)
 	defer cancel()
 	l := lab.New(t)
+	if c.scene != nil {
+		c.scene(ctx, t, l)
+		return
+	}
 	r := &tunnel{cell: c, plan: c.plan()}
 	t.Cleanup(func() { r.describe(t) })
 
