@@ -64,7 +64,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells(), roadWarriorCells()} {
+	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells(), roadWarriorCells(), clientCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = time.Minute

@@ -5,6 +5,8 @@ package interop
 import (
 	"fmt"
 	"strings"
+
+	"culvert/internal/lab"
 )
 
 // The algorithms of the matrix in the three tongues that meet here: culvert's
@@ -118,6 +120,19 @@ func (s ikeSuite) proposal() string {
 	return s.encr.swan + "-" + s.hash.name + "-" + s.dh.name
 }
 
+// reported compares an IKE SA, as strongSwan reports it, with the suite.
+func (s ikeSuite) reported(sa lab.IKESA) error {
+	integ := s.hash.integ
+	if s.encr.aead {
+		integ = ""
+	}
+	want := [...]any{s.encr.reported, s.encr.bits, integ, s.hash.prf, s.dh.reported}
+	if got := [...]any{sa.Encr, sa.KeySize, sa.Integ, sa.PRF, sa.DH}; got != want {
+		return fmt.Errorf("strongSwan's IKE SA has %v, wanted %v", got, want)
+	}
+	return nil
+}
+
 // espSuite is what a CHILD SA is made of. With an AEAD the hash is unused.
 type espSuite struct {
 	encr encr
@@ -163,4 +178,14 @@ func (s espSuite) integ() string {
 		return ""
 	}
 	return s.hash.integ
+}
+
+// reported compares a CHILD SA, as strongSwan reports it, with the suite; dh is
+// the group of the exchange that made it, empty in IKE_AUTH.
+func (s espSuite) reported(sa lab.ChildSA, dh string) error {
+	want := [...]any{"TUNNEL", "ESP", s.encr.reported, s.encr.bits, s.integ(), dh}
+	if got := [...]any{sa.Mode, sa.Protocol, sa.Encr, sa.KeySize, sa.Integ, sa.DH}; got != want {
+		return fmt.Errorf("strongSwan's CHILD SA has %v, wanted %v", got, want)
+	}
+	return nil
 }
