@@ -85,6 +85,9 @@ type cli struct {
 		Peer   explainPeerCmd   `cmd:"" help:"What became of the last attempts with a peer."`
 		Packet explainPacketCmd `cmd:"" help:"What would become of a packet."`
 	} `cmd:"" group:"menus" help:"Why there is no tunnel, or what becomes of a packet."`
+	Hardware struct {
+		Print hardwarePrint `cmd:"" help:"The acceleration table of this CPU, and how fast it is."`
+	} `cmd:"" group:"gateway" help:"What this machine's CPU does for IPsec."`
 	Statistics struct {
 		Print statisticsPrint `cmd:"" help:"Why packets were dropped, one counter per reason."`
 	} `cmd:"" group:"menus" help:"Why packets were dropped."`

@@ -184,7 +184,7 @@ var doors = map[string][]string{
 	"internal/wire":     {},
 	"internal/underlay": {"internal/wire"},
 	"internal/datapath": {"tun", "internal/underlay", "internal/wire", "spd", "sad", "esp", "ah", "crypto"},
-	"cmd":               {"internal/gateway", "internal/control", "internal/demo", "config"},
+	"cmd":               {"internal/gateway", "internal/control", "internal/demo", "internal/hardware", "config", "crypto/suite"},
 }
 
 // door is the row of the longest folder around room.

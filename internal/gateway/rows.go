@@ -11,6 +11,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/internal/control"
+	"culvert/internal/hardware"
 	"culvert/sad"
 	"culvert/spd/selector"
 )
@@ -301,7 +302,7 @@ func installedRows(numbers map[core.PolicyRef]int, children []*sad.Child, keys b
 
 func installedRow(h *sad.Row) control.InstalledSA {
 	r := control.InstalledSA{
-		ESP: h.Protocol == sad.ProtocolESP, SPI: control.SPI(h.SPI), State: h.State,
+		AH: h.Protocol == sad.ProtocolAH, ESP: h.Protocol == sad.ProtocolESP, SPI: control.SPI(h.SPI), State: h.State,
 		SrcAddress: h.Src.String(), DstAddress: h.Dst.String(),
 		AddLifetime: control.Lifetime(h.Soft, h.Hard), Addtime: control.Time(h.Added), ExpiresIn: control.Duration(h.ExpiresIn),
 		CurrentBytes: h.Bytes, CurrentPackets: h.Packets, Replay: h.Replay, Peer: h.Peer,
@@ -316,6 +317,7 @@ func installedRow(h *sad.Row) control.InstalledSA {
 	if h.Integ != nil {
 		r.AuthAlgorithm = h.Integ.Name
 	}
+	r.HWAEAD, _ = hardware.Accelerated(h.Encr, h.Integ)
 	h.EncKey.Wipe()
 	h.IntegKey.Wipe()
 	return r
