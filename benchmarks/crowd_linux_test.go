@@ -5,21 +5,24 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"culvert/ike"
 	"culvert/ike/core"
 	"culvert/internal/lab"
+	"culvert/spd/selector"
 )
 
 // crowd is what the load generator is told when it shall keep its SAs: many
@@ -45,54 +48,57 @@ type crowdClient struct {
 	number  int
 }
 
-// runCrowd brings all clients up and keeps them. Progress goes to standard error.
+// runCrowd brings all clients up, says so on standard output, and keeps them
+// until the process is killed. Progress goes to standard error.
 func runCrowd(l *load) error {
 	var up, failed atomic.Int64
 	start := time.Now()
-	end := start.Add(l.Duration)
-	var all sync.WaitGroup
 	errs := make(chan error, crowdSockets)
 	for s := range crowdSockets {
-		all.Go(func() {
+		go func() {
 			conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.Local, 0)))
 			if err != nil {
 				errs <- err
 				return
 			}
-			defer conn.Close()
 			_ = conn.SetReadBuffer(4 << 20)
 			c := &crowdSocket{load: l, conn: conn, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(),
 				clients: map[uint64]*crowdClient{}, busy: map[*crowdClient]bool{}}
-			c.run(s, end, &up, &failed)
-		})
+			errs <- c.run(s, &up, &failed)
+		}()
 	}
-	var took time.Duration
-	for time.Now().Before(end) && took == 0 {
-		time.Sleep(time.Second)
+	for told := false; ; {
+		select {
+		case err := <-errs:
+			return err
+		case <-time.After(time.Second):
+		}
+		if told {
+			continue
+		}
 		fmt.Fprintf(os.Stderr, "%v: %d up, %d failed\n", time.Since(start).Round(time.Second), up.Load(), failed.Load())
-		if up.Load() == int64(l.Initiators) {
-			took = time.Since(start)
+		if told = up.Load()+failed.Load() == int64(l.Initiators); told {
+			if err := json.NewEncoder(os.Stdout).Encode(loaded{uint64(up.Load()), uint64(failed.Load()), time.Since(start)}); err != nil {
+				return err
+			}
 		}
 	}
-	all.Wait()
-	select {
-	case err := <-errs:
-		return err
-	default:
-	}
-	return json.NewEncoder(os.Stdout).Encode(loaded{uint64(up.Load()), uint64(failed.Load()), took})
 }
 
-func (c *crowdSocket) run(s int, end time.Time, up, failed *atomic.Int64) {
+// run returns only when the socket fails.
+func (c *crowdSocket) run(s int, up, failed *atomic.Int64) error {
 	buf := make([]byte, 4096)
 	next := s
-	for time.Now().Before(end) {
+	for {
 		for len(c.busy) < crowdWindow && next < c.load.Initiators {
 			c.begin(next)
 			next += crowdSockets
 		}
 		_ = c.conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		n, from, err := c.conn.ReadFromUDPAddrPort(buf)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
 		if err == nil {
 			data, natt := buf[:n], from.Port() == 4500
 			if natt && n > 4 {
@@ -132,6 +138,8 @@ func (c *crowdSocket) begin(number int) {
 	cfg := in.config(c.port)
 	cfg.Peers[0].Profile.Lifetime = 48 * time.Hour
 	cfg.Policies[0].Proposal.Lifetime = 48 * time.Hour
+	cfg.Peers[0].Identities[0].Mode = &core.ModeConfig{Name: "ask"} // the gateway says which address of the pool it is
+	cfg.Policies[0].Pair.Local = selector.FromPrefix(netip.MustParsePrefix(crowdPool))
 	var seed [32]byte
 	binary.BigEndian.PutUint64(seed[:], uint64(time.Now().UnixNano()))
 	binary.BigEndian.PutUint64(seed[8:], uint64(number))
@@ -169,8 +177,10 @@ func (c *crowdSocket) input(k *crowdClient, in core.Input) {
 }
 
 // BenchmarkEstablished holds IKE SAs with one CHILD SA each and DPD running, each
-// of a road warrior with a policy of its own, and reports the resident memory of
-// the gateway's process. CULVERT_CROWD is how many; 100000 if it is not set.
+// of a road warrior with an address of a pool and a policy of its own. It reports
+// the resident memory of the gateway's process, what it computes while nothing
+// happens but liveness checks, and how long the commands take that meet every SA.
+// CULVERT_CROWD is how many; 100000 if it is not set.
 func BenchmarkEstablished(b *testing.B) {
 	lab.Need(b)
 	crowd := 100_000
@@ -181,36 +191,65 @@ func BenchmarkEstablished(b *testing.B) {
 		}
 	}
 	hold := 150 * time.Second // longer than the liveness checks' interval of two minutes
-	limit := hold + time.Duration(crowd)*2*time.Millisecond
-	ctx, cancel := context.WithTimeout(context.Background(), limit+time.Minute)
+	if os.Getenv("LOCAL_HOLD") != "" {
+		hold, _ = time.ParseDuration(os.Getenv("LOCAL_HOLD"))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute+hold+time.Duration(crowd)*5*time.Millisecond)
 	defer cancel()
 	l := lab.New(b)
 	gate, clients := l.Node("gate"), l.Node("clients")
 	target, local := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.2")
 	l.Wire(lab.End{Node: gate, Device: "eth0", Prefix: netip.PrefixFrom(target, 24)}, lab.End{Node: clients, Device: "eth0", Prefix: netip.PrefixFrom(local, 24)})
-	p := startCrowdGate(ctx, b, gate)
-	empty := memory(b, p)
-	got := make(chan loaded, 1)
-	go func() {
-		got <- runClients(ctx, b, clients, load{Target: target, Local: local, Group: "x25519", Initiators: crowd, Duration: limit, Keep: true})
-	}()
-	most := 0
-	for done := false; !done; {
-		select {
-		case r := <-got:
-			if r.Handshakes != uint64(crowd) || r.Failures > 0 {
-				b.Fatalf("%d of %d up, %d failed; log of the gateway:\n%s", r.Handshakes, crowd, r.Failures, tail(p.Log()))
+	g := startCrowdGate(ctx, b, gate)
+	empty := memory(b, g.Process)
+	c := startClients(b, clients, load{Target: target, Local: local, Group: "x25519", Initiators: crowd, Keep: true})
+
+	most, idle := 0, time.Duration(0)
+	for held := (time.Time{}); held.IsZero() || time.Since(held) < hold; time.Sleep(time.Second) {
+		if most = max(most, memory(b, g.Process)); ctx.Err() != nil || c.Ended() {
+			b.Fatalf("not all came up; the clients:\n%s\nthe gateway:\n%s", tail(c.Log()), tail(g.Log()))
+		}
+		if up, ok := lastWord(c); ok && held.IsZero() {
+			if up.Failures > 0 {
+				b.Fatalf("%d of %d up, %d failed; log of the gateway:\n%s", up.Handshakes, crowd, up.Failures, tail(g.Log()))
 			}
-			b.Logf("%d IKE SAs and CHILD SAs, made in %v", crowd, r.Took.Round(time.Second))
-			done = true
-		case <-time.After(time.Second):
-			most = max(most, memory(b, p))
+			b.Logf("%d IKE SAs and CHILD SAs, made in %v, CPU %v", crowd, up.Took.Round(time.Second), cpuTime(b, g.Process))
+			held, idle = time.Now(), cpuTime(b, g.Process)
 		}
 	}
 	b.ReportMetric(float64(empty)/1024, "MiB-empty")
 	b.ReportMetric(float64(most)/1024, "MiB-most")
 	b.ReportMetric(float64(most-empty)/float64(crowd), "KiB/SA")
+	b.ReportMetric(float64(cpuTime(b, g.Process)-idle)/float64(hold)*100, "%cpu-held")
 	b.ReportMetric(0, "ns/op")
+	g.meetAll(ctx, b, crowd)
+}
+
+// meetAll times what meets every SA, SIGTERM last.
+func (g *crowdGate) meetAll(ctx context.Context, b *testing.B, crowd int) {
+	for _, cmd := range [][]string{{"active-peers", "print", "--json"}, {"installed-sa", "print", "--json"}, {"policy", "print", "--json"}, {"active-peers", "print"}, {"reload"}} {
+		start := time.Now()
+		out := g.command(b, cmd...)
+		took := time.Since(start).Round(10 * time.Millisecond)
+		var rows []json.RawMessage
+		if err := json.Unmarshal([]byte(out), &rows); err == nil {
+			if len(rows) < crowd {
+				b.Fatalf("%v shows %d rows, not %d", cmd, len(rows), crowd)
+			}
+			b.Logf("%s: %v, %d rows", strings.Join(cmd, " "), took, len(rows))
+			continue
+		}
+		b.Logf("%s: %v", strings.Join(cmd, " "), took)
+	}
+	b.Logf("at the end of it: %d MiB", memory(b, g.Process)/1024)
+	start := time.Now()
+	if err := g.Signal(syscall.SIGTERM); err != nil {
+		b.Fatal(err)
+	}
+	if err := g.Wait(ctx); err != nil {
+		b.Fatalf("the gateway: %v\n%s", err, tail(g.Log()))
+	}
+	b.Logf("SIGTERM: %v", time.Since(start).Round(10*time.Millisecond))
 }
 
 // memory is the resident memory of a process in KiB.
@@ -236,6 +275,7 @@ const crowdTOML = `
 [gateway]
 tun = "culvert0"
 log-level = "error"
+state-dir = %q
 [[profile]]
 name = "load"
 enc-algorithm = "aes-128-gcm"
@@ -247,6 +287,12 @@ name = "load"
 enc-algorithms = "aes-128-gcm"
 pfs-group = "none"
 lifetime = "2d"
+[[pool]]
+name = "crowd"
+ranges = "10.76.0.0-10.79.255.255"
+[[mode-config]]
+name = "crowd"
+address-pool = "crowd"
 [[policy-group]]
 name = "crowd"
 [[policy]]
@@ -265,19 +311,38 @@ passive = true
 peer = "clients"
 secret = %q
 my-id = "fqdn:gate.example"
+mode-config = "crowd"
 generate-policy = "port-strict"
 policy-template-group = "crowd"
 `
 
-func startCrowdGate(ctx context.Context, b *testing.B, n *lab.Node) *lab.Process {
+// crowdPool has the clients' addresses.
+const crowdPool = "10.76.0.0/14"
+
+type crowdGate struct {
+	*lab.Process
+	node         *lab.Node
+	binary, sock string
+}
+
+func startCrowdGate(ctx context.Context, b *testing.B, n *lab.Node) *crowdGate {
 	path, err := lab.Binary()
 	if err != nil {
 		b.Fatal(err)
 	}
 	dir := b.TempDir()
 	conf, sock := filepath.Join(dir, "crowd.toml"), filepath.Join(dir, "sock")
-	write(b, conf, fmt.Sprintf(crowdTOML, loadSecret))
-	p := n.Start("culvert", nil, path, "--control", sock, "run", "-c", conf)
-	waitFor(ctx, b, p, sock)
-	return p
+	write(b, conf, fmt.Sprintf(crowdTOML, filepath.Join(dir, "state"), loadSecret))
+	g := &crowdGate{n.Start("culvert", nil, path, "--control", sock, "run", "-c", conf), n, path, sock}
+	waitFor(ctx, b, g.Process, sock)
+	return g
+}
+
+// command runs a command of the gateway and returns what it prints.
+func (g *crowdGate) command(b *testing.B, args ...string) string {
+	out, err := exec.Command(g.binary, append([]string{"--control", g.sock}, args...)...).Output()
+	if err != nil {
+		b.Fatalf("%v: %v\n%s", args, err, tail(g.Log()))
+	}
+	return string(out)
 }

@@ -79,6 +79,18 @@ func tail(s string) string { return s[max(0, len(s)-4000):] }
 
 // runClients runs the load generator on a node.
 func runClients(ctx context.Context, b *testing.B, n *lab.Node, l load) loaded {
+	p := startClients(b, n, l)
+	if err := p.Wait(ctx); err != nil {
+		b.Fatalf("the load generator: %v\n%s", err, p.Log())
+	}
+	got, ok := lastWord(p)
+	if !ok {
+		b.Fatalf("the load generator said %q", p.Log())
+	}
+	return got
+}
+
+func startClients(b *testing.B, n *lab.Node, l load) *lab.Process {
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
@@ -87,16 +99,14 @@ func runClients(ctx context.Context, b *testing.B, n *lab.Node, l load) loaded {
 	if err != nil {
 		b.Fatal(err)
 	}
-	p := n.Start("load", []string{loadEnv + "=" + string(text)}, self)
-	if err := p.Wait(ctx); err != nil {
-		b.Fatalf("the load generator: %v\n%s", err, p.Log())
-	}
-	lines := strings.Split(strings.TrimSpace(p.Log()), "\n") // progress, and the answer last
-	var got loaded
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
-		b.Fatalf("the load generator said %q: %v", p.Log(), err)
-	}
-	return got
+	return n.Start("load", []string{loadEnv + "=" + string(text)}, self)
+}
+
+// lastWord is what the load generator says when it is done; progress comes before it.
+func lastWord(p *lab.Process) (got loaded, ok bool) {
+	lines := strings.Split(strings.TrimSpace(p.Log()), "\n")
+	err := json.Unmarshal([]byte(lines[len(lines)-1]), &got)
+	return got, err == nil
 }
 
 // cpuTime is user and system time of a process so far.
