@@ -10,12 +10,12 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
 	"reflect"
 	"slices"
 	"time"
 
-	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
 	"culvert/ike/v2"
@@ -24,10 +24,10 @@ import (
 // Endpoint holds all IKE SAs. It is not safe for concurrent use; it never
 // blocks; it knows the time only from its inputs.
 type Endpoint struct {
-	env       *core.Env
-	cfg       *core.Config
-	bySPI     map[uint64]*v2.SA
-	byPeer    map[string][]*v2.SA
+	env   *core.Env
+	cfg   *core.Config
+	bySPI map[uint64]*v2.SA
+	siblings
 	half      map[halfKey]*v2.SA // as responder, until IKE_AUTH is through
 	children  map[core.ChildID]*v2.Child
 	wants     map[core.PolicyRef]*want
@@ -57,7 +57,7 @@ type halfKey struct {
 // nothing before its first Reconfigure.
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
-		bySPI: map[uint64]*v2.SA{}, byPeer: map[string][]*v2.SA{}, half: map[halfKey]*v2.SA{},
+		bySPI: map[uint64]*v2.SA{}, siblings: newSiblings(), half: map[halfKey]*v2.SA{},
 		heirs: map[core.SAID]*v2.SA{}, redirects: map[string]*redirect{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
 		made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
@@ -238,16 +238,25 @@ func (e *Endpoint) Addrs() []netip.Addr  { return e.addrs }
 // Adopt takes in an SA: one that a stranger began, or a successor.
 func (e *Endpoint) Adopt(sa *v2.SA) {
 	e.bySPI[sa.SPI()] = sa
-	name := sa.Peer().Name
-	e.byPeer[name] = append(e.byPeer[name], sa)
+	e.siblings.add(sa)
 	if sa.State() == v2.HalfOpen {
 		e.half[halfKey{sa.InitiatorSPI(), sa.Remote()}] = sa
 	}
 }
 
-func (e *Endpoint) Siblings(sa *v2.SA) []*v2.SA {
-	return slices.DeleteFunc(slices.Clone(e.byPeer[sa.Peer().Name]), func(s *v2.SA) bool { return s == sa })
+func (e *Endpoint) Siblings(sa *v2.SA) iter.Seq[*v2.SA] {
+	return func(yield func(*v2.SA) bool) {
+		for s := range e.of(sa.Peer().Name) {
+			if s != sa && !yield(s) {
+				return
+			}
+		}
+	}
 }
+
+func (e *Endpoint) Namesakes(sa *v2.SA) []*v2.SA { return e.namesakes(sa) }
+
+func (e *Endpoint) Named(sa *v2.SA, was core.ID) { e.named(sa, was) }
 
 func (e *Endpoint) Established(sa *v2.SA) {
 	e.dropHalf(sa)
@@ -260,11 +269,7 @@ func (e *Endpoint) Ended(sa *v2.SA, fault bool) {
 	delete(e.bySPI, sa.SPI())
 	e.dropHalf(sa)
 	delete(e.heirs, sa.ID())
-	name := sa.Peer().Name
-	e.byPeer[name] = slices.DeleteFunc(e.byPeer[name], func(s *v2.SA) bool { return s == sa })
-	if len(e.byPeer[name]) == 0 {
-		delete(e.byPeer, name)
-	}
+	e.siblings.remove(sa)
 	e.redirectFailed(sa, fault)
 	if sa.Initiator() || !sa.EstablishedAt().IsZero() { // what a stranger began and did not finish is no loss
 		e.lost(sa.Peer(), fault)
@@ -310,8 +315,8 @@ func (e *Endpoint) settleTwins(sa *v2.SA, tries int) {
 	if sa.State() != v2.Established {
 		return
 	}
-	for _, s := range e.Siblings(sa) {
-		if s.State() != v2.Established || !sa.Twin(s) || !auth.Same(s.RemoteID(), sa.RemoteID()) {
+	for _, s := range e.namesakes(sa) {
+		if s.State() != v2.Established || !sa.Twin(s) {
 			continue
 		}
 		loser, winner := sa, s

@@ -61,10 +61,10 @@ func (e *Endpoint) redirect(sa *v2.SA, to v2.Gateway, from netip.Addr, old *v2.S
 		r = &redirect{}
 		e.redirects[peer.Name] = r
 	}
-	if old != nil && slices.ContainsFunc(e.byPeer[peer.Name], func(s *v2.SA) bool {
-		return e.heirs[s.ID()] == old && s.Remote().Addr() == to.Addr
-	}) {
-		return // said twice, and under way
+	for s := range e.of(peer.Name) {
+		if old != nil && e.heirs[s.ID()] == old && s.Remote().Addr() == to.Addr {
+			return // said twice, and under way
+		}
 	}
 	now := e.env.Now()
 	r.times = slices.DeleteFunc(r.times, func(t time.Time) bool { return now.Sub(t) >= redirectPeriod })

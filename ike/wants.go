@@ -41,7 +41,7 @@ func (e *Endpoint) ensure(p *core.Policy, flow *selector.Pair) {
 	if e.down || e.hasChild(p) {
 		return
 	}
-	for _, sa := range e.byPeer[p.Peer.Name] {
+	for sa := range e.of(p.Peer.Name) {
 		if sa.State() == v2.Established && (p.Made == nil || sa.Leased()) {
 			if !sa.Making(p) {
 				sa.CreateChild(p, flow)
@@ -52,7 +52,7 @@ func (e *Endpoint) ensure(p *core.Policy, flow *selector.Pair) {
 	if !p.Peer.Initiates() {
 		return
 	}
-	for _, sa := range e.byPeer[p.Peer.Name] {
+	for sa := range e.of(p.Peer.Name) {
 		if sa.State() == v2.Connecting {
 			if !sa.Making(p) {
 				sa.Want([]*core.Policy{p})
@@ -64,7 +64,7 @@ func (e *Endpoint) ensure(p *core.Policy, flow *selector.Pair) {
 }
 
 func (e *Endpoint) hasChild(p *core.Policy) bool {
-	for _, sa := range e.byPeer[p.Peer.Name] {
+	for sa := range e.of(p.Peer.Name) {
 		for _, c := range sa.Children() {
 			if c.Policy().Ref == p.Ref && c.Live() {
 				return true

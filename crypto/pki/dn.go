@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -157,25 +158,35 @@ func SameDN(a, b []byte) bool {
 	if string(a) == string(b) {
 		return true
 	}
-	x, ok1 := readDN(a)
-	y, ok2 := readDN(b)
-	if !ok1 || !ok2 {
-		return false
+	x, ok1 := foldDN(a)
+	y, ok2 := foldDN(b)
+	return ok1 && ok2 && x == y
+}
+
+// DNKey is the same for names that are the same to SameDN, and seldom for
+// others: an index, no comparison.
+func DNKey(der []byte) string {
+	if key, ok := foldDN(der); ok {
+		return key
 	}
-	return slices.EqualFunc(x, y, func(s, t []attribute) bool {
-		if len(s) != len(t) {
-			return false
+	return string(der)
+}
+
+// foldDN is the same text for names that are the same, and only for them; false
+// where the name cannot be read.
+func foldDN(der []byte) (string, bool) {
+	sets, ok := readDN(der)
+	var out strings.Builder
+	for _, set := range sets {
+		var list []string
+		for _, a := range set {
+			f := fold(a)
+			list = append(list, strconv.Quote(f.oid+"="+f.value))
 		}
-		left := slices.Clone(t)
-		for _, a := range s {
-			i := slices.IndexFunc(left, func(b attribute) bool { return fold(a) == fold(b) })
-			if i < 0 {
-				return false
-			}
-			left = slices.Delete(left, i, i+1)
-		}
-		return true
-	})
+		slices.Sort(list) // a set has no order
+		out.WriteString(strings.Join(list, "+") + "\n")
+	}
+	return out.String(), ok
 }
 
 // DNText is a name as ParseDN reads it; hexadecimal where it cannot be read. It

@@ -139,3 +139,15 @@ func Same(a, b core.ID) bool {
 	}
 	return a.Data == b.Data
 }
+
+// Key is the same for IDs that are the Same, and seldom for others.
+func Key(id core.ID) string {
+	data := id.Data
+	switch id.Type {
+	case core.IDFQDN, core.IDUser:
+		data = strings.ToLower(strings.ToUpper(data)) // letters that differ in case only may have two lower ones
+	case core.IDDN:
+		data = pki.DNKey([]byte(data))
+	}
+	return string(rune(id.Type)) + data
+}

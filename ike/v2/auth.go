@@ -61,7 +61,7 @@ func identities() task {
 			if idi == nil {
 				return end(message.NotifyInvalidSyntax, "IKE_AUTH has no ID of the initiator")
 			}
-			sa.peerID = idOf(idi)
+			sa.name(idOf(idi))
 			var expected core.ID
 			if idr := findID(x.in, false); idr != nil {
 				expected = idOf(idr)
@@ -80,7 +80,7 @@ func identities() task {
 		},
 		complete: func(x *exchange) error {
 			sa := x.sa
-			sa.peerID = idOf(findID(x.in, false))
+			sa.name(idOf(findID(x.in, false)))
 			if !auth.Accepts(sa.identity, sa.peerID) {
 				return sa.distrust(sa.identityParts([]*core.Identity{sa.identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
 			}
@@ -157,6 +157,13 @@ func (sa *SA) distrust(d *core.Mismatch, format string, a ...any) error {
 	return fatal{reason: reason, detail: d, told: true}
 }
 
+// name notes who the peer says that it is.
+func (sa *SA) name(id core.ID) {
+	was := sa.peerID
+	sa.peerID = id
+	sa.owner.Named(sa, was)
+}
+
 // initialContact says that we know of no other SA with the peer, or hears it
 // (RFC 7296 §2.4): what is left of an earlier life of the peer goes away.
 func initialContact() task {
@@ -166,7 +173,7 @@ func initialContact() task {
 			if !sa.peer.InitialContact {
 				return nil
 			}
-			for _, s := range sa.owner.Siblings(sa) {
+			for s := range sa.owner.Siblings(sa) {
 				if s.state == Established {
 					return nil
 				}
@@ -187,8 +194,8 @@ func initialContact() task {
 // forgetOlder ends SAs with the same identity that were up before this one
 // began. One that came up later is no leftover: both ends began at once.
 func (sa *SA) forgetOlder() {
-	for _, s := range sa.owner.Siblings(sa) {
-		if s.state >= Established && auth.Same(s.peerID, sa.peerID) && s.established.Before(sa.created) {
+	for _, s := range sa.owner.Namesakes(sa) {
+		if s.state >= Established && s.established.Before(sa.created) {
 			s.end(false, "the peer made initial contact anew: it had forgotten this SA")
 		}
 	}

@@ -287,7 +287,7 @@ func (c *Child) end(why string) {
 // several peers, told apart by their IDs.
 func (c *Child) replacement() *Child {
 	var standby *Child
-	for _, sa := range append([]*SA{c.sa}, c.sa.owner.Siblings(c.sa)...) {
+	for _, sa := range append([]*SA{c.sa}, c.sa.owner.Namesakes(c.sa)...) {
 		if sa.state == Ended || sa.peerID != c.sa.peerID {
 			continue
 		}

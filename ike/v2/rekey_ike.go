@@ -147,7 +147,7 @@ func (x *exchange) ikeReplaceable() error {
 		return refuse(message.NotifyTemporaryFailure, "a CHILD SA is being changed, or the IKE SA goes")
 	}
 	replaced := 0
-	for _, s := range sa.owner.Siblings(sa) {
+	for _, s := range sa.owner.Namesakes(sa) {
 		if s.state == Replaced && s.peerID == sa.peerID {
 			replaced++
 		}

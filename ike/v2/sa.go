@@ -21,6 +21,7 @@ package v2
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -37,8 +38,12 @@ type Owner interface {
 	Addrs() []netip.Addr
 	// Adopt takes in an SA that an SA made: the successor at a rekey.
 	Adopt(sa *SA)
-	// Siblings are the other live SAs with the same peer.
-	Siblings(sa *SA) []*SA
+	// Siblings are the other SAs with the same peer, to be looked at only;
+	// Namesakes those whose ID is the Same too.
+	Siblings(sa *SA) iter.Seq[*SA]
+	Namesakes(sa *SA) []*SA
+	// Named says that the peer's ID became known or, from was, another one.
+	Named(sa *SA, was core.ID)
 	// Established says that an SA came up; Ended that it is gone, and whether a
 	// fault ended it.
 	Established(sa *SA)
@@ -101,6 +106,7 @@ type SA struct {
 	identity *core.Identity
 	myID     core.ID
 	peerID   core.ID
+	Seat     int    // the owner's: where it keeps the SA
 	lowNonce []byte // lowest nonce of the exchange that made it, to settle collisions
 	birth    birth  // of the first IKE SA of its line
 

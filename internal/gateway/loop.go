@@ -27,7 +27,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 	}
 	for {
 		later := g.follow()
-		if limit != nil && len(g.plane.cfg.Endpoint.SAs()) == 0 {
+		if limit != nil && g.plane.cfg.Endpoint.Idle() {
 			return false, false, nil
 		}
 		at, ok := g.plane.Deadline()

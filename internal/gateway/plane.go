@@ -20,6 +20,7 @@ type endpoint interface {
 	Poll() (core.Output, bool)
 	Deadline() (time.Time, bool)
 	SAs() []core.SAInfo
+	Idle() bool // no IKE SA is left
 }
 
 // planeConfig is all that a Plane touches. Ask and Event are called from

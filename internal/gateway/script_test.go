@@ -27,6 +27,7 @@ type script struct {
 func (s *script) Handle(_ time.Time, in core.Input) { s.got = append(s.got, in) }
 func (s *script) Deadline() (time.Time, bool)       { return time.Time{}, false }
 func (s *script) SAs() []core.SAInfo                { return nil }
+func (s *script) Idle() bool                        { return true }
 func (s *script) Poll() (core.Output, bool) {
 	if len(s.out) == 0 {
 		return nil, false

@@ -48,6 +48,7 @@ func (p *parrot) Poll() (core.Output, bool) {
 }
 func (p *parrot) Deadline() (time.Time, bool)                                  { return p.now.Add(time.Second), true }
 func (p *parrot) SAs() []core.SAInfo                                           { return nil }
+func (p *parrot) Idle() bool                                                   { return true }
 func (p *parrot) Trace(func(sent bool, h message.Header, b []message.Payload)) {}
 
 const conf = `[[peer]]

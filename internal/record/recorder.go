@@ -16,6 +16,7 @@ type Endpoint interface {
 	Poll() (core.Output, bool)
 	Deadline() (time.Time, bool)
 	SAs() []core.SAInfo
+	Idle() bool
 	// Trace has f called with every message as it is in clear; body is borrowed.
 	Trace(f func(sent bool, h message.Header, body []message.Payload))
 }

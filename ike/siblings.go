@@ -1,0 +1,119 @@
+package ike
+
+import (
+	"iter"
+	"slices"
+
+	"culvert/ike/auth"
+	"culvert/ike/core"
+	"culvert/ike/v2"
+)
+
+// siblings are the IKE SAs of each peer. A hundred thousand road warriors are of
+// one peer: who looks for the SAs of one of them must not meet all.
+type siblings struct {
+	byPeer map[string]*bench   // by the peer's name
+	byID   map[string][]*v2.SA // by the peer's name and what it says that it is, proven or not
+}
+
+func newSiblings() siblings {
+	return siblings{byPeer: map[string]*bench{}, byID: map[string][]*v2.SA{}}
+}
+
+func (b *siblings) add(sa *v2.SA) {
+	name := sa.Peer().Name
+	list := b.byPeer[name]
+	if list == nil {
+		list = &bench{}
+		b.byPeer[name] = list
+	}
+	list.add(sa)
+	b.named(sa, core.ID{})
+}
+
+func (b *siblings) remove(sa *v2.SA) {
+	name := sa.Peer().Name
+	if list := b.byPeer[name]; list.remove(sa) {
+		delete(b.byPeer, name)
+	}
+	b.unname(sa, sa.RemoteID())
+}
+
+// named is told when it is known who the peer says that it is.
+func (b *siblings) named(sa *v2.SA, was core.ID) {
+	b.unname(sa, was)
+	if id := sa.RemoteID(); id != (core.ID{}) {
+		key := idKey(sa, id)
+		b.byID[key] = append(b.byID[key], sa)
+	}
+}
+
+func (b *siblings) unname(sa *v2.SA, id core.ID) {
+	if id == (core.ID{}) {
+		return
+	}
+	key := idKey(sa, id)
+	list := slices.DeleteFunc(b.byID[key], func(s *v2.SA) bool { return s == sa })
+	if len(list) == 0 {
+		delete(b.byID, key)
+		return
+	}
+	b.byID[key] = list
+}
+
+func idKey(sa *v2.SA, id core.ID) string { return sa.Peer().Name + "\x00" + auth.Key(id) }
+
+// of are the SAs of a peer. Nobody may come or go meanwhile.
+func (b *siblings) of(peer string) iter.Seq[*v2.SA] {
+	return func(yield func(*v2.SA) bool) {
+		list := b.byPeer[peer]
+		if list == nil {
+			return
+		}
+		for _, sa := range list.seats {
+			if sa != nil && !yield(sa) {
+				return
+			}
+		}
+	}
+}
+
+// namesakes are the other SAs of a peer that says the same of itself.
+func (b *siblings) namesakes(sa *v2.SA) (others []*v2.SA) {
+	id := sa.RemoteID()
+	if id == (core.ID{}) {
+		return nil
+	}
+	for _, s := range b.byID[idKey(sa, id)] {
+		if s != sa && auth.Same(s.RemoteID(), id) {
+			others = append(others, s)
+		}
+	}
+	return others
+}
+
+// bench is SAs in the order in which they came. One that leaves leaves its seat
+// empty, until half of them are.
+type bench struct {
+	seats []*v2.SA
+	empty int
+}
+
+func (b *bench) add(sa *v2.SA) {
+	sa.Seat = len(b.seats)
+	b.seats = append(b.seats, sa)
+}
+
+// remove reports whether that was the last.
+func (b *bench) remove(sa *v2.SA) bool {
+	b.seats[sa.Seat] = nil
+	if b.empty++; 2*b.empty <= len(b.seats) {
+		return false
+	}
+	b.seats = slices.DeleteFunc(b.seats, func(s *v2.SA) bool { return s == nil })
+	b.empty = 0
+	for i, s := range b.seats {
+		s.Seat = i
+	}
+	return len(b.seats) == 0
+}
