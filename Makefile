@@ -7,9 +7,11 @@ FUZZTIME ?= 20s
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
-# Debian packages: the peers of the interoperability tests; the race detector's linker.
+# Debian packages: the peers of the interoperability tests; those with a kernel of their
+# own, which is not there for every processor; the race detector's linker.
 LAB_PACKAGES := iproute2 nftables conntrack strongswan-charon strongswan-swanctl \
 	libcharon-extra-plugins libstrongswan-standard-plugins libstrongswan-extra-plugins
+GUEST_PACKAGES := user-mode-linux kmod gcc libc6-dev util-linux
 RACE_PACKAGES := gcc libc6-dev
 
 # Where the race detector looks: every package but ike/…, which has no
@@ -46,6 +48,7 @@ packages:
 		echo "no apt-get: install strongSwan, iproute2 and nftables by hand"; \
 	else \
 		$(call install,$(LAB_PACKAGES)); \
+		$(call install,$(GUEST_PACKAGES)); \
 	fi
 
 race: ## run the tests of all concurrent code under the race detector

@@ -28,6 +28,28 @@ var prerequisites = []prerequisite{
 	{"/usr/lib/ipsec/plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"},
 }
 
+// guestPrerequisites are what a guest needs beyond them. User Mode Linux exists
+// for some processors only.
+var guestPrerequisites = []prerequisite{
+	{uml, "user-mode-linux"},
+	{"insmod", "kmod"},
+	{"modprobe", "kmod"},
+	{"gcc", "gcc"},
+	{"/usr/include/stdio.h", "libc6-dev"},
+	{"unshare", "util-linux"},
+}
+
+// NeedGuest is Need for tests that start guests, and skips the test where there
+// is no User Mode Linux.
+func NeedGuest(t testing.TB) {
+	t.Helper()
+	Need(t)
+	if pkgs := missingPackages(guestPrerequisites); len(pkgs) > 0 {
+		t.Skipf("a guest with a Linux kernel of its own needs packages that are not installed; run:\n\tapt-get update && apt-get install -y --no-install-recommends %s",
+			strings.Join(pkgs, " "))
+	}
+}
+
 // Need lets the test go on only where a lab can be built. Without root it skips
 // the test; as root anything missing is a failure that names its remedy, because
 // an interoperability test that quietly does not run proves nothing.
@@ -36,7 +58,7 @@ func Need(t testing.TB) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: network namespaces, TUN devices and strongSwan")
 	}
-	if pkgs := missingPackages(); len(pkgs) > 0 {
+	if pkgs := missingPackages(prerequisites); len(pkgs) > 0 {
 		t.Fatalf("the lab needs packages that are not installed; run:\n\tapt-get update && apt-get install -y --no-install-recommends %s",
 			strings.Join(pkgs, " "))
 	}
@@ -45,9 +67,9 @@ func Need(t testing.TB) {
 	}
 }
 
-func missingPackages() []string {
+func missingPackages(of []prerequisite) []string {
 	var pkgs []string
-	for _, p := range prerequisites {
+	for _, p := range of {
 		if !installed(p.file) && (len(pkgs) == 0 || pkgs[len(pkgs)-1] != p.pkg) {
 			pkgs = append(pkgs, p.pkg)
 		}

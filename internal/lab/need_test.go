@@ -16,18 +16,23 @@ func TestMakefileInstallsPrerequisites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := regexp.MustCompile(`(?m)^LAB_PACKAGES := ((?:.*\\\n)*.*)$`).FindSubmatch(makefile)
-	if line == nil {
-		t.Fatal("the Makefile has no LAB_PACKAGES")
-	}
-	got := strings.Fields(strings.ReplaceAll(string(line[1]), "\\\n", " "))
-	var want []string
-	for _, p := range prerequisites {
-		want = append(want, p.pkg)
-	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, slices.Compact(want)) {
-		t.Errorf("the Makefile installs %v; Need asks for %v", got, want)
+	for variable, needed := range map[string][]prerequisite{"LAB_PACKAGES": prerequisites, "GUEST_PACKAGES": guestPrerequisites} {
+		line := regexp.MustCompile(`(?m)^` + variable + ` := ((?:.*\\\n)*.*)$`).FindSubmatch(makefile)
+		if line == nil {
+			t.Fatal("the Makefile has no", variable)
+		}
+		got := strings.Fields(strings.ReplaceAll(string(line[1]), "\\\n", " "))
+		var want []string
+		for _, p := range needed {
+			want = append(want, p.pkg)
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, slices.Compact(want)) {
+			t.Errorf("%s of the Makefile is %v; the lab asks for %v", variable, got, want)
+		}
+		if !regexp.MustCompile(`(?m)^packages:(?:\n\t.*)*\$\(` + variable + `\)`).Match(makefile) {
+			t.Errorf("make packages does not install %s", variable)
+		}
 	}
 }

@@ -26,6 +26,12 @@ const enter = `mount --make-rprivate / && mount --bind "$1" /run && shift && exe
 // Start starts a daemon on the node. The log grows over all starts with the same name.
 func (n *Node) Start(name string, env []string, args ...string) *Process {
 	n.lab.TB.Helper()
+	return n.start(name, nil, env, args...)
+}
+
+// start is Start with a standard input, which may be nil.
+func (n *Node) start(name string, stdin *os.File, env []string, args ...string) *Process {
+	n.lab.TB.Helper()
 	p := &Process{Name: name, log: filepath.Join(n.lab.Dir, name+".log"), done: make(chan struct{})}
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -35,6 +41,9 @@ func (n *Node) Start(name string, env []string, args ...string) *Process {
 	p.cmd = exec.Command("ip", append([]string{"netns", "exec", n.NS, "sh", "-c", enter, "sh", n.run}, args...)...)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if stdin != nil {
+		p.cmd.Stdin = stdin
+	}
 	// ip, sh and the daemon are one process after another, so signals and the
 	// death of this test process reach the daemon itself.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -39,12 +39,16 @@ func Main(m *testing.M) int {
 		sweep()
 	}
 	defer removeBinary()
+	defer removeShim()
 	return m.Run()
 }
 
-// helper runs `serve` or `fetch LOCAL REMOTE SIZE SECONDS`.
+// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS`, or as the first
+// process of a guest `guest`.
 func helper(args []string) error {
 	switch {
+	case args[0] == "guest" && len(args) == 1 && os.Getpid() == 1:
+		return guest()
 	case args[0] == "serve" && len(args) == 1:
 		return serve()
 	case args[0] == "fetch" && len(args) == 5:
@@ -64,20 +68,29 @@ func helper(args []string) error {
 // Transfer sends size random bytes from an address of the node by TCP to an
 // address of another node, and as many other ones back; both ends check them by
 // SHA-256. While no connection comes about it tries again until the context ends.
-func (n *Node) Transfer(ctx context.Context, local netip.Addr, to *Node, remote netip.Addr, size int64) error {
+func (n *Node) Transfer(ctx context.Context, local netip.Addr, to Machine, remote netip.Addr, size int64) error {
 	if err := to.serveTransfers(ctx); err != nil {
 		return err
 	}
+	out, err := run("ip", "netns", "exec", n.NS, "env", helperEnv+"="+fetchArgs(ctx, local, remote, size), testBinary())
+	if err != nil {
+		return fmt.Errorf("transfer from %s (%s) to %s: %w: %s", n.Name, local, remote, err, strings.TrimSpace(out))
+	}
+	return nil
+}
+
+// fetchArgs has the helper fetch for as long as the context allows, 30 s at most.
+func fetchArgs(ctx context.Context, local, remote netip.Addr, size int64) string {
 	limit := 30 * time.Second
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end))
 	}
-	args := fmt.Sprintf("fetch %s %s %d %.3f", local, remote, size, limit.Seconds())
-	out, err := run("ip", "netns", "exec", n.NS, "env", helperEnv+"="+args, testBinary())
-	if err != nil {
-		return fmt.Errorf("transfer from %s (%s) to %s (%s): %w: %s", n.Name, local, to.Name, remote, err, strings.TrimSpace(out))
-	}
-	return nil
+	return fmt.Sprintf("fetch %s %s %d %.3f", local, remote, size, limit.Seconds())
+}
+
+// Machine is what a transfer can go to: a Node or a Guest.
+type Machine interface {
+	serveTransfers(ctx context.Context) error
 }
 
 // serveTransfers starts the node's transfer server if it does not run.
