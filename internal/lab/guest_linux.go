@@ -127,7 +127,7 @@ func serialLine() (*os.File, error) {
 }
 
 func guestSetup() error {
-	for key, value := range map[string]string{"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", helperEnv: ""} {
+	for key, value := range map[string]string{"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "LANG": "C.UTF-8", helperEnv: ""} {
 		if err := os.Setenv(key, value); err != nil {
 			return err
 		}
