@@ -165,6 +165,15 @@ func (l *loader) readCertificate(c *Certificate) bool {
 		return false
 	}
 	defer clear(data)
+	if l.disk.redacted() {
+		b, err := publicParts(data)
+		if err != nil {
+			l.faultAt(e, "certificate", "file", "%v", err)
+			return false
+		}
+		c.Certs, c.Key = b.Certs, b.Key
+		return true
+	}
 	var keyData, passphrase []byte
 	if c.KeyFile != "" {
 		if keyData, ok = read("key-file", c.KeyFile); !ok {

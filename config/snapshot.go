@@ -13,6 +13,8 @@ type Snapshot struct {
 	Path  string // what Load was given
 	Files []SnapshotFile
 	Globs []SnapshotGlob
+	// Redacted: there are no secrets in it; see Redact.
+	Redacted bool
 }
 
 // SnapshotFile is one file as it was.
@@ -32,6 +34,7 @@ type SnapshotGlob struct {
 type disk interface {
 	read(path string) ([]byte, fs.FileMode, error)
 	glob(pattern string) ([]string, error)
+	redacted() bool // keys of certificates were left out
 }
 
 type machine struct{}
@@ -39,8 +42,13 @@ type machine struct{}
 func (machine) read(path string) ([]byte, fs.FileMode, error) { return readFile(path) }
 func (machine) glob(pattern string) ([]string, error)         { return filepath.Glob(pattern) }
 
+func (machine) redacted() bool  { return false }
+func (s stored) redacted() bool { return s.Redacted }
+
 // copying is the machine's disk that keeps what was read of it.
 type copying struct{ *Snapshot }
+
+func (copying) redacted() bool { return false }
 
 func (c copying) read(path string) ([]byte, fs.FileMode, error) {
 	data, mode, err := readFile(path)

@@ -31,7 +31,7 @@ func (j *cookieJar) turn(env *core.Env) {
 		return
 	}
 	j.last.Wipe()
-	j.last, j.now = j.now, env.Random(32)
+	j.last, j.now = j.now, env.Private(32)
 	if j.last != nil && env.Now().Sub(j.until) > cookieLife {
 		j.last.Wipe()
 		j.last = nil
@@ -79,7 +79,7 @@ func (e *Endpoint) cookieOK(h message.Header, d core.Datagram) bool {
 		if got[0] != j.generation {
 			key = j.last
 		}
-		if key != nil && cookie(key, got[0], nonce, h, d).Equal(got) {
+		if e.env.Proved(key != nil && cookie(key, got[0], nonce, h, d).Equal(got)) {
 			return true
 		}
 	}

@@ -1,35 +1,43 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"culvert/config"
 	"culvert/internal/gateway"
 )
 
 type replayCmd struct {
 	Dir  string `arg:"" placeholder:"DIR" help:"Folder of the recording."`
 	List bool   `help:"Print what comes in and goes out, one line each."`
+
+	Config string `short:"c" placeholder:"FILE" help:"Play with this configuration instead of the recorded ones."`
 }
 
 func (replayCmd) Help() string {
-	return `Plays what run --record kept: a new IKE endpoint gets the same seed and the same inputs at the same times, and what it puts out is compared with what was put out then, to the byte. Nothing is sent and no gateway is touched. The exit code is 0 if all is the same, and 1 if an output differs: then the first one is printed with the input that led to it. After a change of the program that is what to expect; with the same build the recording was changed. --list prints inputs and outputs without secrets. A recording made with --redact has nothing to compare: its lines are printed.
+	return `Plays what run --record kept: a new IKE endpoint gets the same seed and the same inputs at the same times, and what it puts out is compared with what was put out then, to the byte. Nothing is sent and no gateway is touched. The exit code is 0 if all is the same, and 1 if an output differs: then the first one is printed with the input that led to it. After a change of the program that is what to expect; with the same build the recording was changed. --list prints inputs, messages in clear and outputs, without secrets.
+
+A recording made with --redact has no keys. It plays too, and what is compared is decisions: each message that is sent with its payloads, algorithms, selectors and notifies, each event, each SA that is installed or removed. With --config it plays with another configuration, and the first decision that this would have changed is printed.
 
 Example:
 
     culvert replay /var/tmp/incident
-    culvert replay --list /var/tmp/incident | grep 'Event no-proposal'`
+    culvert replay --list /var/tmp/incident | grep 'Event no-proposal'
+    culvert replay --config new.toml /var/tmp/incident`
 }
 
 func (c *replayCmd) Run(s *session) error {
 	show := func(at time.Time, text string) { fmt.Fprintln(s.stdout, at.Format("15:04:05.000000"), text) }
-	line := show
 	if !c.List {
-		line = nil
+		show = nil
 	}
-	r, err := gateway.Replay(c.Dir, line)
-	if r != nil && r.Redacted && err == nil && !c.List {
-		_, err = gateway.Replay(c.Dir, show)
+	r, err := gateway.Replay(c.Dir, c.Config, show)
+	var faults config.Faults
+	if errors.As(err, &faults) {
+		fmt.Fprintln(s.stderr, faults)
+		return errReported
 	}
 	if err != nil {
 		return err
@@ -40,7 +48,7 @@ func (c *replayCmd) Run(s *session) error {
 		return errReported
 	}
 	if r.Redacted {
-		fmt.Fprintf(s.stdout, "without secrets: %d inputs, %d outputs, to be read and not played\n", r.Inputs, r.Outputs)
+		fmt.Fprintf(s.stdout, "the same, without secrets: %d inputs, %d decisions\n", r.Inputs, r.Outputs)
 	} else {
 		fmt.Fprintf(s.stdout, "the same: %d inputs, %d outputs\n", r.Inputs, r.Outputs)
 	}

@@ -19,7 +19,7 @@ type runCmd struct {
 
 	Record      string `placeholder:"DIR" help:"Keep everything that happens to the IKE daemon in DIR, for replay. Secrets are in it."`
 	RecordLimit int64  `default:"256" placeholder:"MIB" help:"Stop recording at this size, in MiB (default ${default})."`
-	Redact      bool   `help:"With --record: leave secrets, keys and identities out. The recording can be read, not played."`
+	Redact      bool   `help:"With --record: leave secrets and keys out. The recording plays as far as decisions go."`
 }
 
 func (runCmd) Help() string {
@@ -30,7 +30,9 @@ Example:
     sudo culvert run -c site.toml
     sudo culvert run -c site.toml --log-level debug --log-format json
 
-To have a fault looked at elsewhere, record it. DIR must not be open to others: who has the recording has the secrets of the configuration and the keys of every SA. It is not overwritten and not rotated, for it plays from its beginning only; at its limit it stops, and the gateway goes on. What --redact keeps can be passed on: times, addresses, names of peers, and of each message its payloads with their types, lengths, algorithms and selectors.
+To have a fault looked at elsewhere, record it. DIR must not be open to others: who has the recording has the secrets of the configuration and the keys of every SA. It is not overwritten and not rotated, for it plays from its beginning only; at its limit it stops, and the gateway goes on.
+
+What --redact keeps has no pre-shared key, no private key, no passphrase, no comment of the configuration and nothing that a key could be computed from; it plays as far as decisions go. Identities, certificates, addresses and names are in it, for decisions hang on them.
 
     sudo culvert run -c site.toml --record /var/tmp/incident
     culvert replay /var/tmp/incident`

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 )
 
@@ -25,6 +26,18 @@ func (Key) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // NewKey is a key that signs as s does.
 func NewKey(s crypto.Signer) Key { return Key{s} }
+
+// WithoutPrivate stands for the key of a public key where it is not at hand: it
+// is present, fits, and cannot sign.
+func WithoutPrivate(public crypto.PublicKey) Key { return Key{publicOnly{public}} }
+
+type publicOnly struct{ public crypto.PublicKey }
+
+func (p publicOnly) Public() crypto.PublicKey { return p.public }
+
+func (publicOnly) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("the private key is not at hand")
+}
 
 // Present reports whether there is a key.
 func (k Key) Present() bool { return k.signer != nil }

@@ -22,6 +22,8 @@ type Env struct {
 
 	// Trace, if set, sees every message in clear; sent: before it is sealed.
 	Trace func(sent bool, h message.Header, body []message.Payload)
+	// Witness, if set, sees what takes secrets or chance.
+	Witness Witness
 
 	asks    map[AskID]func(secret.Bytes, error)
 	lastAsk AskID
@@ -47,13 +49,6 @@ func (e *Env) SetNow(now time.Time) {
 	if now.After(e.now) {
 		e.now = now
 	}
-}
-
-// Random draws n bytes.
-func (e *Env) Random(n int) []byte {
-	b := make([]byte, n)
-	e.rng.Read(b) //nolint:errcheck // never fails
-	return b
 }
 
 // RandomSPI draws an IKE SPI, which is never zero (RFC 7296 §3.1) and not Taken.

@@ -154,5 +154,8 @@ func (t NotifyType) String() string {
 	return fmt.Sprintf("notify %d", uint16(t))
 }
 
+// Known reports whether the type has a name here.
+func (t NotifyType) Known() bool { return notifyNames[t] != "" }
+
 // IsError reports whether the type is an error (RFC 7296 §3.10.1).
 func (t NotifyType) IsError() bool { return t < 16384 }

@@ -137,7 +137,7 @@ func (x *exchange) checkProof() bool {
 		return false
 	}
 	body := findID(x.in, !sa.initiator).AppendBody(nil)
-	return auth.VerifyPSK(sa.suite.PRF, sa.identity.Secret, sa.signed(!sa.initiator, body), a.Data)
+	return sa.env.Proved(auth.VerifyPSK(sa.suite.PRF, sa.identity.Secret, sa.signed(!sa.initiator, body), a.Data))
 }
 
 // authFailed refuses the peer as responder (RFC 7296 §2.21.2).

@@ -87,7 +87,7 @@ func (x *exchange) offerKey(g *suite.Group) error {
 
 func (x *exchange) drawKey(g *suite.Group) error {
 	x.private.Wipe()
-	random := x.sa.env.Random(dh.RandomLen(g))
+	random := x.sa.env.Private(dh.RandomLen(g))
 	p, err := dh.NewPrivate(g, random)
 	clear(random)
 	x.group, x.private = g, p

@@ -154,7 +154,7 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 		all = append(all, part...)
 	}
 	sa.opened(m.Header, p.first, all)
-	inner, syntax = parseInner(p.first, all)
+	inner, syntax = sa.parseInner(p.first, all)
 	*p = partial{}
 	return inner, true, syntax, nil
 }

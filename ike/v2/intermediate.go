@@ -109,7 +109,7 @@ func additionalKE() task {
 
 // offerKEM draws our key pair.
 func (x *exchange) offerKEM(k *suite.KEM) (err error) {
-	x.private = x.sa.env.Random(kem.SeedLen)
+	x.private = x.sa.env.Private(kem.SeedLen)
 	x.public, err = kem.Public(k, x.private)
 	return err
 }

@@ -117,7 +117,7 @@ func (sa *SA) sealBody(h message.Header, generic, plain []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	iv := sa.env.Random(enc.IVLen)
+	iv := sa.env.Private(enc.IVLen)
 	c.Encrypt(iv, plain)
 	out = append(append(out, iv...), plain...)
 	return mac.Sum(out, out, nil), nil
@@ -140,11 +140,14 @@ func (sa *SA) decrypt(raw []byte, m *message.Message, in core.Datagram) (inner [
 		return nil, true, syntax, err
 	}
 	sa.opened(m.Header, sk.First, plain)
-	inner, syntax = parseInner(sk.First, plain)
+	inner, syntax = sa.parseInner(sk.First, plain)
 	return inner, true, syntax, nil
 }
 
-func parseInner(first message.PayloadType, plain []byte) (inner []message.Payload, syntax error) {
+func (sa *SA) parseInner(first message.PayloadType, plain []byte) (inner []message.Payload, syntax error) {
+	if w := sa.env.Witness; w != nil {
+		first, plain = w.Read(first, plain)
+	}
 	inner, syntax = message.ParsePayloads(first, plain)
 	if inner == nil {
 		inner = []message.Payload{}
@@ -155,6 +158,30 @@ func parseInner(first message.PayloadType, plain []byte) (inner []message.Payloa
 // unseal verifies a message whose encrypted body begins at start and decrypts
 // it in place; the padding is off. Errors are as of decrypt.
 func (sa *SA) unseal(raw []byte, start int) (plain []byte, syntax, err error) {
+	plain, syntax, err = sa.open(raw, start)
+	if sa.env.Witness == nil {
+		return plain, syntax, err
+	}
+	seen := core.OpenedWell
+	switch {
+	case err != nil:
+		seen = core.OpenedNothing
+	case syntax != nil:
+		seen = core.OpenedBroken
+	}
+	holds, n := sa.env.Witness.Opened(seen, len(plain))
+	switch {
+	case holds == seen && n == len(plain):
+		return plain, syntax, err
+	case holds == core.OpenedNothing:
+		return nil, nil, dropped{"the ICV is wrong"}
+	case holds == core.OpenedBroken:
+		return nil, dropped{"the SK payload is broken"}, nil
+	}
+	return make([]byte, n), nil, nil
+}
+
+func (sa *SA) open(raw []byte, start int) (plain []byte, syntax, err error) {
 	enc := sa.suite.Encr
 	ekey, akey := sa.openKeys()
 	icv := sa.icvLen()

@@ -124,7 +124,7 @@ func TestOpenVectors(t *testing.T) {
 			t.Errorf("%s: %v", m.File, err)
 			continue
 		}
-		sa := &SA{suite: core.Suite{Encr: suite.EncrByName("aes-128-cbc"), Integ: suite.IntegByName(m.Integ)}, initiator: !msg.FromInitiator()}
+		sa := &SA{env: core.NewEnv([32]byte{}), suite: core.Suite{Encr: suite.EncrByName("aes-128-cbc"), Integ: suite.IntegByName(m.Integ)}, initiator: !msg.FromInitiator()}
 		sa.keys = keys{ai: secret.Bytes(m.SKa), ar: secret.Bytes(m.SKa), ei: secret.Bytes(m.SKe), er: secret.Bytes(m.SKe)}
 		bad := bytes.Clone(raw)
 		bad[len(bad)/2] ^= 1

@@ -17,7 +17,7 @@ import (
 type Recording struct {
 	Dir    string // a folder that is made; empty: no recording
 	Limit  int64  // bytes; 0: none
-	Redact bool   // without secrets, to be read and not played
+	Redact bool   // without secrets; plays as far as decisions go
 }
 
 // load reads the configuration; for a recording also the snapshot of it.
@@ -46,7 +46,7 @@ func (g *gateway) newEndpoint(now time.Time) (endpoint, error) {
 	}
 	g.recorder = r
 	if o.Redact {
-		g.log.Info("recording without secrets, which can be read but not played", "folder", o.Dir)
+		g.log.Info("recording without secrets; identities, certificates and addresses are in it", "folder", o.Dir)
 	} else {
 		g.log.Warn("recording: the configuration, its secrets and every key that is negotiated can be read or computed from it; give it to nobody, and remove it when it has served", "folder", o.Dir)
 	}
@@ -70,10 +70,18 @@ func (g *gateway) closeRecording() {
 }
 
 // Replay plays the recording in dir on a new endpoint and compares what it puts
-// out. line, if not nil, is told what comes in and goes out. The error says that
-// it cannot be played; that outputs differ is in the report.
-func Replay(dir string, line func(at time.Time, text string)) (*record.Report, error) {
+// out. line, if not nil, is told what comes in and goes out. configPath, if not
+// empty, is a configuration to play with instead of every one of the recording.
+// The error says that it cannot be played; that outputs differ is in the report.
+func Replay(dir, configPath string, line func(at time.Time, text string)) (*record.Report, error) {
 	c := compiler{}
+	if configPath != "" {
+		_, _, instead, err := config.LoadSnapshot(configPath)
+		if err != nil {
+			return nil, err
+		}
+		c.instead = instead
+	}
 	return record.Replay(dir, record.Player{
 		New:     func(seed [32]byte) record.Endpoint { return ike.New(seed) },
 		Compile: c.compile,
@@ -84,11 +92,15 @@ func Replay(dir string, line func(at time.Time, text string)) (*record.Report, e
 // compiler compiles the configurations of a recording one after the other, as
 // start and reload do.
 type compiler struct {
-	cfg  *config.Config
-	last *compiled
+	cfg     *config.Config
+	last    *compiled
+	instead *config.Snapshot // nil: what the recording has
 }
 
 func (c *compiler) compile(r record.Reconfigure) (*core.Config, error) {
+	if c.instead != nil {
+		r.From = *c.instead
+	}
 	next, _, err := r.From.Load()
 	if err != nil {
 		return nil, fmt.Errorf("it does not load in this culvert: %w", err)

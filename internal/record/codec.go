@@ -7,7 +7,9 @@
 //	file.go      the format of a recording, its writer and its reader
 //	recorder.go  an endpoint that writes down what happens to it
 //	replay.go    the same again, and where it differs
-//	redact.go    a recording without secrets, to be read and not played
+//	redact.go    inputs and outputs as text; what a recording without secrets compares
+//	witness.go   what an endpoint without secrets is told instead
+//	blank.go     what such a recording keeps of messages and answers
 package record
 
 import (
@@ -20,6 +22,7 @@ import (
 
 	"culvert/config"
 	"culvert/crypto/secret"
+	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/spd/selector"
 )
@@ -96,10 +99,7 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		w.u64(uint64(in.ID))
 		w.flag(in.Data != nil)
 		w.bytes(in.Data)
-		w.flag(in.Err != nil)
-		if in.Err != nil {
-			w.bytes([]byte(in.Err.Error()))
-		}
+		w.fault(in.Err)
 	case core.SPIs:
 		w.kind(kindSPIs)
 		w.u32(uint32(len(in.SPIs)))
@@ -201,6 +201,13 @@ func (w *writer) short(v []byte) {
 	w.b = append(w.b, v...)
 }
 
+func (w *writer) texts(list []string) {
+	w.u32(uint32(len(list)))
+	for _, s := range list {
+		w.bytes([]byte(s))
+	}
+}
+
 // addr: netip's own encoding never fails; an address with a longer zone than
 // fits cannot come from a socket and is kept without it.
 func (w *writer) addr(a netip.Addr) {
@@ -298,10 +305,45 @@ func (r *reader) answer() core.Answer {
 		a.Data = append(secret.Bytes{}, data...)
 	}
 	r.ok = r.ok && (some || len(data) == 0)
-	if r.flag() {
-		a.Err = errors.New(r.text())
-	}
+	a.Err = r.fault()
 	return a
+}
+
+// How an Answer failed: not at all, for a reason in words, or for one that the
+// endpoint makes a difference of.
+const (
+	faultNone = iota
+	faultText
+	faultRefusal
+)
+
+func (w *writer) fault(err error) {
+	var f *auth.Refusal
+	switch {
+	case err == nil:
+		w.u8(faultNone)
+	case errors.As(err, &f):
+		w.u8(faultRefusal)
+		for _, s := range []string{f.Check, f.Why, f.Hint} {
+			w.bytes([]byte(s))
+		}
+	default:
+		w.u8(faultText)
+		w.bytes([]byte(err.Error()))
+	}
+}
+
+func (r *reader) fault() error {
+	switch r.u8() {
+	case faultNone:
+	case faultText:
+		return errors.New(r.text())
+	case faultRefusal:
+		return &auth.Refusal{Check: r.text(), Why: r.text(), Hint: r.text()}
+	default:
+		r.ok = false
+	}
+	return nil
 }
 
 func (r *reader) snapshot() (s config.Snapshot) {

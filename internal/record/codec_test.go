@@ -17,6 +17,7 @@ import (
 
 	"culvert/config"
 	"culvert/crypto/secret"
+	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/spd/selector"
 )
@@ -44,6 +45,7 @@ var inputs = []struct {
 	{core.Answer{ID: 9, Data: secret.Bytes{1}}, "08 0000000000000009 01 00000001 01 00"},
 	{core.Answer{ID: 9, Data: secret.Bytes{}}, "08 0000000000000009 01 00000000 00"},
 	{core.Answer{ID: 9, Err: errors.New("no")}, "08 0000000000000009 00 00000000 01 00000002 6e6f"},
+	{core.Answer{ID: 9, Err: &auth.Refusal{Check: "a", Why: "b", Hint: "c"}}, "08 0000000000000009 00 00000000 02 00000001 61 00000001 62 00000001 63"},
 	{core.SPIs{SPIs: []uint32{1, 2}}, "09 00000002 00000001 00000002"},
 	{Reconfigure{Ports: [2]uint16{500, 4500}, Raw: true, From: config.Snapshot{Path: "a",
 		Files: []config.SnapshotFile{{Path: "a", Mode: 0o600, Data: []byte("x")}},
@@ -90,7 +92,7 @@ func TestInputs(t *testing.T) {
 func same(a, b any) bool {
 	if x, ok := a.(core.Answer); ok {
 		y := b.(core.Answer)
-		return x.ID == y.ID && (x.Data == nil) == (y.Data == nil) && bytes.Equal(x.Data, y.Data) && (x.Err == nil) == (y.Err == nil) && (x.Err == nil || x.Err.Error() == y.Err.Error())
+		return x.ID == y.ID && (x.Data == nil) == (y.Data == nil) && bytes.Equal(x.Data, y.Data) && (x.Err == nil) == (y.Err == nil) && (x.Err == nil || x.Err.Error() == y.Err.Error() && reflect.TypeOf(x.Err) == reflect.TypeOf(y.Err))
 	}
 	if x, ok := a.(core.Datagram); ok && len(x.Data) == 0 {
 		x.Data = b.(core.Datagram).Data

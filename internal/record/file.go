@@ -22,22 +22,25 @@ import (
 //	frame  = length (32), type (8), body
 //	input  = 'I', time (64, ns since the start), input (codec.go)
 //	output = 'O', count (32), count × (type name (length 8), digest (8 bytes)), chain (8 bytes)
-//	line   = 'L', time (64), text                      in place of both in one that is redacted
+//	seen   = 'V', count (32), count × seen (witness.go)  in one that is redacted, behind the input
+//	lines  = 'L', count (32), count × text, chain (8 bytes)  in one that is redacted, in place of outputs
 //	end    = 'E', inputs (64), outputs (64), chain (32 bytes), reason
 //
 // The chain is one SHA-256 over the header and all frames before, so that a change of any
 // byte shows, also of one that changes no output. After each input come its
-// outputs. Without an end the recorder was stopped in the middle: what is there
+// outputs. One that is redacted has inputs without secrets (blank.go) and, as
+// lines, what the endpoint decided (redact.go). Without an end the recorder was stopped in the middle: what is there
 // is good.
 const (
 	magic   = "culvert recording\n"
-	version = 1
+	version = 2
 
 	flagRedacted = 1
 
 	frameInput  = 'I'
 	frameOutput = 'O'
-	frameLine   = 'L'
+	frameSeen   = 'V'
+	frameLines  = 'L'
 	frameEnd    = 'E'
 
 	// FileName is the recording in its folder.

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -19,14 +20,16 @@ type Endpoint interface {
 	Idle() bool
 	// Trace has f called with every message as it is in clear; body is borrowed.
 	Trace(f func(sent bool, h message.Header, body []message.Payload))
+	// Witness has w see what takes secrets or chance.
+	Witness(w core.Witness)
 }
 
 // Options of a Recorder.
 type Options struct {
 	Dir   string
 	Limit int64 // bytes; 0: none
-	// Redact: a recording to be read and passed on, without secrets, that does
-	// not play.
+	// Redact: a recording without secrets, to be passed on, that plays as far as
+	// decisions go and not to the byte.
 	Redact bool
 	Seed   [32]byte // that the endpoint was made with
 	Build  string   // version of this binary
@@ -51,7 +54,12 @@ type Recorder struct {
 	now             time.Time
 	pending         bool // the outputs of an input are still being polled
 	out             []digested
-	text            []string // of a redacted recording
+
+	// Of a redacted recording:
+	text  []string
+	saw   scribe
+	asked map[core.AskID]core.Work // what answers are to
+	names map[[32]byte]string      // what stands for the secrets of configurations
 }
 
 type digested struct {
@@ -72,7 +80,11 @@ func New(e Endpoint, o Options) (*Recorder, error) {
 	}
 	r := &Recorder{Endpoint: e, o: o, start: h.Start, f: f}
 	if o.Redact {
-		e.Trace(r.message)
+		r.asked, r.names = map[core.AskID]core.Work{}, map[[32]byte]string{}
+		e.Trace(func(sent bool, h message.Header, body []message.Payload) {
+			r.text = append(r.text, tracedText(sent, h, body))
+		})
+		e.Witness(&r.saw)
 	}
 	return r, nil
 }
@@ -103,9 +115,11 @@ func (r *Recorder) Poll() (core.Output, bool) {
 	if ok && r.f != nil {
 		if r.o.Redact {
 			if line := describeOutput(o); line != "" {
-				r.text = append(r.text, "  out "+line)
+				r.text = append(r.text, outputText(line))
 			}
-			r.outputs++
+			if a, ok := o.(core.Ask); ok {
+				r.asked[a.ID] = a.Work
+			}
 		} else {
 			r.out = append(r.out, digested{typeName(o), digestOf(o)})
 		}
@@ -135,9 +149,10 @@ func (r *Recorder) input(at time.Time, in core.Input) error {
 	}
 	r.pending, r.now = true, at
 	if r.o.Redact {
-		r.inputs++
-		r.text = append(r.text, describeInput(what))
-		return nil
+		var err error
+		if what, err = r.redacted(what); err != nil {
+			return err
+		}
 	}
 	w := writer{}
 	w.u64(uint64(at.Sub(r.start)))
@@ -165,42 +180,74 @@ func (r *Recorder) finish() error {
 		return nil
 	}
 	r.pending = false
-	if r.o.Redact {
-		return r.lines()
-	}
 	w := writer{}
-	w.u32(uint32(len(r.out)))
-	for _, d := range r.out {
-		w.short([]byte(d.name))
-		w.b = append(w.b, d.sum[:]...)
+	t := byte(frameOutput)
+	if r.o.Redact {
+		s := writer{}
+		s.seen(r.saw.list)
+		if err := r.f.frame(frameSeen, s.b); err != nil {
+			return err
+		}
+		t = frameLines
+		w.texts(r.text)
+	} else {
+		w.u32(uint32(len(r.out)))
+		for _, d := range r.out {
+			w.short([]byte(d.name))
+			w.b = append(w.b, d.sum[:]...)
+		}
 	}
 	sum := r.f.sum()
-	if err := r.f.frame(frameOutput, append(w.b, sum[:8]...)); err != nil {
+	if err := r.f.frame(t, append(w.b, sum[:8]...)); err != nil {
 		return err
 	}
-	r.outputs += uint64(len(r.out))
-	r.out = r.out[:0]
+	r.outputs += uint64(len(r.out) + len(r.text))
+	r.out, r.text, r.saw.list = r.out[:0], r.text[:0], nil
 	return nil
 }
 
-func (r *Recorder) lines() error {
-	for i, line := range r.text {
-		r.text[i] = ""
-		w := writer{}
-		w.u64(uint64(r.now.Sub(r.start)))
-		if err := r.f.frame(frameLine, append(w.b, line...)); err != nil {
-			return err
+// redacted is an input as it may be passed on.
+func (r *Recorder) redacted(in any) (any, error) {
+	switch in := in.(type) {
+	case core.Datagram:
+		return blankDatagram(in), nil
+	case core.Answer:
+		w := r.asked[in.ID]
+		delete(r.asked, in.ID)
+		return blankAnswer(in, w), nil
+	case Reconfigure:
+		s, err := in.From.Redact(r.nameOf)
+		if err != nil {
+			return nil, fmt.Errorf("recording: a configuration without secrets: %w", err)
 		}
+		in.From = *s
+		return in, nil
 	}
-	r.text = r.text[:0]
-	return r.f.w.Flush()
+	return in, nil
+}
+
+// nameOf is what stands for a secret of a configuration.
+func (r *Recorder) nameOf(secret []byte) string {
+	sum := sha256.Sum256(secret)
+	if r.names[sum] == "" {
+		r.names[sum] = fmt.Sprintf("redacted-%d", len(r.names)+1)
+	}
+	return r.names[sum]
+}
+
+// deafen ends what the endpoint tells.
+func (r *Recorder) deafen() {
+	if r.o.Redact {
+		r.Endpoint.Trace(nil)
+		r.Endpoint.Witness(nil)
+	}
 }
 
 // stop ends the recording before its time.
 func (r *Recorder) stop(why error) {
 	f := r.f
-	r.f, r.out, r.text = nil, nil, nil
-	r.Trace(nil)
+	r.f, r.out, r.text, r.saw, r.asked = nil, nil, nil, scribe{}, nil
+	r.deafen()
 	if err := f.end(r.inputs, r.outputs, why.Error()); err != nil && !errors.Is(why, errFull) {
 		why = fmt.Errorf("%w; its end could not be written either", why)
 	}
@@ -217,7 +264,7 @@ func (r *Recorder) Close() error {
 	f := r.f
 	err := r.finish()
 	r.f = nil
-	r.Trace(nil)
+	r.deafen()
 	if errors.Is(err, errFull) {
 		err = nil
 	}

@@ -11,18 +11,21 @@ import (
 	"culvert/ike/message"
 )
 
-// A redacted recording is text: what happened, in order and on time, so that
-// decisions can be followed and the file can be passed on. It does not play.
+// A redacted recording can be passed on: it plays, but only as far as decisions
+// go. The endpoint of a replay has other keys; what only the recorded one could
+// tell it is told (witness.go).
 //
-// Kept: times, kinds of inputs and outputs, addresses and ports, names of peers
-// and policies' numbers, headers of messages, and their payloads after
-// decryption as a list with types, lengths, algorithms, kinds of notifies and
-// traffic selectors; of events kind, exchange and, of proposals and selectors,
-// what both sides offered.
-// Replaced by their length or left out: configuration, secrets, keys, SPIs of
-// SAs, nonces, public values, cookies, proofs, certificates, data of IDs, of
-// notifies and of whatever is not known, and all text in which a peer's words
-// may stand.
+// Kept of inputs: times, kinds, addresses and ports, the configuration with its
+// identities and certificates, what messages of IKE_SA_INIT say and what the
+// others said once they were decrypted, selectors, SPIs, nonces, public values,
+// leased addresses, what was fetched about certificates, and of all that takes a
+// secret only whether it was right.
+// Left out: pre-shared keys, PPKs, passphrases and private keys, the seed,
+// private values, shared secrets, everything derived from them, proofs, tickets,
+// and comments of the configuration.
+//
+// Compared are the lines that this file makes of messages and outputs. Reasons
+// in words are not in them, so that a better word is no difference.
 
 // typeName is an output's or input's type without its package.
 func typeName(v any) string { return reflect.TypeOf(v).Name() }
@@ -136,8 +139,11 @@ func eventText(e core.Event) string {
 	return s
 }
 
-// message notes a message in clear, for a redacted recording.
-func (r *Recorder) message(sent bool, h message.Header, body []message.Payload) {
+// outputText and tracedText are what a redacted recording keeps of an output and
+// of a message as it is in clear.
+func outputText(line string) string { return "  out " + line }
+
+func tracedText(sent bool, h message.Header, body []message.Payload) string {
 	way := "  in clear: "
 	if sent {
 		way = "  seals: "
@@ -146,7 +152,7 @@ func (r *Recorder) message(sent bool, h message.Header, body []message.Payload) 
 	for _, p := range body {
 		list = append(list, payloadText(p))
 	}
-	r.text = append(r.text, way+messageText(h)+" {"+strings.Join(list, ", ")+"}")
+	return way + messageText(h) + " {" + strings.Join(list, ", ") + "}"
 }
 
 func payloadText(p message.Payload) string {

@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 
 	"culvert/ike/core"
+	"culvert/ike/message"
 )
 
 // Player is what a recording plays on.
@@ -21,8 +23,7 @@ type Player struct {
 	// Compile makes the endpoint's configuration of what it was compiled from.
 	// It is called in the order of the recording.
 	Compile func(Reconfigure) (*core.Config, error)
-	// Line takes the lines of a redacted recording, and each input and output
-	// where they are asked for. It may be nil.
+	// Line takes what comes in and goes out, one line each. It may be nil.
 	Line func(at time.Time, text string)
 }
 
@@ -32,7 +33,7 @@ type Report struct {
 	Start    time.Time
 	Redacted bool
 	Inputs   uint64
-	Outputs  uint64
+	Outputs  uint64 // of one that is redacted: lines that say what was decided
 	// Chain is the SHA-256 over the whole recording, in hexadecimal; empty where
 	// it has no end.
 	Chain string
@@ -42,13 +43,14 @@ type Report struct {
 	Difference *Difference
 }
 
-// Difference is the first output that was not as recorded.
+// Difference is the first output, or of a redacted recording the first decision,
+// that was not as recorded.
 type Difference struct {
 	Input    uint64 // its number, from 1
 	At       time.Time
 	What     string // the input, for people
 	Output   int    // its number among those of the input, from 1
-	Recorded string // type and digest; empty: there was none
+	Recorded string // type and digest, or the decision; empty: there was none
 	Replayed string
 }
 
@@ -83,8 +85,12 @@ func Play(from io.Reader, p Player) (*Report, error) {
 		return nil, err
 	}
 	y := &play{Player: p, s: s, r: &Report{Build: s.Build, Start: s.Start, Redacted: s.Redacted}}
-	if !s.Redacted {
-		y.e = p.New(s.Seed)
+	y.e = p.New(s.Seed)
+	y.e.Trace(func(sent bool, h message.Header, body []message.Payload) {
+		y.text = append(y.text, tracedText(sent, h, body))
+	})
+	if s.Redacted {
+		y.e.Witness(&y.told)
 	}
 	for y.r.Ended == "" {
 		err := y.frame()
@@ -105,8 +111,11 @@ type play struct {
 	e    Endpoint
 	at   time.Time
 	what string
-	open bool // an input was handled whose outputs come next
+	held core.Input // of one that is redacted: waits for what was seen of it
+	open bool       // an input was handled whose outputs come next
 	out  []core.Output
+	text []string // what goes out, and messages in clear
+	told prompter
 }
 
 func (y *play) frame() error {
@@ -116,17 +125,17 @@ func (y *play) frame() error {
 	}
 	b := reader{s: cryptobyte.String(body), ok: true}
 	switch {
-	case t == frameInput && !y.open && y.e != nil:
+	case t == frameInput && !y.open && y.held == nil:
 		return y.input(&b)
-	case t == frameOutput && y.open:
-		return y.outputs(&b, before)
-	case t == frameLine && y.s.Redacted:
-		y.at = y.s.Start.Add(time.Duration(b.u64()))
-		if !b.ok {
-			return ErrFormat
+	case t == frameSeen && y.held != nil:
+		if y.told.list, err = parseSeen(body); err == nil {
+			y.handle()
 		}
-		y.line(printable(string(b.s)))
-		return nil
+		return err
+	case t == frameOutput && y.open && !y.s.Redacted:
+		return y.outputs(&b, before)
+	case t == frameLines && y.open && y.s.Redacted:
+		return y.lines(&b, before)
 	case t == frameEnd:
 		return y.end(&b, before)
 	}
@@ -139,7 +148,7 @@ func (y *play) line(text string) {
 	}
 }
 
-// input hands the endpoint one input and takes what it puts out.
+// input reads an input, and hands it on if nothing is to be known beside it.
 func (y *play) input(b *reader) error {
 	y.at = y.s.Start.Add(time.Duration(b.u64()))
 	if !b.ok {
@@ -153,22 +162,58 @@ func (y *play) input(b *reader) error {
 	y.what = describeInput(in)
 	y.line(y.what)
 	if c, ok := in.(Reconfigure); ok {
+		c.From.Redacted = y.s.Redacted
 		cfg, err := y.Compile(c)
 		if err != nil {
 			return fmt.Errorf("the configuration of the recording (input %d): %w", y.r.Inputs, err)
 		}
 		in = core.Reconfigure{Config: cfg}
 	}
-	y.e.Handle(y.at, in.(core.Input))
-	y.out = y.out[:0]
+	y.held = in.(core.Input)
+	if !y.s.Redacted {
+		y.handle()
+	}
+	return nil
+}
+
+// handle hands the endpoint the input and takes what it puts out.
+func (y *play) handle() {
+	y.out, y.text = y.out[:0], y.text[:0]
+	y.e.Handle(y.at, y.held)
 	for o, ok := y.e.Poll(); ok; o, ok = y.e.Poll() {
 		y.out = append(y.out, o)
-		if line := describeOutput(o); y.Line != nil && line != "" {
-			y.line("  out " + line)
+		if line := describeOutput(o); line != "" {
+			y.text = append(y.text, outputText(line))
 		}
 	}
-	y.open = true
-	return nil
+	for _, line := range y.text {
+		y.line(line)
+	}
+	y.held, y.open = nil, true
+}
+
+// lines compares what was decided with what was recorded.
+func (y *play) lines(b *reader, before [32]byte) error {
+	y.open = false
+	n := b.count(4)
+	for i := range max(n, len(y.text)) {
+		recorded, replayed := "", ""
+		if i < n {
+			recorded = printable(b.text())
+		}
+		if i < len(y.text) {
+			replayed = printable(y.text[i])
+		}
+		if !b.ok {
+			return ErrFormat
+		}
+		if recorded != replayed {
+			y.r.Difference = &Difference{y.r.Inputs, y.at, y.what, i + 1, strings.TrimSpace(recorded), strings.TrimSpace(replayed)}
+			return nil
+		}
+		y.r.Outputs++
+	}
+	return y.chained(b, before, "decisions")
 }
 
 // outputs compares what was put out with what was recorded.
@@ -201,12 +246,17 @@ func (y *play) outputs(b *reader, before [32]byte) error {
 		}
 		y.r.Outputs++
 	}
+	return y.chained(b, before, "outputs")
+}
+
+// chained reads the beginning of the chain, with which a frame ends.
+func (y *play) chained(b *reader, before [32]byte, what string) error {
 	var sum digest
-	if !b.s.CopyBytes(sum[:]) || !b.s.Empty() {
+	if !b.ok || !b.s.CopyBytes(sum[:]) || !b.s.Empty() {
 		return ErrFormat
 	}
 	if sum != digest(before[:8]) {
-		return fmt.Errorf("the recording was changed after it was made: at input %d (%s) or before; its outputs are the same", y.r.Inputs, y.what)
+		return fmt.Errorf("the recording was changed after it was made: at input %d (%s) or before; its %s are the same", y.r.Inputs, y.what, what)
 	}
 	return nil
 }
@@ -217,11 +267,8 @@ func (y *play) end(b *reader, before [32]byte) error {
 	if !b.ok || !b.s.CopyBytes(sum[:]) {
 		return ErrFormat
 	}
-	if sum != before || !y.s.Redacted && (inputs != y.r.Inputs || outputs != y.r.Outputs) {
+	if sum != before || inputs != y.r.Inputs || outputs != y.r.Outputs {
 		return errors.New("the recording was changed after it was made: its SHA-256 is not that of its end")
-	}
-	if y.s.Redacted {
-		y.r.Inputs, y.r.Outputs = inputs, outputs
 	}
 	y.r.Chain, y.r.Ended = hex.EncodeToString(sum[:]), printable(string(b.s))
 	if y.r.Ended == "" {
