@@ -139,7 +139,10 @@ func (l *loader) checkProposal(p *Proposal) {
 	if !allAEAD(p.Encrs) {
 		p.Integs = rows(p.AuthAlgorithms, suite.IntegByName)
 	}
-	p.PFS = suite.GroupByName(p.PFSGroup)
+	p.PFS = keyExchanges(p.PFSGroup)
+	if slices.Contains(p.PFSGroup, "none") && len(p.PFSGroup) > 1 {
+		l.faultAt(&p.Entry, "proposal", "pfs-group", "none stands beside other values, write none or groups")
+	}
 	if slices.Contains(p.AuthAlgorithms, "null") && !p.bad["auth-algorithms"] && !p.bad["enc-algorithms"] {
 		l.checkNull(p)
 	}

@@ -62,6 +62,7 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("profile", "name", "disabled = true\nname"), "", `12: peer.profile: [[profile]] "p1" is disabled, enable it or disable the peer`, ""},
 		{replaced("proposal", "name", "disabled = true\nname"), "", `18: policy.proposal: [[proposal]] "q1" is disabled, enable it or disable the policy`, ""},
 		{replaced("profile", "name", "prf-algorithm = ['auto', 'sha1']\nname"), "", `2: profile.prf-algorithm: auto stands beside other values, write auto or names`, ""},
+		{replaced("proposal", "'none'", "['none', 'x25519']"), "", `6: proposal.pfs-group: none stands beside other values, write none or groups`, ""},
 		{replaced("identity", "peer = 'a'\n", ""), "", "12: identity.peer: is missing, name a [[peer]]\n" +
 			`15: policy.peer: [[peer]] "a" has no [[identity]], write one with peer = "a"`, `7: peer: "a" has no [[identity]] and is not used`},
 		{replaced("identity", "secret = 's'\n", ""), "", `12: identity.secret: is missing, auth-method pre-shared-key needs secret or secret-file`, ""},
@@ -159,7 +160,7 @@ func TestOwnEntries(t *testing.T) {
 		!slices.Equal(p.Groups, []*suite.Group{suite.GroupByName("modp1024"), suite.GroupByName("modp2048")}) {
 		t.Errorf("profile: %+v", p)
 	}
-	if q.PFSGroup != "modp1024" || q.PFS != suite.GroupByName("modp1024") || len(q.Encrs) != 3 || q.ESN != ESNBoth || q.ReplayWindow != 128 {
+	if !slices.Equal(q.PFSGroup, []string{"modp1024"}) || len(q.PFS) != 1 || q.PFS[0].Group != suite.GroupByName("modp1024") || len(q.Encrs) != 3 || q.ESN != ESNBoth || q.ReplayWindow != 128 {
 		t.Errorf("proposal: %+v", q)
 	}
 	if !tpl.Template || !tpl.Default || tpl.Works() || tpl.SrcAddress.String() != "::/0" || tpl.Group != "default" || tpl.Proposal != q {
@@ -200,7 +201,7 @@ esn = "no"
 		t.Errorf("mixed: integs %v, prfs %v", q.Integs, q.PRFs)
 	}
 	r := c.Proposals[1]
-	if len(r.Integs) != 0 || r.PFS != suite.GroupByName("x25519") || !slices.Equal(r.ESN.Accepts(), []bool{false}) {
+	if len(r.Integs) != 0 || len(r.PFS) != 1 || r.PFS[0].Group != suite.GroupByName("x25519") || !slices.Equal(r.ESN.Accepts(), []bool{false}) {
 		t.Errorf("proposal: %+v", r)
 	}
 }

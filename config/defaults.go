@@ -60,7 +60,7 @@ func defaultProposal() *Proposal {
 	return &Proposal{
 		AuthAlgorithms: []string{"sha1"},
 		EncAlgorithms:  []string{"aes-256-cbc", "aes-192-cbc", "aes-128-cbc"},
-		PFSGroup:       "modp1024",
+		PFSGroup:       []string{"modp1024"},
 		Lifetime:       Duration(30 * time.Minute),
 		ESN:            ESNBoth,
 		ReplayWindow:   128,

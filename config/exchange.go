@@ -7,14 +7,22 @@ import (
 	"culvert/crypto/suite"
 )
 
-// keyExchange is a member of a profile's dh-group: a group, and after it what
-// comes in exchanges of its own (RFC 9370): "x25519+ml-kem-768".
-func keyExchange(v value) (string, bool) {
-	s, ok := v.raw.(string)
-	first, rest, more := strings.Cut(s, "+")
-	if !ok || !more || !slices.Contains(groupNames(), first) {
-		return oneOf[string](groupNames()...)(v)
+// keyExchange is a member of dh-group or pfs-group: a group, and after it what
+// comes in exchanges of its own (RFC 9370): "x25519+ml-kem-768". words are others
+// that may stand there.
+func keyExchange(words ...string) parser[string] {
+	return func(v value) (string, bool) {
+		s, ok := v.raw.(string)
+		first, rest, more := strings.Cut(s, "+")
+		if !ok || !more || !slices.Contains(groupNames(), first) {
+			return oneOf[string](append(groupNames(), words...)...)(v)
+		}
+		return combined(v, s, rest)
 	}
+}
+
+// combined reads what stands behind the group.
+func combined(v value, s, rest string) (string, bool) {
 	kems := names(suite.KEMs, func(k *suite.KEM) string { return k.Name })
 	for _, k := range strings.Split(rest, "+") {
 		if !slices.Contains(kems, k) {
@@ -31,19 +39,25 @@ func keyExchange(v value) (string, bool) {
 
 // exchanges resolves dh-group: what each member is, and the groups in it, each once.
 func (p *Profile) exchanges() {
-	for _, name := range p.DHGroup {
-		x := suite.KeyExchangeByName(name)
-		if x == nil {
-			continue
-		}
-		p.KeyExchanges = append(p.KeyExchanges, *x)
+	p.KeyExchanges = keyExchanges(p.DHGroup)
+	for _, x := range p.KeyExchanges {
 		if !slices.Contains(p.Groups, x.Group) {
 			p.Groups = append(p.Groups, x.Group)
 		}
 	}
 }
 
-// groupOf is the group of a member of dh-group; nil if there is none.
+// keyExchanges are the members of names that there are.
+func keyExchanges(names []string) (list []suite.KeyExchange) {
+	for _, name := range names {
+		if x := suite.KeyExchangeByName(name); x != nil {
+			list = append(list, *x)
+		}
+	}
+	return list
+}
+
+// groupOf is the group of a member of dh-group or pfs-group; nil if there is none.
 func groupOf(name string) *suite.Group {
 	first, _, _ := strings.Cut(name, "+")
 	return suite.GroupByName(first)

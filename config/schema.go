@@ -100,7 +100,7 @@ var settingsFields = []field[Settings]{
 const day = 24 * time.Hour
 
 var profileFields = []field[Profile]{
-	of("dh-group", list(keyExchange), func(p *Profile) *[]string { return &p.DHGroup }),
+	of("dh-group", list(keyExchange()), func(p *Profile) *[]string { return &p.DHGroup }),
 	of("dpd-interval", dpdInterval, func(p *Profile) *Duration { return &p.DPDInterval }),
 	of("dpd-maximum-failures", integer[int](1, 100), func(p *Profile) *int { return &p.DPDMaximumFailures }),
 	of("enc-algorithm", list(oneOf[string](ikeNames()...)),
@@ -125,7 +125,7 @@ var proposalFields = []field[Proposal]{
 	of("esn", oneOf[ESN]("no", "yes", "both"), func(p *Proposal) *ESN { return &p.ESN }),
 	of("lifebytes", integer[uint64](0, math.MaxInt64), func(p *Proposal) *uint64 { return &p.Lifebytes }),
 	of("lifetime", duration(time.Second, 365*day), func(p *Proposal) *Duration { return &p.Lifetime }),
-	of("pfs-group", oneOf[string](append(groupNames(), "none")...), func(p *Proposal) *string { return &p.PFSGroup }),
+	of("pfs-group", list(keyExchange("none")), func(p *Proposal) *[]string { return &p.PFSGroup }),
 	of("replay-window", integer[int](32, 4096), func(p *Proposal) *int { return &p.ReplayWindow }),
 }
 

@@ -80,6 +80,8 @@ var keyCases = []keyCase{
 	{"proposal", "esn", `"yes"`, `true`, `is a boolean, accepted: one of no, yes, both`},
 	{"proposal", "lifebytes", `1000000000000`, `-5`, `-5 is out of range, accepted: 0..9223372036854775807`},
 	{"proposal", "lifetime", `"45s"`, `"0s"`, `0s is out of range, accepted: a duration such as "30m" or "1d2h", 1s to 365d`},
+	{"proposal", "pfs-group", `["x25519+ml-kem-768", "x25519"]`, `"ml-kem-768"`, `"ml-kem-768" is unknown, accepted: ` + groupsAble + `, none`},
+	{"proposal", "pfs-group", `"none"`, `"none+ml-kem-768"`, `"none+ml-kem-768" is unknown, accepted: ` + groupsAble + `, none`},
 	{"proposal", "pfs-group", `"modp1024"`, `"ec2n185"`, `"ec2n185" is not supported yet, accepted: ` + groupsAble + `, none`},
 	{"proposal", "replay-window", `1024`, `31`, `31 is out of range, accepted: 32..4096`},
 

@@ -129,11 +129,11 @@ type Proposal struct {
 	Entry
 	AuthAlgorithms []string // "null": the integrity of the AEADs, which is their own
 	EncAlgorithms  []string
-	PFSGroup       string // "none": no exchange of its own
+	PFSGroup       []string // members as of dh-group; "none" alone: no exchange of its own
 
 	Encrs  []*suite.Encr
-	Integs []*suite.Integ // for the ciphers that are not AEADs; empty where all are
-	PFS    *suite.Group   // nil: none
+	Integs []*suite.Integ      // for the ciphers that are not AEADs; empty where all are
+	PFS    []suite.KeyExchange // empty: none
 
 	Lifetime     Duration
 	Lifebytes    uint64 // 0: no limit

@@ -145,21 +145,13 @@ func oneOf[S ~string](names ...string) parser[S] {
 		if slices.Contains(able, s) {
 			return S(s), true
 		}
-		if valueNotYet(v.table, v.key, s) || valueNotYet(v.table, v.key, anyOther) || combinedNotYet(v, s, able) {
+		if valueNotYet(v.table, v.key, s) || valueNotYet(v.table, v.key, anyOther) {
 			v.wrong("%q is not supported yet, accepted: %s", s, accepted(able))
 		} else {
 			v.wrong("%q is unknown%s, accepted: %s", s, didYouMean(s, names), accepted(able))
 		}
 		return "", false
 	}
-}
-
-// combinedNotYet: "x25519+ml-kem-768" is known where its parts are.
-func combinedNotYet(v value, s string, able []string) bool {
-	parts := strings.Split(s, "+")
-	return len(parts) > 1 && !slices.ContainsFunc(parts, func(p string) bool {
-		return !slices.Contains(able, p) && !valueNotYet(v.table, v.key, p)
-	})
 }
 
 // list takes an array, or one value for a list of one.

@@ -39,7 +39,7 @@ func (l *loader) warnWeak() {
 		look(&p.Entry, "proposal",
 			weakKey{"auth-algorithms", weak(p.AuthAlgorithms, suite.IntegByName, func(a *suite.Integ) bool { return a.Weak })},
 			weakKey{"enc-algorithms", weak(p.EncAlgorithms, suite.EncrByName, func(e *suite.Encr) bool { return e.Weak })},
-			weakKey{"pfs-group", weak([]string{p.PFSGroup}, suite.GroupByName, func(g *suite.Group) bool { return g.Weak })})
+			weakKey{"pfs-group", weak(p.PFSGroup, groupOf, func(g *suite.Group) bool { return g.Weak })})
 	}
 	if first != nil {
 		l.warnAt(first, table, key, "weak algorithms are allowed (%s), allow them only for a peer that has nothing better", strings.Join(all, "; "))

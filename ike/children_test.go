@@ -21,8 +21,12 @@ func twoPolicies(c *core.Config) {
 	c.Policies = append(c.Policies, &q)
 }
 
-func pfs(name string) func(c *core.Config) {
-	return func(c *core.Config) { c.Policies[0].Proposal.PFS = suite.GroupByName(name) }
+func pfs(names ...string) func(c *core.Config) {
+	return func(c *core.Config) {
+		for _, n := range names {
+			c.Policies[0].Proposal.PFS = append(c.Policies[0].Proposal.PFS, *suite.KeyExchangeByName(n))
+		}
+	}
 }
 
 func (r *rig) pairs() (out []string) {

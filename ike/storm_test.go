@@ -43,13 +43,13 @@ func storm(t *testing.T, seed uint64, change ...func(a, b *core.Config)) {
 	p := newPair(t, seed, badLink, append(change, short, func(a, b *core.Config) {
 		for _, c := range []*core.Config{a, b} {
 			if seed%2 == 1 {
-				c.Policies[0].Proposal.PFS = suite.GroupByName("x25519")
+				pfs("x25519")(c)
 			}
 			if seed%4 == 3 {
 				g := *suite.GroupByName("x25519")
 				g.Slow = true
 				c.Peers[0].Profile.Groups = []*suite.Group{&g}
-				c.Policies[0].Proposal.PFS = &g
+				c.Policies[0].Proposal.PFS = []suite.KeyExchange{{Group: &g}}
 			}
 		}
 	})...)

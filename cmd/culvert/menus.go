@@ -87,7 +87,7 @@ func (c *profilePrint) Run(s *session) error {
 type proposalPrint struct{ output }
 
 func (proposalPrint) Help() string {
-	return `Prints what phase 2 offers and accepts for the SAs of a policy. pfs-group is the group of a new key exchange for each SA, or none.
+	return `Prints what phase 2 offers and accepts for the SAs of a policy. pfs-group are the groups of a new key exchange for each SA, or none.
 
 Example:
 

@@ -21,7 +21,7 @@ type exchanges struct {
 	additional []*suite.KEM
 }
 
-// sets groups what an offer allows; with is whether the peer can do IKE_INTERMEDIATE.
+// sets groups what an offer allows; with is whether additional key exchanges can be among it.
 func sets(all []suite.KeyExchange, with bool) (out []exchanges) {
 	for _, x := range all {
 		if len(x.Additional) > 0 && !with {
@@ -119,7 +119,7 @@ func (w Encapsulate) Do() (secret.Bytes, error) {
 // additionalDiffers reports whether the additional key exchanges alone keep a
 // proposal from being accepted.
 func (o Offer) additionalDiffers(p *message.Proposal) bool {
-	return o.Protocol == ProtoIKE && !slices.ContainsFunc(p.Transforms, strange) && !slices.ContainsFunc(o.exchanges(), func(x exchanges) bool { return x.fits(p) })
+	return !slices.ContainsFunc(p.Transforms, strange) && !slices.ContainsFunc(o.exchanges(), func(x exchanges) bool { return x.fits(p) })
 }
 
 // additionalNames is what an offer allows after the groups: "none", "ml-kem-768+ml-kem-1024".

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -187,11 +188,21 @@ type Proposal struct {
 	Name         string
 	Encrs        []*suite.Encr
 	Integs       []*suite.Integ
-	PFS          *suite.Group // nil: none
-	ESN          []bool       // acceptable values in order of preference
+	PFS          []suite.KeyExchange // alternatives in order of preference; none: no key exchange of its own
+	ESN          []bool              // acceptable values in order of preference
 	Lifetime     time.Duration
 	Lifebytes    uint64
 	ReplayWindow int
+}
+
+// Groups are the groups of the key exchanges, each once, in order.
+func (p *Proposal) Groups() (groups []*suite.Group) {
+	for _, x := range p.PFS {
+		if !slices.Contains(groups, x.Group) {
+			groups = append(groups, x.Group)
+		}
+	}
+	return groups
 }
 
 // String writes the ID as the configuration does: "fqdn:gw.example.net".

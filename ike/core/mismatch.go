@@ -48,7 +48,7 @@ var parts = []part{
 	{"encryption", suite.TypeEncr, "enc-algorithm", "enc-algorithms", false},
 	{"prf", suite.TypePRF, "prf-algorithm", "", false},
 	{"integrity", suite.TypeInteg, "hash-algorithm", "auth-algorithms", false},
-	{"group", suite.TypeDH, "dh-group", "pfs-group", true},
+	{"group", suite.TypeDH, "dh-group", "pfs-group", false},
 	{"esn", suite.TypeESN, "", "esn", true},
 }
 
@@ -108,9 +108,13 @@ func (o Offer) Explain(peer []message.Proposal, h Holder) *Mismatch {
 		m.Part = "protocol"
 		m.Hint = fmt.Sprintf("protocol: we allow %s, the peer offers %s: have the peer use %[1]s", protocolName(uint8(o.Protocol)), protocolName(best.Protocol))
 	case furthest > len(parts) && o.additionalDiffers(best):
-		m.Part, m.Where = "additional key exchanges", h.Where("dh-group")
-		m.Hint = fmt.Sprintf("additional key exchanges: we allow %s, the peer offers %s: write the same dh-group on both sides, such as x25519+ml-kem-768, or beside it the group alone where that is enough%s",
-			list(o.additionalNames()), list(offeredAdditional(best)), at(m.Where))
+		key := "dh-group"
+		if o.Protocol != ProtoIKE {
+			key = "pfs-group"
+		}
+		m.Part, m.Where = "additional key exchanges", h.Where(key)
+		m.Hint = fmt.Sprintf("additional key exchanges: we allow %s, the peer offers %s: write the same %s on both sides, such as x25519+ml-kem-768, or beside it the group alone where that is enough%s",
+			list(o.additionalNames()), list(offeredAdditional(best)), key, at(m.Where))
 	case furthest > len(parts):
 		m.Part = "transform"
 		m.Hint = "the peer's proposal has a transform of a kind that does not exist here: have it leave that out"
@@ -164,7 +168,7 @@ func (o Offer) hint(m *Mismatch, p *message.Proposal, part part, h Holder) {
 	switch {
 	case name == "":
 		m.Hint += fmt.Sprintf("%s%s cannot be given any of that: have the peer offer one of ours", h.Name, at(m.Where))
-	case part.single && o.Protocol != ProtoIKE:
+	case o.Protocol != ProtoIKE && (part.single || part.t == suite.TypeDH && (name == "none" || len(ours) == 0)):
 		m.Hint += fmt.Sprintf("set %s of %s to %s%s", key, h.Name, name, at(m.Where))
 	default:
 		m.Hint += fmt.Sprintf("add %s to %s of %s%s", name, key, h.Name, at(m.Where))
@@ -335,12 +339,12 @@ func at(where string) string {
 	return " (" + where + ")"
 }
 
-// OnlyGroup is the proposal of a peer of which nothing is known but that a
-// profile fits it in all but the group.
-func OnlyGroup(p *Profile, id uint16) message.Proposal {
-	ps := IKEOffer(p).Proposals(nil)
+// OnlyGroup is the proposal of a peer of which nothing is known but that our
+// offer fits it in all but the group.
+func (o Offer) OnlyGroup(id uint16) message.Proposal {
+	ps := o.Proposals(nil)
 	if len(ps) == 0 {
-		return message.Proposal{Number: 1, Protocol: uint8(ProtoIKE)}
+		return message.Proposal{Number: 1, Protocol: uint8(o.Protocol)}
 	}
 	one := ps[0]
 	one.Transforms = slices.DeleteFunc(one.Transforms, func(t message.Transform) bool { return t.Type == suite.TypeDH })

@@ -43,8 +43,8 @@ func ChildOffer(p *Policy, withPFS bool) Offer {
 	if p.Protocol == ProtoAH {
 		o.Encrs = nil // AH does not encrypt
 	}
-	if withPFS && p.Proposal.PFS != nil {
-		o.Groups = []*suite.Group{p.Proposal.PFS}
+	if withPFS && len(p.Proposal.PFS) > 0 {
+		o.Groups, o.sets = p.Proposal.Groups(), sets(p.Proposal.PFS, true)
 	}
 	return o
 }

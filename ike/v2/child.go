@@ -84,7 +84,7 @@ func (c *Child) Live() bool { return !c.gone && !c.closing }
 func (x *exchange) install(standby bool) error {
 	sa := x.sa
 	ag := x.agreed
-	fromI, fromR, err := childKeys(sa.suite.PRF, sa.keys.d, ag.suite, x.shared, x.ni, x.nr)
+	fromI, fromR, err := childKeys(sa.suite.PRF, sa.keys.d, ag.suite, x.shared, x.ni, x.nr, x.extra)
 	if err != nil {
 		return end(0, "%v", err)
 	}
@@ -128,6 +128,9 @@ func suiteName(s core.Suite) string {
 	}
 	if s.Group != nil {
 		name += "/" + s.Group.Name
+	}
+	for _, k := range s.Additional {
+		name += "+" + k.Name
 	}
 	if s.ESN {
 		name += "/esn"
@@ -192,6 +195,10 @@ func (c *Child) Rekey() {
 	}
 	if c.sa.state != Established {
 		return // its IKE SA goes, and with it the CHILD SA
+	}
+	if c.sa.parkedRekey(rekeyChild, c) != nil {
+		c.rekeyLater() // unless the peer's rekey is through by then
+		return
 	}
 	x := &exchange{kind: row(rekeyChild)}
 	x.policy, x.old = c.policy, c
@@ -258,6 +265,10 @@ func (c *Child) end(why string) {
 		sa.env.Timers.Stop(t)
 	}
 	sa.children = slices.DeleteFunc(sa.children, func(d *Child) bool { return d == c })
+	if p := sa.parkedRekey(rekeyChild, c); p != nil {
+		p.abandon()
+		sa.unpark(p)
+	}
 	if c.theirs != nil {
 		c.theirs.Activate()
 		c.theirs.after = nil

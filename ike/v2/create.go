@@ -2,6 +2,7 @@ package v2
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"culvert/crypto/suite"
@@ -31,7 +32,7 @@ var errNoSPI = refuse(message.NotifyTemporaryFailure, "no SPI in stock")
 func (sa *SA) CreateChild(p *core.Policy, flow *selector.Pair) {
 	x := &exchange{kind: row(createChild)}
 	x.policy, x.flow = sa.resolve(p), flow
-	x.still = func() bool { return sa.state == Established }
+	x.still = func() bool { return x.sa.state == Established }
 	sa.start(x)
 }
 
@@ -40,7 +41,7 @@ func (sa *SA) Making(p *core.Policy) bool {
 	is := func(x *exchange) bool {
 		return x != nil && x.policy != nil && x.policy.Ref == p.Ref && (x.kind.id == createChild || x.kind.id == authenticate)
 	}
-	return is(sa.current) || slices.ContainsFunc(sa.queue, is) ||
+	return is(sa.current) || is(sa.parked.mine) || slices.ContainsFunc(sa.queue, is) ||
 		slices.ContainsFunc(sa.wanted, func(w *core.Policy) bool { return w.Ref == p.Ref })
 }
 
@@ -109,10 +110,15 @@ func childNegotiation() task {
 	return task{
 		prepare: func(x *exchange) error {
 			x.ni = x.sa.env.Random(nonceLen)
-			if g := x.policy.Proposal.PFS; g != nil {
-				return x.offerKey(g)
+			groups := x.policy.Proposal.Groups()
+			if len(groups) == 0 {
+				return nil
 			}
-			return nil
+			var before *suite.Group
+			if x.old != nil {
+				before = x.old.suite.Group
+			}
+			return x.offerKey(x.firstGroup(before, groups))
 		},
 		request: func(x *exchange) error {
 			if err := x.offerChild(true); err != nil {
@@ -141,6 +147,10 @@ func childNegotiation() task {
 			if x.group != nil {
 				x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
 			}
+			if len(x.missing()) > 0 {
+				x.addLink(x)
+				return nil
+			}
 			return x.install(true)
 		},
 		complete: func(x *exchange) error {
@@ -152,6 +162,14 @@ func childNegotiation() task {
 				return end(0, "the response to CREATE_CHILD_SA has no nonce")
 			}
 			x.nr = clone(n.Data)
+			if x.agreed.suite.Group != x.group {
+				return refuse(message.NotifyInvalidKEPayload, "the peer chose another group than it used")
+			}
+			if len(x.missing()) > 0 {
+				if err := x.readLink(x.in); err != nil {
+					return err
+				}
+			}
 			if x.group != nil {
 				return x.shareKey()
 			}
@@ -277,10 +295,15 @@ func (x *exchange) readChild(withPFS bool) error {
 	sap := find[*message.SA](x.in)
 	tsi, tsr := findTS(x.in, true), findTS(x.in, false)
 	if sap == nil || tsi == nil || tsr == nil {
-		if n := errorNotify(x.in); n != nil {
-			return peerSaid(n)
+		n := errorNotify(x.in)
+		switch {
+		case n == nil:
+			return refuse(message.NotifyInvalidSyntax, "the response has no CHILD SA and no reason")
+		case n.Kind == message.NotifyInvalidKEPayload && withPFS:
+			p := &x.policy.Proposal
+			return x.otherGroup(n, p.Groups(), fmt.Sprintf("pfs-group of proposal %q", p.Name), x.sa.childGroupParts(x.policy, n))
 		}
-		return refuse(message.NotifyInvalidSyntax, "the response has no CHILD SA and no reason")
+		return peerSaid(n)
 	}
 	if err := x.checkTransport(); err != nil {
 		return err

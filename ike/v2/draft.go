@@ -1,7 +1,9 @@
 package v2
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"culvert/crypto/dh"
 	"culvert/crypto/secret"
@@ -17,6 +19,8 @@ type draft struct {
 
 	ni, nr  []byte // nonces of the exchange
 	group   *suite.Group
+	wants   *suite.Group // the responder asked for it; nil: it did not
+	repeats int          // how often it asked
 	private secret.Bytes
 	asking  int // open Asks that use private
 	public  []byte
@@ -36,10 +40,10 @@ type draft struct {
 	peerSPI   uint64 // and the peer's
 	successor *SA    // what came of it
 
-	extra  secret.Bytes // rekey of the IKE SA: secrets of the additional key exchanges
+	extra  secret.Bytes // CREATE_CHILD_SA: secrets of the additional key exchanges
 	extras int          // how many are in it
 	link   []byte       // ADDITIONAL_KEY_EXCHANGE
-	parent *exchange    // IKE_FOLLOWUP_KE: the rekey that it belongs to
+	parent *exchange    // IKE_FOLLOWUP_KE: the CREATE_CHILD_SA that it goes on with
 
 	remove []*Child // CHILD SAs being deleted
 	revoke uint32   // our SPI of one that only the peer has, being deleted
@@ -68,6 +72,7 @@ func (d *draft) wipe() {
 	}
 	d.private.Wipe()
 	d.shared.Wipe()
+	d.extra.Wipe()
 }
 
 const nonceLen = 32
@@ -129,6 +134,32 @@ func (x *exchange) shareKey() error {
 
 func (x *exchange) addKE() {
 	x.out = append(x.out, &message.KE{Group: x.group.ID, Data: x.public})
+}
+
+// firstGroup is the group to begin with: what the responder asked for, else what
+// was agreed on before, else the first of ours.
+func (x *exchange) firstGroup(before *suite.Group, ours []*suite.Group) *suite.Group {
+	for _, g := range []*suite.Group{x.wants, before} {
+		if g != nil && slices.Contains(ours, g) {
+			return g
+		}
+	}
+	return ours[0]
+}
+
+// otherGroup begins anew with the group that an INVALID_KE_PAYLOAD asks for (RFC
+// 7296 §1.3). what is where ours come from, for people.
+func (x *exchange) otherGroup(n *message.Notify, ours []*suite.Group, what string, d *core.Mismatch) error {
+	g := x.wantedGroup(n, ours)
+	switch {
+	case g == nil:
+		return refused{kind: n.Kind, data: clone(n.Data), detail: d, reason: "the peer wants a Diffie-Hellman group that " + what + " does not allow"}
+	case x.repeats == maxRepeats:
+		return refused{kind: n.Kind, data: clone(n.Data), detail: d, reason: fmt.Sprintf("the peer asked %d times for another Diffie-Hellman group", maxRepeats)}
+	}
+	x.repeats++
+	x.wants = g
+	return again{"group"}
 }
 
 // wantedGroup is the group that an INVALID_KE_PAYLOAD notify asks for, if it is

@@ -246,7 +246,8 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 		return
 	}
 	x.run(completeStage, func() {
-		if sa.parkMine(x) {
+		if len(x.missing()) > 0 {
+			sa.parkMine(x)
 			return
 		}
 		x.run(settleStage, func() { sa.finish(x) })
@@ -270,9 +271,16 @@ func (sa *SA) failed(x *exchange, err error) {
 	var a again
 	if errors.As(err, &a) {
 		sa.env.Timers.Stop(x.timer)
-		x.in, x.raw, x.waiting = nil, nil, 0
-		x.run(prepareStage, func() { sa.sendRequest(x) })
-		return
+		if x.still == nil || x.still() {
+			if !x.kind.clear { // a request of its own (RFC 7296 §2.3)
+				sa.sendID++
+				x.id = sa.sendID
+			}
+			x.in, x.raw, x.waiting = nil, nil, 0
+			x.run(prepareStage, func() { sa.sendRequest(x) })
+			return
+		}
+		err = refuse(message.NotifyTemporaryFailure, "it is not wanted any more")
 	}
 	sa.disown(x)
 	x.abandon()
@@ -349,6 +357,11 @@ func (sa *SA) answer(x *exchange, err error) {
 		x.run(admitStage, func() {
 			x.run(replyStage, func() {
 				sa.respond(x)
+				if len(x.missing()) > 0 {
+					sa.parkTheirs(x)
+					sa.answered(x)
+					return
+				}
 				x.run(settleStage, func() { sa.answered(x) })
 			})
 		})

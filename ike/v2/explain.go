@@ -68,6 +68,17 @@ func (sa *SA) childUnchosen(p *core.Policy, kind message.NotifyType) *core.Misma
 	return nil
 }
 
+// rekeyParts is the same for a rekey.
+func (x *exchange) rekeyParts(fault error) *core.Mismatch {
+	if d := detailOf(fault); d != nil {
+		return d
+	}
+	if r, ok := fault.(refused); ok {
+		return x.sa.childUnchosen(x.policy, r.kind)
+	}
+	return nil
+}
+
 const selectors = "traffic selectors"
 
 // policyLine is a policy for people: "policy 1 (site.toml:30): 10.1.0.0/16 => 10.2.0.0/16".
@@ -215,10 +226,20 @@ func (sa *SA) proofRefused() *core.Mismatch {
 	return m
 }
 
+// childGroupParts explains a responder that wants a group for a CHILD SA that we
+// do not allow.
+func (sa *SA) childGroupParts(p *core.Policy, n *message.Notify) *core.Mismatch {
+	if len(n.Data) != 2 {
+		return nil
+	}
+	offer := core.ChildOffer(p, true)
+	return offer.Explain([]message.Proposal{offer.OnlyGroup(uint16(n.Data[0])<<8 | uint16(n.Data[1]))}, sa.proposalHolder(p))
+}
+
 // groupParts explains a responder that wants a group that we do not allow.
 func (sa *SA) groupParts(n *message.Notify) *core.Mismatch {
 	if len(n.Data) != 2 {
 		return nil
 	}
-	return sa.ikeParts([]message.Proposal{core.OnlyGroup(&sa.peer.Profile, uint16(n.Data[0])<<8|uint16(n.Data[1]))})
+	return sa.ikeParts([]message.Proposal{core.IKEOffer(&sa.peer.Profile).OnlyGroup(uint16(n.Data[0])<<8 | uint16(n.Data[1]))})
 }

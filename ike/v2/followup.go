@@ -10,42 +10,68 @@ import (
 	"culvert/ike/message"
 )
 
-// Additional key exchanges when the IKE SA is rekeyed (RFC 9370 §2.2.4), one
-// IKE_FOLLOWUP_KE each, after the CREATE_CHILD_SA that agreed on them:
+// Additional key exchanges of CREATE_CHILD_SA (RFC 9370 §2.2.4), one
+// IKE_FOLLOWUP_KE each, after the exchange that agreed on them:
 //
-//	HDR, SK{SA, Ni, KEi}                             -->
-//	                  <--  HDR, SK{SA, Nr, KEr, N(ADDITIONAL_KEY_EXCHANGE)}
+//	HDR, SK{[N(REKEY_SA)], SA, Ni, KEi, [TSi, TSr]}  -->
+//	      <--  HDR, SK{SA, Nr, KEr, [TSi, TSr], N(ADDITIONAL_KEY_EXCHANGE)}
 //	HDR, SK{KEi(n), N(ADDITIONAL_KEY_EXCHANGE)}      -->
-//	                  <--  HDR, SK{KEr(n), [N(ADDITIONAL_KEY_EXCHANGE)]}
+//	      <--  HDR, SK{KEr(n), [N(ADDITIONAL_KEY_EXCHANGE)]}
 //
-// The successor is made with the last of them: SKEYSEED = prf(SK_d, g^ir | Ni |
-// Nr | SK(1) | … | SK(n)). Until then the rekey is parked.
+// The SA is made with the last of them; until then what was agreed on is parked:
+//
+//	SKEYSEED = prf(SK_d, g^ir | Ni | Nr | SK(1) | … | SK(n))
+//	KEYMAT  = prf+(SK_d, g^ir | Ni | Nr | SK(1) | … | SK(n))
+//
+// Where both ends rekey the same SA at once, all four nonces are known before any
+// of this is done. The one whose exchange has the lowest does not go on, and if it
+// needed no more key exchanges and so made its SA, it deletes that.
 
 // parkedLife is how long a responder waits for the next IKE_FOLLOWUP_KE.
 const parkedLife = 30 * time.Second
 
+// maxParked bounds what a peer can begin and not go on with, in one IKE SA.
+const maxParked = 4
+
 const linkLen = 16
 
-// parked are rekeys of which key exchanges are missing: ours and the peer's.
+// parked are the CREATE_CHILD_SA of which key exchanges are missing: ours, of
+// which there is one because of the window, and the peer's, oldest first.
 type parked struct {
-	mine, theirs *exchange
-	timer        *core.Timer // of theirs
+	mine   *exchange
+	theirs []*exchange
 }
 
 func (sa *SA) dropParked() {
-	sa.env.Timers.Stop(sa.parked.timer)
-	for _, x := range []*exchange{sa.parked.mine, sa.parked.theirs} {
-		if x != nil {
-			x.extra.Wipe()
-			x.abandon()
-		}
+	if x := sa.parked.mine; x != nil {
+		x.abandon()
+	}
+	for _, x := range sa.parked.theirs {
+		x.abandon()
 	}
 	sa.parked = parked{}
 }
 
+// unpark forgets one of the peer's.
+func (sa *SA) unpark(p *exchange) {
+	sa.parked.theirs = slices.DeleteFunc(sa.parked.theirs, func(x *exchange) bool { return x == p })
+}
+
+// parkedRekey is the peer's rekey of old, or of the IKE SA, of which key exchanges
+// are missing; nil if there is none.
+func (sa *SA) parkedRekey(id kindID, old *Child) *exchange {
+	for _, p := range sa.parked.theirs {
+		if p.kind.id == id && p.old == old {
+			return p
+		}
+	}
+	return nil
+}
+
 // rekeyingIKE reports whether our own rekey of the IKE SA is under way.
 func (sa *SA) rekeyingIKE() bool {
-	return sa.parked.mine != nil || sa.current != nil && sa.current.kind.id == rekeyIKE
+	is := func(x *exchange) bool { return x != nil && x.kind.id == rekeyIKE }
+	return is(sa.parked.mine) || is(sa.current)
 }
 
 // rekeyOffer is what the successor may have: additional key exchanges only where
@@ -54,17 +80,18 @@ func (sa *SA) rekeyOffer() core.Offer {
 	return core.InitOffer(&sa.peer.Profile, len(sa.suite.Additional) > 0)
 }
 
-// missing are the key exchanges that a rekey still lacks.
+// missing are the key exchanges that a CREATE_CHILD_SA still lacks.
 func (x *exchange) missing() []*suite.KEM {
 	return x.agreed.suite.Additional[min(x.extras, len(x.agreed.suite.Additional)):]
 }
 
-// addLink names the rekey that the next IKE_FOLLOWUP_KE goes on with.
-func (x *exchange) addLink(link []byte) {
-	x.out = append(x.out, &message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: link})
+// addLink names what the next IKE_FOLLOWUP_KE goes on with.
+func (x *exchange) addLink(p *exchange) {
+	p.link = x.sa.env.Random(linkLen)
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: p.link})
 }
 
-// readLink remembers what the responder calls the rekey.
+// readLink remembers what the responder calls the exchange.
 func (x *exchange) readLink(in []message.Payload) error {
 	n := notify(in, message.NotifyAdditionalKeyExchange)
 	if n == nil || len(n.Data) == 0 {
@@ -74,17 +101,42 @@ func (x *exchange) readLink(in []message.Payload) error {
 	return nil
 }
 
-// parkMine frees the window for the follow-ups of our rekey. False: it needs none.
-func (sa *SA) parkMine(x *exchange) bool {
-	if x.kind.id != rekeyIKE || len(x.missing()) == 0 {
-		return false
+// rival is the lowest nonce of the peer's rekey of what x rekeys, whether that is
+// through or lacks key exchanges; nil: there is none.
+func (x *exchange) rival() []byte {
+	sa := x.sa
+	switch {
+	case x.kind.id != rekeyChild && x.kind.id != rekeyIKE:
+		return nil
+	case x.old != nil && x.old.theirs != nil && !x.old.theirs.gone:
+		return x.old.theirs.lowNonce
+	case x.old == nil && sa.successor != nil && sa.successor.state == Established:
+		return sa.successor.lowNonce
+	}
+	if p := sa.parkedRekey(x.kind.id, x.old); p != nil {
+		return lowest(p.ni, p.nr)
+	}
+	return nil
+}
+
+// loses reports whether the peer's rekey goes before ours.
+func (x *exchange) loses() bool {
+	low := x.rival()
+	return low != nil && lower(lowest(x.ni, x.nr), low)
+}
+
+// parkMine goes on with the key exchanges that our CREATE_CHILD_SA lacks, unless
+// it is not to come to anything.
+func (sa *SA) parkMine(x *exchange) {
+	if x.loses() || sa.state != Established || x.old != nil && (x.old.gone || x.old.closing) {
+		sa.failed(x, refuse(message.NotifyTemporaryFailure, "the peer's rekey goes on, or what it replaces goes"))
+		return
 	}
 	sa.parked.mine = x
 	sa.current = nil
 	sa.sendID++
 	sa.followUpNext(x)
 	sa.pump()
-	return true
 }
 
 func (sa *SA) followUpNext(x *exchange) {
@@ -94,22 +146,32 @@ func (sa *SA) followUpNext(x *exchange) {
 	sa.queue = slices.Insert(sa.queue, 0, y)
 }
 
-// parkTheirs keeps the peer's rekey, whose exchange is over.
+// parkTheirs keeps the peer's CREATE_CHILD_SA, whose exchange is over. A second
+// rekey of the same replaces the first.
 func (sa *SA) parkTheirs(x *exchange) {
-	if old := sa.parked.theirs; old != nil {
-		old.extra.Wipe()
-		old.abandon()
+	first := (*exchange)(nil)
+	if x.kind.id != createChild {
+		first = sa.parkedRekey(x.kind.id, x.old)
+	}
+	if first == nil && len(sa.parked.theirs) == maxParked {
+		first = sa.parked.theirs[0]
+	}
+	if first != nil {
+		first.abandon()
+		sa.unpark(first)
 	}
 	p := &exchange{sa: sa, kind: x.kind, in: x.in, from: x.from, draft: x.draft}
 	x.draft = draft{}
-	sa.parked.theirs = p
-	sa.env.Timers.Stop(sa.parked.timer)
-	sa.parked.timer = sa.env.After(parkedLife, func() {
-		p.extra.Wipe()
+	sa.parked.theirs = append(sa.parked.theirs, p)
+	p.awaitNext()
+}
+
+// awaitNext begins (anew) the wait for the next IKE_FOLLOWUP_KE.
+func (p *exchange) awaitNext() {
+	p.sa.env.Timers.Stop(p.timer)
+	p.timer = p.sa.env.After(parkedLife, func() {
 		p.abandon()
-		if sa.parked.theirs == p {
-			sa.parked.theirs = nil
-		}
+		p.sa.unpark(p)
 	})
 }
 
@@ -118,32 +180,34 @@ func followUpKE() task {
 	return task{
 		prepare: func(x *exchange) error { return x.offerKEM(x.parent.missing()[0]) },
 		request: func(x *exchange) error {
-			x.out = append(x.out, &message.KE{Group: x.parent.missing()[0].ID, Data: x.public})
-			x.addLink(x.parent.link)
+			x.out = append(x.out, &message.KE{Group: x.parent.missing()[0].ID, Data: x.public},
+				&message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: x.parent.link})
 			return nil
 		},
 		accept: func(x *exchange) error {
-			p := x.sa.parked.theirs
 			n := notify(x.in, message.NotifyAdditionalKeyExchange)
-			if p == nil || n == nil || !bytes.Equal(n.Data, p.link) {
-				return refuse(message.NotifyStateNotFound, "the peer goes on with a rekey that does not wait")
+			i := slices.IndexFunc(x.sa.parked.theirs, func(p *exchange) bool { return n != nil && bytes.Equal(n.Data, p.link) })
+			if i < 0 {
+				return refuse(message.NotifyStateNotFound, "the peer goes on with what does not wait, or waited for more than %v", parkedLife)
 			}
-			x.parent = p
-			return x.answerKEM(p.missing()[0])
+			x.parent = x.sa.parked.theirs[i]
+			return x.answerKEM(x.parent.missing()[0])
 		},
 		reply: func(x *exchange) error {
 			p := x.parent
-			if err := p.ikeReplaceable(); err != nil {
+			if err := p.goesOn(); err != nil {
 				return err
 			}
 			x.out = append(x.out, &message.KE{Group: p.missing()[0].ID, Data: x.public})
 			x.addExtra()
-			if len(p.missing()) > 0 {
-				p.link = x.sa.env.Random(linkLen)
-				x.addLink(p.link)
+			switch {
+			case len(p.missing()) > 0:
+				x.addLink(p)
 				return nil
+			case p.kind.id == rekeyIKE:
+				return p.makeSuccessor()
 			}
-			return p.makeSuccessor()
+			return p.install(true)
 		},
 		complete: func(x *exchange) error {
 			p := x.parent
@@ -163,20 +227,50 @@ func followUpKE() task {
 				sa.followUpNext(p)
 				return nil
 			case len(p.missing()) > 0:
+				p.awaitNext()
 				return nil
 			case x.mine:
 				sa.parked.mine = nil
 			default:
-				sa.parked.theirs = nil
-				sa.env.Timers.Stop(sa.parked.timer)
+				sa.unpark(p)
+				sa.env.Timers.Stop(p.timer)
 			}
 			p.over = true
-			return ikeSuccession().settle(p)
+			defer p.draft.wipe()
+			return p.settleAll()
 		},
 	}
 }
 
-// addExtra puts the secret of a follow-up to the rekey.
+// goesOn refuses a follow-up of what must not come to anything any more.
+func (x *exchange) goesOn() error {
+	switch {
+	case x.over:
+		return refuse(message.NotifyStateNotFound, "what the peer goes on with waited for more than %v", parkedLife)
+	case x.kind.id == rekeyIKE:
+		return x.ikeReplaceable()
+	case x.sa.state != Established:
+		return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced or deleted")
+	case x.old != nil:
+		x.policy = x.old.policy // a configuration may have been loaded since
+		return x.stillReplaceable()
+	}
+	return nil
+}
+
+// settleAll runs the last stage of what was parked.
+func (x *exchange) settleAll() error {
+	for _, t := range x.kind.tasks {
+		if settle := t().settle; settle != nil {
+			if err := settle(x); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addExtra puts the secret of a follow-up to what it belongs to.
 func (x *exchange) addExtra() {
 	p := x.parent
 	longer := append(p.extra.Clone(), x.shared...)
@@ -185,15 +279,16 @@ func (x *exchange) addExtra() {
 	p.extras++
 }
 
-// followUpFailed ends our rekey; it is tried again.
+// followUpFailed ends what it belongs to, which is tried again from its start.
 func followUpFailed(x *exchange, fault error) {
 	p := x.parent
 	if x.sa.parked.mine != p {
 		return
 	}
 	x.sa.parked.mine = nil
-	p.in = nil // the peer made no successor
-	p.extra.Wipe()
 	p.abandon()
-	rekeyIKEFailed(p, fault)
+	p.kind.failed(p, fault)
 }
+
+// Waiting is how much of what the peer began waits for an IKE_FOLLOWUP_KE.
+func (sa *SA) Waiting() int { return len(sa.parked.theirs) }

@@ -59,7 +59,7 @@ func (sa *SA) bury(x *exchange) {
 // disown tells the peer to delete a CHILD SA that its response to x made and that
 // we cannot use: it would send into the void.
 func (sa *SA) disown(x *exchange) {
-	if x.spi == 0 || x.policy == nil || find[*message.SA](x.in) == nil || sa.state >= Closing {
+	if x.spi == 0 || x.policy == nil || len(x.missing()) > 0 || find[*message.SA](x.in) == nil || sa.state >= Closing {
 		return
 	}
 	y := &exchange{kind: row(inform)}

@@ -57,7 +57,9 @@ func expandKeys(s core.Suite, f *suite.PRF, seed secret.Bytes, ni, nr []byte, sp
 
 // childKeys expands KEYMAT (RFC 7296 §2.17): for the direction from the
 // exchange's initiator to its responder first, encryption before integrity.
-func childKeys(f *suite.PRF, d secret.Bytes, s core.Suite, shared secret.Bytes, ni, nr []byte) (fromI, fromR core.HalfSA, err error) {
+// extra are the secrets of additional key exchanges, which come last (RFC 9370
+// §2.2.4).
+func childKeys(f *suite.PRF, d secret.Bytes, s core.Suite, shared secret.Bytes, ni, nr []byte, extra secret.Bytes) (fromI, fromR core.HalfSA, err error) {
 	encr, integ := 0, 0
 	if s.Encr != nil { // else AH
 		encr = s.Encr.MaterialLen()
@@ -65,7 +67,7 @@ func childKeys(f *suite.PRF, d secret.Bytes, s core.Suite, shared secret.Bytes, 
 	if s.Integ != nil {
 		integ = s.Integ.KeyLen
 	}
-	m, err := prf.Plus(f, d, 2*(encr+integ), shared, ni, nr)
+	m, err := prf.Plus(f, d, 2*(encr+integ), shared, ni, nr, extra)
 	if err != nil {
 		return fromI, fromR, err
 	}

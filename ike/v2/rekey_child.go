@@ -31,9 +31,9 @@ func childReplaced() task {
 					reason: "the peer wants to rekey a CHILD SA that does not exist"}
 			}
 			x.old, x.policy = old, old.policy
-			return x.stillReplaceable()
+			return x.replaceable()
 		},
-		reply: func(x *exchange) error { return x.stillReplaceable() },
+		reply: func(x *exchange) error { return x.replaceable() },
 	}
 }
 
@@ -47,6 +47,16 @@ func (x *exchange) stillReplaceable() error {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA was rekeyed and waits for its Delete")
 	}
 	return nil
+}
+
+// replaceable refuses to begin a rekey that comes to nothing. Where our own lacks
+// nothing but IKE_FOLLOWUP_KE, this is no collision: the peer answered ours
+// before it knew how its own would be.
+func (x *exchange) replaceable() error {
+	if p := x.sa.parked.mine; p != nil && p == x.old.rekeying {
+		return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being rekeyed")
+	}
+	return x.stillReplaceable()
 }
 
 // childSuccession settles who comes after whom.
@@ -63,8 +73,11 @@ func childSuccession() task {
 			return nil
 		}
 		old.rekeying = nil
-		if t := old.theirs; t != nil && !t.gone && lower(made.lowNonce, t.lowNonce) {
+		if x.loses() {
 			made.Delete("both ends rekeyed at once, and the peer's CHILD SA stays")
+			if old.theirs == nil {
+				old.rekeyLater() // unless the peer's key exchanges are through by then
+			}
 			return nil
 		}
 		made.Activate()
@@ -92,7 +105,7 @@ func rekeyChildFailed(x *exchange, fault error) {
 	default:
 		if !isRefused(fault, message.NotifyTemporaryFailure) {
 			x.sa.emit(core.Event{Kind: core.EvNotify, Child: old.id, Policy: old.policy.Ref,
-				Reason: "rekeying failed and will be tried again: " + fault.Error()})
+				Detail: x.rekeyParts(fault), Reason: "rekeying failed and will be tried again: " + fault.Error()})
 		}
 		old.rekeyLater()
 	}

@@ -2,6 +2,7 @@ package v2
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"time"
 
@@ -34,6 +35,10 @@ func (sa *SA) Rekey() {
 	if sa.state != Established || sa.successor != nil || sa.rekeyingIKE() || slices.ContainsFunc(sa.queue, busy) {
 		return
 	}
+	if sa.parkedRekey(rekeyIKE, nil) != nil {
+		sa.rekeyLater() // unless the peer's rekey is through by then
+		return
+	}
 	x := &exchange{kind: row(rekeyIKE)}
 	x.still = func() bool { return sa.state == Established && sa.successor == nil }
 	sa.start(x)
@@ -48,14 +53,7 @@ func ikeNegotiation() task {
 				x.newSPI = sa.env.RandomSPI()
 			}
 			x.ni = sa.env.Random(nonceLen)
-			g := sa.suite.Group
-			if !slices.Contains(sa.peer.Profile.Groups, g) {
-				g = sa.peer.Profile.Groups[0]
-			}
-			if x.group != nil {
-				g = x.group // the peer asked for it
-			}
-			return x.offerKey(g)
+			return x.offerKey(x.firstGroup(sa.suite.Group, sa.peer.Profile.Groups))
 		},
 		request: func(x *exchange) error {
 			spi := binary.BigEndian.AppendUint64(nil, x.newSPI)
@@ -66,7 +64,7 @@ func ikeNegotiation() task {
 		},
 		accept: func(x *exchange) error {
 			sa := x.sa
-			if err := x.ikeReplaceable(); err != nil {
+			if err := x.mayBegin(); err != nil {
 				return err
 			}
 			offered := find[*message.SA](x.in).Proposals
@@ -87,14 +85,12 @@ func ikeNegotiation() task {
 			return x.answerKey(s.Group)
 		},
 		reply: func(x *exchange) error {
-			sa := x.sa
-			if err := x.ikeReplaceable(); err != nil {
+			if err := x.mayBegin(); err != nil {
 				return err
 			}
 			x.addKE()
 			if len(x.missing()) > 0 {
-				x.link = sa.env.Random(linkLen)
-				x.addLink(x.link)
+				x.addLink(x)
 				return nil
 			}
 			return x.makeSuccessor()
@@ -107,8 +103,8 @@ func ikeNegotiation() task {
 				if n == nil {
 					return refuse(message.NotifyInvalidSyntax, "the response has no SA and no reason")
 				}
-				if g := x.wantedGroup(n, sa.peer.Profile.Groups); n.Kind == message.NotifyInvalidKEPayload && g != nil {
-					sa.suite.Group = g // the next try begins with it
+				if n.Kind == message.NotifyInvalidKEPayload {
+					return x.otherGroup(n, sa.peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.peer.Profile.Name), sa.groupParts(n))
 				}
 				return peerSaid(n)
 			}
@@ -158,8 +154,19 @@ func (x *exchange) ikeReplaceable() error {
 	return nil
 }
 
+// mayBegin refuses also where our own rekey lacks nothing but IKE_FOLLOWUP_KE.
+func (x *exchange) mayBegin() error {
+	if p := x.sa.parked.mine; p != nil && p.kind.id == rekeyIKE {
+		return refuse(message.NotifyTemporaryFailure, "the IKE SA is being rekeyed")
+	}
+	return x.ikeReplaceable()
+}
+
 // childBusy reports whether we are creating, rekeying or closing a CHILD SA.
 func (sa *SA) childBusy() bool {
+	if p := sa.parked.mine; p != nil && p.kind.id != rekeyIKE {
+		return true
+	}
 	x := sa.current
 	return x != nil && (x.kind.id == createChild || x.kind.id == rekeyChild || x.kind.id == inform && len(x.remove) > 0)
 }
@@ -194,10 +201,6 @@ func (x *exchange) makeSuccessor() error {
 func ikeSuccession() task {
 	return task{settle: func(x *exchange) error {
 		sa := x.sa
-		if !x.mine && len(x.missing()) > 0 {
-			sa.parkTheirs(x)
-			return nil
-		}
 		if !x.mine {
 			if sa.rekeyingIKE() {
 				sa.successor = x.successor // a collision: our own response decides
@@ -210,8 +213,12 @@ func ikeSuccession() task {
 			return err
 		}
 		mine, theirs := x.successor, sa.successor
-		if theirs != nil && theirs.state == Established && lower(mine.lowNonce, theirs.lowNonce) {
-			sa.replacedBy(theirs)
+		if x.loses() {
+			if theirs != nil && theirs.state == Established {
+				sa.replacedBy(theirs)
+			} else {
+				sa.rekeyLater() // unless the peer's key exchanges are through by then
+			}
 			mine.Delete("both ends rekeyed at once, and the peer's IKE SA stays")
 			return nil
 		}
@@ -275,13 +282,18 @@ func rekeyIKEFailed(x *exchange, fault error) {
 	if sa.state != Established {
 		return
 	}
-	if find[*message.SA](x.in) != nil { // the peer has made its successor, and moved everything to it
+	if find[*message.SA](x.in) != nil && len(x.missing()) == 0 { // the peer has made its successor, and moved everything to it
 		sa.Delete("the peer's answer to the rekey cannot be used: " + fault.Error())
 		return
 	}
 	if !isRefused(fault, message.NotifyTemporaryFailure) {
-		sa.event(core.EvNotify, "rekeying the IKE SA failed and will be tried again: %v", fault)
+		sa.emit(core.Event{Kind: core.EvNotify, Detail: detailOf(fault), Reason: "rekeying the IKE SA failed and will be tried again: " + fault.Error()})
 	}
+	sa.rekeyLater()
+}
+
+// rekeyLater tries again after a moment.
+func (sa *SA) rekeyLater() {
 	sa.env.Timers.Stop(sa.timers.soft)
 	sa.timers.soft = sa.env.After(2*time.Second+sa.env.Jitter(2*time.Second), sa.rekeyDue)
 }

@@ -71,7 +71,7 @@ func TestKeysVectors(t *testing.T) {
 			}
 			sameStart(t, "DKM", k.all(), c.DKM)
 			for _, dh := range []struct{ shared, want vectors.Hex }{{nil, c.Child}, {c.SharedNew, c.ChildDH}} {
-				i, r, err := childKeys(f, k.d, s, secret.Bytes(dh.shared), c.Ni, c.Nr)
+				i, r, err := childKeys(f, k.d, s, secret.Bytes(dh.shared), c.Ni, c.Nr, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

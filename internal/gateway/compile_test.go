@@ -113,7 +113,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 			Ref: 2, Index: 2, Peer: peer, Pair: pair, Tunnel: true, Unique: true, Protocol: core.ProtoESP,
 			Proposal: core.Proposal{
 				Name: "ike2-site2", Encrs: []*suite.Encr{suite.EncrByName("aes-128-cbc")}, Integs: []*suite.Integ{suite.IntegByName("sha1")},
-				PFS: suite.GroupByName("modp2048"), ESN: []bool{true, false}, Lifetime: 30 * time.Minute, ReplayWindow: 128,
+				PFS: []suite.KeyExchange{{Group: suite.GroupByName("modp2048")}}, ESN: []bool{true, false}, Lifetime: 30 * time.Minute, ReplayWindow: 128,
 			},
 		}},
 		IKEPort: 500, NATTPort: 4500, Trust: &core.Trust{}, Encapsulation: core.EncapDetect,
