@@ -10,7 +10,7 @@ import (
 )
 
 type replayCmd struct {
-	Dir  string `arg:"" placeholder:"DIR" help:"Folder of the recording."`
+	Dir  string `arg:"" placeholder:"DIR" help:"Folder of the recording, or the file."`
 	List bool   `help:"Print what comes in and goes out, one line each."`
 
 	Config string `short:"c" placeholder:"FILE" help:"Play with this configuration instead of the recorded ones."`

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"culvert/config"
 	"culvert/internal/gateway"
@@ -17,9 +18,11 @@ type runCmd struct {
 	LogFormat string `enum:",text,json" default:"" placeholder:"text|json" help:"Overrides log-format of the configuration."`
 	LogLevel  string `enum:",debug,info,warn,error" default:"" placeholder:"debug|info|warn|error" help:"Overrides log-level of the configuration."`
 
-	Record      string `placeholder:"DIR" help:"Keep everything that happens to the IKE daemon in DIR, for replay. Secrets are in it."`
-	RecordLimit int64  `default:"256" placeholder:"MIB" help:"Stop recording at this size, in MiB (default ${default})."`
-	Redact      bool   `help:"With --record: leave secrets and keys out. The recording plays as far as decisions go."`
+	Record      string        `placeholder:"DIR" help:"Keep everything that happens to the IKE daemon in DIR, for replay. Secrets are in it."`
+	RecordLimit int64         `default:"256" placeholder:"MIB" help:"Stop recording at this size, in MiB (default ${default})."`
+	RecordTotal int64         `default:"1024" placeholder:"MIB" help:"Remove the oldest recordings in DIR at the start, so that all have at most this size, in MiB (default ${default}, 0: remove none)."`
+	RecordFor   time.Duration `placeholder:"DURATION" help:"Stop recording after this time, such as 2h."`
+	Redact      bool          `help:"With --record: leave secrets and keys out. The recording plays as far as decisions go."`
 }
 
 func (runCmd) Help() string {
@@ -30,7 +33,7 @@ Example:
     sudo culvert run -c site.toml
     sudo culvert run -c site.toml --log-level debug --log-format json
 
-To have a fault looked at elsewhere, record it. DIR must not be open to others: who has the recording has the secrets of the configuration and the keys of every SA. It is not overwritten and not rotated, for it plays from its beginning only; at its limit it stops, and the gateway goes on.
+To have a fault looked at elsewhere, record it. DIR must not be open to others: who has the recording has the secrets of the configuration and the keys of every SA. It plays from its beginning only, so that it does not turn over: at its limit of size or time, or when the disk is full, it stops with what it has, and the gateway goes on. The recording of an earlier start stays beside it, with its time in its name, as long as there is room in the total.
 
 What --redact keeps has no pre-shared key, no private key, no passphrase, no comment of the configuration and nothing that a key could be computed from; it plays as far as decisions go. Identities, certificates, addresses and names are in it, for decisions hang on them.
 
@@ -54,7 +57,7 @@ func (c *runCmd) Run(s *session) error {
 		Control:    s.control,
 		Reload:     reloads(ctx, hangup),
 		Hurry:      hurry,
-		Recording:  gateway.Recording{Dir: c.Record, Limit: c.RecordLimit << 20, Redact: c.Redact},
+		Recording:  gateway.Recording{Dir: c.Record, Limit: c.RecordLimit << 20, Total: c.RecordTotal << 20, For: c.RecordFor, Redact: c.Redact},
 	})
 	var faults config.Faults
 	if errors.As(err, &faults) {

@@ -15,9 +15,11 @@ import (
 // Recording says what Run keeps of what happens to its endpoint. The zero value
 // keeps nothing.
 type Recording struct {
-	Dir    string // a folder that is made; empty: no recording
-	Limit  int64  // bytes; 0: none
-	Redact bool   // without secrets; plays as far as decisions go
+	Dir    string        // a folder that is made; empty: no recording
+	Limit  int64         // bytes; 0: none
+	Total  int64         // bytes of all recordings in Dir; 0: none goes to make room
+	For    time.Duration // 0: until the end
+	Redact bool          // without secrets; plays as far as decisions go
 }
 
 // load reads the configuration; for a recording also the snapshot of it.
@@ -38,7 +40,7 @@ func (g *gateway) newEndpoint(now time.Time) (endpoint, error) {
 		return e, nil
 	}
 	r, err := record.New(e, record.Options{
-		Dir: o.Dir, Limit: o.Limit, Redact: o.Redact, Seed: seed, Build: control.ReadVersion().String(), Start: now,
+		Dir: o.Dir, Limit: o.Limit, Total: o.Total, For: o.For, Redact: o.Redact, Seed: seed, Build: control.ReadVersion().String(), Start: now,
 		Stopped: func(err error) { g.log.Error("the recording has stopped, the gateway goes on", "error", err) },
 	})
 	if err != nil {

@@ -80,6 +80,7 @@ type file struct {
 	w     *bufio.Writer
 	chain hash.Hash
 	size  int64
+	whole int64 // bytes that are in the file for certain; a frame ends there
 	limit int64
 }
 
@@ -87,25 +88,79 @@ type file struct {
 var errFull = errors.New("the recording has reached its size limit")
 
 // create makes the folder, if there is none, and the file in it, both for this
-// user alone.
-func create(dir string, h *header, limit int64) (*file, error) {
+// user alone. A recording that is there is kept under another name.
+func create(dir string, h *header, limit, total int64) (*file, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
 	if err := private(dir); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, FileName)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("recording: %s is there already: name another folder or move it away", path)
+	if err := putAside(dir, limit, total); err != nil {
+		return nil, fmt.Errorf("recording: %w", err)
 	}
+	f, err := os.OpenFile(filepath.Join(dir, FileName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
 	r := &file{f: f, w: bufio.NewWriterSize(f, 64<<10), chain: sha256.New(), limit: limit}
-	return r, errors.Join(r.write(h.append(nil)), r.w.Flush())
+	return r, errors.Join(r.write(h.append(nil)), r.flush())
 }
+
+// putAside renames the recording of an earlier life after the time of its last
+// write, and removes the oldest of those that were put aside while all of them,
+// and the one that is to come, could pass total.
+func putAside(dir string, limit, total int64) error {
+	path := filepath.Join(dir, FileName)
+	st, err := os.Lstat(path)
+	if err == nil {
+		aside := path + st.ModTime().UTC().Format("-20060102T150405.000000000Z")
+		if _, err := os.Lstat(aside); err == nil {
+			return fmt.Errorf("%s is there already: move it away", aside)
+		}
+		if err := os.Rename(path, aside); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if total <= 0 {
+		return nil
+	}
+	old, err := filepath.Glob(path + "-*Z") // in the order of time
+	if err != nil {
+		return err
+	}
+	sizes, sum := make([]int64, len(old)), limit
+	for i, name := range old {
+		st, err := os.Lstat(name)
+		if err != nil {
+			return err
+		}
+		sizes[i] = st.Size()
+		sum += sizes[i]
+	}
+	for i := 0; i < len(old) && sum > total; i++ {
+		if err := os.Remove(old[i]); err != nil {
+			return err
+		}
+		sum -= sizes[i]
+	}
+	return nil
+}
+
+// flush has the file hold all frames that were written.
+func (r *file) flush() error {
+	if err := r.w.Flush(); err != nil {
+		return fmt.Errorf("recording: %w", err)
+	}
+	r.whole = r.size
+	return nil
+}
+
+// cut closes a file that cannot be written, behind the last frame that it has in
+// whole, so that it plays up to there.
+func (r *file) cut() error { return errors.Join(r.f.Truncate(r.whole), r.f.Close()) }
 
 // private refuses a folder that was there before and is open to others.
 func private(dir string) error {
@@ -145,7 +200,7 @@ func (r *file) end(inputs, outputs uint64, reason string) error {
 	w.u64(outputs)
 	sum := r.sum()
 	w.b = append(append(w.b, sum[:]...), reason[:min(len(reason), endRoom/2)]...)
-	return errors.Join(r.frame(frameEnd, w.b), r.w.Flush(), r.f.Sync(), r.f.Close())
+	return errors.Join(r.frame(frameEnd, w.b), r.flush(), r.f.Sync(), r.f.Close())
 }
 
 // source is a recording that is being read.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,6 +189,129 @@ func TestLimit(t *testing.T) {
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// One without secrets ends at its limit, wherever that is, and plays up to there.
+func TestLimitRedacted(t *testing.T) {
+	for limit := int64(1400); limit < 2600; limit += 7 {
+		path, r := recorded(t, func(o *Options) { o.Limit, o.Redact = limit, true })
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Stat(path)
+		if err != nil || st.Size() > limit {
+			t.Errorf("limit %d: %d bytes, %v", limit, st.Size(), err)
+		}
+		if got, err := Replay(filepath.Dir(path), player); err != nil || got.Difference != nil || got.Ended == "" {
+			t.Errorf("limit %d: %+v, %v", limit, got, err)
+		}
+	}
+}
+
+func TestTimeLimit(t *testing.T) {
+	var stopped []error
+	path, r := recorded(t, func(o *Options) {
+		o.For = 3 * time.Second
+		o.Stopped = func(err error) { stopped = append(stopped, err) }
+	})
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Replay(path, player) // the file itself is named
+	if err != nil || got.Difference != nil || got.Ended != errTime.Error() || got.Inputs != 3 || len(stopped) != 1 {
+		t.Errorf("%+v, %v, stopped %v", got, err, stopped)
+	}
+}
+
+// full is a disk that takes so many bytes more.
+type full struct {
+	f    *os.File
+	room int
+}
+
+func (w *full) Write(b []byte) (int, error) {
+	n, err := w.f.Write(b[:min(len(b), w.room)])
+	w.room -= n
+	if err == nil && n < len(b) {
+		err = syscall.ENOSPC
+	}
+	return n, err
+}
+
+// A full disk ends the recording, not the endpoint, and what is there plays.
+func TestFullDisk(t *testing.T) {
+	for room := range 300 {
+		var stopped []error
+		path, r := recorded(t, func(o *Options) { o.Stopped = func(err error) { stopped = append(stopped, err) } })
+		r.f.w.Reset(&full{r.f.f, room})
+		p := r.Endpoint.(*parrot)
+		said := p.said
+		for i := range 20 {
+			r.Handle(time0.Add(time.Minute+time.Duration(i)), core.Datagram{Local: ap4, Remote: ap4, Data: []byte("xyz")})
+			for _, ok := r.Poll(); ok; _, ok = r.Poll() {
+			}
+		}
+		if p.said != said+60 || len(stopped) != 1 || !errors.Is(stopped[0], syscall.ENOSPC) {
+			t.Fatalf("room for %d bytes: the endpoint said %d, stopped %v", room, p.said-said, stopped)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		got, err := Replay(filepath.Dir(path), player)
+		if err != nil || got.Difference != nil || got.Ended != "" || got.Inputs < 5 {
+			t.Fatalf("room for %d bytes: %+v, %v", room, got, err)
+		}
+	}
+}
+
+// An earlier recording stays, under the name of its time, while there is room.
+func TestPutAside(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "r")
+	record := func(total int64) {
+		t.Helper()
+		r, err := New(&parrot{}, Options{Dir: dir, Start: time0, Limit: 4000, Total: total})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Handle(time0, core.Tick{})
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 4 {
+		record(0)
+		if err := os.Chtimes(filepath.Join(dir, FileName), time0, time0.Add(time.Duration(i)*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := func() (list []string) {
+		all, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all {
+			st, err := e.Info()
+			if err != nil || st.Mode().Perm() != 0o600 && runtime.GOOS != "windows" {
+				t.Errorf("%s has mode %v, %v", e.Name(), st.Mode(), err)
+			}
+			list = append(list, e.Name())
+		}
+		return list
+	}
+	if got := names(); len(got) != 4 || got[1] != FileName+"-20300102T030405.000000006Z" || got[3] != FileName+"-20300102T050405.000000006Z" {
+		t.Errorf("%q", got)
+	}
+	if got, err := Replay(filepath.Join(dir, names()[1]), player); err != nil || got.Ended != "closed" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	st, err := os.Stat(filepath.Join(dir, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	record(2*st.Size() + 4000)
+	if got := names(); len(got) != 3 || got[1] != FileName+"-20300102T050405.000000006Z" || got[2] != FileName+"-20300102T060405.000000006Z" {
+		t.Errorf("%q", got)
 	}
 }
 

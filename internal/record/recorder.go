@@ -28,6 +28,10 @@ type Endpoint interface {
 type Options struct {
 	Dir   string
 	Limit int64 // bytes; 0: none
+	// Total is how many bytes of recordings are to be in Dir, with those of earlier
+	// lives: the oldest make room. 0: none goes.
+	Total int64
+	For   time.Duration // how long to record; 0: until Close
 	// Redact: a recording without secrets, to be passed on, that plays as far as
 	// decisions go and not to the byte.
 	Redact bool
@@ -38,6 +42,9 @@ type Options struct {
 	// or the disk is. The endpoint goes on.
 	Stopped func(error)
 }
+
+// errTime: it was recorded for as long as was wanted.
+var errTime = errors.New("the recording has reached its time limit")
 
 // Recorder is an endpoint that writes down what happens to it. It belongs to one
 // goroutine, like the endpoint. A recording has to play on a clock that runs
@@ -74,7 +81,7 @@ func New(e Endpoint, o Options) (*Recorder, error) {
 	if o.Redact {
 		h.Seed = [32]byte{}
 	}
-	f, err := create(o.Dir, &h, o.Limit)
+	f, err := create(o.Dir, &h, o.Limit, o.Total)
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +146,9 @@ func (r *Recorder) input(at time.Time, in core.Input) error {
 	if err := r.finish(); err != nil {
 		return err
 	}
+	if r.o.For > 0 && at.Sub(r.start) >= r.o.For {
+		return errTime
+	}
 	var what any = in
 	if _, ok := in.(core.Reconfigure); ok {
 		if r.from == nil {
@@ -164,7 +174,7 @@ func (r *Recorder) input(at time.Time, in core.Input) error {
 		return err
 	}
 	r.inputs++
-	return r.f.w.Flush()
+	return r.f.flush()
 }
 
 func (r *Recorder) wipe() {
@@ -246,10 +256,17 @@ func (r *Recorder) deafen() {
 // stop ends the recording before its time.
 func (r *Recorder) stop(why error) {
 	f := r.f
+	if r.from != nil {
+		r.wipe()
+	}
 	r.f, r.out, r.text, r.saw, r.asked = nil, nil, nil, scribe{}, nil
 	r.deafen()
-	if err := f.end(r.inputs, r.outputs, why.Error()); err != nil && !errors.Is(why, errFull) {
-		why = fmt.Errorf("%w; its end could not be written either", why)
+	end := f.cut // what was written since is lost, and with it the chain that an end would have
+	if errors.Is(why, errFull) || errors.Is(why, errTime) {
+		end = func() error { return f.end(r.inputs, r.outputs, why.Error()) }
+	}
+	if err := end(); err != nil {
+		why = fmt.Errorf("%w; then %w", why, err)
 	}
 	if r.o.Stopped != nil {
 		r.o.Stopped(fmt.Errorf("%w, after %d inputs and %d bytes: what is in %s plays up to there", why, r.inputs, f.size, r.o.Dir))

@@ -64,10 +64,13 @@ func (d *Difference) String() string {
 	return fmt.Sprintf("input %d (%s) at %s: output %d: recorded %s, replayed %s", d.Input, d.What, d.At.Format(time.RFC3339Nano), d.Output, none(d.Recorded), none(d.Replayed))
 }
 
-// Replay plays the recording in dir. The error says that it cannot be played or
+// Replay plays the recording in dir, or the one that dir itself is. The error says that it cannot be played or
 // was changed; that outputs differ is in the report.
 func Replay(dir string, p Player) (*Report, error) {
-	f, err := os.Open(filepath.Join(dir, FileName))
+	if st, err := os.Stat(dir); err != nil || st.IsDir() {
+		dir = filepath.Join(dir, FileName)
+	}
+	f, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("no recording: %w", err)
 	}
