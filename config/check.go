@@ -195,6 +195,20 @@ func (l *loader) checkPeer(p *Peer, d *directory) {
 	if p.LocalAddress.IsValid() && p.Address.IsValid() && !e.bad["address"] && p.Written("address") && p.LocalAddress.Is4() != p.Address.Addr().Is4() {
 		l.faultAt(e, "peer", "local-address", "%s and the peer's address %s are of different address families", p.LocalAddress, p.Address)
 	}
+	l.checkRedirect(p)
+}
+
+// checkRedirect: who is sent to another gateway has to be a client of this one.
+func (l *loader) checkRedirect(p *Peer) {
+	e := &p.Entry
+	switch {
+	case p.RedirectAbove > 0 && !p.Redirect.IsSet() && !e.bad["redirect"]:
+		l.warnAt(e, "peer", "redirect-above", "says when newcomers are sent away, and redirect does not say where to, write redirect")
+	case p.Redirect.IsSet() && p.Initiates() && !e.bad["address"]:
+		l.faultAt(e, "peer", "redirect", "is for peers that connect to this gateway, and this gateway connects to %q itself, write passive = true", p.Name)
+	case p.Redirect.IsSet() && p.Redirect.Addr == p.LocalAddress && p.Redirect.Name == "":
+		l.faultAt(e, "peer", "redirect", "%s is this gateway's local-address, name another gateway", p.Redirect)
+	}
 }
 
 func (l *loader) checkIdentity(i *Identity, d *directory) {
@@ -205,6 +219,9 @@ func (l *loader) checkIdentity(i *Identity, d *directory) {
 		l.faultAt(e, "identity", "peer", "is missing, name a [[peer]]")
 	} else if i.Peer = refer(l, e, "identity", "peer", i.PeerName, d.peers); i.Peer != nil && !i.Disabled {
 		i.Peer.Identities = append(i.Peer.Identities, i)
+		if i.Redirect.IsSet() && i.Peer.Initiates() {
+			l.warnAt(e, "identity", "redirect", "is for peers that connect to this gateway, and this gateway connects to %q itself, write passive = true there", i.PeerName)
+		}
 	}
 	l.checkProof(i, d)
 }

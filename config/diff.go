@@ -19,6 +19,8 @@ type Changes struct {
 	// Names, in the order of the new (Removed: the old) configuration. A peer
 	// has changed when it, its profile or one of its identities has.
 	PeersAdded, PeersChanged, PeersRemoved []string
+	// PeersRedirected have another redirect than before, which concerns only newcomers.
+	PeersRedirected []string
 
 	// Kept maps a policy of the new configuration to the equal one of the old:
 	// the same selectors, action, level, peer name and proposal with equal content.
@@ -30,7 +32,7 @@ type Changes struct {
 
 // Empty reports whether there is nothing to do.
 func (c Changes) Empty() bool {
-	return len(c.Gateway) == 0 && !c.Settings && !c.Trust && !c.Pools && len(c.PeersAdded)+len(c.PeersChanged)+len(c.PeersRemoved) == 0 &&
+	return len(c.Gateway) == 0 && !c.Settings && !c.Trust && !c.Pools && len(c.PeersAdded)+len(c.PeersChanged)+len(c.PeersRemoved)+len(c.PeersRedirected) == 0 &&
 		len(c.PoliciesAdded)+len(c.PoliciesRemoved) == 0 && !c.Reordered
 }
 
@@ -89,6 +91,8 @@ func diffPeers(c *Changes, old, next []*Peer) {
 			c.PeersAdded = append(c.PeersAdded, p.Name)
 		} else if !equalPeers(o, p) {
 			c.PeersChanged = append(c.PeersChanged, p.Name)
+		} else if !equalRedirects(o, p) {
+			c.PeersRedirected = append(c.PeersRedirected, p.Name)
 		}
 	}
 	for _, p := range old {
@@ -176,6 +180,7 @@ func equalIdentities(a, b *Identity) bool {
 	x.Peer, y.Peer = nil, nil
 	x.Secret, y.Secret, x.PPKSecret, y.PPKSecret = nil, nil, nil, nil
 	x.Mode, y.Mode = nil, nil
+	x.Redirect, y.Redirect = Host{}, Host{}
 	x.Certificate, y.Certificate, x.RemoteCertificate, y.RemoteCertificate = nil, nil, nil, nil
 	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret) && a.PPKSecret.Equal(b.PPKSecret) && equalModes(a.Mode, b.Mode) &&
 		equalCertificates(a.Certificate, b.Certificate) && equalCertificates(a.RemoteCertificate, b.RemoteCertificate)
@@ -186,6 +191,13 @@ func equalPeers(a, b *Peer) bool {
 	x.Entry, y.Entry = a.bare(), b.bare()
 	x.Profile, y.Profile = nil, nil
 	x.Identities, y.Identities = nil, nil
+	x.Redirect, y.Redirect, x.RedirectAbove, y.RedirectAbove = Host{}, Host{}, 0, 0
 	return reflect.DeepEqual(x, y) && equalProfiles(a.Profile, b.Profile) &&
 		slices.EqualFunc(a.Identities, b.Identities, equalIdentities)
+}
+
+// equalRedirects compares where newcomers of two equal peers go.
+func equalRedirects(a, b *Peer) bool {
+	return a.Redirect == b.Redirect && a.RedirectAbove == b.RedirectAbove &&
+		slices.EqualFunc(a.Identities, b.Identities, func(i, j *Identity) bool { return i.Redirect == j.Redirect })
 }

@@ -29,6 +29,16 @@ func TestDiff(t *testing.T) {
 			"", "", "", 3, 1, 0, true},
 		"swapped": {built(map[string]string{"policy": "action = 'discard'\nsrc-address = '::/0'\ndst-address = '::/0'\n"}, "[[policy]]\n"+sound["policy"]), "", "", "", 3, 0, 0, true},
 	} {
+		passive := strings.Replace(base, "[[peer]]", "[[peer]]\npassive = true", 1)
+		for name, text := range map[string]string{
+			"redirect":          strings.Replace(passive, "[[peer]]", "[[peer]]\nredirect = '192.0.2.9'", 1),
+			"identity.redirect": strings.Replace(passive, "[[identity]]", "[[identity]]\nredirect = '192.0.2.9'", 1),
+		} {
+			d := Diff(mustParse(t, passive), mustParse(t, text))
+			if !slices.Equal(d.PeersRedirected, []string{"a"}) || len(d.PeersChanged) != 0 || d.Empty() {
+				t.Errorf("%s: redirected %v, changed %v", name, d.PeersRedirected, d.PeersChanged)
+			}
+		}
 		d := Diff(old, mustParse(t, c.text))
 		got := []string{strings.Join(d.PeersChanged, ","), strings.Join(d.PeersAdded, ","), strings.Join(d.PeersRemoved, ",")}
 		if !slices.Equal(got, []string{c.changed, c.added, c.removed}) {

@@ -137,6 +137,8 @@ var peerFields = []field[Peer]{
 	of("passive", boolean, func(p *Peer) *bool { return &p.Passive }),
 	of("port", integer[uint16](1, 65535), func(p *Peer) *uint16 { return &p.Port }),
 	of("profile", label, func(p *Peer) *string { return &p.ProfileName }),
+	of("redirect", host, func(p *Peer) *Host { return &p.Redirect }),
+	of("redirect-above", integer[int](0, math.MaxInt32), func(p *Peer) *int { return &p.RedirectAbove }),
 	of("send-initial-contact", boolean, func(p *Peer) *bool { return &p.SendInitialContact }),
 }
 
@@ -150,6 +152,7 @@ var identityFields = []field[Identity]{
 	of("my-id", identityID(), func(i *Identity) *ID { return &i.MyID }),
 	of("peer", label, func(i *Identity) *string { return &i.PeerName }),
 	of("policy-template-group", label, func(i *Identity) *string { return &i.PolicyTemplateGroup }),
+	of("redirect", host, func(i *Identity) *Host { return &i.Redirect }),
 	of("remote-auth-method", oneOf[string](AuthSignature, AuthPSK), func(i *Identity) *string { return &i.RemoteAuthMethod }),
 	of("remote-certificate", label, func(i *Identity) *string { return &i.RemoteCertificateName }),
 	of("ppk-id", label, func(i *Identity) *string { return &i.PPKID }),

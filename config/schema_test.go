@@ -98,6 +98,9 @@ var keyCases = []keyCase{
 	{"peer", "passive", `true`, `"true"`, `is a string, write true without quotes, accepted: true, false`},
 	{"peer", "port", `5000`, `65536`, `65536 is out of range, accepted: 1..65535`},
 	{"peer", "profile", `"default"`, `""`, `"" is no name, ` + namesAble},
+	{"peer", "redirect", `"gw2.example.net"`, `"224.0.0.1"`, `"224.0.0.1" is none, accepted: the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`},
+	{"peer", "redirect", `"2001:db8::2"`, `"gw2..example.net"`, `"gw2..example.net" is none, accepted: the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`},
+	{"peer", "redirect-above", `100`, `-1`, `-1 is out of range, accepted: 0..2147483647`},
 	{"peer", "send-initial-contact", `false`, `0`, `is a number, accepted: true, false`},
 
 	{"identity", "comment", `"c"`, `[]`, `is a list, accepted: text in quotes`},
@@ -105,6 +108,7 @@ var keyCases = []keyCase{
 	{"identity", "auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is not supported yet, accepted: digital-signature, pre-shared-key`},
 	{"identity", "certificate", "", `"gw"`, `there is no [[certificate]] named "gw"`},
 	{"identity", "remote-certificate", "", `"gw"`, `there is no [[certificate]] named "gw"`},
+	{"identity", "redirect", `"192.0.2.2"`, `500`, `is a number, accepted: the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`},
 	{"identity", "remote-auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is unknown, accepted: digital-signature, pre-shared-key`},
 	{"identity", "generate-policy", `"no"`, `"strict"`, `"strict" is unknown, accepted: no, port-override, port-strict`},
 	{"identity", "match-by", `"remote-id"`, `"cert"`, `"cert" is unknown, accepted: remote-id, certificate`},

@@ -152,6 +152,8 @@ type Peer struct {
 	OnDemand           bool // ours: connect only when traffic asks
 	Port               uint16
 	ProfileName        string
+	Redirect           Host // ours: newcomers are sent to this gateway
+	RedirectAbove      int  // ours: once so many IKE SAs are up with the peer
 	SendInitialContact bool
 
 	Profile    *Profile
@@ -178,6 +180,7 @@ type Identity struct {
 	AuthMethod          string // how we prove ourselves
 	RemoteAuthMethod    string // how the peer does; as we do unless it was written
 	PeerName            string
+	Redirect            Host // ours: whoever this is, is sent to this gateway
 	MyID                ID
 	RemoteID            ID
 	Secret              secret.Bytes

@@ -190,6 +190,9 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 		e.bad(d, "no peer is configured for %v: add one whose address covers it", d.Remote.Addr())
 		return
 	}
+	if e.sendAway(peer, d) {
+		return
+	}
 	if len(e.half) >= limit(e.cfg.MaxHalfOpen, 1000) {
 		e.bad(d, "too many half-open IKE SAs")
 		return
@@ -429,6 +432,10 @@ func (e *Endpoint) command(c core.Command) {
 			sa.Delete("this gateway stops")
 		case core.RekeyIKE:
 			sa.Rekey()
+		case core.RedirectPeers:
+			if sa.Redirectable() && (c.Peer == "" || c.Peer == sa.Peer().Name) {
+				sa.Redirect(c.To, c.Within)
+			}
 		case core.FlushSAs, core.RekeyKids:
 			for _, k := range slices.Clone(sa.Children()) {
 				if c.Do == core.FlushSAs {

@@ -29,7 +29,7 @@ const (
 
 // Redirected follows the peer of sa to another gateway. An IKE SA that is up is
 // given up once the new one has its CHILD SAs.
-func (e *Endpoint) Redirected(sa *v2.SA, to v2.Gateway, wanted []*core.Policy) {
+func (e *Endpoint) Redirected(sa *v2.SA, to core.Gateway, wanted []*core.Policy) {
 	if e.down {
 		return
 	}
@@ -50,11 +50,11 @@ func (e *Endpoint) Redirected(sa *v2.SA, to v2.Gateway, wanted []*core.Policy) {
 			e.notRedirected(peer, to, wanted, "the DNS has no address for it")
 			return
 		}
-		e.redirect(sa, v2.Gateway{Addr: a.Unmap(), Name: to.Name}, from, old, wanted)
+		e.redirect(sa, core.Gateway{Addr: a.Unmap(), Name: to.Name}, from, old, wanted)
 	})
 }
 
-func (e *Endpoint) redirect(sa *v2.SA, to v2.Gateway, from netip.Addr, old *v2.SA, wanted []*core.Policy) {
+func (e *Endpoint) redirect(sa *v2.SA, to core.Gateway, from netip.Addr, old *v2.SA, wanted []*core.Policy) {
 	peer := sa.Peer()
 	r := e.redirects[peer.Name]
 	if r == nil {
@@ -97,7 +97,7 @@ func (e *Endpoint) redirect(sa *v2.SA, to v2.Gateway, from netip.Addr, old *v2.S
 
 // notRedirected says why a redirect was not followed. The next attempt goes to
 // where the configuration says.
-func (e *Endpoint) notRedirected(peer *core.Peer, to v2.Gateway, wanted []*core.Policy, why string) {
+func (e *Endpoint) notRedirected(peer *core.Peer, to core.Gateway, wanted []*core.Policy, why string) {
 	e.returnHome(peer)
 	e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name, Initiator: true,
 		Reason: fmt.Sprintf("the peer sends us to %v, and we do not go: %s", to, why)})
@@ -132,4 +132,30 @@ func (e *Endpoint) returnHome(peer *core.Peer) {
 	if r := e.redirects[peer.Name]; r != nil {
 		r.to, r.old = netip.Addr{}, nil
 	}
+}
+
+// sendAway answers a newcomer with the gateway that it shall go to, if there is
+// one and it can be sent there.
+func (e *Endpoint) sendAway(peer *core.Peer, d core.Datagram) bool {
+	r, ok := e.cfg.Redirects[peer.Name]
+	if !ok {
+		return false
+	}
+	up := 0
+	for sa := range e.of(peer.Name) {
+		if sa.State() == v2.Established && !sa.Leaving() {
+			up++
+		}
+	}
+	if up < r.Above {
+		return false
+	}
+	answer := v2.RedirectInit(d.Data, d.Local.Addr(), r.To)
+	if answer == nil {
+		return false
+	}
+	e.env.Emit(core.Send{Local: d.Local, Remote: d.Remote, NATT: d.NATT, Data: answer})
+	e.env.Emit(core.Event{Kind: core.EvRedirecting, Peer: peer.Name, Local: d.Local, Remote: d.Remote,
+		Reason: fmt.Sprintf("sent it to the gateway %v: there are %d IKE SAs with this peer", r.To, up)})
+	return true
 }

@@ -42,7 +42,7 @@ func (e *Endpoint) ensure(p *core.Policy, flow *selector.Pair) {
 		return
 	}
 	for sa := range e.of(p.Peer.Name) {
-		if sa.State() == v2.Established && (p.Made == nil || sa.Leased()) {
+		if sa.State() == v2.Established && !sa.Leaving() && (p.Made == nil || sa.Leased()) {
 			if !sa.Making(p) {
 				sa.CreateChild(p, flow)
 			}

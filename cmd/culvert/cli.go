@@ -74,6 +74,7 @@ type cli struct {
 	ActivePeers struct {
 		Print           activePeersPrint   `cmd:"" help:"Peers with an IKE SA."`
 		KillConnections killConnectionsCmd `cmd:"" help:"Disconnect all peers."`
+		Redirect        redirectCmd        `cmd:"" help:"Send the clients to another gateway."`
 		Rekey           rekeyPeersCmd      `cmd:"" help:"Make the keys of all IKE SAs anew."`
 	} `cmd:"" group:"menus" help:"Peers with an IKE SA."`
 	InstalledSA struct {

@@ -97,6 +97,38 @@ func (rekeyPeersCmd) Run(s *session) error {
 	return report(s, n, err, "rekeying %s", "IKE SA")
 }
 
+type redirectCmd struct {
+	Gateway string        `arg:"" name:"GATEWAY" help:"Address or DNS name of the other gateway."`
+	Peer    string        `placeholder:"NAME" help:"Only the clients of this peer; otherwise all."`
+	Within  time.Duration `default:"2m" help:"Disconnect who is still here after this time; 0: nobody (default 2m)."`
+}
+
+func (redirectCmd) Help() string {
+	return `Sends the clients that are connected to another gateway (RFC 5685), before maintenance for example. Each connects there first and leaves this one then: its traffic is not interrupted. The other gateway has to accept the same clients, with the same identities.
+
+Only who connected to this gateway with a client that understands redirects can be sent: culvert, strongSwan. The others stay, and so do peers that this gateway connects to itself (no passive = true); active-peers print shows who is left.
+
+Newcomers are not sent away by this. For them write redirect = "GATEWAY" into [[peer]] first, and reload; a reload does not disconnect anybody for that.
+
+Example:
+
+    culvert reload                                      # with redirect = "gw2.example.net" in [[peer]]
+    culvert active-peers redirect gw2.example.net
+    watch culvert active-peers print                    # until nobody is left`
+}
+
+func (c *redirectCmd) Run(s *session) error {
+	r, err := s.client().Redirect(s.ctx, control.RedirectQuery{To: c.Gateway, Peer: c.Peer, Within: c.Within})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.stdout, "sent %s to %s\n", plural(r.Sent, "peer"), c.Gateway)
+	if r.Stay > 0 {
+		fmt.Fprintf(s.stdout, "%s cannot be sent: see culvert active-peers redirect --help\n", plural(r.Stay, "peer"))
+	}
+	return nil
+}
+
 func report(s *session, n int, err error, format, noun string) error {
 	if err != nil {
 		return err

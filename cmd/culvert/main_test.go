@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"culvert/internal/control"
 	"culvert/internal/control/table"
@@ -62,7 +63,9 @@ type tables struct {
 	active    []control.ActivePeer
 	report    control.ReloadReport
 	fault     error
-	asked     control.PacketQuery // of explain packet, the last
+
+	redirected control.RedirectQuery
+	asked      control.PacketQuery // of explain packet, the last
 }
 
 func (g *tables) Policies(context.Context) ([]control.Policy, error) { return g.policies, g.fault }
@@ -112,6 +115,10 @@ func (g *tables) Statistics(context.Context) ([]control.Statistic, error) {
 }
 func (g *tables) Flush(context.Context) (int, error)           { return 1, g.fault }
 func (g *tables) KillConnections(context.Context) (int, error) { return 2, g.fault }
+func (g *tables) Redirect(_ context.Context, q control.RedirectQuery) (control.RedirectReport, error) {
+	g.redirected = q
+	return control.RedirectReport{Sent: 2, Stay: len(q.Peer)}, g.fault
+}
 func (g *tables) Rekey(_ context.Context, kids bool) (int, error) {
 	if kids {
 		return 3, g.fault
@@ -256,6 +263,8 @@ func TestCommands(t *testing.T) {
 		{"installed-sa flush", "removed 1 SA pair\n", ""},
 		{"installed-sa rekey", "rekeying 3 SA pairs\n", ""},
 		{"active-peers kill-connections", "disconnected 2 peers\n", ""},
+		{"active-peers redirect 192.0.2.9", "sent 2 peers to 192.0.2.9\n", ""},
+		{"active-peers redirect --peer p --within 5m gw2.example.net", "sent 2 peers to gw2.example.net\n1 peer cannot be sent: see culvert active-peers redirect --help\n", ""},
 		{"active-peers rekey", "rekeying 4 IKE SAs\n", ""},
 		{"reload", "peer site2: changed, its SAs are made anew\n", "warning: site.toml:2: peer.lifebytes: not used by ike2\n"},
 	} {
@@ -263,6 +272,9 @@ func TestCommands(t *testing.T) {
 		if code != exitOK || out != c.out || stderr != c.stderr {
 			t.Errorf("%s: %d %q %q", c.args, code, out, stderr)
 		}
+	}
+	if want := (control.RedirectQuery{To: "gw2.example.net", Peer: "p", Within: 5 * time.Minute}); g.redirected != want {
+		t.Errorf("redirect: %+v", g.redirected)
 	}
 	g.report = control.ReloadReport{}
 	if _, out, _ := call("reload"); out != "nothing changed\n" {

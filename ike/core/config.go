@@ -33,6 +33,11 @@ type Config struct {
 	// sent in where the peer understands fragments; 0: 1280, at least 160.
 	MaxDatagram int
 	Trust       *Trust // nil: no authority is trusted
+	// Redirects sends newcomers of a peer, by name, to another gateway;
+	// IdentityRedirects sends who turns out to be that one. They stand beside the
+	// peers, so that a reload that changes them ends no SA.
+	Redirects         map[string]Redirect
+	IdentityRedirects map[*Identity]Gateway
 	// Where tells people where something was written, as FILE:LINE: entry is a
 	// *Peer, *Profile, *Identity, *Policy, *Template or *Proposal of this configuration, key
 	// one of its properties, "" for the entry itself. It may be nil, and answers

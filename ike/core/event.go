@@ -28,6 +28,7 @@ const (
 	EvMoved                    // an IKE SA goes between other addresses or ports
 	EvLeased                   // an inner address was given to the peer, or to us
 	EvRedirected               // the peer sent us to another gateway; Remote is that one
+	EvRedirecting              // we sent the peer to another gateway
 )
 
 var eventNames = [...]string{
@@ -36,7 +37,7 @@ var eventNames = [...]string{
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
 	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved", EvLeased: "leased",
-	EvCertificate: "certificate", EvRedirected: "redirected",
+	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting",
 }
 
 func (k EventKind) String() string {

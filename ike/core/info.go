@@ -28,6 +28,8 @@ type SAInfo struct {
 	Children      []ChildID
 	Leased        []netip.Addr // mode-config: given to the peer, or to us by it
 	DNS           []netip.Addr // given to us by the peer
+	Redirectable  bool         // the peer can be sent to another gateway (RFC 5685)
+	Leaving       bool         // it was
 	TxPackets     uint64       // IKE messages
 	RxPackets     uint64
 	TxBytes       uint64

@@ -87,17 +87,23 @@ type Reconfigure struct{ Config *Config }
 type Command struct {
 	Do CommandKind
 	SA SAID // KillSA; zero elsewhere
+	// RedirectPeers: where to, whom ("": all), and how long they may take to go
+	// before they are disconnected (0: for ever).
+	To     Gateway
+	Peer   string
+	Within time.Duration
 }
 
 type CommandKind uint8
 
 const (
-	KillSA    CommandKind = iota // delete one IKE SA at the peer and here
-	KillAll                      // active-peers kill-connections
-	FlushSAs                     // installed-sa flush: delete all CHILD SAs
-	Shutdown                     // delete everything, start nothing again
-	RekeyIKE                     // rekey IKE SAs now (SA or all)
-	RekeyKids                    // rekey the CHILD SAs now (of SA or all)
+	KillSA        CommandKind = iota // delete one IKE SA at the peer and here
+	KillAll                          // active-peers kill-connections
+	FlushSAs                         // installed-sa flush: delete all CHILD SAs
+	Shutdown                         // delete everything, start nothing again
+	RekeyIKE                         // rekey IKE SAs now (SA or all)
+	RekeyKids                        // rekey the CHILD SAs now (of SA or all)
+	RedirectPeers                    // send the clients that can be sent to another gateway
 )
 
 // Tick carries no news: Deadline has come.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"culvert/crypto/dh"
 	"culvert/crypto/secret"
@@ -50,7 +51,9 @@ type draft struct {
 	closes bool     // the IKE SA is being deleted
 	reason string
 
-	redirect *Gateway // where the peer sends us
+	redirect *core.Gateway // where the peer sends us
+	away     core.Gateway  // where we send the peer
+	within   time.Duration // how soon it has to be gone; 0: it need not be
 
 	mob   mobikeDraft
 	proof proofDraft

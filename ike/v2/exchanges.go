@@ -30,7 +30,7 @@ func row(id kindID) *kind {
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
-			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, redirectedAuth, modeConfig, firstChild, mobikeSupport, authLifetime, ikeUp},
+			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, redirectedAuth, redirectAuth, modeConfig, firstChild, mobikeSupport, authLifetime, ikeUp},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,
@@ -50,7 +50,7 @@ func row(id kindID) *kind {
 			failed: followUpFailed}
 	case inform:
 		return &kind{id: id, name: "INFORMATIONAL", wire: message.ExchangeInformational,
-			tasks: []func() task{deletion, mobikeInform, redirectedLater}}
+			tasks: []func() task{deletion, mobikeInform, redirectedLater, redirectLater}}
 	}
 	panic("no such exchange")
 }

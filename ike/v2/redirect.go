@@ -7,7 +7,7 @@ import (
 	"culvert/ike/message"
 )
 
-// Redirect (RFC 5685), as the client: a gateway that is overloaded or about to
+// Redirect (RFC 5685), as the client (redirect_gateway.go has the other end): a gateway that is overloaded or about to
 // stop sends us to another one, at any of three moments:
 //
 //	IKE_SA_INIT    N(REDIRECT_SUPPORTED)  -->  <--  N(REDIRECT, gateway, Ni)
@@ -20,19 +20,6 @@ import (
 // Who the other one is, is proven there as everywhere. Where to go and how often
 // is the owner's to decide.
 
-// Gateway is where a peer sends us: an address, or a name to look up.
-type Gateway struct {
-	Addr netip.Addr
-	Name string // empty: Addr counts
-}
-
-func (g Gateway) String() string {
-	if g.Name != "" {
-		return g.Name
-	}
-	return g.Addr.String()
-}
-
 // Types of a gateway's identity (RFC 5685 §7.2).
 const (
 	gatewayIPv4 = 1
@@ -41,7 +28,7 @@ const (
 )
 
 // readRedirect reads REDIRECT: type, length, identity, nonce.
-func readRedirect(data []byte) (g Gateway, nonce []byte, ok bool) {
+func readRedirect(data []byte) (g core.Gateway, nonce []byte, ok bool) {
 	if len(data) < 2 || len(data)-2 < int(data[1]) {
 		return g, nil, false
 	}
@@ -67,16 +54,6 @@ func hostName(name []byte) bool {
 	return len(name) > 0 && len(name) <= 253 && name[0] != '-' && name[0] != '.'
 }
 
-// redirectedFrom is the content of REDIRECTED_FROM.
-func redirectedFrom(a netip.Addr) []byte {
-	kind := byte(gatewayIPv4)
-	if a.Is6() {
-		kind = gatewayIPv6
-	}
-	id := a.AsSlice()
-	return append([]byte{kind, byte(len(id))}, id...)
-}
-
 // ComesFrom tells an SA made by Initiate that the gateway at from sent us to
 // this one.
 func (sa *SA) ComesFrom(from netip.Addr) { sa.comesFrom = from }
@@ -86,7 +63,7 @@ func (sa *SA) Redirected() bool { return sa.comesFrom.IsValid() }
 
 // redirected is the outcome of an initial exchange that the peer answered with REDIRECT.
 type redirected struct {
-	to     Gateway
+	to     core.Gateway
 	wanted *core.Policy // of the CHILD SA that the exchange would have made
 }
 
@@ -118,15 +95,22 @@ func redirectedInit() task {
 	}}
 }
 
-// redirectSupport says in IKE_SA_INIT that we can be sent elsewhere, and who did.
+// redirectSupport says in IKE_SA_INIT that we can be sent elsewhere, and who did;
+// or hears it.
 func redirectSupport() task {
-	return task{request: func(x *exchange) error {
-		x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectSupported})
-		if from := x.sa.comesFrom; from.IsValid() {
-			x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectedFrom, Data: redirectedFrom(from)})
-		}
-		return nil
-	}}
+	return task{
+		request: func(x *exchange) error {
+			x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectSupported})
+			if from := x.sa.comesFrom; from.IsValid() {
+				x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectedFrom, Data: redirectedFrom(from)})
+			}
+			return nil
+		},
+		accept: func(x *exchange) error {
+			x.sa.away.able, x.sa.away.from = readSupport(x.in)
+			return nil
+		},
+	}
 }
 
 // redirectedAuth is for IKE_AUTH. The exchange goes on until the peer's proof is

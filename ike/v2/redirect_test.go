@@ -5,10 +5,12 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"culvert/ike/core"
 )
 
 // bytesOf is REDIRECT's content, from the words of RFC 5685 §7.2.
-func (g Gateway) bytesOf(nonce []byte) []byte {
+func bytesOf(g core.Gateway, nonce []byte) []byte {
 	kind, id := byte(3), []byte(g.Name)
 	if g.Name == "" {
 		kind, id = 1, g.Addr.AsSlice()
@@ -21,13 +23,13 @@ func (g Gateway) bytesOf(nonce []byte) []byte {
 
 func TestReadRedirect(t *testing.T) {
 	nonce := bytes.Repeat([]byte{7}, 32)
-	for _, g := range []Gateway{
+	for _, g := range []core.Gateway{
 		{Addr: netip.MustParseAddr("192.0.2.3")},
 		{Addr: netip.MustParseAddr("2001:db8::3")},
 		{Name: "gw-2.example.net"},
 		{Name: strings.Repeat("a", 253)},
 	} {
-		whole := g.bytesOf(nonce)
+		whole := bytesOf(g, nonce)
 		if got, n, ok := readRedirect(whole); !ok || got != g || !bytes.Equal(n, nonce) {
 			t.Errorf("%v was read as %v %x %v", g, got, n, ok)
 		}
@@ -38,10 +40,10 @@ func TestReadRedirect(t *testing.T) {
 			}
 		}
 	}
-	if g, _, ok := readRedirect(Gateway{Addr: netip.MustParseAddr("::ffff:192.0.2.3")}.bytesOf(nil)); !ok || g.Addr != netip.MustParseAddr("192.0.2.3") {
+	if g, _, ok := readRedirect(bytesOf(core.Gateway{Addr: netip.MustParseAddr("::ffff:192.0.2.3")}, nil)); !ok || g.Addr != netip.MustParseAddr("192.0.2.3") {
 		t.Errorf("an IPv4 address as IPv6 was read as %v %v", g, ok)
 	}
-	if g, _, ok := readRedirect(Gateway{Addr: netip.MustParseAddr("::ffff:0.0.0.0")}.bytesOf(nil)); ok {
+	if g, _, ok := readRedirect(bytesOf(core.Gateway{Addr: netip.MustParseAddr("::ffff:0.0.0.0")}, nil)); ok {
 		t.Errorf("%v counts as an address", g)
 	}
 	for _, name := range []string{"", ".", "-a", "a b", "a\x00", "a/b", "ä.example", strings.Repeat("a", 254)} {
@@ -52,9 +54,9 @@ func TestReadRedirect(t *testing.T) {
 }
 
 func FuzzReadRedirect(f *testing.F) {
-	f.Add(Gateway{Addr: netip.MustParseAddr("192.0.2.3")}.bytesOf([]byte{1, 2}))
-	f.Add(Gateway{Addr: netip.MustParseAddr("2001:db8::3")}.bytesOf(nil))
-	f.Add(Gateway{Name: "gw.example"}.bytesOf([]byte{1}))
+	f.Add(bytesOf(core.Gateway{Addr: netip.MustParseAddr("192.0.2.3")}, []byte{1, 2}))
+	f.Add(bytesOf(core.Gateway{Addr: netip.MustParseAddr("2001:db8::3")}, nil))
+	f.Add(bytesOf(core.Gateway{Name: "gw.example"}, []byte{1}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g, nonce, ok := readRedirect(data)
 		if !ok {
@@ -63,7 +65,7 @@ func FuzzReadRedirect(f *testing.F) {
 		if (g.Name == "") != g.Addr.IsValid() {
 			t.Errorf("%x is %+v", data, g)
 		}
-		if again, n, ok := readRedirect(g.bytesOf(nonce)); !ok || again != g || !bytes.Equal(n, nonce) {
+		if again, n, ok := readRedirect(bytesOf(g, nonce)); !ok || again != g || !bytes.Equal(n, nonce) {
 			t.Errorf("%x is %+v, and written again %+v", data, g, again)
 		}
 	})

@@ -248,6 +248,7 @@ func (sa *SA) redundant() {
 // replacedBy moves everything that lives on to the successor.
 func (sa *SA) replacedBy(n *SA) {
 	n.inheritAuth(sa)
+	n.inheritAway(sa)
 	n.birth = sa.birth
 	sa.adopter = n
 	sa.redundant()

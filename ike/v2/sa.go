@@ -52,7 +52,7 @@ type Owner interface {
 	Reauthenticate(sa *SA)
 	// Redirected says that the peer of sa, which is established or about to end,
 	// sends us to another gateway, and which policies want a CHILD SA there.
-	Redirected(sa *SA, to Gateway, wanted []*core.Policy)
+	Redirected(sa *SA, to core.Gateway, wanted []*core.Policy)
 	// Bury keeps the last response of an SA that the peer deleted.
 	Bury(spi uint64, e Epitaph)
 	// ChildMade and ChildGone tell which CHILD SAs there are; ChildEnded that a
@@ -111,6 +111,7 @@ type SA struct {
 	birth    birth  // of the first IKE SA of its line
 
 	comesFrom netip.Addr // the gateway that sent us to this one
+	away      away       // the peer is, or can be, sent to another gateway
 
 	init initState // what IKE_AUTH needs of IKE_SA_INIT; nil fields later
 
@@ -195,6 +196,7 @@ func (sa *SA) Info() core.SAInfo {
 	for _, c := range sa.children {
 		in.Children = append(in.Children, c.id)
 	}
+	in.Redirectable, in.Leaving = sa.Redirectable(), sa.Leaving()
 	if sa.lease != nil {
 		in.Leased, in.DNS = sa.lease.addrs, sa.lease.dns
 	}
@@ -326,7 +328,7 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 	}
 	was := sa.state
 	sa.state = Ended
-	for _, t := range []*core.Timer{sa.timers.half, sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer} {
+	for _, t := range []*core.Timer{sa.timers.half, sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.away.timer} {
 		sa.env.Timers.Stop(t)
 	}
 	if x := sa.current; x != nil {

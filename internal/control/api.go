@@ -8,7 +8,10 @@
 // flags column, and its JSON key is the word in the legend.
 package control
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Policy is a line of `policy print`.
 type Policy struct {
@@ -54,6 +57,8 @@ type Peer struct {
 	ExchangeMode       string `json:"exchange-mode"`
 	Passive            bool   `json:"passive"`
 	SendInitialContact bool   `json:"send-initial-contact"`
+	Redirect           string `json:"redirect"`       // the gateway that newcomers are sent to; empty: none
+	RedirectAbove      int    `json:"redirect-above"` // IKE SAs that are served before
 	Comment            string `json:"comment"`
 }
 
@@ -82,6 +87,7 @@ type Identity struct {
 	GeneratePolicy      string `json:"generate-policy"`
 	PolicyTemplateGroup string `json:"policy-template-group"`
 	ModeConfig          string `json:"mode-config"`
+	Redirect            string `json:"redirect"` // the gateway that it is sent to; empty: none
 	NotrackChain        string `json:"notrack-chain"`
 	Comment             string `json:"comment"`
 }
@@ -225,6 +231,19 @@ type ReloadReport struct {
 	Warnings []string `json:"warnings"` // of the configuration that is now in force
 }
 
+// RedirectQuery says who is to go, and where to.
+type RedirectQuery struct {
+	To     string        `json:"to"`             // address or DNS name
+	Peer   string        `json:"peer,omitempty"` // name of a peer; empty: all
+	Within time.Duration `json:"within"`         // then who is still here is disconnected; 0: nobody is
+}
+
+// RedirectReport counts IKE SAs.
+type RedirectReport struct {
+	Sent int `json:"sent"`
+	Stay int `json:"stay"` // of clients that do not understand it, and of peers that this gateway connects to
+}
+
 // Backend is the gateway as its door sees it. Methods may be called from
 // several goroutines at once and return rows that the caller owns, in the order
 // in which they are printed. An error is shown to the user as it is.
@@ -249,6 +268,9 @@ type Backend interface {
 	Flush(ctx context.Context) (int, error)
 	// KillConnections ends every IKE SA and tells the peers; it returns how many there were.
 	KillConnections(ctx context.Context) (int, error)
+	// Redirect sends clients to another gateway (RFC 5685). An error names what is
+	// wrong with the query; nobody was sent then.
+	Redirect(ctx context.Context, q RedirectQuery) (RedirectReport, error)
 	// Rekey replaces every CHILD SA (kids) or every IKE SA and returns how many
 	// exchanges were started; it does not wait for the answers.
 	Rekey(ctx context.Context, kids bool) (int, error)

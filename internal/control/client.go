@@ -101,6 +101,10 @@ func (c *Client) KillConnections(ctx context.Context) (int, error) {
 	return command(ctx, c, "/v1/active-peers/kill-connections", args{})
 }
 
+func (c *Client) Redirect(ctx context.Context, q RedirectQuery) (report RedirectReport, err error) {
+	return report, c.do(ctx, http.MethodPost, "/v1/active-peers/redirect", args{Redirect: &q}, &report)
+}
+
 func (c *Client) Rekey(ctx context.Context, kids bool) (int, error) {
 	return command(ctx, c, "/v1/rekey", args{Kids: kids})
 }

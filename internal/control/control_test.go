@@ -106,11 +106,14 @@ func TestCommandsReachTheBackend(t *testing.T) {
 			t.Errorf("got %d, %v; want %d", n, err, step.want)
 		}
 	}
+	if r, err := c.Redirect(ctx, RedirectQuery{To: "gw2", Peer: "p", Within: time.Second}); err != nil || r != (RedirectReport{1, 7}) {
+		t.Errorf("redirect: %+v, %v", r, err)
+	}
 	report, err := c.Reload(ctx)
 	if err != nil || !reflect.DeepEqual(report, m.report) {
 		t.Errorf("reload: %+v, %v", report, err)
 	}
-	if want := []string{"flush", "kill", "rekey kids", "rekey peers", "reload"}; !slices.Equal(m.done, want) {
+	if want := []string{"flush", "kill", "rekey kids", "rekey peers", "redirect {gw2 p 1s}", "reload"}; !slices.Equal(m.done, want) {
 		t.Errorf("done %q, want %q", m.done, want)
 	}
 }
@@ -265,9 +268,9 @@ func TestKeysAreTheManualsNames(t *testing.T) {
 	}{
 		{Policy{}, "number template disabled dynamic invalid active default group src-address src-port dst-address dst-port protocol action level " +
 			"ipsec-protocols tunnel sa-src-address sa-dst-address proposal peer ph2-count ph2-state comment"},
-		{Peer{}, "number disabled dynamic responder name address local-address port profile exchange-mode passive send-initial-contact comment"},
+		{Peer{}, "number disabled dynamic responder name address local-address port profile exchange-mode passive send-initial-contact redirect redirect-above comment"},
 		{Identity{Secret: "s", Password: "p", PPKSecret: "k"}, "number disabled dynamic peer auth-method eap-methods my-id remote-id match-by certificate " +
-			"remote-certificate key remote-key username password secret ppk-id ppk-secret generate-policy policy-template-group mode-config notrack-chain comment"},
+			"remote-certificate key remote-key username password secret ppk-id ppk-secret generate-policy policy-template-group mode-config redirect notrack-chain comment"},
 		{Profile{}, "number default name hash-algorithm prf-algorithm enc-algorithm dh-group lifetime lifebytes proposal-check nat-traversal " +
 			"dpd-interval dpd-maximum-failures comment"},
 		{Proposal{}, "number disabled default name auth-algorithms enc-algorithms lifetime lifebytes pfs-group esn replay-window comment"},

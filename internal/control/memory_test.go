@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // memory is a Backend that is a value: its tables, and what was done to it.
@@ -64,6 +65,11 @@ func (m *memory) Flush(context.Context) (int, error) {
 func (m *memory) KillConnections(context.Context) (int, error) {
 	m.done = append(m.done, "kill")
 	return len(m.active), m.fault
+}
+
+func (m *memory) Redirect(_ context.Context, q RedirectQuery) (RedirectReport, error) {
+	m.done = append(m.done, fmt.Sprint("redirect ", q))
+	return RedirectReport{Sent: len(m.active), Stay: 7}, m.fault
 }
 
 func (m *memory) Rekey(_ context.Context, kids bool) (int, error) {

@@ -21,6 +21,8 @@ type args struct {
 	Packet *PacketQuery `json:"packet,omitempty"`
 	Peer   string       `json:"peer,omitempty"`
 
+	Redirect *RedirectQuery `json:"redirect,omitempty"`
+
 	ShowSecrets bool `json:"show-secrets"`
 	Kids        bool `json:"kids"`
 }
@@ -49,6 +51,12 @@ func calls(b Backend) map[string]call {
 
 		"POST /v1/installed-sa/flush":            count(b.Flush),
 		"POST /v1/active-peers/kill-connections": count(b.KillConnections),
+		"POST /v1/active-peers/redirect": func(ctx context.Context, a args) (any, error) {
+			if a.Redirect == nil {
+				return nil, errors.New("redirect: where to?")
+			}
+			return b.Redirect(ctx, *a.Redirect)
+		},
 		"POST /v1/rekey": func(ctx context.Context, a args) (any, error) {
 			n, err := b.Rekey(ctx, a.Kids)
 			return Count{n}, err

@@ -97,6 +97,7 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 		peer := keepPeer(prev.peers[p.Name], corePeer(p, store))
 		n.peers[p.Name] = peer
 		n.where.peer(peer, p)
+		n.redirect(peer, p)
 		n.core.Peers = append(n.core.Peers, peer)
 	}
 	used := groupsInUse(c.Identities)

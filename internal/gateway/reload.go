@@ -84,6 +84,9 @@ func report(c config.Changes, warnings []config.Warning) control.ReloadReport {
 	for _, name := range c.PeersChanged {
 		add("peer %s: changed, its SAs are made anew", name)
 	}
+	for _, name := range c.PeersRedirected {
+		add("peer %s: redirect changed, for who connects from now on", name)
+	}
 	for _, name := range c.PeersRemoved {
 		add("peer %s: removed", name)
 	}

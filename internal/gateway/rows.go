@@ -169,6 +169,7 @@ func peerRows(cfg *config.Config) []control.Peer {
 			Number: i, Disabled: p.Disabled, Dynamic: p.Dynamic, Responder: p.Passive || !p.OneHost(),
 			Name: p.Name, Address: p.AddressText(), Port: int(p.Port), Profile: p.ProfileName,
 			ExchangeMode: p.ExchangeMode, Passive: p.Passive, SendInitialContact: p.SendInitialContact, Comment: p.Comment,
+			Redirect: p.Redirect.String(), RedirectAbove: p.RedirectAbove,
 		}
 		if p.LocalAddress.IsValid() {
 			row.LocalAddress = p.LocalAddress.String()
@@ -185,7 +186,7 @@ func identityRows(cfg *config.Config, secrets bool) []control.Identity {
 			Number: n, Disabled: i.Disabled, Dynamic: i.Dynamic, Peer: i.PeerName, AuthMethod: i.AuthMethod,
 			Certificate: i.CertificateName, RemoteCertificate: i.RemoteCertificateName,
 			MyID: i.MyID.String(), RemoteID: i.RemoteID.String(), MatchBy: i.MatchBy, GeneratePolicy: i.GeneratePolicy,
-			PolicyTemplateGroup: i.PolicyTemplateGroup, ModeConfig: i.ModeConfig, PPKID: i.PPKID, Comment: i.Comment,
+			PolicyTemplateGroup: i.PolicyTemplateGroup, ModeConfig: i.ModeConfig, PPKID: i.PPKID, Redirect: i.Redirect.String(), Comment: i.Comment,
 		}
 		if secrets {
 			row.Secret = reveal(i.Secret)

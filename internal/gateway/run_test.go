@@ -325,6 +325,16 @@ func checkCommands(t *testing.T, west, east *process) {
 			return west.up() && east.up() && !strings.Contains(after, strings.Fields(before)[0])
 		})
 	}
+	for q, want := range map[control.RedirectQuery]string{
+		{To: "gw2.example.net"}:                       "{0 1} <nil>", // west connected to east
+		{To: "gw2.example.net", Peer: "nobody"}:       `{0 0} there is no peer "nobody": see ` + "`culvert peer print`",
+		{To: "0.0.0.0"}:                               `{0 0} "0.0.0.0": write the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`,
+		{To: "gw2.example.net", Within: -time.Second}: "{0 0} within -1s: write a time, or 0 for ever",
+	} {
+		if r, err := west.client().Redirect(ctx, q); fmt.Sprint(r, " ", err) != want {
+			t.Errorf("redirect %+v: %v %v", q, r, err)
+		}
+	}
 	if n, err := west.client().Rekey(ctx, false); err != nil || n != 1 {
 		t.Errorf("rekey of the IKE SA: %d, %v", n, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -116,6 +117,12 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		w.kind(kindCommand)
 		w.u8(uint8(in.Do))
 		w.u64(uint64(in.SA))
+		if in.Do == core.RedirectPeers {
+			w.addr(in.To.Addr)
+			w.bytes([]byte(in.To.Name))
+			w.bytes([]byte(in.Peer))
+			w.u64(uint64(in.Within))
+		}
 	case core.Tick:
 		w.kind(kindTick)
 	default:
@@ -158,7 +165,7 @@ func parseInput(b []byte) (any, error) {
 	case kindReconfigure:
 		in = Reconfigure{Ports: [2]uint16{r.u16(), r.u16()}, Raw: r.flag(), From: r.snapshot()}
 	case kindCommand:
-		in = core.Command{Do: core.CommandKind(r.u8()), SA: core.SAID(r.u64())}
+		in = r.command()
 	case kindTick:
 		in = core.Tick{}
 	default:
@@ -359,4 +366,13 @@ func (r *reader) snapshot() (s config.Snapshot) {
 		s.Globs = append(s.Globs, g)
 	}
 	return s
+}
+
+func (r *reader) command() core.Command {
+	c := core.Command{Do: core.CommandKind(r.u8()), SA: core.SAID(r.u64())}
+	if c.Do == core.RedirectPeers {
+		c.To.Addr, c.To.Name, c.Peer = r.addr(), string(r.bytes()), string(r.bytes())
+		c.Within = time.Duration(r.u64())
+	}
+	return c
 }

@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"culvert/config"
 	"culvert/crypto/secret"
@@ -52,6 +53,9 @@ var inputs = []struct {
 		Globs: []config.SnapshotGlob{{Pattern: "*", Paths: []string{"b"}}}}},
 		"0a 01f4 1194 01 00000001 61 00000001 00000001 61 00000180 00000001 78 00000001 00000001 2a 00000001 00000001 62"},
 	{core.Command{Do: core.RekeyIKE, SA: 3}, "0b 04 0000000000000003"},
+	{core.Command{Do: core.RedirectPeers, To: core.Gateway{Addr: ap4.Addr()}, Peer: "a", Within: time.Second},
+		"0b 06 0000000000000000 04c0000201 00000000 00000001 61 000000003b9aca00"},
+	{core.Command{Do: core.RedirectPeers, To: core.Gateway{Name: "gw2.example.net"}}, ""},
 	{core.Tick{}, "0c"},
 }
 

@@ -7,6 +7,8 @@ import "fmt"
 // extra is what a cell writes beside the usual into the two configurations.
 type extra struct {
 	identity   string // of culvert: lines of [[identity]]
+	peer       string // lines of [[peer]]
+	address    string // our machine's second address, ADDRESS/LENGTH
 	profile    string // lines of [[profile]]
 	connection string // of strongSwan: lines of the connection
 	secrets    string // blocks of its secrets

@@ -86,6 +86,9 @@ func (c *cell) wire(l *lab.Lab) (us, them, router *lab.Node) {
 		}
 	case c.nat == nobody:
 		l.Wire(ends[0], ends[1])
+		if c.extra.address != "" {
+			us.Run("ip", "addr", "add", c.extra.address, "dev", "eth0")
+		}
 	default:
 		hidden, public := ends[0], ends[1]
 		if c.nat == they {
@@ -165,7 +168,7 @@ address = "%s/32"
 exchange-mode = "ike2"
 profile = "interop"
 passive = %t
-
+%s
 [[identity]]
 peer = "strongswan"
 secret = %q
@@ -180,7 +183,7 @@ tunnel = true
 proposal = "interop"
 `, c.ike.encr.ike, c.ike.hash.name, c.dhGroup(), setting("lifetime", c.ikeLifetime), c.extra.profile,
 		c.esp.encr.esp, c.esp.pfs.name, setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
-		p.weSee, c.theyInitiate, secret, idType, p.weID, idType, p.theyID, c.extra.identity, p.weNet, p.theyNet))
+		p.weSee, c.theyInitiate, c.extra.peer, secret, idType, p.weID, idType, p.theyID, c.extra.identity, p.weNet, p.theyNet))
 }
 
 // dhGroup is the profile's dh-group: that of the suite, or with others before it.

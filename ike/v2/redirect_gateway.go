@@ -1,0 +1,183 @@
+package v2
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Redirect (RFC 5685) as the gateway, which sends clients to another one. Whose
+// client does not say that it can be sent is served as ever.
+//
+//	IKE_SA_INIT    N(REDIRECT_SUPPORTED)  -->  <--  HDR(A,0), N(REDIRECT, gateway, Ni)
+//	IKE_AUTH       IDi, AUTH, …           -->  <--  IDr, AUTH, N(REDIRECT, gateway)
+//	INFORMATIONAL                              <--  N(REDIRECT, gateway)
+//
+// In IKE_SA_INIT nothing is kept. After the other two the client makes an IKE SA
+// with the other gateway and deletes this one; a client that does not is
+// disconnected after a while (§5).
+
+// away is about an IKE SA whose peer can be sent, or was.
+type away struct {
+	able  bool         // the peer is a client that understands REDIRECT
+	from  core.Gateway // who sent it here
+	to    core.Gateway // where we sent it
+	until time.Time    // when it is disconnected; zero: never
+	timer *core.Timer
+}
+
+// AwayTime is how long a client that was sent elsewhere keeps its IKE SA here,
+// unless somebody says otherwise.
+const AwayTime = 2 * time.Minute
+
+// RedirectInit is the response that sends whoever sent an IKE_SA_INIT request to
+// another gateway (RFC 5685 §3); nil: it cannot be sent there, or is there. Nothing
+// is kept.
+func RedirectInit(raw []byte, local netip.Addr, to core.Gateway) []byte {
+	if to.Addr == local.Unmap() {
+		return nil
+	}
+	m, err := message.Parse(raw)
+	if err != nil || message.CheckOuter(m.Header, m.Payloads) != nil || message.CheckGrammar(m.Header, m.Payloads) != nil {
+		return nil
+	}
+	able, from := readSupport(m.Payloads)
+	if !able || from == to {
+		return nil
+	}
+	ni := find[*message.Nonce](m.Payloads).Data
+	answer := message.Message{
+		Header:   message.Header{SPIi: m.SPIi, Version: 0x20, Exchange: m.Exchange, Flags: message.FlagResponse},
+		Payloads: []message.Payload{&message.Notify{Kind: message.NotifyRedirect, Data: append(appendGateway(nil, to), ni...)}},
+	}
+	return answer.Append(nil)
+}
+
+// readSupport reads what an IKE_SA_INIT request says: that the client can be
+// sent elsewhere, and who sent it here. Clients that say the second may leave out
+// the first (strongSwan does).
+func readSupport(in []message.Payload) (able bool, from core.Gateway) {
+	able = notify(in, message.NotifyRedirectSupported) != nil
+	if n := notify(in, message.NotifyRedirectedFrom); n != nil {
+		able = true
+		from, _, _ = readRedirect(n.Data)
+	}
+	return able, from
+}
+
+// appendGateway appends a gateway as type, length, identity (RFC 5685 §7.2).
+func appendGateway(b []byte, g core.Gateway) []byte {
+	kind, id := byte(gatewayFQDN), []byte(g.Name)
+	if g.Name == "" {
+		kind, id = gatewayIPv4, g.Addr.AsSlice()
+		if g.Addr.Is6() {
+			kind = gatewayIPv6
+		}
+	}
+	return append(append(b, kind, byte(len(id))), id...)
+}
+
+// Redirectable reports whether the peer can be sent elsewhere: it is a client
+// that said so, and we do not connect to it ourselves.
+func (sa *SA) Redirectable() bool {
+	return sa.state == Established && sa.away.able && !sa.auth.mine && !sa.peer.Initiates()
+}
+
+// Leaving reports whether the peer was sent elsewhere.
+func (sa *SA) Leaving() bool { return sa.away.to.Valid() }
+
+// Redirect sends the peer, which is Redirectable, to another gateway (RFC 5685
+// §5). Where it has not gone within a time, it is disconnected; 0: never.
+func (sa *SA) Redirect(to core.Gateway, within time.Duration) {
+	x := &exchange{kind: row(inform)}
+	x.away, x.within = to, within
+	x.still = func() bool { return sa.state == Established }
+	sa.start(x)
+}
+
+// redirectAuth sends a client elsewhere whose identity is for another gateway
+// (RFC 5685 §6). Both prove themselves, and no CHILD SA is made: what else the
+// request asks for, the client asks the other gateway for.
+func redirectAuth() task {
+	return task{
+		accept: func(x *exchange) error {
+			sa := x.sa
+			to := sa.owner.Config().IdentityRedirects[sa.identity]
+			if !to.Valid() || !sa.away.able || to == sa.away.from || to.Addr == sa.local.Addr() {
+				return nil
+			}
+			x.away, x.within = to, AwayTime
+			x.in = slices.DeleteFunc(slices.Clone(x.in), func(p message.Payload) bool {
+				switch p.(type) {
+				case *message.SA, *message.TS, *message.Config:
+					return true
+				}
+				return false
+			})
+			return nil
+		},
+		reply: func(x *exchange) error {
+			x.addRedirect()
+			return nil
+		},
+		settle: func(x *exchange) error {
+			x.sentAway()
+			return nil
+		},
+	}
+}
+
+// redirectLater is for INFORMATIONAL. The wait begins with the request: a client
+// may go before its answer is here.
+func redirectLater() task {
+	return task{request: func(x *exchange) error {
+		x.addRedirect()
+		x.sentAway()
+		return nil
+	}}
+}
+
+func (x *exchange) addRedirect() {
+	if x.away.Valid() {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirect, Data: appendGateway(nil, x.away)})
+	}
+}
+
+// sentAway begins the wait for the client to go.
+func (x *exchange) sentAway() {
+	sa := x.sa
+	if !x.away.Valid() || sa.state > Established {
+		return
+	}
+	sa.away.to, sa.away.until = x.away, time.Time{}
+	if x.within > 0 {
+		sa.away.until = sa.env.Now().Add(x.within)
+	}
+	sa.watchAway()
+	sa.event(core.EvRedirecting, "sent %s to the gateway %v", sa.peerID, x.away)
+}
+
+func (sa *SA) watchAway() {
+	a := &sa.away
+	sa.env.Timers.Stop(a.timer)
+	if a.until.IsZero() {
+		return
+	}
+	a.timer = sa.env.Timers.At(a.until, func() {
+		sa.Delete("the peer did not go to the gateway " + a.to.String() + " that it was sent to")
+	})
+}
+
+// inheritAway is for the successor at a rekey.
+func (sa *SA) inheritAway(old *SA) {
+	sa.env.Timers.Stop(old.away.timer)
+	sa.away = old.away
+	sa.away.timer = nil
+	sa.watchAway()
+}
+
+// redirectedFrom is the content of REDIRECTED_FROM.
+func redirectedFrom(a netip.Addr) []byte { return appendGateway(nil, core.Gateway{Addr: a}) }
