@@ -14,7 +14,7 @@ import (
 type areas []area
 
 type area struct {
-	pair          selector.Pair
+	pair          *selector.Pair
 	local, remote span
 	is4           bool
 	open          bool // any protocol, any port
@@ -25,10 +25,11 @@ type span struct{ lo, hi number }
 // number is an address. IPv4 is in its low 32 bits.
 type number struct{ hi, lo uint64 }
 
-// compileAreas leaves out what no packet can match.
+// compileAreas leaves out what no packet can match. The pairs must not change.
 func compileAreas(pairs []selector.Pair) areas {
 	var list areas
-	for _, p := range pairs {
+	for i := range pairs {
+		p := &pairs[i]
 		if !p.Local.Valid() || !p.Remote.Valid() || p.Local.Lo.Is4() != p.Remote.Lo.Is4() {
 			continue
 		}

@@ -93,7 +93,7 @@ func newChild(p *Params) (*Child, error) {
 func makeChild(p *Params, opener, sealer Transform) *Child {
 	c := &Child{
 		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Protocol: p.Protocol, Tunnel: p.Tunnel,
-		Pairs: append([]selector.Pair(nil), p.Pairs...),
+		Pairs: p.Pairs,
 		Added: p.Added, Soft: p.Soft, Hard: p.Hard, SoftBytes: p.SoftBytes, HardBytes: p.HardBytes,
 		params: [2]esp.Params{p.In, p.Out}, areas: compileAreas(p.Pairs),
 	}

@@ -35,7 +35,8 @@ type Params struct {
 	Protocol uint8  // ProtocolESP, or ProtocolAH: then In and Out have no Encr
 	Tunnel   bool
 	In, Out  esp.Params // In.SPI is one of AllocSPIs
-	// Pairs is what the SA covers, Local being our side; at least one.
+	// Pairs is what the SA covers, Local being our side; at least one. The table
+	// keeps the list, which must not change.
 	Pairs []selector.Pair
 	// Local and Remote are the outer addresses, with the ports of the UDP encapsulation.
 	Local, Remote netip.AddrPort

@@ -84,30 +84,30 @@ func (d *Database) Drop(ref uint32) {
 
 // rebuild makes the snapshots of many made policies at once.
 func (d *Database) rebuild(list []Made) *made {
-	d.rows = map[uint32][]Policy{}
+	d.rows = map[uint32][]uint16{}
 	type pile struct {
 		policies []Policy
 		ranks    []rank
 	}
 	m := &made{}
-	piles := map[**small]*pile{}
+	piles := map[uint16]*pile{}
 	for _, p := range slices.SortedStableFunc(slices.Values(list), func(a, b Made) int {
 		return cmp.Or(cmp.Compare(a.Before, b.Before), cmp.Compare(a.Slot, b.Slot))
 	}) {
 		for _, row := range p.Rows {
 			d.serial++
 			row.Index = p.Before
-			at := m.slotOf(&row.Pair)
+			at := slotOf(&row.Pair)
 			if piles[at] == nil {
 				piles[at] = &pile{}
 			}
 			piles[at].policies = append(piles[at].policies, row)
 			piles[at].ranks = append(piles[at].ranks, rank{p.Place, d.serial})
-			d.rows[row.Ref] = append(d.rows[row.Ref], row)
+			d.rows[row.Ref] = append(d.rows[row.Ref], at)
 		}
 	}
 	for at, x := range piles {
-		*at = newSmall(x.policies, x.ranks)
+		*m.slot(at) = newSmall(x.policies, x.ranks)
 	}
 	return m
 }
@@ -121,10 +121,18 @@ func (m *made) clone() *made {
 	return &n
 }
 
-// slotOf is the snapshot that a policy belongs into.
-func (m *made) slotOf(p *selector.Pair) **small {
+// slotOf is the number of the snapshot that a policy belongs into: its bucket's,
+// or the one after them.
+func slotOf(p *selector.Pair) uint16 {
 	if p.Remote.Lo == p.Remote.Hi {
-		return &m.byRemote[bucketOf(p.Remote.Lo)]
+		return uint16(bucketOf(p.Remote.Lo))
+	}
+	return buckets
+}
+
+func (m *made) slot(n uint16) **small {
+	if n < buckets {
+		return &m.byRemote[n]
 	}
 	return &m.others
 }
@@ -135,21 +143,23 @@ func bucketOf(a netip.Addr) uint64 {
 
 func (d *Database) place(m *made, p Made) {
 	if d.rows == nil {
-		d.rows = map[uint32][]Policy{}
+		d.rows = map[uint32][]uint16{}
 	}
-	rows := slices.Clone(p.Rows)
-	for i := range rows {
+	in := make([]uint16, 0, len(p.Rows))
+	for _, row := range p.Rows {
 		d.serial++
-		rows[i].Index = p.Before
-		at := m.slotOf(&rows[i].Pair)
-		*at = (*at).with(rows[i], rank{p.Place, d.serial})
+		row.Index = p.Before
+		n := slotOf(&row.Pair)
+		at := m.slot(n)
+		*at = (*at).with(row, rank{p.Place, d.serial})
+		in = append(in, n)
 	}
-	d.rows[rows[0].Ref] = rows
+	d.rows[p.Rows[0].Ref] = in
 }
 
 func (d *Database) take(m *made, ref uint32) {
-	for _, row := range d.rows[ref] {
-		at := m.slotOf(&row.Pair)
+	for _, n := range d.rows[ref] {
+		at := m.slot(n)
 		*at = (*at).without(ref)
 	}
 	delete(d.rows, ref)
@@ -160,13 +170,20 @@ func (s *small) with(p Policy, r rank) *small {
 	var policies []Policy
 	var ranks []rank
 	if s != nil {
-		policies, ranks = slices.Clone(s.policies), slices.Clone(s.ranks)
+		policies, ranks = s.policies, s.ranks
 	}
 	i, _ := slices.BinarySearchFunc(ranks, r, rank.compare)
 	for i < len(ranks) && ranks[i] == r {
 		i++
 	}
-	return newSmall(slices.Insert(policies, i, p), slices.Insert(ranks, i, r))
+	return newSmall(inserted(policies, i, p), inserted(ranks, i, r))
+}
+
+// inserted is a copy of the list, with x in place i and no room left over.
+func inserted[T any](list []T, i int, x T) []T {
+	out := make([]T, 0, len(list)+1)
+	out = append(append(out, list[:i]...), x)
+	return append(out, list[i:]...)
 }
 
 // without is s but for the policies of ref; nil where none is left.

@@ -98,8 +98,8 @@ func (p *Policy) matches(f *wire.Flow, in bool) bool {
 type Database struct {
 	whole atomic.Pointer[whole]
 
-	// The writer's own: the rows of made policies by ref, and the last serial.
-	rows   map[uint32][]Policy
+	// The writer's own: by ref the snapshots that made policies are in, and the last serial.
+	rows   map[uint32][]uint16 // made policies by Ref: the snapshots that their rows are in
 	serial uint64
 }
 

@@ -117,6 +117,9 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 	if !sa.awaits(m.Header) {
 		return nil, false, nil, sa.lateFragment(raw, m, skf, in)
 	}
+	if sa.partial == nil {
+		sa.partial = new([2]partial)
+	}
 	p := &sa.partial[0]
 	if m.Response() {
 		p = &sa.partial[1]

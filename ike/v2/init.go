@@ -30,6 +30,9 @@ type initState struct {
 }
 
 func (s *initState) wipe() {
+	if s == nil {
+		return
+	}
 	s.ppk.wipe()
 	s.inter.wipe()
 	*s = initState{}

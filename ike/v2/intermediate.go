@@ -184,7 +184,7 @@ func (sa *SA) opened(h message.Header, first message.PayloadType, plain []byte) 
 
 // sealing notes what of a message of ours goes into IntAuth.
 func (sa *SA) sealing(h message.Header, ps []message.Payload) {
-	if h.Exchange == message.ExchangeIntermediate {
+	if h.Exchange == message.ExchangeIntermediate && sa.init != nil { // else a refusal: the SA is up
 		first, plain := message.AppendPayloads(nil, ps)
 		sa.init.inter.sent = provable(h, first, plain)
 	}
@@ -192,13 +192,12 @@ func (sa *SA) sealing(h message.Header, ps []message.Payload) {
 
 // lateIntermediate answers a request that comes again after the keys changed.
 func (sa *SA) lateIntermediate(raw []byte, m *message.Message, in core.Datagram) bool {
-	s := &sa.init.inter
 	if m.Exchange != message.ExchangeIntermediate || m.Response() || sa.state != HalfOpen ||
-		m.ID+1 != sa.recvID || s.old.d == nil || sa.lastResponse == nil {
+		m.ID+1 != sa.recvID || sa.init.inter.old.d == nil || sa.lastResponse == nil {
 		return false
 	}
 	now := sa.keys
-	sa.keys = s.old
+	sa.keys = sa.init.inter.old
 	_, whole, syntax, err := sa.decrypt(raw, m, in)
 	sa.keys = now
 	switch {

@@ -89,6 +89,13 @@ func cutter(m secret.Bytes) func(n int) secret.Bytes {
 	}
 }
 
+// wipeProof wipes what only IKE_AUTH proves with.
+func (k *keys) wipeProof() {
+	k.pi.Wipe()
+	k.pr.Wipe()
+	k.pi, k.pr = nil, nil
+}
+
 func (k *keys) wipe() {
 	for _, b := range []secret.Bytes{k.d, k.ai, k.ar, k.ei, k.er, k.pi, k.pr} {
 		b.Wipe()

@@ -113,16 +113,16 @@ type SA struct {
 	comesFrom netip.Addr // the gateway that sent us to this one
 	away      away       // the peer is, or can be, sent to another gateway
 
-	init initState // what IKE_AUTH needs of IKE_SA_INIT; nil fields later
+	init *initState // what IKE_AUTH needs of IKE_SA_INIT; nil once the SA is up
 
 	sendID, recvID uint32
 	current        *exchange   // our request that is under way
 	queue          []*exchange // our requests to come
 	answering      *exchange   // the peer's request that is under way
 	lastResponse   [][]byte
-	fragments      bool       // messages may be cut into fragments
-	partial        [2]partial // the peer's request and response of which fragments are missing
-	sealed         uint64     // messages sealed under our key: the IVs of an AEAD
+	fragments      bool        // messages may be cut into fragments
+	partial        *[2]partial // the peer's request and response of which fragments are missing; nil before any
+	sealed         uint64      // messages sealed under our key: the IVs of an AEAD
 
 	children []*Child
 	wanted   []*core.Policy // CHILD SAs to make; the first in IKE_AUTH
@@ -157,7 +157,7 @@ func Initiate(env *core.Env, owner Owner, peer *core.Peer, local, remote netip.A
 const nattPort = 4500
 
 func newSA(env *core.Env, owner Owner, peer *core.Peer, local, remote netip.AddrPort) *SA {
-	return &SA{env: env, owner: owner, id: env.NewSAID(), peer: peer, local: local, remote: remote,
+	return &SA{env: env, owner: owner, init: &initState{}, id: env.NewSAID(), peer: peer, local: local, remote: remote,
 		created: env.Now(), heard: env.Now()}
 }
 
@@ -289,6 +289,8 @@ func (sa *SA) up() {
 	sa.state = Established
 	sa.established = env.Now()
 	sa.init.wipe()
+	sa.init = nil
+	sa.keys.wipeProof()
 	life := sa.peer.Profile.Lifetime
 	sa.timers.soft = env.After(softLife(env, life), sa.rekeyDue)
 	sa.timers.hard = env.After(life, func() { sa.hardEnd() })

@@ -88,8 +88,14 @@ type cursor struct {
 type entry struct {
 	addr    netip.Addr
 	owner   string
-	used    time.Time             // the last time that it was given or given back
-	holders map[uint64]netip.Addr // where each is
+	used    time.Time // the last time that it was given or given back
+	holders []holder  // mostly one
+}
+
+// holder uses a lease, from somewhere.
+type holder struct {
+	id   uint64
+	from netip.Addr
 }
 
 const bucket = "leases"
@@ -108,8 +114,7 @@ func Open(s store.Store, now time.Time) (*Book, error) {
 			if !ok || len(value) < 10 || value[0] != version {
 				return nil // of another version: the address is given anew
 			}
-			e := &entry{addr: addr, owner: string(value[10:]), used: time.Unix(int64(binary.BigEndian.Uint64(value[2:])), 0),
-				holders: map[uint64]netip.Addr{}}
+			e := &entry{addr: addr, owner: string(value[10:]), used: time.Unix(int64(binary.BigEndian.Uint64(value[2:])), 0)}
 			if value[1] != 0 {
 				e.used = now
 			}
@@ -168,7 +173,7 @@ func (b *Book) Take(now time.Time, r Request) ([]netip.Addr, error) {
 			continue
 		}
 		e.used = now
-		e.holders[r.Holder] = r.From
+		e.hold(holder{r.Holder, r.From})
 		b.holders[r.Holder] = append(b.holders[r.Holder], e)
 		b.dirty[e] = true
 		out = append(out, e.addr)
@@ -194,7 +199,7 @@ func (b *Book) find(now time.Time, chain []*pool, r *Request, v6 int) *entry {
 	}
 	for _, p := range chain {
 		if a, ok := p.fresh(b.leases, v6); ok {
-			e := &entry{addr: a, owner: r.Owner, used: now, holders: map[uint64]netip.Addr{}}
+			e := &entry{addr: a, owner: r.Owner, used: now}
 			b.enter(e)
 			return e
 		}
@@ -244,14 +249,23 @@ func (b *Book) oldest(chain []*pool, r *Request, v6 int) *entry {
 	}
 }
 
+// hold notes who uses the lease and from where.
+func (e *entry) hold(h holder) {
+	if i := slices.IndexFunc(e.holders, func(was holder) bool { return was.id == h.id }); i >= 0 {
+		e.holders[i] = h
+		return
+	}
+	e.holders = append(e.holders, h)
+}
+
 // freeFor reports whether the owner of a lease may use it again: nobody does, or
 // whoever does is where the owner calls from now, or is gone as the owner says.
 func (e *entry) freeFor(r *Request) bool {
 	if r.Anew {
 		return true
 	}
-	for _, from := range e.holders {
-		if from != r.From {
+	for _, h := range e.holders {
+		if h.from != r.From {
 			return false
 		}
 	}
@@ -290,14 +304,14 @@ func (p *pool) fresh(leases map[netip.Addr]*entry, v6 int) (netip.Addr, bool) {
 }
 
 // Release says that a holder has gone. Its leases stay their owners'.
-func (b *Book) Release(now time.Time, holder uint64) {
+func (b *Book) Release(now time.Time, id uint64) {
 	b.released++
-	for _, e := range b.holders[holder] {
-		delete(e.holders, holder)
+	for _, e := range b.holders[id] {
+		e.holders = slices.DeleteFunc(e.holders, func(h holder) bool { return h.id == id })
 		e.used = now
 		b.dirty[e] = true
 	}
-	delete(b.holders, holder)
+	delete(b.holders, id)
 }
 
 // Flush writes what has changed, in one transaction. After an error it is
