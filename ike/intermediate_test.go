@@ -206,7 +206,7 @@ func (p *puppet) initOffering(prop message.Proposal) []message.Payload {
 
 // intermediate runs one IKE_INTERMEDIATE, goes over to the next keys and returns
 // IntAuth, as if IKE_AUTH were next.
-func (p *puppet) intermediate(t *testing.T, ke *message.KE, share func(*message.KE) []byte) []byte {
+func (p *puppet) intermediate(t testing.TB, ke *message.KE, share func(*message.KE) []byte) []byte {
 	t.Helper()
 	h := p.header(message.ExchangeIntermediate, p.nextID, false)
 	p.nextID++
