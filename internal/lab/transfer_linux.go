@@ -43,14 +43,16 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS`, or as the first
-// process of a guest `guest`.
+// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS`, `web FOLDER`, or as the
+// first process of a guest `guest`.
 func helper(args []string) error {
 	switch {
 	case args[0] == "guest" && len(args) == 1 && os.Getpid() == 1:
 		return guest()
 	case args[0] == "serve" && len(args) == 1:
 		return serve()
+	case args[0] == "web" && len(args) == 2:
+		return web(args[1])
 	case args[0] == "fetch" && len(args) == 5:
 		local, err1 := netip.ParseAddr(args[1])
 		remote, err2 := netip.ParseAddr(args[2])
@@ -61,7 +63,7 @@ func helper(args []string) error {
 		}
 		return fetch(local, remote, int64(size), time.Duration(limit*float64(time.Second)))
 	default:
-		return fmt.Errorf("unknown transfer helper %q", args)
+		return fmt.Errorf("unknown helper %q", args)
 	}
 }
 

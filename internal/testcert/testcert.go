@@ -15,6 +15,8 @@ import (
 	"math/big"
 	"net/netip"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // Pair is a certificate and its key.
@@ -67,7 +69,11 @@ func Valid(from, to time.Time) Option {
 func EKU(u ...x509.ExtKeyUsage) Option {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = u }
 }
-func OCSP(url string) Option                     { return func(c *x509.Certificate) { c.OCSPServer = []string{url} } }
+func OCSP(url string) Option { return func(c *x509.Certificate) { c.OCSPServer = []string{url} } }
+func CRLAt(url string) Option {
+	return func(c *x509.Certificate) { c.CRLDistributionPoints = []string{url} }
+}
+func KeyID(id string) Option                     { return func(c *x509.Certificate) { c.SubjectKeyId = []byte(id) } }
 func With(change func(*x509.Certificate)) Option { return change }
 
 func template(name string, ca bool, options []Option) *x509.Certificate {
@@ -125,6 +131,15 @@ func (p *Pair) CRL(this, next time.Time, revoked ...*Pair) []byte {
 		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: r.Cert.SerialNumber, RevocationTime: this})
 	}
 	return must(x509.CreateRevocationList(rand.Reader, l, p.Cert, p.Key))
+}
+
+// Answer is p's OCSP response about a certificate.
+func (p *Pair) Answer(of *Pair, revoked bool, this, next time.Time) []byte {
+	r := ocsp.Response{Status: ocsp.Good, SerialNumber: of.Cert.SerialNumber, ThisUpdate: this, NextUpdate: next, IssuerHash: crypto.SHA1}
+	if revoked {
+		r.Status, r.RevokedAt = ocsp.Revoked, this
+	}
+	return must(ocsp.CreateResponse(p.Cert, p.Cert, r, p.Key))
 }
 
 // PEM is the certificate and those after it.

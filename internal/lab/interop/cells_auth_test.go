@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"cmp"
 	"crypto"
 	"fmt"
 	"os"
@@ -15,25 +16,38 @@ import (
 
 // proof is how one side proves itself.
 type proof struct {
-	key   string // kind of key of its certificate; empty: the pre-shared key
-	chain int    // intermediate authorities above it
-	said  string // what strongSwan calls the method
+	key     string // kind of key of its certificate; empty: the pre-shared key
+	chain   int    // intermediate authorities above it
+	said    string // what strongSwan calls the method
+	options []testcert.Option
+
+	// auth is how strongSwan proves itself, or lets us prove ourselves, where that is
+	// not any signature: "ike:rsa-sha384".
+	auth string
 }
 
 // proofs is what a cell has in the place of pre-shared keys.
 type proofs struct {
-	we, they proof
-	ours     string // lines of our [[certificate]]
-	identity string // lines of our [[identity]]
-	root     *testcert.Pair
-	files    map[string][]byte // in strongSwan's swanctl directory
-	dir      string            // of our files
+	we, they   proof
+	kind       string // of the identities; empty: byFQDN
+	ours       string // lines of our [[certificate]]
+	identity   string // lines of our [[identity]]
+	authority  string // lines of the [[certificate]] of the root
+	revocation string // how strongSwan asks about ours
+	root       *testcert.Pair
+	files      map[string][]byte // in strongSwan's swanctl directory
+	dir        string            // of our files
+	webs       map[string][]byte // what each side's own web server has
+
+	weLeaf, theyLeaf *testcert.Pair
 }
 
-const (
-	weName   = "we.example.net"
-	theyName = "they.example.net"
-)
+func (p *proofs) identities() (we, they naming) {
+	if p.kind == "" {
+		return identities(byFQDN)
+	}
+	return identities(p.kind)
+}
 
 // authDir is where our certificates are; TestMain removes it.
 var authDir = sync.OnceValue(func() string {
@@ -56,39 +70,46 @@ var keyOf = func() func(name, kind string) crypto.Signer {
 }()
 
 // issue makes one side's certificate and the intermediates above it.
-func (p *proofs) issue(name string, side proof) (leaf *testcert.Pair, above []*testcert.Pair) {
+func (p *proofs) issue(who string, id naming, side proof) (leaf *testcert.Pair, above []*testcert.Pair) {
 	issuer := p.root
 	for i := range side.chain {
-		issuer = issuer.Intermediate(fmt.Sprintf("%s intermediate %d", name, i), "p256")
+		issuer = issuer.Intermediate(fmt.Sprintf("%s intermediate %d", who, i), "p256")
 		above = append([]*testcert.Pair{issuer}, above...)
 	}
-	return issuer.Again(name, keyOf(name, side.key), testcert.DNS(name)), above
+	return issuer.Again(who, keyOf(who, side.key), append([]testcert.Option{id.proves}, side.options...)...), above
 }
 
-// newProofs makes the files of a cell.
-func newProofs(cell string, we, they proof, ours, identity string) *proofs {
-	p := &proofs{we: we, they: they, ours: ours, identity: identity, root: sharedRoot(), files: map[string][]byte{}, dir: filepath.Join(authDir(), cell)}
-	write := func(name string, data []byte) {
-		if err := os.MkdirAll(p.dir, 0o700); err != nil {
-			panic(err)
-		}
-		if err := os.WriteFile(filepath.Join(p.dir, name), data, 0o600); err != nil {
-			panic(err)
-		}
+// write puts one of our files where the configuration finds it.
+func (p *proofs) write(name string, data []byte) string {
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		panic(err)
 	}
+	path := filepath.Join(p.dir, name)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		panic(err)
+	}
+	return path
+}
+
+// make makes the files of a cell.
+func (p *proofs) make(cell string) *proofs {
+	p.root, p.files, p.dir = sharedRoot(), map[string][]byte{}, filepath.Join(authDir(), cell)
 	p.files["x509ca/root.pem"] = p.root.PEM()
-	write("root.pem", p.root.PEM())
-	if we.key != "" {
-		leaf, above := p.issue(weName, we)
-		write("we.pem", append(leaf.PEM(above...), leaf.KeyPEM()...))
+	p.write("root.pem", p.root.PEM())
+	weID, theyID := p.identities()
+	if p.we.key != "" {
+		leaf, above := p.issue("we.example.net", weID, p.we)
+		p.write("we.pem", append(leaf.PEM(above...), leaf.KeyPEM()...))
+		p.weLeaf = leaf
 	}
-	if they.key != "" {
-		leaf, above := p.issue(theyName, they)
+	if p.they.key != "" {
+		leaf, above := p.issue("they.example.net", theyID, p.they)
 		p.files["x509/they.pem"], p.files["private/they.pem"] = leaf.PEM(), leaf.KeyPEM()
 		for i, a := range above {
 			p.files[fmt.Sprintf("x509ca/intermediate%d.pem", i)] = a.PEM()
 		}
-		write("they.pem", leaf.PEM())
+		p.write("they.pem", leaf.PEM())
+		p.theyLeaf = leaf
 	}
 	return p
 }
@@ -100,17 +121,22 @@ func (p *proofs) swanctl(text string) string {
 	if p == nil {
 		return text
 	}
-	end := func(side string, own proof, name, certs string) {
+	weID, theyID := p.identities()
+	end := func(side string, own proof, id naming, more string) {
 		i := strings.Index(text, side+" {\n")
 		j := i + strings.Index(text[i:], "}")
 		body := "auth = psk\n"
 		if own.key != "" {
-			body = "auth = pubkey\n" + certs
+			body = "auth = " + cmp.Or(own.auth, "pubkey") + "\n" + more
 		}
-		text = text[:i] + side + " {\n\t\t\t" + body + "\t\t\tid = " + name + "\n\t\t" + text[j:]
+		text = text[:i] + side + " {\n\t\t\t" + body + "\t\t\tid = " + id.swan + "\n\t\t" + text[j:]
 	}
-	end("local", p.they, theyName, "\t\t\tcerts = they.pem\n")
-	end("remote", p.we, weName, "")
+	end("local", p.they, theyID, "\t\t\tcerts = they.pem\n")
+	revocation := ""
+	if p.revocation != "" {
+		revocation = "\t\t\trevocation = " + p.revocation + "\n"
+	}
+	end("remote", p.we, weID, revocation)
 	return text
 }
 
@@ -127,19 +153,23 @@ func (p *proofs) toml(text string) string {
 		}
 		return "pre-shared-key"
 	}
-	identity := fmt.Sprintf("auth-method = %q\nremote-auth-method = %q\nremote-id = \"fqdn:%s\"\n%s", method(p.we), method(p.they), theyName, p.identity)
+	weID, theyID := p.identities()
+	identity := fmt.Sprintf("auth-method = %q\nremote-auth-method = %q\nremote-id = %q\n%s", method(p.we), method(p.they), theyID.ours, p.identity)
+	if p.kind != "" && p.kind != byDN || p.we.key == "" {
+		identity += fmt.Sprintf("my-id = %q\n", weID.ours)
+	} else if p.kind == byDN {
+		identity += "my-id = \"dn\"\n"
+	}
 	tables := ""
 	if p.we.key != "" {
 		identity += "certificate = \"we\"\n"
 		tables += fmt.Sprintf("[[certificate]]\nname = \"we\"\nfile = %q\n%s\n", filepath.Join(p.dir, "we.pem"), p.ours)
-	} else {
-		identity += fmt.Sprintf("my-id = \"fqdn:%s\"\n", weName)
 	}
 	if p.we.key == "" || p.they.key == "" {
 		identity += fmt.Sprintf("secret = %q\n", secret)
 	}
 	if p.they.key != "" {
-		tables += fmt.Sprintf("[[certificate]]\nname = \"root\"\nfile = %q\n\n", filepath.Join(p.dir, "root.pem"))
+		tables += fmt.Sprintf("[[certificate]]\nname = \"root\"\nfile = %q\n%s\n", filepath.Join(p.dir, "root.pem"), p.authority)
 		if strings.Contains(p.identity, "remote-certificate") {
 			tables += fmt.Sprintf("[[certificate]]\nname = \"they\"\nfile = %q\n\n", filepath.Join(p.dir, "they.pem"))
 		}
@@ -152,9 +182,10 @@ func (p *proofs) check(log string) error {
 	if p == nil {
 		return nil
 	}
+	weID, theyID := p.identities()
 	for _, want := range []string{
-		fmt.Sprintf("authentication of '%s' with %s successful", weName, p.we.said),
-		fmt.Sprintf("authentication of '%s' (myself) with %s", theyName, p.they.said),
+		fmt.Sprintf("authentication of '%s' with %s successful", weID.said, p.we.said),
+		fmt.Sprintf("authentication of '%s' (myself) with %s", theyID.said, p.they.said),
 	} {
 		if !strings.Contains(log, want) {
 			return fmt.Errorf("strongSwan does not say %q", want)
@@ -176,10 +207,23 @@ func makeAuthCells() []cell {
 		daemon         string // strongSwan's
 		ours, identity string
 		event          event
+		kind           string // of the identities
+		only           side   // who initiates; nobody: each in turn
 	}{
 		{name: "rsa-pkcs1", we: proof{key: "rsa-2048", said: "RSA_EMSA_PKCS1_SHA2_256"}, event: both("IKE SA and CHILD SA rekeyed", weRekeyIKE, theyRekeyChild)},
 		{name: "rsa-pss", we: proof{key: "rsa-2048", said: "RSA_EMSA_PSS_SHA2_256_SALT_32"}, daemon: "rsa_pss = yes", ours: "rsa-padding = \"pss\""},
 		{name: "rsa-sha1", we: proof{key: "rsa-2048", said: "RSA signature"}, daemon: old},
+		// Who initiates asks for a hash only if it says so; strongSwan as responder announces all.
+		{name: "rsa-pkcs1-sha384", we: proof{key: "rsa-2048", auth: "ike:rsa-sha384", said: "RSA_EMSA_PKCS1_SHA2_384"}, only: they},
+		{name: "rsa-pkcs1-sha512", we: proof{key: "rsa-2048", auth: "ike:rsa-sha512", said: "RSA_EMSA_PKCS1_SHA2_512"}, only: they},
+		{name: "rsa-pss-sha384", we: proof{key: "rsa-2048", auth: "ike:rsa/pss-sha384", said: "RSA_EMSA_PSS_SHA2_384_SALT_48"}, ours: "rsa-padding = \"pss\"", only: they},
+		{name: "rsa-pss-sha512", we: proof{key: "rsa-2048", auth: "ike:rsa/pss-sha512", said: "RSA_EMSA_PSS_SHA2_512_SALT_64"}, ours: "rsa-padding = \"pss\"", only: they},
+		{name: "ecdsa-256-sha512", we: proof{key: "p256", auth: "ike:ecdsa-sha512", said: "ECDSA_WITH_SHA512_DER"}, only: they},
+		{name: "rsa-4096", we: proof{key: "rsa-4096", said: "RSA_EMSA_PKCS1_SHA2_256"}, they: proof{key: "rsa-4096", said: "RSA_EMSA_PKCS1_SHA2_384"}},
+		{name: "id-address", we: proof{key: "p256", said: "ECDSA_WITH_SHA256_DER"}, kind: byAddress},
+		{name: "id-user-fqdn", we: proof{key: "p256", said: "ECDSA_WITH_SHA256_DER"}, kind: byUser},
+		{name: "id-dn", we: proof{key: "p256", said: "ECDSA_WITH_SHA256_DER"}, kind: byDN},
+		{name: "id-key-id", we: proof{key: "p256", said: "ECDSA_WITH_SHA256_DER"}, kind: byKeyID},
 		{name: "ecdsa-256", we: proof{key: "p256", said: "ECDSA_WITH_SHA256_DER"}},
 		{name: "ecdsa-384", we: proof{key: "p384", said: "ECDSA_WITH_SHA384_DER"}},
 		{name: "ecdsa-521", we: proof{key: "p521", said: "ECDSA_WITH_SHA512_DER"}},
@@ -194,14 +238,19 @@ func makeAuthCells() []cell {
 		{name: "certificate-we-psk-they", we: proof{key: "p256", said: "ECDSA_WITH_SHA256_DER"}, they: psk},
 		{name: "match-by-certificate", we: proof{key: "p256", said: "ECDSA_WITH_SHA256_DER"}, identity: "match-by = \"certificate\"\nremote-certificate = \"they\"\n"},
 	} {
-		if c.they == (proof{}) {
+		if c.they.said == "" {
 			c.they = c.we
 		}
-		p := newProofs(c.name, c.we, c.they, c.ours, c.identity)
-		for _, they := range []bool{false, true} {
+		p := (&proofs{we: c.we, they: c.they, kind: c.kind, ours: c.ours, identity: c.identity}).make(c.name)
+		for _, they := range c.only.initiates() {
 			name := "certificates-" + c.name + map[bool]string{false: "-we-initiate", true: "-they-initiate"}[they]
 			cs = append(cs, cell{group: "Certificates", name: name, theyInitiate: they, proofs: p, extra: extra{daemon: c.daemon}, event: c.event})
 		}
 	}
 	return cs
+}
+
+// initiates is which sides do, as cell.theyInitiate.
+func (s side) initiates() []bool {
+	return map[side][]bool{nobody: {false, true}, we: {false}, they: {true}}[s]
 }

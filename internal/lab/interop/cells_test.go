@@ -28,6 +28,10 @@ type cell struct {
 	proofs       *proofs // nil: pre-shared keys
 	exchanged    bool    // the first CHILD SA is made by CREATE_CHILD_SA, where PFS shows
 	longIDs      bool    // identities too long for one datagram of IKE_AUTH
+	ids          string  // kind of the identities; empty: addresses, and names where there is a NAT
+	stranger     side    // who expects somebody else than it meets
+	otherSecret  bool    // our pre-shared key is not theirs
+	refused      *refusal
 
 	// scene, where it is set, is all of the cell: a network and configurations of its
 	// own. The other fields say in the table what it is about.
@@ -64,7 +68,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells(), roadWarriorCells(), clientCells()} {
+	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells(), pskCells(), refusedCells(), revocationCells(), roadWarriorCells(), clientCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = time.Minute

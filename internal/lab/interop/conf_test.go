@@ -17,7 +17,7 @@ const secret = "correct horse battery staple"
 type plan struct {
 	we, they         netip.Addr // outer addresses of the gateways
 	weSee, theySee   netip.Addr // the other one's outer address as each sees it
-	weID, theyID     string
+	weID, theyID     naming
 	weNet, theyNet   string // protected networks
 	weHost, theyHost netip.Addr
 }
@@ -48,19 +48,18 @@ func (c *cell) plan() plan {
 	case they:
 		p.we, p.they, p.weSee, p.theySee = public, hidden, router, public
 	}
-	p.weID, p.theyID = p.we.String(), p.they.String()
-	if c.named() {
-		p.weID, p.theyID = "we.example.net", "they.example.net"
-	}
-	if c.longIDs {
+	p.weID, p.theyID = name(byAddress, p.we.String()), name(byAddress, p.they.String())
+	switch {
+	case c.ids != "":
+		p.weID, p.theyID = identities(c.ids)
+	case c.longIDs:
 		long := strings.Repeat("a-label-of-thirty-two-characters.", 15) // strongSwan takes 511 bytes
-		p.weID, p.theyID = long+p.weID, long+p.theyID
+		p.weID, p.theyID = name(byFQDN, long+"we.example.net"), name(byFQDN, long+"they.example.net")
+	case c.nat != nobody:
+		p.weID, p.theyID = identities(byFQDN)
 	}
 	return p
 }
-
-// named: the identities are names, not the addresses.
-func (c *cell) named() bool { return c.nat != nobody || c.longIDs }
 
 // wire builds the cell's network and returns culvert's machine and strongSwan's,
 // and the router between them if there is one.
@@ -110,6 +109,10 @@ func (c *cell) swanctl() string {
 	if c.nat == we {
 		remote = "%any"
 	}
+	expected := p.weID
+	if c.stranger == they {
+		expected = nobodyID
+	}
 	return c.proofs.swanctl(fmt.Sprintf(`connections {
 	t {
 		version = 2
@@ -139,15 +142,18 @@ secrets {
 		secret = %q
 	}
 %s}
-`, p.they, remote, c.ike.proposal(), c.extra.connection, p.theyID, p.weID, p.theyNet, p.weNet, c.esp.proposal(), secret, c.extra.secrets))
+`, p.they, remote, c.ike.proposal(), c.extra.connection, p.theyID.swan, expected.swan, p.theyNet, p.weNet, c.esp.proposal(), secret, c.extra.secrets))
 }
 
 // toml is culvert's end of the tunnel, without the [gateway] table.
 func (c *cell) toml() string {
 	p := c.plan()
-	idType := "address"
-	if c.named() {
-		idType = "fqdn"
+	expected, ownSecret := p.theyID, secret
+	if c.stranger == we {
+		expected = nobodyID
+	}
+	if c.otherSecret {
+		ownSecret = "another one"
 	}
 	return c.proofs.toml(fmt.Sprintf(`
 [[profile]]
@@ -172,8 +178,8 @@ passive = %t
 [[identity]]
 peer = "strongswan"
 secret = %q
-my-id = "%s:%s"
-remote-id = "%s:%s"
+my-id = %q
+remote-id = %q
 %s
 [[policy]]
 peer = "strongswan"
@@ -183,7 +189,7 @@ tunnel = true
 proposal = "interop"
 `, c.ike.encr.ike, c.ike.hash.name, c.dhGroup(), setting("lifetime", c.ikeLifetime), c.extra.profile,
 		c.esp.encr.esp, c.esp.pfs.name, setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
-		p.weSee, c.theyInitiate, c.extra.peer, secret, idType, p.weID, idType, p.theyID, c.extra.identity, p.weNet, p.theyNet))
+		p.weSee, c.theyInitiate, c.extra.peer, ownSecret, p.weID.ours, expected.ours, c.extra.identity, p.weNet, p.theyNet))
 }
 
 // dhGroup is the profile's dh-group: that of the suite, or with others before it.
