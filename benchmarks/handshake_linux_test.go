@@ -29,7 +29,14 @@ func TestMain(m *testing.M) {
 // A responder is a gateway under load: how it is started on a node.
 type responder struct {
 	name  string
-	start func(ctx context.Context, b *testing.B, n *lab.Node, group string) *lab.Process
+	start func(ctx context.Context, b *testing.B, n *lab.Node, h *handshake) *lab.Process
+}
+
+// A handshake is one kind of them: how both ends prove who they are, and the group.
+type handshake struct {
+	name  string
+	certs *certs // nil: by a preshared key
+	group string
 }
 
 var responders = []responder{{"culvert", startCulvert}, {"charon", startCharon}}
@@ -40,33 +47,36 @@ var responders = []responder{{"culvert", startCulvert}, {"charon", startCharon}}
 // not matter that the load is made on the same cores.
 func BenchmarkHandshakes(b *testing.B) {
 	lab.Need(b)
-	for _, group := range []string{"x25519", "modp2048"} {
+	for _, h := range []handshake{{"psk-x25519", nil, "x25519"}, {"psk-modp2048", nil, "modp2048"}, {"ecdsa-ecp256", newCerts(), "ecp256"}} {
 		rates := map[string]float64{}
 		for _, r := range responders {
-			b.Run("psk-"+group+"/"+r.name, func(b *testing.B) {
-				rates[r.name] = measure(b, r, group)
+			b.Run(h.name+"/"+r.name, func(b *testing.B) {
+				rates[r.name] = measure(b, r, &h)
 				b.ReportMetric(rates[r.name], "handshakes/cpu-s")
 				b.ReportMetric(0, "ns/op")
 			})
 		}
 		if rates["charon"] > 0 {
-			b.Logf("psk-%s: culvert %.0f, charon %.0f handshakes per CPU second: ratio %.2f", group, rates["culvert"], rates["charon"], rates["culvert"]/rates["charon"])
+			b.Logf("%s: culvert %.0f, charon %.0f handshakes per CPU second: ratio %.2f", h.name, rates["culvert"], rates["charon"], rates["culvert"]/rates["charon"])
 		}
 	}
 }
 
-const loadTime = 8 * time.Second
+const (
+	loadTime       = 8 * time.Second
+	loadInitiators = 16
+)
 
-func measure(b *testing.B, r responder, group string) float64 {
+func measure(b *testing.B, r responder, h *handshake) float64 {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	l := lab.New(b)
 	gate, clients := l.Node("gate"), l.Node("clients")
 	target, local := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.2")
 	l.Wire(lab.End{Node: gate, Device: "eth0", Prefix: netip.PrefixFrom(target, 24)}, lab.End{Node: clients, Device: "eth0", Prefix: netip.PrefixFrom(local, 24)})
-	p := r.start(ctx, b, gate, group)
+	p := r.start(ctx, b, gate, h)
 	before := cpuTime(b, p)
-	got := runClients(ctx, b, clients, load{Target: target, Local: local, Group: group, Initiators: 16, Duration: loadTime})
+	got := runClients(ctx, b, clients, load{Target: target, Local: local, Group: h.group, Certs: h.certs, Initiators: loadInitiators, Duration: loadTime})
 	used := cpuTime(b, p) - before
 	if got.Handshakes == 0 || got.Failures > got.Handshakes/100 {
 		b.Fatalf("%d handshakes, %d failures; log of %s:\n%s", got.Handshakes, got.Failures, r.name, tail(p.Log()))
@@ -147,10 +157,7 @@ address = "0.0.0.0/0"
 exchange-mode = "ike2"
 profile = "load"
 passive = true
-[[identity]]
-peer = "clients"
-secret = %q
-my-id = "fqdn:gate.example"
+%s
 [[policy]]
 peer = "clients"
 src-address = "10.2.0.0/16"
@@ -159,21 +166,51 @@ tunnel = true
 proposal = "load"
 `
 
-func startCulvert(ctx context.Context, b *testing.B, n *lab.Node, group string) *lab.Process {
+const (
+	loadPSK = `
+[[identity]]
+peer = "clients"
+secret = "` + loadSecret + `"
+my-id = "fqdn:gate.example"
+`
+	loadSignature = `
+[[certificate]]
+name = "ca"
+file = "ca.pem"
+[[certificate]]
+name = "gate"
+file = "gate.pem"
+key-file = "gate.key"
+[[identity]]
+peer = "clients"
+auth-method = "digital-signature"
+certificate = "gate"
+my-id = "fqdn:gate.example"
+`
+)
+
+func startCulvert(ctx context.Context, b *testing.B, n *lab.Node, h *handshake) *lab.Process {
 	path, err := lab.Binary()
 	if err != nil {
 		b.Fatal(err)
 	}
 	dir := b.TempDir()
 	conf, sock := filepath.Join(dir, "load.toml"), filepath.Join(dir, "sock")
-	write(b, conf, fmt.Sprintf(loadTOML, group, loadSecret))
+	identity := loadPSK
+	if h.certs != nil {
+		identity = loadSignature
+		write(b, filepath.Join(dir, "ca.pem"), h.certs.CA)
+		write(b, filepath.Join(dir, "gate.pem"), h.certs.Gate)
+		write(b, filepath.Join(dir, "gate.key"), h.certs.gateKey)
+	}
+	write(b, conf, fmt.Sprintf(loadTOML, h.group, identity))
 	p := n.Start("culvert", nil, path, "--control", sock, "run", "-c", conf)
 	waitFor(ctx, b, p, sock)
 	return p
 }
 
 const loadStrongswanConf = `charon {
-	load = random nonce aes sha1 sha2 hmac gcm kdf openssl curve25519 kernel-libipsec kernel-netlink socket-default vici
+	load = random nonce aes sha1 sha2 hmac gcm kdf pem pkcs1 pkcs8 x509 pubkey constraints openssl curve25519 kernel-libipsec kernel-netlink socket-default vici
 	install_routes = no
 	half_open_timeout = 30
 	cookie_threshold = 0
@@ -205,11 +242,11 @@ const loadSwanctl = `connections {
 		proposals = aes128gcm16-prfsha256-%s
 		unique = never
 		local {
-			auth = psk
+			%s
 			id = gate.example
 		}
 		remote {
-			auth = psk
+			%s
 			id = %%any
 		}
 		children {
@@ -228,14 +265,21 @@ secrets {
 }
 `
 
-func startCharon(ctx context.Context, b *testing.B, n *lab.Node, group string) *lab.Process {
+func startCharon(ctx context.Context, b *testing.B, n *lab.Node, h *handshake) *lab.Process {
 	dir := b.TempDir()
-	conf, sock, swanctl := filepath.Join(dir, "strongswan.conf"), filepath.Join(dir, "vici"), filepath.Join(dir, "swanctl.conf")
+	local, remote := "auth = psk", "auth = psk"
+	files := map[string][]byte{}
+	if h.certs != nil {
+		local, remote = "auth = pubkey\n\t\t\tcerts = gate.pem", "auth = pubkey"
+		files = map[string][]byte{"x509ca/ca.pem": []byte(h.certs.CA), "x509/gate.pem": []byte(h.certs.Gate), "private/gate.pem": []byte(h.certs.gateKey)}
+	}
+	conf, sock, swanctl := filepath.Join(dir, "strongswan.conf"), filepath.Join(dir, "vici"), "swanctl.conf"
 	write(b, conf, fmt.Sprintf(loadStrongswanConf, sock))
-	write(b, swanctl, fmt.Sprintf(loadSwanctl, group, loadSecret))
+	files[swanctl] = []byte(fmt.Sprintf(loadSwanctl, h.group, local, remote, loadSecret))
+	n.SwanctlFiles(files)
 	p := n.Start("charon", []string{"STRONGSWAN_CONF=" + conf}, lab.Charon)
 	waitFor(ctx, b, p, sock)
-	n.Run("swanctl", "--load-all", "--uri", "unix://"+sock, "--file", swanctl)
+	n.Run("swanctl", "--load-all", "--uri", "unix://"+sock, "--file", n.SwanctlFile(swanctl))
 	return p
 }
 

@@ -28,6 +28,7 @@ type load struct {
 	Target     netip.Addr
 	Local      netip.Addr
 	Group      string
+	Certs      *certs // nil: by a preshared key
 	Initiators int
 	Duration   time.Duration
 	Keep       bool // establish Initiators SAs once and keep them
@@ -106,13 +107,19 @@ func (in *initiator) config(port uint16) *core.Config {
 		Profile: core.Profile{Name: "load", Encrs: []*suite.Encr{suite.EncrByIKEName("aes-128-gcm")}, PRFs: []*suite.PRF{suite.PRFByName("sha256")},
 			Groups: []*suite.Group{suite.GroupByName(in.load.Group)}, Lifetime: time.Hour},
 		Identities: []*core.Identity{{Auth: core.AuthPSK, Secret: secret.Bytes(loadSecret),
-			MyID: core.ID{Type: core.IDFQDN, Data: fmt.Sprintf("client%d.example", in.index)}}}}
+			MyID: core.ID{Type: core.IDFQDN, Data: clientName(in.index)}}}}
 	policy := &core.Policy{Ref: 1, Peer: peer, Tunnel: true, Protocol: core.ProtoESP,
 		Pair: selector.Pair{Local: selector.FromPrefix(netip.PrefixFrom(inner, 32)), Remote: selector.FromPrefix(netip.MustParsePrefix("10.2.0.0/16"))},
 		Proposal: core.Proposal{Name: "load", Encrs: []*suite.Encr{suite.EncrByName("aes-128-gcm")}, ESN: []bool{false},
 			Lifetime: time.Hour, ReplayWindow: 64}}
-	return &core.Config{Peers: []*core.Peer{peer}, Policies: []*core.Policy{policy}, IKEPort: port, NATTPort: port}
+	cfg := &core.Config{Peers: []*core.Peer{peer}, Policies: []*core.Policy{policy}, IKEPort: port, NATTPort: port}
+	if in.load.Certs != nil {
+		in.load.Certs.use(cfg, in.index)
+	}
+	return cfg
 }
+
+func clientName(index int) string { return fmt.Sprintf("client%d.example", index) }
 
 var errHandshake = errors.New("no handshake")
 

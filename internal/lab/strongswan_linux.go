@@ -200,6 +200,9 @@ func (n *Node) SwanctlFiles(files map[string][]byte) {
 	}
 }
 
+// SwanctlFile is the path of one of them.
+func (n *Node) SwanctlFile(name string) string { return filepath.Join(n.swanctlDir(), name) }
+
 // swanctl runs a command of swanctl; the error holds its output.
 func (s *StrongSwan) swanctl(ctx context.Context, args ...string) error {
 	out, err := exec.CommandContext(ctx, s.swanctlPath, append(args, "--uri", s.uri)...).CombinedOutput()
