@@ -37,6 +37,18 @@ func networkCells() []cell {
 	}
 }
 
+// outer6Cells: IPv6 between the gateways.
+func outer6Cells() []cell {
+	const g = "IPv6 between the gateways"
+	all := both("IKE SA and CHILD SA rekeyed by each side", weRekeyIKE, theyRekeyChild, theyRekeyIKE, weRekeyChild)
+	return []cell{
+		{group: g, name: "outer-ipv6-we-initiate", outer6: true, event: all},
+		{group: g, name: "outer-ipv6-they-initiate", outer6: true, theyInitiate: true, event: weDeleteIKE},
+		{group: g, name: "ipv6-in-ipv6-we-initiate", outer6: true, v6: true, event: theyDeleteChild},
+		{group: g, name: "ipv6-in-ipv6-they-initiate", outer6: true, v6: true, theyInitiate: true, event: all},
+	}
+}
+
 // rekeysInFragments: each side rekeys both SAs; strongSwan's log has it that
 // messages came and went in fragments.
 var rekeysInFragments = event{"both sides rekey in turn, in fragments", func(ctx context.Context, r *tunnel) error {

@@ -20,6 +20,7 @@ type cell struct {
 	theyInitiate bool
 	silent       bool // they send nothing before they are sent something
 	v6           bool // inside the tunnel; outside it is IPv4
+	outer6       bool // outside
 	nat          side // who is behind a NAT router
 	wide         wide // how much of the address space is tunnelled
 	lifetime     string
@@ -68,7 +69,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells(), pskCells(), refusedCells(), revocationCells(), roadWarriorCells(), clientCells()} {
+	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), outer6Cells(), fragmentCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells(), pskCells(), refusedCells(), revocationCells(), roadWarriorCells(), clientCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = time.Minute

@@ -32,6 +32,9 @@ func (c *cell) plan() plan {
 		p.weNet, p.theyNet = "fd00:1::/64", "fd00:2::/64"
 		p.weHost, p.theyHost = netip.MustParseAddr("fd00:1::1"), netip.MustParseAddr("fd00:2::1")
 	}
+	if c.outer6 {
+		p.we, p.they = netip.MustParseAddr("fd00:9::1"), netip.MustParseAddr("fd00:9::2")
+	}
 	if c.wide != narrow {
 		// A router stands between the gateways: no connected network leads past the tunnel.
 		p.they = netip.MustParseAddr("10.8.0.2")
@@ -68,9 +71,16 @@ func (c *cell) wire(l *lab.Lab) (us, them, router *lab.Node) {
 	us, them = l.Node("we"), l.Node("they")
 	us.Inner(p.weHost)
 	them.Inner(p.theyHost)
+	bits := 24
+	if c.outer6 {
+		bits = 64
+		for _, n := range []*lab.Node{us, them} {
+			n.Sysctl("net.ipv6.conf.default.accept_dad", "0") // addresses can be used at once
+		}
+	}
 	ends := [2]lab.End{
-		{Node: us, Device: "eth0", Prefix: netip.PrefixFrom(p.we, 24)},
-		{Node: them, Device: "eth0", Prefix: netip.PrefixFrom(p.they, 24)},
+		{Node: us, Device: "eth0", Prefix: netip.PrefixFrom(p.we, bits)},
+		{Node: them, Device: "eth0", Prefix: netip.PrefixFrom(p.they, bits)},
 	}
 	switch {
 	case c.wide != narrow:
@@ -170,7 +180,7 @@ pfs-group = %q
 %s%s
 [[peer]]
 name = "strongswan"
-address = "%s/32"
+address = "%s"
 exchange-mode = "ike2"
 profile = "interop"
 passive = %t
