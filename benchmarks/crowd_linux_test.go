@@ -30,7 +30,7 @@ import (
 // the gateway's liveness checks until the time is over.
 const (
 	crowdSockets = 64
-	crowdWindow  = 8 // handshakes under way per socket
+	crowdWindow  = 3 // handshakes under way per socket: together fewer than a gateway takes from one address
 )
 
 type crowdSocket struct {
@@ -125,7 +125,7 @@ func (c *crowdSocket) run(s int, up, failed *atomic.Int64) error {
 			if at, ok := k.e.Deadline(); ok && !at.After(now) {
 				c.input(k, core.Tick{})
 			}
-			if now.Sub(k.started) > time.Minute {
+			if now.Sub(k.started) > 3*time.Minute {
 				delete(c.busy, k)
 				failed.Add(1)
 			}

@@ -31,6 +31,7 @@ type group interface {
 	private(random []byte) (secret.Bytes, error)
 	public(private []byte) ([]byte, error)
 	shared(private, peer []byte) (secret.Bytes, error)
+	both(private, peer []byte) ([]byte, secret.Bytes, error)
 }
 
 // groups has one row for each row of suite.Groups, by IANA transform ID.
@@ -87,6 +88,19 @@ func Shared(g *suite.Group, private secret.Bytes, peerPublic []byte) (secret.Byt
 		return nil, fmt.Errorf("%s: %w", g.Name, err)
 	}
 	return s, nil
+}
+
+// Both is Public and Shared, for less than the two: who answers has the peer's
+// value before it makes its own.
+func Both(g *suite.Group, private secret.Bytes, peerPublic []byte) ([]byte, secret.Bytes, error) {
+	if len(peerPublic) != g.PublicLen {
+		return nil, nil, fmt.Errorf("%s: %w: it has %d bytes, not %d", g.Name, ErrPublic, len(peerPublic), g.PublicLen)
+	}
+	pub, s, err := of(g).both(private, peerPublic)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", g.Name, err)
+	}
+	return pub, s, nil
 }
 
 func of(g *suite.Group) group {

@@ -110,6 +110,9 @@ func TestBothSidesAgree(t *testing.T) {
 		if errA != nil || errB != nil || len(ab) == 0 || !ab.Equal(ba) {
 			t.Errorf("%s: the sides do not agree: %v, %v", g.Name, errA, errB)
 		}
+		if pub, s, err := Both(g, b, pubA); err != nil || !bytes.Equal(pub, pubB) || !s.Equal(ba) {
+			t.Errorf("%s: at once it is another result: %v", g.Name, err)
+		}
 	}
 }
 
@@ -141,6 +144,9 @@ func TestBadPrivate(t *testing.T) {
 			}
 			if _, err := Shared(g, bad, peer); !errors.Is(err, ErrPrivate) {
 				t.Errorf("%s: shared of %d bytes: error %v, want ErrPrivate", g.Name, len(bad), err)
+			}
+			if _, _, err := Both(g, bad, peer); !errors.Is(err, ErrPrivate) {
+				t.Errorf("%s: both of %d bytes: error %v, want ErrPrivate", g.Name, len(bad), err)
 			}
 		}
 	}
@@ -181,6 +187,9 @@ func TestBadPublic(t *testing.T) {
 		for _, pub := range bad {
 			if s, err := Shared(g, private, pub); !errors.Is(err, ErrPublic) || s != nil {
 				t.Errorf("%s: public value %x: error %v, want ErrPublic", g.Name, pub, err)
+			}
+			if _, s, err := Both(g, private, pub); !errors.Is(err, ErrPublic) || s != nil {
+				t.Errorf("%s: both with public value %x: error %v, want ErrPublic", g.Name, pub, err)
 			}
 		}
 	}

@@ -78,21 +78,27 @@ func (e ecp) public(private []byte) ([]byte, error) {
 	return key.PublicKey().Bytes()[1:], nil // without the 0x04 of SEC 1
 }
 
-// shared: NewPublicKey refuses coordinates that are not below p and points
-// that are not on the curve (RFC 6989 §2.3); the point at infinity has no x | y.
 func (e ecp) shared(private, peer []byte) (secret.Bytes, error) {
+	_, s, err := e.both(private, peer)
+	return s, err
+}
+
+// both: NewPublicKey refuses coordinates that are not below p and points that
+// are not on the curve (RFC 6989 §2.3); the point at infinity has no x | y.
+// NewPrivateKey has computed the public value, whoever wants it.
+func (e ecp) both(private, peer []byte) ([]byte, secret.Bytes, error) {
 	key, err := e.curve.NewPrivateKey(private)
 	if err != nil {
-		return nil, ErrPrivate
+		return nil, nil, ErrPrivate
 	}
 	point := append(make([]byte, 0, 1+2*e.size), 4)
 	pub, err := e.curve.NewPublicKey(append(point, peer...))
 	if err != nil {
-		return nil, ErrPublic
+		return nil, nil, ErrPublic
 	}
 	x, err := key.ECDH(pub)
 	if err != nil {
-		return nil, ErrPublic
+		return nil, nil, ErrPublic
 	}
-	return x, nil
+	return key.PublicKey().Bytes()[1:], x, nil
 }

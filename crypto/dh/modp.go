@@ -48,6 +48,15 @@ func (m modp) shared(private, peer []byte) (secret.Bytes, error) {
 	return bigmod.NewNat().Exp(y, private, p).Bytes(p), nil
 }
 
+func (m modp) both(private, peer []byte) ([]byte, secret.Bytes, error) {
+	s, err := m.shared(private, peer)
+	if err != nil {
+		return nil, nil, err
+	}
+	pub, err := m.public(private)
+	return pub, s, err
+}
+
 // parsePrime turns a constant of this package into a modulus.
 func parsePrime(digits string) *bigmod.Modulus {
 	b, err := hex.DecodeString(digits)

@@ -24,19 +24,25 @@ func (x25519) public(private []byte) ([]byte, error) {
 	return key.PublicKey().Bytes(), nil
 }
 
-// shared refuses an all-zero result, which a point of small order gives (RFC 7748 §6.1).
-func (x25519) shared(private, peer []byte) (secret.Bytes, error) {
+func (c x25519) shared(private, peer []byte) (secret.Bytes, error) {
+	_, s, err := c.both(private, peer)
+	return s, err
+}
+
+// both refuses an all-zero result, which a point of small order gives (RFC 7748
+// §6.1). NewPrivateKey has computed the public value, whoever wants it.
+func (x25519) both(private, peer []byte) ([]byte, secret.Bytes, error) {
 	key, err := ecdh.X25519().NewPrivateKey(private)
 	if err != nil {
-		return nil, ErrPrivate
+		return nil, nil, ErrPrivate
 	}
 	pub, err := ecdh.X25519().NewPublicKey(peer)
 	if err != nil {
-		return nil, ErrPublic
+		return nil, nil, ErrPublic
 	}
 	s, err := key.ECDH(pub)
 	if err != nil {
-		return nil, ErrPublic
+		return nil, nil, ErrPublic
 	}
-	return s, nil
+	return key.PublicKey().Bytes(), s, nil
 }

@@ -28,16 +28,12 @@ type KEShared struct {
 
 func (w KEShared) Do() (secret.Bytes, error) { return dh.Shared(w.Group, w.Private, w.Peer) }
 
-// KEBoth computes public value and shared secret, one after the other: what a
+// KEBoth computes public value and shared secret, the one before the other: what a
 // responder needs at once.
 type KEBoth struct{ KEShared }
 
 func (w KEBoth) Do() (secret.Bytes, error) {
-	pub, err := dh.Public(w.Group, w.Private)
-	if err != nil {
-		return nil, err
-	}
-	shared, err := w.KEShared.Do()
+	pub, shared, err := dh.Both(w.Group, w.Private, w.Peer)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,10 +77,7 @@ func calls(b Backend) map[string]call {
 func rows[T any](print func(context.Context) ([]T, error)) call {
 	return func(ctx context.Context, _ args) (any, error) {
 		list, err := print(ctx)
-		if list == nil {
-			list = []T{} // an empty table is [], never null
-		}
-		return list, err
+		return table[T](list), err
 	}
 }
 
@@ -88,16 +86,33 @@ func rows[T any](print func(context.Context) ([]T, error)) call {
 func secretRows[T any](print func(context.Context, bool) ([]T, error), hide func(*T)) call {
 	return func(ctx context.Context, a args) (any, error) {
 		list, err := print(ctx, a.ShowSecrets)
-		if list == nil {
-			list = []T{}
-		}
 		if !a.ShowSecrets {
 			for i := range list {
 				hide(&list[i])
 			}
 		}
-		return list, err
+		return table[T](list), err
 	}
+}
+
+// table is rows, none of them [] and never null. They are written one by one: those of a hundred thousand SAs
+// would be as much text in one piece.
+type table[T any] []T
+
+func (t table[T]) write(w io.Writer) error {
+	b := bufio.NewWriterSize(w, 64<<10)
+	e := json.NewEncoder(b)
+	_ = b.WriteByte('[') // an error stays in b
+	for i := range t {
+		if i > 0 {
+			_ = b.WriteByte(',')
+		}
+		if err := e.Encode(&t[i]); err != nil {
+			return err
+		}
+	}
+	_, _ = b.WriteString("]\n")
+	return b.Flush()
 }
 
 func count(do func(context.Context) (int, error)) call {
@@ -163,7 +178,11 @@ func readArgs(w http.ResponseWriter, r *http.Request) (a args, err error) {
 func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client went away: nobody is left to tell
+	if t, ok := v.(interface{ write(io.Writer) error }); ok {
+		_ = t.write(w) // the client went away: nobody is left to tell
+		return
+	}
+	_ = json.NewEncoder(w).Encode(v)
 }
 
 // Serve answers on l until ctx is done, closes l and returns nil; calls that

@@ -41,9 +41,9 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 		}
 		select {
 		case <-quit:
-			quit, limit, hurry = nil, time.After(farewell), g.o.Hurry
 			g.log.Info("stopping")
 			g.plane.Input(time.Now(), core.Command{Do: core.Shutdown})
+			quit, limit, hurry = nil, time.After(farewell), g.o.Hurry
 		case <-limit:
 			g.log.Warn("stopped without the answer of every peer")
 			return false, false, nil
