@@ -159,6 +159,17 @@ func (s *StrongSwan) RekeyIKE(ctx context.Context, ike string) error {
 	return s.swanctl(ctx, "--rekey", "--ike", ike)
 }
 
+// Reauthenticate begins to make the IKE SAs of that connection anew; it does not
+// wait. Whether the old one ends before or after is make_before_break of charon.
+func (s *StrongSwan) Reauthenticate(ctx context.Context, ike string) error {
+	return s.swanctl(ctx, "--rekey", "--ike", ike, "--reauth")
+}
+
+// TerminateID deletes the IKE SA of that unique identifier.
+func (s *StrongSwan) TerminateID(ctx context.Context, id string) error {
+	return s.swanctl(ctx, "--terminate", "--ike-id", id, "--timeout", seconds(ctx))
+}
+
 // Redirect sends the clients at an address to another gateway (RFC 5685).
 func (s *StrongSwan) Redirect(ctx context.Context, client, gateway string) error {
 	return s.swanctl(ctx, "--redirect", "--peer-ip", client, "--gateway", gateway)

@@ -69,7 +69,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), natCells(), networkCells(), outer6Cells(), fragmentCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells(), pskCells(), refusedCells(), revocationCells(), roadWarriorCells(), clientCells()} {
+	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), reauthCells(), natCells(), networkCells(), outer6Cells(), fragmentCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), hybridCells(), authCells(), pskCells(), refusedCells(), revocationCells(), roadWarriorCells(), clientCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = time.Minute
@@ -119,6 +119,8 @@ func lifeCells() []cell {
 		{group: g, name: "peer-killed-dpd", event: peerKilledDPD, limit: 150 * time.Second},
 		{group: g, name: "peer-killed-calls-again", theyInitiate: true, event: peerKilledCallsAgain},
 		{group: g, name: "we-are-killed", event: weAreKilled},
+		{group: g, name: "we-are-killed-no-initial-contact", extra: extra{peer: "send-initial-contact = false\n"}, event: weAreKilledSilently},
+		{group: g, name: "we-die-their-dpd", theyInitiate: true, extra: extra{connection: "dpd_delay = 2s\n"}, event: theirDPD},
 		{group: g, name: "reload-keeps-spis", event: reloadKeepsSPIs},
 		{group: g, name: "sigterm-leaves-nothing", event: sigterm},
 		{group: g, name: "sigterm-leaves-nothing-ipv6", v6: true, event: sigterm},
