@@ -183,6 +183,9 @@ func childUp() task {
 	return task{settle: func(x *exchange) error {
 		defer x.shared.Wipe()
 		if x.mine {
+			if x.takenBack() {
+				return refuse(message.NotifyTemporaryFailure, "the peer has deleted the CHILD SA already")
+			}
 			if err := x.install(x.old != nil); err != nil {
 				return err
 			}

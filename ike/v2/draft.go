@@ -31,9 +31,10 @@ type draft struct {
 	flow   *selector.Pair // the packet that asked for it, if one did
 	spi    uint32         // our inbound SPI for it; drop gives it back
 	agreed agreement
-	refuse error  // IKE_AUTH: why there is no CHILD SA
-	old    *Child // the CHILD SA being replaced
-	made   *Child // the CHILD SA that came of it
+	refuse error    // IKE_AUTH: why there is no CHILD SA
+	old    *Child   // the CHILD SA being replaced
+	made   *Child   // the CHILD SA that came of it
+	early  []uint32 // SPIs that the peer deleted while its answer was on its way
 
 	noSource []byte // IKE_SA_INIT: the NAT detection hash that matches no source
 

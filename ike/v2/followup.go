@@ -108,7 +108,7 @@ func (x *exchange) rival() []byte {
 	switch {
 	case x.kind.id != rekeyChild && x.kind.id != rekeyIKE:
 		return nil
-	case x.old != nil && x.old.theirs != nil && !x.old.theirs.gone:
+	case x.old != nil && x.old.theirs != nil: // also if that has been deleted since, and the old one with it
 		return x.old.theirs.lowNonce
 	case x.old == nil && sa.successor != nil && sa.successor.state == Established:
 		return sa.successor.lowNonce

@@ -59,7 +59,7 @@ func (sa *SA) bury(x *exchange) {
 // disown tells the peer to delete a CHILD SA that its response to x made and that
 // we cannot use: it would send into the void.
 func (sa *SA) disown(x *exchange) {
-	if x.spi == 0 || x.policy == nil || len(x.missing()) > 0 || find[*message.SA](x.in) == nil || sa.state >= Closing {
+	if x.spi == 0 || x.policy == nil || len(x.missing()) > 0 || find[*message.SA](x.in) == nil || sa.state >= Closing || x.takenBack() {
 		return
 	}
 	y := &exchange{kind: row(inform)}
@@ -138,12 +138,33 @@ func (x *exchange) readDelete(d *message.Delete) {
 		if len(spi) != 4 {
 			continue
 		}
-		if c := x.sa.childBySPI(binary.BigEndian.Uint32(spi)); c != nil &&
-			d.Protocol == uint8(c.policy.Protocol) && !slices.Contains(x.remove, c) {
+		c := x.sa.childBySPI(binary.BigEndian.Uint32(spi))
+		switch {
+		case c == nil:
+			x.sa.deletedEarly(binary.BigEndian.Uint32(spi))
+		case d.Protocol == uint8(c.policy.Protocol) && !slices.Contains(x.remove, c):
 			x.remove = append(x.remove, c)
 		}
 	}
 }
+
+// maxEarly bounds what is kept of such Deletes.
+const maxEarly = 16
+
+// deletedEarly notes an SPI that is of no CHILD SA yet: the peer may have made one
+// in answer to our request and deleted it, and the Delete overtook the answer.
+func (sa *SA) deletedEarly(spi uint32) {
+	x := sa.current
+	if x != nil && x.parent != nil {
+		x = x.parent
+	}
+	if x != nil && x.spi != 0 && len(x.early) < maxEarly {
+		x.early = append(x.early, spi)
+	}
+}
+
+// takenBack reports whether the peer deleted early what its answer to x made.
+func (x *exchange) takenBack() bool { return slices.Contains(x.early, x.agreed.spiOut) }
 
 func (x *exchange) addDeletes(cs []*Child) {
 	if len(cs) == 0 {
