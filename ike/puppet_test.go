@@ -39,6 +39,7 @@ type puppet struct {
 	psk       string
 	id, idr   core.ID
 	natted    bool              // we say that we are behind a NAT
+	sees      netip.AddrPort    // where we see the endpoint; not valid: where it is
 	first     []message.Payload // goes into IKE_SA_INIT before everything else
 	spi       uint32            // last ESP SPI that we gave out
 	peerSPI   uint32            // the endpoint's ESP SPI of the last answer
@@ -186,10 +187,14 @@ func (p *puppet) initPayloads() []message.Payload {
 	if p.natted {
 		source = netip.MustParseAddrPort("10.255.0.1:500")
 	}
+	sees := p.r.local
+	if p.sees.IsValid() {
+		sees = p.sees
+	}
 	return append(append([]message.Payload{}, p.first...),
 		saOf(ikeProposal), &message.KE{Group: 31, Data: p.priv.PublicKey().Bytes()}, &message.Nonce{Data: n},
 		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: natHash(p.spii, p.spir, source)},
-		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: natHash(p.spii, p.spir, p.r.local)})
+		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: natHash(p.spii, p.spir, sees)})
 }
 
 // initRequest is our IKE_SA_INIT request.

@@ -127,7 +127,7 @@ func (r *rig) pass(d time.Duration) {
 
 // datagram hands in a message from an address.
 func (r *rig) datagram(from netip.AddrPort, data []byte) {
-	natt := from.Port() == 4500
+	natt := from.Port() == 4500 || from.Port() >= 40000 // a NAT's
 	local := r.local
 	if natt {
 		local = netip.AddrPortFrom(local.Addr(), 4500)

@@ -237,21 +237,21 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if len(tsi.Selectors) == 0 || len(tsr.Selectors) == 0 { // of no type that is known here
 		return refuse(message.NotifyTSUnacceptable, "no selector of addresses")
 	}
-	theirs := sa.withinLease(tsi.Selectors)
+	ours, theirs := x.behindNAT(tsr.Selectors, sa.withinLease(tsi.Selectors))
 	if x.policy == nil {
-		x.policy = sa.choosePolicy(tsr.Selectors, theirs)
+		x.policy = sa.choosePolicy(ours, theirs)
 	}
 	if x.policy == nil {
 		var err error
-		if x.policy, err = sa.generate(tsr.Selectors, theirs); err != nil {
+		if x.policy, err = sa.generate(ours, theirs); err != nil {
 			return err
 		}
 		if x.policy == nil {
 			return mismatched(message.NotifyTSUnacceptable, sa.selectorParts(tsr.Selectors, tsi.Selectors),
-				"no policy of peer %q covers %v => %v: compare src-address and dst-address on both sides", sa.peer.Name, tsr.Selectors, tsi.Selectors)
+				"no policy of peer %q covers %v => %v%s: compare src-address and dst-address on both sides", sa.peer.Name, tsr.Selectors, tsi.Selectors, x.seenHere(tsr.Selectors, tsi.Selectors))
 		}
 	}
-	local, remote, ok := x.policy.Narrow(tsr.Selectors, theirs)
+	local, remote, ok := x.policy.Narrow(ours, theirs)
 	if !ok {
 		p := x.policy
 		x.policy = nil
@@ -274,7 +274,11 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		x.policy = nil
 		return refuse(message.NotifyInvalidSyntax, "the SPI is not 4 bytes")
 	}
-	if err := x.grantTransport(); err != nil {
+	err := x.clash(selector.Pairs(local, remote))
+	if err == nil {
+		err = x.grantTransport()
+	}
+	if err != nil {
 		x.policy = nil
 		return err
 	}
@@ -319,21 +323,25 @@ func (x *exchange) readChild(withPFS bool) error {
 	if len(tsi.Selectors) > maxSelectors || len(tsr.Selectors) > maxSelectors {
 		return refuse(message.NotifyTSUnacceptable, "the peer left more than %d selectors", maxSelectors)
 	}
+	mine, theirs := tsi.Selectors, tsr.Selectors
+	if !x.policy.Tunnel {
+		mine, theirs = x.sa.throughNAT(mine, theirs)
+	}
 	local, remote := x.policy.Selectors()
-	for i, t := range append(slices.Clone(tsi.Selectors), tsr.Selectors...) {
+	for i, t := range append(slices.Clone(mine), theirs...) {
 		ours := local
-		if i >= len(tsi.Selectors) {
+		if i >= len(mine) {
 			ours = remote
 		}
 		if !slices.ContainsFunc(ours, func(o selector.TS) bool { return o.Covers(t) }) {
 			return refuse(message.NotifyTSUnacceptable, "the peer widened the selector to %v", t)
 		}
 	}
-	pairs := selector.Pairs(tsi.Selectors, tsr.Selectors)
+	pairs := selector.Pairs(mine, theirs)
 	if len(pairs) == 0 {
 		return refuse(message.NotifyTSUnacceptable, "the peer left no selectors")
 	}
-	x.agreed = agreement{suite: s, spiOut: spiOut, local: tsi.Selectors, remote: tsr.Selectors, pairs: pairs}
+	x.agreed = agreement{suite: s, spiOut: spiOut, local: mine, remote: theirs, pairs: pairs}
 	return x.dialed()
 }
 

@@ -1,12 +1,27 @@
 package v2
 
 import (
+	"fmt"
+	"net/netip"
+
 	"culvert/ike/message"
+	"culvert/spd/selector"
 )
 
 // Transport mode (RFC 7296 §1.3.1): who wants it says so beside its offer, and
 // it is agreed on where the responder says so too. A policy is for one mode, and
 // the other is refused: what the two ends believe about headers must not differ.
+//
+// Behind a NAT each end knows another address of the same host, and transport
+// mode is between the two hosts themselves. Both put, into the selectors that they
+// get, the addresses that they know instead, before they do anything else with
+// them (§2.23.1):
+//
+//	192.168.7.2 ── NAT 203.0.113.1 ── 203.0.113.2
+//	TSi 192.168.7.2, TSr 203.0.113.2  -->  policy 203.0.113.2 <=> 203.0.113.1
+//	     <--  TSi 203.0.113.1, TSr 203.0.113.2
+//
+// So each end's policy names the addresses that it sees itself.
 
 // askTransport adds the notify to a request whose policy is for transport mode.
 func (x *exchange) askTransport() {
@@ -38,4 +53,90 @@ func (x *exchange) checkTransport() error {
 		return refuse(message.NotifyNoProposalChosen, "the peer declined transport mode: tunnel differs on the two sides")
 	}
 	return nil
+}
+
+// throughNAT puts the addresses of the path into selectors of single addresses:
+// ours where we are behind a NAT, the peer's where it is, or says so (RFC 7296 §2.23.1).
+func (sa *SA) throughNAT(local, remote []selector.TS) (l, r []selector.TS) {
+	return readdressed(local, sa.nat.local, sa.local.Addr()), readdressed(remote, sa.nat.remote, sa.remote.Addr())
+}
+
+func readdressed(list []selector.TS, natted bool, a netip.Addr) []selector.TS {
+	a = a.Unmap().WithZone("")
+	if !natted || !a.IsValid() || a.IsUnspecified() {
+		return list
+	}
+	var out []selector.TS
+	for _, t := range list {
+		if t.Lo == t.Hi && t.Lo.Is4() == a.Is4() {
+			t.Lo, t.Hi = a, a
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// asksTransportThroughNAT: the selectors of the request are the peer's view.
+func (x *exchange) asksTransportThroughNAT() bool {
+	return notify(x.in, message.NotifyUseTransportMode) != nil && (x.sa.nat.local || x.sa.nat.remote)
+}
+
+// behindNAT is the selectors of a request as seen from here, if a policy for
+// transport mode wants them; for tunnel mode they stay as they are.
+func (x *exchange) behindNAT(local, remote []selector.TS) (l, r []selector.TS) {
+	if !x.asksTransportThroughNAT() {
+		return local, remote
+	}
+	l, r = x.sa.throughNAT(local, remote)
+	p := x.policy
+	if p == nil {
+		p = x.sa.choosePolicy(l, r)
+	}
+	if p == nil || p.Tunnel {
+		return local, remote
+	}
+	return l, r
+}
+
+// seenHere tells people of what behindNAT tried.
+func (x *exchange) seenHere(local, remote []selector.TS) string {
+	if !x.asksTransportThroughNAT() {
+		return ""
+	}
+	l, r := x.sa.throughNAT(local, remote)
+	return fmt.Sprintf(", in transport mode through a NAT, which is %v => %v here", l, r)
+}
+
+// clash refuses a peer whose traffic in transport mode could not be told from that
+// of another behind the same NAT: what goes back has one address for both.
+func (x *exchange) clash(pairs []selector.Pair) error {
+	sa := x.sa
+	if x.policy.Tunnel || !sa.nat.remote {
+		return nil
+	}
+	for s := range sa.owner.Siblings(sa) {
+		if s.state == Ended || s.peerID == sa.peerID || s.remote == sa.remote {
+			continue
+		}
+		for _, c := range s.children {
+			if !c.policy.Tunnel && c.Live() && overlap(c.pairs, pairs) {
+				return refuse(message.NotifyTSUnacceptable, "%s is behind the same NAT as %s, and in transport mode their traffic has the same addresses: "+
+					"give them tunnel mode, or policies for ports of their own", sa.peerID, s.peerID)
+			}
+		}
+	}
+	return nil
+}
+
+func overlap(a, b []selector.Pair) bool {
+	for _, p := range a {
+		for _, q := range b {
+			_, local := selector.Intersect(p.Local, q.Local)
+			_, remote := selector.Intersect(p.Remote, q.Remote)
+			if local && remote {
+				return true
+			}
+		}
+	}
+	return false
 }

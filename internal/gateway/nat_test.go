@@ -10,6 +10,7 @@ import (
 	"culvert/ike/core"
 	"culvert/internal/datapath"
 	"culvert/internal/simnet"
+	"culvert/internal/wire"
 )
 
 var outerAddr = netip.MustParseAddr("203.0.113.9")
@@ -121,5 +122,96 @@ func TestNATFlushesOnABadNetwork(t *testing.T) {
 			}
 			w.sameSAs()
 		})
+	}
+}
+
+// Transport mode through NATs at either end or at both (RFC 7296 §2.23.1): packets
+// arrive between the addresses that the receiver knows, with checksums that are
+// right there (RFC 3948 §3.1.2), also after each end has rekeyed.
+func TestTransportModeThroughNAT(t *testing.T) {
+	for name, c := range map[string]struct{ west, east bool }{
+		"the initiator": {west: true}, "the responder": {east: true}, "both": {true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newSeededWorld(t, simnet.Link{Delay: 10 * time.Millisecond}, 7)
+			seen := map[*node]netip.Addr{w.west: westAddr, w.east: eastAddr}
+			if c.west {
+				seen[w.west] = outerAddr
+				w.net.Behind(netip.PrefixFrom(westAddr, 32), simnet.NewNAT(outerAddr))
+			}
+			if c.east {
+				seen[w.east] = netip.MustParseAddr("198.51.100.9")
+				nat := simnet.NewNAT(seen[w.east])
+				nat.Forward(500, netip.AddrPortFrom(eastAddr, 500))
+				nat.Forward(4500, netip.AddrPortFrom(eastAddr, 4500))
+				w.net.Behind(netip.PrefixFrom(eastAddr, 32), nat)
+			}
+			w.east.mustConfigure(passive(hostToHost(eastAddr, seen[w.west])))
+			w.west.mustConfigure(hostToHost(westAddr, seen[w.east]))
+			w.until("established", func() bool { return w.west.sealing() == 1 && w.east.sealing() == 1 })
+			exchange := func() {
+				t.Helper()
+				for from, to := range map[*node]*node{w.west: w.east, w.east: w.west} {
+					to.drain()
+					src, dst := netip.AddrPortFrom(from.addr, 7000), netip.AddrPortFrom(seen[to], 7001)
+					for _, pkt := range [][]byte{
+						wire.AppendUDPPacket(nil, src, dst, []byte("a datagram")),
+						wire.AppendTCPPacket(nil, wire.TCP{Seq: 1, Flags: 2}, src, dst, []byte("a segment")),
+					} {
+						if r := from.plane.Send(w.clock.Now(), pkt); r != datapath.Passed {
+							t.Fatalf("%v: %v, events %v", from.addr, r, from.events)
+						}
+						w.run(500 * time.Millisecond)
+						select {
+						case got := <-to.device.Outgoing():
+							info, f, ok := parsed(got)
+							if !ok || f.Src != seen[from] || f.Dst != to.addr || !wire.VerifyChecksum(got, info) || !wire.VerifyIPv4Checksum(got) {
+								t.Fatalf("at %v arrives %x: %v", to.addr, got, f)
+							}
+						default:
+							t.Fatalf("nothing arrives at %v: %v", to.addr, nonzero(to))
+						}
+					}
+				}
+			}
+			exchange()
+			for _, n := range []*node{w.west, w.east} {
+				rekeys := n.count(core.EvChildRekeyed)
+				n.input(core.Command{Do: core.RekeyKids})
+				w.until("rekeyed", func() bool { return n.count(core.EvChildRekeyed) > rekeys })
+				w.run(10 * time.Second)
+				exchange()
+			}
+			w.sameSAs()
+		})
+	}
+}
+
+func parsed(pkt []byte) (info wire.Info, f wire.Flow, ok bool) {
+	info, ok = wire.ParseFlow(pkt, &f)
+	return info, f, ok
+}
+
+// The second of two hosts behind one NAT is told why it is not served.
+func TestTransportModeTwoBehindOneNAT(t *testing.T) {
+	w := newSeededWorld(t, simnet.Link{Delay: 10 * time.Millisecond}, 7)
+	nat := simnet.NewNAT(outerAddr)
+	third := netip.MustParseAddr("192.0.2.3")
+	other := w.node(third, 7, 3)
+	w.others = append(w.others, other)
+	w.net.Behind(netip.MustParsePrefix("192.0.2.1/32"), nat)
+	w.net.Behind(netip.MustParsePrefix("192.0.2.3/32"), nat)
+	w.east.mustConfigure(passive(hostToHost(eastAddr, outerAddr)))
+	w.west.mustConfigure(hostToHost(westAddr, eastAddr))
+	w.until("established", func() bool { return w.west.sealing() == 1 && w.east.sealing() == 1 })
+	other.mustConfigure(hostToHost(third, eastAddr))
+	w.run(10 * time.Second)
+	if n := other.sealing(); n != 0 || w.west.sealing() != 1 {
+		t.Errorf("the second has %d SAs, the first %d", n, w.west.sealing())
+	}
+	for _, n := range []*node{other, w.east} {
+		if n.count(core.EvTSUnacceptable) == 0 {
+			t.Errorf("%v says nothing: %v", n.addr, kinds(n.events))
+		}
 	}
 }

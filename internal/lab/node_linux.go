@@ -129,11 +129,29 @@ table ip nat {
 	}
 	chain forward {
 		type filter hook forward priority filter;
+		ct status dnat accept
 		iifname %[1]q ct state new drop
 	}
 }
 `, device, NATPortFirst, NATPortLast))
 	n.Run("nft", "-f", rules)
+}
+
+// Forward makes a NAT router let in what comes by a device for UDP ports, and
+// leads it to one of those whom it hides.
+func (n *Node) Forward(device string, to netip.Addr, ports ...uint16) {
+	n.lab.TB.Helper()
+	var rules strings.Builder
+	for _, port := range ports {
+		fmt.Fprintf(&rules, "\t\tiifname %q udp dport %d dnat to %s\n", device, port, to)
+	}
+	n.Run("nft", "-f", n.lab.write(n.Name+"-forward.nft", fmt.Sprintf(`
+table ip forwarded {
+	chain pre {
+		type nat hook prerouting priority dstnat;
+%s	}
+}
+`, rules.String())))
 }
 
 func run(name string, args ...string) (string, error) {

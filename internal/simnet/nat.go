@@ -42,6 +42,12 @@ func (n *NAT) Out(inner netip.AddrPort) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(n.outer, port), true
 }
 
+// Forward lets in what arrives for an outer port, as an administrator of the box
+// would write it down. Flush forgets it too.
+func (n *NAT) Forward(port uint16, inner netip.AddrPort) {
+	n.out[inner], n.in[port] = port, inner
+}
+
 // free is the next port that is not mapped.
 func (n *NAT) free() uint16 {
 	for {

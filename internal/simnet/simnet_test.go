@@ -19,6 +19,19 @@ var (
 
 // send sends numbered datagrams, one each gap, and returns what arrives, in
 // order of arrival.
+// What is forwarded gets in unasked, and leaves from the same port.
+func TestNATForwards(t *testing.T) {
+	n := NewNAT(netip.MustParseAddr("203.0.113.9"))
+	inner := netip.MustParseAddrPort("10.0.0.1:500")
+	n.Forward(500, inner)
+	if got, ok := n.In(netip.AddrPortFrom(n.Outer(), 500)); !ok || got != inner {
+		t.Errorf("port 500 leads to %v, %v", got, ok)
+	}
+	if got, ok := n.Out(inner); !ok || got.Port() != 500 {
+		t.Errorf("%v leaves from %v, %v", inner, got, ok)
+	}
+}
+
 func send(n *Network, count int, gap time.Duration) []Delivery {
 	var all []Delivery
 	for i := range count {
