@@ -1,20 +1,20 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
 )
 
 // StrongSwan is a charon with userspace ESP on a node. kernel-libipsec always
 // speaks ESP in UDP on port 4500 (it makes its peers see a NAT) and tunnel mode only.
 type StrongSwan struct {
 	*Process
+	Swanctl
 	node *Node
 	name string
 	uri  string // of its vici socket
@@ -84,6 +84,7 @@ func (n *Node) strongSwan(ctx context.Context, swanctl, plugins string, settings
 		charonPath:  n.lab.copyProgram(Charon),
 		swanctlPath: n.lab.copyProgram("swanctl"),
 	}
+	s.Swanctl.run = s.run
 	n.lab.write(s.name+".conf", fmt.Sprintf(charonConf, strings.Join(settings, "\n\t"), s.uri, plugins))
 	n.SwanctlFiles(map[string][]byte{"swanctl.conf": []byte(swanctl)})
 	s.conf = filepath.Join(n.swanctlDir(), "swanctl.conf")
@@ -102,6 +103,18 @@ func (s *StrongSwan) start(ctx context.Context) {
 	if err := s.swanctl(ctx, "--load-all", "--file", s.conf); err != nil {
 		tb.Fatalf("load swanctl.conf on %s: %v", s.node.Name, err)
 	}
+}
+
+// run runs a command of swanctl against this charon.
+func (s *StrongSwan) run(ctx context.Context, args ...string) (string, error) {
+	var faults bytes.Buffer
+	cmd := exec.CommandContext(ctx, s.swanctlPath, append(args, "--uri", s.uri)...)
+	cmd.Stderr = &faults
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("swanctl %s on %s: %w\n%s%s", strings.Join(args, " "), s.node.Name, err, out, &faults)
+	}
+	return string(out), nil
 }
 
 // copyProgram returns the path of a copy of a program in the lab. Debian's
@@ -134,65 +147,6 @@ func (s *StrongSwan) Restart(ctx context.Context) {
 	s.start(ctx)
 }
 
-// InitiateChild negotiates the CHILD SA of that name, and the IKE SA if need be.
-func (s *StrongSwan) InitiateChild(ctx context.Context, child string) error {
-	return s.swanctl(ctx, "--initiate", "--child", child, "--timeout", seconds(ctx))
-}
-
-// TerminateChild deletes the CHILD SAs of that name.
-func (s *StrongSwan) TerminateChild(ctx context.Context, child string) error {
-	return s.swanctl(ctx, "--terminate", "--child", child, "--timeout", seconds(ctx))
-}
-
-// TerminateIKE deletes the IKE SAs of that connection, and their CHILD SAs with them.
-func (s *StrongSwan) TerminateIKE(ctx context.Context, ike string) error {
-	return s.swanctl(ctx, "--terminate", "--ike", ike, "--timeout", seconds(ctx))
-}
-
-// RekeyChild begins to rekey the CHILD SAs of that name; it does not wait.
-func (s *StrongSwan) RekeyChild(ctx context.Context, child string) error {
-	return s.swanctl(ctx, "--rekey", "--child", child)
-}
-
-// RekeyIKE begins to rekey the IKE SAs of that connection; it does not wait.
-func (s *StrongSwan) RekeyIKE(ctx context.Context, ike string) error {
-	return s.swanctl(ctx, "--rekey", "--ike", ike)
-}
-
-// Reauthenticate begins to make the IKE SAs of that connection anew; it does not
-// wait. Whether the old one ends before or after is make_before_break of charon.
-func (s *StrongSwan) Reauthenticate(ctx context.Context, ike string) error {
-	return s.swanctl(ctx, "--rekey", "--ike", ike, "--reauth")
-}
-
-// TerminateID deletes the IKE SA of that unique identifier.
-func (s *StrongSwan) TerminateID(ctx context.Context, id string) error {
-	return s.swanctl(ctx, "--terminate", "--ike-id", id, "--timeout", seconds(ctx))
-}
-
-// Redirect sends the clients at an address to another gateway (RFC 5685).
-func (s *StrongSwan) Redirect(ctx context.Context, client, gateway string) error {
-	return s.swanctl(ctx, "--redirect", "--peer-ip", client, "--gateway", gateway)
-}
-
-// SAs lists the SAs in strongSwan's own words.
-func (s *StrongSwan) SAs(ctx context.Context) ([]IKESA, error) {
-	text, err := s.ListSAs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return parseSAs(text)
-}
-
-// ListSAs is the text that SAs reads.
-func (s *StrongSwan) ListSAs(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, s.swanctlPath, "--list-sas", "--pretty", "--uri", s.uri).Output()
-	if err != nil {
-		return "", fmt.Errorf("swanctl --list-sas on %s: %w", s.node.Name, err)
-	}
-	return string(out), nil
-}
-
 // swanctlDir is where swanctl finds its configuration, and beside it certificates and keys.
 func (n *Node) swanctlDir() string { return filepath.Join(n.lab.Dir, n.Name+".swanctl") }
 
@@ -213,21 +167,3 @@ func (n *Node) SwanctlFiles(files map[string][]byte) {
 
 // SwanctlFile is the path of one of them.
 func (n *Node) SwanctlFile(name string) string { return filepath.Join(n.swanctlDir(), name) }
-
-// swanctl runs a command of swanctl; the error holds its output.
-func (s *StrongSwan) swanctl(ctx context.Context, args ...string) error {
-	out, err := exec.CommandContext(ctx, s.swanctlPath, append(args, "--uri", s.uri)...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("swanctl %s: %w\n%s", strings.Join(args, " "), err, out)
-	}
-	return nil
-}
-
-// seconds is what the context leaves, at most 20, for swanctl's --timeout.
-func seconds(ctx context.Context) string {
-	left := 20
-	if end, ok := ctx.Deadline(); ok {
-		left = max(1, min(left, int(time.Until(end).Seconds())))
-	}
-	return strconv.Itoa(left)
-}
