@@ -91,6 +91,24 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// The initiator refuses the responder's certificate: who is refused hears that
+// it is about the certificate, not about a secret.
+func TestRefusedResponder(t *testing.T) {
+	k := newCerts()
+	p := newPair(t, 3, simnet.Link{Delay: 10 * time.Millisecond}, func(a, b *core.Config) {
+		sign(a, trustIn(k.root), own(k.root.Leaf("a", "p256")))
+		sign(b, trustIn(k.root), own(k.other.Leaf("b", "p256")))
+		passiveB(b)
+	})
+	p.up()
+	p.until(10*time.Second, "refused", func() bool { return p.b.reasons(core.EvAuthFailed) != "" && len(p.b.e.SAs()) == 0 })
+	for _, why := range []string{p.b.reasons(core.EvAuthFailed), p.b.reasons(core.EvIKEDown)} {
+		if !strings.Contains(why, `certificate "b"`) || strings.Contains(why, "secret") {
+			t.Error(why)
+		}
+	}
+}
+
 // A chain with an intermediate each way, one's own and the other's unknown to
 // the receiver.
 func TestCertificateChains(t *testing.T) {

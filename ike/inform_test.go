@@ -297,6 +297,12 @@ func TestInitiatorDistrusts(t *testing.T) {
 	if !r.e.Idle() {
 		t.Error("the SA is still there")
 	}
+	if e := r.event(core.EvAuthFailed); !strings.Contains(e.Reason, "compare secret, my-id and remote-id") || e.Detail == nil {
+		t.Errorf("%+v", e)
+	}
+	if e := r.event(core.EvIKEDown); !strings.Contains(e.Reason, "refused our proof") {
+		t.Error(e.Reason)
+	}
 }
 
 // The refusal of a proof is lost: the initiator repeats IKE_AUTH and gets it.

@@ -204,6 +204,14 @@ func (sa *SA) secretParts() *core.Mismatch {
 	return m
 }
 
+// refusedText says that the peer refused who we are, and what to compare.
+func (sa *SA) refusedText() string {
+	if id := sa.identity; id != nil && id.Auth == core.AuthSignature {
+		return fmt.Sprintf("the peer refused our proof: see in its log what is wrong with certificate %q for it; compare my-id and remote-id on both sides", id.Own.Name)
+	}
+	return "the peer refused our proof: compare secret, my-id and remote-id on both sides"
+}
+
 // proofRefused is what is known where the peer refused who we are.
 func (sa *SA) proofRefused() *core.Mismatch {
 	m := &core.Mismatch{What: "identity", Where: sa.place(sa.identity, "")}

@@ -86,7 +86,8 @@ func deletion() task {
 		accept: func(x *exchange) error {
 			x.sa.hearAuthLifetime(x.in)
 			if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
-				x.closes, x.reason = true, "the peer refused our proof: compare secret, my-id and remote-id on both sides"
+				x.closes, x.reason = true, x.sa.refusedText()
+				x.sa.emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: x.reason, Detail: x.sa.proofRefused()})
 			}
 			for _, p := range x.in {
 				if d, ok := p.(*message.Delete); ok {
@@ -131,7 +132,9 @@ func deletion() task {
 // over: both ends may have deleted at once.
 func (x *exchange) readDelete(d *message.Delete) {
 	if d.Protocol == uint8(core.ProtoIKE) {
-		x.closes, x.reason = true, "the peer deleted it"
+		if !x.closes { // else it has said why
+			x.closes, x.reason = true, "the peer deleted it"
+		}
 		return
 	}
 	for _, spi := range d.SPIs {

@@ -266,7 +266,7 @@ func (sa *SA) connectFailed(exchange string, fault error) {
 			reason = "the peer chose none of our proposals: compare enc-algorithm, hash-algorithm and dh-group of profile " + sa.peer.Profile.Name + " with the peer's"
 		case message.NotifyAuthenticationFailed:
 			k, detail = core.EvAuthFailed, sa.proofRefused()
-			reason = "the peer refused our proof: compare secret, my-id and remote-id on both sides"
+			reason = sa.refusedText()
 		}
 	}
 	sa.emit(core.Event{Kind: k, Exchange: exchange, Reason: reason, Detail: detail})

@@ -40,6 +40,9 @@ strongSwan carries ESP in user space (kernel-libipsec), which speaks tunnel mode
 A cell has passed when strongSwan itself (` + "`swanctl --list-sas`" + `) reports the algorithms that were asked for, its
 byte counters grew by what was sent in each direction, culvert's ` + "`installed-sa print`" + ` names the same SPIs and
 algorithms, and a TCP transfer checked by SHA-256 went both ways before the event and again after it.
+Where one side has to refuse the other, a cell has passed when no tunnel came about and both logs say why.
+Road warriors, and the clients that the manual lists, are told in the column of events: who has which address,
+which row of proposals was agreed on, and a checked transfer.
 
 %d of %d cells passed, %d failed, %d not run.
 `
