@@ -46,6 +46,23 @@ func TestPSK(t *testing.T) {
 	}
 }
 
+// Secrets around the block of the hash, and longer ones: both sides do the same
+// with them (RFC 2104).
+func TestPSKLengths(t *testing.T) {
+	f := suite.PRFByName("sha256")
+	s := Signed{Message: []byte("message"), Nonce: []byte("nonce"), IDBody: []byte("id"), SKp: secret.Bytes("SK_p")}
+	for _, n := range []int{1, 63, 64, 65, 127, 128, 129, 1000} {
+		key := make([]byte, n)
+		for i := range key {
+			key[i] = byte(i)
+		}
+		want := hmac256(hmac256(key, "Key Pad for IKEv2"), "message", "nonce", string(hmac256([]byte("SK_p"), "id")))
+		if !PSK(f, key, s).Equal(want) || !VerifyPSK(f, key, s, want) {
+			t.Errorf("a secret of %d bytes", n)
+		}
+	}
+}
+
 func TestMatch(t *testing.T) {
 	name := func(s string) core.ID { return core.ID{Type: core.IDFQDN, Data: s} }
 	any1 := &core.Identity{MyID: name("a")}
