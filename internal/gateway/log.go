@@ -72,6 +72,9 @@ type events struct {
 func (v *events) event(now time.Time, e core.Event) {
 	v.counts[e.Kind]++
 	kind := eventKinds[e.Kind] // others: info, always
+	if !v.log.Enabled(context.Background(), kind.level) {
+		return
+	}
 	attrs := e.LogValue().Group()
 	if kind.often {
 		k := &v.kinds[e.Kind]
