@@ -253,6 +253,60 @@ func TestMalformedHeaders(t *testing.T) {
 	}
 }
 
+// An IPv4 peer that rounds the AH up to 8 bytes takes no other: it gets what it
+// sends, from its first packet that opens until it sends otherwise.
+func TestRoundsAsThePeerDoes(t *testing.T) {
+	a := suite.IntegByName("sha256")
+	params := Params{SPI: 0x1234abcd, Integ: a, IntegKey: bytes.Repeat([]byte{0x5a}, a.KeyLen)}
+	short, err := New(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long, err := New(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long.rounds.Store(true)
+	linux := params
+	linux.Like = long // as if a peer had sent it such ones
+	rounding, err := New(linux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := params
+	ours.Like = short
+	out, err := New(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := func(tr *Transform, pkt []byte) int { return len(sealed(t, tr, pkt, 1)) - len(pkt) }
+	if got := size(out, udp4("x")); got != 28 {
+		t.Errorf("before the peer was heard: an AH of %d bytes", got)
+	}
+	rounded := sealed(t, rounding, udp4("x"), 1)
+	if len(rounded)-len(udp4("x")) != 32 || !bytes.Equal(rounded[20+HeaderLen+16:20+32], make([]byte, 4)) {
+		t.Fatalf("rounded: %x", rounded)
+	}
+	forged := bytes.Clone(rounded)
+	forged[len(forged)-1]++
+	if _, _, _, err := short.Open(forged, 1); err == nil || size(out, udp4("x")) != 28 {
+		t.Error("a packet that does not open is followed")
+	}
+	if _, _, _, err := short.Open(rounded, 1); err != nil || size(out, udp4("x")) != 32 {
+		t.Errorf("the peer rounds (%v): an AH of %d bytes", err, size(out, udp4("x")))
+	}
+	if got := size(out, ip6("x")); got != 32 {
+		t.Errorf("IPv6: an AH of %d bytes", got)
+	}
+	plain, err := New(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := short.Open(sealed(t, plain, udp4("x"), 1), 1); err != nil || size(out, udp4("x")) != 28 {
+		t.Errorf("the peer does not round any more (%v): an AH of %d bytes", err, size(out, udp4("x")))
+	}
+}
+
 // An IPv4 sender that rounds the AH up to 8 bytes is understood.
 func TestRoundedTo8(t *testing.T) {
 	tr := transform(t, "sha256", false)

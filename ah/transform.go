@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"culvert/crypto/integ"
 	"culvert/crypto/secret"
@@ -18,6 +19,9 @@ type Params struct {
 	Integ    *suite.Integ
 	IntegKey secret.Bytes // Integ.KeyLen bytes
 	ESN      bool         // extended sequence numbers (RFC 4302 §2.5.1)
+	// Like is the other direction of the SA, if there is one: in IPv4 Seal rounds
+	// the AH as the last packet that Like opened was rounded.
+	Like *Transform
 }
 
 // Transform seals or opens the packets of one direction of an SA. Its methods
@@ -28,6 +32,9 @@ type Transform struct {
 	esn bool
 	mac *integ.MAC
 	icv int
+
+	like   *Transform
+	rounds atomic.Bool // the last IPv4 packet that opened had its AH rounded to 8 bytes
 }
 
 // New makes a Transform. The key is copied and stays the caller's to wipe.
@@ -39,7 +46,7 @@ func New(p Params) (*Transform, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ah: %w", err)
 	}
-	return &Transform{spi: p.SPI, esn: p.ESN, mac: mac, icv: mac.Len()}, nil
+	return &Transform{spi: p.SPI, esn: p.ESN, mac: mac, icv: mac.Len(), like: p.Like}, nil
 }
 
 // Wipe drops the key: see esp.Transform.Wipe.
@@ -87,6 +94,9 @@ func (t *Transform) Seal(buf []byte, off, n int, seq uint64, next uint8) (start,
 		return 0, 0
 	}
 	size := t.length(buf[off] >> 4)
+	if t.like != nil && t.like.rounds.Load() {
+		size = t.length(6) // Linux without align4 (see Open) drops what is not
+	}
 	start, end = off-size, off+n
 	pkt := buf[start:end]
 	copy(pkt, pkt[size:size+front])
@@ -130,7 +140,8 @@ func (t *Transform) Open(pkt []byte, seq uint64) (off, n int, next uint8, err er
 	}
 	pkt = pkt[:total]
 	size := (int(pkt[front+1]) + 2) * 4
-	// A sender may round up to 8 bytes in IPv4 too, as Linux does by default.
+	// A sender may round up to 8 bytes in IPv4 too, as Linux does by default (its
+	// flag align4 says not to). With RFC 4302 §2.6 it is a multiple of 4.
 	if size != t.length(pkt[0]>>4) && size != t.length(6) || front+size > total {
 		return 0, 0, 0, ErrShort
 	}
@@ -158,6 +169,9 @@ func (t *Transform) Open(pkt []byte, seq uint64) (off, n int, next uint8, err er
 		return 0, 0, 0, ErrHeader
 	case !genuine:
 		return 0, 0, 0, ErrICV
+	}
+	if rounds := size != t.length(4); pkt[0]>>4 == 4 && rounds != t.rounds.Load() {
+		t.rounds.Store(rounds)
 	}
 	return front + size, total - front - size, h[0], nil
 }

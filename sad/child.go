@@ -79,11 +79,11 @@ func newChild(p *Params) (*Child, error) {
 	if len(p.Pairs) == 0 {
 		return nil, ErrPairs
 	}
-	opener, err := newTransform(p.Protocol, p.In)
+	opener, err := newTransform(p.Protocol, p.In, nil)
 	if err != nil {
 		return nil, fmt.Errorf("inbound SA %#08x: %w", p.In.SPI, err)
 	}
-	sealer, err := newTransform(p.Protocol, p.Out)
+	sealer, err := newTransform(p.Protocol, p.Out, opener)
 	if err != nil {
 		return nil, fmt.Errorf("outbound SA %#08x: %w", p.Out.SPI, err)
 	}

@@ -19,8 +19,9 @@ type Transform interface {
 	Wipe()
 }
 
-// newTransform makes the transform of one half. AH has no encryption.
-func newTransform(protocol uint8, p esp.Params) (Transform, error) {
+// newTransform makes the transform of one half; opener is the other half's, once
+// there is one. AH has no encryption.
+func newTransform(protocol uint8, p esp.Params, opener Transform) (Transform, error) {
 	switch protocol {
 	case ProtocolESP:
 		return esp.New(p)
@@ -28,7 +29,8 @@ func newTransform(protocol uint8, p esp.Params) (Transform, error) {
 		if p.Encr != nil {
 			return nil, fmt.Errorf("AH does not encrypt: leave out %s", p.Encr.Name)
 		}
-		return ah.New(ah.Params{SPI: p.SPI, Integ: p.Integ, IntegKey: p.IntegKey, ESN: p.ESN})
+		like, _ := opener.(*ah.Transform)
+		return ah.New(ah.Params{SPI: p.SPI, Integ: p.Integ, IntegKey: p.IntegKey, ESN: p.ESN, Like: like})
 	}
 	return nil, ErrProtocol
 }
