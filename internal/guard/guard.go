@@ -1,0 +1,52 @@
+// Package guard keeps plaintext that a policy protects or discards off the wire
+// where it never meets the TUN device: what arrives in clear from elsewhere, and
+// what would leave by another interface because somebody changed the host's
+// rules. It stands while tunnels are down, and after a gateway was killed: only
+// a clean end, or guard = false, takes it away (RFC 4301 §5.1, §5.2: the SPD
+// decides about all traffic that crosses the boundary).
+package guard
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// Flow is the traffic of one policy, seen from this side. Proto 0 and port 0
+// mean any.
+type Flow struct {
+	Local, Remote         netip.Prefix
+	Proto                 uint8
+	LocalPort, RemotePort uint16
+	// Pass: it may be in clear. Else it may only come out of or go into the device.
+	Pass bool
+}
+
+// Plan is what the guard has to keep apart.
+type Plan struct {
+	Device string
+	Mark   uint32   // of the gateway's own sockets, which are let out
+	Ports  []uint16 // UDP ports of the gateway itself, which are let in
+	// Flows in the order of the policies: the first that matches decides; what
+	// none matches is not the guard's business.
+	Flows []Flow
+}
+
+// Counts is how many packets the guard has dropped since it was made.
+type Counts struct {
+	In  uint64 // came in clear
+	Out uint64 // would have left in clear
+}
+
+// Guard is what the system enforces. Methods are for one goroutine at a time.
+type Guard interface {
+	// Apply goes over to a plan in one step, without a moment in which neither
+	// the old nor the new one holds. A plan without flows takes the guard away. On
+	// error the old plan stands, and the error says what to do.
+	Apply(Plan) error
+	Counts() (Counts, error)
+	// Close takes the guard away.
+	Close() error
+}
+
+// ErrNone: this system has no guard.
+var ErrNone = errors.New("there is no guard on this system, only on Linux with nf_tables: set guard = false in [gateway]")

@@ -1,0 +1,295 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A gateway's network and, on another thread, that of somebody on its wire.
+//
+//	gateway: lo 10.1.0.1, eth0 10.9.0.1, culvert0 10.5.0.1   other: eth0 10.9.0.2, lo 10.2.0.1
+type wire struct {
+	t     *testing.T
+	other chan func()
+}
+
+func newWire(t *testing.T) *wire {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	enter := func() { // the thread ends with its goroutine
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			panic(err)
+		}
+	}
+	w := &wire{t: t, other: make(chan func())}
+	tid := make(chan int)
+	go func() {
+		enter()
+		tid <- unix.Gettid()
+		for f := range w.other {
+			f()
+		}
+	}()
+	theirs := <-tid
+	t.Cleanup(func() { close(w.other) })
+	enter()
+	w.run(fmt.Sprintf("ip link add eth0 type veth peer name eth0 netns /proc/%d/task/%d/ns/net", os.Getpid(), theirs))
+	w.run("ip link set lo up", "ip addr add 10.1.0.1/32 dev lo", "ip -6 addr add fd01::1/128 dev lo",
+		"ip addr add 10.9.0.1/24 dev eth0", "ip -6 addr add fd09::1/64 dev eth0 nodad", "ip link set eth0 up",
+		"ip link add culvert0 type veth peer name culvert1", "ip link set culvert1 up", "ip addr add 10.5.0.1/24 dev culvert0", "ip link set culvert0 up",
+		"ip route add 10.2.0.0/24 via 10.9.0.2", "ip -6 route add fd02::/64 via fd09::2")
+	w.there(func() {
+		w.run("ip link set lo up", "ip addr add 10.2.0.1/32 dev lo", "ip -6 addr add fd02::1/128 dev lo",
+			"ip addr add 10.9.0.2/24 dev eth0", "ip -6 addr add fd09::2/64 dev eth0 nodad", "ip link set eth0 up",
+			"ip route add 10.1.0.0/24 via 10.9.0.1", "ip -6 route add fd01::/64 via fd09::1")
+	})
+	// The first packets wait until the link works.
+	for range 50 {
+		if w.in("10.9.0.2", "10.9.0.1:1") && w.in("fd09::2", "[fd09::1]:1") {
+			return w
+		}
+	}
+	t.Fatal("the wire does not work")
+	return nil
+}
+
+func (w *wire) there(f func()) {
+	done := make(chan struct{})
+	w.other <- func() { defer close(done); f() }
+	<-done
+}
+
+func (w *wire) run(commands ...string) {
+	w.t.Helper()
+	for _, c := range commands {
+		args := strings.Fields(c)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			w.t.Errorf("%s: %v\n%s", c, err, out)
+		}
+	}
+}
+
+// in reports whether a UDP packet from the other side arrives; out, whether one
+// of ours arrives there, by a socket with the mark.
+func (w *wire) in(from, to string) bool {
+	l := listen(to)
+	defer l.Close()
+	w.there(func() { send(from, to, 0) })
+	return arrives(l)
+}
+
+func (w *wire) out(from, to string, mark int) bool {
+	var l *net.UDPConn
+	w.there(func() { l = listen(to) })
+	defer l.Close()
+	send(from, to, mark)
+	return arrives(l)
+}
+
+func listen(at string) *net.UDPConn {
+	l, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(at)))
+	if err != nil {
+		panic(err)
+	}
+	return l
+}
+
+func arrives(l *net.UDPConn) bool {
+	_ = l.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	_, _, err := l.ReadFromUDP(make([]byte, 10))
+	return err == nil
+}
+
+// send sends one packet; what the guard drops on its way out is an error of the
+// system call, which does not matter here.
+func send(from, to string, mark int) {
+	d := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if mark != 0 {
+			_ = c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark) })
+		}
+		return err
+	}}
+	c, err := d.ListenPacket(context.Background(), "udp", net.JoinHostPort(from, "7777"))
+	if err != nil {
+		panic(err)
+	}
+	defer c.Close()
+	_, _ = c.WriteTo([]byte("clear"), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to)))
+}
+
+func flow(local, remote string) Flow {
+	return Flow{Local: netip.MustParsePrefix(local), Remote: netip.MustParsePrefix(remote)}
+}
+
+func udpPass(w Flow, localPort, remotePort uint16) Flow {
+	w.Proto, w.LocalPort, w.RemotePort, w.Pass = 17, localPort, remotePort, true
+	return w
+}
+
+const mark = 0xC0150
+
+func (w *wire) guard() Guard {
+	w.t.Helper()
+	g, err := New(Options{Table: 50500})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return g
+}
+
+func plan(flows ...Flow) Plan {
+	return Plan{Device: "culvert0", Mark: mark, Ports: []uint16{500, 4500}, Flows: flows}
+}
+
+func apply(t *testing.T, g Guard, p Plan) {
+	t.Helper()
+	if err := g.Apply(p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPlaintextIsStopped(t *testing.T) {
+	w := newWire(t)
+	g := w.guard()
+	const sideIn, sideOut = "in", "out"
+	v4, v6 := flow("10.1.0.0/24", "10.2.0.0/24"), flow("fd01::/64", "fd02::/64")
+	all4, all6 := flow("0.0.0.0/0", "0.0.0.0/0"), flow("::/0", "::/0")
+	for _, c := range []struct {
+		name  string
+		flows []Flow
+		side  string
+		from  string
+		to    string
+		mark  int
+		want  bool
+	}{
+		{"in", []Flow{v4, v6}, sideIn, "10.2.0.1", "10.1.0.1:9000", 0, false},
+		{"in, IPv6", []Flow{v4, v6}, sideIn, "fd02::1", "[fd01::1]:9000", 0, false},
+		{"out", []Flow{v4, v6}, sideOut, "10.1.0.1", "10.2.0.1:9000", 0, false},
+		{"out, IPv6", []Flow{v4, v6}, sideOut, "fd01::1", "[fd02::1]:9000", 0, false},
+		{"another remote", []Flow{v4, v6}, sideIn, "10.9.0.2", "10.1.0.1:9000", 0, true},
+		{"another local", []Flow{v4, v6}, sideIn, "10.2.0.1", "10.9.0.1:9000", 0, true},
+		{"another source", []Flow{v4, v6}, sideOut, "10.9.0.1", "10.2.0.1:9000", 0, true},
+		{"none above", []Flow{udpPass(v4, 9000, 0), v4}, sideIn, "10.2.0.1", "10.1.0.1:9000", 0, true},
+		{"none above, another port", []Flow{udpPass(v4, 9000, 0), v4}, sideIn, "10.2.0.1", "10.1.0.1:9001", 0, false},
+		{"none above, out", []Flow{udpPass(v4, 0, 9000), v4}, sideOut, "10.1.0.1", "10.2.0.1:9000", 0, true},
+		{"none above, the ports the other way", []Flow{udpPass(v4, 9000, 0), v4}, sideOut, "10.1.0.1", "10.2.0.1:9000", 0, false},
+		{"none below", []Flow{v4, udpPass(v4, 9000, 0)}, sideIn, "10.2.0.1", "10.1.0.1:9000", 0, false},
+		{"the gateway's own", []Flow{all4, all6}, sideOut, "10.1.0.1", "10.2.0.1:9000", mark, true},
+		{"IKE", []Flow{flow("10.9.0.1/32", "10.9.0.2/32")}, sideIn, "10.9.0.2", "10.9.0.1:4500", 0, true},
+		{"no IKE", []Flow{flow("10.9.0.1/32", "10.9.0.2/32")}, sideIn, "10.9.0.2", "10.9.0.1:4501", 0, false},
+		{"everything, near", []Flow{all4, all6}, sideIn, "10.9.0.2", "10.1.0.1:9000", 0, true},
+		{"everything, near, IPv6", []Flow{all4, all6}, sideOut, "fd09::1", "[fd09::2]:9000", 0, true},
+		{"the link of a policy for all", []Flow{flow("fd09::1/128", "::/0")}, sideIn, "fd09::2", "[fd01::1]:9000", 0, true},
+		{"the other side of it", []Flow{flow("fd01::1/128", "::/0")}, sideIn, "fd09::2", "[fd01::1]:9000", 0, false},
+		{"the network itself", []Flow{flow("10.9.0.0/24", "0.0.0.0/0")}, sideOut, "10.9.0.1", "10.9.0.2:9000", 0, true},
+		{"from the network", []Flow{flow("10.9.0.0/24", "0.0.0.0/0")}, sideOut, "10.9.0.1", "10.2.0.1:9000", 0, false},
+	} {
+		apply(t, g, plan(c.flows...))
+		before, err := g.Counts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got bool
+		if c.side == sideIn {
+			got = w.in(c.from, c.to)
+		} else {
+			got = w.out(c.from, c.to, c.mark)
+		}
+		if got != c.want {
+			t.Errorf("%s: arrived: %v, want %v", c.name, got, c.want)
+		}
+		after, err := g.Counts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var dropped Counts
+		switch {
+		case c.want:
+		case c.side == sideIn:
+			dropped.In = 1
+		default:
+			dropped.Out = 1
+		}
+		if n := (Counts{after.In - before.In, after.Out - before.Out}); n != dropped {
+			t.Errorf("%s: counted %+v, want %+v", c.name, n, dropped)
+		}
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !w.in("10.2.0.1", "10.1.0.1:9000") || !w.out("fd01::1", "[fd02::1]:9000", 0) {
+		t.Error("a guard that was closed still guards")
+	}
+}
+
+// A gateway that was killed leaves its guard; the next run takes it over, counters too.
+func TestGuardOutlivesItsMaker(t *testing.T) {
+	w := newWire(t)
+	first := w.guard()
+	apply(t, first, plan(flow("10.1.0.0/24", "10.2.0.0/24")))
+	if w.in("10.2.0.1", "10.1.0.1:9000") {
+		t.Fatal("no guard")
+	}
+	if err := first.(*kernel).conn.CloseLasting(); err != nil { // as when it is killed
+		t.Fatal(err)
+	}
+	if w.in("10.2.0.1", "10.1.0.1:9000") {
+		t.Error("the guard went with its maker")
+	}
+	second := w.guard()
+	if w.in("10.2.0.1", "10.1.0.1:9000") {
+		t.Error("there was a gap")
+	}
+	apply(t, second, plan(flow("10.1.0.0/24", "10.3.0.0/24")))
+	if n, err := second.Counts(); err != nil || n.In != 3 {
+		t.Errorf("counters after the change: %+v, %v", n, err)
+	}
+	if !w.in("10.2.0.1", "10.1.0.1:9000") {
+		t.Error("the old plan still holds")
+	}
+	apply(t, second, Plan{})
+	if tables, err := second.(*kernel).tables(); err != nil || len(tables) != 0 {
+		t.Errorf("a plan without flows left %v, %v", tables, err)
+	}
+	if err := second.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Thousands of policies are set up in one step, and somebody's flush is repaired.
+func TestGuardOfManyPolicies(t *testing.T) {
+	w := newWire(t)
+	g := w.guard()
+	var flows []Flow
+	for i := range 3000 {
+		flows = append(flows, flow("10.1.0.0/24", fmt.Sprintf("100.%d.%d.0/24", i/256, i%256)))
+	}
+	flows = append(flows, flow("10.1.0.0/24", "10.2.0.0/24"), flow("10.1.0.0/24", "240.0.0.0/4"), flow("fd01::/64", "ff00::/8"))
+	apply(t, g, plan(flows...))
+	if w.in("10.2.0.1", "10.1.0.1:9000") {
+		t.Error("one of many does not guard")
+	}
+	w.run("nft flush ruleset")
+	apply(t, g, plan(flows...))
+	if w.out("10.1.0.1", "10.2.0.1:9000", 0) {
+		t.Error("what others flushed was not set up again")
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,298 @@
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	mdlnetlink "github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The table, as nft prints it:
+//
+//	table inet culvert-50500 {
+//		map in4  { type ipv4_addr : verdict; flags interval; elements = { 10.2.0.0/24 : goto in4-0, … } }
+//		chain input       { type filter hook input priority filter - 10; goto in }
+//		chain forward     { type filter hook forward priority filter - 10; goto in }
+//		chain postrouting { type filter hook postrouting priority srcnat - 10; goto out }
+//		chain in  { iifname "culvert0" accept; iifname "lo" accept; ip saddr vmap @in4; ip6 saddr vmap @in6 }
+//		chain out { oifname …; meta mark 0xc0150 accept; ip daddr vmap @out4; … }
+//		chain in4-0  { jump spared-in; ip daddr 10.1.0.0/24 goto drop-in }
+//		chain out4-0 { jump spared-out; ip saddr 10.1.0.0/24 goto drop-out }
+//		chain spared-in { what has to arrive in clear: IKE, ESP, AH, errors and neighbours }
+//		chain drop-in { counter drop }
+//		…
+//	}
+//
+// Packets for this host are looked at when they are whole (hook input), those
+// for others behind destination NAT, and what leaves in front of source NAT: by
+// the addresses that the policies are about. A fragment that others sent and
+// that is not the first has no ports: it meets the first flow without ports.
+
+const (
+	family4 = iota
+	family6
+)
+
+// Options of New.
+type Options struct {
+	// Table names the instance, as it does with routes.
+	Table int
+}
+
+// New makes the guard of an instance. What a killed run of it left goes on
+// guarding until the first Apply. It belongs to the network namespace in which it was made.
+func New(o Options) (Guard, error) {
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *mdlnetlink.Conn) error {
+		// A change of thousands of policies is one message to the kernel, and it
+		// answers each part.
+		return errors.Join(c.SetWriteBuffer(1<<26), c.SetReadBuffer(1<<26))
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrNone, err)
+	}
+	k := &kernel{conn: conn, table: &nftables.Table{Family: nftables.TableFamilyINet, Name: "culvert-" + strconv.Itoa(o.Table)}}
+	if _, err := k.tables(); err != nil {
+		_ = conn.CloseLasting()
+		if errors.Is(err, unix.EPERM) {
+			return nil, fmt.Errorf("nf_tables cannot be read: run as root or with cap_net_admin (%w)", err)
+		}
+		return nil, fmt.Errorf("%w: load the module nf_tables (%w)", ErrNone, err)
+	}
+	return k, nil
+}
+
+type kernel struct {
+	conn  *nftables.Conn
+	table *nftables.Table
+	plan  *Plan // in force, connected networks included
+}
+
+// tables is the instance's table, if it is there.
+func (k *kernel) tables() (mine []*nftables.Table, err error) {
+	list, err := k.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range list {
+		if t.Name == k.table.Name {
+			mine = append(mine, t)
+		}
+	}
+	return mine, nil
+}
+
+func (k *kernel) Apply(p Plan) error {
+	if len(p.Flows) == 0 {
+		return k.remove()
+	}
+	flows, err := withConnected(p.Flows)
+	if err != nil {
+		return err
+	}
+	p.Flows, p.Ports = flows, slices.Clone(p.Ports)
+	mine, err := k.tables()
+	if err != nil {
+		return fmt.Errorf("cannot read the guard's table: %w", err)
+	}
+	if len(mine) > 0 && k.plan != nil && reflect.DeepEqual(*k.plan, p) {
+		return nil
+	}
+	was, err := k.Counts()
+	if err != nil {
+		return err
+	}
+	// Adding first makes deleting always right: one batch, one moment.
+	k.conn.AddTable(k.table)
+	k.conn.DelTable(k.table)
+	k.build(p, was)
+	if err := k.conn.Flush(); err != nil {
+		return fmt.Errorf("cannot set up the guard (\"nft list table inet %s\"): %w", k.table.Name, err)
+	}
+	k.plan = &p
+	return nil
+}
+
+// withConnected lets pass, in front of a flow from everywhere to everywhere,
+// what the host reaches without its default route: such a flow means the rest
+// (tun's rules for it do the same).
+func withConnected(flows []Flow) ([]Flow, error) {
+	var out []Flow
+	for _, w := range flows {
+		if w.Local.Bits() == 0 && w.Remote.Bits() == 0 && !w.Pass {
+			near, err := connected(w.Local.Addr().Is6())
+			if err != nil {
+				return nil, err
+			}
+			for _, p := range near {
+				out = append(out, Flow{Local: w.Local, Remote: p, Pass: true})
+			}
+		}
+		out = append(out, w)
+	}
+	return out, nil
+}
+
+// connected are the destinations of the main table but for its default route.
+func connected(v6 bool) (list []netip.Prefix, err error) {
+	f := unix.AF_INET
+	if v6 {
+		f = unix.AF_INET6
+	}
+	routes, err := netlink.RouteListFiltered(f, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the main routing table: %w", err)
+	}
+	for _, r := range routes {
+		if r.Dst == nil {
+			continue
+		}
+		a, ok := netip.AddrFromSlice(r.Dst.IP)
+		ones, _ := r.Dst.Mask.Size()
+		if p := netip.PrefixFrom(a.Unmap(), ones); ok && ones > 0 && a.Unmap().Is6() == v6 && !slices.Contains(list, p) {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+func (k *kernel) remove() error {
+	k.plan = nil
+	mine, err := k.tables()
+	if err != nil || len(mine) == 0 {
+		return err
+	}
+	k.conn.DelTable(k.table)
+	if err := k.conn.Flush(); err != nil {
+		return fmt.Errorf("cannot remove the guard (\"nft delete table inet %s\"): %w", k.table.Name, err)
+	}
+	return nil
+}
+
+func (k *kernel) Close() error {
+	return errors.Join(k.remove(), k.conn.CloseLasting())
+}
+
+func (k *kernel) Counts() (n Counts, err error) {
+	mine, err := k.tables()
+	if err != nil || len(mine) == 0 {
+		return n, err
+	}
+	for name, to := range map[string]*uint64{"drop-in": &n.In, "drop-out": &n.Out} {
+		rules, err := k.conn.GetRules(k.table, &nftables.Chain{Table: k.table, Name: name})
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return n, fmt.Errorf("cannot read the guard's counters: %w", err)
+		}
+		for _, r := range rules {
+			for _, e := range r.Exprs {
+				if c, ok := e.(*expr.Counter); ok {
+					*to = c.Packets
+				}
+			}
+		}
+	}
+	return n, nil
+}
+
+// build adds the whole table to the batch. The counters go on from was.
+func (k *kernel) build(p Plan, was Counts) {
+	t := k.conn.AddTable(k.table)
+	chain := func(name string) *nftables.Chain { return k.conn.AddChain(&nftables.Chain{Name: name, Table: t}) }
+	in, out := chain("in"), chain("out")
+	sparedIn, sparedOut := chain("spared-in"), chain("spared-out")
+	for name, packets := range map[string]uint64{"drop-in": was.In, "drop-out": was.Out} {
+		k.rule(chain(name), &expr.Counter{Packets: packets}, &expr.Verdict{Kind: expr.VerdictDrop})
+	}
+	for _, e := range k.sparedIn(p) {
+		k.rule(sparedIn, append(e, accept)...)
+	}
+	for _, e := range sparedOutside() {
+		k.rule(sparedOut, append(e, accept)...)
+	}
+	for _, name := range []string{p.Device, "lo"} {
+		k.rule(in, &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, equal(ifname(name)), accept)
+		k.rule(out, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, equal(ifname(name)), accept)
+	}
+	k.rule(out, &expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, equal(native32(p.Mark)), accept)
+	for v := family4; v <= family6; v++ {
+		f := compile(p.Flows, v == family6)
+		if len(f.spans) == 0 {
+			continue
+		}
+		k.direction(in, v, f, true)
+		k.direction(out, v, f, false)
+	}
+	for _, h := range []struct {
+		name     string
+		hook     *nftables.ChainHook
+		priority int32
+		to       string
+	}{
+		{"input", nftables.ChainHookInput, -10, "in"},
+		{"forward", nftables.ChainHookForward, -10, "in"},
+		{"postrouting", nftables.ChainHookPostrouting, 90, "out"},
+	} {
+		c := k.conn.AddChain(&nftables.Chain{Name: h.name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: h.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(h.priority))})
+		k.rule(c, &expr.Verdict{Kind: expr.VerdictGoto, Chain: h.to})
+	}
+}
+
+// elements is how many elements go into one message, whose length has 16 bits.
+const elements = 256
+
+// direction adds the chains of a family and the map that leads to them.
+func (k *kernel) direction(from *nftables.Chain, v int, f family, inbound bool) {
+	name, ip := "out"+"46"[v:v+1], header[v]
+	remote, local := ip.dst, ip.src
+	if inbound {
+		name, remote, local = "in"+"46"[v:v+1], ip.src, ip.dst
+	}
+	for i, flows := range f.chains {
+		c := k.conn.AddChain(&nftables.Chain{Name: name + "-" + strconv.Itoa(i), Table: k.table})
+		spared, drop := "spared-out", "drop-out"
+		if inbound {
+			spared, drop = "spared-in", "drop-in"
+		}
+		k.rule(c, &expr.Verdict{Kind: expr.VerdictJump, Chain: spared})
+		for _, w := range flows {
+			verdict := accept
+			if !w.Pass {
+				verdict = &expr.Verdict{Kind: expr.VerdictGoto, Chain: drop}
+			}
+			k.rule(c, append(w.match(local, inbound), verdict)...)
+		}
+	}
+	set := &nftables.Set{Table: k.table, Name: name, IsMap: true, Interval: true, KeyType: ip.kind, DataType: nftables.TypeVerdict}
+	var list []nftables.SetElement
+	for _, s := range f.spans {
+		list = append(list, nftables.SetElement{Key: s.from.AsSlice(),
+			VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: name + "-" + strconv.Itoa(s.chain)}})
+		if next := s.to.Next(); next.IsValid() {
+			list = append(list, nftables.SetElement{Key: next.AsSlice(), IntervalEnd: true})
+		}
+	}
+	first := list[:min(len(list), elements)]
+	// Only a set that is too big for the kernel's names makes an error here, and
+	// Flush reports it.
+	_ = k.conn.AddSet(set, first)
+	for rest := list[len(first):]; len(rest) > 0; rest = rest[min(len(rest), elements):] {
+		_ = k.conn.SetAddElements(set, rest[:min(len(rest), elements)])
+	}
+	k.rule(from, &expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal([]byte{ip.nfproto}),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: remote, Len: ip.len},
+		&expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: set.Name, SetID: set.ID})
+}
+
+func (k *kernel) rule(c *nftables.Chain, exprs ...expr.Any) {
+	k.conn.AddRule(&nftables.Rule{Table: k.table, Chain: c, Exprs: exprs})
+}
