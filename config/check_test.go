@@ -173,7 +173,7 @@ func TestOwnEntries(t *testing.T) {
 		t.Errorf("template: %+v", tpl)
 	}
 	g := c.Gateway
-	if g.Tun != "culvert0" || g.Port != 500 || g.NATTPort != 4500 || g.Guard || g.StateDir != "/var/lib/culvert" || g.LogLevel != slog.LevelInfo {
+	if g.Tun != "culvert0" || g.Port != 500 || g.NATTPort != 4500 || !g.Guard || g.StateDir != "/var/lib/culvert" || g.LogLevel != slog.LevelInfo {
 		t.Errorf("gateway: %+v", g)
 	}
 

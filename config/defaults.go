@@ -16,7 +16,7 @@ func defaultGateway() Gateway {
 		Port:          500,
 		NATTPort:      4500,
 		Encapsulation: Detect,
-		Guard:         !valueNotYet("gateway", "guard", "true"),
+		Guard:         true,
 		Table:         50500,
 		Mark:          0xC0150,
 		Control:       defaultControl(),

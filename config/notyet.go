@@ -19,7 +19,6 @@ var notYet = []notYetRow{
 	{"radius", "", nil},
 	{"address-list", "", nil},
 
-	{"gateway", "guard", []string{"true"}},
 	{"gateway", "workers", nil},
 
 	{"settings", "accounting", []string{"true"}},

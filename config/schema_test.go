@@ -37,7 +37,7 @@ var keyCases = []keyCase{
 	{"gateway", "port", `501`, `0`, `0 is out of range, accepted: 1..65535`},
 	{"gateway", "natt-port", `4501`, `"4501"`, `is a string, accepted: a number 1..65535`},
 	{"gateway", "encapsulation", `"raw"`, `"tcp"`, `"tcp" is unknown, accepted: detect, udp, raw`},
-	{"gateway", "guard", `false`, `true`, `true is not supported yet, accepted: false`},
+	{"gateway", "guard", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
 	{"gateway", "table", `100`, `254`, `254 is a table of the system, accepted: 1..4294967295 without 253, 254, 255`},
 	{"gateway", "mark", `0xFF`, `-1`, `-1 is out of range, accepted: 1..4294967295`},
 	{"gateway", "control", `"/tmp/culvert.sock"`, `"culvert.sock"`, `"culvert.sock" is not absolute, accepted: an absolute path`},

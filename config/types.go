@@ -76,7 +76,7 @@ type Gateway struct {
 	Port          uint16       // IKE
 	NATTPort      uint16       // IKE and ESP in UDP
 	Encapsulation Encapsulation
-	Guard         bool   // effective value: whether the guard is wanted and this build has it
+	Guard         bool   // stop plaintext that never meets the device
 	Table         uint32 // routing table of our routes
 	Mark          uint32 // firewall mark of our own packets
 	Control       string // path of the control socket, or name of the pipe

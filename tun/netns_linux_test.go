@@ -119,6 +119,11 @@ func mustPing(t *testing.T, what, prefix, to string) {
 func answer(t *testing.T, word, at string) {
 	t.Helper()
 	udp, err := net.ListenPacket("udp", at)
+	// An IPv6 address is at work a moment after the kernel was told of it.
+	for try := 0; err != nil && try < 200; try++ {
+		time.Sleep(10 * time.Millisecond)
+		udp, err = net.ListenPacket("udp", at)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,7 +169,7 @@ func policyRules(r Route, own []netip.Addr, routes map[netip.Prefix]netip.Addr) 
 		act = toEnd
 	}
 	policy := rule{v6: v6, act: act, from: r.Local, to: r.Remote, proto: r.Proto}
-	if hasPorts(r.Proto) {
+	if HasPorts(r.Proto) {
 		policy.sport, policy.dport = r.LocalPort, r.RemotePort
 	}
 	if r.Pass {
@@ -187,9 +187,9 @@ func policyRules(r Route, own []netip.Addr, routes map[netip.Prefix]netip.Addr) 
 	return append(out, ownRules(r, policy, own, routes)...)
 }
 
-// hasPorts: of these protocols the kernel's rules know ports. A policy for one
-// type of ICMP leads the whole protocol to the device, where policies are exact.
-func hasPorts(proto uint8) bool {
+// HasPorts reports whether the kernel's rules know ports of a protocol. A policy
+// for one type of ICMP leads the whole protocol to the device, where policies are exact.
+func HasPorts(proto uint8) bool {
 	switch proto {
 	case 0, 6, 17, 33, 132, 136:
 		return true

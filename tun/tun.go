@@ -27,6 +27,8 @@ type Route struct {
 	LocalPort, RemotePort uint16
 	// Pass keeps this traffic out of the device (action=none above a wider policy).
 	Pass bool
+	// Optional traffic may also come in clear (level=use): not the host's business.
+	Optional bool
 }
 
 // Plan is the wanted state of the host around the device.

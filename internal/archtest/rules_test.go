@@ -182,6 +182,7 @@ var doors = map[string][]string{
 	"tun":               {},
 	"ike":               {"ike", "crypto", "spd/selector"},
 	"internal/wire":     {},
+	"internal/guard":    {},
 	"internal/underlay": {"internal/wire"},
 	"internal/datapath": {"tun", "internal/underlay", "internal/wire", "spd", "sad", "esp", "ah", "crypto"},
 	"cmd":               {"internal/gateway", "internal/control", "internal/demo", "internal/hardware", "config", "crypto/suite"},

@@ -278,8 +278,8 @@ func (n *compiled) planRoutes(has func(core.PolicyRef) bool, made map[*template]
 			routes = append(append(routes, t.routesTo()...), made[t]...)
 			continue
 		}
-		if r.use && !has(r.ref) {
-			r.Pass = true
+		if r.use {
+			r.Pass, r.Optional = !has(r.ref), true
 		}
 		routes = append(routes, r.Route)
 	}

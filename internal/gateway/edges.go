@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"culvert/config"
+	"culvert/internal/guard"
 	"culvert/internal/store"
 	"culvert/internal/underlay"
 	"culvert/tun"
@@ -23,6 +24,9 @@ type Edges struct {
 	Device tun.Device
 	// Clear is the way past the policies; nil: there is none.
 	Clear underlay.Clear
+	// Guard keeps plaintext off the wire; nil: there is none, because of NoGuard.
+	Guard   guard.Guard
+	NoGuard error
 	// Source is the local address that leads to remote. It is called from any goroutine.
 	Source func(remote netip.Addr) (netip.Addr, error)
 	// Store opens what outlives the process; nil: it is in the state directory.
@@ -42,7 +46,8 @@ func (e *Edges) store(stateDir string) func() (store.Store, error) {
 }
 
 // close takes back in the reverse order: nothing is led to the device any more
-// when it goes.
+// when it goes. What guards stays: who could not start leaves what a killed run
+// left, and who ends well takes it away at the very end.
 func (e *Edges) close() error {
 	var errs []error
 	if e.Host != nil {
@@ -83,6 +88,9 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 		if e.Host, err = newHost(g, g.Tun); err != nil {
 			return e, err
 		}
+	}
+	if e.Guard, e.NoGuard = guard.New(guard.Options{Table: int(g.Table)}); e.NoGuard != nil && g.Guard && g.Written("guard") {
+		return e, e.NoGuard
 	}
 	if e.Conn, err = sockets(g); err != nil {
 		return e, err
@@ -153,7 +161,7 @@ func (e environmentError) Unwrap() error      { return e.error }
 var causes = []error{
 	tun.ErrNoDriver, tun.ErrPrivilege, tun.ErrNameTaken, tun.ErrTableInUse,
 	underlay.ErrPortInUse, underlay.ErrPrivilege, underlay.ErrNoAddress, underlay.ErrNoRaw,
-	fs.ErrPermission, syscall.EADDRINUSE, store.ErrInUse,
+	fs.ErrPermission, syscall.EADDRINUSE, store.ErrInUse, guard.ErrNone,
 }
 
 // environment marks an error whose cause is the machine.

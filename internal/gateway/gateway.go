@@ -54,19 +54,20 @@ type Options struct {
 
 // gateway is one that runs. Its fields belong to the goroutine of Run.
 type gateway struct {
-	o        Options
-	log      *slog.Logger
-	level    *slog.LevelVar
-	events   *events
-	edges    Edges
-	plane    *Plane
-	pool     *pool
-	cfg      *config.Config // in force
-	compiled *compiled
-	told     []string      // what the host warned of last
-	calls    chan func()   // of the control server's goroutines
-	gone     chan struct{} // closed when calls are taken no more
-	leases   *leases
+	o         Options
+	log       *slog.Logger
+	level     *slog.LevelVar
+	events    *events
+	edges     Edges
+	plane     *Plane
+	pool      *pool
+	cfg       *config.Config // in force
+	compiled  *compiled
+	unguarded error         // why there is no guard, once that was said
+	told      []string      // what the host warned of last
+	calls     chan func()   // of the control server's goroutines
+	gone      chan struct{} // closed when calls are taken no more
+	leases    *leases
 
 	following time.Time // before this the host does not follow again
 
@@ -151,7 +152,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	g.compiled = compile(g.cfg, [2]uint16{ike, natt}, nil)
 	g.recordConfig(g.snapshot, g.compiled.ports)
 	g.snapshot = nil
-	if err := g.plane.Reconfigure(time.Now(), g.compiled, g.apply); err != nil {
+	if err := g.plane.Reconfigure(time.Now(), g.compiled, func(p tun.Plan) error { return g.apply(p, g.cfg.Gateway.Guard) }); err != nil {
 		return errors.Join(environment(err), door.Close(), g.edges.close())
 	}
 	g.log.Info("started", "config", g.o.ConfigPath, "device", g.edges.Device.Name(), "port", ike, "natt-port", natt,
@@ -181,7 +182,13 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	if !ctlEnded {
 		err = errors.Join(err, <-ctl)
 	}
+	if g.edges.Clear != nil {
+		err = errors.Join(err, g.edges.Clear.Close())
+	}
 	g.log.Info("stopped")
+	if g.edges.Guard != nil {
+		err = errors.Join(err, g.edges.Guard.Close())
+	}
 	return err
 }
 
@@ -207,7 +214,10 @@ func (g *gateway) event(now time.Time, e core.Event) {
 
 // apply brings the host to a plan. Where routes are to be set by hand, the
 // commands are shown and the gateway goes on.
-func (g *gateway) apply(p tun.Plan) error {
+func (g *gateway) apply(p tun.Plan, guarded bool) error {
+	if err := g.guard(p, guarded); err != nil {
+		return err
+	}
 	err := g.edges.Host.Apply(p)
 	if manual := (*tun.ManualError)(nil); errors.As(err, &manual) {
 		g.log.Warn(manual.Error())

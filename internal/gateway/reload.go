@@ -8,6 +8,7 @@ import (
 	"culvert/config"
 	"culvert/internal/control"
 	"culvert/internal/underlay"
+	"culvert/tun"
 )
 
 // reload goes over to the configuration as the file has it now. On an error the
@@ -25,7 +26,8 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	if err := g.book(next); err != nil {
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
 	}
-	if err := g.plane.Reconfigure(time.Now(), c, g.apply); err != nil {
+	if err := g.plane.Reconfigure(time.Now(), c, func(p tun.Plan) error { return g.apply(p, next.Gateway.Guard) }); err != nil {
+		g.restore() // the guard may have gone ahead
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
 	}
 	g.cfg, g.compiled = next, c

@@ -334,6 +334,11 @@ func (g *gateway) statistics() []control.Statistic {
 	rows = append(rows,
 		control.Statistic{Name: "ike-queue-full", Value: g.plane.inbox.dropped.Load()},
 		control.Statistic{Name: "ike-unsent", Value: g.plane.unsent})
+	if g.edges.Guard != nil {
+		// A table that cannot be read has counted nothing that is known.
+		n, _ := g.edges.Guard.Counts()
+		rows = append(rows, control.Statistic{Name: "guard-in", Value: n.In}, control.Statistic{Name: "guard-out", Value: n.Out})
+	}
 	for k, n := range g.events.counts {
 		if name := core.EventKind(k).String(); n > 0 || name != "unknown" && name != "none" {
 			rows = append(rows, control.Statistic{Name: "event-" + name, Value: n})

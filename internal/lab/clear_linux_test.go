@@ -68,17 +68,7 @@ func TestActionNone(t *testing.T) {
 
 	count := func(name string) uint64 {
 		t.Helper()
-		rows, err := us.Print(ctx, "statistics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range rows {
-			if r.Text("name") == name {
-				return r.Number("value")
-			}
-		}
-		t.Fatal("no counter ", name)
-		return 0
+		return us.Counter(ctx, name)
 	}
 	if err := a.Transfer(ctx, innerA, b, innerB, 300_000); err != nil {
 		t.Fatal("TCP in clear:", err)

@@ -151,6 +151,22 @@ func (c *Culvert) Print(ctx context.Context, menu string) ([]Row, error) {
 	return rows, nil
 }
 
+// Counter is a counter of `statistics print`.
+func (c *Culvert) Counter(ctx context.Context, name string) uint64 {
+	c.node.lab.TB.Helper()
+	rows, err := c.Print(ctx, "statistics")
+	if err != nil {
+		c.node.lab.TB.Fatal(err)
+	}
+	for _, r := range rows {
+		if r.Text("name") == name {
+			return r.Number("value")
+		}
+	}
+	c.node.lab.TB.Fatalf("there is no counter %s", name)
+	return 0
+}
+
 // Command runs a command against the process, and returns its standard output.
 func (c *Culvert) Command(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

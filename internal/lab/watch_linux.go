@@ -1,0 +1,122 @@
+package lab
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Watch looks at every frame that a device of a node sends or receives, and
+// keeps the IPv4 packets of which pick says so.
+type Watch struct {
+	mu    sync.Mutex
+	seen  []Sighting
+	total int
+}
+
+// Sighting is a packet that was picked.
+type Sighting struct {
+	At       time.Time
+	Src, Dst netip.Addr
+	Protocol uint8
+}
+
+// Watch starts one, which ends with the test.
+func (n *Node) Watch(device string, pick func(s Sighting) bool) *Watch {
+	n.lab.TB.Helper()
+	fd, err := n.packetSocket(device)
+	if err != nil {
+		n.lab.TB.Fatalf("watch %s of %s: %v", device, n.Name, err)
+	}
+	w := &Watch{}
+	file := os.NewFile(uintptr(fd), "watch of "+device)
+	n.lab.TB.Cleanup(func() { _ = file.Close() })
+	go func() {
+		buf := make([]byte, 1<<16)
+		for {
+			size, err := file.Read(buf)
+			if err != nil {
+				return
+			}
+			w.frame(buf[:size], pick)
+		}
+	}()
+	return w
+}
+
+// frame is an IP packet: the socket leaves the link's header away.
+func (w *Watch) frame(b []byte, pick func(s Sighting) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.total++
+	if len(b) < 20 || b[0]>>4 != 4 {
+		return
+	}
+	s := Sighting{time.Now(), netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[9]}
+	if pick(s) {
+		w.seen = append(w.seen, s)
+	}
+}
+
+// Seen is what was picked so far, and how many frames there were in all.
+func (w *Watch) Seen() ([]Sighting, int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]Sighting(nil), w.seen...), w.total
+}
+
+// packetSocket opens a packet socket in the node's network.
+func (n *Node) packetSocket(device string) (fd int, err error) {
+	err = n.Inside(func() error {
+		dev, err := net.InterfaceByName(device)
+		if err != nil {
+			return err
+		}
+		all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(all)); err != nil {
+			return err
+		}
+		if err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Index}); err != nil {
+			_ = unix.Close(fd)
+		}
+		return err
+	})
+	return fd, err
+}
+
+// Inside runs f in the node's network: sockets that it opens stay there. The
+// thread comes back and lives on: daemons die with the thread that started them.
+func (n *Node) Inside(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- func() error {
+			home, err := os.Open("/proc/thread-self/ns/net")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = home.Close() }()
+			ns, err := os.Open("/run/netns/" + n.NS)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = ns.Close() }()
+			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			defer func() {
+				if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+					runtime.UnlockOSThread()
+				}
+			}()
+			return f()
+		}()
+	}()
+	return <-done
+}
