@@ -2,6 +2,7 @@ package ike
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,6 +32,25 @@ func TestRekeysOnABadNetwork(t *testing.T) {
 func TestRekeysInFragmentsOnABadNetwork(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { storm(t, seed, fragmented) })
+	}
+}
+
+// TestRekeysWithSeveralKeyExchangesOnABadNetwork: IKE SAs and CHILD SAs with
+// additional key exchanges, which one end can do without every other time.
+func TestRekeysWithSeveralKeyExchangesOnABadNetwork(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			storm(t, 2*seed, func(a, b *core.Config) {
+				for _, c := range []*core.Config{a, b} {
+					exchanges(c, hybrid)
+					pfs(hybrid, "x25519")(c)
+				}
+				if seed%2 == 1 {
+					b.Policies[0].Proposal.PFS = slices.Clone(b.Policies[0].Proposal.PFS)
+					slices.Reverse(b.Policies[0].Proposal.PFS)
+				}
+			})
+		})
 	}
 }
 
