@@ -70,6 +70,7 @@ func defaultProposal() *Proposal {
 func defaultPeer() *Peer {
 	return &Peer{
 		Address:            netip.MustParsePrefix("0.0.0.0/0"),
+		Childless:          "no",
 		ExchangeMode:       "main",
 		Port:               500,
 		ProfileName:        "default",

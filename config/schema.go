@@ -131,6 +131,7 @@ var proposalFields = []field[Proposal]{
 
 var peerFields = []field[Peer]{
 	{"address", peerAddress},
+	of("childless", oneOf[string]("no", "prefer", "require"), func(p *Peer) *string { return &p.Childless }),
 	of("exchange-mode", oneOf[string]("main", "aggressive", "base", "ike2"), func(p *Peer) *string { return &p.ExchangeMode }),
 	of("local-address", address, func(p *Peer) *netip.Addr { return &p.LocalAddress }),
 	of("on-demand", boolean, func(p *Peer) *bool { return &p.OnDemand }),

@@ -147,6 +147,7 @@ type Peer struct {
 	Address            netip.Prefix // masked; not valid if DNSName is set
 	DNSName            string       // the address is what the DNS says
 	ExchangeMode       string
+	Childless          string     // ours: whether the first CHILD SA comes by CREATE_CHILD_SA, RFC 6023: no, prefer or require
 	LocalAddress       netip.Addr // zero: the system's choice
 	Passive            bool
 	OnDemand           bool // ours: connect only when traffic asks

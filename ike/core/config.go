@@ -80,11 +80,23 @@ type Peer struct {
 	Passive bool
 	// OnDemand: connect when traffic asks, and not before.
 	OnDemand bool
+	// Childless: whether IKE_AUTH goes without CHILD SA.
+	Childless Childless
 	// InitialContact: send INITIAL_CONTACT when there is no other SA with the peer.
 	InitialContact bool
 	Profile        Profile
 	Identities     []*Identity // in the order of the table, at least one
 }
+
+// Childless is whether IKE_AUTH makes no CHILD SA, so that each has a key exchange of
+// its own (RFC 6023).
+type Childless uint8
+
+const (
+	ChildlessNo      Childless = iota // not as initiator; as responder what the peer does
+	ChildlessPrefer                   // as initiator where the peer can
+	ChildlessRequire                  // in both roles, or no CHILD SA
+)
 
 // Initiates reports whether the endpoint may start an exchange with the peer.
 func (p *Peer) Initiates() bool { return !p.Passive && (p.DNSName != "" || p.Address.IsSingleIP()) }

@@ -18,7 +18,7 @@ import (
 
 func newAuth(sa *SA) *exchange {
 	x := &exchange{kind: row(authenticate)}
-	if len(sa.wanted) > 0 {
+	if len(sa.wanted) > 0 && !sa.init.childless {
 		x.policy = redial(sa.wanted[0])
 		sa.wanted = sa.wanted[1:]
 	}
@@ -209,11 +209,16 @@ func ikeUp() task {
 		sa.birth = birth{mine: x.mine, begun: sa.created, up: sa.established, lowNonce: sa.lowNonce}
 		sa.event(core.EvIKEUp, "%s, we are %s", sa.peerID, sa.myID)
 		if x.refuse != nil && x.mine {
-			p := x.policy
+			wanted := []*core.Policy{x.policy}
+			if x.policy == nil { // they were to have their CHILD SAs later
+				wanted = sa.TakeWants()
+			}
 			sa.disown(x)
 			x.policy = nil
 			x.drop(sa.env)
-			sa.childRefused(x.kind.name, p, x.refuse)
+			for _, p := range wanted {
+				sa.childRefused(x.kind.name, p, x.refuse)
+			}
 		}
 		sa.owner.Established(sa)
 		return nil

@@ -1,13 +1,38 @@
 package v2
 
-import "culvert/ike/message"
+import (
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
 
 // Childless initiation (RFC 6023): a responder says in IKE_SA_INIT that it takes
 // an IKE_AUTH without SA, TSi and TSr, which makes an IKE SA and no CHILD SA. Every
-// responder here does. As initiator we always have a policy that wants a CHILD SA.
+// responder here does. As initiator we do it where the configuration wants it:
+// all CHILD SAs, the first too, are then made by CREATE_CHILD_SA, with a key
+// exchange of their own.
 func childlessSupport() task {
-	return task{reply: func(x *exchange) error {
-		x.out = append(x.out, &message.Notify{Kind: message.NotifyChildlessIKEv2Supported})
-		return nil
-	}}
+	return task{
+		reply: func(x *exchange) error {
+			x.out = append(x.out, &message.Notify{Kind: message.NotifyChildlessIKEv2Supported})
+			return nil
+		},
+		complete: func(x *exchange) error {
+			sa := x.sa
+			announced := notify(x.in, message.NotifyChildlessIKEv2Supported) != nil
+			if sa.peer.Childless == core.ChildlessRequire && !announced {
+				return end(0, `the peer does not say CHILDLESS_IKEV2_SUPPORTED, and peer %q has childless = "require": write "prefer" to do without, or have the peer allow it`, sa.peer.Name)
+			}
+			sa.init.childless = announced && sa.peer.Childless != core.ChildlessNo
+			return nil
+		},
+	}
+}
+
+// onlyChildless refuses a CHILD SA in IKE_AUTH where the configuration wants it
+// with a key exchange of its own; the IKE SA comes up.
+func (sa *SA) onlyChildless() error {
+	if sa.peer.Childless == core.ChildlessRequire {
+		return refuse(message.NotifyNoProposalChosen, `peer %q has childless = "require", and the peer asks for a CHILD SA in IKE_AUTH: have it make CHILD SAs by CREATE_CHILD_SA alone`, sa.peer.Name)
+	}
+	return nil
 }

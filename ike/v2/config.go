@@ -139,8 +139,12 @@ func wants(c *message.Config, kind uint16) bool { return len(attributes(c, kind)
 // configRequest asks for what the policy can use: addresses of its families.
 func (x *exchange) configRequest() *message.Config {
 	v4, v6 := true, true
-	if x.policy != nil {
-		local, _ := x.policy.Selectors()
+	p := x.policy
+	if p == nil && len(x.sa.wanted) > 0 { // it is to have its CHILD SA later
+		p = x.sa.wanted[0]
+	}
+	if p != nil {
+		local, _ := p.Selectors()
 		v4 = slices.ContainsFunc(local, func(t selector.TS) bool { return t.Lo.Is4() })
 		v6 = slices.ContainsFunc(local, func(t selector.TS) bool { return t.Lo.Is6() })
 	}

@@ -62,7 +62,9 @@ func firstChild() task {
 		},
 		reply: func(x *exchange) error {
 			if x.refuse == nil && find[*message.SA](x.in) != nil {
-				x.refuse = x.chooseChild(false)
+				if x.refuse = x.sa.onlyChildless(); x.refuse == nil {
+					x.refuse = x.chooseChild(false)
+				}
 			}
 			if r, ok := x.refuse.(refused); ok {
 				x.sa.emit(core.Event{Kind: refusal(r.kind), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})

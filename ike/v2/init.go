@@ -27,6 +27,7 @@ type initState struct {
 	sig               signatures
 	ppk               ppkState
 	inter             intermediates
+	childless         bool // IKE_AUTH goes without CHILD SA
 }
 
 func (s *initState) wipe() {

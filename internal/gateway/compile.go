@@ -185,10 +185,12 @@ func keepProposal(was, is *core.Proposal) *core.Proposal {
 	return is
 }
 
+var childless = map[string]core.Childless{"no": core.ChildlessNo, "prefer": core.ChildlessPrefer, "require": core.ChildlessRequire}
+
 func corePeer(p *config.Peer, store *certStore) *core.Peer {
 	peer := &core.Peer{
 		Name: p.Name, Address: p.Address, DNSName: p.DNSName, Local: p.LocalAddress, Port: p.Port, Version: core.IKEv2,
-		Passive: p.Passive, OnDemand: p.OnDemand, InitialContact: p.SendInitialContact,
+		Passive: p.Passive, OnDemand: p.OnDemand, Childless: childless[p.Childless], InitialContact: p.SendInitialContact,
 		Profile: core.Profile{
 			Name: p.Profile.Name, Encrs: p.Profile.Encrs, PRFs: p.Profile.PRFs, Integs: p.Profile.Integs,
 			Groups: p.Profile.Groups, Lifetime: time.Duration(p.Profile.Lifetime), DPD: time.Duration(p.Profile.DPDInterval),

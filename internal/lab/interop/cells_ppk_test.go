@@ -38,7 +38,15 @@ func ppks(ours, theirs ppkEnd) (e extra) {
 // childlessCells: RFC 6023. The first CHILD SA comes by CREATE_CHILD_SA.
 func childlessCells() []cell {
 	force := extra{connection: "childless = force"}
+	ends := func(ours, theirs string) extra {
+		return extra{peer: fmt.Sprintf("childless = %q\n", ours), connection: "childless = " + theirs}
+	}
+	pfs := espSuite{aes256gcm, sha256, x25519}
 	return []cell{
+		{group: "Childless initiation", name: "childless-we-initiate", extra: ends("require", "force"), event: theyRekeyChild},
+		{group: "Childless initiation", name: "childless-we-initiate-pfs", extra: ends("require", "allow"), exchanged: true, esp: pfs, event: weRekeyChild},
+		{group: "Childless initiation", name: "childless-we-prefer-they-never", extra: ends("prefer", "never"), esp: pfs, event: weRekeyChild},
+		{group: "Childless initiation", name: "childless-they-initiate-we-require", theyInitiate: true, extra: ends("require", "force"), exchanged: true, esp: pfs, event: weRekeyChild},
 		{group: "Childless initiation", name: "childless-they-initiate", theyInitiate: true, extra: force, event: weRekeyChild},
 		{group: "Childless initiation", name: "childless-they-initiate-pfs", theyInitiate: true, extra: force, exchanged: true,
 			esp: espSuite{aes256gcm, sha256, x25519}, event: theyRekeyChild},
