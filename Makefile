@@ -1,9 +1,11 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -o pipefail
-.PHONY: help build demo test race fuzz interop lint cross bench clean packages
+.PHONY: help build demo test race fuzz storm interop lint cross bench clean packages
 
 FUZZTIME ?= 20s
+SEEDS ?= 10000
+GATEWAY_SEEDS ?= 1000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
@@ -63,6 +65,10 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || bad+=" $$target"; \
 		done; \
 	done; [ -z "$$bad" ] || { echo "fuzzing failed:$$bad"; exit 1; }
+
+storm: ## SEEDS (10000) simulated networks for IKE, GATEWAY_SEEDS (1000) for whole gateways
+	CULVERT_SEEDS=$(SEEDS) go test ./ike -count=1 -timeout 3h -run '^(TestWeather|TestRekeysOnABadNetwork)$$'
+	CULVERT_SEEDS=$(GATEWAY_SEEDS) go test ./internal/gateway -count=1 -timeout 3h -run '^TestTwentyRekeysOnABadNetwork$$'
 
 interop: packages ## (root) the matrix with strongSwan, written to docs/interop.md
 	@if [ "$$(id -u)" != 0 ]; then echo "make interop needs root: run it with sudo"; exit 1; fi

@@ -114,6 +114,12 @@ func (e *Endpoint) reach(peer *core.Peer, local, remote netip.Addr) {
 		}
 		return
 	}
+	if r := e.redirects[peer.Name]; r == nil || r.old == nil { // else it is to take over from one that is up
+		wanted = slices.DeleteFunc(wanted, func(p *core.Policy) bool { return e.joins(p, nil) })
+		if len(wanted) == 0 {
+			return // the peer was faster than the answers
+		}
+	}
 	e.initiate(peer, local, remote, wanted)
 }
 

@@ -271,6 +271,7 @@ func (e *Endpoint) Established(sa *v2.SA) {
 func (e *Endpoint) Ended(sa *v2.SA, fault bool) {
 	delete(e.bySPI, sa.SPI())
 	e.dropHalf(sa)
+	e.heirRekeyed(sa)
 	delete(e.heirs, sa.ID())
 	e.siblings.remove(sa)
 	e.redirectFailed(sa, fault)
@@ -312,9 +313,7 @@ func (e *Endpoint) ChildGone(c *v2.Child) {
 // v2/twins.go). It waits until the peer has both and until the other one carries
 // all the CHILD SAs.
 func (e *Endpoint) settleTwins(sa *v2.SA, tries int) {
-	for sa.Successor() != nil { // rekeyed in the meantime
-		sa = sa.Successor()
-	}
+	sa = newest(sa)
 	if sa.State() != v2.Established {
 		return
 	}

@@ -150,18 +150,14 @@ func (s *side) do(o core.Output) {
 	case core.Send:
 		s.send(o)
 	case core.Ask:
-		if s.askDelay == 0 {
-			s.clock.After(0, func() { s.answer(o) })
-		} else {
-			s.clock.After(s.askDelay, func() { s.answer(o) })
-		}
+		s.clock.After(s.askDelay, s.ifAlive(func() { s.answer(o) }))
 	case core.NeedSPIs:
 		var spis []uint32
 		for range o.N {
 			s.spi++
 			spis = append(spis, s.spi)
 		}
-		s.clock.After(0, func() { s.in(core.SPIs{SPIs: spis}) })
+		s.clock.After(0, s.ifAlive(func() { s.in(core.SPIs{SPIs: spis}) }))
 	case core.Install:
 		s.kids[o.Child] = &kid{Install: o, active: !o.Standby, at: s.clock.Now()}
 		s.order = append(s.order, o.Child)
@@ -190,6 +186,16 @@ func (s *side) do(o core.Output) {
 			s.t.Logf("%8s %s: %v %s", s.clock.Now().Sub(epoch).Round(time.Millisecond), s.name, o.Kind, o.Reason)
 		}
 		s.events = append(s.events, o)
+	}
+}
+
+// ifAlive is do unless the endpoint was started anew by then.
+func (s *side) ifAlive(do func()) func() {
+	e := s.e
+	return func() {
+		if s.e == e {
+			do()
+		}
 	}
 }
 

@@ -5,7 +5,7 @@ import "culvert/ike/v2"
 // Reauthenticate begins the IKE SA that takes over from sa. If it comes to
 // nothing, sa stays and asks again.
 func (e *Endpoint) Reauthenticate(sa *v2.SA) {
-	if e.down {
+	if e.down || e.hasHeir(sa) {
 		return
 	}
 	port := e.cfg.IKEPort
@@ -18,16 +18,44 @@ func (e *Endpoint) Reauthenticate(sa *v2.SA) {
 	n.Begin()
 }
 
+// hasHeir reports whether an IKE SA is being made to take over from sa, or from
+// what sa comes from by rekeys.
+func (e *Endpoint) hasHeir(sa *v2.SA) bool {
+	for _, old := range e.heirs {
+		if newest(old) == sa {
+			return true
+		}
+	}
+	return false
+}
+
+// newest is what an IKE SA has become by rekeys.
+func newest(sa *v2.SA) *v2.SA {
+	for sa.Successor() != nil {
+		sa = sa.Successor()
+	}
+	return sa
+}
+
+// heirRekeyed makes the successor of an heir the heir, and returns it.
+func (e *Endpoint) heirRekeyed(sa *v2.SA) *v2.SA {
+	n := newest(sa)
+	if old := e.heirs[sa.ID()]; old != nil && n != sa {
+		delete(e.heirs, sa.ID())
+		e.heirs[n.ID()] = old
+	}
+	return n
+}
+
 // inherit has an IKE SA that came up take over from the one that it was made
 // for, which is deleted once nothing is left on it.
 func (e *Endpoint) inherit(sa *v2.SA, tries int) {
+	sa = e.heirRekeyed(sa)
 	old := e.heirs[sa.ID()]
 	if old == nil {
 		return
 	}
-	for old.Successor() != nil { // rekeyed in the meantime
-		old = old.Successor()
-	}
+	old = newest(old)
 	switch {
 	case sa.State() != v2.Established || old.State() != v2.Established:
 		delete(e.heirs, sa.ID())

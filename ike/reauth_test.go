@@ -7,6 +7,7 @@ import (
 	"culvert/ike/core"
 	"culvert/ike/message"
 	"culvert/internal/simnet"
+	"culvert/spd/selector"
 )
 
 // The initiator authenticates anew before the time that its own configuration or
@@ -61,5 +62,56 @@ func TestReauthenticationThatDoesNotCome(t *testing.T) {
 	p.run(time.Minute)
 	if p.b.count(core.EvIKEDown) != 1 {
 		t.Fatal("b did not end the SA")
+	}
+}
+
+// The IKE SA is rekeyed while its heir is made, or the heir is before it has taken
+// over: there is one heir, and it is what is left.
+func TestRekeysDuringAReauthentication(t *testing.T) {
+	for name, whose := range map[string]struct {
+		rekeys func(p *pair) *side
+		after  time.Duration
+	}{
+		"we rekey the old one":   {func(p *pair) *side { return p.a }, 5 * time.Millisecond},
+		"they rekey the old one": {func(p *pair) *side { return p.b }, 5 * time.Millisecond},
+		"we rekey the heir":      {func(p *pair) *side { return p.a }, 100 * time.Millisecond},
+		"they rekey the heir":    {func(p *pair) *side { return p.b }, 100 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// The heir has one policy from IKE_AUTH, and the other one to take over.
+			p := newPair(t, 13, goodLink, passive, func(a, b *core.Config) {
+				a.Peers[0].Profile.Reauth = time.Hour
+				for _, c := range []*core.Config{a, b} {
+					second := *c.Policies[0]
+					second.Ref, second.Pair = 2, selector.Pair{Local: shifted(second.Pair.Local, 2), Remote: shifted(second.Pair.Remote, 2)}
+					c.Policies = append(c.Policies, &second)
+				}
+			})
+			p.log = testing.Verbose()
+			p.up()
+			p.run(10 * time.Second)
+			up := p.a.count(core.EvIKEUp)
+			begun := func() bool { return len(p.a.e.heirs) > 0 }
+			p.until(time.Hour, "re-authentication begins", begun)
+			p.run(whose.after)
+			whose.rekeys(p).in(core.Command{Do: core.RekeyIKE})
+			for range 60 {
+				p.run(time.Second)
+				if !p.a.esp() || !p.b.esp() {
+					t.Fatal("an end has no SA to seal with")
+				}
+			}
+			if n := p.a.count(core.EvIKEUp) - up; n != 1 {
+				t.Errorf("a authenticated %d times", n)
+			}
+			if p.a.count(core.EvIKERekeyed) == 0 {
+				t.Error("nothing was rekeyed")
+			}
+			for _, s := range []*side{p.a, p.b} {
+				if len(s.lost) > 0 || s.established() != 1 || len(s.kids) != 2 {
+					t.Errorf("%s is left with %d IKE SAs and %d CHILD SAs, and could not open %v", s.name, s.established(), len(s.kids), s.lost)
+				}
+			}
+		})
 	}
 }

@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/internal/simnet"
+	"culvert/internal/simnet/sweep"
 )
 
 // badLink loses, doubles and reorders every tenth IKE message.
@@ -23,42 +23,36 @@ func short(a, b *core.Config) {
 }
 
 func TestRekeysOnABadNetwork(t *testing.T) {
-	for seed := range uint64(100) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { storm(t, seed) })
-	}
+	sweep.Run(t, 100, func(t *testing.T, seed uint64) sweep.Tally { return storm(t, seed) })
 }
 
 // TestRekeysInFragmentsOnABadNetwork: the same with nearly every message in fragments.
 func TestRekeysInFragmentsOnABadNetwork(t *testing.T) {
-	for seed := range uint64(20) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { storm(t, seed, fragmented) })
-	}
+	sweep.Run(t, 20, func(t *testing.T, seed uint64) sweep.Tally { return storm(t, seed, fragmented) })
 }
 
 // TestRekeysWithSeveralKeyExchangesOnABadNetwork: IKE SAs and CHILD SAs with
 // additional key exchanges, which one end can do without every other time.
 func TestRekeysWithSeveralKeyExchangesOnABadNetwork(t *testing.T) {
-	for seed := range uint64(12) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			storm(t, 2*seed, func(a, b *core.Config) {
-				for _, c := range []*core.Config{a, b} {
-					exchanges(c, hybrid)
-					pfs(hybrid, "x25519")(c)
-				}
-				if seed%2 == 1 {
-					b.Policies[0].Proposal.PFS = slices.Clone(b.Policies[0].Proposal.PFS)
-					slices.Reverse(b.Policies[0].Proposal.PFS)
-				}
-			})
+	sweep.Run(t, 12, func(t *testing.T, seed uint64) sweep.Tally {
+		return storm(t, 2*seed, func(a, b *core.Config) {
+			for _, c := range []*core.Config{a, b} {
+				exchanges(c, hybrid)
+				pfs(hybrid, "x25519")(c)
+			}
+			if seed%2 == 1 {
+				b.Policies[0].Proposal.PFS = slices.Clone(b.Policies[0].Proposal.PFS)
+				slices.Reverse(b.Policies[0].Proposal.PFS)
+			}
 		})
-	}
+	})
 }
 
 // storm: both ends initiate, both rekey, with and without perfect forward
 // secrecy, and with Asks that take their time. While it lasts every ESP packet
 // that arrives is opened, and as long as there was an SA once every packet is
 // sealed.
-func storm(t *testing.T, seed uint64, change ...func(a, b *core.Config)) {
+func storm(t *testing.T, seed uint64, change ...func(a, b *core.Config)) sweep.Tally {
 	const rekeys = 20
 	p := newPair(t, seed, badLink, append(change, short, func(a, b *core.Config) {
 		for _, c := range []*core.Config{a, b} {
@@ -109,4 +103,9 @@ func storm(t *testing.T, seed uint64, change ...func(a, b *core.Config)) {
 	if p.a.opened+p.b.opened < 2*offered-2 {
 		t.Errorf("%d packets sealed, %d opened", 2*offered, p.a.opened+p.b.opened)
 	}
+	tally := sweep.Tally{"packets opened": p.a.opened + p.b.opened}
+	for _, e := range slices.Concat(p.a.events, p.b.events) {
+		tally["event: "+e.Kind.String()]++
+	}
+	return tally
 }

@@ -64,3 +64,97 @@ func twinsFarApart(t *testing.T, seed uint64, kind message.ExchangeType, lost ti
 		}
 	}
 }
+
+// The peer's IKE SA comes up while we still ask the system for the way to it: it
+// is used, and none of our own is begun.
+func TestPeerIsFasterThanTheSystem(t *testing.T) {
+	p := newPair(t, 1, goodLink)
+	p.b.system = func(a core.Ask) (core.Answer, bool) {
+		if _, ok := a.Work.(core.SourceFor); ok {
+			p.clock.After(time.Second, func() { p.b.in(core.Answer{ID: a.ID, Data: p.b.addr.AsSlice()}) })
+			return core.Answer{}, true
+		}
+		return core.Answer{}, false
+	}
+	p.up()
+	p.run(20 * time.Second)
+	if a, b := p.a.count(core.EvIKEUp), p.b.count(core.EvIKEUp); a != 1 || b != 1 || !p.bothUp() {
+		t.Errorf("a made %d IKE SAs and b %d", a, b)
+	}
+}
+
+// The peer's rekey of a CHILD SA is through here, our answer is lost, and now we
+// want to rekey as well: not the new CHILD SA, which the peer does not have yet.
+//
+//	b: CREATE_CHILD_SA(rekey) ─────► a   ╳◄───── SA     CREATE_CHILD_SA(rekey of what?)
+func TestRekeyOfWhatThePeerDoesNotHaveYet(t *testing.T) {
+	p := newPair(t, 2, goodLink, passive)
+	p.log = testing.Verbose()
+	p.up()
+	p.until(time.Second, "both ends up", p.bothUpOrStandby)
+	p.run(10 * time.Second)
+	lost := 0
+	p.drop = func(from *side, h message.Header) bool {
+		if from == p.a && h.Exchange == message.ExchangeCreateChildSA && h.Response() && lost < 5 {
+			lost++
+			return true
+		}
+		return false
+	}
+	p.b.in(core.Command{Do: core.RekeyKids})
+	p.run(20 * time.Millisecond)
+	p.a.in(core.Command{Do: core.RekeyKids})
+	for range 300 {
+		p.run(100 * time.Millisecond)
+		if !p.a.esp() || !p.b.esp() {
+			t.Fatalf("%v: an end has no SA to seal with", p.clock.Now().Sub(epoch))
+		}
+	}
+	p.run(10 * time.Second)
+	for _, s := range []*side{p.a, p.b} {
+		if len(s.kids) != 1 || len(s.lost) > 0 || s.count(core.EvNotify) > 0 {
+			t.Errorf("%s has %d CHILD SAs, could not open %v; %v", s.name, len(s.kids), s.lost, s.events)
+		}
+	}
+}
+
+// A policy's CHILD SA is deleted while it is being rekeyed, and traffic asks for
+// another: the rekey brings one, and it stays the only one.
+func TestOneChildAfterADeleteDuringItsRekey(t *testing.T) {
+	p := newPair(t, 3, goodLink, passive)
+	p.up()
+	p.until(time.Second, "both ends up", p.bothUpOrStandby)
+	p.run(10 * time.Second)
+	p.a.in(core.Command{Do: core.RekeyKids})
+	p.a.in(core.Command{Do: core.FlushSAs})
+	p.a.in(core.Acquire{Policy: 1, Flow: p.a.cfg.Policies[0].Pair})
+	p.run(20 * time.Second)
+	if len(p.a.kids) != 1 || len(p.b.kids) != 1 || !p.bothUp() {
+		t.Errorf("%d and %d CHILD SAs are left", len(p.a.kids), len(p.b.kids))
+	}
+}
+
+// Both ends make a CHILD SA for a policy at once, and one of the two is rekeyed
+// before it is settled which stays: one is left.
+func TestTwinChildrenOfWhichOneIsRekeyed(t *testing.T) {
+	for seed := range uint64(4) {
+		p := newPair(t, seed, goodLink, passive)
+		p.log = testing.Verbose()
+		p.up()
+		p.until(time.Second, "both ends up", p.bothUpOrStandby)
+		p.run(10 * time.Second)
+		p.a.in(core.Command{Do: core.FlushSAs})
+		p.until(time.Second, "no CHILD SA", func() bool { return len(p.a.kids)+len(p.b.kids) == 0 })
+		for _, s := range []*side{p.a, p.b} {
+			s.in(core.Acquire{Policy: 1, Flow: s.cfg.Policies[0].Pair})
+		}
+		p.until(time.Second, "twins", func() bool { return len(p.a.kids) == 2 && len(p.b.kids) == 2 })
+		p.run(2 * time.Second)
+		s := []*side{p.a, p.b}[seed%2]
+		s.in(core.Expire{Child: s.order[seed/2]})
+		p.run(30 * time.Second)
+		if len(p.a.kids) != 1 || len(p.b.kids) != 1 || !p.bothUp() {
+			t.Errorf("seed %d: %d and %d CHILD SAs are left", seed, len(p.a.kids), len(p.b.kids))
+		}
+	}
+}

@@ -38,29 +38,34 @@ func (e *Endpoint) acquire(a core.Acquire) {
 // ensure begins what is missing for the policy to have a CHILD SA: a
 // CREATE_CHILD_SA where there is an IKE SA, else an IKE SA.
 func (e *Endpoint) ensure(p *core.Policy, flow *selector.Pair) {
-	if e.down || e.hasChild(p) {
-		return
+	if !e.down && !e.joins(p, flow) && p.Peer.Initiates() {
+		e.connect(p)
+	}
+}
+
+// joins makes the policy's CHILD SA on an IKE SA that is up or that we are
+// making, and reports whether there is one, or the CHILD SA already.
+func (e *Endpoint) joins(p *core.Policy, flow *selector.Pair) bool {
+	if e.hasChild(p) {
+		return true
 	}
 	for sa := range e.of(p.Peer.Name) {
 		if sa.State() == v2.Established && !sa.Leaving() && (p.Made == nil || sa.Leased()) {
 			if !sa.Making(p) {
 				sa.CreateChild(p, flow)
 			}
-			return
+			return true
 		}
-	}
-	if !p.Peer.Initiates() {
-		return
 	}
 	for sa := range e.of(p.Peer.Name) {
 		if sa.State() == v2.Connecting {
 			if !sa.Making(p) {
 				sa.Want([]*core.Policy{p})
 			}
-			return
+			return true
 		}
 	}
-	e.connect(p)
+	return false
 }
 
 func (e *Endpoint) hasChild(p *core.Policy) bool {

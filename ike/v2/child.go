@@ -19,8 +19,9 @@ type Child struct {
 	sa     *SA
 	policy *core.Policy
 	agreement
-	spiIn uint32
-	birth
+	spiIn    uint32
+	lowNonce []byte // lowest nonce of the exchange that made it
+	birth    birth  // of the first CHILD SA of its line
 
 	standby  bool
 	sure     bool      // the peer is known to have it
@@ -95,8 +96,10 @@ func (x *exchange) install(standby bool) error {
 	in.SPI, out.SPI = x.spi, ag.spiOut
 	sa.owner.Use(x.policy)
 	p := &x.policy.Proposal
+	low := lowest(x.ni, x.nr)
 	c := &Child{id: sa.env.NewChildID(), sa: sa, policy: x.policy, agreement: ag, spiIn: x.spi,
-		birth: birth{mine: x.mine, begun: x.begun, up: sa.env.Now(), lowNonce: lowest(x.ni, x.nr)}, standby: standby, sure: x.mine}
+		lowNonce: low,
+		birth:    birth{mine: x.mine, begun: x.begun, up: sa.env.Now(), lowNonce: low}, standby: standby, sure: x.mine}
 	x.spi = 0 // it is the data plane's now
 	soft := softLife(sa.env, p.Lifetime)
 	sa.env.Emit(core.Install{Child: c.id, SA: sa.id, Policy: x.policy.Ref, Peer: sa.peer.Name,
@@ -195,6 +198,10 @@ func (c *Child) Rekey() {
 	}
 	if c.sa.state != Established {
 		return // its IKE SA goes, and with it the CHILD SA
+	}
+	if c.standby {
+		c.rekeyLater() // the peer may not have it yet, and would refuse
+		return
 	}
 	if c.sa.parkedRekey(rekeyChild, c) != nil {
 		c.rekeyLater() // unless the peer's rekey is through by then

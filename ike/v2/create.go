@@ -32,8 +32,13 @@ var errNoSPI = refuse(message.NotifyTemporaryFailure, "no SPI in stock")
 func (sa *SA) CreateChild(p *core.Policy, flow *selector.Pair) {
 	x := &exchange{kind: row(createChild)}
 	x.policy, x.flow = sa.resolve(p), flow
-	x.still = func() bool { return x.sa.state == Established }
+	x.still = func() bool { return x.sa.state == Established && !x.sa.serves(p) } // a rekey may have brought one
 	sa.start(x)
+}
+
+// serves reports whether the SA has a CHILD SA for the policy.
+func (sa *SA) serves(p *core.Policy) bool {
+	return slices.ContainsFunc(sa.children, func(c *Child) bool { return c.policy.Ref == p.Ref && c.Live() })
 }
 
 // Making reports whether a CHILD SA for the policy is being made.

@@ -63,6 +63,8 @@ func (x *exchange) replaceable() error {
 func childSuccession() task {
 	return task{settle: func(x *exchange) error {
 		sa, old, made := x.sa, x.old, x.made
+		made.birth = old.birth
+		sa.env.After(TwinDelay, made.settleTwins)
 		if !x.mine {
 			old.theirs = made
 			made.after = old
@@ -100,7 +102,7 @@ func rekeyChildFailed(x *exchange, fault error) {
 	switch {
 	case old.gone || old.theirs != nil:
 		// The peer was faster, or deleted it.
-	case isRefused(fault, message.NotifyChildSANotFound):
+	case isRefused(fault, message.NotifyChildSANotFound) && old.sure: // else our answer that made it is still under way
 		old.end("the peer does not know it any more")
 	default:
 		if !isRefused(fault, message.NotifyTemporaryFailure) {

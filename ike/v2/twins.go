@@ -16,7 +16,7 @@ const TwinDelay = 3 * time.Second
 
 // birth is how an SA came to be, seen from here: who began it, when that was
 // (the peer's: when its request came), when it was up, and the lowest nonce of
-// the exchange. The successor of an IKE SA has its birth from it, so that both
+// the exchange. What replaces an SA at a rekey has its birth from it, so that both
 // ends find the same loser also while one of the two is being rekeyed.
 type birth struct {
 	mine      bool
@@ -62,7 +62,7 @@ func (sa *SA) TakeOver(from *SA) bool {
 			continue
 		}
 		all = false
-		if !sa.Making(p) && !slices.ContainsFunc(sa.children, func(d *Child) bool { return d.policy.Ref == p.Ref && d.Live() }) {
+		if !sa.Making(p) && !sa.serves(p) {
 			sa.CreateChild(p, nil)
 		}
 	}
@@ -70,13 +70,13 @@ func (sa *SA) TakeOver(from *SA) bool {
 }
 
 // settleTwins closes one of two CHILD SAs that are twins for the same traffic. It
-// waits until the peer has both.
+// waits until the peer has both and neither is being rekeyed.
 func (c *Child) settleTwins() {
-	if !c.live() || c.rekeying != nil {
-		return
+	if !c.live() {
+		return // the one that replaces it comes here too
 	}
 	for _, d := range c.sa.children {
-		if d == c || !d.live() || d.rekeying != nil || !sameTraffic(c, d) || !twins(c.birth, d.birth) {
+		if d == c || !d.live() || !sameTraffic(c, d) || !twins(c.birth, d.birth) {
 			continue
 		}
 		loser, winner := c, d
@@ -85,7 +85,7 @@ func (c *Child) settleTwins() {
 		}
 		switch {
 		case !loser.birth.mine:
-		case !winner.sure:
+		case !winner.sure || c.rekeying != nil || d.rekeying != nil:
 			c.sa.env.After(TwinDelay, c.settleTwins)
 		default:
 			loser.Delete("both ends made a CHILD SA for the same traffic")
