@@ -9,6 +9,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	"culvert/internal/simnet"
 	"culvert/spd/selector"
 )
 
@@ -273,5 +274,43 @@ func TestInitOnNATTPort(t *testing.T) {
 	s = r.one()
 	if !s.NATT || s.Remote.Port() != 4500 || s.Local.Port() != 4500 {
 		t.Errorf("called from %v to %v, non-ESP marker %v", s.Local, s.Remote, s.NATT)
+	}
+}
+
+// IKE over IPv6, also in fragments, for packets of IPv4: up, rekeyed by either
+// end, moved to a successor, and packets all along.
+func TestOverIPv6(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		p := &pair{t: t, clock: simnet.NewClock(epoch), net: simnet.New(1, goodLink), byIP: map[netip.Addr]*side{}}
+		a, b := pairConfigs()
+		for addr, c := range map[string]*core.Config{"2001:db8::2": a, "2001:db8::1": b} {
+			c.Peers[0].Address = netip.PrefixFrom(netip.MustParseAddr(addr), 128)
+		}
+		passive(a, b)
+		if cut {
+			fragmented(a, b)
+		}
+		p.a, p.b = p.newSide("a", "2001:db8::1", 1, a), p.newSide("b", "2001:db8::2", 2, b)
+		p.up()
+		p.until(time.Second, "both ends up", p.bothUpOrStandby)
+		if _, n := p.a.longest(message.ExchangeIKEAuth); (n > 0) != cut {
+			t.Errorf("IKE_AUTH in %d fragments", n)
+		}
+		p.run(10 * time.Second)
+		for _, s := range []*side{p.a, p.b} {
+			for _, do := range []core.CommandKind{core.RekeyKids, core.RekeyIKE} {
+				s.in(core.Command{Do: do})
+				p.run(10 * time.Second)
+				p.a.esp()
+				p.b.esp()
+				p.run(time.Second)
+			}
+		}
+		if p.a.opened != 4 || p.b.opened != 4 || len(p.a.lost)+len(p.b.lost) > 0 || p.a.count(core.EvIKERekeyed) != 2 {
+			t.Errorf("%d and %d packets; lost %v %v", p.a.opened, p.b.opened, p.a.lost, p.b.lost)
+		}
+		if sa := p.a.e.SAs(); len(sa) != 1 || !sa[0].Remote.Addr().Is6() || sa[0].NATT != (sa[0].Remote.Port() == 4500) {
+			t.Errorf("%+v", sa)
+		}
 	}
 }
