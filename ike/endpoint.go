@@ -38,6 +38,7 @@ type Endpoint struct {
 	redirects map[string]*redirect // peers that sent us elsewhere
 	addrs     []netip.Addr         // of this host
 	graves    graves
+	versions  versions
 	down      bool // Shutdown was commanded
 
 	wanted   []*core.Policy // what wants has: the policies of the table and dials
@@ -157,11 +158,27 @@ func (e *Endpoint) datagram(d core.Datagram) {
 	sa.Datagram(h, bytes.Clone(d.Data), d)
 }
 
+// maxVersionAnswers bounds how many messages of a newer version are answered in a
+// second: anybody can send them, with any address.
+const maxVersionAnswers = 10
+
+// versions counts the answers of this second.
+type versions struct {
+	since time.Time
+	n     int
+}
+
 // otherVersion answers a newer version with the one that we speak (RFC 7296
 // §2.5); an older one is left without answer.
 func (e *Endpoint) otherVersion(h message.Header, d core.Datagram) {
 	e.bad(d, "IKE version %d is not spoken here", h.Major())
 	if h.Major() < 2 || h.Response() {
+		return
+	}
+	if now := e.env.Now(); now.Sub(e.versions.since) >= time.Second {
+		e.versions = versions{since: now}
+	}
+	if e.versions.n++; e.versions.n > maxVersionAnswers {
 		return
 	}
 	m := message.Message{

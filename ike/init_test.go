@@ -371,12 +371,44 @@ func TestStrangers(t *testing.T) {
 	}
 	r.datagram(p.addr, with(func(b []byte) { b[17], b[19] = 0x30, 0x20 }))
 	r.silent("a response of IKEv3")
+	for range 30 { // and that is said ten times a second at most, to whomever
+		r.datagram(p.addr, with(func(b []byte) { b[17] = 0x30 }))
+	}
+	if n := len(r.take()); n != 9 {
+		t.Errorf("%d answers in the same second", n)
+	}
+	r.pass(time.Second)
+	r.datagram(p.addr, with(func(b []byte) { b[17] = 0x30 }))
+	r.one()
 	r.datagram(p.addr, with(func(b []byte) { b[17] = 0x21 }))
 	if h, _ := p.open(r.one().Data); h.Version != 0x20 {
 		t.Error("a higher minor version is ignored (§2.5), and ours is 0")
 	}
 	if len(r.e.SAs()) != 1 {
 		t.Error("but for the last nobody is kept")
+	}
+}
+
+// A response to IKE_SA_INIT with a critical payload that nobody knows proves
+// nothing: it is passed over, and the peer's own is taken.
+func TestCriticalInInitResponse(t *testing.T) {
+	r := newRig(t, initiates)
+	p := newPuppet(r, 1)
+	_, ps := p.called()
+	p.spir, p.nr = 0x2222222222222222, bytes.Repeat([]byte{9}, 32)
+	p.agree(ps, &p.ni)
+	p.derive(mac(append(bytes.Clone(p.ni), p.nr...), p.shared))
+	p.replyInit(p.spir, append(p.initPayloads(), &message.Unknown{T: 77, Critical: true})...)
+	r.silent("a response with a critical payload")
+	if e := r.event(core.EvBadMessage); !strings.Contains(e.Reason, "critical payload 77") {
+		t.Errorf("the event says %q", e.Reason)
+	}
+	p.replyInit(p.spir, p.initPayloads()...)
+	p.addr = netip.AddrPortFrom(p.addr.Addr(), 4500)
+	h, _ := p.asked(message.ExchangeIKEAuth)
+	p.answer(h, p.authPayloads(p.childAnswer()...)...)
+	if r.established() != 1 {
+		t.Error("not up after the second")
 	}
 }
 

@@ -151,9 +151,6 @@ func TestOutOfPlace(t *testing.T) {
 	wrong = h
 	wrong.SPIr++
 	r.worthless("the responder's SPI", p, p.seal(wrong, ps...))
-	wrong = h
-	wrong.Exchange = 99
-	r.worthless("an exchange that does not exist", p, p.seal(wrong, ps...))
 	// In clear, as a peer answers that knows nothing of the SA (RFC 7296 §1.5, §2.21.4).
 	for _, k := range []message.NotifyType{message.NotifyInvalidIKESPI, message.NotifyInvalidSyntax, message.NotifyInvalidMajorVersion, message.NotifyAuthenticationFailed} {
 		for _, response := range []bool{false, true} {
@@ -232,6 +229,8 @@ func TestMalformedInside(t *testing.T) {
 		"CREATE_CHILD_SA without anything": {message.ExchangeCreateChildSA, message.NoNext, nil, false},
 		"IKE_AUTH once more":               {message.ExchangeIKEAuth, message.NoNext, nil, true},
 		"IKE_INTERMEDIATE":                 {message.ExchangeIntermediate, message.NoNext, nil, true},
+		"an exchange that does not exist":  {99, message.NoNext, nil, true},
+		"one that is malformed, too":       {240, message.TypeDelete, []byte{0, 0, 0, 200, 1}, true},
 	} {
 		r, p := settled(t)
 		raw := p.sealRaw(p.header(c.x, p.nextID, false), nil, c.first, c.plain)

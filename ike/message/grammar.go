@@ -111,14 +111,16 @@ var grammar = []exchange{
 // CheckOuter checks the chain of a message before anything is decrypted: in an
 // exchange that is encrypted the last payload is SK or SKF, and what stands
 // before it is nothing that matters (RFC 7296 §3.14); in one that is not there
-// is no SK. The error is a *SyntaxError.
+// is no SK. An exchange that is not known here is one that is encrypted: whether
+// it is to be answered is known once it is proved authentic. The error is a
+// *SyntaxError.
 //
 // Answers that a peer gives without an SA (INVALID_IKE_SPI and the like,
 // RFC 7296 §1.5) are in clear and fail here: they prove nothing.
 func CheckOuter(h Header, payloads []Payload) error {
-	x, err := exchangeOf(h)
-	if err != nil {
-		return err
+	encrypted := true
+	if x, err := exchangeOf(h); err == nil {
+		encrypted = x.encrypted
 	}
 	sealed := false
 	for _, p := range payloads {
@@ -127,12 +129,12 @@ func CheckOuter(h Header, payloads []Payload) error {
 			sealed = true
 		case *Unknown, *Notify, *VendorID:
 		default:
-			if x.encrypted {
+			if encrypted {
 				return &SyntaxError{p.Type(), "not encrypted in " + nameOf(h)}
 			}
 		}
 	}
-	if sealed != x.encrypted {
+	if sealed != encrypted {
 		return &SyntaxError{TypeSK, map[bool]string{true: "not allowed in ", false: "missing in "}[sealed] + nameOf(h)}
 	}
 	return nil

@@ -127,7 +127,9 @@ func TestOuter(t *testing.T) {
 		{35, "D", "Delete payload: not encrypted"},
 		{37, "", "SK payload: missing"},
 		{37, "N", "SK payload: missing"},
-		{7, "SK", "exchange 7"},
+		{7, "SK", ""}, // to be answered, once it is known to be authentic
+		{7, "N", "SK payload: missing"},
+		{7, "D SK", "Delete payload: not encrypted"},
 	}
 	for _, c := range tests {
 		h := Header{Exchange: c.kind}

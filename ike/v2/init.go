@@ -99,7 +99,8 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 			sa.bad(in, "%v", err) // unprotected: anybody may have sent it
 			return
 		}
-		if _, bad := critical(m.Payloads); bad {
+		if t, bad := critical(m.Payloads); bad {
+			sa.bad(in, "the response to IKE_SA_INIT has an unknown critical payload %d, which no response may have (RFC 7296 §2.5)", t)
 			return
 		}
 		if x.redirectForged(m.Payloads) {
