@@ -114,6 +114,7 @@ var profileFields = []field[Profile]{
 	of("prf-algorithm", list(oneOf[string](append([]string{"auto"}, names(suite.PRFs, func(p *suite.PRF) string { return p.Name })...)...)),
 		func(p *Profile) *[]string { return &p.PRFAlgorithm }),
 	of("reauth", duration(10*time.Second, 365*day), func(p *Profile) *Duration { return &p.Reauth }),
+	of("resumption", boolean, func(p *Profile) *bool { return &p.Resumption }),
 	of("proposal-check", oneOf[string]("claim", "exact", "obey", "strict"), func(p *Profile) *string { return &p.ProposalCheck }),
 }
 

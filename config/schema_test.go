@@ -60,6 +60,7 @@ var keyCases = []keyCase{
 	{"profile", "dpd-maximum-failures", `100`, `101`, `101 is out of range, accepted: 1..100`},
 	{"profile", "enc-algorithm", `["aes-256", "3des"]`, `["aes-256", "twofish"]`, `"twofish" is unknown, accepted: ` + ikeAble},
 	{"profile", "reauth", `"8h"`, `"1s"`, `1s is out of range, accepted: a duration such as "30m" or "1d2h", 10s to 365d`},
+	{"profile", "resumption", `true`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
 	{"profile", "fragmentation", `false`, `"no"`, `is a string, write false without quotes, accepted: true, false`},
 	{"profile", "hash-algorithm", `["sha256", "sha512"]`, `"null"`, `"null" is unknown, accepted: ` + hashesAble},
 	{"profile", "lifebytes", `4294967295`, `1.5`, `is a number with a fraction, accepted: a number 0..4294967295`},

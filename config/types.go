@@ -121,6 +121,7 @@ type Profile struct {
 	Fragmentation      bool     // ours: RFC 7383
 	MOBIKE             bool     // ours: RFC 4555
 	Reauth             Duration // ours: how long a proof of identity counts, RFC 4478; 0: as long as the IKE SA
+	Resumption         bool     // ours: RFC 5723; the keys of tickets are in the state directory
 	ProposalCheck      string
 }
 

@@ -130,6 +130,9 @@ func (e *Endpoint) initiate(peer *core.Peer, local, remote netip.Addr, wanted []
 	}
 	sa := v2.Initiate(e.env, e, peer, netip.AddrPortFrom(local.Unmap(), port), netip.AddrPortFrom(remote, peer.Port), wanted)
 	e.settleRedirect(sa)
+	if s := e.session(peer, remote); s != nil {
+		sa.Resume(s)
+	}
 	e.Adopt(sa)
 	sa.Begin()
 }

@@ -69,7 +69,7 @@ func (e *Endpoint) cookieOK(h message.Header, d core.Datagram) bool {
 		}
 	}
 	if nonce == nil {
-		e.bad(d, "an IKE_SA_INIT request without nonce")
+		e.bad(d, "an %v request without nonce", h.Exchange)
 		return false
 	}
 	j := &e.cookies

@@ -36,7 +36,9 @@ type Endpoint struct {
 	cookies   cookieJar
 	heirs     map[core.SAID]*v2.SA // IKE SAs made at a re-authentication or a redirect, and whom they replace
 	redirects map[string]*redirect // peers that sent us elsewhere
-	addrs     []netip.Addr         // of this host
+	tickets   v2.TicketJar
+	sessions  map[string]*v2.Session // of peers whose IKE SA was lost, to be resumed
+	addrs     []netip.Addr           // of this host
 	graves    graves
 	versions  versions
 	down      bool // Shutdown was commanded
@@ -59,7 +61,7 @@ type halfKey struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*v2.SA{}, siblings: newSiblings(), half: map[halfKey]*v2.SA{},
-		heirs: map[core.SAID]*v2.SA{}, redirects: map[string]*redirect{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
+		heirs: map[core.SAID]*v2.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
 		made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
@@ -103,6 +105,8 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 		e.env.AddSPIs(in.SPIs)
 	case core.Reconfigure:
 		e.reconfigure(in.Config)
+	case core.TicketKeys:
+		e.tickets.Take(in.Keys)
 	case core.Command:
 		e.command(in)
 	case core.Tick:
@@ -139,7 +143,7 @@ func (e *Endpoint) datagram(d core.Datagram) {
 		e.otherVersion(h, d)
 		return
 	}
-	if h.Exchange == message.ExchangeIKESAInit && !h.Response() && h.SPIr == 0 {
+	if (h.Exchange == message.ExchangeIKESAInit || h.Exchange == message.ExchangeSessionResume) && !h.Response() && h.SPIr == 0 {
 		e.newcomer(h, d)
 		return
 	}
@@ -188,14 +192,15 @@ func (e *Endpoint) otherVersion(h message.Header, d core.Datagram) {
 	e.env.Emit(core.Send{Local: d.Local, Remote: d.Remote, NATT: d.NATT, Data: m.Append(nil)})
 }
 
-// newcomer is an IKE_SA_INIT request of somebody we may never have heard of.
+// newcomer is an IKE_SA_INIT or IKE_SESSION_RESUME request of somebody we may
+// never have heard of.
 func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 	if sa := e.half[halfKey{h.SPIi, d.Remote}]; sa != nil {
 		sa.Datagram(h, bytes.Clone(d.Data), d)
 		return
 	}
 	if h.SPIi == 0 || h.ID != 0 || !h.FromInitiator() {
-		e.bad(d, "an IKE_SA_INIT request with an impossible header")
+		e.bad(d, "an %v request with an impossible header", h.Exchange)
 		return
 	}
 	if e.down {
@@ -222,6 +227,10 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 			e.bad(d, "too many half-open IKE SAs from this address")
 			return
 		}
+	}
+	if h.Exchange == message.ExchangeSessionResume {
+		e.resume(peer, h, d)
+		return
 	}
 	if _, err := v2.Accept(e.env, e, peer, bytes.Clone(d.Data), d); err != nil {
 		e.bad(d, "%v", err)
@@ -280,6 +289,7 @@ func (e *Endpoint) Named(sa *v2.SA, was core.ID) { e.named(sa, was) }
 
 func (e *Endpoint) Established(sa *v2.SA) {
 	e.dropHalf(sa)
+	e.dropSession(sa.Peer().Name)
 	e.settleTwinsLater(sa, 0)
 	e.inherit(sa, 0)
 	e.fill(sa)
@@ -371,6 +381,7 @@ func (e *Endpoint) settleTwinsLater(sa *v2.SA, tries int) {
 func (e *Endpoint) reconfigure(cfg *core.Config) {
 	e.cfg = cfg
 	clear(e.redirects)
+	e.tickets.Trusting(cfg.Trust)
 	peers := map[string]*core.Peer{}
 	for _, p := range cfg.Peers {
 		peers[p.Name] = p
@@ -393,6 +404,11 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 			} else {
 				c.Delete("its policy was changed or removed in the configuration")
 			}
+		}
+	}
+	for name := range e.sessions {
+		if p := peers[name]; p == nil || !p.Profile.Resumption {
+			e.dropSession(name)
 		}
 	}
 	for ref, w := range e.wants {
@@ -435,6 +451,11 @@ func (e *Endpoint) command(c core.Command) {
 		for _, w := range e.wants {
 			e.env.Timers.Stop(w.timer)
 			w.timer = nil
+		}
+	}
+	if c.Do == core.Shutdown || c.Do == core.KillAll {
+		for name := range e.sessions {
+			e.dropSession(name)
 		}
 	}
 	for _, sa := range e.sorted() {

@@ -43,6 +43,10 @@ func PSK(f *suite.PRF, key secret.Bytes, s Signed) secret.Bytes {
 	return prf.Sum(f, padded, s.octets(f))
 }
 
+// Resumed computes the AUTH data of a resumed IKE SA: SK_p, which comes of the old
+// IKE SA, is the key (RFC 5723 §4.3.3).
+func Resumed(f *suite.PRF, s Signed) secret.Bytes { return prf.Sum(f, s.SKp, s.octets(f)) }
+
 // VerifyPSK compares in constant time. An empty key proves nothing.
 func VerifyPSK(f *suite.PRF, key secret.Bytes, s Signed, got []byte) bool {
 	return len(key) > 0 && PSK(f, key, s).Equal(got)

@@ -100,6 +100,17 @@ func (s Suite) answerAdditional(p, peer *message.Proposal) {
 	}
 }
 
+// Chosen is the suite of an IKE SA as a proposal that has nothing else.
+func (s Suite) Chosen() message.Proposal {
+	groups := []*suite.Group{s.Group}
+	o := Offer{Protocol: ProtoIKE, Encrs: []*suite.Encr{s.Encr}, PRFs: []*suite.PRF{s.PRF}, Groups: groups,
+		sets: []exchanges{{groups: groups, additional: s.Additional}}}
+	if s.Integ != nil {
+		o.Integs = []*suite.Integ{s.Integ}
+	}
+	return o.Proposals(nil)[0]
+}
+
 // Encapsulate makes a ciphertext for the peer's encapsulation key, and behind it
 // the shared secret. It draws its own randomness.
 type Encapsulate struct {

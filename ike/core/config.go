@@ -120,6 +120,8 @@ type Profile struct {
 	Fragmentation bool
 	// MOBIKE: the SA moves with the addresses of both ends (RFC 4555).
 	MOBIKE bool
+	// Resumption: an IKE SA that was lost is resumed with a ticket (RFC 5723).
+	Resumption bool
 	// KeyExchanges are the groups with what is run after each (RFC 9370), in order
 	// of preference; nil: Groups, and nothing after them.
 	KeyExchanges []suite.KeyExchange

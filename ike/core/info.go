@@ -13,6 +13,7 @@ type SAInfo struct {
 	Peer          string
 	State         string // "connecting", "established", "rekeyed", "deleting"
 	Initiator     bool
+	Resumed       bool // from an earlier IKE SA, with a ticket
 	Local, Remote netip.AddrPort
 	NATT          bool
 	SPIi, SPIr    uint64

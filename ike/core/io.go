@@ -106,6 +106,21 @@ const (
 	RedirectPeers                    // send the clients that can be sent to another gateway
 )
 
+// TicketKeys hands in the keys of session tickets that an earlier life of the
+// endpoint put out in KeepTicketKeys, newest first. They are the endpoint's.
+// Without it, tickets of that life do not count.
+type TicketKeys struct{ Keys []TicketKey }
+
+// TicketKey seals session tickets (RFC 5723).
+type TicketKey struct {
+	ID     [8]byte
+	Secret secret.Bytes // TicketKeyLen bytes
+	Since  int64        // Unix seconds: tickets are sealed with it from then on
+}
+
+// TicketKeyLen is that of AES-256.
+const TicketKeyLen = 32
+
 // Tick carries no news: Deadline has come.
 type Tick struct{}
 
@@ -120,6 +135,7 @@ func (Answer) input()      {}
 func (SPIs) input()        {}
 func (Reconfigure) input() {}
 func (Command) input()     {}
+func (TicketKeys) input()  {}
 func (Tick) input()        {}
 
 // Output is one thing that the endpoint wants done, in order.
@@ -200,6 +216,11 @@ type FreeSPI struct{ SPI uint32 }
 // KeepaliveTo wants a NAT keepalive (one byte 0xFF) sent (RFC 3948 §2.3).
 type KeepaliveTo struct{ Local, Remote netip.AddrPort }
 
+// KeepTicketKeys are the keys of session tickets, newest first, after one has
+// come or gone: what is to be handed in as TicketKeys in the next life. They are
+// secret and the receiver's to wipe.
+type KeepTicketKeys struct{ Keys []TicketKey }
+
 // Ask is work that the endpoint will not wait for: slow or external. Work is a
 // pure function of its own fields; it runs anywhere, and its result comes back
 // as an Answer with the same ID. An answer for an SA that is gone is dropped.
@@ -215,14 +236,15 @@ type Work interface {
 	Do() (secret.Bytes, error)
 }
 
-func (Send) output()        {}
-func (Install) output()     {}
-func (Activate) output()    {}
-func (Retire) output()      {}
-func (Remove) output()      {}
-func (Move) output()        {}
-func (NeedSPIs) output()    {}
-func (FreeSPI) output()     {}
-func (KeepaliveTo) output() {}
-func (Ask) output()         {}
-func (Event) output()       {}
+func (Send) output()           {}
+func (Install) output()        {}
+func (Activate) output()       {}
+func (Retire) output()         {}
+func (Remove) output()         {}
+func (Move) output()           {}
+func (NeedSPIs) output()       {}
+func (FreeSPI) output()        {}
+func (KeepaliveTo) output()    {}
+func (KeepTicketKeys) output() {}
+func (Ask) output()            {}
+func (Event) output()          {}

@@ -36,7 +36,7 @@ var anywhere = []rule{
 // onlyNotifies is an answer that refuses: COOKIE, INVALID_KE_PAYLOAD, errors.
 var onlyNotifies = form{rules: []rule{{TypeNotify, 1, many, 0}}}
 
-// grammar is RFC 7296 App. C with RFC 9242, as a table.
+// grammar is RFC 7296 App. C with RFC 9242, RFC 9370 and RFC 5723, as a table.
 var grammar = []exchange{
 	{
 		kind: ExchangeIKESAInit,
@@ -95,6 +95,14 @@ var grammar = []exchange{
 		kind: ExchangeInformational, encrypted: true,
 		request:  []form{{rules: []rule{{TypeDelete, 0, many, 0}, {TypeCP, 0, 1, 0}}}},
 		response: []form{{rules: []rule{{TypeDelete, 0, many, 0}, {TypeCP, 0, 1, 0}}}},
+	},
+	{
+		kind:    ExchangeSessionResume,
+		request: []form{{rules: []rule{{TypeNonce, 1, 1, 0}}}},
+		response: []form{
+			{TypeNonce, []rule{{TypeNonce, 1, 1, 0}}},
+			onlyNotifies,
+		},
 	},
 	{
 		kind: ExchangeIntermediate, encrypted: true,

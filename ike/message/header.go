@@ -85,6 +85,7 @@ const (
 	ExchangeIKEAuth       ExchangeType = 35
 	ExchangeCreateChildSA ExchangeType = 36
 	ExchangeInformational ExchangeType = 37
+	ExchangeSessionResume ExchangeType = 38 // RFC 5723
 	ExchangeIntermediate  ExchangeType = 43 // RFC 9242
 	ExchangeFollowUpKE    ExchangeType = 44 // RFC 9370
 )
@@ -99,6 +100,8 @@ func (t ExchangeType) String() string {
 		return "CREATE_CHILD_SA"
 	case ExchangeInformational:
 		return "INFORMATIONAL"
+	case ExchangeSessionResume:
+		return "IKE_SESSION_RESUME"
 	case ExchangeIntermediate:
 		return "IKE_INTERMEDIATE"
 	case ExchangeFollowUpKE:

@@ -17,7 +17,7 @@ import (
 // came to nothing.
 
 func newAuth(sa *SA) *exchange {
-	x := &exchange{kind: row(authenticate)}
+	x := &exchange{kind: sa.firstAuth()}
 	if len(sa.wanted) > 0 && !sa.init.childless {
 		x.policy = redial(sa.wanted[0])
 		sa.wanted = sa.wanted[1:]
@@ -207,7 +207,11 @@ func ikeUp() task {
 		sa := x.sa
 		sa.up()
 		sa.birth = birth{mine: x.mine, begun: sa.created, up: sa.established, lowNonce: sa.lowNonce}
-		sa.event(core.EvIKEUp, "%s, we are %s", sa.peerID, sa.myID)
+		how := ""
+		if sa.resumed != nil {
+			how = ", resumed"
+		}
+		sa.event(core.EvIKEUp, "%s, we are %s%s", sa.peerID, sa.myID, how)
 		if x.refuse != nil && x.mine {
 			wanted := []*core.Policy{x.policy}
 			if x.policy == nil { // they were to have their CHILD SAs later

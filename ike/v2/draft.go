@@ -55,6 +55,7 @@ type draft struct {
 	redirect *core.Gateway // where the peer sends us
 	away     core.Gateway  // where we send the peer
 	within   time.Duration // how soon it has to be gone; 0: it need not be
+	ticket   bool          // INFORMATIONAL, ours: it asks for a session ticket
 
 	mob   mobikeDraft
 	proof proofDraft

@@ -43,7 +43,8 @@ type kind struct {
 	id    kindID
 	name  string
 	wire  message.ExchangeType
-	clear bool // not protected by an SK payload: IKE_SA_INIT
+	clear bool // not protected by an SK payload: an IKE SA begins with it
+	tries int  // how often a request is sent; 0: core.Tries
 	tasks []func() task
 	// failed is told when an exchange of ours comes to nothing. The SA may be
 	// about to end; fault is the reason.
@@ -207,7 +208,7 @@ func (sa *SA) sendRequest(x *exchange) {
 // retransmit sends the request (again) and sets the timer; after the last try
 // the peer is dead (RFC 7296 §2.4).
 func (sa *SA) retransmit(x *exchange) {
-	if x.tries == core.Tries {
+	if x.tries == x.kind.most() {
 		x.fail(end(0, "%s was sent %d times without an answer: check that UDP %d and %d reach the peer and that it is running",
 			x.kind.name, x.tries, sa.owner.Config().IKEPort, sa.owner.Config().NATTPort))
 		return
@@ -216,6 +217,14 @@ func (sa *SA) retransmit(x *exchange) {
 	sa.probe(x)
 	x.timer = sa.env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
 	x.tries++
+}
+
+// most is how often a request is sent.
+func (k *kind) most() int {
+	if k.tries > 0 {
+		return k.tries
+	}
+	return core.Tries
 }
 
 func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, in core.Datagram) {
@@ -291,6 +300,7 @@ func (sa *SA) failed(x *exchange, err error) {
 		}
 		if sa.state == Established {
 			sa.event(core.EvPeerDead, "%s", f.reason)
+			sa.interrupted()
 		}
 		sa.end(true, "%s", f.reason)
 		return

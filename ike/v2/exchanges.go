@@ -7,8 +7,10 @@ type kindID uint8
 
 const (
 	initial kindID = iota
+	resume
 	intermediate
 	authenticate
+	resumedAuth
 	createChild
 	rekeyChild
 	rekeyIKE
@@ -24,13 +26,21 @@ func row(id kindID) *kind {
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
 			tasks:  []func() task{redirectedInit, repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ppkSupport, childlessSupport, intermediateSupport, redirectSupport, ikeKeys},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
+	case resume:
+		return &kind{id: id, name: "IKE_SESSION_RESUME", wire: message.ExchangeSessionResume, clear: true, tries: resumeTries,
+			tasks:  []func() task{redirectedInit, ticketRefused, repeatInit, presentTicket, natDetection, fragmentation, childlessSupport, redirectSupport, ikeKeys},
+			failed: resumeFailed}
 	case intermediate:
 		return &kind{id: id, name: "IKE_INTERMEDIATE", wire: message.ExchangeIntermediate,
 			tasks:  []func() task{additionalKE},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
-			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, redirectedAuth, redirectAuth, modeConfig, firstChild, mobikeSupport, authLifetime, ikeUp},
+			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, redirectedAuth, redirectAuth, modeConfig, firstChild, mobikeSupport, authLifetime, sessionTicket, ikeUp},
+			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
+	case resumedAuth:
+		return &kind{id: authenticate, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
+			tasks:  []func() task{authRefused, resumedIdentities, initialContact, resumedProof, redirectedAuth, redirectAuth, modeConfig, firstChild, mobikeSupport, authLifetime, sessionTicket, ikeUp},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,
@@ -42,7 +52,7 @@ func row(id kindID) *kind {
 			failed: rekeyChildFailed}
 	case rekeyIKE:
 		return &kind{id: id, name: "CREATE_CHILD_SA (rekey of the IKE SA)", wire: message.ExchangeCreateChildSA,
-			tasks:  []func() task{ikeNegotiation, ikeSuccession},
+			tasks:  []func() task{ikeNegotiation, rekeyTicket, ikeSuccession},
 			failed: rekeyIKEFailed}
 	case followUp:
 		return &kind{id: id, name: "IKE_FOLLOWUP_KE", wire: message.ExchangeFollowUpKE,
@@ -50,7 +60,7 @@ func row(id kindID) *kind {
 			failed: followUpFailed}
 	case inform:
 		return &kind{id: id, name: "INFORMATIONAL", wire: message.ExchangeInformational,
-			tasks: []func() task{deletion, mobikeInform, redirectedLater, redirectLater}}
+			tasks: []func() task{deletion, mobikeInform, redirectedLater, redirectLater, informTicket}}
 	}
 	panic("no such exchange")
 }
@@ -58,13 +68,13 @@ func row(id kindID) *kind {
 // kindOf finds the row for a request of the peer; nil: not in this state.
 func (sa *SA) kindOf(h message.Header, in []message.Payload) *kind {
 	switch {
-	case sa.state == HalfOpen && sa.init.inter.done < len(sa.suite.Additional):
+	case sa.state == HalfOpen && sa.resumed == nil && sa.init.inter.done < len(sa.suite.Additional):
 		if h.Exchange == message.ExchangeIntermediate {
 			return row(intermediate)
 		}
 		return nil
 	case sa.state == HalfOpen && h.Exchange == message.ExchangeIKEAuth:
-		return row(authenticate)
+		return sa.firstAuth()
 	case sa.state < Established:
 		return nil
 	case h.Exchange == message.ExchangeInformational:

@@ -15,10 +15,11 @@ import (
 // close tells the peer that the IKE SA ends and ends it.
 func (sa *SA) close(why string) {
 	sa.state = Closing
-	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer} {
+	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.tickets.timer} {
 		sa.env.Timers.Stop(t)
 	}
 	sa.queue = nil
+	sa.forgetTickets()
 	for _, c := range sa.children { // the peer will not open what comes after the Delete
 		if c.closing {
 			continue
@@ -120,6 +121,7 @@ func deletion() task {
 			if x.closes {
 				if !x.mine {
 					x.sa.bury(x)
+					x.sa.forgetTickets()
 				}
 				x.sa.end(false, "%s", x.reason)
 			}

@@ -46,6 +46,18 @@ const maxRepeats = 5
 // raw is the SA's to keep. The owner finds it later by SPI, or by the
 // initiator's SPI and address if the request comes again.
 func Accept(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Datagram) (*SA, error) {
+	m, err := parseFirst(raw)
+	if err != nil {
+		return nil, err
+	}
+	sa := acceptFirst(env, owner, peer, m, raw, in)
+	owner.Adopt(sa)
+	sa.initRequest(m)
+	return sa, nil
+}
+
+// parseFirst reads the request that an IKE SA begins with.
+func parseFirst(raw []byte) (*message.Message, error) {
 	m, err := message.Parse(raw)
 	if err != nil {
 		return nil, err
@@ -56,6 +68,11 @@ func Accept(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Dat
 	if err := message.CheckGrammar(m.Header, m.Payloads); err != nil {
 		return nil, err
 	}
+	return m, nil
+}
+
+// acceptFirst makes the half-open IKE SA of such a request.
+func acceptFirst(env *core.Env, owner Owner, peer *core.Peer, m *message.Message, raw []byte, in core.Datagram) *SA {
 	sa := newSA(env, owner, peer, in.Local, in.Remote)
 	sa.natt, sa.initFrom = in.NATT, in.Remote
 	sa.state = HalfOpen
@@ -64,25 +81,23 @@ func Accept(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Dat
 	sa.timers.half = env.After(halfOpenLife, func() {
 		sa.end(true, "the peer did not go on with IKE_AUTH within %v", halfOpenLife)
 	})
-	owner.Adopt(sa)
-	sa.initRequest(m)
-	return sa, nil
+	return sa
 }
 
-// initRequest answers an IKE_SA_INIT request.
+// initRequest answers the request that the SA begins with.
 func (sa *SA) initRequest(m *message.Message) {
 	sa.env.Traced(false, m.Header, m.Payloads)
-	x := &exchange{sa: sa, kind: row(initial), in: m.Payloads, from: sa.path()}
+	x := &exchange{sa: sa, kind: sa.firstExchange(), in: m.Payloads, from: sa.path()}
 	sa.answering = x
 	var err error
 	if t, bad := critical(m.Payloads); bad {
-		err = refused{kind: message.NotifyUnsupportedCriticalPayload, data: []byte{byte(t)}, reason: "in IKE_SA_INIT"}
+		err = refused{kind: message.NotifyUnsupportedCriticalPayload, data: []byte{byte(t)}, reason: "in " + x.kind.name}
 	}
 	sa.answer(x, err)
 }
 
-// initMessage is an IKE_SA_INIT message for an SA that exists: our response as
-// initiator, or a request that the peer repeats.
+// initMessage is a message of the exchange that an SA begins with, for an SA that
+// exists: the response to us as initiator, or a request that the peer repeats.
 func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 	if err := message.CheckOuter(m.Header, m.Payloads); err != nil {
 		sa.bad(in, "%v", err)
@@ -91,7 +106,7 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 	switch {
 	case m.Response() && sa.initiator:
 		x := sa.current
-		if sa.state != Connecting || x == nil || x.kind.id != initial || x.raw == nil || x.in != nil || m.ID != 0 {
+		if sa.state != Connecting || x == nil || !x.kind.clear || x.raw == nil || x.in != nil || m.ID != 0 {
 			return
 		}
 		sa.env.Traced(false, m.Header, m.Payloads)
@@ -107,7 +122,7 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 			sa.bad(in, "a REDIRECT without the nonce of our request")
 			return
 		}
-		if find[*message.SA](m.Payloads) != nil {
+		if find[*message.Nonce](m.Payloads) != nil { // else it only refuses
 			if m.SPIr == 0 {
 				return
 			}
@@ -133,11 +148,11 @@ func repeatInit() task {
 		},
 		complete: func(x *exchange) error {
 			sa := x.sa
-			if find[*message.SA](x.in) != nil {
+			if find[*message.Nonce](x.in) != nil {
 				return nil
 			}
 			if sa.init.repeats++; sa.init.repeats > maxRepeats {
-				return end(0, "the peer asked %d times to repeat IKE_SA_INIT", maxRepeats)
+				return end(0, "the peer asked %d times to repeat %s", maxRepeats, x.kind.name)
 			}
 			if n := notify(x.in, message.NotifyCookie); n != nil {
 				if len(n.Data) == 0 || len(n.Data) > 64 {
@@ -159,7 +174,7 @@ func repeatInit() task {
 			if n := errorNotify(x.in); n != nil {
 				return peerSaid(n)
 			}
-			return end(0, "the peer answered IKE_SA_INIT with neither an SA nor a reason")
+			return end(0, "the peer answered %s with neither an SA nor a reason", x.kind.name)
 		},
 	}
 }
@@ -227,7 +242,7 @@ func ikeKeys() task {
 	return task{
 		settle: func(x *exchange) error {
 			sa := x.sa
-			k, err := deriveKeys(sa.suite, x.shared, x.ni, x.nr, sa.spii, sa.spir)
+			k, err := x.firstKeys()
 			if err != nil {
 				return end(0, "%v", err)
 			}
@@ -245,6 +260,16 @@ func ikeKeys() task {
 			return nil
 		},
 	}
+}
+
+// firstKeys are the first keys of an IKE SA.
+func (x *exchange) firstKeys() (keys, error) {
+	sa := x.sa
+	if sa.resumed != nil {
+		defer sa.resumed.d.Wipe()
+		return resumedKeys(sa.suite, sa.resumed.d, x.ni, x.nr, sa.spii, sa.spir)
+	}
+	return deriveKeys(sa.suite, x.shared, x.ni, x.nr, sa.spii, sa.spir)
 }
 
 // connectFailed ends an SA that was not established, and says why.

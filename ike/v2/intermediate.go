@@ -80,7 +80,7 @@ func (x *exchange) saysIntermediate() bool {
 
 // afterInit is what an initiator does next: an additional key exchange, or IKE_AUTH.
 func (sa *SA) afterInit() *exchange {
-	if sa.init.inter.done < len(sa.suite.Additional) {
+	if sa.resumed == nil && sa.init.inter.done < len(sa.suite.Additional) {
 		return &exchange{kind: row(intermediate)}
 	}
 	return newAuth(sa)

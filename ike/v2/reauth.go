@@ -20,6 +20,10 @@ type authLife struct {
 	since time.Time // of the IKE_AUTH
 	life  time.Duration
 	timer *core.Timer
+
+	proven time.Time // when the peers last proved who they are by more than a ticket
+	until  time.Time // the peer's certificate counts so long; zero: it has none
+	asked  bool      // others are asked whether it was revoked
 }
 
 // authGrace is what a responder adds to the lifetime it told, so that an
@@ -30,7 +34,7 @@ const authGrace = 30 * time.Second
 func authLifetime() task {
 	return task{
 		reply: func(x *exchange) error {
-			if life := x.sa.peer.Profile.Reauth; life > 0 {
+			if life := x.sa.proofLeft(); life > 0 {
 				x.out = append(x.out, &message.Notify{Kind: message.NotifyAuthLifetime,
 					Data: binary.BigEndian.AppendUint32(nil, uint32(life/time.Second))})
 			}
@@ -42,11 +46,21 @@ func authLifetime() task {
 		},
 		settle: func(x *exchange) error {
 			sa := x.sa
-			sa.auth.mine, sa.auth.since = x.mine, sa.env.Now()
-			sa.limitAuth(sa.peer.Profile.Reauth)
+			sa.auth.mine, sa.auth.since, sa.auth.proven = x.mine, sa.env.Now(), sa.provenAt()
+			sa.limitAuth(sa.proofLeft())
 			return nil
 		},
 	}
+}
+
+// proofLeft is how long, as our profile wants it, the proofs still count; 0: no limit.
+// A resumed IKE SA goes on with the proofs of the old one.
+func (sa *SA) proofLeft() time.Duration {
+	life := sa.peer.Profile.Reauth
+	if life == 0 || sa.resumed == nil {
+		return life
+	}
+	return max(time.Second, life-sa.env.Now().Sub(sa.resumed.proven))
 }
 
 // hearAuthLifetime reads AUTH_LIFETIME, which may also come later, in an
@@ -95,7 +109,8 @@ func (sa *SA) reauthenticate() {
 
 // inheritAuth is for the successor at a rekey.
 func (sa *SA) inheritAuth(old *SA) {
-	sa.auth = authLife{mine: old.auth.mine, since: old.auth.since, life: old.auth.life}
+	sa.auth = authLife{mine: old.auth.mine, since: old.auth.since, life: old.auth.life,
+		proven: old.auth.proven, until: old.auth.until, asked: old.auth.asked}
 	sa.env.Timers.Stop(old.auth.timer)
 	sa.watchAuth()
 }

@@ -84,7 +84,7 @@ func (x *exchange) redirectForged(in []message.Payload) bool {
 func redirectedInit() task {
 	return task{complete: func(x *exchange) error {
 		n := notify(x.in, message.NotifyRedirect)
-		if n == nil || find[*message.SA](x.in) != nil {
+		if n == nil || find[*message.Nonce](x.in) != nil {
 			return nil
 		}
 		g, _, ok := readRedirect(n.Data)

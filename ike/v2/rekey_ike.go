@@ -239,7 +239,7 @@ func (sa *SA) redundant() {
 		return
 	}
 	sa.state = Replaced
-	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer} {
+	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.tickets.timer} {
 		sa.env.Timers.Stop(t)
 	}
 	sa.timers.hard = sa.env.After(replacedLife, func() { sa.end(false, "replaced, and the peer did not delete it") })
@@ -249,6 +249,7 @@ func (sa *SA) redundant() {
 func (sa *SA) replacedBy(n *SA) {
 	n.inheritAuth(sa)
 	n.inheritAway(sa)
+	n.inheritTickets(sa)
 	n.birth = sa.birth
 	sa.adopter = n
 	sa.redundant()

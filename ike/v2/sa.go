@@ -53,6 +53,13 @@ type Owner interface {
 	// Redirected says that the peer of sa, which is established or about to end,
 	// sends us to another gateway, and which policies want a CHILD SA there.
 	Redirected(sa *SA, to core.Gateway, wanted []*core.Policy)
+	// Tickets are those that this host gives out.
+	Tickets() *TicketJar
+	// Interrupted hands over what the lost IKE SA sa can be resumed with. NotResumed
+	// says that sa, which has ended, was not: the wanted policies are to have their
+	// CHILD SAs from another one. s may still count, unless it is nil.
+	Interrupted(sa *SA, s *Session)
+	NotResumed(sa *SA, s *Session, wanted []*core.Policy)
 	// Bury keeps the last response of an SA that the peer deleted.
 	Bury(spi uint64, e Epitaph)
 	// ChildMade and ChildGone tell which CHILD SAs there are; ChildEnded that a
@@ -131,6 +138,8 @@ type SA struct {
 	adopter   *SA // who has the CHILD SAs since a rekey
 	parked    parked
 	auth      authLife
+	resumed   *resumed // from an earlier IKE SA, with a ticket; nil: made anew
+	tickets   lineage
 	lease     *lease // nil: no inner address
 
 	created, established, heard time.Time
@@ -162,7 +171,7 @@ func newSA(env *core.Env, owner Owner, peer *core.Peer, local, remote netip.Addr
 }
 
 // Begin sends the first request of an SA made by Initiate.
-func (sa *SA) Begin() { sa.start(&exchange{kind: row(initial)}) }
+func (sa *SA) Begin() { sa.start(&exchange{kind: sa.firstExchange()}) }
 
 func (sa *SA) ID() core.SAID                { return sa.id }
 func (sa *SA) Peer() *core.Peer             { return sa.peer }
@@ -170,6 +179,7 @@ func (sa *SA) State() State                 { return sa.state }
 func (sa *SA) Initiator() bool              { return sa.initiator }
 func (sa *SA) Children() []*Child           { return sa.children }
 func (sa *SA) Remote() netip.AddrPort       { return sa.remote }
+func (sa *SA) Local() netip.AddrPort        { return sa.local }
 func (sa *SA) InitiatorSPI() uint64         { return sa.spii }
 func (sa *SA) Live() bool                   { return sa.state <= Established }
 func (sa *SA) RemoteID() core.ID            { return sa.peerID }
@@ -187,7 +197,7 @@ func (sa *SA) SPI() uint64 {
 
 // Info is a snapshot for people.
 func (sa *SA) Info() core.SAInfo {
-	in := core.SAInfo{ID: sa.id, Peer: sa.peer.Name, State: sa.state.String(), Initiator: sa.initiator,
+	in := core.SAInfo{ID: sa.id, Peer: sa.peer.Name, State: sa.state.String(), Initiator: sa.initiator, Resumed: sa.resumed != nil,
 		Local: sa.local, Remote: sa.remote, NATT: sa.natt, SPIi: sa.spii, SPIr: sa.spir,
 		LocalID: sa.myID, RemoteID: sa.peerID,
 		Encr: sa.suite.Encr, PRF: sa.suite.PRF, Integ: sa.suite.Integ, Group: sa.suite.Group,
@@ -225,7 +235,8 @@ func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
 	if sa.state == Ended {
 		return
 	}
-	if h.SPIi != sa.spii || h.Exchange != message.ExchangeIKESAInit && h.SPIr != sa.spir {
+	first := h.Exchange == sa.firstWire()
+	if h.SPIi != sa.spii || !first && h.SPIr != sa.spir {
 		sa.bad(in, "the SPIs are of no IKE SA")
 		return
 	}
@@ -236,11 +247,11 @@ func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
 		return
 	}
 	m, err := message.Parse(raw)
-	if err != nil && h.Exchange == message.ExchangeIKESAInit {
+	if err != nil && first {
 		sa.bad(in, "%v", err)
 		return
 	}
-	if h.Exchange == message.ExchangeIKESAInit {
+	if first {
 		sa.initMessage(m, raw, in)
 		return
 	}
@@ -330,7 +341,7 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 	}
 	was := sa.state
 	sa.state = Ended
-	for _, t := range []*core.Timer{sa.timers.half, sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.away.timer} {
+	for _, t := range []*core.Timer{sa.timers.half, sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.away.timer, sa.tickets.timer} {
 		sa.env.Timers.Stop(t)
 	}
 	if x := sa.current; x != nil {
@@ -349,6 +360,11 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 	sa.giveBack()
 	sa.keys.wipe()
 	sa.init.wipe()
+	sa.dropSession()
+	if r := sa.resumed; r != nil {
+		r.d.Wipe()
+		r.session.Wipe()
+	}
 	if was >= Established {
 		sa.event(core.EvIKEDown, format, a...)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"culvert/crypto/secret"
@@ -278,7 +279,14 @@ func (x *exchange) judgeSignature(a *message.Auth, refuse refusing, then func() 
 		if sign.Weak(certs[0].PublicKey) {
 			sa.event(core.EvCertificate, "the certificate %s has an RSA key shorter than %d bits: have it issued for a longer one", auth.Subject(certs[0]), sign.GoodRSA)
 		}
-		return x.judgeRevocation(w.Links(chain), refuse, then)
+		links := w.Links(chain)
+		sa.auth.until, sa.auth.asked = certs[0].NotAfter, slices.ContainsFunc(links, auth.Link.Asked)
+		for _, l := range links {
+			if l.Cert.NotAfter.Before(sa.auth.until) {
+				sa.auth.until = l.Cert.NotAfter
+			}
+		}
+		return x.judgeRevocation(links, refuse, then)
 	})
 	return nil
 }

@@ -174,6 +174,7 @@ type ActivePeer struct {
 	Number    int  `json:"number"`
 	Responder bool `json:"responder" flag:"R"` // the remote side initiated
 	NATTPeer  bool `json:"natt-peer" flag:"N"` // ESP travels in UDP
+	Resumed   bool `json:"resumed" flag:"S"`   // from an earlier IKE SA, with a session ticket
 
 	ID             string `json:"id"`   // what the remote identified itself as
 	Peer           string `json:"peer"` // the peer entry it matched

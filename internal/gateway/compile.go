@@ -195,6 +195,7 @@ func corePeer(p *config.Peer, store *certStore) *core.Peer {
 			Name: p.Profile.Name, Encrs: p.Profile.Encrs, PRFs: p.Profile.PRFs, Integs: p.Profile.Integs,
 			Groups: p.Profile.Groups, Lifetime: time.Duration(p.Profile.Lifetime), DPD: time.Duration(p.Profile.DPDInterval),
 			Fragmentation: p.Profile.Fragmentation, MOBIKE: p.Profile.MOBIKE, Reauth: time.Duration(p.Profile.Reauth),
+			Resumption: p.Profile.Resumption,
 		},
 	}
 	for _, i := range p.Identities {

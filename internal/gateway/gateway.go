@@ -30,6 +30,7 @@ import (
 	"culvert/ike/core"
 	"culvert/internal/control"
 	"culvert/internal/record"
+	"culvert/internal/store"
 	"culvert/internal/underlay"
 	"culvert/tun"
 )
@@ -68,6 +69,8 @@ type gateway struct {
 	calls     chan func()   // of the control server's goroutines
 	gone      chan struct{} // closed when calls are taken no more
 	leases    *leases
+	store     store.Store // see state; nil: not open
+	tickets   bool        // the endpoint has the keys of session tickets
 
 	following time.Time // before this the host does not follow again
 
@@ -113,9 +116,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	err = g.run(ctx, door)
 	if g.leases != nil {
-		err = errors.Join(err, g.leases.close())
+		g.leases.close()
 	}
-	return err
+	return errors.Join(err, g.closeState())
 }
 
 // run takes over the edges and the door and closes them.
@@ -134,14 +137,15 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 			}
 			g.pool.ask(a)
 		},
-		Event:   g.event,
-		Release: func(holder core.SAID) { g.leases.release(holder) },
+		Event:    g.event,
+		Release:  func(holder core.SAID) { g.leases.release(holder) },
+		KeepKeys: g.keepTicketKeys,
 	})
 	g.leases = newLeases(g.plane.Answer, systemDNS, func(err error) {
 		g.log.Error("leases were not written and a restart will not know of them", "error", err)
 	})
 	go g.leases.run(time.Now)
-	if err := g.book(g.cfg); err != nil {
+	if err := errors.Join(g.book(g.cfg), g.loadTicketKeys(g.cfg)); err != nil {
 		return errors.Join(environment(err), door.Close(), g.edges.close())
 	}
 	g.pool = newPool(g.edges.Source, g.plane.Answer)
@@ -195,7 +199,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 // book opens the book of leases where a configuration gives addresses, and tells it the pools.
 func (g *gateway) book(c *config.Config) error {
 	if gives(c) {
-		if err := g.leases.open(g.edges.store(c.Gateway.StateDir), time.Now()); err != nil {
+		if err := g.leases.open(g.state, time.Now()); err != nil {
 			return err
 		}
 	}

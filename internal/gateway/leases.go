@@ -20,9 +20,8 @@ type leases struct {
 	dns    func() []netip.Addr // of this system
 	failed func(error)         // the book could not be written
 
-	mu    sync.Mutex // of the book and the store
+	mu    sync.Mutex // of the book
 	book  *lease.Book
-	store store.Store
 	ready []core.Answer // to leave once the book is on the disk
 
 	queue   chan func(now time.Time) // to be done with mu held
@@ -50,9 +49,9 @@ func (l *leases) open(open func() (store.Store, error), now time.Time) error {
 	}
 	b, err := lease.Open(s, now)
 	if err != nil {
-		return errors.Join(err, s.Close())
+		return err
 	}
-	l.book, l.store = b, s
+	l.book = b
 	return nil
 }
 
@@ -140,16 +139,10 @@ func (l *leases) count(pool string) (inUse, kept int) {
 	return l.book.Count(pool)
 }
 
-// close waits for what is queued and closes the store.
-func (l *leases) close() error {
+// close waits for what is queued.
+func (l *leases) close() {
 	close(l.queue)
 	<-l.stopped
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.store == nil {
-		return nil
-	}
-	return l.store.Close()
 }
 
 // usableDNS leaves out servers that only this host can reach.

@@ -36,6 +36,8 @@ type planeConfig struct {
 	Ask      func(core.Ask)
 	Event    func(now time.Time, e core.Event)
 	Release  func(holder core.SAID) // of what a Lease was answered with
+	// KeepKeys has the keys of session tickets outlive the process.
+	KeepKeys func([]core.TicketKey)
 }
 
 // Plane joins the endpoint with the databases and the data path. It has no
@@ -135,6 +137,8 @@ func (p *Plane) apply(now time.Time, out core.Output) {
 		p.cfg.Ask(out)
 	case core.Release:
 		p.cfg.Release(out.Holder)
+	case core.KeepTicketKeys:
+		p.cfg.KeepKeys(out.Keys)
 	case core.AddPolicy:
 		p.addPolicy(out)
 	case core.DropPolicy:

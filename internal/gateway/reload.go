@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -23,7 +24,7 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	next = running(g.cfg, next)
 	c := compile(next, g.compiled.ports, g.compiled)
 	g.recordConfig(snapshot, c.ports)
-	if err := g.book(next); err != nil {
+	if err := errors.Join(g.book(next), g.loadTicketKeys(next)); err != nil {
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
 	}
 	if err := g.plane.Reconfigure(time.Now(), c, func(p tun.Plan) error { return g.apply(p, next.Gateway.Guard) }); err != nil {

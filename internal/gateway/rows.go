@@ -245,7 +245,7 @@ func activePeerRows(sas []core.SAInfo, t *sad.Table, now time.Time) []control.Ac
 	var rows []control.ActivePeer
 	for i, sa := range sas {
 		row := control.ActivePeer{
-			Number: i, Responder: !sa.Initiator, NATTPeer: sa.NATT, ID: idText(sa.RemoteID), Peer: sa.Peer,
+			Number: i, Responder: !sa.Initiator, NATTPeer: sa.NATT, Resumed: sa.Resumed, ID: idText(sa.RemoteID), Peer: sa.Peer,
 			LocalAddress: sa.Local.Addr().String(), RemoteAddress: sa.Remote.Addr().String(), DynamicAddress: addrsText(sa.Leased), DNS: addrsText(sa.DNS), State: sa.State,
 			Side: "responder", Uptime: since(now, sa.Established), LastSeen: since(now, sa.LastSeen), Ph2Total: len(sa.Children),
 			RxBytes: sa.RxBytes, RxPackets: sa.RxPackets, TxBytes: sa.TxBytes, TxPackets: sa.TxPackets,

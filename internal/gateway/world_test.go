@@ -98,6 +98,7 @@ type world struct {
 // node is a gateway without goroutines.
 type node struct {
 	leases *leases
+	state  store.Memory
 	w      *world
 	addr   netip.Addr
 	plane  *Plane
@@ -162,6 +163,11 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 				return
 			}
 			n.plane.Answer(solve(a, func(netip.Addr) (netip.Addr, error) { return addr, nil }))
+		},
+		KeepKeys: func(keys []core.TicketKey) {
+			if err := writeTicketKeys(&n.state, keys); err != nil {
+				w.t.Error(err)
+			}
 		},
 		Event: func(_ time.Time, e core.Event) { n.events = append(n.events, e) },
 	})

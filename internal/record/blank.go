@@ -63,10 +63,14 @@ func kept(t message.PayloadType, body []byte) int {
 	}
 	kind := message.NotifyType(binary.BigEndian.Uint16(body[2:]))
 	if hiddenNotifies[kind] || !kind.Known() {
+		n := 4
 		if spi := int(body[1]); spi <= 8 {
-			return 4 + spi
+			n += spi
 		}
-		return 4
+		if kind == message.NotifyTicketLTOpaque {
+			n += 4 // how long the ticket counts
+		}
+		return n
 	}
 	return keptOf[t]
 }

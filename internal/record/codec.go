@@ -44,6 +44,7 @@ const (
 	kindReconfigure
 	kindCommand
 	kindTick
+	kindTicketKeys
 )
 
 // Reconfigure stands for core.Reconfigure: not the compiled configuration but
@@ -125,6 +126,14 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		}
 	case core.Tick:
 		w.kind(kindTick)
+	case core.TicketKeys:
+		w.kind(kindTicketKeys)
+		w.u32(uint32(len(in.Keys)))
+		for _, k := range in.Keys {
+			w.short(k.ID[:])
+			w.bytes(k.Secret)
+			w.u64(uint64(k.Since))
+		}
 	default:
 		return b, fmt.Errorf("a %T cannot be recorded", in)
 	}
@@ -168,6 +177,12 @@ func parseInput(b []byte) (any, error) {
 		in = r.command()
 	case kindTick:
 		in = core.Tick{}
+	case kindTicketKeys:
+		l := core.TicketKeys{}
+		for range r.count(8 + 4 + 8) {
+			l.Keys = append(l.Keys, r.ticketKey())
+		}
+		in = l
 	default:
 		return nil, errInput
 	}
@@ -351,6 +366,12 @@ func (r *reader) fault() error {
 		r.ok = false
 	}
 	return nil
+}
+
+func (r *reader) ticketKey() (k core.TicketKey) {
+	r.ok = r.ok && r.u8() == uint8(len(k.ID)) && r.s.CopyBytes(k.ID[:])
+	k.Secret, k.Since = r.bytes(), int64(r.u64())
+	return k
 }
 
 func (r *reader) snapshot() (s config.Snapshot) {

@@ -57,6 +57,8 @@ var inputs = []struct {
 		"0b 06 0000000000000000 04c0000201 00000000 00000001 61 000000003b9aca00"},
 	{core.Command{Do: core.RedirectPeers, To: core.Gateway{Name: "gw2.example.net"}}, ""},
 	{core.Tick{}, "0c"},
+	{core.TicketKeys{Keys: []core.TicketKey{{ID: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, Secret: secret.Bytes{9, 10}, Since: 11}}},
+		"0d 00000001 08 0102030405060708 00000002 090a 000000000000000b"},
 }
 
 func unhex(t *testing.T, s string) []byte {

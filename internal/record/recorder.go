@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"culvert/config"
+	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/ike/message"
 )
@@ -225,6 +226,13 @@ func (r *Recorder) redacted(in any) (any, error) {
 		w := r.asked[in.ID]
 		delete(r.asked, in.ID)
 		return blankAnswer(in, w), nil
+	case core.TicketKeys:
+		l := core.TicketKeys{}
+		for _, k := range in.Keys {
+			k.Secret = make(secret.Bytes, len(k.Secret))
+			l.Keys = append(l.Keys, k)
+		}
+		return l, nil
 	case Reconfigure:
 		s, err := in.From.Redact(r.nameOf)
 		if err != nil {

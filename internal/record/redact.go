@@ -46,6 +46,8 @@ func describeInput(in any) string {
 		return fmt.Sprintf("SPIs, %d of them", len(in.SPIs))
 	case Reconfigure:
 		return fmt.Sprintf("Reconfigure, %d files", len(in.From.Files))
+	case core.TicketKeys:
+		return fmt.Sprintf("TicketKeys, %d of them", len(in.Keys))
 	case core.Command:
 		return fmt.Sprintf("Command %d, IKE SA %d", in.Do, in.SA)
 	case core.Expire:

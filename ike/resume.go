@@ -1,0 +1,78 @@
+package ike
+
+import (
+	"bytes"
+	"net/netip"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+	"culvert/ike/v2"
+)
+
+// Session resumption (RFC 5723), what of it outlives an IKE SA: the sessions that a
+// client has lost and may resume, and the refusal of tickets.
+
+func (e *Endpoint) Tickets() *v2.TicketJar { return &e.tickets }
+
+// Interrupted keeps the session of a lost IKE SA for the next one.
+func (e *Endpoint) Interrupted(sa *v2.SA, s *v2.Session) { e.keepSession(sa.Peer().Name, s) }
+
+func (e *Endpoint) keepSession(peer string, s *v2.Session) {
+	e.dropSession(peer)
+	e.sessions[peer] = s
+}
+
+func (e *Endpoint) dropSession(peer string) {
+	e.sessions[peer].Wipe()
+	delete(e.sessions, peer)
+}
+
+// session takes the session that an IKE SA with a peer at an address can resume;
+// nil: none. It is presented once (RFC 5723 §4.3.1).
+func (e *Endpoint) session(peer *core.Peer, remote netip.Addr) *v2.Session {
+	s := e.sessions[peer.Name]
+	if s == nil {
+		return nil
+	}
+	if !s.Usable(e.env.Now(), &e.tickets, peer, remote) {
+		e.dropSession(peer.Name)
+		return nil
+	}
+	delete(e.sessions, peer.Name)
+	return s
+}
+
+// NotResumed makes anew the IKE SA that was not resumed, at once. A session that
+// nothing answered waits for the attempt after that; if the peer answers this
+// one, it is forgotten with Established.
+func (e *Endpoint) NotResumed(sa *v2.SA, s *v2.Session, wanted []*core.Policy) {
+	if e.down {
+		s.Wipe()
+		return
+	}
+	peer := sa.Peer()
+	local, remote := sa.Local().Addr(), sa.Remote().Addr()
+	e.initiate(peer, local, remote, wanted)
+	if s != nil {
+		e.keepSession(peer.Name, s)
+	}
+}
+
+// resume takes in somebody with a ticket, or answers TICKET_NACK and keeps nothing.
+func (e *Endpoint) resume(peer *core.Peer, h message.Header, d core.Datagram) {
+	refused, err := v2.AcceptResume(e.env, e, peer, bytes.Clone(d.Data), d)
+	if err != nil {
+		e.bad(d, "%v", err)
+		return
+	}
+	if refused == nil {
+		return
+	}
+	e.env.Emit(core.Event{Kind: core.EvNotify, Peer: peer.Name, Local: d.Local, Remote: d.Remote, Exchange: h.Exchange.String(),
+		Reason: "a session is not resumed, the peer has to connect anew: " + refused.Error()})
+	nack := message.Message{
+		Header:   message.Header{SPIi: h.SPIi, Version: 0x20, Exchange: h.Exchange, Flags: message.FlagResponse},
+		Payloads: []message.Payload{&message.Notify{Kind: message.NotifyTicketNack}},
+	}
+	e.env.Emit(core.Send{Local: d.Local, Remote: d.Remote, NATT: d.NATT, Data: nack.Append(nil)})
+}

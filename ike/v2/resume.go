@@ -1,0 +1,518 @@
+package v2
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"culvert/crypto/prf"
+	"culvert/crypto/secret"
+	"culvert/ike/auth"
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Session resumption (RFC 5723): a gateway gives its client a ticket, and the
+// client comes back with it after it has lost the IKE SA, without a key exchange
+// and without proving anew who it is:
+//
+//	HDR, [N(COOKIE)], Ni, N(TICKET_OPAQUE), N(NAT_DETECTION_*)  -->
+//	                                  <--  HDR, Nr, N(NAT_DETECTION_*)
+//	HDR, SK{IDi, [IDr], AUTH, …, N(TICKET_REQUEST)}  -->
+//	                                  <--  HDR, SK{IDr, AUTH, …, N(TICKET_LT_OPAQUE)}
+//
+// The first exchange stands in place of IKE_SA_INIT, and all keys are new:
+//
+//	SKEYSEED = prf(SK_d (old), "Resumption" | Ni | Nr)                     (§5.1)
+//	AUTH     = prf(SK_pi or SK_pr (new), what RFC 7296 §2.15 has signed)   (§4.3.3)
+//
+// Whatever is wrong with a ticket is answered with TICKET_NACK, and the client
+// begins with IKE_SA_INIT. ticket.go has the tickets themselves.
+
+// Session is what a client keeps of an IKE SA to resume it: a ticket, and what the
+// ticket says.
+type Session struct {
+	ticket  []byte
+	expires time.Time
+	proven  time.Time
+	gateway netip.Addr // who gave it
+	origin  [32]byte
+	myID    core.ID
+	peerID  core.ID
+	suite   core.Suite
+	d       secret.Bytes // SK_d
+}
+
+// Wipe overwrites the secret.
+func (s *Session) Wipe() {
+	if s != nil {
+		s.d.Wipe()
+	}
+}
+
+// Usable reports whether the session can be resumed with a peer, as it is
+// configured now, at an address.
+func (s *Session) Usable(now time.Time, jar *TicketJar, p *core.Peer, remote netip.Addr) bool {
+	return p.Profile.Resumption && now.Before(s.expires) && s.gateway == remote.Unmap() && jar.identity(p, s.origin) != nil && allowed(p, s.suite)
+}
+
+// allowed reports whether a profile would still agree to a suite.
+func allowed(p *core.Peer, s core.Suite) bool {
+	_, ok := core.InitOffer(&p.Profile, true).Accepts([]message.Proposal{s.Chosen()})
+	return ok
+}
+
+// resumed is what a resumed IKE SA has of the old one.
+type resumed struct {
+	session *Session   // as initiator: the ticket to present
+	name    ticketName // as responder: of the ticket presented
+	expires time.Time
+	proven  time.Time
+	d       secret.Bytes // SK_d (old); wiped when the new keys are there
+}
+
+// lineage is what tickets there are of an IKE SA; a successor at a rekey inherits it.
+type lineage struct {
+	session *Session // as the client: the newest
+	given   []given  // as the gateway: the last ones
+	timer   *core.Timer
+}
+
+type given struct {
+	name    ticketName
+	expires time.Time
+}
+
+// maxGiven is how many tickets of an IKE SA are remembered, to end the IKE SA when
+// one of them is presented, and them when the IKE SA is deleted.
+const maxGiven = 2
+
+// maxHeld bounds the tickets that a client keeps, in bytes.
+const maxHeld = 4096
+
+// ticketLater is when a client asks again that was told to (TICKET_ACK).
+const ticketLater = 30 * time.Second
+
+// resumeTries is after how many requests without an answer, that is 15.5 s, a client
+// begins with IKE_SA_INIT: a gateway that does not know the exchange drops it.
+const resumeTries = 5
+
+// Resume has an SA made by Initiate begin with the session's ticket.
+func (sa *SA) Resume(s *Session) {
+	sa.resumed = &resumed{session: s, proven: s.proven, d: s.d.Clone()}
+	sa.suite, sa.myID, sa.peerID = s.suite, s.myID, s.peerID
+	sa.identity = sa.owner.Tickets().identity(sa.peer, s.origin)
+}
+
+// firstExchange is the exchange that an IKE SA begins with.
+func (sa *SA) firstExchange() *kind {
+	if sa.resumed != nil {
+		return row(resume)
+	}
+	return row(initial)
+}
+
+func (sa *SA) firstWire() message.ExchangeType {
+	if sa.resumed != nil {
+		return message.ExchangeSessionResume
+	}
+	return message.ExchangeIKESAInit
+}
+
+// firstAuth is the IKE_AUTH that follows.
+func (sa *SA) firstAuth() *kind {
+	if sa.resumed != nil {
+		return row(resumedAuth)
+	}
+	return row(authenticate)
+}
+
+// AcceptResume is Accept for an IKE_SESSION_RESUME request. If the ticket does not
+// count, there is no SA and refused says why, for people; the answer is TICKET_NACK.
+func AcceptResume(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Datagram) (refused, err error) {
+	m, err := parseFirst(raw)
+	if err != nil {
+		return nil, err
+	}
+	jar := owner.Tickets()
+	n := notify(m.Payloads, message.NotifyTicketOpaque)
+	switch {
+	case !peer.Profile.Resumption:
+		return fmt.Errorf("profile %q has no resumption", peer.Profile.Name), nil
+	case n == nil:
+		return fmt.Errorf("there is no ticket in the request"), nil
+	case owner.Config().Encapsulation == core.EncapUDP && notify(m.Payloads, message.NotifyNATDetectionSourceIP) == nil:
+		return fmt.Errorf("the request has no NAT detection, and ESP travels in UDP here"), nil
+	}
+	t, name, refused := jar.open(env, n.Data)
+	if refused != nil {
+		return refused, nil
+	}
+	s, ok := core.InitOffer(&peer.Profile, true).Accepts([]message.Proposal{t.chosen})
+	identity := jar.identity(peer, t.origin)
+	switch {
+	case t.peer != peer.Name:
+		refused = fmt.Errorf("it is for peer %q, and the address is that of peer %q", t.peer, peer.Name)
+	case identity == nil:
+		refused = fmt.Errorf("the identity of %s, or what its certificate is checked against, is not what it was, or is gone", t.id)
+	case !ok:
+		refused = fmt.Errorf("profile %q does not allow the algorithms of its IKE SA any more", peer.Profile.Name)
+	}
+	if refused != nil {
+		t.d.Wipe()
+		return refused, nil
+	}
+	sa := acceptFirst(env, owner, peer, m, raw, in)
+	sa.resumed = &resumed{name: name, expires: t.expires, proven: t.proven, d: t.d}
+	sa.suite, sa.identity, sa.myID, sa.peerID, sa.auth.until = s, identity, t.our, t.id, t.until
+	owner.Adopt(sa)
+	sa.initRequest(m)
+	return nil, nil
+}
+
+// resumedKeys are those of a resumed IKE SA.
+func resumedKeys(s core.Suite, oldD secret.Bytes, ni, nr []byte, spii, spir uint64) (keys, error) {
+	seed := prf.Sum(s.PRF, oldD, []byte("Resumption"), ni, nr)
+	defer seed.Wipe()
+	return expandKeys(s, s.PRF, seed, ni, nr, spii, spir)
+}
+
+// ticketRefused reads the response before anything else does.
+func ticketRefused() task {
+	return task{complete: func(x *exchange) error {
+		if n := notify(x.in, message.NotifyTicketNack); n != nil && find[*message.Nonce](x.in) == nil {
+			return refuse(message.NotifyTicketNack, "the peer does not take the ticket")
+		}
+		if n := errorNotify(x.in); n != nil && find[*message.Nonce](x.in) == nil {
+			return peerSaid(n)
+		}
+		return nil
+	}}
+}
+
+// presentTicket exchanges the ticket and the nonces.
+func presentTicket() task {
+	return task{
+		prepare: func(x *exchange) error {
+			if x.ni == nil {
+				x.ni = x.sa.env.Random(nonceLen)
+			}
+			return nil
+		},
+		request: func(x *exchange) error {
+			x.out = append(x.out, &message.Nonce{Data: x.ni},
+				&message.Notify{Kind: message.NotifyTicketOpaque, Data: x.sa.resumed.session.ticket})
+			return nil
+		},
+		accept: func(x *exchange) error {
+			x.ni = clone(find[*message.Nonce](x.in).Data)
+			x.nr = x.sa.env.Random(nonceLen)
+			return nil
+		},
+		reply: func(x *exchange) error {
+			x.out = append(x.out, &message.Nonce{Data: x.nr})
+			return nil
+		},
+		complete: func(x *exchange) error {
+			sa := x.sa
+			x.nr = clone(find[*message.Nonce](x.in).Data)
+			sa.resumed.session.Wipe() // it has been used, whatever comes of it
+			sa.resumed.session = nil
+			return nil
+		},
+	}
+}
+
+// resumeFailed goes on without the ticket, at once. One that nothing at all
+// answered may never have arrived: it is kept in case that the network is down.
+func resumeFailed(x *exchange, fault error) {
+	sa := x.sa
+	if r, ok := fault.(redirected); ok {
+		sa.goElsewhere(r, false)
+		return
+	}
+	s := sa.resumed.session
+	if x.in != nil || sa.init.cookie != nil {
+		s.Wipe()
+		s = nil
+	}
+	sa.emit(core.Event{Kind: core.EvNotify, Exchange: x.kind.name, Reason: fmt.Sprintf("the IKE SA is not resumed but made anew: %v", fault)})
+	wanted := sa.TakeWants()
+	sa.resumed.session = nil
+	sa.end(false, "not resumed")
+	sa.owner.NotResumed(sa, s, wanted)
+}
+
+// resumedIdentities says who we are and hears who the peer is: nobody else than in
+// the old IKE SA (RFC 5723 §4.3.3).
+func resumedIdentities() task {
+	same := func(id *message.ID, want core.ID) bool { return id != nil && idOf(id) == want }
+	return task{
+		request: func(x *exchange) error {
+			x.out = append(x.out, idPayload(x.sa.myID, true), idPayload(x.sa.peerID, false))
+			return nil
+		},
+		accept: func(x *exchange) error {
+			sa := x.sa
+			if idr := findID(x.in, false); !same(findID(x.in, true), sa.peerID) || idr != nil && !same(idr, sa.myID) {
+				return sa.authFailed(nil, "the peer resumes with a ticket of %s, and says it is somebody else or asks for somebody else", sa.peerID)
+			}
+			return nil
+		},
+		reply: func(x *exchange) error {
+			x.out = append(x.out, idPayload(x.sa.myID, false))
+			return nil
+		},
+		complete: func(x *exchange) error {
+			if sa := x.sa; !same(findID(x.in, false), sa.peerID) {
+				return sa.distrust(nil, "the peer was %s, and in the resumed IKE SA it is somebody else", sa.peerID)
+			}
+			return nil
+		},
+	}
+}
+
+// resumedProof proves that we have SK_d of the old IKE SA.
+func resumedProof() task {
+	say := func(x *exchange) error {
+		sa := x.sa
+		body := idPayload(sa.myID, sa.initiator).AppendBody(nil)
+		x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: auth.Resumed(sa.suite.PRF, sa.signed(sa.initiator, body))})
+		return nil
+	}
+	right := func(x *exchange) bool {
+		sa := x.sa
+		a := find[*message.Auth](x.in)
+		body := findID(x.in, !sa.initiator).AppendBody(nil)
+		return a != nil && a.Method == auth.MethodSharedKey &&
+			sa.env.Proved(auth.Resumed(sa.suite.PRF, sa.signed(!sa.initiator, body)).Equal(a.Data))
+	}
+	return task{
+		request: say,
+		accept: func(x *exchange) error {
+			switch sa := x.sa; {
+			case !right(x):
+				return sa.authFailed(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.peerID)
+			case sa.owner.Tickets().used(sa.resumed.name):
+				return sa.authFailed(nil, "the ticket of %s was used a moment ago", sa.peerID)
+			default:
+				sa.owner.Tickets().spend(sa.env, sa.resumed.name, sa.resumed.expires)
+				return nil
+			}
+		},
+		reply: say,
+		complete: func(x *exchange) error {
+			if sa := x.sa; !right(x) {
+				return sa.distrust(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.peerID)
+			}
+			return nil
+		},
+		settle: func(x *exchange) error {
+			if !x.mine {
+				x.sa.replaceOld()
+			}
+			return nil
+		},
+	}
+}
+
+// replaceOld ends the IKE SA that the ticket was of, without a word: its client
+// has lost it (RFC 5723 §4.3.1).
+func (sa *SA) replaceOld() {
+	for _, s := range sa.owner.Namesakes(sa) {
+		if s.state >= Established && slices.ContainsFunc(s.tickets.given, func(g given) bool { return g.name == sa.resumed.name }) {
+			s.end(false, "the peer had lost it, and resumed it with a ticket")
+		}
+	}
+}
+
+// --- asking for tickets and giving them ---
+
+// sessionTicket asks for a ticket in IKE_AUTH and gives one (RFC 5723 §4.1).
+func sessionTicket() task {
+	return task{
+		request: func(x *exchange) error {
+			if x.sa.peer.Profile.Resumption {
+				x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketRequest})
+			}
+			return nil
+		},
+		reply: func(x *exchange) error {
+			x.giveTicket(x.sa)
+			return nil
+		},
+		settle: func(x *exchange) error {
+			if x.mine {
+				x.sa.hearTicket(x.in)
+			}
+			return nil
+		},
+	}
+}
+
+// rekeyTicket gives a ticket of the successor where the request for a rekey asks
+// for one. As the client we ask on the successor itself.
+func rekeyTicket() task {
+	return task{reply: func(x *exchange) error {
+		if x.successor != nil {
+			x.giveTicket(x.successor)
+		} else if x.wantsTicket() { // the keys are not there yet: it may ask again
+			x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketAck})
+		}
+		return nil
+	}}
+}
+
+// informTicket is for INFORMATIONAL.
+func informTicket() task {
+	return task{
+		request: func(x *exchange) error {
+			if x.ticket {
+				x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketRequest})
+			}
+			return nil
+		},
+		reply: func(x *exchange) error {
+			if !x.closes {
+				x.giveTicket(x.sa)
+			}
+			return nil
+		},
+		settle: func(x *exchange) error {
+			if !x.closes && x.sa.auth.mine && x.sa.state == Established && (x.ticket || !x.mine) {
+				x.sa.hearTicket(x.in)
+			}
+			return nil
+		},
+	}
+}
+
+// wantsTicket reports whether the peer asks for a ticket and is one that may.
+func (x *exchange) wantsTicket() bool {
+	return notify(x.in, message.NotifyTicketRequest) != nil && x.sa.peer.Profile.Resumption && !x.sa.auth.mine
+}
+
+// giveTicket answers TICKET_REQUEST with a ticket of an IKE SA, which is that of
+// the exchange or its successor.
+func (x *exchange) giveTicket(of *SA) {
+	sa := x.sa
+	if !x.wantsTicket() {
+		return
+	}
+	now, a := sa.env.Now(), &sa.auth
+	proven := sa.provenAt()
+	life := min(maxTicketLife, sa.peer.Profile.Lifetime)
+	if most := sa.peer.Profile.Reauth; most > 0 {
+		life = min(life, proven.Add(most).Sub(now))
+	}
+	if a.life > 0 {
+		life = min(life, a.since.Add(a.life).Sub(now))
+	}
+	if !a.until.IsZero() {
+		life = min(life, a.until.Sub(now))
+	}
+	life = life.Truncate(time.Second)
+	raw, name := []byte(nil), ticketName{}
+	err := fmt.Errorf("who it is has to be proven anew before")
+	jar := sa.owner.Tickets()
+	switch {
+	case a.asked:
+		err = fmt.Errorf("whether its certificate was revoked is asked anew each time")
+	case life > 0:
+		t := ticket{expires: now.Add(life).Truncate(time.Second), proven: proven, until: a.until, origin: jar.origin(sa.peer, sa.identity), peer: sa.peer.Name,
+			id: sa.peerID, our: sa.myID, chosen: of.suite.Chosen(), d: of.keys.d}
+		raw, name, err = jar.seal(sa.env, &t)
+	}
+	if err != nil {
+		sa.event(core.EvNotify, "%s gets no ticket to resume with: %v", sa.peerID, err)
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketNack})
+		return
+	}
+	of.tickets.given = append(of.tickets.given, given{name, now.Add(life)})
+	if n := len(of.tickets.given); n > maxGiven {
+		of.tickets.given = of.tickets.given[n-maxGiven:]
+	}
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketLTOpaque,
+		Data: append(binary.BigEndian.AppendUint32(nil, uint32(life/time.Second)), raw...)})
+}
+
+// provenAt is when the peer proved who it is, by more than a ticket.
+func (sa *SA) provenAt() time.Time {
+	switch {
+	case sa.resumed != nil:
+		return sa.resumed.proven
+	case !sa.auth.proven.IsZero():
+		return sa.auth.proven
+	}
+	return sa.env.Now() // just now
+}
+
+// hearTicket keeps the ticket that a peer gave, in place of an older one.
+func (sa *SA) hearTicket(in []message.Payload) {
+	if !sa.peer.Profile.Resumption {
+		return
+	}
+	sa.env.Timers.Stop(sa.tickets.timer)
+	if notify(in, message.NotifyTicketAck) != nil {
+		sa.tickets.timer = sa.env.After(ticketLater, sa.askTicket)
+		return
+	}
+	n := notify(in, message.NotifyTicketLTOpaque)
+	if n == nil || len(n.Data) <= 4 || len(n.Data) > 4+maxHeld {
+		return
+	}
+	life := min(time.Duration(binary.BigEndian.Uint32(n.Data))*time.Second, 7*maxTicketLife)
+	if life <= 0 {
+		return
+	}
+	sa.tickets.session.Wipe()
+	sa.tickets.session = &Session{ticket: clone(n.Data[4:]), expires: sa.env.Now().Add(life), proven: sa.provenAt(), gateway: sa.remote.Addr().Unmap(),
+		origin: sa.owner.Tickets().origin(sa.peer, sa.identity), myID: sa.myID, peerID: sa.peerID, suite: sa.suite, d: sa.keys.d.Clone()}
+	sa.tickets.timer = sa.env.After(life*9/10, sa.askTicket)
+}
+
+// askTicket asks for another ticket.
+func (sa *SA) askTicket() {
+	if sa.state != Established || !sa.peer.Profile.Resumption {
+		return
+	}
+	x := &exchange{kind: row(inform)}
+	x.ticket = true
+	sa.start(x)
+}
+
+// inheritTickets is for the successor at a rekey, whose own ticket the client asks for.
+func (sa *SA) inheritTickets(old *SA) {
+	sa.env.Timers.Stop(old.tickets.timer)
+	sa.tickets = lineage{session: old.tickets.session, given: append(old.tickets.given, sa.tickets.given...)}
+	old.tickets = lineage{}
+	if sa.tickets.session != nil && sa.auth.mine {
+		sa.askTicket()
+	}
+}
+
+// interrupted leaves the session to be resumed: the IKE SA was lost.
+func (sa *SA) interrupted() {
+	if s := sa.tickets.session; s != nil {
+		sa.tickets.session = nil
+		sa.owner.Interrupted(sa, s)
+	}
+}
+
+// forgetTickets is for an IKE SA that one of the ends deletes: it shall not be
+// resumed (RFC 5723 §4.3.1).
+func (sa *SA) forgetTickets() {
+	for _, g := range sa.tickets.given {
+		sa.owner.Tickets().spend(sa.env, g.name, g.expires)
+	}
+	sa.tickets.given = nil
+	sa.dropSession()
+}
+
+func (sa *SA) dropSession() {
+	sa.env.Timers.Stop(sa.tickets.timer)
+	sa.tickets.session.Wipe()
+	sa.tickets.session = nil
+}
