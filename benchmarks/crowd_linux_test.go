@@ -31,7 +31,8 @@ import (
 // the gateway's liveness checks until the time is over.
 const (
 	crowdSockets = 64
-	crowdWindow  = 3 // handshakes under way per socket: together fewer than a gateway takes from one address
+	crowdWindow  = 8 // handshakes under way per socket
+	crowdAddrs   = 8 // for the sockets: together fewer handshakes on each than a gateway takes from one address
 )
 
 type crowdSocket struct {
@@ -57,13 +58,17 @@ func runCrowd(l *load) error {
 	errs := make(chan error, crowdSockets)
 	for s := range crowdSockets {
 		go func() {
+			l := *l
+			for range s % crowdAddrs {
+				l.Local = l.Local.Next()
+			}
 			conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(l.Local, 0)))
 			if err != nil {
 				errs <- err
 				return
 			}
 			_ = conn.SetReadBuffer(4 << 20)
-			c := &crowdSocket{load: l, conn: conn, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(),
+			c := &crowdSocket{load: &l, conn: conn, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(),
 				clients: map[uint64]*crowdClient{}, busy: map[*crowdClient]bool{}}
 			errs <- c.run(s, &up, &failed)
 		}()
@@ -198,6 +203,9 @@ func BenchmarkEstablished(b *testing.B) {
 	gate, clients := l.Node("gate"), l.Node("clients")
 	target, local := netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.2")
 	l.Wire(lab.End{Node: gate, Device: "eth0", Prefix: netip.PrefixFrom(target, 24)}, lab.End{Node: clients, Device: "eth0", Prefix: netip.PrefixFrom(local, 24)})
+	for a, n := local.Next(), 1; n < crowdAddrs; a, n = a.Next(), n+1 {
+		clients.Run("ip", "addr", "add", netip.PrefixFrom(a, 24).String(), "dev", "eth0")
+	}
 	g := startCrowdGate(ctx, b, gate)
 	empty := memory(b, g.Process)
 	c := startClients(b, clients, load{Target: target, Local: local, Group: "x25519", Initiators: crowd, Keep: true})

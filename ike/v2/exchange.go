@@ -3,6 +3,7 @@ package v2
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"culvert/crypto/secret"
@@ -177,7 +178,9 @@ func (sa *SA) start(x *exchange) {
 func (sa *SA) pump() {
 	for sa.current == nil && len(sa.queue) > 0 && sa.state != Ended {
 		x := sa.queue[0]
-		sa.queue = sa.queue[1:]
+		if sa.queue = slices.Delete(sa.queue, 0, 1); len(sa.queue) == 0 {
+			sa.queue = nil // an SA that rests keeps nothing of its last exchange
+		}
 		if x.still != nil && !x.still() {
 			x.over = true
 			continue
