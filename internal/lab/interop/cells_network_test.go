@@ -29,7 +29,7 @@ func networkCells() []cell {
 		{group: g, name: "nat-forgets-us", nat: we, extra: still, event: natForgets(we)},
 		{group: g, name: "nat-forgets-them", nat: they, theyInitiate: true, extra: still, event: natForgets(they)},
 		{group: g, name: "nat-forgets-us-mobike", nat: we, event: natForgets(we)},
-		{group: g, name: "nat-forgets-them-mobike", nat: they, theyInitiate: true, extra: extra{connection: "dpd_delay = 3s\n"}, event: natForgets(they)},
+		{group: g, name: "nat-forgets-them-mobike", nat: they, theyInitiate: true, extra: extra{connection: "dpd_delay = 3s\n"}, event: natForgetsKnown},
 		{group: g, name: "mobike-we-move", event: weMove},
 		{group: g, name: "mobike-they-move", theyInitiate: true, event: theyMove},
 		{group: g, name: "mobike-we-move-they-lead", theyInitiate: true, event: weMove},
@@ -109,6 +109,23 @@ func natForgets(hidden side) event {
 		})
 	}}
 }
+
+// natForgetsKnown: strongSwan with MOBIKE compares how it is seen with how it was
+// seen when it asked before, first at a dead peer detection.
+var natForgetsKnown = event{natForgets(they).name, func(ctx context.Context, r *tunnel) error {
+	err := lab.Until(ctx, func() error {
+		for line := range strings.Lines(r.swan.Log()) {
+			if strings.Contains(line, "parsed INFORMATIONAL response") && strings.Contains(line, "NATD_D_IP") {
+				return nil
+			}
+		}
+		return errors.New("strongSwan has not asked yet how it is seen")
+	})
+	if err != nil {
+		return err
+	}
+	return natForgets(they).do(ctx, r)
+}}
 
 // weMove, theyMove: the address of a gateway goes away while it has another one.
 var (

@@ -130,5 +130,6 @@ func cipherCells() []cell {
 		}
 		cs = append(cs, c)
 	}
-	return cs
+	return append(cs, cell{group: "IKE ciphers and hashes", name: "ike-their-default-proposals", theyInitiate: true,
+		extra: extra{connection: "proposals = default\n"}}) // what strongSwan offers unless it is told otherwise
 }
