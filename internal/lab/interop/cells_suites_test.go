@@ -130,6 +130,11 @@ func cipherCells() []cell {
 		}
 		cs = append(cs, c)
 	}
-	return append(cs, cell{group: "IKE ciphers and hashes", name: "ike-their-default-proposals", theyInitiate: true,
-		extra: extra{connection: "proposals = default\n"}}) // what strongSwan offers unless it is told otherwise
+	const g = "IKE ciphers and hashes"
+	// What strongSwan offers unless it is told otherwise; and a PRF of another hash than the integrity.
+	standard := cell{group: g, name: "ike-their-default-proposals", theyInitiate: true, extra: extra{connection: "proposals = default\n"}}
+	mixed := cell{group: g, name: "ike-prf-of-another-hash", event: weRekeyIKE,
+		ike:   ikeSuite{aes256, hash{sha1.name, sha1.integ, sha512.prf}, ecp256},
+		extra: extra{profile: "prf-algorithm = \"sha512\"\n", connection: "proposals = aes256-sha1-prfsha512-ecp256\n"}}
+	return append(cs, standard, mixed)
 }
