@@ -46,7 +46,7 @@ func (l *loader) check() {
 		p.Index = i
 		l.checkPolicy(p, d)
 	}
-	l.warnPeers()
+	l.warnPeers(d)
 	l.warnIgnored()
 	l.warnWeak()
 	l.warnTemplates()
@@ -105,6 +105,9 @@ type directory struct {
 	pools        index[Pool]
 	modes        index[ModeConfig]
 	certificates index[Certificate]
+	// stray: there is an identity whose peer could not be told, so that nobody can
+	// say which peer has none.
+	stray bool
 }
 
 func (l *loader) checkGateway() {
@@ -195,7 +198,18 @@ func (l *loader) checkPeer(p *Peer, d *directory) {
 	if p.LocalAddress.IsValid() && p.Address.IsValid() && !e.bad["address"] && p.Written("address") && p.LocalAddress.Is4() != p.Address.Addr().Is4() {
 		l.faultAt(e, "peer", "local-address", "%s and the peer's address %s are of different address families", p.LocalAddress, p.Address)
 	}
+	if !l.listens(p.LocalAddress) && !e.bad["local-address"] {
+		l.faultAt(e, "peer", "local-address", "%s is none of listen in [gateway], where all datagrams leave, add it there or leave one of the two out", p.LocalAddress)
+	}
 	l.checkRedirect(p)
+}
+
+// listens reports whether the gateway has a socket for a local address; an invalid
+// one is the system's choice.
+func (l *loader) listens(a netip.Addr) bool {
+	g := &l.config.Gateway
+	return !a.IsValid() || len(g.Listen) == 0 || g.bad["listen"] ||
+		slices.ContainsFunc(g.Listen, func(b netip.Addr) bool { return b == a || b.IsUnspecified() && b.Is4() == a.Is4() })
 }
 
 // checkRedirect: who is sent to another gateway has to be a client of this one.
@@ -217,7 +231,10 @@ func (l *loader) checkIdentity(i *Identity, d *directory) {
 	l.checkPPK(i)
 	if !i.Written("peer") {
 		l.faultAt(e, "identity", "peer", "is missing, name a [[peer]]")
-	} else if i.Peer = refer(l, e, "identity", "peer", i.PeerName, d.peers); i.Peer != nil && !i.Disabled {
+		d.stray = d.stray || !i.Disabled
+	} else if i.Peer = refer(l, e, "identity", "peer", i.PeerName, d.peers); i.Peer == nil {
+		d.stray = d.stray || !i.Disabled
+	} else if !i.Disabled {
 		i.Peer.Identities = append(i.Peer.Identities, i)
 		if i.Redirect.IsSet() && i.Peer.Initiates() {
 			l.warnAt(e, "identity", "redirect", "is for peers that connect to this gateway, and this gateway connects to %q itself, write passive = true there", i.PeerName)
@@ -241,7 +258,7 @@ func (l *loader) checkPolicy(p *Policy, d *directory) {
 	}
 	l.checkSelectors(p)
 	if p.Action == Encrypt && !e.bad["action"] {
-		l.checkEncrypting(p)
+		l.checkEncrypting(p, d)
 	}
 }
 
@@ -268,7 +285,7 @@ func (l *loader) checkSelectors(p *Policy) {
 }
 
 // checkEncrypting looks at a policy that is to protect packets.
-func (l *loader) checkEncrypting(p *Policy) {
+func (l *loader) checkEncrypting(p *Policy, d *directory) {
 	e := &p.Entry
 	if !p.Tunnel && !e.bad["tunnel"] && !(p.SrcAddress.IsSingleIP() && p.DstAddress.IsSingleIP()) {
 		l.faultAt(e, "policy", "tunnel", "false is transport mode, which protects two hosts themselves, write tunnel = true, or single addresses in src-address and dst-address")
@@ -288,6 +305,7 @@ func (l *loader) checkEncrypting(p *Policy) {
 	case p.Peer == nil:
 	case p.Peer.Disabled:
 		l.faultAt(e, "policy", "peer", "[[peer]] %q is disabled, enable it or disable the policy", p.PeerName)
+	case len(p.Peer.Identities) == 0 && d.stray:
 	case len(p.Peer.Identities) == 0:
 		l.faultAt(e, "policy", "peer", "[[peer]] %q has no [[identity]], write one with peer = %q", p.PeerName, p.PeerName)
 	case !p.Peer.OneHost() && !p.Peer.Passive && !p.Peer.bad["address"]:
@@ -297,7 +315,7 @@ func (l *loader) checkEncrypting(p *Policy) {
 }
 
 // warnPeers names peers that can never be chosen.
-func (l *loader) warnPeers() {
+func (l *loader) warnPeers(d *directory) {
 	type place struct {
 		address netip.Prefix
 		local   netip.Addr
@@ -307,7 +325,7 @@ func (l *loader) warnPeers() {
 		if p.Disabled || p.bad["address"] || p.bad["local-address"] {
 			continue
 		}
-		if len(p.Identities) == 0 {
+		if len(p.Identities) == 0 && !d.stray {
 			l.warn(p.at(""), "peer", "%q has no [[identity]] and is not used", p.Name)
 		}
 		if p.DNSName != "" {

@@ -69,8 +69,14 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("proposal", "name", "disabled = true\nname"), "", `18: policy.proposal: [[proposal]] "q1" is disabled, enable it or disable the policy`, ""},
 		{replaced("profile", "name", "prf-algorithm = ['auto', 'sha1']\nname"), "", `2: profile.prf-algorithm: auto stands beside other values, write auto or names`, ""},
 		{replaced("proposal", "'none'", "['none', 'x25519']"), "", `6: proposal.pfs-group: none stands beside other values, write none or groups`, ""},
-		{replaced("identity", "peer = 'a'\n", ""), "", "12: identity.peer: is missing, name a [[peer]]\n" +
-			`15: policy.peer: [[peer]] "a" has no [[identity]], write one with peer = "a"`, `7: peer: "a" has no [[identity]] and is not used`},
+		// Nobody can say which peer the identity is for: that it has none is not said.
+		{replaced("identity", "peer = 'a'\n", ""), "", "12: identity.peer: is missing, name a [[peer]]", ""},
+		{replaced("identity", "'a'", "'aa'"), "", `13: identity.peer: there is no [[peer]] named "aa" (did you mean "a"?)`, ""},
+		{replaced("identity", "'a'", "5"), "", `13: identity.peer: is a number, accepted: a name in quotes`, ""},
+		{replaced("identity", "peer = 'a'", "disabled = true\npeer = 'a'"), "", `17: policy.peer: [[peer]] "a" has no [[identity]], write one with peer = "a"`, `7: peer: "a" has no [[identity]] and is not used`},
+		{replaced("peer", "name", "local-address = '192.0.2.9'\nname"), "[gateway]\nlisten = ['192.0.2.8', '2001:db8::8']\n", `8: peer.local-address: 192.0.2.9 is none of listen in [gateway], where all datagrams leave, add it there or leave one of the two out`, ""},
+		{replaced("peer", "name", "local-address = '192.0.2.9'\nname"), "[gateway]\nlisten = ['192.0.2.8', '192.0.2.9']\n", "", ""},
+		{replaced("peer", "name", "local-address = '192.0.2.9'\nname"), "[gateway]\nlisten = '0.0.0.0'\n", "", ""},
 		{replaced("identity", "secret = 's'\n", ""), "", `12: identity.secret: is missing, auth-method pre-shared-key needs secret or secret-file`, ""},
 		{replaced("identity", "peer", "policy-template-group = 'g'\npeer"), "", `13: identity.policy-template-group: there is no [[policy-group]] named "g"`, ""},
 		{replaced("policy", "peer = 'a'\n", ""), "", `15: policy.peer: is missing, a policy that encrypts needs a [[peer]]`, ""},

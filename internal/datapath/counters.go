@@ -8,7 +8,7 @@ type Reason uint8
 
 // The manual's statistics table, in its order, then our own.
 const (
-	InErrors               Reason = iota // inbound and in no other row: the device refused the packet
+	InErrors               Reason = iota // inbound and in no other row: the device refused the packet, or a datagram is too short for IKE and ESP
 	InBufferErrors                       // no buffer: cannot happen while workers own theirs
 	InHeaderErrors                       // too short for ESP, or the inner IP header is bad
 	InNoStates                           // no SA of this SPI

@@ -135,6 +135,8 @@ func (w *inWorker) demux(p *underlay.Packet, now int64) Reason {
 			return InHeaderErrors
 		}
 		return w.open(p, sad.ProtocolAH, ah.SPI(pkt[at:]), ah.Seq(pkt[at:]), now)
+	case underlay.Runt:
+		return InErrors
 	case underlay.Keepalive:
 		w.count.add(rxKeepalives, 1)
 	case underlay.IKE:

@@ -272,6 +272,11 @@ func inSteps() []step {
 			p.Kind = underlay.Keepalive
 			return u.right.path.Receive(start, p)
 		}},
+		{name: "too short for anything", want: InErrors, do: func(u *tunnel) Reason {
+			p := datagram([]byte{1, 2, 3})
+			p.Kind = underlay.Runt
+			return u.right.path.Receive(start, p)
+		}},
 		{name: "in IKE", want: Passed, extra: map[string]uint64{"rx-ike": times}, told: "ike hello,ike hello,ike hello", do: func(u *tunnel) Reason {
 			p := datagram([]byte("hello"))
 			p.Kind = underlay.IKE

@@ -99,7 +99,8 @@ func (b *batch) take(i int, s *socket, packets []Packet, to int) bool {
 	if s.proto != 0 {
 		return s.acceptRaw(p, int(m.len), oob[:min(int(m.hdr.Controllen), len(oob))], addr, remote.Addr())
 	}
-	return p.accept(int(m.len), s.natt, netip.AddrPortFrom(addr, s.port), remote)
+	p.accept(int(m.len), s.natt, netip.AddrPortFrom(addr, s.port), remote)
+	return true
 }
 
 func (b *batch) remote(i int) netip.AddrPort {

@@ -161,7 +161,8 @@ func (c *conn) take(b *slot, p *Packet) bool {
 	if local.Addr().IsUnspecified() {
 		local = netip.AddrPortFrom(netip.Addr{}, local.Port())
 	}
-	return p.accept(b.n, b.socket.natt, local, b.from)
+	p.accept(b.n, b.socket.natt, local, b.from)
+	return true
 }
 
 func (c *conn) Send(packets []Packet) (sent int, err error) {

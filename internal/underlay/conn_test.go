@@ -97,9 +97,12 @@ func TestSocketsMarker(t *testing.T) {
 			t.Errorf("%v %v: %x from %v, %v", tt.kind, tt.natt, buf[:n], from, err)
 		}
 	}
-	// Noise is left out, and what follows it arrives.
+	// Noise is told as such, and what follows it arrives.
 	for _, noise := range [][]byte{{}, {1}, {0, 0, 0, 0}, {1, 2, 3}} {
 		peer.WriteToUDPAddrPort(noise, at(loop, a, true))
+		if got := receive(t, a, 1)[0]; got.Kind != Runt || !bytes.Equal(got.Data(), noise) {
+			t.Error(got.Kind, got.Data())
+		}
 	}
 	peer.WriteToUDPAddrPort(message, at(loop, a, true))
 	if got := receive(t, a, 1)[0]; got.Kind != ESP || !bytes.Equal(got.Data(), message) {

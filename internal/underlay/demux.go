@@ -57,11 +57,11 @@ func (p *Packet) frameRaw() (data []byte, ok bool) {
 }
 
 // accept fills p with a datagram of n bytes that lies in its Buf at Headroom.
-func (p *Packet) accept(n int, natt bool, local, remote addrPort) bool {
+func (p *Packet) accept(n int, natt bool, local, remote addrPort) {
 	kind, off, ok := classify(natt, p.Buf[Headroom:Headroom+n])
-	if ok {
-		p.Off, p.Len, p.Kind, p.NATT, p.Header = Headroom+off, n-off, kind, natt, false
-		p.Local, p.Remote = local, remote
+	if !ok {
+		kind, off = Runt, 0
 	}
-	return ok
+	p.Off, p.Len, p.Kind, p.NATT, p.Header = Headroom+off, n-off, kind, natt, false
+	p.Local, p.Remote = local, remote
 }

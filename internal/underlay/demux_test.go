@@ -73,7 +73,11 @@ func FuzzClassify(f *testing.F) {
 	f.Add(false, make([]byte, 28))
 	f.Fuzz(func(t *testing.T, natt bool, b []byte) {
 		p := Packet{Buf: append(make([]byte, Headroom), b...)}
-		if !p.accept(len(b), natt, addrPort{}, addrPort{}) {
+		p.accept(len(b), natt, addrPort{}, addrPort{})
+		if p.Kind == Runt {
+			if p.Len != len(b) || len(b) >= MarkerLen+minIKE {
+				t.Fatalf("%x is a runt", b)
+			}
 			return
 		}
 		if p.Len < 1 || p.Kind == IKE && p.Len < minIKE || p.Kind == ESP && (p.Len < minESP || !natt) {

@@ -112,7 +112,8 @@ func (m *Memory) Recv(packets []Packet) (int, error) {
 			p.Off, p.Len, p.Kind, p.NATT, p.Header = Headroom, len(d.data), d.kind, false, d.kind == AH
 			p.Local, p.Remote = d.to, d.from
 			n++
-		} else if p.accept(len(d.data), d.to.Port() == m.natt, d.to, d.from) {
+		} else {
+			p.accept(len(d.data), d.to.Port() == m.natt, d.to, d.from)
 			n++
 		}
 		if n == len(packets) {

@@ -13,6 +13,7 @@ const (
 	ESP                   // ESP, in UDP (RFC 3948) where NATT says so, else right behind the IP header
 	Keepalive             // one byte 0xFF (RFC 3948 §2.3)
 	AH                    // a whole IP packet with an AH (RFC 4302)
+	Runt                  // received by UDP and too short to be any of them; to be counted
 )
 
 // Packet is one datagram. Buf belongs to the caller before and after each call
