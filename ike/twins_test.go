@@ -158,3 +158,32 @@ func TestTwinChildrenOfWhichOneIsRekeyed(t *testing.T) {
 		}
 	}
 }
+
+// An IKE SA is deleted while we rekey it or its CHILD SA, and the first Deletes
+// are lost: what the rekey brings is not used, and nothing of it is left.
+func TestDeleteDuringARekey(t *testing.T) {
+	for _, what := range []core.CommandKind{core.RekeyKids, core.RekeyIKE} {
+		p := newPair(t, 5, goodLink, passive)
+		p.log = testing.Verbose()
+		p.up()
+		p.until(time.Second, "both ends up", p.bothUpOrStandby)
+		p.run(10 * time.Second)
+		early := true
+		p.drop = func(from *side, h message.Header) bool {
+			return early && from == p.b && h.Response() && h.Exchange == message.ExchangeInformational
+		}
+		p.a.in(core.Command{Do: what})
+		p.a.in(core.Command{Do: core.KillAll})
+		for range 30 {
+			p.run(100 * time.Millisecond)
+			p.a.esp()
+		}
+		early = false
+		p.run(2 * time.Minute)
+		for _, s := range []*side{p.a, p.b} {
+			if len(s.e.SAs()) != 1 || len(s.kids) != 1 || len(s.lost) > 0 || !p.bothUp() {
+				t.Errorf("%v: %s has %v, %d CHILD SAs, could not open %v", what, s.name, s.e.SAs(), len(s.kids), s.lost)
+			}
+		}
+	}
+}

@@ -54,13 +54,14 @@ type weather struct {
 	disturbed bool // a deed took SAs away; the ends do not agree yet
 	tally     sweep.Tally
 	books     map[*side]*book
+	proved    map[*side]map[core.SAID]time.Time // when the peers of an IKE SA proved who they are
 }
 
 // book is what a side did with its SPIs since it was started.
 type book struct{ got, freed, removed int }
 
 func newWeather(t *testing.T, seed uint64) *weather {
-	w := &weather{Rand: rand.New(rand.NewPCG(seed, 0x77656174686572)), tally: sweep.Tally{}, books: map[*side]*book{}}
+	w := &weather{Rand: rand.New(rand.NewPCG(seed, 0x77656174686572)), tally: sweep.Tally{}, books: map[*side]*book{}, proved: map[*side]map[core.SAID]time.Time{}}
 	link := simnet.Link{Loss: 0.15 * w.Float64(), Dup: 0.15 * w.Float64(), Reorder: 0.15 * w.Float64(),
 		Delay: 30 * time.Millisecond, Jitter: 40 * time.Millisecond}
 	w.pair = newPair(t, seed, link, w.configure)
@@ -74,7 +75,7 @@ func newWeather(t *testing.T, seed uint64) *weather {
 	w.askDelay = []time.Duration{0, 50 * time.Millisecond, 500 * time.Millisecond}[w.IntN(3)]
 	w.sides = []*side{w.a, w.b}
 	for _, s := range w.sides {
-		w.books[s] = &book{}
+		w.books[s], w.proved[s] = &book{}, map[core.SAID]time.Time{}
 	}
 	w.tap = w.account
 	w.carry = func(deliver func()) {
@@ -338,20 +339,27 @@ func (w *weather) account(s *side, o core.Output) {
 		w.expired(s, o.Child)
 	case core.Event:
 		w.tally["event: "+o.Kind.String()]++
-		if o.Kind == core.EvPeerDead {
+		switch o.Kind {
+		case core.EvPeerDead:
 			w.disturbed = true
+		case core.EvIKEUp:
+			w.proved[s][o.SA] = w.clock.Now()
+		case core.EvIKERekeyed:
+			w.proved[s][o.SA] = w.proved[s][o.Old]
 		}
 	}
 }
 
-// expired notes what a lifetime ended because nothing arrived while it should have
-// been replaced.
+// expired notes what a lifetime ended, of an SA or of a proof, because nothing
+// arrived while it should have been replaced.
 func (w *weather) expired(s *side, child core.ChildID) {
 	now := w.clock.Now()
 	k := s.kids[child]
 	over := k != nil && !now.Before(k.at.Add(k.Hard))
+	profile := &s.cfg.Peers[0].Profile
 	for _, sa := range s.e.SAs() {
-		over = over || sa.State == "deleting" && !now.Before(sa.Established.Add(s.cfg.Peers[0].Profile.Lifetime))
+		over = over || sa.State == "deleting" && (!now.Before(sa.Established.Add(profile.Lifetime)) ||
+			profile.Reauth > 0 && !now.Before(w.proved[s][sa.ID].Add(profile.Reauth)))
 	}
 	if over {
 		w.disturbed = true

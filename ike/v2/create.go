@@ -190,6 +190,9 @@ func childUp() task {
 	return task{settle: func(x *exchange) error {
 		defer x.shared.Wipe()
 		if x.mine {
+			if x.sa.state >= Closing {
+				return refuse(message.NotifyTemporaryFailure, "its IKE SA is being deleted")
+			}
 			if x.takenBack() {
 				return refuse(message.NotifyTemporaryFailure, "the peer has deleted the CHILD SA already")
 			}

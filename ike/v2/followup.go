@@ -237,7 +237,11 @@ func followUpKE() task {
 			}
 			p.over = true
 			defer p.draft.wipe()
-			return p.settleAll()
+			err := p.settleAll()
+			if err != nil && x.mine { // then it fails as a whole, with what it holds
+				sa.parked.mine, p.over = p, false
+			}
+			return err
 		},
 	}
 }

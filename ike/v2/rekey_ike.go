@@ -213,6 +213,10 @@ func ikeSuccession() task {
 			return err
 		}
 		mine, theirs := x.successor, sa.successor
+		if sa.state >= Closing {
+			mine.Delete("what it comes from was deleted while it was rekeyed")
+			return nil
+		}
 		if x.loses() {
 			if theirs != nil && theirs.state == Established {
 				sa.replacedBy(theirs)

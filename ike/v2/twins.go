@@ -35,7 +35,7 @@ func twins(a, b birth) bool {
 	if b.mine {
 		mine, theirs = b, a
 	}
-	return mine.begun.Before(theirs.up) && theirs.begun.Before(mine.up.Add(core.TimeToGiveUp))
+	return !mine.begun.After(theirs.up) && theirs.begun.Before(mine.up.Add(core.TimeToGiveUp))
 }
 
 // Twin reports whether two IKE SAs with one peer are twins.
