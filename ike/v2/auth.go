@@ -212,6 +212,9 @@ func ikeUp() task {
 			how = ", resumed"
 		}
 		sa.event(core.EvIKEUp, "%s, we are %s%s", sa.peerID, sa.myID, how)
+		if !x.mine {
+			sa.boundSame()
+		}
 		if x.refuse != nil && x.mine {
 			wanted := []*core.Policy{x.policy}
 			if x.policy == nil { // they were to have their CHILD SAs later

@@ -179,8 +179,10 @@ func (sa *SA) goElsewhere(r redirected, proven bool) {
 
 // part sends a last request that nobody waits for an answer to.
 func (sa *SA) part(id uint32, p message.Payload) {
-	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: message.ExchangeInformational,
-		Flags: message.FlagInitiator, ID: id}
+	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: message.ExchangeInformational, ID: id}
+	if sa.initiator {
+		h.Flags |= message.FlagInitiator
+	}
 	if raw, err := sa.seal(h, []message.Payload{p}); err == nil {
 		sa.transmit(sa.path(), [][]byte{raw})
 	}
