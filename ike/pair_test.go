@@ -49,6 +49,7 @@ type side struct {
 	events []core.Event
 	sent   []message.Header
 	sealed int
+	keys   []core.TicketKey // of session tickets: what outlives the endpoint
 	opened int
 	lost   []string // ESP packets that could not be opened, with the reason
 	dead   bool     // does not take part any more
@@ -109,8 +110,18 @@ func (s *side) boot(seed uint64) {
 	binary.BigEndian.PutUint64(sd[:], seed)
 	copy(sd[8:], s.name)
 	s.e = New(sd)
+	s.e.Handle(s.clock.Now(), core.TicketKeys{Keys: ticketKeys(s.keys)})
 	s.kids = map[core.ChildID]*kid{}
 	s.order = nil
+}
+
+// ticketKeys are keys with secrets of their own, since an endpoint wipes its.
+func ticketKeys(keys []core.TicketKey) (list []core.TicketKey) {
+	for _, k := range keys {
+		k.Secret = k.Secret.Clone()
+		list = append(list, k)
+	}
+	return list
 }
 
 // up hands both sides their configuration.
@@ -158,6 +169,8 @@ func (s *side) do(o core.Output) {
 			spis = append(spis, s.spi)
 		}
 		s.clock.After(0, s.ifAlive(func() { s.in(core.SPIs{SPIs: spis}) }))
+	case core.KeepTicketKeys:
+		s.keys = o.Keys
 	case core.Install:
 		s.kids[o.Child] = &kid{Install: o, active: !o.Standby, at: s.clock.Now()}
 		s.order = append(s.order, o.Child)

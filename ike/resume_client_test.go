@@ -434,10 +434,23 @@ func TestResumption(t *testing.T) {
 func TestResumptionWithAForgetfulGateway(t *testing.T) {
 	p := newPair(t, 4, goodLink, passive, bothResume)
 	resumedLife(p, func() {
+		p.b.keys = nil
 		p.b.boot(99)
 		p.b.in(core.Reconfigure{Config: p.b.cfg})
 	})
 	if p.resumedNow() || p.a.count(core.EvIKEUp) != 2 {
+		t.Errorf("%v", p.a.e.SAs())
+	}
+}
+
+// The client comes back to a gateway that was killed and has the keys of its tickets.
+func TestResumptionAfterAKill(t *testing.T) {
+	p := newPair(t, 6, goodLink, passive, bothResume)
+	resumedLife(p, func() {
+		p.b.boot(98)
+		p.b.in(core.Reconfigure{Config: p.b.cfg})
+	})
+	if !p.resumedNow() {
 		t.Errorf("%v", p.a.e.SAs())
 	}
 }

@@ -284,12 +284,7 @@ func TestTicketsAfterARestart(t *testing.T) {
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) {
 			again := newRig(t, resumes, c.change)
-			var mine []core.TicketKey
-			for _, k := range keys {
-				k.Secret = k.Secret.Clone()
-				mine = append(mine, k)
-			}
-			again.in(core.TicketKeys{Keys: mine})
+			again.in(core.TicketKeys{Keys: ticketKeys(keys)})
 			q := p.again(3)
 			q.r = again
 			_, ps := q.resume(ticket)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 )
 
 // TestWeather: everything at once. What two gateways are (who initiates, how many
-// policies, lifetimes, liveness, re-authentication, fragments, MOBIKE, a NAT) and
+// policies, lifetimes, liveness, re-authentication, fragments, MOBIKE, a NAT, session tickets) and
 // what happens to them is drawn from the seed: rekeys by either or by both in the
 // same instant, deletes, restarts, partitions short and long, other addresses,
 // a NAT that forgets. Meanwhile
@@ -38,6 +39,11 @@ func TestWeather(t *testing.T) {
 		w.storm()
 		w.quiet()
 		w.end()
+		for _, e := range w.a.events {
+			if e.Kind == core.EvIKEUp && strings.Contains(e.Reason, "resumed") {
+				w.tally["resumed"]++
+			}
+		}
 		return w.tally
 	})
 }
@@ -139,6 +145,9 @@ func (w *weather) configure(a, b *core.Config) {
 	}
 	if w.nat == nil && !w.mobile && w.IntN(3) == 0 {
 		b.Peers[0].Passive = true
+	}
+	if w.IntN(2) == 0 {
+		bothResume(a, b)
 	}
 }
 
@@ -507,6 +516,9 @@ func (w *weather) strays() string {
 		}
 		if w.a.cfg.Peers[0].Profile.Reauth+w.b.cfg.Peers[0].Profile.Reauth > 0 {
 			timers++
+		}
+		if w.a.cfg.Peers[0].Profile.Resumption {
+			timers++ // a ticket of the peer's
 		}
 		if left := s.leftovers(); left != "" {
 			return s.name + " keeps " + left

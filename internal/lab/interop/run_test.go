@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	}
 	code := lab.Main(m)
 	if path := os.Getenv(docEnv); path != "" && len(outcomes.of) > 0 {
-		if err := os.WriteFile(path, []byte(Table(peerVersion(), results())), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(Table(peerVersion(), results())+OwnTable(runOwn())), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
