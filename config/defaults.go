@@ -73,6 +73,7 @@ func defaultPeer() *Peer {
 		Childless:          "no",
 		ExchangeMode:       "main",
 		Port:               500,
+		NATTPort:           4500,
 		ProfileName:        "default",
 		SendInitialContact: true,
 	}

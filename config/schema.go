@@ -135,6 +135,7 @@ var peerFields = []field[Peer]{
 	of("childless", oneOf[string]("no", "prefer", "require"), func(p *Peer) *string { return &p.Childless }),
 	of("exchange-mode", oneOf[string]("main", "aggressive", "base", "ike2"), func(p *Peer) *string { return &p.ExchangeMode }),
 	of("local-address", address, func(p *Peer) *netip.Addr { return &p.LocalAddress }),
+	of("natt-port", integer[uint16](1, 65535), func(p *Peer) *uint16 { return &p.NATTPort }),
 	of("on-demand", boolean, func(p *Peer) *bool { return &p.OnDemand }),
 	of("passive", boolean, func(p *Peer) *bool { return &p.Passive }),
 	of("port", integer[uint16](1, 65535), func(p *Peer) *uint16 { return &p.Port }),

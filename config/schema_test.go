@@ -95,6 +95,7 @@ var keyCases = []keyCase{
 	{"peer", "exchange-mode", `"ike2"`, `"aggressive"`, `"aggressive" is not supported yet, accepted: ike2`},
 	{"peer", "exchange-mode", `"ike2"`, `"ikev2"`, `"ikev2" is unknown (did you mean "ike2"?), accepted: ike2`},
 	{"peer", "local-address", `"192.0.2.9"`, `"fe80::1%eth0"`, `"fe80::1%eth0" is no address, accepted: an IPv4 or IPv6 address such as "192.0.2.1"`},
+	{"peer", "natt-port", `4501`, `0`, `0 is out of range, accepted: 1..65535`},
 	{"peer", "on-demand", `true`, `"true"`, `is a string, write true without quotes, accepted: true, false`},
 	{"peer", "childless", `"require"`, `"yes"`, `"yes" is unknown, accepted: no, prefer, require`},
 	{"peer", "passive", `true`, `"true"`, `is a string, write true without quotes, accepted: true, false`},

@@ -153,6 +153,7 @@ type Peer struct {
 	Passive            bool
 	OnDemand           bool // ours: connect only when traffic asks
 	Port               uint16
+	NATTPort           uint16 // ours
 	ProfileName        string
 	Redirect           Host // ours: newcomers are sent to this gateway
 	RedirectAbove      int  // ours: once so many IKE SAs are up with the peer

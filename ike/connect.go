@@ -124,11 +124,7 @@ func (e *Endpoint) reach(peer *core.Peer, local, remote netip.Addr) {
 }
 
 func (e *Endpoint) initiate(peer *core.Peer, local, remote netip.Addr, wanted []*core.Policy) {
-	port := e.cfg.IKEPort
-	if peer.Port == 4500 {
-		port = e.cfg.NATTPort
-	}
-	sa := v2.Initiate(e.env, e, peer, netip.AddrPortFrom(local.Unmap(), port), netip.AddrPortFrom(remote, peer.Port), wanted)
+	sa := v2.Initiate(e.env, e, peer, netip.AddrPortFrom(local.Unmap(), e.cfg.StartsAt(peer)), netip.AddrPortFrom(remote, peer.Port), wanted)
 	e.settleRedirect(sa)
 	if s := e.session(peer, remote); s != nil {
 		sa.Resume(s)

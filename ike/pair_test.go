@@ -250,7 +250,9 @@ func (s *side) deliver(o core.Send) {
 	for _, d := range s.net.Send(s.clock.Now(), o.Local, o.Remote, o.Data) {
 		s.clock.At(d.At, func() {
 			if to := s.byIP[d.To.Addr()]; to != nil {
-				to.in(core.Datagram{Local: d.To, Remote: d.From, NATT: d.To.Port() == 4500, Data: bytes.Clone(d.Data)})
+				if natt := d.To.Port() == to.cfg.NATTPort; natt == o.NATT && (natt || d.To.Port() == to.cfg.IKEPort) { // else there is no socket, or the marker is missing
+					to.in(core.Datagram{Local: d.To, Remote: d.From, NATT: natt, Data: bytes.Clone(d.Data)})
+				}
 			}
 		})
 	}

@@ -8,11 +8,7 @@ func (e *Endpoint) Reauthenticate(sa *v2.SA) {
 	if e.down || e.hasHeir(sa) {
 		return
 	}
-	port := e.cfg.IKEPort
-	if sa.Peer().Port == 4500 {
-		port = e.cfg.NATTPort
-	}
-	n := sa.InitiateAnew(port)
+	n := sa.InitiateAnew(e.cfg.StartsAt(sa.Peer()))
 	e.heirs[n.ID()] = sa
 	e.Adopt(n)
 	n.Begin()

@@ -76,8 +76,11 @@ type Peer struct {
 	DNSName string       // if set, the address is what the DNS says, and Address is not valid
 	Local   netip.Addr   // local-address; zero: the system's choice
 	Port    uint16       // where the remote listens
-	Version Version
-	Passive bool
+	// NATTPort is where it listens for NAT traversal; 0: 4500. Where it is Port, the
+	// peer is spoken to there from the first message on, with the non-ESP marker.
+	NATTPort uint16
+	Version  Version
+	Passive  bool
 	// OnDemand: connect when traffic asks, and not before.
 	OnDemand bool
 	// Childless: whether IKE_AUTH goes without CHILD SA.
@@ -100,6 +103,25 @@ const (
 
 // Initiates reports whether the endpoint may start an exchange with the peer.
 func (p *Peer) Initiates() bool { return !p.Passive && (p.DNSName != "" || p.Address.IsSingleIP()) }
+
+// NATT is the peer's port for NAT traversal.
+func (p *Peer) NATT() uint16 {
+	if p.NATTPort == 0 {
+		return nattPort
+	}
+	return p.NATTPort
+}
+
+// nattPort is where NAT traversal is by the standard (RFC 3948 §2).
+const nattPort = 4500
+
+// StartsAt is from which of our ports the peer is called.
+func (c *Config) StartsAt(p *Peer) uint16 {
+	if p.Port == p.NATT() {
+		return c.NATTPort
+	}
+	return c.IKEPort
+}
 
 // KeptUp reports whether the endpoint connects to the peer unasked.
 func (p *Peer) KeptUp() bool { return p.Initiates() && !p.OnDemand }

@@ -213,7 +213,7 @@ func (sa *SA) sendRequest(x *exchange) {
 func (sa *SA) retransmit(x *exchange) {
 	if x.tries == x.kind.most() {
 		x.fail(end(0, "%s was sent %d times without an answer: check that UDP %d and %d reach the peer and that it is running",
-			x.kind.name, x.tries, sa.owner.Config().IKEPort, sa.owner.Config().NATTPort))
+			x.kind.name, x.tries, sa.peer.Port, sa.peer.NATT()))
 		return
 	}
 	sa.transmit(sa.path(), x.raw)

@@ -110,14 +110,15 @@ func natFound(in []message.Payload, spii, spir uint64, p path) natState {
 	return s
 }
 
-// float moves the initiator to the NAT-T ports before IKE_AUTH (RFC 7296 §2.23).
+// float moves the initiator to the NAT-T ports before IKE_AUTH (RFC 7296 §2.23):
+// that of the peer is 4500 unless the configuration says otherwise.
 func (sa *SA) float() {
 	if sa.natt || !sa.nat.supported {
 		return
 	}
 	sa.natt = true
 	sa.local = withPort(sa.local, sa.owner.Config().NATTPort)
-	sa.remote = withPort(sa.remote, nattPort)
+	sa.remote = withPort(sa.remote, sa.peer.NATT())
 }
 
 // inUDP says whether a CHILD SA of a policy is carried by UDP.

@@ -41,7 +41,7 @@ func (sa *SA) remotes() []netip.AddrPort {
 	list := []netip.AddrPort{sa.remote}
 	for _, a := range sa.mob.peers {
 		if a != sa.remote.Addr() {
-			list = append(list, netip.AddrPortFrom(a, nattPort))
+			list = append(list, netip.AddrPortFrom(a, sa.peer.NATT()))
 		}
 	}
 	return list

@@ -158,12 +158,9 @@ func Initiate(env *core.Env, owner Owner, peer *core.Peer, local, remote netip.A
 	sa.initiator = true
 	sa.spii = env.RandomSPI()
 	sa.wanted = wanted
-	sa.natt = remote.Port() == nattPort
+	sa.natt = remote.Port() == peer.NATT()
 	return sa
 }
-
-// nattPort is where NAT traversal is by the standard (RFC 3948 §2).
-const nattPort = 4500
 
 func newSA(env *core.Env, owner Owner, peer *core.Peer, local, remote netip.AddrPort) *SA {
 	return &SA{env: env, owner: owner, init: &initState{}, id: env.NewSAID(), peer: peer, local: local, remote: remote,

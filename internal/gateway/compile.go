@@ -189,7 +189,7 @@ var childless = map[string]core.Childless{"no": core.ChildlessNo, "prefer": core
 
 func corePeer(p *config.Peer, store *certStore) *core.Peer {
 	peer := &core.Peer{
-		Name: p.Name, Address: p.Address, DNSName: p.DNSName, Local: p.LocalAddress, Port: p.Port, Version: core.IKEv2,
+		Name: p.Name, Address: p.Address, DNSName: p.DNSName, Local: p.LocalAddress, Port: p.Port, NATTPort: p.NATTPort, Version: core.IKEv2,
 		Passive: p.Passive, OnDemand: p.OnDemand, Childless: childless[p.Childless], InitialContact: p.SendInitialContact,
 		Profile: core.Profile{
 			Name: p.Profile.Name, Encrs: p.Profile.Encrs, PRFs: p.Profile.PRFs, Integs: p.Profile.Integs,

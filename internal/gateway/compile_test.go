@@ -92,7 +92,7 @@ disabled = true
 func TestCompileTheManualsExample(t *testing.T) {
 	got := compile(parse(t, manual), ports, nil)
 	peer := &core.Peer{
-		Name: "site2", Address: netip.MustParsePrefix("192.168.80.1/32"), Port: 500, Version: core.IKEv2, InitialContact: true,
+		Name: "site2", Address: netip.MustParsePrefix("192.168.80.1/32"), Port: 500, NATTPort: 4500, Version: core.IKEv2, InitialContact: true,
 		Profile: core.Profile{
 			Name: "ike2-site2", Encrs: []*suite.Encr{suite.EncrByIKEName("aes-128")}, PRFs: []*suite.PRF{suite.PRFByName("sha1")},
 			Integs: []*suite.Integ{suite.IntegByName("sha1")}, Groups: []*suite.Group{suite.GroupByName("modp2048")},

@@ -8,6 +8,7 @@ import "fmt"
 type extra struct {
 	identity   string // of culvert: lines of [[identity]]
 	peer       string // lines of [[peer]]
+	gateway    string // lines of [gateway]
 	address    string // our machine's second address, ADDRESS/LENGTH
 	profile    string // lines of [[profile]]
 	connection string // of strongSwan: lines of the connection

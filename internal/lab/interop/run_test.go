@@ -168,7 +168,7 @@ func runCell(t *testing.T, c cell) {
 		r.swan = r.them.StrongSwan(ctx, c.swanctl(), c.extra.daemon)
 	}
 	r.bare = r.us.Network()
-	r.culvert = r.us.Culvert(ctx, "", c.toml())
+	r.culvert = r.us.Culvert(ctx, c.extra.gateway, c.toml())
 
 	if c.refused != nil {
 		c.refused.check(ctx, t, r)
