@@ -29,13 +29,18 @@ var ErrMismatch = errors.New("the private key does not match any certificate of 
 // PKCS#12. keyData is the PEM of a key in a file of its own, nil if there is
 // none. No error contains anything of the contents.
 func Read(data, keyData, passphrase []byte) (Bundle, error) {
+	return read(data, keyData, passphrase, maxIterations)
+}
+
+// read hashes the passphrase limit times at most.
+func read(data, keyData, passphrase []byte, limit int) (Bundle, error) {
 	var b Bundle
 	var err error
 	switch {
 	case bytes.Contains(data, []byte("-----BEGIN ")):
-		b, err = readPEM(data, passphrase)
+		b, err = readPEM(data, passphrase, limit)
 	case len(data) > 0 && data[0] == 0x30:
-		b, err = readDER(data, passphrase)
+		b, err = readDER(data, passphrase, limit)
 	default:
 		err = errors.New("it is neither PEM nor DER nor PKCS#12")
 	}
@@ -43,7 +48,7 @@ func Read(data, keyData, passphrase []byte) (Bundle, error) {
 		return Bundle{}, err
 	}
 	if keyData != nil {
-		k, err := readPEM(keyData, passphrase)
+		k, err := readPEM(keyData, passphrase, limit)
 		if err != nil {
 			return Bundle{}, fmt.Errorf("key-file: %w", err)
 		}
@@ -66,7 +71,7 @@ func Read(data, keyData, passphrase []byte) (Bundle, error) {
 	return b, nil
 }
 
-func readPEM(data, passphrase []byte) (b Bundle, err error) {
+func readPEM(data, passphrase []byte, limit int) (b Bundle, err error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "CERTIFICATE" {
 			c, err := x509.ParseCertificate(block.Bytes)
@@ -79,7 +84,7 @@ func readPEM(data, passphrase []byte) (b Bundle, err error) {
 			b.Certs = append(b.Certs, c)
 			continue
 		}
-		k, err := parseKey(block, passphrase)
+		k, err := parseKey(block, passphrase, limit)
 		if err != nil {
 			return b, err
 		}
@@ -94,10 +99,13 @@ func readPEM(data, passphrase []byte) (b Bundle, err error) {
 }
 
 // readDER keeps nothing of data, which its owner may wipe.
-func readDER(data, passphrase []byte) (Bundle, error) {
+func readDER(data, passphrase []byte, limit int) (Bundle, error) {
 	data = bytes.Clone(data)
 	if c, err := x509.ParseCertificate(data); err == nil {
 		return Bundle{Certs: []*x509.Certificate{c}}, nil
+	}
+	if !boundedPBE(data, limit) {
+		return Bundle{}, errIterations
 	}
 	key, cert, others, err := pkcs12.DecodeChain(data, string(passphrase))
 	switch {

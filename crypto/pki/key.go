@@ -61,7 +61,7 @@ func (k Key) Fits(public crypto.PublicKey) bool {
 
 // parseKey reads a block of a PEM file that holds a private key; other blocks
 // give no key and no error.
-func parseKey(b *pem.Block, passphrase []byte) (Key, error) {
+func parseKey(b *pem.Block, passphrase []byte, limit int) (Key, error) {
 	if b.Headers["DEK-Info"] != "" {
 		return Key{}, errors.New("the key is encrypted in a format of old that is not supported: convert it with openssl pkcs8 -topk8")
 	}
@@ -76,7 +76,7 @@ func parseKey(b *pem.Block, passphrase []byte) (Key, error) {
 		parsed, err = x509.ParseECPrivateKey(b.Bytes)
 	case "ENCRYPTED PRIVATE KEY":
 		var der []byte
-		if der, err = decryptPKCS8(b.Bytes, passphrase); err != nil {
+		if der, err = decryptPKCS8(b.Bytes, passphrase, limit); err != nil {
 			return Key{}, err
 		}
 		parsed, err = x509.ParsePKCS8PrivateKey(der)

@@ -27,8 +27,6 @@ var ErrPassphrase = errors.New("the passphrase is wrong")
 // ErrNoPassphrase is that of an encrypted key or file without one.
 var ErrNoPassphrase = errors.New("it is encrypted: name the file with its passphrase")
 
-const maxIterations = 10_000_000
-
 const (
 	oidPBES2  = "\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d"
 	oidPBKDF2 = "\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0c"
@@ -61,7 +59,7 @@ func algorithm(in *cryptobyte.String) (oid string, params cryptobyte.String, ok 
 	return string(id), seq, true
 }
 
-func decryptPKCS8(der, passphrase []byte) ([]byte, error) {
+func decryptPKCS8(der, passphrase []byte, limit int) ([]byte, error) {
 	bad := errors.New("the encrypted private key cannot be read")
 	if len(passphrase) == 0 {
 		return nil, ErrNoPassphrase
@@ -95,8 +93,11 @@ func decryptPKCS8(der, passphrase []byte) ([]byte, error) {
 	var kdfParams cryptobyte.String
 	iterations := 0
 	if !kdf.ReadASN1(&kdfParams, asn1.SEQUENCE) || !kdfParams.ReadASN1(&salt, asn1.OCTET_STRING) ||
-		!kdfParams.ReadASN1Integer(&iterations) || iterations < 1 || iterations > maxIterations {
+		!kdfParams.ReadASN1Integer(&iterations) || iterations < 1 {
 		return nil, bad
+	}
+	if iterations > limit {
+		return nil, errIterations
 	}
 	length := 0
 	if kdfParams.PeekASN1Tag(asn1.INTEGER) && !kdfParams.ReadASN1Integer(&length) {

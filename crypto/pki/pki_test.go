@@ -122,14 +122,14 @@ func TestEncryptedKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := readPEM(data, []byte("1234567890"))
+		b, err := readPEM(data, []byte("1234567890"), maxIterations)
 		if err != nil || !b.Key.Present() {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := readPEM(data, []byte("wrong")); !errors.Is(err, ErrPassphrase) {
+		if _, err := readPEM(data, []byte("wrong"), maxIterations); !errors.Is(err, ErrPassphrase) {
 			t.Errorf("%s with a wrong passphrase: %v", name, err)
 		}
-		if _, err := readPEM(data, nil); !errors.Is(err, ErrNoPassphrase) {
+		if _, err := readPEM(data, nil, maxIterations); !errors.Is(err, ErrNoPassphrase) {
 			t.Errorf("%s without passphrase: %v", name, err)
 		}
 	}
@@ -159,6 +159,52 @@ func TestForeignPKCS12(t *testing.T) {
 	}
 	if opened == 0 {
 		t.Errorf("none of %d files was opened", len(files))
+	}
+}
+
+// A file that wants its passphrase hashed too often is refused before that is
+// begun, wherever in it that stands.
+func TestIterationsAreBounded(t *testing.T) {
+	root, key := issue(t, "root", true, nil, nil)
+	for name, e := range map[string]*pkcs12.Encoder{"legacy": pkcs12.LegacyDES, "modern": pkcs12.Modern} {
+		data, err := e.WithIterations(2048).Encode(key, root, nil, "pass")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(data, nil, []byte("pass"), 2048); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := read(data, nil, []byte("pass"), 2047); !errors.Is(err, errIterations) {
+			t.Errorf("%s, one too many: %v", name, err)
+		}
+		places := 0
+		for i := range data[:len(data)-4] {
+			if !bytes.Equal(data[i:i+4], []byte{2, 2, 8, 0}) {
+				continue
+			}
+			places++
+			bad := bytes.Clone(data)
+			bad[i+2] = 0x7f
+			if _, err := read(bad, nil, []byte("pass"), 2048); !errors.Is(err, errIterations) {
+				t.Errorf("%s, place %d: %v", name, places, err)
+			}
+		}
+		if places < 2 {
+			t.Errorf("%s: %d places", name, places)
+		}
+		for n := range data {
+			boundedPBE(data[:n], 2048)
+		}
+	}
+	pemFile, err := os.ReadFile("testdata/aes256-sha256.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(pemFile, nil, []byte("1234567890"), 1); !errors.Is(err, errIterations) {
+		t.Errorf("PKCS#8: %v", err)
+	}
+	if !boundedPBE(bytes.Repeat([]byte{0x30, 0x80}, 1<<16), 1) {
+		t.Error("what is not DER is not judged")
 	}
 }
 
@@ -247,7 +293,7 @@ func FuzzRead(f *testing.F) {
 		if bytes.Contains(data, []byte("BEGIN ENCRYPTED")) && len(data) > 4096 {
 			return
 		}
-		if b, err := Read(data, nil, pass); err == nil && len(b.Certs) == 0 {
+		if b, err := read(data, nil, pass, 4096); err == nil && len(b.Certs) == 0 {
 			t.Error("a bundle without certificate")
 		}
 	})
