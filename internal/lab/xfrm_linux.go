@@ -17,8 +17,9 @@ type KernelSA struct {
 	Algorithm string   // "cbc(aes) hmac(sha256)", "rfc4106(gcm(aes))"
 	KeyBits   int      // of the cipher, salt included; 0 with AH
 	ICVBits   int
-	Encap     bool // ESP in UDP
-	Window    int  // replay window in packets
+	Encap     bool   // ESP in UDP
+	Window    int    // replay window in packets
+	Sent      uint64 // sequence number of the last packet that it sent
 	Bytes     uint64
 	Packets   uint64
 	Failed    uint64 // packets that were late, replayed or did not open
@@ -109,6 +110,8 @@ func (s *KernelSA) line(section string, w []string) error {
 				s.Flags = nil
 			}
 		}
+	case w[0] == "anti-replay" || strings.HasPrefix(w[0], "seq-hi"):
+		s.Sent = number(strings.TrimSuffix(after("oseq-hi"), ","))<<32 | number(strings.TrimSuffix(after("oseq"), ","))
 	case w[0] == "replay_window" && len(w) > 1: // with extended sequence numbers
 		s.Window = int(number(strings.TrimSuffix(w[1], ",")))
 	case w[0] == "auth-trunc" || w[0] == "enc" || w[0] == "aead":

@@ -5,6 +5,7 @@ package lab
 import (
 	"context"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func TestLabKernelSAs(t *testing.T) {
 		{ends + "proto esp spi 0x1003 mode tunnel aead rfc4106(gcm(aes)) " + hex(20) + " 128 encap espinudp 4500 4500 0.0.0.0",
 			KernelSA{Proto: "esp", SPI: "00001003", Mode: "tunnel", Algorithm: "rfc4106(gcm(aes))", KeyBits: 160, ICVBits: 128, Encap: true}},
 		{ends + "proto ah spi 0x1004 mode transport replay-window 64 auth-trunc hmac(sha512) " + hex(64) + " 256 flag align4 flag esn replay-oseq 9",
-			KernelSA{Proto: "ah", SPI: "00001004", Mode: "transport", Flags: []string{"align4", "esn"}, Algorithm: "hmac(sha512)", ICVBits: 256, Window: 64}},
+			KernelSA{Proto: "ah", SPI: "00001004", Mode: "transport", Flags: []string{"align4", "esn"}, Algorithm: "hmac(sha512)", ICVBits: 256, Window: 64, Sent: 9}},
 		{ends + "proto esp spi 0x1005 mode transport auth-trunc hmac(sha1) " + hex(20) + " 96 enc ecb(cipher_null) ",
 			KernelSA{Proto: "esp", SPI: "00001005", Mode: "transport", Algorithm: "hmac(sha1) ecb(cipher_null)", ICVBits: 96}},
 	} {
@@ -55,7 +56,7 @@ func TestLabKernelSAs(t *testing.T) {
 			t.Errorf("%s is read as\n%+v, not\n%+v", row.args, shown, row.want)
 		}
 		g.Run(made.Delete()...)
-		g.Run(made.Add(made.Flags)...)
+		g.Run(made.Add(made.Flags, "replay-oseq", strconv.FormatUint(made.Sent, 10))...)
 		if again := read(); !reflect.DeepEqual(again, made) {
 			t.Errorf("%+v was added again as\n%+v", made, again)
 		}

@@ -71,6 +71,17 @@ func results() []Result {
 		}
 		rs = append(rs, r)
 	}
+	for _, c := range kernelCells() {
+		r := Result{Group: kernelGroup, Name: c.name, Initiator: "culvert", IKE: usualIKE.String(), ESP: c.String(),
+			Inside: c.inside(), Event: "none", Outcome: outcomes.of[c.name]}
+		if c.theyInitiate {
+			r.Initiator = "strongSwan"
+		}
+		if c.event.name != "" {
+			r.Event = c.event.name
+		}
+		rs = append(rs, r)
+	}
 	return rs
 }
 
@@ -266,6 +277,10 @@ func (r *tunnel) sole(ctx context.Context) (lab.IKESA, lab.ChildSA, error) {
 	if err != nil {
 		return lab.IKESA{}, lab.ChildSA{}, err
 	}
+	return soleOf(sas)
+}
+
+func soleOf(sas []lab.IKESA) (lab.IKESA, lab.ChildSA, error) {
 	var ikes []lab.IKESA
 	var children []lab.ChildSA
 	for _, sa := range sas {
