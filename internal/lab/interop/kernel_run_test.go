@@ -84,6 +84,14 @@ func newKernelPeer(t *testing.T) *kernelPeer {
 	p.guest.Inner(kernelInner[0][1], kernelInner[1][1])
 	p.hub.Run("ip", "link", "add", "br0", "up", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
 	p.hub.Run("ip", "link", "set", "tap0", "master", "br0")
+	// Neighbour discovery stays outside. A transport mode policy for two neighbours
+	// covers it too, and Linux would protect its answers, which nobody takes who
+	// does not yet know where to send.
+	for _, kind := range []string{"135", "136"} {
+		for _, dir := range []string{"in", "out"} {
+			p.guest.Run("ip", "xfrm", "policy", "add", "src", "::/0", "dst", "::/0", "proto", "ipv6-icmp", "type", kind, "dir", dir, "priority", "1", "action", "allow")
+		}
+	}
 	var err error
 	if p.swan, err = p.guest.Charon(ctx); err != nil {
 		t.Fatal(err)
