@@ -13,7 +13,8 @@ import (
 )
 
 // NewHost takes the routing table (ErrTableInUse where another gateway has it)
-// and removes what an instance left behind that is gone. It belongs to the
+// and removes what instances left behind that are gone, of this table and of
+// others whose lock files are in LockDir. It belongs to the
 // network namespace in which it was made. Safe for concurrent use.
 func NewHost(o Options) (Host, error) {
 	o, err := o.withDefaults()
@@ -38,6 +39,9 @@ func NewHost(o Options) (Host, error) {
 	current, err := k.read()
 	if err == nil {
 		_, err = k.change(current, state{addrs: current.addrs})
+	}
+	if err == nil {
+		err = k.sweep()
 	}
 	if err != nil {
 		h.watch.close()

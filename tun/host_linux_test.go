@@ -332,6 +332,53 @@ func TestHostLeftovers(t *testing.T) {
 	}
 }
 
+// What an instance with another table left is removed, if its lock file says that
+// it is gone; one that lives, or that nobody knows of, stays.
+func TestHostLeftoversOfAnotherTable(t *testing.T) {
+	lone(t)
+	before := snapshot(t)
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	plan := Plan{Routes: []Route{route("10.1.0.0/24", "0.0.0.0/0"), route("2001:db8:1::/64", "::/0")}, Bypass: []uint16{500, 4500}}
+	start := func(n int, dir string) *host {
+		t.Helper()
+		h, err := NewHost(Options{Device: "culvert0", LockDir: dir, Table: DefaultTable + n, Mark: DefaultMark + uint32(n)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.(*host)
+	}
+	kill := func(h *host) {
+		h.watch.close()
+		h.release()
+	}
+	lives, stranger := start(1, dir), start(3, elsewhere)
+	for _, h := range []*host{lives, stranger} {
+		if err := h.Apply(plan); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both := snapshot(t)
+	gone := start(2, dir)
+	if err := gone.Apply(plan); err != nil {
+		t.Fatal(err)
+	}
+	kill(gone)
+	kill(stranger)
+	me := start(0, dir)
+	if now := snapshot(t); !slices.Equal(both, now) {
+		t.Errorf("got\n%v\nwant\n%v", now, both)
+	}
+	start(4, elsewhere).Close() // whose folder knows the stranger
+	for _, h := range []*host{me, lives} {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if rest := snapshot(t); !slices.Equal(before, rest) {
+		t.Errorf("left:\n%v\nwant\n%v", rest, before)
+	}
+}
+
 // While the device is down, and after a gateway that was killed, nothing that a
 // policy protects leaves by the main table.
 func TestHostNothingInClearWithoutDevice(t *testing.T) {

@@ -60,7 +60,7 @@ func takeLock(dir string, table int) (*os.File, error) {
 	if err := unix.Stat("/proc/thread-self/ns/net", &ns); err != nil {
 		return nil, fmt.Errorf("cannot tell the network namespace: %w", err)
 	}
-	path := filepath.Join(dir, fmt.Sprintf("netns-%d-table-%d.lock", ns.Ino, table))
+	path := lockPath(dir, ns.Ino, table)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock file: %w", err)
@@ -70,6 +70,71 @@ func takeLock(dir string, table int) (*os.File, error) {
 		return nil, fmt.Errorf("%w: another gateway on this host has table %d (%s): stop it, or choose another table and mark in [gateway]", ErrTableInUse, table, path)
 	}
 	return f, nil
+}
+
+func lockPath(dir string, ns uint64, table int) string {
+	return filepath.Join(dir, fmt.Sprintf("netns-%d-table-%d.lock", ns, table))
+}
+
+// takeLeftLock takes the lock of an instance with another table, if that one is
+// gone: its lock file is in our folder, and nobody has it. Without the file nobody
+// knows; it may live in a container with a folder of its own. nil: leave it.
+func takeLeftLock(dir string, table int) *os.File {
+	var ns unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &ns); err != nil {
+		return nil
+	}
+	f, err := os.OpenFile(lockPath(dir, ns.Ino, table), os.O_RDWR, 0)
+	if err != nil {
+		return nil
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// otherTables are those of rules of other instances.
+func (k *kernel) otherTables() (tables []int, err error) {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		rules, err := retry(func() ([]netlink.Rule, error) { return k.h.RuleList(family) })
+		if err != nil && !noFamily(err) {
+			return nil, fmt.Errorf("cannot list rules: %w", err)
+		}
+		for _, r := range rules {
+			table := r.Table
+			if table == unix.RT_TABLE_MAIN {
+				table = r.SuppressIfgroup
+			}
+			if r.Protocol == Protocol && table > 0 && table != k.o.Table && !slices.Contains(tables, table) {
+				tables = append(tables, table)
+			}
+		}
+	}
+	return tables, nil
+}
+
+// sweep removes what instances with other tables left that are gone.
+func (k *kernel) sweep() error {
+	tables, err := k.otherTables()
+	for _, table := range tables {
+		lock := takeLeftLock(k.o.LockDir, table)
+		if lock == nil {
+			continue
+		}
+		gone := *k
+		gone.o.Table = table
+		current, e := gone.read()
+		if e == nil {
+			_, e = gone.change(current, state{addrs: current.addrs})
+		}
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("table %d: %w", table, e))
+		}
+		lock.Close()
+	}
+	return err
 }
 
 const (
