@@ -106,7 +106,7 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 	case core.Reconfigure:
 		e.reconfigure(in.Config)
 	case core.TicketKeys:
-		e.tickets.Take(in.Keys)
+		e.tickets.Take(e.env, in.Keys)
 	case core.Command:
 		e.command(in)
 	case core.Tick:
@@ -452,6 +452,9 @@ func (e *Endpoint) command(c core.Command) {
 			e.env.Timers.Stop(w.timer)
 			w.timer = nil
 		}
+	}
+	if c.Do == core.Shutdown {
+		e.tickets.Rest(e.env)
 	}
 	if c.Do == core.Shutdown || c.Do == core.KillAll {
 		for name := range e.sessions {

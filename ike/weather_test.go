@@ -518,7 +518,7 @@ func (w *weather) strays() string {
 			timers++
 		}
 		if w.a.cfg.Peers[0].Profile.Resumption {
-			timers++ // a ticket of the peer's
+			timers += 2 // a ticket of the peer's; the keys of ours
 		}
 		if left := s.leftovers(); left != "" {
 			return s.name + " keeps " + left

@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
@@ -127,16 +128,22 @@ type TicketJar struct {
 	keys  []core.TicketKey // newest first
 	spent map[ticketName]time.Time
 	trust [32]byte // of the authorities and CRLs
+	timer *core.Timer
+
+	origins map[*core.Peer]map[[32]byte]*core.Identity // as they were needed since Trusting
 }
 
 // Take takes over the keys of an earlier life.
-func (j *TicketJar) Take(keys []core.TicketKey) {
+func (j *TicketJar) Take(env *core.Env, keys []core.TicketKey) {
 	keys = slices.DeleteFunc(keys, func(k core.TicketKey) bool { return len(k.Secret) != core.TicketKeyLen })
-	j.keys = append(j.keys, keys[:min(len(keys), maxKeys)]...)
-	slices.SortStableFunc(j.keys, func(a, b core.TicketKey) int { return int(max(-1, min(1, b.Since-a.Since))) })
+	j.keys = append(j.keys, keys...)
+	slices.SortStableFunc(j.keys, func(a, b core.TicketKey) int { return cmp.Compare(b.Since, a.Since) })
+	if j.prune(env) {
+		j.keep(env)
+	}
 }
 
-// Trusting is told what certificates are checked against.
+// Trusting is told of a new configuration, and what certificates are checked against in it.
 func (j *TicketJar) Trusting(t *core.Trust) {
 	h := sha256.New()
 	if t != nil {
@@ -147,7 +154,7 @@ func (j *TicketJar) Trusting(t *core.Trust) {
 			h.Write(c.Raw)
 		}
 	}
-	j.trust = [32]byte(h.Sum(nil))
+	j.trust, j.origins = [32]byte(h.Sum(nil)), map[*core.Peer]map[[32]byte]*core.Identity{}
 }
 
 // key is the one to seal with.
@@ -162,24 +169,54 @@ func (j *TicketJar) key(env *core.Env) core.TicketKey {
 	return j.keys[0]
 }
 
-// draw draws a new key, and drops those that nothing was sealed with that still counts.
+// draw draws a new key.
 func (j *TicketJar) draw(env *core.Env) {
-	now := env.Now().Unix()
-	k := core.TicketKey{ID: [8]byte(env.Random(8)), Secret: env.Private(core.TicketKeyLen), Since: now}
-	var keep, out []core.TicketKey
-	for _, old := range j.keys {
-		if age := time.Duration(now-old.Since) * time.Second; age < keyLife+maxTicketLife && len(keep) < maxKeys-1 {
-			keep = append(keep, old)
+	k := core.TicketKey{ID: [8]byte(env.Random(8)), Secret: env.Private(core.TicketKeyLen), Since: env.Now().Unix()}
+	j.keys = append([]core.TicketKey{k}, j.keys...)
+	j.prune(env)
+	j.keep(env)
+}
+
+// prune drops the keys that nothing was sealed with that still counts, and comes
+// back when the next one is due.
+func (j *TicketJar) prune(env *core.Env) (dropped bool) {
+	now := env.Now()
+	ends := func(k core.TicketKey) time.Time { return time.Unix(k.Since, 0).Add(keyLife + maxTicketLife) }
+	var left []core.TicketKey
+	for _, k := range j.keys {
+		if len(left) < maxKeys && now.Before(ends(k)) {
+			left = append(left, k)
 		} else {
-			old.Secret.Wipe()
+			k.Secret.Wipe()
+			dropped = true
 		}
 	}
-	j.keys = append([]core.TicketKey{k}, keep...)
-	for _, k := range j.keys {
-		k.Secret = k.Secret.Clone()
-		out = append(out, k)
+	j.keys = left
+	env.Timers.Stop(j.timer)
+	j.timer = nil
+	if n := len(left); n > 0 {
+		j.timer = env.Timers.At(ends(left[n-1]), func() {
+			if j.prune(env) {
+				j.keep(env)
+			}
+		})
+	}
+	return dropped
+}
+
+// keep puts the keys out.
+func (j *TicketJar) keep(env *core.Env) {
+	out := slices.Clone(j.keys)
+	for i := range out {
+		out[i].Secret = out[i].Secret.Clone()
 	}
 	env.Emit(core.KeepTicketKeys{Keys: out})
+}
+
+// Rest stops what the jar does by itself: the gateway stops.
+func (j *TicketJar) Rest(env *core.Env) {
+	env.Timers.Stop(j.timer)
+	j.timer = nil
 }
 
 // seal makes a ticket. The error: it would be too long.
@@ -300,10 +337,13 @@ func (j *TicketJar) origin(p *core.Peer, id *core.Identity) [32]byte {
 
 // identity finds the identity of an origin; nil: it changed or is gone.
 func (j *TicketJar) identity(p *core.Peer, origin [32]byte) *core.Identity {
-	for _, id := range p.Identities {
-		if j.origin(p, id) == origin {
-			return id
+	known := j.origins[p]
+	if known == nil {
+		known = map[[32]byte]*core.Identity{}
+		for _, id := range slices.Backward(p.Identities) { // of two that are alike the first counts
+			known[j.origin(p, id)] = id
 		}
+		j.origins[p] = known
 	}
-	return nil
+	return known[origin]
 }

@@ -190,13 +190,31 @@ func TestTicketJar(t *testing.T) {
 		t.Errorf("keys were drawn %d times in 80 hours, %d are there", kept, len(jar.keys))
 	}
 
+	// Nobody asks any more: the keys go by themselves, the last ones too.
+	env.Timers.Run(env.Now())
+	alone := &TicketJar{}
+	alone.Take(env, []core.TicketKey{{Secret: make(secret.Bytes, core.TicketKeyLen), Since: env.Now().Unix() - 3600},
+		{Secret: make(secret.Bytes, core.TicketKeyLen), Since: env.Now().Add(-keyLife - maxTicketLife).Unix()}})
+	if len(alone.keys) != 1 {
+		t.Errorf("%d keys of an earlier life count", len(alone.keys))
+	}
+	end := env.Now().Add(keyLife + maxTicketLife - time.Hour)
+	env.SetNow(end.Add(-time.Second))
+	if env.Timers.Run(env.Now()); len(alone.keys) != 1 {
+		t.Error("a key went before its time")
+	}
+	env.SetNow(end)
+	if env.Timers.Run(env.Now()); len(alone.keys) != 0 || alone.timer != nil {
+		t.Errorf("%d keys are left", len(alone.keys))
+	}
+
 	next := &TicketJar{}
 	raw := give(time.Hour)
-	next.Take([]core.TicketKey{{Secret: secret.Bytes{1}}})
+	next.Take(env, []core.TicketKey{{Secret: secret.Bytes{1}}})
 	if _, _, err := next.open(env, raw); err == nil {
 		t.Error("another life opens it without the key")
 	}
-	next.Take(jar.keys)
+	next.Take(env, jar.keys)
 	x, name, err := next.open(env, raw)
 	if err != nil {
 		t.Fatalf("the next life does not open it: %v", err)
@@ -290,5 +308,20 @@ func TestTicketOrigin(t *testing.T) {
 			t.Errorf("%s is the same as %s", name, was)
 		}
 		seen[jar.origin(peer, signs)] = name
+	}
+}
+
+// What a gateway does for a ticket before it keeps anything.
+func BenchmarkTicketOpen(b *testing.B) {
+	env, jar := ticketEnv(1), &TicketJar{}
+	jar.Trusting(nil)
+	raw, _, err := jar.seal(env, someTickets()[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, _, err := jar.open(env, raw); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
