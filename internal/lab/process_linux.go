@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -136,3 +138,24 @@ func (p *Process) ready(ctx context.Context, check func() error) error {
 
 // PID is the daemon's process ID on the machine.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Resident is the daemon's resident memory in bytes; 0 when it has ended.
+func (p *Process) Resident() int {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.PID()))
+	var size, pages int
+	_, _ = fmt.Sscan(string(text), &size, &pages)
+	return pages * os.Getpagesize()
+}
+
+// CPU is the processor time that the daemon has taken; 0 when it has ended.
+func (p *Process) CPU() time.Duration {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+	_, rest, _ := strings.Cut(string(text), ") ") // its name may contain spaces
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * time.Second / 100 // USER_HZ
+}

@@ -43,7 +43,7 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS`, `web FOLDER`, or as the
+// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS`, `web FOLDER`, `flood …`, or as the
 // first process of a guest `guest`.
 func helper(args []string) error {
 	switch {
@@ -51,6 +51,8 @@ func helper(args []string) error {
 		return guest()
 	case args[0] == "serve" && len(args) == 1:
 		return serve()
+	case args[0] == "flood" && len(args) == 5:
+		return flood(args[1:])
 	case args[0] == "web" && len(args) == 2:
 		return web(args[1])
 	case args[0] == "fetch" && len(args) == 5:
