@@ -14,7 +14,7 @@ import (
 // sealGMAC: the IV is the sequence number, as with every counter mode.
 func (t *Transform) sealGMAC(pkt []byte, body int, seq uint64) {
 	var iv [8]byte
-	binary.BigEndian.PutUint64(iv[:], seq)
+	binary.BigEndian.PutUint64(iv[:], t.first+seq)
 	copy(pkt[HeaderLen:], iv[:])
 	icv := t.sumGMAC(pkt, body, seq, iv)
 	copy(pkt[body:], icv[:])

@@ -42,11 +42,11 @@ func (t *Transform) Seal(buf []byte, off, n int, seq uint64, next uint8) (start,
 	return start, end
 }
 
-// sealAEAD: the IV is the sequence number, which is unique under one key, as
-// counter mode needs it (RFC 4106 §3.1), and takes no randomness.
+// sealAEAD: the IV is the sequence number, from IVStart on, which is unique under
+// one key, as counter mode needs it (RFC 4106 §3.1), and takes no randomness.
 func (t *Transform) sealAEAD(pkt []byte, body int, seq uint64) {
 	var iv [8]byte
-	binary.BigEndian.PutUint64(iv[:], seq)
+	binary.BigEndian.PutUint64(iv[:], t.first+seq)
 	aad := t.putAAD(pkt, seq)
 	t.aead.Seal(iv, pkt[t.Front():body:len(pkt)], aad)
 	t.putHeader(pkt, seq)
@@ -60,7 +60,7 @@ func (t *Transform) sealMAC(pkt []byte, body int, seq uint64) {
 	case t.iv != nil:
 		t.putIV(pkt, seq)
 	case t.ivLen > 0:
-		binary.BigEndian.PutUint64(pkt[HeaderLen:], seq)
+		binary.BigEndian.PutUint64(pkt[HeaderLen:], t.first+seq)
 	}
 	t.putHeader(pkt, seq)
 	t.mode.Encrypt(pkt[HeaderLen:t.Front()], pkt[t.Front():body])

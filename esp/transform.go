@@ -22,6 +22,10 @@ type Params struct {
 	IntegKey secret.Bytes // Integ.KeyLen bytes
 	ESN      bool         // extended sequence numbers (RFC 4303 §2.2.1)
 	IVKey    [16]byte     // random; keys the generator of unpredictable IVs of a sealing SA
+	// IVStart is added to the sequence number where that is the IV. Keys that are
+	// made anew with each SA start at 0; with a key that people give, which may have
+	// been in use before, a random start keeps counters from coming twice.
+	IVStart uint64
 }
 
 // Transform seals or opens the packets of one direction of an SA. Its methods
@@ -35,6 +39,7 @@ type Transform struct {
 	ivLen int
 	align int // what is encrypted is a multiple of this
 	icv   int
+	first uint64 // added to the sequence number where that is the IV
 
 	aead *aead.AEAD // or:
 	gmac *aead.GMAC // or:
@@ -49,7 +54,7 @@ func New(p Params) (*Transform, error) {
 	if p.Encr == nil {
 		return nil, errors.New("esp: no encryption algorithm; negotiate one")
 	}
-	t := &Transform{spi: p.SPI, esn: p.ESN, ivLen: p.Encr.IVLen, align: max(p.Encr.Block, 4)}
+	t := &Transform{spi: p.SPI, esn: p.ESN, ivLen: p.Encr.IVLen, align: max(p.Encr.Block, 4), first: p.IVStart}
 	if p.Encr.AuthOnly {
 		return t.withGMAC(p)
 	}

@@ -17,6 +17,7 @@ type Child struct {
 	Peer                 string
 	Protocol             uint8
 	Tunnel               bool
+	Bundled              bool // ESP that goes only within AH: see Over
 	Pairs                []selector.Pair
 	Added                time.Time
 	Soft, Hard           time.Duration
@@ -24,8 +25,12 @@ type Child struct {
 
 	table    *Table
 	serial   uint64 // order of installation
-	hardAt   int64  // Unix ns; 0: never
-	areas    areas  // Pairs, compiled
+	manual   bool   // its SPI is not of the table's slots
+	under    uint64
+	inner    *Child                // the ESP SA that this AH SA is around; nil: none
+	over     atomic.Pointer[Child] // of a bundled ESP SA: the AH SA around it
+	hardAt   int64                 // Unix ns; 0: never
+	areas    areas                 // Pairs, compiled
 	endpoint atomic.Pointer[Endpoint]
 	stage    atomic.Uint32 // one of stage…
 
@@ -92,7 +97,8 @@ func newChild(p *Params) (*Child, error) {
 
 func makeChild(p *Params, opener, sealer Transform) *Child {
 	c := &Child{
-		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Protocol: p.Protocol, Tunnel: p.Tunnel,
+		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Protocol: p.Protocol, Tunnel: p.Tunnel, Bundled: p.Bundled,
+		manual: p.Manual, under: p.Under,
 		Pairs: p.Pairs,
 		Added: p.Added, Soft: p.Soft, Hard: p.Hard, SoftBytes: p.SoftBytes, HardBytes: p.HardBytes,
 		params: [2]esp.Params{p.In, p.Out}, areas: compileAreas(p.Pairs),
@@ -110,6 +116,15 @@ func makeChild(p *Params, opener, sealer Transform) *Child {
 
 // Endpoint is where the SA's packets go to and come from at the moment.
 func (c *Child) Endpoint() *Endpoint { return c.endpoint.Load() }
+
+// Over is the AH SA around a bundled ESP SA; nil while there is none.
+func (c *Child) Over() *Child { return c.over.Load() }
+
+// Inner is the ESP SA that an AH SA is around; nil: it stands alone.
+func (c *Child) Inner() *Child { return c.inner }
+
+// Manual reports whether SPIs and keys were given by people.
+func (c *Child) Manual() bool { return c.manual }
 
 // Inbound and Outbound are the halves.
 func (c *Child) Inbound() *Inbound   { return &c.in }

@@ -10,6 +10,7 @@ package sad
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -34,7 +35,14 @@ type Params struct {
 	Peer     string // for people
 	Protocol uint8  // ProtocolESP, or ProtocolAH: then In and Out have no Encr
 	Tunnel   bool
-	In, Out  esp.Params // In.SPI is one of AllocSPIs
+	In, Out  esp.Params // In.SPI is one of AllocSPIs, or anybody's with Manual
+	// Manual: the SPIs and keys were given by people, not negotiated.
+	Manual bool
+	// Bundled ESP is sealed and opened only within the AH SA that names it in Under.
+	Bundled bool
+	// Under is the ID of the bundled ESP SA that this AH SA is around; 0: none. Such
+	// an SA seals nothing by itself.
+	Under uint64
 	// Pairs is what the SA covers, Local being our side; at least one. The table
 	// keeps the list, which must not change.
 	Pairs []selector.Pair
@@ -57,6 +65,8 @@ var (
 	ErrDuplicate = errors.New("sad: a CHILD SA of this ID is installed; remove it first")
 	ErrSPI       = errors.New("sad: the inbound SPI is not reserved; take one from AllocSPIs")
 	ErrProtocol  = errors.New("sad: only AH (protocol 2) and ESP (protocol 3) can be installed")
+	ErrTaken     = errors.New("sad: the inbound SPI is below 256 or another SA has it; choose another")
+	ErrUnder     = errors.New("sad: an AH SA goes around a bundled ESP SA that is installed and has none yet")
 	ErrPairs     = errors.New("sad: a CHILD SA needs at least one selector pair")
 )
 
@@ -64,6 +74,7 @@ var (
 type Table struct {
 	slots    slots
 	policies policyIndex
+	manual   atomic.Pointer[map[uint32]*Inbound] // those whose SPI is not of slots; the map never changes
 
 	epoch   atomic.Uint64 // grows with each SA that leaves
 	waiting atomic.Int64  // len(doomed)
@@ -95,6 +106,10 @@ func (t *Table) AllocSPIs(n int) []uint32 {
 	var spis []uint32
 	for range n {
 		spi := t.slots.reserve()
+		for spi != 0 && t.given(spi) != nil {
+			t.slots.release(spi) // the slot comes again with another generation
+			spi = t.slots.reserve()
+		}
 		if spi == 0 {
 			break
 		}
@@ -131,24 +146,80 @@ func (t *Table) Install(p Params) (*Child, error) {
 func (t *Table) insert(c *Child, standby bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	sl := t.slots.at(c.in.spi)
-	if sl == nil || sl.use != slotReserved {
-		return ErrSPI
-	}
 	if t.children[c.ID] != nil {
 		return ErrDuplicate
+	}
+	if err := t.place(c); err != nil {
+		return err
 	}
 	t.serial++
 	c.table, c.serial = t, t.serial
 	t.children[c.ID] = c
 	t.append(c)
-	sl.use = slotInstalled
-	sl.in.Store(&c.in)
 	if !standby {
 		c.stage.Store(stageActive)
-		t.policies.add(c.Policy, &c.out)
+		t.lead(c)
 	}
 	return nil
+}
+
+// place makes c's inbound half known by its SPI, and c to the SA that it is around.
+func (t *Table) place(c *Child) error {
+	sl := t.slots.at(c.in.spi)
+	switch {
+	case c.manual && (c.in.spi < minSPI || sl != nil && sl.use != slotFree || t.given(c.in.spi) != nil):
+		return ErrTaken
+	case !c.manual && (sl == nil || sl.use != slotReserved):
+		return ErrSPI
+	}
+	if c.under != 0 {
+		inner := t.children[c.under]
+		if inner == nil || !inner.Bundled || c.Protocol != ProtocolAH || inner.over.Load() != nil {
+			return ErrUnder
+		}
+		c.inner = inner
+		inner.over.Store(c)
+	}
+	if c.manual {
+		t.setGiven(c.in.spi, &c.in)
+	} else {
+		sl.use = slotInstalled
+		sl.in.Store(&c.in)
+	}
+	return nil
+}
+
+// lead lets the policy find c; what is around another SA is found through that.
+func (t *Table) lead(c *Child) {
+	if c.inner == nil {
+		t.policies.add(c.Policy, &c.out)
+	}
+}
+
+// given finds an SA among those whose SPI people have given.
+func (t *Table) given(spi uint32) *Inbound {
+	if m := t.manual.Load(); m != nil {
+		return (*m)[spi]
+	}
+	return nil
+}
+
+// setGiven replaces the map, nil taking an SPI out.
+func (t *Table) setGiven(spi uint32, in *Inbound) {
+	next := map[uint32]*Inbound{}
+	if m := t.manual.Load(); m != nil {
+		next = maps.Clone(*m)
+	}
+	if in != nil {
+		next[spi] = in
+	} else {
+		delete(next, spi)
+	}
+	if len(next) == 0 {
+		t.manual.Store(nil)
+		return
+	}
+	t.manual.Store(&next)
 }
 
 // Activate lets a CHILD SA that stands by seal. False: there is none of this ID that stands by.
@@ -160,7 +231,7 @@ func (t *Table) Activate(id uint64) bool {
 		return false
 	}
 	c.stage.Store(stageActive)
-	t.policies.add(c.Policy, &c.out)
+	t.lead(c)
 	return true
 }
 
@@ -177,7 +248,7 @@ func (t *Table) Retire(id uint64) bool {
 }
 
 func (t *Table) retire(c *Child) {
-	if c.stage.Swap(stageRetired) == stageActive {
+	if c.stage.Swap(stageRetired) == stageActive && c.inner == nil {
 		t.policies.remove(c.Policy, &c.out)
 	}
 }
@@ -197,7 +268,14 @@ func (t *Table) Remove(id uint64) bool {
 
 func (t *Table) remove(c *Child) {
 	t.retire(c)
-	t.slots.release(c.in.spi)
+	if c.inner != nil {
+		t.retire(c.inner) // which must not go without it
+	}
+	if c.manual {
+		t.setGiven(c.in.spi, nil)
+	} else {
+		t.slots.release(c.in.spi)
+	}
 	delete(t.children, c.ID)
 	t.unlink(c)
 	t.doom(c)
@@ -250,8 +328,13 @@ func (t *Table) Close() {
 	t.wipe(len(t.doomed))
 }
 
-// Inbound finds the SA that an ESP packet's SPI names; nil if there is none.
-func (t *Table) Inbound(spi uint32) *Inbound { return t.slots.find(spi) }
+// Inbound finds the SA that a packet's SPI names; nil if there is none.
+func (t *Table) Inbound(spi uint32) *Inbound {
+	if in := t.slots.find(spi); in != nil {
+		return in
+	}
+	return t.given(spi)
+}
 
 // Outbound finds the newest SA of a policy that may seal a packet: active, and
 // with a selector pair that contains the flow. nil if there is none.

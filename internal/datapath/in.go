@@ -127,14 +127,14 @@ func (w *inWorker) demux(p *underlay.Packet, now int64) Reason {
 		if len(pkt) < esp.HeaderLen {
 			return InHeaderErrors
 		}
-		return w.open(p, sad.ProtocolESP, esp.SPI(pkt), esp.Seq(pkt), now)
+		return w.open(p, sad.ProtocolESP, esp.SPI(pkt), esp.Seq(pkt), now, nil)
 	case underlay.AH:
 		pkt := p.Data()
 		at, ok := ah.Find(pkt)
 		if !ok {
 			return InHeaderErrors
 		}
-		return w.open(p, sad.ProtocolAH, ah.SPI(pkt[at:]), ah.Seq(pkt[at:]), now)
+		return w.open(p, sad.ProtocolAH, ah.SPI(pkt[at:]), ah.Seq(pkt[at:]), now, nil)
 	case underlay.Runt:
 		return InErrors
 	case underlay.Keepalive:
@@ -146,12 +146,16 @@ func (w *inWorker) demux(p *underlay.Packet, now int64) Reason {
 	return Passed
 }
 
-// open takes an ESP or AH packet to its payload.
-func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now int64) Reason {
+// open takes an ESP or AH packet to its payload. over is the AH SA that an ESP
+// packet came in; nil: it came alone.
+func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now int64, over *sad.Child) Reason {
 	pkt := p.Data()
 	in := w.path.cfg.SAs.Inbound(spi)
 	if in == nil || in.Child().Protocol != protocol {
 		return InNoStates
+	}
+	if c := in.Child(); c.Bundled != (over != nil) || over != nil && over.Inner() != c {
+		return InTemplateMismatches // both SAs of a policy are due, no more and no others
 	}
 	if in.Expired(now) {
 		w.path.report(in.Child())
@@ -177,6 +181,9 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 	if !w.spend(in, n, now) {
 		return InStateExpired
 	}
+	if in.Child().Inner() != nil {
+		return w.within(p, in.Child(), off, n, next, now)
+	}
 	if next == wire.ProtoNoNext && protocol == sad.ProtocolESP { // traffic flow confidentiality, RFC 4303 §2.6
 		w.count.add(rxDummies, 1)
 		return Passed
@@ -185,6 +192,20 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 		return w.inner(in, p.Buf, p.Off+off, n, next)
 	}
 	return w.behind(in, p, p.Off+off, n, next)
+}
+
+// within opens the ESP packet that an AH SA is around (RFC 4301 §5.2: headers are
+// processed until no SA is left).
+func (w *inWorker) within(p *underlay.Packet, over *sad.Child, off, n int, next uint8, now int64) Reason {
+	if next != wire.ProtoESP {
+		return InStateModeErrors
+	}
+	p.Off, p.Len, p.Kind, p.Header = p.Off+off, n, underlay.ESP, false
+	if n < esp.HeaderLen {
+		return InHeaderErrors
+	}
+	pkt := p.Data()
+	return w.open(p, sad.ProtocolESP, esp.SPI(pkt), esp.Seq(pkt), now, over)
 }
 
 // inner decides about the payload buf[off:off+n] of a genuine packet of a tunnel.

@@ -16,6 +16,7 @@ import (
 //	ESP in UDP   the system writes the outer header  the system writes it: the packet's own must be a bare one
 //	ESP          the system writes the outer header  the packet's own stays, ESP goes behind the headers of the path
 //	AH           written here, AH behind it          the packet's own stays, AH goes behind the headers of the path
+//	AH and ESP   written here, AH and ESP behind it  ESP as without UDP, then AH between the headers of the path and ESP
 //
 // On its way in a packet of a transport mode SA gets its header back: AH's was
 // there all the time, ESP's is made of the SA's addresses (RFC 4301 §5.2).
@@ -36,6 +37,16 @@ const (
 func place(p *plain, info wire.Info, f *wire.Flow) Reason {
 	c := p.out.Child()
 	ends := c.Endpoint()
+	if c.Bundled {
+		over := c.Over()
+		if over == nil {
+			return OutBundleCheckErrors
+		}
+		p.over = over.Outbound()
+		if r := placeAH(ends); r != Passed {
+			return r
+		}
+	}
 	if c.Tunnel {
 		p.next = wire.ProtoIPv4
 		if info.Version == 6 {
@@ -89,8 +100,8 @@ func bareHeader(version uint8) int {
 	return wire.IPv6HeaderLen
 }
 
-// encapsulate seals p and puts its headers in front. Not ok: it cannot be built.
-func encapsulate(p *plain, ends *sad.Endpoint, seq uint64) (pkt underlay.Packet, ok bool) {
+// encapsulate seals p and puts its headers in front; overSeq is for AH around ESP. Not ok: it cannot be built.
+func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underlay.Packet, ok bool) {
 	t, off, n := p.out.Transform(), p.off, p.n
 	pkt = underlay.Packet{Buf: p.buf, Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: ends.UDP}
 	var start, end int
@@ -114,6 +125,14 @@ func encapsulate(p *plain, ends *sad.Endpoint, seq uint64) (pkt underlay.Packet,
 	case formTunnelAH:
 		off = outerHeader(p.buf, off, n, ends, p.next, seq)
 		start, end = t.Seal(p.buf, off, p.off+n-off, seq, p.next)
+		pkt.Kind, pkt.Header = underlay.AH, true
+	}
+	if p.over != nil && start < end {
+		if !pkt.Header {
+			start = outerHeader(p.buf, start, end-start, ends, wire.ProtoESP, overSeq)
+		}
+		ownID(p.buf[start:], overSeq)
+		start, end = p.over.Transform().Seal(p.buf, start, end-start, overSeq, wire.ProtoESP)
 		pkt.Kind, pkt.Header = underlay.AH, true
 	}
 	pkt.Off, pkt.Len = start, end-start

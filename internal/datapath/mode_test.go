@@ -19,6 +19,7 @@ import (
 // A shape is a protocol, a mode and families.
 type shape struct {
 	protocol        uint8
+	bundle          bool // AH around ESP
 	tunnel, udp     bool
 	outer6, inner6  bool
 	left, right     netip.AddrPort
@@ -27,14 +28,20 @@ type shape struct {
 
 func (s shape) String() string {
 	name := map[bool]string{true: "tunnel", false: "transport"}[s.tunnel]
+	if s.bundle {
+		name += " within AH"
+	}
 	return fmt.Sprintf("%d %s udp %v outer6 %v inner6 %v", s.protocol, name, s.udp, s.outer6, s.inner6)
 }
 
 func shapes() (list []shape) {
-	for _, protocol := range []uint8{sad.ProtocolESP, sad.ProtocolAH} {
+	for _, kind := range []struct {
+		protocol uint8
+		bundle   bool
+	}{{sad.ProtocolESP, false}, {sad.ProtocolAH, false}, {sad.ProtocolESP, true}} {
 		for i := range 16 {
-			s := shape{protocol: protocol, tunnel: i&1 != 0, udp: i&2 != 0, outer6: i&4 != 0, inner6: i&8 != 0}
-			if protocol == sad.ProtocolAH && s.udp || !s.tunnel && s.outer6 != s.inner6 {
+			s := shape{protocol: kind.protocol, bundle: kind.bundle, tunnel: i&1 != 0, udp: i&2 != 0, outer6: i&4 != 0, inner6: i&8 != 0}
+			if s.ah() && s.udp || !s.tunnel && s.outer6 != s.inner6 {
 				continue
 			}
 			s.left, s.right = netip.MustParseAddrPort("192.0.2.1:4500"), netip.MustParseAddrPort("192.0.2.2:4500")
@@ -53,6 +60,9 @@ func shapes() (list []shape) {
 	}
 	return list
 }
+
+// ah: the outermost header of IPsec is AH's.
+func (s shape) ah() bool { return s.protocol == sad.ProtocolAH || s.bundle }
 
 func hostPair(local, remote netip.Addr) selector.Pair {
 	return selector.Pair{Local: selector.FromPrefix(netip.PrefixFrom(local, local.BitLen())),
@@ -82,9 +92,24 @@ func (s shape) connect(t testing.TB) (left, right *gateway) {
 	q.In, q.Out, q.Local, q.Remote = s.half(r, 2), s.half(l, 1), s.right, s.left
 	q.Pairs = []selector.Pair{pair.Reverse()}
 	for g, params := range map[*gateway]sad.Params{left: p, right: q} {
+		params.Bundled, params.Standby = s.bundle, s.bundle
 		if _, err := g.sads.Install(params); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if !s.bundle {
+		return left, right
+	}
+	ah := shape{protocol: sad.ProtocolAH}
+	p.ID, p.Under, p.Protocol, p.Manual = 2, 1, sad.ProtocolAH, true
+	q.ID, q.Under, q.Protocol, q.Manual = 2, 1, sad.ProtocolAH, true
+	p.In, p.Out = ah.half(1001, 3), ah.half(1002, 4)
+	q.In, q.Out = ah.half(1002, 4), ah.half(1001, 3)
+	for g, params := range map[*gateway]sad.Params{left: p, right: q} {
+		if _, err := g.sads.Install(params); err != nil {
+			t.Fatal(err)
+		}
+		g.sads.Activate(1)
 	}
 	return left, right
 }
@@ -137,7 +162,7 @@ func TestModes(t *testing.T) {
 						t.Fatal(v)
 					}
 					p := s.carried(t, left)
-					if p.NATT != s.udp || (p.Kind == underlay.AH) != (s.protocol == sad.ProtocolAH) {
+					if p.NATT != s.udp || (p.Kind == underlay.AH) != s.ah() {
 						t.Fatalf("%+v", p)
 					}
 					if v := right.path.Receive(start, p); v != Passed {
@@ -246,7 +271,7 @@ func TestTransportRefuses(t *testing.T) {
 
 func TestAHRefuses(t *testing.T) {
 	for _, s := range shapes() {
-		if s.protocol != sad.ProtocolAH {
+		if !s.ah() {
 			continue
 		}
 		left, right := s.connect(t)
@@ -277,6 +302,68 @@ func TestAHRefuses(t *testing.T) {
 			t.Errorf("%v: in UDP: %v", s, v)
 		}
 	}
+}
+
+// Both SAs of a bundle are due: neither ESP alone nor AH alone gets in, and
+// without AH nothing gets out.
+func TestBundleIsWhole(t *testing.T) {
+	for _, s := range shapes() {
+		if !s.bundle {
+			continue
+		}
+		left, right := s.connect(t)
+		echo := wire.AppendEcho(nil, s.leftIn, s.rightIn, false, 1, 1, nil)
+		inner := left.sads.Child(1).Outbound()
+		seal := func() []byte {
+			buf := append(append(make([]byte, 64), echo...), make([]byte, 100)...)
+			from, to := inner.Transform().Seal(buf, 64, len(echo), 7, 4)
+			return buf[from:to]
+		}
+		if v := right.path.Receive(start, datagram(seal())); v != InTemplateMismatches {
+			t.Errorf("%v: ESP alone: %v", s, v)
+		}
+		// AH over something else, and over the ESP of another SA.
+		around := func(proto uint8, payload []byte) *underlay.Packet {
+			pkt := append(make([]byte, 64), wire.AppendIP(nil, s.left.Addr(), s.right.Addr(), proto, len(payload))...)
+			pkt = append(pkt, payload...)
+			over := left.sads.Child(2).Outbound()
+			seq, _ := over.Reserve(1)
+			from, to := over.Transform().Seal(pkt, 64, len(pkt)-64, seq, proto)
+			p := datagram(pkt[from:to])
+			p.Kind, p.Local, p.Remote = underlay.AH, s.right, s.left
+			return p
+		}
+		if v := right.path.Receive(start, around(17, make([]byte, 20))); v != InStateModeErrors {
+			t.Errorf("%v: AH alone: %v", s, v)
+		}
+		if v := right.path.Receive(start, around(wire.ProtoESP, make([]byte, 7))); v != InHeaderErrors {
+			t.Errorf("%v: a stump in AH: %v", s, v)
+		}
+		other := seal()
+		binary.BigEndian.PutUint32(other, 1002)
+		if v := right.path.Receive(start, around(wire.ProtoESP, other)); v != InNoStates {
+			t.Errorf("%v: AH's own SPI within AH: %v", s, v)
+		}
+		p := s.params(right, 3)
+		if _, err := right.sads.Install(p); err != nil {
+			t.Fatal(err)
+		}
+		binary.BigEndian.PutUint32(other, p.In.SPI)
+		if v := right.path.Receive(start, around(wire.ProtoESP, other)); v != InTemplateMismatches {
+			t.Errorf("%v: another SA's ESP within AH: %v", s, v)
+		}
+		left.sads.Remove(2)
+		if v := left.path.SendPlain(start, echo); v != OutNoStates {
+			t.Errorf("%v: without AH: %v", s, v)
+		}
+	}
+}
+
+// params is one more SA, of ESP alone.
+func (s shape) params(g *gateway, id uint64) sad.Params {
+	spi := g.sads.AllocSPIs(1)[0]
+	return sad.Params{ID: id, Policy: 1, Protocol: sad.ProtocolESP, In: s.half(spi, 9), Out: s.half(5000, 9),
+		Pairs: []selector.Pair{hostPair(s.rightIn, s.leftIn)}, Local: s.right, Remote: s.left, Added: start}
 }
 
 // Behind a NAT the sender computed its checksum over another address.
@@ -329,7 +416,7 @@ func TestModesDoNotAllocate(t *testing.T) {
 			left.conn.n, right.host.n = 0, 0
 			left.path.SendPlain(start, echo)
 			sent := left.conn.sent[0]
-			if s.protocol == sad.ProtocolESP && left.conn.last.Header {
+			if left.conn.last.Kind == underlay.ESP && left.conn.last.Header {
 				sent = sent[bareHeader(sent[0]>>4):]
 			}
 			p.Off, p.Len = underlay.Headroom, copy(p.Buf[underlay.Headroom:], sent)

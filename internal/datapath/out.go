@@ -17,7 +17,7 @@ import (
 //	                                                             none: it goes on in clear (out-unprotected where it cannot)
 //	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
 //	                                                             level use: in clear, and nobody is asked
-//	place            tunnel or transport, ESP or AH              out-state-mode-errors, out-bundle-errors
+//	place            tunnel or transport, ESP or AH, or both     out-state-mode-errors, out-bundle-errors, out-bundle-check-errors
 //	sad.Expired      may the SA still be used?                   out-state-expired
 //	sad.Reserve      sequence numbers for a run of one SA        out-state-sequence-errors
 //	sad.Spend        the SA's byte limits and counters           out-state-expired
@@ -51,6 +51,7 @@ type plain struct {
 	at    int   // and where in them is said what follows
 	next  uint8 // protocol of what is sealed: in tunnel mode 4 or 41 (RFC 4303 §2.6)
 	form  form
+	over  *sad.Outbound // AH around ESP; nil: none
 }
 
 const (
@@ -210,13 +211,18 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 	}
 	seq, r := admit(out, len(run), bytes, now)
 	w.path.report(out.Child())
+	var overSeq uint64
+	if over := run[0].over; over != nil && r == Passed {
+		overSeq, r = admit(over, len(run), bytes, now)
+		w.path.report(over.Child())
+	}
 	if r != Passed {
 		return r
 	}
 	ends := out.Child().Endpoint()
 	for i := range run {
 		p := &run[i]
-		pkt, ok := encapsulate(p, ends, seq+uint64(i))
+		pkt, ok := encapsulate(p, ends, seq+uint64(i), overSeq+uint64(i))
 		if !ok {
 			w.count.drop(OutBundleErrors)
 			bytes -= p.n
