@@ -290,18 +290,20 @@ func (l *loader) checkEncrypting(p *Policy, d *directory) {
 	if !p.Tunnel && !e.bad["tunnel"] && !(p.SrcAddress.IsSingleIP() && p.DstAddress.IsSingleIP()) {
 		l.faultAt(e, "policy", "tunnel", "false is transport mode, which protects two hosts themselves, write tunnel = true, or single addresses in src-address and dst-address")
 	}
-	if len(p.IPsecProtocols) > 1 {
-		l.faultAt(e, "policy", "ipsec-protocols", "is one of the two, write [\"esp\"] or [\"ah\"]")
+	if len(p.IPsecProtocols) > 1 && p.Written("peer") {
+		l.faultAt(e, "policy", "ipsec-protocols", "is one of the two with IKEv2, which cannot negotiate both together, write [\"esp\"] or [\"ah\"]")
 	}
 	if slices.Contains(p.IPsecProtocols, "ah") && l.config.Gateway.Encapsulation == UDP {
 		l.faultAt(e, "policy", "ipsec-protocols", "AH cannot go by UDP, and encapsulation in [gateway] is \"udp\", write [\"esp\"]")
 	}
+	l.checkOuter(p)
 	if p.Proposal != nil && p.Proposal.Disabled {
 		l.faultAt(e, "policy", "proposal", "[[proposal]] %q is disabled, enable it or disable the policy", p.ProposalName)
 	}
 	switch {
+	case !p.Written("peer") && (p.Written("sa-src-address") || p.Written("sa-dst-address")):
 	case !p.Written("peer"):
-		l.faultAt(e, "policy", "peer", "is missing, a policy that encrypts needs a [[peer]]")
+		l.faultAt(e, "policy", "peer", "is missing, a policy that encrypts needs a [[peer]], or sa-src-address and sa-dst-address where SAs are added by hand")
 	case p.Peer == nil:
 	case p.Peer.Disabled:
 		l.faultAt(e, "policy", "peer", "[[peer]] %q is disabled, enable it or disable the policy", p.PeerName)
@@ -311,6 +313,43 @@ func (l *loader) checkEncrypting(p *Policy, d *directory) {
 	case !p.Peer.OneHost() && !p.Peer.Passive && !p.Peer.bad["address"]:
 		l.warnAt(e, "policy", "peer", "[[peer]] %q has the address %s, so that only the other side can start, write passive = true there if that is meant",
 			p.PeerName, p.Peer.Address)
+	}
+}
+
+// checkOuter looks at the outer addresses, which a policy has where SAs are added
+// by hand (`culvert sa add`).
+func (l *loader) checkOuter(p *Policy) {
+	e := &p.Entry
+	keys := []string{"sa-src-address", "sa-dst-address"}
+	switch src, dst := p.Written(keys[0]), p.Written(keys[1]); {
+	case !src && !dst:
+		return
+	case p.Written("peer"):
+		for _, key := range keys {
+			if p.Written(key) {
+				l.faultAt(e, "policy", key, "is for policies whose SAs are added by hand, and this one has a peer, whose addresses count: leave it out")
+			}
+		}
+		return
+	case !src:
+		l.faultAt(e, "policy", keys[0], "is missing, sa-dst-address alone is not enough")
+		return
+	case !dst:
+		l.faultAt(e, "policy", keys[1], "is missing, sa-src-address alone is not enough")
+		return
+	case e.bad[keys[0]] || e.bad[keys[1]]:
+		return
+	}
+	if p.SASrcAddress.Is4() != p.SADstAddress.Is4() {
+		l.faultAt(e, "policy", keys[1], "%s and sa-src-address %s are of different address families", p.SADstAddress, p.SASrcAddress)
+	}
+	for i, end := range []struct {
+		inner netip.Prefix
+		outer netip.Addr
+	}{{p.SrcAddress, p.SASrcAddress}, {p.DstAddress, p.SADstAddress}} {
+		if !p.Tunnel && end.inner.IsSingleIP() && end.inner.Addr() != end.outer {
+			l.faultAt(e, "policy", keys[i], "is %s, and transport mode (tunnel = false) protects the ends themselves, which the policy says are %s: write that", end.outer, end.inner.Addr())
+		}
 	}
 }
 

@@ -135,6 +135,7 @@ func diffPolicies(c *Changes, old, next []*Policy) {
 type policyContent struct {
 	action                      Action
 	src, dst                    netip.Prefix
+	saSrc, saDst                netip.Addr
 	srcPort, dstPort            Port
 	protocol                    Protocol
 	level                       Level
@@ -146,7 +147,7 @@ type policyContent struct {
 
 func contentOf(p *Policy) policyContent {
 	return policyContent{
-		action: p.Action, src: p.SrcAddress, dst: p.DstAddress, srcPort: p.SrcPort, dstPort: p.DstPort,
+		action: p.Action, src: p.SrcAddress, dst: p.DstAddress, saSrc: p.SASrcAddress, saDst: p.SADstAddress, srcPort: p.SrcPort, dstPort: p.DstPort,
 		protocol: p.Protocol, level: p.Level, group: p.Group, peer: p.PeerName, proposal: p.ProposalName,
 		ipsecProtocols: strings.Join(p.IPsecProtocols, ","), template: p.Template, tunnel: p.Tunnel,
 		invalid: p.Invalid, disabled: p.Disabled, standing: p.Default,

@@ -25,9 +25,6 @@ var notYet = []notYetRow{
 	{"settings", "interim-update", nil},
 	{"settings", "xauth-use-radius", []string{"true"}},
 
-	{"policy", "sa-src-address", nil},
-	{"policy", "sa-dst-address", nil},
-
 	{"proposal", "pfs-group", groupsNotYet},
 
 	{"profile", "dh-group", groupsNotYet},

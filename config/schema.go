@@ -177,6 +177,8 @@ var policyFields = []field[Policy]{
 	of("peer", label, func(p *Policy) *string { return &p.PeerName }),
 	of("proposal", label, func(p *Policy) *string { return &p.ProposalName }),
 	of("protocol", protocol, func(p *Policy) *Protocol { return &p.Protocol }),
+	of("sa-dst-address", address, func(p *Policy) *netip.Addr { return &p.SADstAddress }),
+	of("sa-src-address", address, func(p *Policy) *netip.Addr { return &p.SASrcAddress }),
 	of("src-address", prefix, func(p *Policy) *netip.Prefix { return &p.SrcAddress }),
 	of("src-port", port, func(p *Policy) *Port { return &p.SrcPort }),
 	of("template", boolean, func(p *Policy) *bool { return &p.Template }),

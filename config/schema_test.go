@@ -146,6 +146,8 @@ var keyCases = []keyCase{
 	{"policy", "proposal", `"default"`, `1`, `is a number, accepted: a name in quotes`},
 	{"policy", "protocol", `"udp"`, `"tpc"`, `"tpc" is unknown (did you mean "tcp"?), accepted: all, a name such as tcp, udp, icmp, gre, or a number 0..255`},
 	{"policy", "protocol", `17`, `256`, `256 is out of range, accepted: all, a name such as tcp, udp, icmp, gre, or a number 0..255`},
+	{"policy", "sa-dst-address", `"192.0.2.1"`, `"192.0.2.0/24"`, `"192.0.2.0/24" is no address, accepted: an IPv4 or IPv6 address such as "192.0.2.1"`},
+	{"policy", "sa-src-address", `"2001:db8::1"`, `1`, `is a number, accepted: an IPv4 or IPv6 address such as "192.0.2.1"`},
 	{"policy", "template", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
 	{"policy", "tunnel", `true`, `"no"`, `is a string, write false without quotes, accepted: true, false`},
 

@@ -232,7 +232,10 @@ type Policy struct {
 	ProposalName   string
 	Template       bool
 	Tunnel         bool
-	Invalid        bool // an earlier policy has the same selectors (flag I)
+	// SASrcAddress and SADstAddress are the outer addresses where there is no peer:
+	// the SAs of such a policy are added by hand.
+	SASrcAddress, SADstAddress netip.Addr
+	Invalid                    bool // an earlier policy has the same selectors (flag I)
 
 	Peer     *Peer     // nil: none
 	Proposal *Proposal // nil only where the policy does not encrypt and its proposal has gone
@@ -240,6 +243,11 @@ type Policy struct {
 
 // Works reports whether the policy handles packets.
 func (p *Policy) Works() bool { return !p.Disabled && !p.Invalid && !p.Template }
+
+// Manual reports whether the policy encrypts by SAs that are added by hand.
+func (p *Policy) Manual() bool {
+	return p.Action == Encrypt && !p.Template && p.PeerName == "" && p.SASrcAddress.IsValid()
+}
 
 // Group is [[policy-group]].
 type Group struct{ Entry }

@@ -2,6 +2,7 @@ package esp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -275,10 +276,21 @@ func TestIVs(t *testing.T) {
 			}
 			seen[iv] = true
 		}
+		p := c.params()
 		if !c.encr.Explicit {
+			// A start moves them, over the end too.
+			p.IVStart = 1<<64 - 3
+			for seq, want := range map[uint64]uint64{1: 1<<64 - 2, 2: 1<<64 - 1, 3: 0, 4: 1} {
+				pkt := seal(t, must(New(p)), []byte("same"), seq, 4)
+				if got := binary.BigEndian.Uint64(pkt[HeaderLen:]); got != want {
+					t.Errorf("%s: packet %d has the IV %#x, want %#x", c.name, seq, got, want)
+				}
+				if _, _, _, err := tr.Open(pkt, seq); err != nil {
+					t.Errorf("%s: packet %d: %v", c.name, seq, err)
+				}
+			}
 			continue
 		}
-		p := c.params()
 		p.IVKey[0] ^= 1
 		if iv := seal(t, must(New(p)), nil, 1, 4)[HeaderLen:tr.Front()]; seen[string(iv)] {
 			t.Errorf("%s: the IV does not depend on its key", c.name)

@@ -82,6 +82,10 @@ type cli struct {
 		Flush flushCmd         `cmd:"" help:"Remove all SAs; peers stay connected."`
 		Rekey rekeySAsCmd      `cmd:"" help:"Make the keys of all SAs anew."`
 	} `cmd:"" name:"installed-sa" group:"menus" help:"SAs that protect packets now."`
+	SA struct {
+		Add    saAddCmd    `cmd:"" help:"Add an SA with keys that you give, to a policy without peer."`
+		Delete saDeleteCmd `cmd:"" help:"Remove such an SA."`
+	} `cmd:"" name:"sa" group:"menus" help:"SAs by hand, without IKE."`
 	Explain struct {
 		Peer   explainPeerCmd   `cmd:"" help:"What became of the last attempts with a peer."`
 		Packet explainPacketCmd `cmd:"" help:"What would become of a packet."`

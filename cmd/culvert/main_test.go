@@ -66,6 +66,8 @@ type tables struct {
 
 	redirected control.RedirectQuery
 	asked      control.PacketQuery // of explain packet, the last
+	added      control.ManualSA    // the last
+	deleted    uint32
 }
 
 func (g *tables) Policies(context.Context) ([]control.Policy, error) { return g.policies, g.fault }
@@ -118,6 +120,14 @@ func (g *tables) KillConnections(context.Context) (int, error) { return 2, g.fau
 func (g *tables) Redirect(_ context.Context, q control.RedirectQuery) (control.RedirectReport, error) {
 	g.redirected = q
 	return control.RedirectReport{Sent: 2, Stay: len(q.Peer)}, g.fault
+}
+func (g *tables) AddSA(_ context.Context, sa control.ManualSA) ([]string, error) {
+	g.added = sa
+	return []string{"mind the key"}, g.fault
+}
+func (g *tables) DeleteSA(_ context.Context, spi uint32) error {
+	g.deleted = spi
+	return g.fault
 }
 func (g *tables) Rekey(_ context.Context, kids bool) (int, error) {
 	if kids {

@@ -220,6 +220,33 @@ type InstalledSA struct {
 	Policy         string `json:"policy"` // number of the policy it was made for
 }
 
+// ManualSA is an SA, or AH around ESP, to be added by hand to a policy without
+// peer: both directions of it. In is from the peer to here.
+type ManualSA struct {
+	Policy int         `json:"policy"` // number in `policy print`
+	ESP    *ManualKeys `json:"esp,omitempty"`
+	AH     *ManualKeys `json:"ah,omitempty"`
+	UDP    bool        `json:"udp"` // ESP in UDP
+	ESN    bool        `json:"esn"`
+	// ReplayWindow is in packets; 0: 128.
+	ReplayWindow int           `json:"replay-window"`
+	Lifetime     time.Duration `json:"lifetime"`  // 0: none
+	Lifebytes    uint64        `json:"lifebytes"` // 0: none
+}
+
+// ManualKeys is one protocol of a ManualSA. Keys are hexadecimal, an AEAD's with
+// its salt behind the key.
+type ManualKeys struct {
+	SPIIn         uint32 `json:"spi-in"`
+	SPIOut        uint32 `json:"spi-out"`
+	EncAlgorithm  string `json:"enc-algorithm,omitempty"`
+	EncKeyIn      string `json:"enc-key-in,omitempty"`
+	EncKeyOut     string `json:"enc-key-out,omitempty"`
+	AuthAlgorithm string `json:"auth-algorithm,omitempty"`
+	AuthKeyIn     string `json:"auth-key-in,omitempty"`
+	AuthKeyOut    string `json:"auth-key-out,omitempty"`
+}
+
 // Statistic is one counter of `statistics print`.
 type Statistic struct {
 	Name  string `json:"name"`
@@ -280,6 +307,10 @@ type Backend interface {
 	ExplainPeer(ctx context.Context, name string) (PeerExplanation, error)
 	// Reload reads the configuration again. On an error the old one stays in force.
 	Reload(ctx context.Context) (ReloadReport, error)
+	// AddSA adds an SA by hand; what it returns are warnings. DeleteSA removes the
+	// one that has an inbound SPI, AH and ESP of a bundle together.
+	AddSA(ctx context.Context, sa ManualSA) ([]string, error)
+	DeleteSA(ctx context.Context, spi uint32) error
 }
 
 // StatisticNames are the counters of the manual's statistics menu in its order.

@@ -113,6 +113,14 @@ func (c *Client) Reload(ctx context.Context) (report ReloadReport, err error) {
 	return report, c.do(ctx, http.MethodPost, "/v1/reload", args{}, &report)
 }
 
+func (c *Client) AddSA(ctx context.Context, sa ManualSA) (warnings []string, err error) {
+	return warnings, c.do(ctx, http.MethodPost, "/v1/sa/add", args{SA: &sa}, &warnings)
+}
+
+func (c *Client) DeleteSA(ctx context.Context, spi uint32) error {
+	return c.do(ctx, http.MethodPost, "/v1/sa/delete", args{SPI: spi}, &struct{}{})
+}
+
 // A Client is a Backend at the other end of the socket.
 var _ Backend = (*Client)(nil)
 

@@ -109,11 +109,17 @@ func TestCommandsReachTheBackend(t *testing.T) {
 	if r, err := c.Redirect(ctx, RedirectQuery{To: "gw2", Peer: "p", Within: time.Second}); err != nil || r != (RedirectReport{1, 7}) {
 		t.Errorf("redirect: %+v, %v", r, err)
 	}
+	if w, err := c.AddSA(ctx, ManualSA{Policy: 3, ESP: &ManualKeys{SPIIn: 4097}}); err != nil || !slices.Equal(w, []string{"mind the key"}) {
+		t.Errorf("sa add: %q, %v", w, err)
+	}
+	if err := c.DeleteSA(ctx, 4097); err != nil {
+		t.Error("sa delete:", err)
+	}
 	report, err := c.Reload(ctx)
 	if err != nil || !reflect.DeepEqual(report, m.report) {
 		t.Errorf("reload: %+v, %v", report, err)
 	}
-	if want := []string{"flush", "kill", "rekey kids", "rekey peers", "redirect {gw2 p 1s}", "reload"}; !slices.Equal(m.done, want) {
+	if want := []string{"flush", "kill", "rekey kids", "rekey peers", "redirect {gw2 p 1s}", "add 3 4097", "delete 4097", "reload"}; !slices.Equal(m.done, want) {
 		t.Errorf("done %q, want %q", m.done, want)
 	}
 }

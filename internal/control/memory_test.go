@@ -81,6 +81,16 @@ func (m *memory) Rekey(_ context.Context, kids bool) (int, error) {
 	return len(m.active), m.fault
 }
 
+func (m *memory) AddSA(_ context.Context, sa ManualSA) ([]string, error) {
+	m.done = append(m.done, fmt.Sprint("add ", sa.Policy, sa.ESP.SPIIn))
+	return []string{"mind the key"}, m.fault
+}
+
+func (m *memory) DeleteSA(_ context.Context, spi uint32) error {
+	m.done = append(m.done, fmt.Sprint("delete ", spi))
+	return m.fault
+}
+
 func (m *memory) Reload(context.Context) (ReloadReport, error) {
 	m.done = append(m.done, "reload")
 	return m.report, m.fault

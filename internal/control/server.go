@@ -23,6 +23,8 @@ type args struct {
 	Peer   string       `json:"peer,omitempty"`
 
 	Redirect *RedirectQuery `json:"redirect,omitempty"`
+	SA       *ManualSA      `json:"sa,omitempty"`
+	SPI      uint32         `json:"spi,omitempty"`
 
 	ShowSecrets bool `json:"show-secrets"`
 	Kids        bool `json:"kids"`
@@ -63,6 +65,13 @@ func calls(b Backend) map[string]call {
 			return Count{n}, err
 		},
 		"POST /v1/reload": func(ctx context.Context, _ args) (any, error) { return b.Reload(ctx) },
+		"POST /v1/sa/add": func(ctx context.Context, a args) (any, error) {
+			if a.SA == nil {
+				return nil, errors.New("sa add: which?")
+			}
+			return b.AddSA(ctx, *a.SA)
+		},
+		"POST /v1/sa/delete": func(ctx context.Context, a args) (any, error) { return struct{}{}, b.DeleteSA(ctx, a.SPI) },
 		"POST /v1/explain/packet": func(ctx context.Context, a args) (any, error) {
 			if a.Packet == nil {
 				return nil, errors.New("explain packet: which?")

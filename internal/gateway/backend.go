@@ -84,7 +84,12 @@ func (b backend) Statistics(ctx context.Context) ([]control.Statistic, error) {
 }
 
 func (b backend) Flush(ctx context.Context) (int, error) {
-	return b.command(ctx, core.FlushSAs, func() int { return b.g.plane.sas.Len() })
+	return call(ctx, b.g, func(now time.Time) (int, error) {
+		n := b.g.plane.sas.Len()
+		b.g.dropManual(true)
+		b.g.plane.Input(now, core.Command{Do: core.FlushSAs})
+		return n, nil
+	})
 }
 
 func (b backend) KillConnections(ctx context.Context) (int, error) {

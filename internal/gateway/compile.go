@@ -30,6 +30,7 @@ type compiled struct {
 	peers map[string]*core.Peer             // by name
 	props map[string]*core.Proposal         // by name
 	rows  map[core.PolicyRef]*config.Policy // back from a ref to the table
+	hands map[core.PolicyRef]manualEnds     // of those whose SAs are added by hand
 	uses  map[core.PolicyRef]bool           // level use: its route follows its SAs
 	where places
 
@@ -58,6 +59,7 @@ type policyKey struct {
 	protocol core.Protocol
 	peer     *core.Peer
 	proposal *core.Proposal
+	outer    manualEnds // of a policy whose SAs are added by hand
 }
 
 // autoMTU is the device's MTU where the configuration says auto. A packet of
@@ -79,7 +81,7 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 		core:  &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1]},
 		ports: ports, mtu: c.Gateway.MTU, last: prev.last, lastTemplate: prev.lastTemplate,
 		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
-		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{},
+		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{}, hands: map[core.PolicyRef]manualEnds{},
 		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{}, where: places{},
 		templates: map[core.PolicyRef]*template{}, templateRefs: map[templateKey]core.PolicyRef{},
 	}
@@ -115,7 +117,10 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 
 func (n *compiled) policy(p *config.Policy, prev *compiled) {
 	key := policyKey{pair: pairOf(p), action: actions[p.Action]}
-	if p.Action == config.Encrypt {
+	switch {
+	case p.Manual():
+		key.level, key.tunnel, key.outer = levels[p.Level], p.Tunnel, manualEndsOf(p)
+	case p.Action == config.Encrypt:
 		key.level, key.tunnel, key.protocol = levels[p.Level], p.Tunnel, core.ProtoESP
 		if slices.Contains(p.IPsecProtocols, "ah") {
 			key.protocol = core.ProtoAH
@@ -132,6 +137,9 @@ func (n *compiled) policy(p *config.Policy, prev *compiled) {
 		ref = n.last
 	}
 	n.refs[key], n.from[p], n.rows[ref] = ref, ref, p
+	if p.Manual() {
+		n.hands[ref] = key.outer
+	}
 	n.policies = append(n.policies, spd.Policy{
 		Ref: uint32(ref), Pair: key.pair, Action: key.action, Level: key.level, Tunnel: key.tunnel,
 	})
@@ -140,7 +148,7 @@ func (n *compiled) policy(p *config.Policy, prev *compiled) {
 		r.use, n.uses[ref] = true, true
 	}
 	n.routes = append(n.routes, r)
-	if key.action == spd.Encrypt {
+	if key.peer != nil {
 		n.encrypting(p, key, ref, prev.byRef[ref])
 	}
 }

@@ -64,6 +64,7 @@ type gateway struct {
 	pool      *pool
 	cfg       *config.Config // in force
 	compiled  *compiled
+	manuals   uint64        // SAs added by hand so far
 	unguarded error         // why there is no guard, once that was said
 	told      []string      // what the host warned of last
 	calls     chan func()   // of the control server's goroutines

@@ -32,6 +32,7 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
 	}
 	g.cfg, g.compiled = next, c
+	g.dropManual(false)
 	g.attempts.keep(c.peers)
 	if g.o.LogLevel == "" {
 		g.level.Set(next.Gateway.LogLevel)

@@ -152,6 +152,9 @@ func outer(p *config.Policy, e *sad.Endpoint) (src, dst string) {
 	if e != nil {
 		return e.Local.Addr().String(), e.Remote.Addr().String()
 	}
+	if p.Manual() {
+		return p.SASrcAddress.String(), p.SADstAddress.String()
+	}
 	src, dst = "::", "::" // the manual's word for not known
 	if p.Peer != nil && p.Peer.LocalAddress.IsValid() {
 		src = p.Peer.LocalAddress.String()

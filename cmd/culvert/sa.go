@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"culvert/internal/control"
+)
+
+// spiValue is an SPI as people write it: decimal, or hexadecimal with 0x.
+type spiValue uint32
+
+func (v *spiValue) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 0, 32)
+	if err != nil {
+		return fmt.Errorf("%q is no SPI: write a number such as 4096 or 0x1000", text)
+	}
+	*v = spiValue(n)
+	return nil
+}
+
+type saAddCmd struct {
+	Policy int `required:"" placeholder:"N" help:"Number of the policy in policy print; it has sa-src-address and sa-dst-address and no peer."`
+
+	SPIIn         spiValue `name:"spi-in" placeholder:"SPI" help:"ESP: SPI of the packets from the peer."`
+	SPIOut        spiValue `name:"spi-out" placeholder:"SPI" help:"ESP: SPI of the packets to the peer."`
+	EncAlgorithm  string   `placeholder:"NAME" help:"ESP: as in enc-algorithms of a proposal, such as aes-256-gcm."`
+	EncKeyIn      string   `placeholder:"KEY" help:"ESP: hexadecimal, or @FILE; for GCM, CCM, GMAC, CTR and ChaCha20 with the salt behind it."`
+	EncKeyOut     string   `placeholder:"KEY" help:"ESP: the same for packets to the peer."`
+	AuthAlgorithm string   `placeholder:"NAME" help:"ESP: md5, sha1, sha256, sha384, sha512; none with GCM, CCM, GMAC, ChaCha20."`
+	AuthKeyIn     string   `placeholder:"KEY" help:"ESP: hexadecimal, or @FILE."`
+	AuthKeyOut    string   `placeholder:"KEY" help:"ESP: the same for packets to the peer."`
+
+	AHSPIIn     spiValue `name:"ah-spi-in" placeholder:"SPI" help:"AH: SPI of the packets from the peer."`
+	AHSPIOut    spiValue `name:"ah-spi-out" placeholder:"SPI" help:"AH: SPI of the packets to the peer."`
+	AHAlgorithm string   `name:"ah-algorithm" placeholder:"NAME" help:"AH: md5, sha1, sha256, sha384, sha512."`
+	AHKeyIn     string   `name:"ah-key-in" placeholder:"KEY" help:"AH: hexadecimal, or @FILE."`
+	AHKeyOut    string   `name:"ah-key-out" placeholder:"KEY" help:"AH: the same for packets to the peer."`
+
+	UDP          bool          `name:"udp" help:"ESP in UDP, from the NAT-T port to 4500."`
+	ESN          bool          `name:"esn" help:"Extended sequence numbers."`
+	ReplayWindow int           `default:"128" placeholder:"N" help:"Packets (default 128)."`
+	Lifetime     time.Duration `placeholder:"TIME" help:"End of the SA's use, such as 8h; none by default."`
+	Lifebytes    uint64        `placeholder:"N" help:"The same in bytes for each direction; none by default."`
+}
+
+func (saAddCmd) Help() string {
+	return `Adds the SAs of both directions to a policy whose keys no IKE daemon makes. The policy says what is protected, between which addresses (sa-src-address, sa-dst-address), in which mode and by which protocols; AH and ESP together are two pairs of SPIs and keys. The other side has the same SAs with in and out exchanged.
+
+Keys on a command line are seen by every user of the machine: write @FILE, a file with the key in hexadecimal. An SA that was added by hand is gone after a restart. A key of GCM, CCM, GMAC, CTR or ChaCha20 must not be used a second time, not even after a restart: make a new one.
+
+Example:
+
+    culvert sa add --policy 1 --spi-in 0x1001 --spi-out 0x1002 --enc-algorithm aes-128-cbc --auth-algorithm sha256 \
+        --enc-key-in @enc.in --enc-key-out @enc.out --auth-key-in @auth.in --auth-key-out @auth.out
+    # the Linux kernel at the other end, 10.9.0.2, the first of two states and two policies:
+    ip xfrm state add src 10.9.0.2 dst 10.9.0.1 proto esp spi 0x1001 mode tunnel enc 'cbc(aes)' 0x… auth-trunc 'hmac(sha256)' 0x… 128`
+}
+
+func (c *saAddCmd) Run(s *session) error {
+	sa := control.ManualSA{Policy: c.Policy, UDP: c.UDP, ESN: c.ESN, ReplayWindow: c.ReplayWindow, Lifetime: c.Lifetime, Lifebytes: c.Lifebytes}
+	if c.SPIIn|c.SPIOut != 0 {
+		sa.ESP = &control.ManualKeys{SPIIn: uint32(c.SPIIn), SPIOut: uint32(c.SPIOut),
+			EncAlgorithm: c.EncAlgorithm, EncKeyIn: c.EncKeyIn, EncKeyOut: c.EncKeyOut,
+			AuthAlgorithm: c.AuthAlgorithm, AuthKeyIn: c.AuthKeyIn, AuthKeyOut: c.AuthKeyOut}
+	}
+	if c.AHSPIIn|c.AHSPIOut != 0 {
+		sa.AH = &control.ManualKeys{SPIIn: uint32(c.AHSPIIn), SPIOut: uint32(c.AHSPIOut),
+			AuthAlgorithm: c.AHAlgorithm, AuthKeyIn: c.AHKeyIn, AuthKeyOut: c.AHKeyOut}
+	}
+	if sa.ESP == nil && sa.AH == nil {
+		return errors.New("neither --spi-in nor --ah-spi-in is given: which SA?")
+	}
+	for _, k := range []*control.ManualKeys{sa.ESP, sa.AH} {
+		if k == nil {
+			continue
+		}
+		for _, key := range []*string{&k.EncKeyIn, &k.EncKeyOut, &k.AuthKeyIn, &k.AuthKeyOut} {
+			if err := readKey(key); err != nil {
+				return err
+			}
+		}
+	}
+	warnings, err := s.client().AddSA(s.ctx, sa)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(s.stderr, "warning:", w)
+	}
+	fmt.Fprintln(s.stdout, "added")
+	return nil
+}
+
+// readKey replaces @FILE by what is in the file.
+func readKey(key *string) error {
+	path, ok := strings.CutPrefix(*key, "@")
+	if !ok {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	*key = strings.TrimSpace(string(text))
+	return err
+}
+
+type saDeleteCmd struct {
+	SPI spiValue `arg:"" name:"SPI" help:"The inbound SPI, of ESP or AH."`
+}
+
+func (saDeleteCmd) Help() string {
+	return `Removes both directions of an SA that was added by hand, and of a bundle both protocols.
+
+Example:
+
+    culvert sa delete 0x1001`
+}
+
+func (c *saDeleteCmd) Run(s *session) error {
+	if err := s.client().DeleteSA(s.ctx, uint32(c.SPI)); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.stdout, "deleted")
+	return nil
+}

@@ -1,0 +1,253 @@
+package gateway
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"culvert/config"
+	"culvert/crypto/secret"
+	"culvert/crypto/suite"
+	"culvert/esp"
+	"culvert/ike/core"
+	"culvert/internal/control"
+	"culvert/internal/underlay"
+	"culvert/sad"
+	"culvert/spd/selector"
+)
+
+// SAs that people add, to policies that have no peer. The endpoint knows
+// nothing of them: they live until they are deleted, their limits are met, or
+// their policy goes. They are not kept over a restart, since keys that are used again
+// with the same sequence numbers protect nothing.
+
+// manualEnds is what makes such a policy another one when it changes.
+type manualEnds struct {
+	src, dst netip.Addr
+	ah, esp  bool
+}
+
+func manualEndsOf(p *config.Policy) manualEnds {
+	return manualEnds{p.SASrcAddress, p.SADstAddress, slices.Contains(p.IPsecProtocols, "ah"), slices.Contains(p.IPsecProtocols, "esp")}
+}
+
+// manualIDs is where the IDs of such SAs begin: the endpoint counts from 1.
+const manualIDs = 1 << 63
+
+func (b backend) AddSA(ctx context.Context, sa control.ManualSA) ([]string, error) {
+	return call(ctx, b.g, func(now time.Time) ([]string, error) { return b.g.addSA(now, sa) })
+}
+
+func (b backend) DeleteSA(ctx context.Context, spi uint32) error {
+	_, err := call(ctx, b.g, func(time.Time) (struct{}, error) { return struct{}{}, b.g.deleteSA(spi) })
+	return err
+}
+
+// manualPolicy finds the policy by its number in policy print.
+func (g *gateway) manualPolicy(number int) (core.PolicyRef, *config.Policy, error) {
+	for ref, n := range policyNumbers(g.cfg, g.compiled, g.plane.madeInOrder()) {
+		if n != number || g.compiled.rows[ref] == nil {
+			continue
+		}
+		if p := g.compiled.rows[ref]; p.Manual() {
+			return ref, p, nil
+		}
+		return 0, nil, fmt.Errorf("policy %d has its SAs from a peer, or none: SAs are added by hand to a policy with sa-src-address and sa-dst-address and without peer", number)
+	}
+	return 0, nil, fmt.Errorf("there is no policy %d that handles packets: see `culvert policy print`", number)
+}
+
+func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, err error) {
+	ref, row, err := g.manualPolicy(sa.Policy)
+	if err != nil {
+		return nil, err
+	}
+	ends := g.compiled.hands[ref]
+	wanted := strings.Join(row.IPsecProtocols, " and ")
+	if (sa.ESP != nil) != ends.esp || (sa.AH != nil) != ends.ah {
+		return nil, fmt.Errorf("policy %d wants %s: give SPIs and keys for that, and for nothing else", sa.Policy, wanted)
+	}
+	if sa.UDP && ends.ah {
+		return nil, errors.New("AH cannot go by UDP: leave out udp")
+	}
+	if !sa.UDP && !underlay.IsRaw(g.edges.Conn) {
+		return nil, errors.New("this gateway sends ESP in UDP only (encapsulation in [gateway]): add udp")
+	}
+	base := g.manualParams(now, sa, ref, row)
+	var list []sad.Params
+	defer func() {
+		for i := range list { // Install has wiped those that it got
+			for _, k := range []secret.Bytes{list[i].In.EncKey, list[i].In.IntegKey, list[i].Out.EncKey, list[i].Out.IntegKey} {
+				k.Wipe()
+			}
+		}
+	}()
+	if sa.ESP != nil {
+		p := base
+		p.ID, p.Protocol, p.Bundled, p.Standby = g.manualID(), sad.ProtocolESP, ends.ah, ends.ah
+		if warnings, err = g.manualHalves(&p, sa.ESP, sa.ESN); err != nil {
+			return nil, fmt.Errorf("esp: %w", err)
+		}
+		list = append(list, p)
+	}
+	if sa.AH != nil {
+		p := base
+		p.ID, p.Protocol = g.manualID(), sad.ProtocolAH
+		if ends.esp {
+			p.Under = list[0].ID
+		}
+		if _, err = g.manualHalves(&p, sa.AH, sa.ESN); err != nil {
+			return nil, fmt.Errorf("ah: %w", err)
+		}
+		list = append(list, p)
+	}
+	if err := g.installManual(list); err != nil {
+		return nil, err
+	}
+	list = nil
+	g.plane.path.Acquired(uint32(ref))
+	if g.compiled.uses[ref] {
+		g.plane.replan = true
+	}
+	return append([]string{}, warnings...), nil
+}
+
+// installManual installs all or nothing.
+func (g *gateway) installManual(list []sad.Params) error {
+	for i, p := range list {
+		if _, err := g.plane.sas.Install(p); err != nil {
+			for _, q := range list[:i] {
+				g.plane.sas.Remove(q.ID)
+			}
+			return err
+		}
+	}
+	if list[0].Bundled {
+		g.plane.sas.Activate(list[0].ID)
+	}
+	return nil
+}
+
+func (g *gateway) manualID() uint64 {
+	g.manuals++
+	return manualIDs + g.manuals
+}
+
+func (g *gateway) manualParams(now time.Time, sa control.ManualSA, ref core.PolicyRef, row *config.Policy) sad.Params {
+	port := uint16(0)
+	if sa.UDP {
+		port = g.compiled.ports[1]
+	}
+	remote := netip.AddrPortFrom(row.SADstAddress, 0)
+	if sa.UDP {
+		remote = netip.AddrPortFrom(row.SADstAddress, 4500)
+	}
+	window := sa.ReplayWindow
+	if window == 0 {
+		window = 128
+	}
+	p := sad.Params{
+		Policy: uint32(ref), Peer: "manual", Tunnel: row.Tunnel, Manual: true, Pairs: []selector.Pair{pairOf(row)},
+		Local: netip.AddrPortFrom(row.SASrcAddress, port), Remote: remote, UDP: sa.UDP,
+		ReplayWindow: window, Added: now, Hard: sa.Lifetime, HardBytes: sa.Lifebytes,
+	}
+	p.Soft, p.SoftBytes = p.Hard-p.Hard/10, p.HardBytes-p.HardBytes/10
+	return p
+}
+
+// manualHalves are algorithms and keys of both directions.
+func (g *gateway) manualHalves(p *sad.Params, k *control.ManualKeys, esn bool) (warnings []string, err error) {
+	encr, integ := suite.EncrByName(k.EncAlgorithm), suite.IntegByName(k.AuthAlgorithm)
+	switch {
+	case p.Protocol == sad.ProtocolAH && k.EncAlgorithm != "":
+		return nil, errors.New("AH does not encrypt: leave out enc-algorithm")
+	case p.Protocol == sad.ProtocolESP && encr == nil:
+		return nil, fmt.Errorf("enc-algorithm %q is unknown: take one of proposal's enc-algorithms, such as aes-256-gcm", k.EncAlgorithm)
+	case integ == nil && k.AuthAlgorithm != "":
+		return nil, fmt.Errorf("auth-algorithm %q is unknown: md5, sha1, sha256, sha384, sha512", k.AuthAlgorithm)
+	case integ == nil && (encr == nil || !encr.AEAD()):
+		return nil, errors.New("auth-algorithm is missing: the packets need integrity")
+	}
+	for _, half := range []struct {
+		to        *esp.Params
+		spi       uint32
+		enc, auth string
+		name      string
+	}{{&p.In, k.SPIIn, k.EncKeyIn, k.AuthKeyIn, "in"}, {&p.Out, k.SPIOut, k.EncKeyOut, k.AuthKeyOut, "out"}} {
+		if half.spi < 256 {
+			return nil, fmt.Errorf("spi-%s is %d: SPIs below 256 are reserved", half.name, half.spi)
+		}
+		*half.to = esp.Params{SPI: half.spi, Encr: encr, Integ: integ, ESN: esn}
+		need := 0
+		if encr != nil {
+			need = encr.MaterialLen()
+		}
+		if half.to.EncKey, err = manualKey("enc-key-"+half.name, half.enc, need); err != nil {
+			return nil, err
+		}
+		need = 0
+		if integ != nil {
+			need = integ.KeyLen
+		}
+		if half.to.IntegKey, err = manualKey("auth-key-"+half.name, half.auth, need); err != nil {
+			return nil, err
+		}
+		g.plane.random.Read(half.to.IVKey[:]) //nolint:errcheck // never fails
+	}
+	if encr != nil && encr.IVLen == 8 && !encr.Explicit {
+		p.Out.IVStart = g.plane.random.Uint64()
+		warnings = append(warnings, fmt.Sprintf("%s is broken by a counter that comes twice under one key: never use this key again, neither for another SA nor after a restart", encr.Name))
+	}
+	return warnings, nil
+}
+
+func manualKey(name, text string, need int) (secret.Bytes, error) {
+	key, err := hex.DecodeString(strings.TrimPrefix(text, "0x"))
+	if err != nil {
+		return nil, fmt.Errorf("%s is not hexadecimal: write pairs of the digits 0-9 and a-f", name)
+	}
+	if len(key) != need {
+		return nil, fmt.Errorf("%s has %d bytes, and the algorithm needs %d", name, len(key), need)
+	}
+	return key, nil
+}
+
+func (g *gateway) deleteSA(spi uint32) error {
+	in := g.plane.sas.Inbound(spi)
+	if in == nil {
+		return fmt.Errorf("there is no SA with the inbound SPI %s: see `culvert installed-sa print`", control.SPI(spi))
+	}
+	c := in.Child()
+	if !c.Manual() {
+		return fmt.Errorf("the SA %s was negotiated with peer %s: use `culvert installed-sa flush`, or `active-peers kill-connections`", control.SPI(spi), c.Peer)
+	}
+	g.removeManual(c)
+	return nil
+}
+
+// removeManual removes both SAs of a bundle, AH first.
+func (g *gateway) removeManual(c *sad.Child) {
+	both := []*sad.Child{c.Over(), c, c.Inner()}
+	for _, x := range both {
+		if x != nil {
+			g.plane.sas.Remove(x.ID)
+		}
+	}
+	if g.plane.uses[core.PolicyRef(c.Policy)] {
+		g.plane.replan = true
+	}
+}
+
+// dropManual removes those that have no policy any more, or all.
+func (g *gateway) dropManual(all bool) {
+	for _, c := range g.plane.sas.Children() {
+		if _, ok := g.compiled.hands[core.PolicyRef(c.Policy)]; c.Manual() && (all || !ok) {
+			g.removeManual(c)
+		}
+	}
+}

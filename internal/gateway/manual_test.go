@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"culvert/internal/control"
+	"culvert/internal/underlay"
+)
+
+const byHand = `[[policy]]
+src-address = "10.1.0.0/16"
+dst-address = "10.2.0.0/16"
+sa-src-address = "192.0.2.1"
+sa-dst-address = "192.0.2.2"
+tunnel = true
+[[policy]]
+src-address = "10.1.0.0/16"
+dst-address = "10.3.0.0/16"
+action = "discard"
+`
+
+// Each way to say it wrong has its answer; what was wrong leaves nothing behind.
+func TestAddSARefuses(t *testing.T) {
+	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "west", westAddr, byHand)
+	ctx := context.Background()
+	eventually(t, "a gateway", func() bool { _, err := p.client().Policies(ctx); return err == nil })
+	good := func() control.ManualSA {
+		return control.ManualSA{Policy: 1, UDP: true, ESP: &control.ManualKeys{SPIIn: 0x1001, SPIOut: 0x1002, EncAlgorithm: "aes-128-gcm",
+			EncKeyIn: strings.Repeat("01", 20), EncKeyOut: "0x" + strings.Repeat("02", 20)}}
+	}
+	for _, c := range []struct {
+		change func(sa *control.ManualSA)
+		want   string
+	}{
+		{func(sa *control.ManualSA) { sa.Policy = 9 }, "there is no policy 9 that handles packets"},
+		{func(sa *control.ManualSA) { sa.Policy = 0 }, "there is no policy 0 that handles packets"},
+		{func(sa *control.ManualSA) { sa.Policy = 2 }, "policy 2 has its SAs from a peer, or none"},
+		{func(sa *control.ManualSA) { sa.UDP = false }, "add udp"},
+		{func(sa *control.ManualSA) { sa.ESP = nil }, "policy 1 wants esp"},
+		{func(sa *control.ManualSA) { sa.AH = sa.ESP }, "policy 1 wants esp"},
+		{func(sa *control.ManualSA) { sa.ESP.SPIIn = 255 }, "SPIs below 256 are reserved"},
+		{func(sa *control.ManualSA) { sa.ESP.SPIOut = 0 }, "spi-out is 0"},
+		{func(sa *control.ManualSA) { sa.ESP.EncAlgorithm = "rot13" }, `enc-algorithm "rot13" is unknown`},
+		{func(sa *control.ManualSA) { sa.ESP.EncAlgorithm = "aes-128-cbc" }, "auth-algorithm is missing"},
+		{func(sa *control.ManualSA) { sa.ESP.AuthAlgorithm = "crc32" }, `auth-algorithm "crc32" is unknown`},
+		{func(sa *control.ManualSA) { sa.ESP.AuthAlgorithm = "sha1" }, "auth-key-in has 0 bytes, and the algorithm needs 20"},
+		{func(sa *control.ManualSA) { sa.ESP.EncKeyIn = "0102" }, "enc-key-in has 2 bytes, and the algorithm needs 20"},
+		{func(sa *control.ManualSA) { sa.ESP.EncKeyOut = "secret" }, "enc-key-out is not hexadecimal"},
+	} {
+		sa := good()
+		c.change(&sa)
+		if _, err := p.client().AddSA(ctx, sa); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want %s", err, c.want)
+		}
+	}
+	installed := func() int {
+		rows, err := p.client().InstalledSAs(ctx, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(rows)
+	}
+	if n := installed(); n != 0 {
+		t.Errorf("%d SAs after nothing but refusals", n)
+	}
+	if w, err := p.client().AddSA(ctx, good()); err != nil || len(w) != 1 || !strings.Contains(w[0], "never use this key again") {
+		t.Fatalf("%q, %v", w, err)
+	}
+	if _, err := p.client().AddSA(ctx, good()); err == nil || !strings.Contains(err.Error(), "choose another") {
+		t.Error("the same SPI twice:", err)
+	}
+	if err := p.client().DeleteSA(ctx, 7); err == nil || !strings.Contains(err.Error(), "there is no SA with the inbound SPI 0x00000007") {
+		t.Error(err)
+	}
+	// An SA goes with its policy, stays when another changes, and is flushed with all.
+	writeFile(t, p.path, byHand+"[[policy]]\nsrc-address = \"10.1.0.0/16\"\ndst-address = \"10.4.0.0/16\"\naction = \"discard\"\n")
+	if _, err := p.client().Reload(ctx); err != nil || installed() != 2 {
+		t.Errorf("after a reload: %d rows, %v", installed(), err)
+	}
+	writeFile(t, p.path, strings.Replace(byHand, "192.0.2.2", "192.0.2.3", 1))
+	if _, err := p.client().Reload(ctx); err != nil || installed() != 0 {
+		t.Errorf("after its policy changed: %d rows, %v", installed(), err)
+	}
+	if _, err := p.client().AddSA(ctx, good()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := p.client().Flush(ctx); err != nil || n != 1 || installed() != 0 {
+		t.Errorf("flush: %d, %v", n, err)
+	}
+}
