@@ -332,58 +332,6 @@ func roadWarriorIPv6(ctx context.Context, t *testing.T, l *lab.Lab) {
 	}
 }
 
-// reauthenticates: a road warrior that authenticates anew keeps its address,
-// whether the new IKE SA comes before the old one goes or after.
-func reauthenticates(ctx context.Context, t *testing.T, l *lab.Lab, makeFirst bool) {
-	nodes := hub(l, "office", "anna")
-	office, anna := nodes[0], nodes[1]
-	office.Inner(netip.MustParseAddr(officeHost))
-	us := office.Culvert(ctx, "", ourServer)
-	tell(t, us)
-	s := anna.StrongSwan(ctx, theirClient("anna@example.net", "0.0.0.0", "10.2.0.0/24"), "make_before_break = "+map[bool]string{true: "yes", false: "no"}[makeFirst])
-	if err := s.InitiateChild(ctx, "c"); err != nil {
-		t.Fatal(err)
-	}
-	addrs, old, err := theirAddress(ctx, s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := anna.Transfer(ctx, host(addrs[0]), office, netip.MustParseAddr(officeHost), payload/4); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Reauthenticate(ctx, "t"); err != nil {
-			t.Fatal(err)
-		}
-		err := lab.Until(ctx, func() error {
-			now, child, err := theirAddress(ctx, s)
-			if err == nil && (child.SPIIn == old.SPIIn || strings.Join(now, ",") != strings.Join(addrs, ",")) {
-				err = fmt.Errorf("%v with %s became %v with %s", addrs, old.SPIIn, now, child.SPIIn)
-			}
-			if err != nil {
-				return err
-			}
-			rows, err := us.Print(ctx, "installed-sa")
-			if err == nil && (len(rows) != 2 || rowOf(rows, child.SPIIn) == nil) {
-				err = fmt.Errorf("culvert's SAs: %v", rows)
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if addrs, old, err = theirAddress(ctx, s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := anna.Transfer(ctx, host(addrs[0]), office, netip.MustParseAddr(officeHost), payload/4); err != nil {
-		t.Fatal(err)
-	}
-	if rows, err := us.Print(ctx, "pool"); err != nil || len(rows) != 1 || rows[0].Number("used") != 1 {
-		t.Errorf("pools %v, %v", rows, err)
-	}
-}
-
 // theirServer is strongSwan with pools, behind which the office's networks are.
 func theirServer(pools, localTS string) string {
 	return fmt.Sprintf(`connections {
