@@ -55,11 +55,7 @@ func guest() error {
 	if err := json.NewEncoder(line).Encode(hello); err != nil {
 		return err
 	}
-	go func() {
-		if err := serve(); err != nil {
-			fmt.Fprintln(os.Stderr, "transfers:", err)
-		}
-	}()
+	go func() { fmt.Fprintln(os.Stderr, "transfers:", serve()) }()
 	return obey(line)
 }
 

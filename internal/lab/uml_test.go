@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -83,6 +84,28 @@ func TestLabGuestEndsWithItsProcess(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestShim: with what is preloaded into User Mode Linux a part of a process's
+// extended registers can be written, which the kernel refuses without.
+func TestShim(t *testing.T) {
+	NeedGuest(t)
+	shim, err := xstateShim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "partial")
+	if out, err := run("gcc", "-o", program, "shim/partial.c"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for preload, want := range map[string]int{"": 1, shim: 0} {
+		cmd := exec.Command(program)
+		cmd.Env = append(os.Environ(), "LD_PRELOAD="+preload)
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("with %q the exit status is %d, not %d\n%s", preload, got, want, out)
+		}
 	}
 }
 

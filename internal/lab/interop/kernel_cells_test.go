@@ -4,6 +4,7 @@ package interop
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -130,7 +131,8 @@ func fromBothSides(c kernelCell) []kernelCell {
 	return []kernelCell{c, they}
 }
 
-// kernelSuiteCells: each cipher, with hashes in turn where it needs one; each hash.
+// kernelSuiteCells: each cipher, with hashes in turn where it needs one, and each
+// hash; begun by each side in turn.
 func kernelSuiteCells() (cs []kernelCell) {
 	next := 0
 	for _, k := range kernelEncrs {
@@ -140,13 +142,16 @@ func kernelSuiteCells() (cs []kernelCell) {
 			next++
 			c.name += "-" + c.suite.hash.name
 		}
-		cs = append(cs, fromBothSides(c)...)
+		cs = append(cs, c)
 	}
-	for i, h := range hashes {
-		c := kernelCell{name: "aes-256-cbc-" + h.name, suite: espSuite{aes256, h, noPFS}, theyInitiate: i%2 == 0}
-		if cs[4].suite != c.suite {
+	for _, h := range hashes {
+		c := kernelCell{name: "aes-256-cbc-" + h.name, suite: espSuite{aes256, h, noPFS}}
+		if !slices.ContainsFunc(cs, func(o kernelCell) bool { return o.suite == c.suite }) {
 			cs = append(cs, c)
 		}
+	}
+	for i := range cs {
+		cs[i].theyInitiate = i%2 == 1
 	}
 	return cs
 }
@@ -174,7 +179,7 @@ func kernelModeCells() (cs []kernelCell) {
 			c.suite = usualESP
 			cs = append(cs, fromBothSides(c)...)
 		}
-		for _, h := range hashes {
+		for _, h := range []hash{sha1, sha256, sha512} {
 			c := kernelCell{ah: true, suite: espSuite{hash: h, pfs: noPFS}, outer6: outer == 1, inner6: outer == 1}
 			c.name = "ah-tunnel-" + outerName + "-" + h.name
 			cs = append(cs, fromBothSides(c)...)
@@ -182,21 +187,31 @@ func kernelModeCells() (cs []kernelCell) {
 			cs = append(cs, fromBothSides(c)...)
 		}
 	}
+	cs = append(cs,
+		kernelCell{name: "ah-tunnel-ipv4-md5", ah: true, suite: espSuite{hash: md5, pfs: noPFS}},
+		kernelCell{name: "ah-transport-ipv6-sha384", ah: true, transport: true, outer6: true, inner6: true, theyInitiate: true, suite: espSuite{hash: sha384, pfs: noPFS}})
 	for i, name := range []string{"ipv6-in-ipv4", "ipv4-in-ipv6"} {
 		cs = append(cs, fromBothSides(kernelCell{name: "ah-tunnel-" + name, ah: true, suite: espSuite{hash: sha256, pfs: noPFS}, outer6: i == 1, inner6: i == 0})...)
 	}
 	return cs
 }
 
-// kernelESNCells: extended sequence numbers as each side allows them.
+// kernelESNCells: extended sequence numbers as each side allows them, in ESP with
+// and without integrity of its own and in AH; begun by each side in turn.
 func kernelESNCells() (cs []kernelCell) {
-	for _, allowed := range [][2]esn{{esnNo, esnNo}, {esnYes, esnYes}, {esnBoth, esnYes}, {esnBoth, esnBoth}, {esnYes, esnBoth}, {esnNo, esnBoth}} {
+	for i, allowed := range [][2]esn{{esnNo, esnNo}, {esnYes, esnYes}, {esnBoth, esnYes}, {esnBoth, esnBoth}, {esnYes, esnBoth}, {esnNo, esnBoth}} {
 		name := "-esn-" + string(allowed[0]) + "-" + string(allowed[1])
-		cs = append(cs, fromBothSides(kernelCell{name: "esp-gcm" + name, esn: allowed})...)
-		cs = append(cs, fromBothSides(kernelCell{name: "esp-cbc" + name, esn: allowed, suite: espSuite{aes256, sha512, noPFS}, transport: true, outer6: true, inner6: true})...)
-		cs = append(cs, fromBothSides(kernelCell{name: "ah" + name, esn: allowed, ah: true, suite: espSuite{hash: sha256, pfs: noPFS}})...)
+		group := []kernelCell{
+			{name: "esp-gcm" + name},
+			{name: "esp-cbc" + name, suite: espSuite{aes256, sha512, noPFS}, transport: true, outer6: true, inner6: true},
+			{name: "ah" + name, ah: true, suite: espSuite{hash: sha256, pfs: noPFS}},
+		}
+		for j, c := range group {
+			c.esn, c.theyInitiate = allowed, (i+j)%2 == 1
+			cs = append(cs, c)
+		}
 	}
-	return cs
+	return append(cs, kernelCell{name: "esp-gcm-esn-both-both", esn: [2]esn{esnBoth, esnBoth}})
 }
 
 // kernelRekeyCells: each side replaces SAs while packets pass; what the kernel
