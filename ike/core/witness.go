@@ -14,6 +14,9 @@ type Witness interface {
 	Opened(o Opening, n int) (Opening, int)
 	// Read sees what was inside an encrypted message, fragments put together.
 	Read(first message.PayloadType, plain []byte) (message.PayloadType, []byte)
+	// Unsealed sees what was sealed under a key of ours: the state of a session
+	// ticket without its secrets; nil: it did not open.
+	Unsealed(state []byte) []byte
 	// Proved sees whether the peer showed something that takes a secret: the proof
 	// of a pre-shared key, a COOKIE of ours.
 	Proved(ok bool) bool

@@ -147,6 +147,7 @@ func AcceptResume(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in co
 		return fmt.Errorf("the request has no NAT detection, and ESP travels in UDP here"), nil
 	}
 	t, name, refused := jar.open(env, n.Data)
+	t, refused = jar.witnessed(env, peer, t, refused)
 	if refused != nil {
 		return refused, nil
 	}

@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
@@ -262,6 +263,45 @@ func (j *TicketJar) open(env *core.Env, raw []byte) (*ticket, ticketName, error)
 		return nil, name, err
 	}
 	return t, name, nil
+}
+
+// witnessed is what came of open, unless a Witness knows better. It sees the state
+// without SK_d, and in place of the origin, in which the secret is, which of the
+// peer's identities has it.
+func (j *TicketJar) witnessed(env *core.Env, peer *core.Peer, t *ticket, fault error) (*ticket, error) {
+	const none = 255
+	if env.Witness == nil {
+		return t, fault
+	}
+	var seen []byte
+	if fault == nil {
+		public := *t
+		public.origin, public.d = [32]byte{}, make(secret.Bytes, len(t.d))
+		state, err := public.append()
+		if err != nil {
+			return t, fault
+		}
+		at := none
+		if i := slices.Index(peer.Identities, j.identity(peer, t.origin)); i >= 0 && i < none {
+			at = i
+		}
+		seen = append(state, byte(at))
+	}
+	holds := env.Witness.Unsealed(seen)
+	if bytes.Equal(holds, seen) {
+		return t, fault
+	}
+	if t != nil {
+		t.d.Wipe()
+	}
+	if len(holds) == 0 {
+		return nil, errors.New("it does not open")
+	}
+	t, err := parseTicket(holds[:len(holds)-1])
+	if i := int(holds[len(holds)-1]); err == nil && i < len(peer.Identities) {
+		t.origin = j.origin(peer, peer.Identities[i])
+	}
+	return t, err
 }
 
 // gcm is AES-256-GCM, whose making cannot fail with a key of this length.

@@ -322,3 +322,35 @@ func TestRedactedWithCertificates(t *testing.T) {
 		}
 	}
 }
+
+// A gateway whose client comes back with a ticket: what was in it is in the
+// recording but for its secrets, and it plays.
+func TestRedactedResumption(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "rec")
+	w := newWorld(t, simnet.Link{Delay: 30 * time.Millisecond})
+	r, g := w.redacted(dir)
+	resumes := func(text string) string {
+		return strings.Replace(text, "dh-group = \"x25519\"", "dh-group = \"x25519\"\nresumption = true\ndpd-interval = \"10s\"", 1)
+	}
+	w.west.configureRecorded(r, resumes(passive(site(eastAddr, "101", "102"))))
+	w.east.mustConfigure(resumes(site(westAddr, "102", "101")))
+	w.until("established", func() bool { return w.west.sealing() >= 2 })
+	w.run(5 * time.Second)
+	net := w.net
+	w.net = simnet.New(1, simnet.Link{Loss: 1})
+	w.until("dead", func() bool { return w.east.count(core.EvPeerDead) > 0 })
+	w.net = net
+	w.until("resumed", func() bool { return w.west.count(core.EvIKEUp) > 1 })
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	g.clean(t, dir, "thisisnotasecurepsk")
+	var lines []string
+	got, err := Replay(dir, "", func(_ time.Time, text string) { lines = append(lines, text) })
+	if err != nil || got.Difference != nil {
+		t.Fatalf("%v, %v", got.Difference, err)
+	}
+	if all := strings.Join(lines, "\n"); !strings.Contains(all, "IKE_SESSION_RESUME response 0 {Nonce") {
+		t.Errorf("nothing was resumed in\n%s", all)
+	}
+}

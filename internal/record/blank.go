@@ -30,6 +30,10 @@ var keptOf = map[message.PayloadType]int{
 	message.TypeSKF:    4, // number and total
 }
 
+// ticketName is what a session ticket of ours has in clear: version, ID of the key
+// and name.
+const ticketName = 1 + 8 + 12
+
 // hiddenNotifies carry proofs or what only one end can read; so may those that
 // have no name here.
 var hiddenNotifies = map[message.NotifyType]bool{
@@ -67,8 +71,11 @@ func kept(t message.PayloadType, body []byte) int {
 		if spi := int(body[1]); spi <= 8 {
 			n += spi
 		}
-		if kind == message.NotifyTicketLTOpaque {
+		switch kind {
+		case message.NotifyTicketLTOpaque:
 			n += 4 // how long the ticket counts
+		case message.NotifyTicketOpaque:
+			n += ticketName
 		}
 		return n
 	}

@@ -18,11 +18,13 @@ import (
 //	opened  2, core.Opening (8), length (32)
 //	read    3, type of the first payload (8), bytes
 //	proved  4, 0 or 1
+//	unsealed 5, bytes
 const (
 	sawDrawn kind = iota + 1
 	sawOpened
 	sawRead
 	sawProved
+	sawUnsealed
 )
 
 // seen is one of them; which fields count, kind says.
@@ -40,7 +42,7 @@ func (w *writer) seen(list []seen) {
 	for _, s := range list {
 		w.kind(s.kind)
 		switch s.kind {
-		case sawDrawn:
+		case sawDrawn, sawUnsealed:
 			w.bytes(s.data)
 		case sawOpened:
 			w.u8(uint8(s.opening))
@@ -62,7 +64,7 @@ func parseSeen(b []byte) (list []seen, err error) {
 	for range r.count(2) {
 		s := seen{kind: kind(r.u8())}
 		switch s.kind {
-		case sawDrawn:
+		case sawDrawn, sawUnsealed:
 			s.data = r.bytes()
 		case sawOpened:
 			s.opening, s.n = core.Opening(r.u8()), int(r.u32())
@@ -99,6 +101,11 @@ func (s *scribe) Read(first message.PayloadType, plain []byte) (message.PayloadT
 	blank(first, b)
 	s.add(seen{kind: sawRead, first: first, data: b})
 	return first, plain
+}
+
+func (s *scribe) Unsealed(state []byte) []byte {
+	s.add(seen{kind: sawUnsealed, data: bytes.Clone(state)})
+	return state
 }
 
 func (s *scribe) Proved(ok bool) bool {
@@ -138,6 +145,13 @@ func (p *prompter) Read(first message.PayloadType, plain []byte) (message.Payloa
 		return s.first, bytes.Clone(s.data)
 	}
 	return first, plain
+}
+
+func (p *prompter) Unsealed(state []byte) []byte {
+	if s, ok := p.next(sawUnsealed); ok {
+		return s.data
+	}
+	return state
 }
 
 func (p *prompter) Proved(ok bool) bool {
