@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ type inbox struct {
 	mu    sync.Mutex
 	list  []core.Input
 	loose int           // of them, those that are bounded
+	fresh int           // of them, messages of strangers
 	bytes int           // of the messages among them
 	wake  chan struct{} // has room for one
 
@@ -29,9 +31,11 @@ type inbox struct {
 }
 
 // inboxLimit bounds how many of those that can be lost without harm wait, and
-// inboxBytes how much memory their messages take.
+// inboxBytes how much memory their messages take. Strangers have a small part of
+// it: those who begin must not drown the answers of those whose SAs are up.
 const (
-	inboxLimit = 2048
+	inboxLimit = 8192
+	inboxFresh = 1024
 	inboxBytes = 4 << 20
 )
 
@@ -42,7 +46,7 @@ func (b *inbox) take() []core.Input {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	list := b.list
-	b.list, b.loose, b.bytes = nil, 0, 0
+	b.list, b.loose, b.fresh, b.bytes = nil, 0, 0, 0
 	return list
 }
 
@@ -79,12 +83,34 @@ func (b *inbox) signal() {
 
 // IKE copies a message.
 func (b *inbox) IKE(p *underlay.Packet) {
+	fresh := begins(p.Data())
+	if fresh && !b.admit() {
+		b.dropped.Add(1)
+		return
+	}
 	kept := b.offer(p.Len, func() core.Input {
 		return core.Datagram{Local: p.Local, Remote: p.Remote, NATT: p.NATT, Data: slices.Clone(p.Data())}
 	})
 	if !kept {
 		b.dropped.Add(1)
 	}
+}
+
+// begins reports whether a message is an IKE_SA_INIT request, in which there is
+// no SPI of ours yet (RFC 7296 §3.1).
+func begins(data []byte) bool {
+	return len(data) >= 16 && binary.BigEndian.Uint64(data[8:]) == 0
+}
+
+// admit counts a stranger's message; false: there are enough of them.
+func (b *inbox) admit() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fresh >= inboxFresh {
+		return false
+	}
+	b.fresh++
+	return true
 }
 
 // Acquire: one that finds no room is asked again after datapath.AcquireAgain.

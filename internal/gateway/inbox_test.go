@@ -25,3 +25,26 @@ func TestInboxBytes(t *testing.T) {
 		t.Errorf("%d kept once there was room", n)
 	}
 }
+
+// Those who begin do not keep out those whose SAs are up.
+func TestInboxStrangers(t *testing.T) {
+	b := newInbox()
+	message := func(spir byte) *underlay.Packet {
+		p := &underlay.Packet{Buf: make([]byte, underlay.Headroom+28), Off: underlay.Headroom, Len: 28}
+		p.Data()[15] = spir
+		return p
+	}
+	for range inboxFresh + 10 {
+		b.IKE(message(0))
+	}
+	for range 100 {
+		b.IKE(message(1))
+	}
+	if n, dropped := len(b.take()), b.dropped.Load(); n != inboxFresh+100 || dropped != 10 {
+		t.Errorf("%d kept, %d dropped; want %d and 10", n, dropped, inboxFresh+100)
+	}
+	b.IKE(message(0))
+	if n := len(b.take()); n != 1 {
+		t.Errorf("%d kept once there was room", n)
+	}
+}

@@ -265,6 +265,7 @@ func TestLevelUseFollowsItsSA(t *testing.T) {
 func TestInboxBounds(t *testing.T) {
 	b := newInbox()
 	pkt := &underlay.Packet{Buf: make([]byte, 28), Len: 28}
+	pkt.Buf[8] = 1 // of an SA that there is
 	for range inboxLimit + 10 {
 		b.IKE(pkt)
 	}
