@@ -296,8 +296,22 @@ func (c *Child) end(why string) {
 	}
 	other.Activate() // nothing else is left to seal with
 	sa.env.Emit(core.Retire{Child: c.id})
-	env, id := sa.env, c.id
-	env.After(linger, func() { env.Emit(core.Remove{Child: id}) })
+	sa.linger(c.id)
+}
+
+// linger takes a CHILD SA out of the data plane after a moment, or at once if a
+// peer that rekeys without end has made too many of them linger.
+func (sa *SA) linger(id core.ChildID) {
+	env := sa.env
+	if sa.lingering >= maxChildren {
+		env.Emit(core.Remove{Child: id})
+		return
+	}
+	sa.lingering++
+	env.After(linger, func() {
+		sa.lingering--
+		env.Emit(core.Remove{Child: id})
+	})
 }
 
 // replacement is another CHILD SA with the same peer that carries the same

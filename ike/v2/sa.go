@@ -131,8 +131,9 @@ type SA struct {
 	partial        *[2]partial // the peer's request and response of which fragments are missing; nil before any
 	sealed         uint64      // messages sealed under our key: the IVs of an AEAD
 
-	children []*Child
-	wanted   []*core.Policy // CHILD SAs to make; the first in IKE_AUTH
+	children  []*Child
+	lingering int            // CHILD SAs that are gone and still open what was under way
+	wanted    []*core.Policy // CHILD SAs to make; the first in IKE_AUTH
 
 	successor *SA // by the peer's rekey, while our own is under way
 	adopter   *SA // who has the CHILD SAs since a rekey
