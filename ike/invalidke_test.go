@@ -245,10 +245,10 @@ func TestInvalidKEOfIKERekey(t *testing.T) {
 			}
 			p.answer(h, wantGroup(19+31-g))
 		}
-		h, ps := p.asked(message.ExchangeCreateChildSA)
+		h, _ := p.asked(message.ExchangeCreateChildSA)
 		p.answer(h, p.ikeRekeyOf(prop, 0xcccc, 6, more...)...)
 		p.goOn(multi)
-		h, ps = p.asked(message.ExchangeInformational)
+		h, ps := p.asked(message.ExchangeInformational)
 		says(t, ps, "Delete")
 		p.answer(h)
 		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 {

@@ -14,6 +14,7 @@ type extra struct {
 	connection string // of strongSwan: lines of the connection
 	secrets    string // blocks of its secrets
 	before     string // of culvert: stands in dh-group before the suite's
+	pfsBefore  string // the same in pfs-group
 	daemon     string // lines of its own configuration
 }
 
@@ -62,6 +63,8 @@ func hybridCells() []cell {
 	return []cell{
 		{group: g, name: "hybrid-offered-we-initiate", ike: ikeSuite{aes256gcm, sha256, x25519}, extra: hybrid, event: all},
 		{group: g, name: "hybrid-offered-they-initiate", ike: ikeSuite{aes256gcm, sha256, x25519}, theyInitiate: true, extra: hybrid, event: all},
+		{group: g, name: "hybrid-pfs-offered", esp: espSuite{aes256gcm, sha256, x25519}, extra: extra{pfsBefore: "x25519+ml-kem-768"}, event: both("the CHILD SA rekeyed by each side", weRekeyChild, theyRekeyChild)},
+		{group: g, name: "hybrid-pfs-offered-another-group", esp: espSuite{aes256gcm, sha256, ecp384}, extra: extra{pfsBefore: "x25519+ml-kem-768"}, event: both("the CHILD SA rekeyed by each side", weRekeyChild, theyRekeyChild)},
 		{group: g, name: "hybrid-offered-another-group", ike: ikeSuite{aes256, sha256, ecp384}, extra: hybrid, event: all},
 	}
 }

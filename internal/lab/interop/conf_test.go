@@ -176,7 +176,7 @@ dpd-interval = "5s"
 [[proposal]]
 name = "interop"
 enc-algorithms = %q
-pfs-group = %q
+pfs-group = %s
 %s%s
 [[peer]]
 name = "strongswan"
@@ -198,7 +198,7 @@ dst-address = %q
 tunnel = true
 proposal = "interop"
 `, c.ike.encr.ike, c.ike.hash.name, c.dhGroup(), setting("lifetime", c.ikeLifetime), c.extra.profile,
-		c.esp.encr.esp, c.esp.pfs.name, setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
+		c.esp.encr.esp, c.pfsGroup(), setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
 		p.weSee, c.theyInitiate, c.extra.peer, ownSecret, p.weID.ours, expected.ours, c.extra.identity, p.weNet, p.theyNet))
 }
 
@@ -208,6 +208,14 @@ func (c *cell) dhGroup() string {
 		return fmt.Sprintf("[%q, %q]", c.extra.before, c.ike.dh.name)
 	}
 	return fmt.Sprintf("%q", c.ike.dh.name)
+}
+
+// pfsGroup is the proposal's pfs-group in the same way.
+func (c *cell) pfsGroup() string {
+	if c.extra.pfsBefore != "" {
+		return fmt.Sprintf("[%q, %q]", c.extra.pfsBefore, c.esp.pfs.name)
+	}
+	return fmt.Sprintf("%q", c.esp.pfs.name)
 }
 
 // setting is a TOML line, or nothing when the default is meant.
