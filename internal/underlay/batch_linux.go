@@ -14,9 +14,9 @@ const (
 	batchSize = 128
 	// maxSegments is how many datagrams the kernel cuts from one (UDP_SEGMENT).
 	maxSegments = 64
-	// oobWords holds in6_pktinfo and the segment size or extension headers, each
-	// with its header.
-	oobWords = 32
+	// oobWords holds in6_pktinfo, the traffic class and the segment size or extension
+	// headers, each with its header.
+	oobWords = 36
 )
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -85,7 +85,8 @@ func (b *batch) take(i int, s *socket, packets []Packet, to int) bool {
 		return false
 	}
 	oob := unsafe.Slice((*byte)(unsafe.Pointer(&b.oob[i])), oobWords*8)
-	addr := localAddr(oob[:min(int(m.hdr.Controllen), len(oob))])
+	oob = oob[:min(int(m.hdr.Controllen), len(oob))]
+	addr, tos := ancillary(oob)
 	if !addr.IsValid() {
 		addr = s.local
 	}
@@ -96,8 +97,9 @@ func (b *batch) take(i int, s *socket, packets []Packet, to int) bool {
 		}
 		copy(p.Buf[Headroom:], packets[i].Buf[Headroom:Headroom+int(m.len)])
 	}
+	p.TOS = tos
 	if s.proto != 0 {
-		return s.acceptRaw(p, int(m.len), oob[:min(int(m.hdr.Controllen), len(oob))], addr, remote.Addr())
+		return s.acceptRaw(p, int(m.len), oob, addr, remote.Addr())
 	}
 	p.accept(int(m.len), s.natt, netip.AddrPortFrom(addr, s.port), remote)
 	return true
@@ -129,8 +131,9 @@ func zoneID(a netip.Addr) uint32 {
 	return uint32(id)
 }
 
-// localAddr finds the address that a datagram was sent to.
-func localAddr(oob []byte) netip.Addr {
+// ancillary finds the address that a datagram was sent to, and its type of
+// service or traffic class.
+func ancillary(oob []byte) (local netip.Addr, tos uint8) {
 	for len(oob) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
 		n := int(h.Len)
@@ -140,19 +143,24 @@ func localAddr(oob []byte) netip.Addr {
 		data := oob[unix.CmsgLen(0):n]
 		switch {
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			return netip.AddrFrom4([4]byte(data[4:8])) // ipi_spec_dst: what to answer from
+			local = netip.AddrFrom4([4]byte(data[4:8])) // ipi_spec_dst: what to answer from
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-			return netip.AddrFrom16([16]byte(data[:16]))
+			local = netip.AddrFrom16([16]byte(data[:16]))
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TOS && len(data) >= 1:
+			tos = data[0]
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && len(data) >= 4:
+			tos = uint8(binary.NativeEndian.Uint32(data))
 		}
 		oob = oob[min(len(oob), unix.CmsgSpace(len(data))):]
 	}
-	return netip.Addr{}
+	return local, tos
 }
 
 func (b *batch) reset(s *socket) { b.socket, b.n, b.m = s, 0, 0 }
 
-// put adds a packet; false when the batch is full. ESP datagrams of one size
-// between the same addresses become one message that the kernel cuts again.
+// put adds a packet; false when the batch is full. ESP datagrams of one size and
+// type of service between the same addresses become one message that the kernel
+// cuts again.
 func (b *batch) put(p *Packet, wire []byte) bool {
 	if b.n == batchSize {
 		return false
@@ -177,7 +185,7 @@ func (b *batch) joins(k int, p *Packet, n int) bool {
 	head := b.packets[b.first[k]]
 	return b.socket.gso && p.Kind == ESP && head.Kind == ESP && !b.full[k] &&
 		n > 0 && n <= b.size[k] && b.total[k]+n <= MaxDatagram && b.n-1-b.first[k] < maxSegments &&
-		p.Remote == head.Remote && p.Local == head.Local
+		p.Remote == head.Remote && p.Local == head.Local && p.TOS == head.TOS
 }
 
 // flush sends all messages and forgets them.
@@ -263,6 +271,9 @@ func (b *batch) message(h *unix.Msghdr, k, i, n int) {
 	if a := p.Local.Addr(); a.IsValid() {
 		used = putSource(oob, a, p.Remote.Addr())
 	}
+	if p.TOS != 0 {
+		used += putTOS(oob[used:], p.TOS, p.Remote.Addr().Is6())
+	}
 	if n > 1 {
 		data, next := putHeader(oob[used:], unix.SOL_UDP, unix.UDP_SEGMENT, 2)
 		binary.NativeEndian.PutUint16(data, uint16(b.size[k]))
@@ -312,5 +323,17 @@ func putSource(oob []byte, source, to netip.Addr) int {
 	a := source.As16()
 	copy(data[:16], a[:])
 	binary.NativeEndian.PutUint32(data[16:20], zoneID(to))
+	return next
+}
+
+// putTOS asks for a type of service or traffic class. Where the header is there
+// already, the system does not look at it.
+func putTOS(oob []byte, tos uint8, v6 bool) int {
+	level, kind := int32(unix.IPPROTO_IP), int32(unix.IP_TOS)
+	if v6 {
+		level, kind = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+	}
+	data, next := putHeader(oob, level, kind, 4)
+	binary.NativeEndian.PutUint32(data, uint32(tos))
 	return next
 }

@@ -27,6 +27,7 @@ type arrived struct {
 	data []byte
 	raw  bool
 	kind Kind
+	tos  uint8
 }
 
 // memoryQueue is how many datagrams wait for Recv before they are dropped.
@@ -52,19 +53,31 @@ func (m *Memory) Raw() bool { return m.raw }
 // DeliverRaw brings a copy of what came without UDP: an ESP packet, or a whole
 // IP packet with an AH. False where it is dropped: see Deliver.
 func (m *Memory) DeliverRaw(kind Kind, from, to netip.Addr, data []byte) bool {
-	if !m.raw || to != m.addr || kind != ESP && kind != AH || kind == ESP && len(data) < minESP || len(data) > maxIP {
-		return false
-	}
-	return m.put(arrived{netip.AddrPortFrom(from, 0), netip.AddrPortFrom(to, 0), append([]byte(nil), data...), true, kind})
+	return m.DeliverPacket(Packet{Buf: data, Len: len(data), Kind: kind,
+		Local: netip.AddrPortFrom(from, 0), Remote: netip.AddrPortFrom(to, 0)})
 }
 
 // Deliver brings a copy of a datagram as it is on the wire. False where it is
 // dropped: for a port without socket, longer than UDP carries, queue full, closed.
 func (m *Memory) Deliver(from, to netip.AddrPort, datagram []byte) bool {
-	if to.Port() != m.ike && to.Port() != m.natt || len(datagram) > MaxDatagram {
+	return m.DeliverPacket(Packet{Buf: datagram, Len: len(datagram), NATT: true, Local: from, Remote: to})
+}
+
+// DeliverPacket brings a copy of what the function of another Memory was given,
+// from p.Local to p.Remote, and its TOS. False where it is dropped: see Deliver.
+func (m *Memory) DeliverPacket(p Packet) bool {
+	d := arrived{from: p.Local, to: p.Remote, data: append([]byte(nil), p.Data()...), raw: p.isRaw(), kind: p.Kind, tos: p.TOS}
+	switch {
+	case !d.raw:
+		if port := d.to.Port(); port != m.ike && port != m.natt || len(d.data) > MaxDatagram {
+			return false
+		}
+	case !m.raw || d.to.Addr() != m.addr || d.kind == ESP && len(d.data) < minESP || len(d.data) > maxIP:
 		return false
+	case d.kind == AH:
+		d.tos = wire.TOS(d.data)
 	}
-	return m.put(arrived{from: from, to: to, data: append([]byte(nil), datagram...)})
+	return m.put(d)
 }
 
 func (m *Memory) put(d arrived) bool {
@@ -104,6 +117,7 @@ func (m *Memory) Recv(packets []Packet) (int, error) {
 			}
 		}
 		p := &packets[n]
+		p.TOS = d.tos
 		if len(p.Buf) < Headroom+len(d.data) {
 			continue // as a socket truncates
 		}
@@ -154,7 +168,7 @@ func (m *Memory) Send(packets []Packet) (n int, err error) {
 			err = ErrFrame
 			continue
 		}
-		out := Packet{Buf: data, Len: len(data), Remote: p.Remote, Kind: p.Kind, NATT: natt}
+		out := Packet{Buf: data, Len: len(data), Remote: p.Remote, Kind: p.Kind, NATT: natt, TOS: p.TOS}
 		port := m.ike
 		if natt {
 			port = m.natt
@@ -176,6 +190,10 @@ func (m *Memory) sendRaw(p *Packet) error {
 	if !ok {
 		return ErrFrame
 	}
+	tos := p.TOS
+	if p.Header {
+		tos = wire.TOS(data)
+	}
 	if p.Kind == ESP && p.Header {
 		front, _, _, ok := wire.PathHeaders(data)
 		if !ok {
@@ -183,7 +201,7 @@ func (m *Memory) sendRaw(p *Packet) error {
 		}
 		data = data[front:]
 	}
-	m.send(Packet{Buf: data, Len: len(data), Kind: p.Kind, Header: p.Kind == AH,
+	m.send(Packet{Buf: data, Len: len(data), Kind: p.Kind, Header: p.Kind == AH, TOS: tos,
 		Local: netip.AddrPortFrom(m.addr, 0), Remote: netip.AddrPortFrom(p.Remote.Addr(), 0)})
 	return nil
 }

@@ -157,3 +157,34 @@ func TestMemoryCarriesRaw(t *testing.T) {
 		t.Error(n, err)
 	}
 }
+
+// What stands in for sockets carries the type of service: what was asked for, or
+// the one of the packet's own header.
+func TestMemoryCarriesTOS(t *testing.T) {
+	var b *Memory
+	a := NewMemory(netip.MustParseAddr("192.0.2.1"), 500, 4500, func(p Packet) { b.DeliverPacket(p) }).WithRaw()
+	b = NewMemory(netip.MustParseAddr("192.0.2.2"), 500, 4500, nil).WithRaw()
+	to := netip.MustParseAddrPort("192.0.2.2:4500")
+	data := bytes.Repeat([]byte{5}, 40)
+	own := wire.AppendIP(nil, netip.MustParseAddr("192.0.2.1"), to.Addr(), wire.ProtoESP, len(data))
+	wire.SetTOS(own, 0x2c)
+	own = append(own, data...)
+	for i, p := range []Packet{
+		outgoing(ESP, netip.AddrPort{}, to, true, data), outgoing(IKE, netip.AddrPort{}, to, true, data),
+		outgoing(ESP, netip.AddrPort{}, to, false, data), outgoing(ESP, netip.AddrPort{}, to, false, own), outgoing(AH, netip.AddrPort{}, to, false, own),
+	} {
+		want := uint8(0x28 + i)
+		p.TOS = want
+		if i >= 3 {
+			p.Header, want = true, 0x2c
+		}
+		if n, err := a.Send([]Packet{p}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		in := packets(1, 200)
+		in[0].TOS = 0xff
+		if n, err := b.Recv(in); n != 1 || err != nil || in[0].TOS != want || in[0].Kind != p.Kind {
+			t.Errorf("packet %d: %d, %v, kind %v, TOS %#x, want %#x", i, n, err, in[0].Kind, in[0].TOS, want)
+		}
+	}
+}

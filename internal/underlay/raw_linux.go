@@ -168,7 +168,7 @@ func (p *Packet) restore(oob []byte) bool {
 	if start < 0 || end-start-wire.IPv6HeaderLen > 0xffff {
 		return false
 	}
-	wire.IPv6{HopLimit: 64, Next: first, Src: p.Remote.Addr().WithZone(""), Dst: p.Local.Addr().WithZone("")}.
+	wire.IPv6{TrafficClass: p.TOS, HopLimit: 64, Next: first, Src: p.Remote.Addr().WithZone(""), Dst: p.Local.Addr().WithZone("")}.
 		Append(p.Buf[start:start], end-start-wire.IPv6HeaderLen)
 	at := start + wire.IPv6HeaderLen
 	for _, e := range exts[:count] {

@@ -27,6 +27,11 @@ type Packet struct {
 	Remote netip.AddrPort
 	Kind   Kind
 	NATT   bool // by the NAT-T port (4500 by default): IKE carries the marker there
+	// TOS is the type of service of the outer IPv4 header, or its IPv6 traffic
+	// class: DSCP and ECN (RFC 2474, RFC 3168). To send it counts where the system
+	// writes the header, and with 0 the system does as for any socket. Only Linux
+	// carries it; on other systems nothing is sent of it and 0 received.
+	TOS uint8
 	// Header: Data begins with the IP header. Always so with AH, and with ESP
 	// to send whose header is to be kept (never where NATT is set).
 	Header bool
