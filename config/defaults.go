@@ -21,6 +21,7 @@ func defaultGateway() Gateway {
 		Mark:          0xC0150,
 		Control:       defaultControl(),
 		StateDir:      "/var/lib/culvert",
+		DSCP:          CopyDSCP,
 		LogFormat:     LogText,
 		LogLevel:      slog.LevelInfo,
 	}

@@ -77,7 +77,7 @@ var tables = []table{
 
 var gatewayFields = []field[Gateway]{
 	of("tun", tunName, func(g *Gateway) *string { return &g.Tun }),
-	of("mtu", automatic(576, 65535), func(g *Gateway) *int { return &g.MTU }),
+	of("mtu", orNumber("auto", 0, 576, 65535), func(g *Gateway) *int { return &g.MTU }),
 	of("listen", list(address), func(g *Gateway) *[]netip.Addr { return &g.Listen }),
 	of("port", integer[uint16](1, 65535), func(g *Gateway) *uint16 { return &g.Port }),
 	of("natt-port", integer[uint16](1, 65535), func(g *Gateway) *uint16 { return &g.NATTPort }),
@@ -87,6 +87,7 @@ var gatewayFields = []field[Gateway]{
 	of("mark", integer[uint32](1, math.MaxUint32), func(g *Gateway) *uint32 { return &g.Mark }),
 	of("control", absolutePath, func(g *Gateway) *string { return &g.Control }),
 	of("state-dir", absolutePath, func(g *Gateway) *string { return &g.StateDir }),
+	of("dscp", orNumber("copy", CopyDSCP, 0, 63), func(g *Gateway) *int { return &g.DSCP }),
 	of("log-format", oneOf[LogFormat]("text", "json"), func(g *Gateway) *LogFormat { return &g.LogFormat }),
 	of("log-level", logLevel, func(g *Gateway) *slog.Level { return &g.LogLevel }),
 }

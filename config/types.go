@@ -81,9 +81,13 @@ type Gateway struct {
 	Mark          uint32 // firewall mark of our own packets
 	Control       string // path of the control socket, or name of the pipe
 	StateDir      string
+	DSCP          int // of outer headers in tunnel mode, 0 to 63; CopyDSCP: that of the inner packet
 	LogFormat     LogFormat
 	LogLevel      slog.Level
 }
+
+// CopyDSCP is dscp = "copy", as RFC 4301 §5.1.2 has it.
+const CopyDSCP = -1
 
 // Settings is [settings].
 type Settings struct {

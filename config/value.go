@@ -444,22 +444,22 @@ func pskFile(v value) (secret.Bytes, bool) {
 	return pskFrom(v, s)
 }
 
-// automatic is a number, or "auto" for 0.
-func automatic(low, high int64) parser[int] {
+// orNumber is a number, or a word for one that may be none of them.
+func orNumber(word string, means int, low, high int64) parser[int] {
 	return func(v value) (int, bool) {
 		switch r := v.raw.(type) {
 		case string:
-			if r == "auto" {
-				return 0, true
+			if r == word {
+				return means, true
 			}
-			v.wrong("%q is unknown, accepted: auto, %d..%d", r, low, high)
+			v.wrong("%q is unknown, accepted: %s, %d..%d", r, word, low, high)
 		case int64:
 			if r >= low && r <= high {
 				return int(r), true
 			}
-			v.wrong("%d is out of range, accepted: auto, %d..%d", r, low, high)
+			v.wrong("%d is out of range, accepted: %s, %d..%d", r, word, low, high)
 		default:
-			v.wrongType(fmt.Sprintf("auto, %d..%d", low, high))
+			v.wrongType(fmt.Sprintf("%s, %d..%d", word, low, high))
 		}
 		return 0, false
 	}

@@ -10,7 +10,7 @@ type Reason uint8
 const (
 	InErrors               Reason = iota // inbound and in no other row: the device refused the packet, or a datagram is too short for IKE and ESP
 	InBufferErrors                       // no buffer: cannot happen while workers own theirs
-	InHeaderErrors                       // too short for ESP, or the inner IP header is bad
+	InHeaderErrors                       // too short for ESP, or the inner IP header is bad, or it could not carry the congestion that the outer one tells of
 	InNoStates                           // no SA of this SPI
 	InStateProtocolErrors                // ICV or padding wrong
 	InStateModeErrors                    // not an IP packet inside a tunnel SA; an SA in a mode that cannot be opened
@@ -51,6 +51,7 @@ const (
 	rxDummies
 	rxIKE
 	rxKeepalives
+	rxECNOdd // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
 
 	counterCount
 )
@@ -90,6 +91,7 @@ var counterNames = [counterCount]string{
 	rxDummies:              "rx-dummies",
 	rxIKE:                  "rx-ike",
 	rxKeepalives:           "rx-keepalives",
+	rxECNOdd:               "rx-ecn-odd",
 }
 
 // String is the name of the counter, "passed" for Passed.

@@ -59,6 +59,8 @@ type Config struct {
 	Now      func() time.Time
 	// Clear takes what may leave unprotected; nil: it is dropped.
 	Clear underlay.Clear
+	// DSCP of outer headers in tunnel mode, 0 to 63; nil: that of the inner packet.
+	DSCP *uint8
 }
 
 // Path is a gateway's data path. Run starts its workers. SendPlain and Receive

@@ -26,6 +26,7 @@ import (
 //	                 dummies end here
 //	wire.ParseFlow   the inner packet                            in-header-errors
 //	selector check   the SA's own pairs, then the policy         in-template-mismatches, in-no-policies, in-policy-blocked
+//	congestion       the outer header's ECN, in tunnel mode      in-header-errors
 //	tun.Write        the batch; what the device refuses          in-errors
 //
 // From where a datagram came is not compared with the SA's addresses: behind a
@@ -189,7 +190,7 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 		return Passed
 	}
 	if in.Child().Tunnel {
-		return w.inner(in, p.Buf, p.Off+off, n, next)
+		return w.inner(in, p.Buf, p.Off+off, n, next, p.TOS)
 	}
 	return w.behind(in, p, p.Off+off, n, next)
 }
@@ -208,8 +209,9 @@ func (w *inWorker) within(p *underlay.Packet, over *sad.Child, off, n int, next 
 	return w.open(p, sad.ProtocolESP, esp.SPI(pkt), esp.Seq(pkt), now, over)
 }
 
-// inner decides about the payload buf[off:off+n] of a genuine packet of a tunnel.
-func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next uint8) Reason {
+// inner decides about the payload buf[off:off+n] of a genuine packet of a tunnel;
+// tos is that of its outer header.
+func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint8) Reason {
 	version := uint8(4)
 	switch next {
 	case wire.ProtoIPv4:
@@ -223,6 +225,9 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next uint8) Re
 		return InHeaderErrors
 	}
 	if r := w.allowed(in); r != Passed {
+		return r
+	}
+	if r := w.congestion(buf[off:off+info.Total], tos); r != Passed {
 		return r
 	}
 	// What follows the packet is padding against traffic analysis (RFC 4303 §2.7).

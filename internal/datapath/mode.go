@@ -103,7 +103,7 @@ func bareHeader(version uint8) int {
 // encapsulate seals p and puts its headers in front; overSeq is for AH around ESP. Not ok: it cannot be built.
 func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underlay.Packet, ok bool) {
 	t, off, n := p.out.Transform(), p.off, p.n
-	pkt = underlay.Packet{Buf: p.buf, Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: ends.UDP}
+	pkt = underlay.Packet{Buf: p.buf, Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: ends.UDP, TOS: p.tos}
 	var start, end int
 	switch p.form {
 	case formTunnel:
@@ -123,13 +123,13 @@ func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underla
 		start, end = t.Seal(p.buf, off, n, seq, p.next)
 		pkt.Kind, pkt.Header = underlay.AH, true
 	case formTunnelAH:
-		off = outerHeader(p.buf, off, n, ends, p.next, seq)
+		off = outerHeader(p, off, n, ends, p.next, seq)
 		start, end = t.Seal(p.buf, off, p.off+n-off, seq, p.next)
 		pkt.Kind, pkt.Header = underlay.AH, true
 	}
 	if p.over != nil && start < end {
 		if !pkt.Header {
-			start = outerHeader(p.buf, start, end-start, ends, wire.ProtoESP, overSeq)
+			start = outerHeader(p, start, end-start, ends, wire.ProtoESP, overSeq)
 		}
 		ownID(p.buf[start:], overSeq)
 		start, end = p.over.Transform().Seal(p.buf, start, end-start, overSeq, wire.ProtoESP)
@@ -139,11 +139,15 @@ func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underla
 	return pkt, start < end && (!pkt.Header || wire.TotalLen(p.buf[start:end]) == pkt.Len)
 }
 
-// outerHeader writes a header between the ends in front of buf[off:off+n].
-func outerHeader(buf []byte, off, n int, ends *sad.Endpoint, next uint8, seq uint64) int {
+// outerHeader writes a header between the ends in front of p.buf[off:off+n].
+func outerHeader(p *plain, off, n int, ends *sad.Endpoint, next uint8, seq uint64) int {
 	off -= wire.AppendedIPLen(ends.Local.Addr())
-	wire.AppendIP(buf[off:off], ends.Local.Addr(), ends.Remote.Addr(), next, n)
-	ownID(buf[off:], seq)
+	wire.AppendIP(p.buf[off:off], ends.Local.Addr(), ends.Remote.Addr(), next, n)
+	if pkt := p.buf[off:]; pkt[0]>>4 == 6 {
+		wire.SetFlowLabel(pkt, p.label)
+	}
+	wire.SetTOS(p.buf[off:], p.tos)
+	ownID(p.buf[off:], seq)
 	return off
 }
 
@@ -174,6 +178,7 @@ func header(c *sad.Child, p *underlay.Packet, off, n int, next uint8) (start, si
 	src, dst = src.WithZone(""), dst.WithZone("")
 	start = off - wire.AppendedIPLen(src)
 	wire.AppendIP(p.Buf[start:start], src, dst, next, n)
+	wire.SetTOS(p.Buf[start:], p.TOS)
 	return start, off + n - start, n+wire.IPv6HeaderLen <= maxPacket
 }
 

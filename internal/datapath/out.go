@@ -51,6 +51,8 @@ type plain struct {
 	at    int   // and where in them is said what follows
 	next  uint8 // protocol of what is sealed: in tunnel mode 4 or 41 (RFC 4303 §2.6)
 	form  form
+	tos   uint8         // of the outer header
+	label uint32        // flow label, where the outer header is written here
 	over  *sad.Outbound // AH around ESP; nil: none
 }
 
@@ -171,6 +173,7 @@ func (w *outWorker) classify(buf []byte, n int, now int64) Reason {
 	if r := place(&p, info, f); r != Passed {
 		return r
 	}
+	p.mark(w.path.cfg.DSCP, info, f)
 	w.plain = append(w.plain, p)
 	return Passed
 }

@@ -193,6 +193,15 @@ func keepProposal(was, is *core.Proposal) *core.Proposal {
 	return is
 }
 
+// dscp is that of all outer headers; nil: copied from the inner packet.
+func dscp(g *config.Gateway) *uint8 {
+	if g.DSCP == config.CopyDSCP {
+		return nil
+	}
+	value := uint8(g.DSCP)
+	return &value
+}
+
 var childless = map[string]core.Childless{"no": core.ChildlessNo, "prefer": core.ChildlessPrefer, "require": core.ChildlessRequire}
 
 func corePeer(p *config.Peer, store *certStore) *core.Peer {

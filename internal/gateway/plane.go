@@ -31,6 +31,7 @@ type planeConfig struct {
 	Conn     underlay.Conn
 	Device   tun.Device
 	Clear    underlay.Clear
+	DSCP     *uint8   // see datapath.Config
 	Seed     [32]byte // of SPIs and IV generators
 	Now      func() time.Time
 	Ask      func(core.Ask)
@@ -70,6 +71,7 @@ func newPlane(cfg planeConfig) *Plane {
 	p.sas = sad.NewTable(maxChildren, p.random.Uint64())
 	p.path = datapath.New(datapath.Config{
 		Device: cfg.Device, Conn: cfg.Conn, Policies: p.policies, SAs: p.sas, Notify: p.inbox, Now: cfg.Now, Clear: cfg.Clear,
+		DSCP: cfg.DSCP,
 	})
 	return p
 }
