@@ -25,6 +25,7 @@ type Sighting struct {
 	At       time.Time
 	Src, Dst netip.Addr
 	Protocol uint8
+	TOS, TTL uint8
 }
 
 // Watch starts one, which ends with the test.
@@ -58,7 +59,7 @@ func (w *Watch) frame(b []byte, pick func(s Sighting) bool) {
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return
 	}
-	s := Sighting{time.Now(), netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[9]}
+	s := Sighting{time.Now(), netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[9], b[1], b[8]}
 	if pick(s) {
 		w.seen = append(w.seen, s)
 	}
