@@ -58,8 +58,8 @@ func newWire(t *testing.T) *wire {
 			"ip route add 10.1.0.0/24 via 10.9.0.1", "ip -6 route add fd01::/64 via fd09::1")
 	})
 	// The first packets wait until the link works.
-	for range 50 {
-		if w.in("10.9.0.2", "10.9.0.1:1") && w.in("fd09::2", "[fd09::1]:1") {
+	for range 100 {
+		if w.in("10.9.0.2", "10.9.0.1:1", not) && w.in("fd09::2", "[fd09::1]:1", not) {
 			return w
 		}
 	}
@@ -83,21 +83,28 @@ func (w *wire) run(commands ...string) {
 	}
 }
 
-// in reports whether a UDP packet from the other side arrives; out, whether one
-// of ours arrives there, by a socket with the mark.
-func (w *wire) in(from, to string) bool {
+// What is to arrive may take its time on a busy machine; what is not to arrive is
+// counted by the guard before its sender is back.
+const (
+	soon = 5 * time.Second
+	not  = 50 * time.Millisecond
+)
+
+// in reports whether a UDP packet from the other side arrives within wait; out,
+// whether one of ours arrives there, by a socket with the mark.
+func (w *wire) in(from, to string, wait time.Duration) bool {
 	l := listen(to)
 	defer l.Close()
 	w.there(func() { send(from, to, 0) })
-	return arrives(l)
+	return arrives(l, wait)
 }
 
-func (w *wire) out(from, to string, mark int) bool {
+func (w *wire) out(from, to string, mark int, wait time.Duration) bool {
 	var l *net.UDPConn
 	w.there(func() { l = listen(to) })
 	defer l.Close()
 	send(from, to, mark)
-	return arrives(l)
+	return arrives(l, wait)
 }
 
 func listen(at string) *net.UDPConn {
@@ -108,8 +115,8 @@ func listen(at string) *net.UDPConn {
 	return l
 }
 
-func arrives(l *net.UDPConn) bool {
-	_ = l.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+func arrives(l *net.UDPConn, wait time.Duration) bool {
+	_ = l.SetReadDeadline(time.Now().Add(wait))
 	_, _, err := l.ReadFromUDP(make([]byte, 10))
 	return err == nil
 }
@@ -205,10 +212,14 @@ func TestPlaintextIsStopped(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got bool
+		wait := soon
+		if !c.want {
+			wait = not
+		}
 		if c.side == sideIn {
-			got = w.in(c.from, c.to)
+			got = w.in(c.from, c.to, wait)
 		} else {
-			got = w.out(c.from, c.to, c.mark)
+			got = w.out(c.from, c.to, c.mark, wait)
 		}
 		if got != c.want {
 			t.Errorf("%s: arrived: %v, want %v", c.name, got, c.want)
@@ -232,7 +243,7 @@ func TestPlaintextIsStopped(t *testing.T) {
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if !w.in("10.2.0.1", "10.1.0.1:9000") || !w.out("fd01::1", "[fd02::1]:9000", 0) {
+	if !w.in("10.2.0.1", "10.1.0.1:9000", soon) || !w.out("fd01::1", "[fd02::1]:9000", 0, soon) {
 		t.Error("a guard that was closed still guards")
 	}
 }
@@ -242,24 +253,24 @@ func TestGuardOutlivesItsMaker(t *testing.T) {
 	w := newWire(t)
 	first := w.guard()
 	apply(t, first, plan(flow("10.1.0.0/24", "10.2.0.0/24")))
-	if w.in("10.2.0.1", "10.1.0.1:9000") {
+	if w.in("10.2.0.1", "10.1.0.1:9000", not) {
 		t.Fatal("no guard")
 	}
 	if err := first.(*kernel).conn.CloseLasting(); err != nil { // as when it is killed
 		t.Fatal(err)
 	}
-	if w.in("10.2.0.1", "10.1.0.1:9000") {
+	if w.in("10.2.0.1", "10.1.0.1:9000", not) {
 		t.Error("the guard went with its maker")
 	}
 	second := w.guard()
-	if w.in("10.2.0.1", "10.1.0.1:9000") {
+	if w.in("10.2.0.1", "10.1.0.1:9000", not) {
 		t.Error("there was a gap")
 	}
 	apply(t, second, plan(flow("10.1.0.0/24", "10.3.0.0/24")))
 	if n, err := second.Counts(); err != nil || n.In != 3 {
 		t.Errorf("counters after the change: %+v, %v", n, err)
 	}
-	if !w.in("10.2.0.1", "10.1.0.1:9000") {
+	if !w.in("10.2.0.1", "10.1.0.1:9000", soon) {
 		t.Error("the old plan still holds")
 	}
 	apply(t, second, Plan{})
@@ -281,12 +292,12 @@ func TestGuardOfManyPolicies(t *testing.T) {
 	}
 	flows = append(flows, flow("10.1.0.0/24", "10.2.0.0/24"), flow("10.1.0.0/24", "240.0.0.0/4"), flow("fd01::/64", "ff00::/8"))
 	apply(t, g, plan(flows...))
-	if w.in("10.2.0.1", "10.1.0.1:9000") {
+	if w.in("10.2.0.1", "10.1.0.1:9000", not) {
 		t.Error("one of many does not guard")
 	}
 	w.run("nft flush ruleset")
 	apply(t, g, plan(flows...))
-	if w.out("10.1.0.1", "10.2.0.1:9000", 0) {
+	if w.out("10.1.0.1", "10.2.0.1:9000", 0, not) {
 		t.Error("what others flushed was not set up again")
 	}
 	if err := g.Close(); err != nil {
