@@ -32,6 +32,7 @@ type Child struct {
 	hardAt   int64                 // Unix ns; 0: never
 	areas    areas                 // Pairs, compiled
 	endpoint atomic.Pointer[Endpoint]
+	path     atomic.Pointer[Path]
 	stage    atomic.Uint32 // one of stage…
 
 	dead   atomic.Bool   // the hard limit was met: neither half works any more
@@ -116,6 +117,9 @@ func makeChild(p *Params, opener, sealer Transform) *Child {
 
 // Endpoint is where the SA's packets go to and come from at the moment.
 func (c *Child) Endpoint() *Endpoint { return c.endpoint.Load() }
+
+// Path is the way that the SA's packets take at the moment.
+func (c *Child) Path() *Path { return c.path.Load() }
 
 // Over is the AH SA around a bundled ESP SA; nil while there is none.
 func (c *Child) Over() *Child { return c.over.Load() }

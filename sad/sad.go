@@ -74,6 +74,7 @@ var (
 type Table struct {
 	slots    slots
 	policies policyIndex
+	paths    paths
 	manual   atomic.Pointer[map[uint32]*Inbound] // those whose SPI is not of slots; the map never changes
 
 	epoch   atomic.Uint64 // grows with each SA that leaves
@@ -172,11 +173,15 @@ func (t *Table) place(c *Child) error {
 	case !c.manual && (sl == nil || sl.use != slotReserved):
 		return ErrSPI
 	}
+	var inner *Child
 	if c.under != 0 {
-		inner := t.children[c.under]
+		inner = t.children[c.under]
 		if inner == nil || !inner.Bundled || c.Protocol != ProtocolAH || inner.over.Load() != nil {
 			return ErrUnder
 		}
+	}
+	t.paths.enter(c, c.endpoint.Load())
+	if inner != nil {
 		c.inner = inner
 		inner.over.Store(c)
 	}
@@ -277,6 +282,7 @@ func (t *Table) remove(c *Child) {
 		t.slots.release(c.in.spi)
 	}
 	delete(t.children, c.ID)
+	t.paths.leave(c, c.endpoint.Load(), true)
 	t.unlink(c)
 	t.doom(c)
 }
@@ -289,7 +295,9 @@ func (t *Table) Move(id uint64, local, remote netip.AddrPort, udp bool) bool {
 	if c == nil {
 		return false
 	}
-	c.endpoint.Store(&Endpoint{local, remote, udp})
+	e := &Endpoint{local, remote, udp}
+	t.paths.leave(c, c.endpoint.Swap(e), false)
+	t.paths.enter(c, e)
 	return true
 }
 
