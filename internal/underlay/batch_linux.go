@@ -188,18 +188,24 @@ func (b *batch) joins(k int, p *Packet, n int) bool {
 		p.Remote == head.Remote && p.Local == head.Local && p.TOS == head.TOS
 }
 
-// flush sends all messages and forgets them.
+// flush sends all messages and forgets them. A full send buffer is waited for,
+// up to sendTimeout. What a full queue of the interface has dropped (ENOBUFS) is
+// not sent again: that is how the flows within learn that the link is full.
 func (b *batch) flush() (sent int, err error) {
 	for k := range b.m {
 		b.message(&b.msgs[k].hdr, k, b.first[k], b.end(k)-b.first[k])
 	}
-	for k := 0; k < b.m; {
+	for k, again := 0, -1; k < b.m; {
 		done, errno := b.sendmmsg(k, b.m-k)
 		for range done {
 			sent += b.end(k) - b.first[k]
 			k++
 		}
 		if errno == 0 || errno == unix.EINTR {
+			continue
+		}
+		if told(errno) && again != k {
+			again = k // what goes wrong twice is of this message
 			continue
 		}
 		if errno == unix.EAGAIN {
@@ -237,10 +243,14 @@ func (b *batch) singly(k int, errno unix.Errno) (sent int, last unix.Errno) {
 	if errno == unix.EIO {
 		b.socket.gso = false
 	}
-	for i := b.first[k]; i < b.end(k); {
+	for i, again := b.first[k], -1; i < b.end(k); {
 		b.message(&b.msgs[k].hdr, k, i, 1)
 		done, errno := b.sendmmsg(k, 1)
 		if errno == unix.EINTR {
+			continue
+		}
+		if told(errno) && again != i {
+			again = i
 			continue
 		}
 		sent += done

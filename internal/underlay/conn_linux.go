@@ -43,13 +43,14 @@ type socket struct {
 	natt  bool
 	proto int  // of a raw socket; 0: UDP
 	gso   bool // the system and the way out can segment (only touched by Send)
+	whole bool // packets are not cut: see Packet.Whole (only touched by Send)
 }
 
 // Listen opens the sockets. Errors wrap ErrPortInUse, ErrPrivilege or
 // ErrNoAddress where one of them is the cause.
 //
 // Recv and Send are safe for concurrent use, one caller of each at a time
-// goes ahead. Outer packets may be fragmented: DF is not set.
+// goes ahead.
 func Listen(o Options) (Conn, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -170,13 +171,15 @@ func configure(fd int, v6 bool, o Options) error {
 	options := []struct{ level, name, value int }{
 		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
 		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
-		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT},
+		{unix.IPPROTO_IP, unix.IP_RECVERR, 1},
+		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, discovery(v6, false)},
 	}
 	if v6 {
 		options = []struct{ level, name, value int }{
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1},
-			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT},
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1},
+			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, discovery(v6, false)},
 		}
 	}
 	if o.Mark != 0 {
@@ -255,7 +258,14 @@ func (c *conn) drainReady(ep uintptr) bool {
 		if n < 1 {
 			return false
 		}
-		if c.got = c.rx.recv(c.sockets[ready[0].Fd], c.into); c.got > 0 {
+		s := c.sockets[ready[0].Fd]
+		if ready[0].Events&unix.EPOLLERR != 0 {
+			c.got = c.rx.troubles(s, c.into)
+		}
+		if c.got == 0 {
+			c.got = c.rx.recv(s, c.into)
+		}
+		if c.got > 0 {
 			return true
 		}
 	}
@@ -275,7 +285,13 @@ func (c *conn) Send(packets []Packet) (sent int, err error) {
 			i++
 			continue
 		}
-		// One batch: what follows and leaves by the same socket.
+		// One batch: what follows and leaves by the same socket in the same way.
+		whole := packets[i].Whole
+		if bad := s.setWhole(whole); bad != nil {
+			err = bad
+			i++
+			continue
+		}
 		c.tx.reset(s)
 		for c.tx.put(&packets[i], wire) {
 			i++
@@ -283,7 +299,7 @@ func (c *conn) Send(packets []Packet) (sent int, err error) {
 				break
 			}
 			var next *socket
-			if next, wire, bad = c.route(&packets[i]); bad != nil || next != s {
+			if next, wire, bad = c.route(&packets[i]); bad != nil || next != s || packets[i].Whole != whole {
 				break
 			}
 		}

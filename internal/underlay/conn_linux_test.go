@@ -44,7 +44,7 @@ func TestSocketOptions(t *testing.T) {
 	defer c.Close()
 	for _, s := range c.(*conn).sockets {
 		for _, o := range []struct{ level, name, want int }{
-			{unix.SOL_SOCKET, unix.SO_MARK, int(mark)}, {unix.SOL_SOCKET, unix.SO_REUSEADDR, 0}, {unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT},
+			{unix.SOL_SOCKET, unix.SO_MARK, int(mark)}, {unix.SOL_SOCKET, unix.SO_REUSEADDR, 0}, {unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT}, {unix.IPPROTO_IP, unix.IP_RECVERR, 1},
 		} {
 			if v, err := unix.GetsockoptInt(s.fd, o.level, o.name); v != o.want || err != nil {
 				t.Errorf("option %d/%d is %d, %v", o.level, o.name, v, err)

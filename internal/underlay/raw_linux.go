@@ -58,6 +58,12 @@ func (c *conn) addRaw(o Options, a netip.Addr, proto int) error {
 		return explainRaw(cause(err), a, proto, err)
 	}
 	s := &socket{fd: fd, local: a, v6: v6, proto: proto}
+	if proto == unix.IPPROTO_AH {
+		if err := s.setWhole(true); err != nil { // for good: the headers say DF, or not
+			unix.Close(fd)
+			return err
+		}
+	}
 	c.sockets = append(c.sockets, s)
 	list := &c.raw[index(proto == unix.IPPROTO_AH)][index(v6)]
 	*list = append(*list, s)

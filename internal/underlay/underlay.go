@@ -14,6 +14,7 @@ const (
 	Keepalive             // one byte 0xFF (RFC 3948 §2.3)
 	AH                    // a whole IP packet with an AH (RFC 4302)
 	Runt                  // received by UDP and too short to be any of them; to be counted
+	Trouble               // received: what became of a packet that was sent, see Fault (Linux)
 )
 
 // Packet is one datagram. Buf belongs to the caller before and after each call
@@ -32,6 +33,16 @@ type Packet struct {
 	// writes the header, and with 0 the system does as for any socket. Only Linux
 	// carries it; on other systems nothing is sent of it and 0 received.
 	TOS uint8
+	// Whole: to send, the packet is not to be cut. IPv4 has DF then, and the system
+	// takes what its own link takes, whatever it was told of the path. Without, IPv4
+	// routers may cut it, and the system does where the link, or with IPv6 the path,
+	// is too narrow. Where the header is there already, its DF counts, and what is
+	// too long for the link is refused (Linux; elsewhere the system decides).
+	Whole bool
+	// Fault is that of a Trouble. Remote is then where the packet went to, Local our
+	// address, invalid where it is not known, and Data what is known of the packet
+	// from its ESP or AH header, or IKE message with its marker, on; often nothing.
+	Fault Fault
 	// Header: Data begins with the IP header. Always so with AH, and with ESP
 	// to send whose header is to be kept (never where NATT is set).
 	Header bool
@@ -39,6 +50,24 @@ type Packet struct {
 
 // Data is the payload of the kind.
 func (p *Packet) Data() []byte { return p.Buf[p.Off : p.Off+p.Len] }
+
+// Fault says what became of a packet.
+type Fault struct {
+	Cause Cause
+	Kind  Kind // of the packet: ESP or AH; ESP also where it was an IKE message on the NAT-T port; IKE on the IKE port
+	Local bool // the system itself says so: nobody on the path does
+	MTU   int  // TooBig: what the link takes, in bytes of whole packets; 0: not told
+}
+
+// Cause is why a packet did not arrive.
+type Cause uint8
+
+const (
+	TooBig      Cause = iota + 1 // it is too long for a link (RFC 1191, RFC 8201)
+	Unreachable                  // no route, host, protocol or port there
+	Prohibited                   // somebody's rules forbid it
+	Undelivered                  // any other cause: hop limit, header, address
+)
 
 const (
 	// Headroom is where received payloads start, so that headers can be put in front in place.
