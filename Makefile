@@ -41,7 +41,7 @@ demo: ## two gateways and a tunnel in one unprivileged process
 	go run ./cmd/culvert demo
 
 test: packages ## run all tests; as root with strongSwan as peer (installs Debian packages)
-	@$(TESTSUM) -timeout 20m ./...
+	@$(TESTSUM) -timeout 40m ./...
 
 packages:
 	@if [ "$$(id -u)" != 0 ]; then \
@@ -55,7 +55,7 @@ packages:
 
 race: ## run the tests of all concurrent code under the race detector
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call install,$(RACE_PACKAGES)); fi
-	@CGO_ENABLED=1 $(TESTSUM) -race -timeout 20m $(RACE)
+	@CGO_ENABLED=1 $(TESTSUM) -race -timeout 40m $(RACE)
 
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	@bad=; for pkg in $$(go list ./...); do \
@@ -73,7 +73,7 @@ storm: ## SEEDS (10000) simulated networks for IKE, GATEWAY_SEEDS (1000) for who
 interop: packages ## (root) the matrix with strongSwan, written to docs/interop.md
 	@if [ "$$(id -u)" != 0 ]; then echo "make interop needs root: run it with sudo"; exit 1; fi
 	@mkdir -p docs
-	@CULVERT_INTEROP_DOC=$(CURDIR)/docs/interop.md $(TESTSUM) -timeout 20m ./internal/lab/...
+	@CULVERT_INTEROP_DOC=$(CURDIR)/docs/interop.md $(TESTSUM) -timeout 40m ./internal/lab/...
 
 lint: ## gofmt, go vet for each system, staticcheck
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$unformatted" ] || { echo "gofmt would change:" $$unformatted; exit 1; }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 )
@@ -76,5 +77,58 @@ func TestSummary(t *testing.T) {
 				t.Errorf("ok %t, text:\n%s", ok, text)
 			}
 		})
+	}
+}
+
+const oneFailed = `{"Action":"output","Package":"culvert/internal/lab/interop","Test":"TestInterop/a.b","Output":"no tunnel\n"}
+{"Action":"fail","Package":"culvert/internal/lab/interop","Test":"TestInterop/a.b"}
+{"Action":"fail","Package":"culvert/internal/lab/interop","Test":"TestInterop"}
+{"Action":"fail","Package":"culvert/internal/lab/interop"}`
+
+// A few failures of moody packages get a second try, and the report says so.
+func TestSecondTries(t *testing.T) {
+	passes := `{"Action":"pass","Package":"p","Test":"TestX"}
+{"Action":"pass","Package":"p"}`
+	fails := `{"Action":"fail","Package":"p","Test":"TestX"}
+{"Action":"fail","Package":"p"}`
+	for _, c := range []struct {
+		name, first, second string
+		ran                 int
+		cured               bool
+		last                string
+	}{
+		{"passes", oneFailed, passes, 1, true, "1 passed, 0 failed, 0 skipped"},
+		{"fails again", oneFailed, fails, 1, false, "0 passed, 1 failed, 0 skipped"},
+		{"runs nothing", oneFailed, `{"Action":"pass","Package":"p"}`, 1, false, "0 passed, 1 failed, 0 skipped"},
+		{"of another package", strings.ReplaceAll(oneFailed, "internal/lab/interop", "sad"), passes, 0, false, "0 passed, 1 failed, 0 skipped"},
+		{"not compiled", `{"Action":"fail","Package":"culvert/tun"}`, passes, 0, false, "0 passed, 1 failed, 0 skipped"},
+		{"nothing failed", passes, fails, 0, false, "1 passed, 0 failed, 0 skipped"},
+		{"too many", strings.Repeat(strings.ReplaceAll(oneFailed, "a.b", "x")+"\n", 7), passes, 0, false, "0 passed, 7 failed, 0 skipped"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b strings.Builder
+			r := newReport(&b, true)
+			if err := r.read(strings.NewReader(c.first)); err != nil {
+				t.Fatal(err)
+			}
+			ran := 0
+			cured := r.secondTries(func(events func(io.Reader) error, pkg, test string) error {
+				ran++
+				if pkg != "culvert/internal/lab/interop" || test != "TestInterop/a.b" {
+					t.Errorf("a second try of %s %s", pkg, test)
+				}
+				return events(strings.NewReader(c.second))
+			})
+			r.finish()
+			if text := b.String(); ran != c.ran || cured != c.cured || lastLine(text) != c.last || cured != strings.Contains(text, "passed at the second try: culvert/internal/lab/interop TestInterop/a.b") {
+				t.Errorf("%d second tries, cured %t:\n%s", ran, cured, text)
+			}
+		})
+	}
+}
+
+func TestExactly(t *testing.T) {
+	if got := exactly("TestInterop/aes-128.gcm"); got != `^TestInterop$/^aes-128\.gcm$` {
+		t.Error(got)
 	}
 }
