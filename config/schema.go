@@ -129,6 +129,7 @@ var proposalFields = []field[Proposal]{
 	of("lifetime", duration(time.Second, 365*day), func(p *Proposal) *Duration { return &p.Lifetime }),
 	of("pfs-group", list(keyExchange("none")), func(p *Proposal) *[]string { return &p.PFSGroup }),
 	of("replay-window", integer[int](32, 4096), func(p *Proposal) *int { return &p.ReplayWindow }),
+	of("tfc", orNumber("mtu", TFCToMTU, 0, TFCToMTU), func(p *Proposal) *int { return &p.TFC }),
 }
 
 var peerFields = []field[Peer]{

@@ -86,6 +86,8 @@ var keyCases = []keyCase{
 	{"proposal", "pfs-group", `["x25519+ml-kem-768", "x25519"]`, `"ml-kem-768"`, `"ml-kem-768" is unknown, accepted: ` + groupsAble + `, none`},
 	{"proposal", "pfs-group", `"none"`, `"none+ml-kem-768"`, `"none+ml-kem-768" is unknown, accepted: ` + groupsAble + `, none`},
 	{"proposal", "pfs-group", `"modp1024"`, `"ec2n185"`, `"ec2n185" is not supported yet, accepted: ` + groupsAble + `, none`},
+	{"proposal", "tfc", `512`, `65536`, `65536 is out of range, accepted: mtu, 0..65535`},
+	{"proposal", "tfc", `"mtu"`, `"max"`, `"max" is unknown, accepted: mtu, 0..65535`},
 	{"proposal", "replay-window", `1024`, `31`, `31 is out of range, accepted: 32..4096`},
 
 	{"peer", "name", `"site2"`, `" site2"`, `" site2" is no name, ` + namesAble},

@@ -144,7 +144,13 @@ type Proposal struct {
 	Lifebytes    uint64 // 0: no limit
 	ESN          ESN
 	ReplayWindow int // packets
+	// TFC is how many bytes a tunnel's packets look to have at least, RFC 4303 §2.7;
+	// 0: as many as they have. TFCToMTU: as many as the device's MTU.
+	TFC int
 }
+
+// TFCToMTU is tfc = "mtu".
+const TFCToMTU = 65535
 
 // Peer is [[peer]].
 type Peer struct {

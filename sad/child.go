@@ -17,6 +17,7 @@ type Child struct {
 	Peer                 string
 	Protocol             uint8
 	Tunnel               bool
+	TFC                  int
 	Bundled              bool // ESP that goes only within AH: see Over
 	Pairs                []selector.Pair
 	Added                time.Time
@@ -99,7 +100,7 @@ func newChild(p *Params) (*Child, error) {
 func makeChild(p *Params, opener, sealer Transform) *Child {
 	c := &Child{
 		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Protocol: p.Protocol, Tunnel: p.Tunnel, Bundled: p.Bundled,
-		manual: p.Manual, under: p.Under,
+		manual: p.Manual, under: p.Under, TFC: p.TFC,
 		Pairs: p.Pairs,
 		Added: p.Added, Soft: p.Soft, Hard: p.Hard, SoftBytes: p.SoftBytes, HardBytes: p.HardBytes,
 		params: [2]esp.Params{p.In, p.Out}, areas: compileAreas(p.Pairs),

@@ -50,12 +50,13 @@ type Params struct {
 	Local, Remote netip.AddrPort
 	UDP           bool
 	ReplayWindow  int  // packets, brought into MinReplayWindow..MaxReplayWindow
+	TFC           int  // bytes that inner packets are padded to, tunnel mode of ESP only; 0: none
 	Standby       bool // opens at once, seals after Activate
 	Added         time.Time
 	// Soft and Hard count from Added; Hard ends the use of the SA. 0: no limit.
 	Soft, Hard time.Duration
 	// SoftBytes and HardBytes count for each direction of its own, in bytes of
-	// inner packets. A packet may still pass as long as fewer than HardBytes have
+	// inner packets with their TFC padding. A packet may still pass as long as fewer than HardBytes have
 	// passed before it. 0: no limit.
 	SoftBytes, HardBytes uint64
 }

@@ -40,6 +40,7 @@ type agreement struct {
 	spiOut        uint32
 	local, remote []selector.TS
 	pairs         []selector.Pair
+	unpadded      bool // the peer accepts no TFC padding (RFC 7296 §1.3.1)
 }
 
 const (
@@ -106,7 +107,7 @@ func (x *exchange) install(standby bool) error {
 		Protocol: x.policy.Protocol, Tunnel: x.policy.Tunnel,
 		Encr: ag.suite.Encr, Integ: ag.suite.Integ, ESN: ag.suite.ESN, In: in, Out: out,
 		Standby: standby, Pairs: ag.pairs, Local: sa.local, Remote: sa.remote, UDP: sa.inUDP(x.policy),
-		ReplayWindow: p.ReplayWindow, Soft: soft, Hard: p.Lifetime,
+		ReplayWindow: p.ReplayWindow, TFC: tfc(x.policy, ag), Soft: soft, Hard: p.Lifetime,
 		SoftBytes: p.Lifebytes / 10 * 8, HardBytes: p.Lifebytes})
 	c.timers[softTimer] = sa.env.After(soft, func() { c.softEnd() })
 	c.timers[hardTimer] = sa.env.After(p.Lifetime, func() { c.HardEnd("its lifetime ended") })
@@ -119,6 +120,15 @@ func (x *exchange) install(standby bool) error {
 	sa.emit(core.Event{Kind: core.EvChildUp, Child: c.id, Policy: x.policy.Ref,
 		Reason: fmt.Sprintf("%s, in %08x, out %08x", suiteName(ag.suite), c.spiIn, c.spiOut)})
 	return nil
+}
+
+// tfc is how long the SA's inner packets are made. In transport mode the length of
+// what is inside is not always said there, so nothing may stand behind it (RFC 4303 §2.7).
+func tfc(p *core.Policy, ag agreement) int {
+	if ag.unpadded || !p.Tunnel || p.Protocol != core.ProtoESP {
+		return 0
+	}
+	return p.Proposal.TFC
 }
 
 func suiteName(s core.Suite) string {

@@ -297,9 +297,15 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		return errNoSPI
 	}
 	answer.SPI = binary.BigEndian.AppendUint32(nil, x.spi)
-	x.agreed = agreement{suite: s, spiOut: spiOut, local: local, remote: remote, pairs: selector.Pairs(local, remote)}
+	x.agreed = agreement{suite: s, spiOut: spiOut, local: local, remote: remote, pairs: selector.Pairs(local, remote), unpadded: x.unpadded()}
 	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}})
 	return nil
+}
+
+// unpadded reports whether the peer said, beside the proposal that it made or
+// chose, that it accepts no TFC padding on this CHILD SA. We always do.
+func (x *exchange) unpadded() bool {
+	return notify(x.in, message.NotifyESPTFCPaddingNotSupported) != nil
 }
 
 // answerChild adds TSi and TSr to the SA payload that chooseChild put there.
@@ -351,7 +357,7 @@ func (x *exchange) readChild(withPFS bool) error {
 	if len(pairs) == 0 {
 		return refuse(message.NotifyTSUnacceptable, "the peer left no selectors")
 	}
-	x.agreed = agreement{suite: s, spiOut: spiOut, local: mine, remote: theirs, pairs: pairs}
+	x.agreed = agreement{suite: s, spiOut: spiOut, local: mine, remote: theirs, pairs: pairs, unpadded: x.unpadded()}
 	return x.dialed()
 }
 

@@ -126,6 +126,7 @@ type Proposal struct {
 	PFSGroup       string `json:"pfs-group"`
 	ESN            string `json:"esn"`           // "no", "yes" or "both"
 	ReplayWindow   int    `json:"replay-window"` // packets
+	TFC            int    `json:"tfc"`           // bytes that packets are padded to; 65535: the MTU
 	Comment        string `json:"comment"`
 }
 

@@ -107,7 +107,8 @@ func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underla
 	var start, end int
 	switch p.form {
 	case formTunnel:
-		start, end = t.Seal(p.buf, off, n, seq, p.next)
+		clear(p.buf[off+n : off+n+p.pad]) // other packets' bytes may be there
+		start, end = t.Seal(p.buf, off, n+p.pad, seq, p.next)
 	case formUDP:
 		start, end = t.Seal(p.buf, off+p.front, n-p.front, seq, p.next)
 	case formTransport:

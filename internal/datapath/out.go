@@ -51,6 +51,7 @@ type plain struct {
 	at    int   // and where in them is said what follows
 	next  uint8 // protocol of what is sealed: in tunnel mode 4 or 41 (RFC 4303 §2.6)
 	form  form
+	pad   int           // bytes against traffic analysis behind it (RFC 4303 §2.7)
 	tos   uint8         // of the outer header
 	label uint32        // flow label, where the outer header is written here
 	over  *sad.Outbound // AH around ESP; nil: none
@@ -210,7 +211,7 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 	out := run[0].out
 	bytes := 0
 	for i := range run {
-		bytes += run[i].n
+		bytes += run[i].n + run[i].pad
 	}
 	seq, r := admit(out, len(run), bytes, now)
 	w.path.report(out.Child())
@@ -228,12 +229,11 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 		pkt, ok := encapsulate(p, ends, seq+uint64(i), overSeq+uint64(i))
 		if !ok {
 			w.count.drop(OutBundleErrors)
-			bytes -= p.n
 			continue
 		}
 		w.sealed = append(w.sealed, pkt)
+		w.bytes += p.n
 	}
-	w.bytes += bytes
 	return Passed
 }
 

@@ -177,7 +177,7 @@ func (p *Plane) install(now time.Time, in core.Install) {
 	_, err := p.sas.Install(sad.Params{
 		ID: uint64(in.Child), Policy: uint32(in.Policy), Peer: in.Peer, Protocol: uint8(in.Protocol), Tunnel: in.Tunnel,
 		In: p.half(in, in.In), Out: p.half(in, in.Out), Pairs: in.Pairs,
-		Local: in.Local, Remote: in.Remote, UDP: in.UDP, ReplayWindow: in.ReplayWindow, Standby: in.Standby,
+		Local: in.Local, Remote: in.Remote, UDP: in.UDP, ReplayWindow: in.ReplayWindow, TFC: p.padding(in), Standby: in.Standby,
 		Added: now, Soft: in.Soft, Hard: in.Hard, SoftBytes: in.SoftBytes, HardBytes: in.HardBytes,
 	})
 	if err != nil {
@@ -189,6 +189,19 @@ func (p *Plane) install(now time.Time, in core.Install) {
 	}
 	p.touched(in.Child)
 	p.path.Acquired(uint32(in.Policy))
+}
+
+// padding is how long inner packets are made, which is no longer than the device
+// gives them: they must not be cut for the sake of padding.
+func (p *Plane) padding(in core.Install) int {
+	if in.TFC == 0 {
+		return 0
+	}
+	mtu, err := p.cfg.Device.MTU()
+	if err != nil {
+		return 0
+	}
+	return min(in.TFC, mtu)
 }
 
 func (p *Plane) half(in core.Install, h core.HalfSA) esp.Params {

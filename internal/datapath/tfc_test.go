@@ -1,0 +1,114 @@
+package datapath
+
+import (
+	"bytes"
+	"testing"
+
+	"culvert/esp"
+	"culvert/sad"
+)
+
+// padTo gives the left's SA traffic flow confidentiality.
+func padTo(n int) func(left, right *sad.Params) {
+	return func(left, right *sad.Params) { left.TFC = n }
+}
+
+// All packets up to the length look the same on the wire, longer ones as they are;
+// what arrives is what was sent, and the padding is nobody else's bytes. The SAs'
+// own counters have the padding (it was encrypted), the gateway's do not.
+func TestTFCPadding(t *testing.T) {
+	const tfc = 1000
+	for _, c := range ciphers {
+		u := newTunnel(t, c)
+		u.connect(1, 1, padTo(tfc))
+		u.connect(2, 2, padTo(tfc))
+		open, err := esp.New(u.cipher.params(u.right.sads.Child(1).Inbound().SPI(), 2, true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		look, sent, total := map[int]bool{}, uint64(0), uint64(0)
+		inSA := map[string]uint64{}
+		for i, size := range []int{972, 0, 1, 500, 971, 973, 1372, 3} {
+			for _, ends := range [][2]string{{"10.1.0.1", "10.2.0.1"}, {"fd01::1", "fd02::1"}} {
+				pkt := udp(ends[0], ends[1], size)
+				if r := u.left.path.SendPlain(start, pkt); r != Passed {
+					t.Fatal(r)
+				}
+				onWire := u.left.conn.take()[0]
+				if len(pkt) <= tfc {
+					look[len(onWire)] = true
+				} else if len(pkt) >= tfc+16 && look[len(onWire)] { // but for the cipher's own padding
+					t.Errorf("%d bytes look like %d", len(pkt), tfc)
+				}
+				if r := u.right.path.Receive(start, datagram(onWire)); r != Passed {
+					t.Fatal(r)
+				}
+				if got := u.right.host.take(); len(got) != 1 || !bytes.Equal(got[0], pkt) {
+					t.Fatalf("%d packets arrived, or another one", len(got))
+				}
+				sent, total = sent+1, total+uint64(len(pkt))
+				inSA[ends[0]] += uint64(max(len(pkt), tfc))
+				if ends[0] == "10.1.0.1" { // what is behind the packet
+					off, n, _, err := open.Open(onWire, uint64(i+1))
+					if err != nil || n != max(len(pkt), tfc) || bytes.Count(onWire[off+len(pkt):off+n], []byte{0}) != n-len(pkt) {
+						t.Errorf("%v: %d bytes, behind %d: %x", err, n, len(pkt), onWire[off:off+n])
+					}
+				}
+			}
+		}
+		if len(look) != 1 {
+			t.Errorf("%s: packets up to %d bytes have the lengths %v", c.name, tfc, look)
+		}
+		u.left.moved(t, nil, map[string]uint64{"tx-packets": sent, "tx-bytes": total})
+		u.right.moved(t, nil, map[string]uint64{"rx-packets": sent, "rx-bytes": total})
+		for id, from := range map[uint64]string{1: "10.1.0.1", 2: "fd01::1"} {
+			out, in := u.left.sads.Child(id).Rows(start, false)[1], u.right.sads.Child(id).Rows(start, false)[0]
+			if out.Bytes != inSA[from] || in.Bytes != inSA[from] {
+				t.Errorf("SA %d counted %d out, %d in, want %d", id, out.Bytes, in.Bytes, inSA[from])
+			}
+		}
+		// The other direction is the other side's to pad.
+		if r := u.right.path.SendPlain(start, udp("10.2.0.1", "10.1.0.1", 10)); r != Passed || len(u.right.conn.take()[0]) > 120 {
+			t.Errorf("%v, or padded", r)
+		}
+	}
+}
+
+// Only what is sealed by ESP in tunnel mode is padded.
+func TestTFCElsewhere(t *testing.T) {
+	for _, s := range shapes() {
+		left, right := s.connect(t)
+		for _, c := range left.sads.Children() {
+			c.TFC = 600
+		}
+		pkt := s.withTOS(0, 64)
+		if v := left.path.SendPlain(start, pkt); v != Passed {
+			t.Fatalf("%v: %v", s, v)
+		}
+		if n, long := left.conn.last.Len, s.protocol == sad.ProtocolESP && s.tunnel; (n > 600) != long || n > 760 {
+			t.Errorf("%v: %d bytes", s, n)
+		}
+		if v := right.path.Receive(start, s.carried(t, left)); v != Passed {
+			t.Errorf("%v: %v", s, v)
+		}
+		if got := right.host.take(); len(got) != 1 || len(got[0]) != len(pkt) {
+			t.Errorf("%v: %x", s, got)
+		}
+	}
+}
+
+func TestTFCDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("under the race detector sync.Pool drops items on purpose; run without -race")
+	}
+	b := newBench(t, ciphers[0], 100)
+	b.left.sads.Child(1).TFC = 1400
+	both := func() { b.send(); b.receive() }
+	both()
+	if allocs := testing.AllocsPerRun(100, both); allocs != 0 {
+		t.Errorf("%v allocations for %d padded packets out and in", allocs, benchBatch)
+	}
+	if n := len(b.left.conn.sent[0]); n < 1400 {
+		t.Errorf("%d bytes", n)
+	}
+}

@@ -1,0 +1,48 @@
+package gateway
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/internal/simnet"
+)
+
+// tfc in the proposal makes short packets as long as it says, or as the device's
+// MTU lets them be. The other side does not need to pad, too.
+func TestTFC(t *testing.T) {
+	for value, inner := range map[string]int{"700": 700, `"mtu"`: autoMTU, "9000": autoMTU, "0": 0} {
+		t.Run(value, func(t *testing.T) {
+			w := newWorld(t, simnet.Link{Delay: 10 * time.Millisecond})
+			w.east.mustConfigure(passive(site(westAddr, "102", "101")))
+			w.west.mustConfigure(strings.Replace(site(eastAddr, "101", "102"), "[[proposal]]\n", "[[proposal]]\ntfc = "+value+"\n", 1))
+			w.until("established", func() bool { return w.west.sealing() >= 2 && w.east.sealing() >= 2 })
+			w.run(10 * time.Second)
+			w.carriesAll()
+			for i, length := range []int{len(echo("10.1.101.5", "10.1.102.6", 1)), len(echo("2001:db8:101::5", "2001:db8:102::6", 1))} {
+				west, east := w.west.plane.sas.Children()[i].Rows(w.clock.Now(), false), w.east.plane.sas.Children()[i].Rows(w.clock.Now(), false)
+				if west[1].Packets != 1 || west[1].Bytes != uint64(max(length, inner)) || east[0].Bytes != west[1].Bytes {
+					t.Errorf("%d packets of together %d bytes sent, %d bytes received, want %d", west[1].Packets, west[1].Bytes, east[0].Bytes, max(length, inner))
+				}
+				if east[1].Packets != 1 || east[1].Bytes != uint64(length) {
+					t.Errorf("the other side sent %d bytes, want %d", east[1].Bytes, length)
+				}
+			}
+		})
+	}
+}
+
+// A proposal that pads otherwise is another one: a reload makes the SAs anew.
+func TestTFCReload(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 10 * time.Millisecond})
+	w.up()
+	w.west.mustConfigure(strings.Replace(site(eastAddr, "101", "102"), "[[proposal]]\n", "[[proposal]]\ntfc = 400\n", 1))
+	w.run(10 * time.Second)
+	w.until("established again", func() bool { return w.west.sealing() >= 2 && w.east.sealing() >= 2 })
+	w.carriesAll()
+	for _, c := range w.west.plane.sas.Children() {
+		if c.TFC != 400 && w.west.plane.sas.Seals(c.Policy) {
+			t.Errorf("SA %d of policy %d pads to %d", c.ID, c.Policy, c.TFC)
+		}
+	}
+}
