@@ -57,15 +57,12 @@ func (w *inWorker) congestion(pkt []byte, outer uint8) Reason {
 }
 
 // mark decides about the fields of the outer header of p, a packet of f that has
-// its place, and about the padding that makes it look longer.
+// its place.
 func (p *plain) mark(dscp *uint8, info wire.Info, f *wire.Flow) {
 	p.tos = wire.TOS(p.buf[p.off:])
 	c := p.out.Child()
 	if !c.Tunnel {
 		return
-	}
-	if p.form == formTunnel {
-		p.pad = max(c.TFC-p.n, 0)
 	}
 	if dscp != nil {
 		p.tos = *dscp<<2 | p.tos&wire.ECNMask

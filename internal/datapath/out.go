@@ -175,6 +175,7 @@ func (w *outWorker) classify(buf []byte, n int, now int64) Reason {
 		return r
 	}
 	p.mark(w.path.cfg.DSCP, info, f)
+	p.pad = padding(out, p.form, p.n, now)
 	w.plain = append(w.plain, p)
 	return Passed
 }

@@ -3,8 +3,10 @@ package datapath
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"culvert/esp"
+	"culvert/internal/wire"
 	"culvert/sad"
 )
 
@@ -110,5 +112,44 @@ func TestTFCDoesNotAllocate(t *testing.T) {
 	}
 	if n := len(b.left.conn.sent[0]); n < 1400 {
 		t.Errorf("%d bytes", n)
+	}
+}
+
+// Padding never makes a packet longer than the path takes: it fills what there is,
+// and comes back when the path has forgotten that it was narrow.
+func TestTFCFitsThePath(t *testing.T) {
+	for _, s := range tunnels() {
+		if s.protocol != sad.ProtocolESP {
+			continue
+		}
+		left, _ := s.connect(t)
+		c := left.sads.Child(1)
+		c.TFC = 1400
+		outer := func(now time.Time, inner int) int {
+			t.Helper()
+			if v := left.path.SendPlain(now, wire.AppendEcho(nil, s.leftIn, s.rightIn, false, 1, 2, make([]byte, inner-48))); v != Passed {
+				t.Fatal(v)
+			}
+			p := left.conn.last
+			size := len(left.conn.take()[0])
+			if !p.Header {
+				size += wire.AppendedIPLen(s.left.Addr())
+			}
+			if p.NATT {
+				size += wire.UDPHeaderLen
+			}
+			return size
+		}
+		wide := outer(start, 100)
+		c.Path().Learn(1300, start.UnixNano())
+		if n := outer(start, 100); n > 1300 || n <= 1300-16 || n != outer(start, 1100) {
+			t.Errorf("%v: a padded packet of %d bytes on a path of 1300", s, n)
+		}
+		if n := outer(start, 1300); n <= 1300 {
+			t.Errorf("%v: %d bytes for a packet that does not fit", s, n)
+		}
+		if n := outer(start.Add(sad.PMTUAge), 100); n != wide || n < 1400 {
+			t.Errorf("%v: %d bytes, once %d", s, n, wide)
+		}
 	}
 }
