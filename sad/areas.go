@@ -74,6 +74,23 @@ func (l areas) cover(f *wire.Flow, inbound bool) bool {
 	return false
 }
 
+// reach reports whether one of the pairs contains some packet with f's addresses
+// and protocol, whatever its ports.
+func (l areas) reach(f *wire.Flow, inbound bool) bool {
+	local, remote, is4 := numberOf(f.Src), numberOf(f.Dst), f.Src.Is4()
+	if inbound {
+		local, remote = remote, local
+	}
+	for i := range l {
+		a := &l[i]
+		if a.is4 == is4 && a.local.holds(local) && a.remote.holds(remote) &&
+			(a.pair.Local.Proto == 0 || a.pair.Local.Proto == f.Proto) && (a.pair.Remote.Proto == 0 || a.pair.Remote.Proto == f.Proto) {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *area) matches(f *wire.Flow, inbound bool) bool {
 	switch {
 	case f.Opaque && inbound:

@@ -84,6 +84,9 @@ func (in *Inbound) Strayed(seq uint64, from netip.AddrPort, now int64) bool {
 // arrived: its destination is on our side.
 func (in *Inbound) Covers(f *wire.Flow) bool { return in.child.areas.cover(f, true) }
 
+// Reaches is Covers for a packet whose ports are not known yet: whether some do.
+func (in *Inbound) Reaches(f *wire.Flow) bool { return in.child.areas.reach(f, true) }
+
 // Outbound is the half of a CHILD SA that seals. A packet passes it in this
 // order: Expired, Reserve, Spend, then Seal with Transform.
 type Outbound struct {

@@ -40,7 +40,7 @@ func (c *Cache) lookup(db *Database, f *wire.Flow, in bool) *Policy {
 	if e.used && e.in == in && e.flow == *f {
 		return e.policy
 	}
-	p := whole.lookup(f, in)
+	p := whole.lookup(f, in, false)
 	*e = cacheEntry{*f, p, true, in}
 	return p
 }

@@ -26,6 +26,7 @@ func compile(policies []Policy) *snapshot {
 	for i := range s.families {
 		s.addFamily(&s.families[i], pieces[i])
 	}
+	s.ported = compilePorted(policies)
 	return s
 }
 

@@ -213,19 +213,19 @@ func newSmall(policies []Policy, ranks []rank) *small {
 }
 
 // find is the first policy that matches; nil: none.
-func (s *small) find(f *wire.Flow, in bool) (*Policy, rank) {
+func (s *small) find(f *wire.Flow, in, anyPorts bool) (*Policy, rank) {
 	if s == nil {
 		return nil, rank{}
 	}
-	i := s.first(f, in)
+	i := s.first(f, in, anyPorts)
 	if i < 0 {
 		return nil, rank{}
 	}
 	return &s.policies[i], s.ranks[i]
 }
 
-func (v *whole) lookup(f *wire.Flow, in bool) *Policy {
-	p := v.table.lookup(f, in)
+func (v *whole) lookup(f *wire.Flow, in, anyPorts bool) *Policy {
+	p := v.table.lookup(f, in, anyPorts)
 	if v.made == nil {
 		return p
 	}
@@ -233,8 +233,8 @@ func (v *whole) lookup(f *wire.Flow, in bool) *Policy {
 	if in {
 		remote = f.Src
 	}
-	a, rankA := v.made.byRemote[bucketOf(remote)].find(f, in)
-	if b, rankB := v.made.others.find(f, in); b != nil && (a == nil || rankB.compare(rankA) < 0) {
+	a, rankA := v.made.byRemote[bucketOf(remote)].find(f, in, anyPorts)
+	if b, rankB := v.made.others.find(f, in, anyPorts); b != nil && (a == nil || rankB.compare(rankA) < 0) {
 		a, rankA = b, rankB
 	}
 	if a == nil || p != nil && p.Index < rankA.Before {

@@ -24,6 +24,7 @@ type snapshot struct {
 	policies []Policy
 	families [2]family // IPv4, IPv6
 	rules    []rule
+	ported   *ported // nil: no policy asks for ports
 }
 
 type family struct {
@@ -111,15 +112,26 @@ func (r *rule) matches(v *view) bool {
 		(v.ignoreRemote || r.remoteLo <= v.remote && v.remote <= r.remoteHi)
 }
 
-func (s *snapshot) lookup(f *wire.Flow, in bool) *Policy {
-	if i := s.first(f, in); i >= 0 {
+func (s *snapshot) lookup(f *wire.Flow, in, anyPorts bool) *Policy {
+	if i := s.first(f, in, anyPorts); i >= 0 {
 		return &s.policies[i]
 	}
 	return nil
 }
 
-// first is the index of the first policy that matches, or -1.
-func (s *snapshot) first(f *wire.Flow, in bool) int32 {
+// first is the index of the first policy that matches, or -1. With anyPorts, which
+// is for opaque flows, that of the first that matches with ports that f may have.
+func (s *snapshot) first(f *wire.Flow, in, anyPorts bool) int32 {
+	i := s.match(f, in)
+	if anyPorts && s.ported != nil {
+		if j := s.ported.match(f, in); j >= 0 && (i < 0 || s.ported.indices[j] < i) {
+			return s.ported.indices[j]
+		}
+	}
+	return i
+}
+
+func (s *snapshot) match(f *wire.Flow, in bool) int32 {
 	local, remote := f.Src, f.Dst
 	if in {
 		local, remote = remote, local

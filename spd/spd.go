@@ -130,8 +130,8 @@ func (d *Database) Policies() []Policy { return d.whole.Load().table.policies }
 // Lookup is the first policy that matches a packet that leaves: f.Src is
 // Local. nil: no policy. Flows whose ports cannot be seen match policies with
 // any or OPAQUE ports only.
-func (d *Database) Lookup(f *wire.Flow) *Policy { return d.whole.Load().lookup(f, false) }
+func (d *Database) Lookup(f *wire.Flow) *Policy { return d.whole.Load().lookup(f, false, false) }
 
 // LookupIn is the first policy that matches a packet that arrives, f as it
 // arrived: f.Dst is Local. nil: no policy.
-func (d *Database) LookupIn(f *wire.Flow) *Policy { return d.whole.Load().lookup(f, true) }
+func (d *Database) LookupIn(f *wire.Flow) *Policy { return d.whole.Load().lookup(f, true, false) }

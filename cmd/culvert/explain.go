@@ -121,7 +121,7 @@ func (c *explainPacketCmd) Run(s *session) error {
 	w.line(0, "%s", x.Packet)
 	w.lines(1, x.Why)
 	w.line(0, "=> %s", map[string]string{"protect": "protected, and sent to the peer", "deliver": "let in", "drop": "dropped",
-		"pass-unprotected": "passes in clear, by the host's own routes"}[x.Verdict])
+		"hold": "is held until its packet is whole", "pass-unprotected": "passes in clear, by the host's own routes"}[x.Verdict])
 	return w.to(s)
 }
 

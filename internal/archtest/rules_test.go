@@ -167,25 +167,26 @@ func within(room string, rooms ...string) bool {
 	return false
 }
 
-var dataPlane = []string{"spd", "sad", "esp", "ah", "tun", "internal/datapath", "internal/wire", "internal/underlay"}
+var dataPlane = []string{"spd", "sad", "esp", "ah", "tun", "internal/datapath", "internal/wire", "internal/underlay", "internal/reassembly"}
 
 // doors is what a room may import of ours besides itself. Rooms without a row may
 // import anything that the other rules allow.
 var doors = map[string][]string{
-	"config":            {"crypto/suite", "crypto/secret", "crypto/pki", "crypto/sign"},
-	"crypto":            {"crypto"},
-	"spd/selector":      {},
-	"spd":               {"spd/selector", "internal/wire"},
-	"esp":               {"crypto", "internal/wire"},
-	"ah":                {"crypto", "internal/wire"},
-	"sad":               {"esp", "ah", "spd/selector", "crypto", "internal/wire"},
-	"tun":               {},
-	"ike":               {"ike", "crypto", "spd/selector"},
-	"internal/wire":     {},
-	"internal/guard":    {},
-	"internal/underlay": {"internal/wire"},
-	"internal/datapath": {"tun", "internal/underlay", "internal/wire", "spd", "sad", "esp", "ah", "crypto"},
-	"cmd":               {"internal/gateway", "internal/control", "internal/demo", "internal/hardware", "config", "crypto/suite"},
+	"config":              {"crypto/suite", "crypto/secret", "crypto/pki", "crypto/sign"},
+	"crypto":              {"crypto"},
+	"spd/selector":        {},
+	"spd":                 {"spd/selector", "internal/wire"},
+	"esp":                 {"crypto", "internal/wire"},
+	"ah":                  {"crypto", "internal/wire"},
+	"sad":                 {"esp", "ah", "spd/selector", "crypto", "internal/wire"},
+	"tun":                 {},
+	"ike":                 {"ike", "crypto", "spd/selector"},
+	"internal/wire":       {},
+	"internal/guard":      {},
+	"internal/underlay":   {"internal/wire"},
+	"internal/reassembly": {"internal/wire"},
+	"internal/datapath":   {"tun", "internal/underlay", "internal/wire", "internal/reassembly", "spd", "sad", "esp", "ah", "crypto"},
+	"cmd":                 {"internal/gateway", "internal/control", "internal/demo", "internal/hardware", "config", "crypto/suite"},
 }
 
 // door is the row of the longest folder around room.

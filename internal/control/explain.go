@@ -20,7 +20,7 @@ type PacketQuery struct {
 // PacketExplanation is the answer: what the data path would do now, and why.
 type PacketExplanation struct {
 	Packet  string `json:"packet"`  // for people
-	Verdict string `json:"verdict"` // "protect", "deliver", "drop" or "pass-unprotected"
+	Verdict string `json:"verdict"` // "protect", "deliver", "hold", "drop" or "pass-unprotected"
 	// Counter is the row of `statistics print` that it would count in, if it came
 	// to the data path; empty where it gets through.
 	Counter string `json:"counter"`

@@ -9,7 +9,7 @@ type Reason uint8
 // The manual's statistics table, in its order, then our own.
 const (
 	InErrors               Reason = iota // inbound and in no other row: the device refused the packet, or a datagram is too short for IKE and ESP
-	InBufferErrors                       // no buffer: cannot happen while workers own theirs
+	InBufferErrors                       // no room for a fragment that has to wait for the rest of its packet
 	InHeaderErrors                       // too short for ESP, or the inner IP header is bad, or it could not carry the congestion that the outer one tells of
 	InNoStates                           // no SA of this SPI
 	InStateProtocolErrors                // ICV or padding wrong
@@ -34,6 +34,9 @@ const (
 	OutPolicyDead                        // the policy is dead
 	OutPolicyErrors                      // no policy covers the packet, so it has nowhere to go
 	OutUnprotected                       // may pass unprotected (action none, or level use without SA), and there is no way past the policies
+	InFragmentErrors                     // a fragment that came twice, or whose packet did not become whole in time
+	OutBufferErrors                      // a fragment that there was no room for
+	OutFragmentErrors                    // as InFragmentErrors
 
 	Passed // not a drop: sent, delivered, or handed to IKE
 
@@ -45,10 +48,12 @@ const (
 const (
 	txPackets = drops + iota
 	txBytes
-	txClear // passed unprotected, as the policy wants
+	txClear     // passed unprotected, as the policy wants
+	txFragments // pieces of packets that were made whole to be judged
 	rxPackets
 	rxBytes
 	rxDummies
+	rxFragments
 	rxIKE
 	rxKeepalives
 	rxECNOdd // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
@@ -83,12 +88,17 @@ var counterNames = [counterCount]string{
 	OutPolicyDead:          "out-policy-dead",
 	OutPolicyErrors:        "out-policy-errors",
 	OutUnprotected:         "out-unprotected",
+	InFragmentErrors:       "in-fragment-errors",
+	OutBufferErrors:        "out-buffer-errors",
+	OutFragmentErrors:      "out-fragment-errors",
 	txPackets:              "tx-packets",
 	txBytes:                "tx-bytes",
 	txClear:                "tx-unprotected",
+	txFragments:            "tx-fragments",
 	rxPackets:              "rx-packets",
 	rxBytes:                "rx-bytes",
 	rxDummies:              "rx-dummies",
+	rxFragments:            "rx-fragments",
 	rxIKE:                  "rx-ike",
 	rxKeepalives:           "rx-keepalives",
 	rxECNOdd:               "rx-ecn-odd",

@@ -15,6 +15,9 @@ type Explanation struct {
 	SA     *sad.Child  // that it would leave or that it came by; nil: none
 	// Acquire: a packet on its way out has the daemon asked for an SA.
 	Acquire bool
+	// Waits: the packet is a fragment, and is held until all of it is there. What
+	// becomes of it then is not in Reason, which is Passed.
+	Waits bool
 }
 
 // ExplainOut is what would become of a packet that leaves, from the databases
@@ -25,6 +28,9 @@ func (p *Path) ExplainOut(now time.Time, f *wire.Flow) Explanation {
 	pol := p.cfg.Policies.Lookup(f)
 	x := Explanation{Reason: Passed, Policy: pol}
 	switch {
+	case f.Opaque && p.cfg.waitsOut(f):
+		x.Waits = true
+		return x
 	case pol == nil:
 		x.Reason = OutPolicyErrors
 		return x
@@ -55,9 +61,6 @@ func usable(c *sad.Child, now time.Time, f *wire.Flow) Reason {
 		if !sameHost(f.Src, ends.Local.Addr()) || !sameHost(f.Dst, ends.Remote.Addr()) {
 			return OutStateModeErrors
 		}
-		if f.Opaque {
-			return OutBundleErrors
-		}
 	}
 	if c.Protocol == sad.ProtocolAH {
 		if r := placeAH(ends); r != Passed {
@@ -83,6 +86,8 @@ func (p *Path) ExplainIn(now time.Time, f *wire.Flow, spi uint32) Explanation {
 	switch pol := x.Policy; {
 	case x.SA.State(now) == sad.StateDead:
 		x.Reason = InStateExpired
+	case f.Opaque && x.SA.Tunnel && p.cfg.waitsIn(in, f):
+		x.Waits = true
 	case !in.Covers(f):
 		x.Reason = InTemplateMismatches
 	case pol == nil:

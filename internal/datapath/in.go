@@ -25,6 +25,7 @@ import (
 //	next header      IP in IP, or the IP header comes back;      in-state-mode-errors
 //	                 dummies end here
 //	wire.ParseFlow   the inner packet                            in-header-errors
+//	fragments        held where ports decide (fragments.go)      in-buffer-errors, in-fragment-errors, in-header-errors
 //	selector check   the SA's own pairs, then the policy         in-template-mismatches, in-no-policies, in-policy-blocked
 //	congestion       the outer header's ECN, in tunnel mode      in-header-errors
 //	tun.Write        the batch; what the device refuses          in-errors
@@ -46,6 +47,7 @@ type inWorker struct {
 	sads    *sad.Worker
 	cache   spd.Cache
 	flow    wire.Flow
+	frags   fragments
 	deliver [][]byte // what goes to the device, deviceOffset bytes in front of each
 	bytes   int      // of the packets in deliver
 
@@ -107,6 +109,8 @@ func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
 	w.sads.Enter()
 	defer w.sads.Leave()
 	w.deliver, w.bytes = w.deliver[:0], 0
+	w.frags.begin(w.count, InFragmentErrors, now)
+	defer w.frags.release()
 	verdict := Passed
 	for i := range packets {
 		if r := w.demux(&packets[i], now); r != Passed {
@@ -190,7 +194,7 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 		return Passed
 	}
 	if in.Child().Tunnel {
-		return w.inner(in, p.Buf, p.Off+off, n, next, p.TOS)
+		return w.inner(in, p.Buf, p.Off+off, n, next, p.TOS, now)
 	}
 	return w.behind(in, p, p.Off+off, n, next)
 }
@@ -211,7 +215,7 @@ func (w *inWorker) within(p *underlay.Packet, over *sad.Child, off, n int, next 
 
 // inner decides about the payload buf[off:off+n] of a genuine packet of a tunnel;
 // tos is that of its outer header.
-func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint8) Reason {
+func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint8, now int64) Reason {
 	version := uint8(4)
 	switch next {
 	case wire.ProtoIPv4:
@@ -224,16 +228,27 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 	if !ok || info.Version != version {
 		return InHeaderErrors
 	}
-	if r := w.allowed(in); r != Passed {
-		return r
+	waits := info.Fragment() && w.path.cfg.waitsIn(in, &w.flow)
+	if !waits {
+		if r := w.allowed(in); r != Passed {
+			return r
+		}
 	}
+	// What follows the packet is padding against traffic analysis (RFC 4303 §2.7).
 	if r := w.congestion(buf[off:off+info.Total], tos); r != Passed {
 		return r
 	}
-	// What follows the packet is padding against traffic analysis (RFC 4303 §2.7).
-	w.deliver = append(w.deliver, buf[off-deviceOffset:off+info.Total])
-	w.bytes += info.Total
+	if waits {
+		return w.hold(in, buf[off:off+info.Total], info, now)
+	}
+	w.accept(buf, off, info.Total)
 	return Passed
+}
+
+// accept lets the packet buf[off:off+n] in.
+func (w *inWorker) accept(buf []byte, off, n int) {
+	w.deliver = append(w.deliver, buf[off-deviceOffset:off+n])
+	w.bytes += n
 }
 
 // behind decides about the payload of a genuine packet of a transport mode SA.
@@ -257,8 +272,7 @@ func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next 
 	if p.NATT {
 		mend(pkt, info)
 	}
-	w.deliver = append(w.deliver, p.Buf[start-deviceOffset:start+size])
-	w.bytes += size
+	w.accept(p.Buf, start, size)
 	return Passed
 }
 

@@ -13,6 +13,7 @@ import (
 //
 //	tun.Read         a batch of plain packets, with headroom in front of each
 //	wire.ParseFlow   is it an IP packet, and of which flow?      out-errors
+//	fragments        held where ports decide (fragments.go)      out-buffer-errors, out-fragment-errors, out-errors
 //	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked
 //	                                                             none: it goes on in clear (out-unprotected where it cannot)
 //	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
@@ -34,6 +35,7 @@ type outWorker struct {
 	cache  spd.Cache
 	asked  asked
 	flow   wire.Flow
+	frags  fragments
 	bufs   [][]byte
 	sizes  []int
 	plain  []plain           // what is left of the batch after sad.Outbound
@@ -121,9 +123,11 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	defer w.sads.Leave()
 	w.asked.begin(&w.path.acquires, now)
 	w.plain, w.sealed, w.bytes = w.plain[:0], w.sealed[:0], 0
+	w.frags.begin(w.count, OutFragmentErrors, now)
+	defer w.frags.release()
 	verdict := Passed
 	for i := range n {
-		if r := w.classify(w.bufs[i], w.sizes[i], now); r != Passed {
+		if r := w.classify(w.bufs[i], underlay.Headroom, w.sizes[i], now); r != Passed {
 			w.count.drop(r)
 			verdict = r
 		}
@@ -142,12 +146,16 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	return verdict
 }
 
-// classify finds the SA of a packet: ParseFlow, Lookup, Outbound.
-func (w *outWorker) classify(buf []byte, n int, now int64) Reason {
+// classify finds the SA of the packet buf[off:off+n]: ParseFlow, Lookup, Outbound.
+func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 	f := &w.flow
-	info, ok := wire.ParseFlow(buf[underlay.Headroom:][:n], f)
+	info, ok := wire.ParseFlow(buf[off:][:n], f)
 	if !ok {
 		return OutErrors
+	}
+	pkt := buf[off:][:info.Total]
+	if info.Fragment() && w.path.cfg.waitsOut(f) {
+		return w.hold(pkt, info, now)
 	}
 	pol := w.cache.Lookup(w.path.cfg.Policies, f)
 	switch {
@@ -156,21 +164,21 @@ func (w *outWorker) classify(buf []byte, n int, now int64) Reason {
 	case pol.Action == spd.Discard:
 		return OutPolicyBlocked
 	case pol.Action == spd.None:
-		return w.clear(buf[underlay.Headroom:][:info.Total])
+		return w.clear(pkt)
 	}
 	out := w.path.cfg.SAs.Outbound(pol.Ref, f)
 	switch {
 	case out != nil:
 		w.asked.satisfied(pol.Ref)
 	case pol.Level == spd.Use:
-		return w.clear(buf[underlay.Headroom:][:info.Total])
+		return w.clear(pkt)
 	default:
 		if w.asked.first(pol.Ref, now) {
 			w.path.cfg.Notify.Acquire(pol.Ref, *f)
 		}
 		return OutNoStates
 	}
-	p := plain{out: out, buf: buf, off: underlay.Headroom, n: info.Total}
+	p := plain{out: out, buf: buf, off: off, n: info.Total}
 	if r := place(&p, info, f); r != Passed {
 		return r
 	}
@@ -185,7 +193,7 @@ func (w *outWorker) clear(pkt []byte) Reason {
 	switch c := w.path.cfg.Clear; {
 	case c == nil:
 		return OutUnprotected
-	case c.Send(pkt) != nil:
+	case !w.frags.send(c, pkt):
 		return OutErrors
 	}
 	w.count.add(txClear, 1)

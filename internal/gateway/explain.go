@@ -100,7 +100,7 @@ func explainPacket(p *Plane, c *compiled, q control.PacketQuery, f wire.Flow, no
 	}
 	say := func(format string, a ...any) { x.Why = append(x.Why, fmt.Sprintf(format, a...)) }
 	explainPolicy(&x, e.Policy, c, say)
-	if e.Policy == nil {
+	if e.Policy == nil && !e.Waits {
 		for _, near := range nearMisses(p.policies.Policies(), &f, q.Inbound) {
 			say("%s%s", policyName(c, near.policy), near.why)
 		}
@@ -109,6 +109,11 @@ func explainPacket(p *Plane, c *compiled, q control.PacketQuery, f wire.Flow, no
 		explainSA(&x, e.SA, q.Inbound, now, say)
 	}
 	x.Acquire = e.Acquire
+	if e.Waits {
+		x.Verdict = "hold"
+		say("the answer depends on ports, which this fragment does not show, or is transport mode: it is held until its packet is whole, which decides; ask about that, with its ports and without fragment")
+		return x, nil
+	}
 	verdict(&x, e, q, say)
 	return x, nil
 }
@@ -195,8 +200,6 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 		say("the policy discards it")
 	case datapath.OutStateModeErrors:
 		say("the SA is in transport mode or of AH, and does not fit packets between these addresses")
-	case datapath.OutBundleErrors:
-		say("transport mode takes whole packets only")
 	case datapath.OutStateExpired, datapath.InStateExpired:
 		say("the SA met its hard limit: a new one should be there; see `culvert explain peer %s`", x.Peer)
 	case datapath.InNoStates:

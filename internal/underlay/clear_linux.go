@@ -3,6 +3,7 @@ package underlay
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -13,12 +14,14 @@ import (
 // clearSockets are raw sockets with header included, one for each family. Their
 // mark leads what they send past the rules that would bring it back.
 type clearSockets struct {
-	fd [2]int // IPv4, IPv6; -1: the system has none
+	fd  [2]int // IPv4, IPv6; -1: the system has none
+	mtu int    // a socket to ask for the MTU of a way; -1: none
+	buf []byte // of a piece
 }
 
 // OpenClear opens the way past the policies.
 func OpenClear(mark uint32) (Clear, error) {
-	c := &clearSockets{fd: [2]int{-1, -1}}
+	c := &clearSockets{fd: [2]int{-1, -1}, mtu: -1}
 	for i, domain := range []int{unix.AF_INET, unix.AF_INET6} {
 		fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 		if errors.Is(err, unix.EAFNOSUPPORT) {
@@ -31,6 +34,16 @@ func OpenClear(mark uint32) (Clear, error) {
 		if err == nil {
 			// Nothing is read from it.
 			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
+		}
+		if err != nil {
+			_ = c.Close()
+			return nil, explainRaw(cause(err), netip.IPv4Unspecified(), unix.IPPROTO_RAW, err)
+		}
+	}
+	if c.fd[0] >= 0 {
+		var err error
+		if c.mtu, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
+			err = unix.SetsockoptInt(c.mtu, unix.SOL_SOCKET, unix.SO_MARK, int(mark))
 		}
 		if err != nil {
 			_ = c.Close()
@@ -52,8 +65,36 @@ func (c *clearSockets) Send(pkt []byte) error {
 	if fd < 0 {
 		return ErrNoSocket
 	}
-	if err := unix.Sendto(fd, pkt, 0, to); err != nil {
+	err := unix.Sendto(fd, pkt, 0, to)
+	if errors.Is(err, unix.EMSGSIZE) && fd == c.fd[0] && pkt[6]&0x40 == 0 {
+		err = c.sendPieces(pkt, to)
+	}
+	if err != nil {
 		return fmt.Errorf("sending a packet past the policies: %w", err)
+	}
+	return nil
+}
+
+// sendPieces does what every router on the way would with an IPv4 packet that is
+// too long for the next link and may be cut (RFC 791 §2.3): the system does not
+// for packets that come with their header.
+func (c *clearSockets) sendPieces(pkt []byte, to unix.Sockaddr) error {
+	if err := unix.Connect(c.mtu, to); err != nil { // sends nothing: it looks the way up
+		return err
+	}
+	mtu, err := unix.GetsockoptInt(c.mtu, unix.IPPROTO_IP, unix.IP_MTU)
+	if err != nil {
+		return err
+	}
+	cut, ok := wire.NewCutter(pkt, mtu, rand.Uint32())
+	if !ok {
+		return unix.EMSGSIZE
+	}
+	for more := true; more; {
+		c.buf, more = cut.Next(c.buf)
+		if err := unix.Sendto(c.fd[0], c.buf, 0, to); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -65,6 +106,10 @@ func (c *clearSockets) Close() error {
 			errs = append(errs, unix.Close(fd))
 			c.fd[i] = -1
 		}
+	}
+	if c.mtu >= 0 {
+		errs = append(errs, unix.Close(c.mtu))
+		c.mtu = -1
 	}
 	return errors.Join(errs...)
 }

@@ -1,9 +1,12 @@
 package underlay
 
 import (
+	"bytes"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +50,41 @@ func TestClearKeepsThePacket(t *testing.T) {
 	}
 	if err := c.Send(make([]byte, 100)); err == nil {
 		t.Error("sent after Close")
+	}
+}
+
+// What is too long for the way is cut where the packet allows it, and refused where it does not.
+func TestClearCutsWhatMayBeCut(t *testing.T) {
+	isolateBoth(t, "ip link set lo mtu 1300 up")
+	c, err := OpenClear(0x77)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	src, dst := netip.MustParseAddrPort("127.0.0.7:1234"), netip.MustParseAddrPort("127.0.0.9:4000")
+	l, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(dst))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	body := bytes.Repeat([]byte("some text"), 1000)
+	for _, id := range []uint16{5, 0} {
+		h := wire.IPv4{TTL: 64, ID: id, Proto: wire.ProtoUDP, Src: src.Addr(), Dst: dst.Addr()}
+		pkt := wire.AppendUDP(h.Append(nil, wire.UDPHeaderLen+len(body)), src, dst, body)
+		if err := c.Send(pkt); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 10000)
+		n, from, err := l.ReadFromUDPAddrPort(buf)
+		if err != nil || !bytes.Equal(buf[:n], body) || from != src {
+			t.Fatalf("%d bytes from %v: %v", n, from, err)
+		}
+	}
+	if err := c.Send(wire.AppendUDPPacket(nil, src, dst, body)); !errors.Is(err, syscall.EMSGSIZE) {
+		t.Errorf("one that must not be cut: %v", err)
 	}
 }
 

@@ -22,3 +22,9 @@ func (f Flow) Reverse() Flow {
 	f.Src, f.Dst, f.SrcPort, f.DstPort = f.Dst, f.Src, f.DstPort, f.SrcPort
 	return f
 }
+
+// Blind is the flow of a fragment that shows no ports.
+func (f Flow) Blind() Flow {
+	f.Opaque, f.SrcPort, f.DstPort = true, 0, 0
+	return f
+}

@@ -1,0 +1,156 @@
+package datapath
+
+import (
+	"culvert/internal/reassembly"
+	"culvert/internal/underlay"
+	"culvert/internal/wire"
+	"culvert/sad"
+	"culvert/spd"
+)
+
+// Fragments of inner packets (RFC 4301 §7). Where no selector asks for ports they
+// go through the lines as they are, each for itself. They are held until their
+// packet is whole, and that goes through the line, where
+//
+//	out   a policy asks for ports before one that does not matches; the SAs of
+//	      the policy ask for them; the SA is for transport mode (RFC 4301 §4.1)
+//	in    the SA's selectors ask for ports, or a policy does before one that does
+//	      not matches
+//
+// Every piece ends in one counter, when its fate is known:
+//
+//	                                              out                   in
+//	its packet became whole (and counts itself)   tx-fragments          rx-fragments
+//	there is no room for its packet               out-buffer-errors     in-buffer-errors
+//	it does not fit, overlaps, or follows such    out-errors            in-header-errors
+//	it came twice, or time is up                  out-fragment-errors   in-fragment-errors
+//
+// One that does not fit takes those along that wait. That time is up is noticed
+// when the next batch comes.
+
+// fragments is what one worker holds. The zero value holds nothing; the memory is
+// there from the first fragment on that has to wait.
+type fragments struct {
+	table *reassembly.Table
+	// Of the packet that was made whole and is judged now: as long as its pieces
+	// came, and their identification. limit 0: it came whole.
+	limit int
+	id    uint32
+	piece []byte
+}
+
+// begin gives up at the start of a batch what waited for too long.
+func (f *fragments) begin(count *counters, late Reason, now int64) {
+	if f.table != nil {
+		if n := f.table.Expire(now); n > 0 {
+			count.add(int(late), uint64(n))
+		}
+	}
+}
+
+// release ends the use of the packets that became whole in this batch.
+func (f *fragments) release() {
+	if f.table != nil {
+		f.table.Release()
+	}
+}
+
+// add takes a piece; the memory is made with the first.
+func (f *fragments) add(owner uint64, pkt []byte, info wire.Info, flow *wire.Flow, now int64) reassembly.Result {
+	if f.table == nil {
+		f.table = reassembly.New(underlay.Headroom, tailroom)
+	}
+	return f.table.Add(owner, pkt, info, flow, now)
+}
+
+// verdicts are the reasons for what reassembly says, out and in.
+var verdicts = map[reassembly.Verdict][2]Reason{
+	reassembly.Malformed: {OutErrors, InHeaderErrors},
+	reassembly.Duplicate: {OutFragmentErrors, InFragmentErrors},
+	reassembly.Full:      {OutBufferErrors, InBufferErrors},
+}
+
+// waitsOut says whether a fragment with this flow must wait for the rest of its packet.
+func (c *Config) waitsOut(f *wire.Flow) bool {
+	if c.Policies.Hidden(f, false) {
+		return true
+	}
+	blind := f.Blind()
+	pol := c.Policies.Lookup(&blind)
+	if pol == nil || pol.Action != spd.Encrypt {
+		return false
+	}
+	if out := c.SAs.Outbound(pol.Ref, &blind); out != nil {
+		return !out.Child().Tunnel
+	}
+	return c.SAs.Seals(pol.Ref)
+}
+
+// waitsIn is the same for one that came by in. What the SA can cover with no ports
+// does not wait.
+func (c *Config) waitsIn(in *sad.Inbound, f *wire.Flow) bool {
+	blind := f.Blind()
+	if !in.Covers(&blind) {
+		return in.Reaches(&blind)
+	}
+	return c.Policies.Hidden(&blind, true)
+}
+
+// hold takes a fragment, and the packet through the line that it makes whole.
+func (w *outWorker) hold(pkt []byte, info wire.Info, now int64) Reason {
+	r := w.frags.add(0, pkt, info, &w.flow, now)
+	switch r.Verdict {
+	case reassembly.Held:
+		return Passed
+	case reassembly.Whole:
+		w.count.add(txFragments, uint64(r.Pieces))
+		w.frags.limit, w.frags.id = r.Largest, r.ID
+		verdict := w.classify(r.Buf, r.Off, r.Len, now)
+		w.frags.limit = 0
+		return verdict
+	}
+	reason := verdicts[r.Verdict][0]
+	w.count.add(int(reason), uint64(r.Pieces-1)) // the last one is counted by the batch
+	return reason
+}
+
+// send sends a packet on in clear; one that came in pieces leaves in pieces that
+// are no longer than those. False: not all of it left.
+func (f *fragments) send(way underlay.Clear, pkt []byte) bool {
+	if f.limit == 0 || len(pkt) <= f.limit {
+		return way.Send(pkt) == nil
+	}
+	cut, ok := wire.NewCutter(pkt, f.limit, f.id)
+	if !ok {
+		return way.Send(pkt) == nil
+	}
+	for more := true; more; {
+		f.piece, more = cut.Next(f.piece)
+		if way.Send(f.piece) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// hold takes a fragment, and on what it makes whole. All pieces have to come by one SA.
+func (w *inWorker) hold(in *sad.Inbound, pkt []byte, info wire.Info, now int64) Reason {
+	r := w.frags.add(in.Child().ID, pkt, info, &w.flow, now)
+	switch r.Verdict {
+	case reassembly.Held:
+		return Passed
+	case reassembly.Whole:
+		w.count.add(rxFragments, uint64(r.Pieces))
+		if _, ok := wire.ParseFlow(r.Buf[r.Off:r.Off+r.Len], &w.flow); !ok {
+			return InHeaderErrors
+		}
+		if verdict := w.allowed(in); verdict != Passed {
+			return verdict
+		}
+		w.accept(r.Buf, r.Off, r.Len)
+		return Passed
+	}
+	reason := verdicts[r.Verdict][1]
+	w.count.add(int(reason), uint64(r.Pieces-1)) // the last one is counted by the batch
+	return reason
+}
