@@ -84,6 +84,12 @@ func (r chance) policies(real []spd.Policy) []spd.Policy {
 	return list
 }
 
+// waiting is what else becomes of fragments that wait: they come twice, or so many
+// that there is no room.
+var waiting = map[datapath.Reason]bool{
+	datapath.OutFragmentErrors: true, datapath.OutBufferErrors: true, datapath.InFragmentErrors: true, datapath.InBufferErrors: true,
+}
+
 // What explain says of a packet is what becomes of it, both ways, on 10^5
 // packets of each.
 func TestExplainIsWhatHappens(t *testing.T) {
@@ -108,7 +114,7 @@ func TestExplainIsWhatHappens(t *testing.T) {
 		}
 		pkt, f := r.packet()
 		e := path.ExplainOut(now, &f)
-		if got := path.SendPlain(now, pkt); got != e.Reason {
+		if got := path.SendPlain(now, pkt); got != e.Reason && !(e.Waits && waiting[got]) {
 			t.Fatalf("out %v: %v, explained as %+v", f, got, e)
 		}
 		seen[e.Reason]++
@@ -130,7 +136,7 @@ func TestExplainIsWhatHappens(t *testing.T) {
 		e = path.ExplainIn(now, &f, spi)
 		ends := c.Endpoint()
 		got := path.Receive(now, &underlay.Packet{Buf: buf, Off: start, Len: end - start, Local: ends.Remote, Remote: ends.Local, Kind: underlay.ESP, NATT: true})
-		if got != e.Reason {
+		if got != e.Reason && !(e.Waits && waiting[got]) {
 			t.Fatalf("in %v by %08x: %v, explained as %+v", f, spi, got, e)
 		}
 		seen[e.Reason]++
