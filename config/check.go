@@ -293,9 +293,7 @@ func (l *loader) checkEncrypting(p *Policy, d *directory) {
 	if len(p.IPsecProtocols) > 1 && p.Written("peer") {
 		l.faultAt(e, "policy", "ipsec-protocols", "is one of the two with IKEv2, which cannot negotiate both together, write [\"esp\"] or [\"ah\"]")
 	}
-	if slices.Contains(p.IPsecProtocols, "ah") && l.config.Gateway.Encapsulation == UDP {
-		l.faultAt(e, "policy", "ipsec-protocols", "AH cannot go by UDP, and encapsulation in [gateway] is \"udp\", write [\"esp\"]")
-	}
+	l.checkAH(p)
 	l.checkOuter(p)
 	if p.Proposal != nil && p.Proposal.Disabled {
 		l.faultAt(e, "policy", "proposal", "[[proposal]] %q is disabled, enable it or disable the policy", p.ProposalName)
@@ -313,6 +311,16 @@ func (l *loader) checkEncrypting(p *Policy, d *directory) {
 	case !p.Peer.OneHost() && !p.Peer.Passive && !p.Peer.bad["address"]:
 		l.warnAt(e, "policy", "peer", "[[peer]] %q has the address %s, so that only the other side can start, write passive = true there if that is meant",
 			p.PeerName, p.Peer.Address)
+	}
+}
+
+// checkAH looks at what AH needs.
+func (l *loader) checkAH(p *Policy) {
+	if slices.Contains(p.IPsecProtocols, "ah") && l.config.Gateway.Encapsulation == UDP {
+		l.faultAt(&p.Entry, "policy", "ipsec-protocols", "AH cannot go by UDP, and encapsulation in [gateway] is \"udp\", write [\"esp\"]")
+	}
+	if q := p.Proposal; slices.Contains(p.IPsecProtocols, "ah") && q != nil && (p.Template || p.Written("peer")) && len(q.Integs) == 0 && !q.bad["enc-algorithms"] && !q.bad["auth-algorithms"] {
+		l.faultAt(&p.Entry, "policy", "proposal", "AH needs auth-algorithms, which [[proposal]] %q does not have beside AEADs, add a cipher such as aes-256-cbc to its enc-algorithms", q.Name)
 	}
 }
 

@@ -142,7 +142,7 @@ type policyContent struct {
 	level                       Level
 	group, peer, proposal       string
 	ipsecProtocols              string
-	template, tunnel            bool
+	template, tunnel, anyMode   bool
 	invalid, disabled, standing bool
 }
 
@@ -150,7 +150,7 @@ func contentOf(p *Policy) policyContent {
 	return policyContent{
 		action: p.Action, src: p.SrcAddress, dst: p.DstAddress, saSrc: p.SASrcAddress, saDst: p.SADstAddress, srcPort: p.SrcPort, dstPort: p.DstPort,
 		protocol: p.Protocol, level: p.Level, group: p.Group, peer: p.PeerName, proposal: p.ProposalName,
-		ipsecProtocols: strings.Join(p.IPsecProtocols, ","), template: p.Template, tunnel: p.Tunnel,
+		ipsecProtocols: strings.Join(p.IPsecProtocols, ","), template: p.Template, tunnel: p.Tunnel, anyMode: p.AnyMode,
 		invalid: p.Invalid, disabled: p.Disabled, standing: p.Default,
 	}
 }

@@ -120,6 +120,7 @@ func (l *loader) checkTemplate(p *Policy) {
 			*end.prefix = any6
 		}
 	}
+	p.AnyMode = !p.Written("tunnel")
 	if p.Disabled {
 		return
 	}
@@ -134,12 +135,10 @@ func (l *loader) checkTemplate(p *Policy) {
 			l.faultAt(e, "policy", key, "a template has none, leave it out: peers come by policy-template-group of their identity, ports by generate-policy")
 		}
 	}
-	if p.Written("tunnel") && !p.Tunnel {
-		l.faultAt(e, "policy", "tunnel", "false (transport mode) does not go with a template, leave it out")
+	if len(p.IPsecProtocols) > 1 {
+		l.faultAt(e, "policy", "ipsec-protocols", "is one of the two with IKEv2, which cannot negotiate both together, write [\"esp\"] or [\"ah\"], or two templates")
 	}
-	if len(p.IPsecProtocols) != 1 || p.IPsecProtocols[0] != "esp" {
-		l.faultAt(e, "policy", "ipsec-protocols", "is [\"esp\"] in a template, leave it out")
-	}
+	l.checkAH(p)
 	if p.Proposal != nil && p.Proposal.Disabled {
 		l.faultAt(e, "policy", "proposal", "[[proposal]] %q is disabled, enable it or disable the template", p.ProposalName)
 	}
@@ -148,14 +147,21 @@ func (l *loader) checkTemplate(p *Policy) {
 // warnTemplates names identities that are to generate policies and whose group
 // has no template for it.
 func (l *loader) warnTemplates() {
-	has := map[string]bool{}
+	has, tunnels := map[string]bool{}, map[string]bool{}
 	for _, p := range l.config.Policies {
 		if p.Template && !p.Disabled {
 			has[p.Group] = true
+			tunnels[p.Group] = tunnels[p.Group] || p.Tunnel || p.AnyMode
 		}
 	}
 	for _, i := range l.config.Identities {
-		if i.Disabled || !i.Generates() || i.bad["policy-template-group"] || i.PolicyTemplateGroup == none || has[i.PolicyTemplateGroup] {
+		if i.Disabled || !i.Generates() || i.bad["policy-template-group"] || i.PolicyTemplateGroup == none {
+			continue
+		}
+		if has[i.PolicyTemplateGroup] {
+			if i.Mode != nil && !tunnels[i.PolicyTemplateGroup] {
+				l.warnAt(&i.Entry, "identity", "mode-config", "addresses that are given go by tunnels, and the templates of [[policy-group]] %q say tunnel = false: take it out of one", i.PolicyTemplateGroup)
+			}
 			continue
 		}
 		l.warnAt(&i.Entry, "identity", "generate-policy", "the [[policy-group]] %q has no template, so that no policy is made: write a [[policy]] with template = true and that group", i.PolicyTemplateGroup)

@@ -108,7 +108,8 @@ func TestModeConfigFaults(t *testing.T) {
 		{`src-address = "0.0.0.0/0"`, `src-address = "2001:db8::/32"`, `22: policy.dst-address: 192.168.77.0/24 and src-address 2001:db8::/32 are of different address families`, ""},
 		{`src-address = "0.0.0.0/0"`, `peer = "ike2"`, `23: policy.peer: a template has none, leave it out: peers come by policy-template-group of their identity, ports by generate-policy`, ""},
 		{`src-address = "0.0.0.0/0"`, `action = "discard"`, `23: policy.action: discard, and the policies made from a template encrypt, leave it out`, ""},
-		{`src-address = "0.0.0.0/0"`, `tunnel = false`, `23: policy.tunnel: false (transport mode) does not go with a template, leave it out`, ""},
+		{`src-address = "0.0.0.0/0"`, `ipsec-protocols = ["ah", "esp"]`, `23: policy.ipsec-protocols: is one of the two with IKEv2, which cannot negotiate both together, write ["esp"] or ["ah"], or two templates`, ""},
+		{`src-address = "0.0.0.0/0"`, `tunnel = false`, "", `34: identity.mode-config: addresses that are given go by tunnels, and the templates of [[policy-group]] "ike2-policies" say tunnel = false: take it out of one`},
 		{`template-group = "ike2-policies"`, `template-group = "none"`, `35: identity.policy-template-group: is none, and generate-policy = "port-strict" needs a group with templates`, ""},
 		{`group = "ike2-policies"`, ``, "", `33: identity.generate-policy: the [[policy-group]] "ike2-policies" has no template, so that no policy is made: write a [[policy]] with template = true and that group`},
 		{`mode-config = "ike2-conf"`, `mode-config = "request-only"`, "", `34: identity.mode-config: [[mode-config]] "request-only" asks the other side for an address, and [[peer]] "ike2" never starts an exchange: give it a single address, without passive`},
@@ -125,5 +126,39 @@ func TestModeConfigFaults(t *testing.T) {
 		if c.warning != "" && (len(warnings) != 1 || warnings[0].String() != "f:"+c.warning) {
 			t.Errorf("%s\n got  %v\n want f:%s", c.now, warnings, c.warning)
 		}
+	}
+}
+
+// A template says which mode the policies have, or leaves it to the peer; and ESP or AH.
+func TestModesOfTemplates(t *testing.T) {
+	parse := func(lines string) (*Config, error) {
+		c, _, err := Parse("f", []byte("[[proposal]]\nname = 'aead'\nenc-algorithms = 'aes-256-gcm'\n[[proposal]]\nname = 'cbc'\nenc-algorithms = 'aes-256-cbc'\nauth-algorithms = 'sha256'\n"+
+			"[[policy]]\ntemplate = true\n"+lines))
+		return c, err
+	}
+	must := func(lines string) *Config {
+		t.Helper()
+		c, err := parse(lines)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	open, tunnel, transport := must("proposal = 'cbc'\n"), must("proposal = 'cbc'\ntunnel = true\n"), must("proposal = 'cbc'\ntunnel = false\n")
+	for i, c := range []*Config{open, tunnel, transport} {
+		if p := c.Policies[1]; p.AnyMode != (i == 0) || p.Tunnel != (i == 1) {
+			t.Errorf("%d: tunnel %v, any %v", i, p.Tunnel, p.AnyMode)
+		}
+	}
+	if p := open.Policies[0]; !p.AnyMode {
+		t.Error("the manual's own template leaves it to the peer")
+	}
+	if d := Diff(open, transport); len(d.PoliciesAdded) != 1 || len(d.PoliciesRemoved) != 1 {
+		t.Errorf("another mode: %+v", d)
+	}
+	must("proposal = 'cbc'\nipsec-protocols = ['ah']\n")
+	_, err := parse("proposal = 'aead'\nipsec-protocols = ['ah']\n")
+	if want := `f:10: policy.proposal: AH needs auth-algorithms, which [[proposal]] "aead" does not have beside AEADs, add a cipher such as aes-256-cbc to its enc-algorithms`; err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }

@@ -242,6 +242,9 @@ type Policy struct {
 	ProposalName   string
 	Template       bool
 	Tunnel         bool
+	// AnyMode: a template that does not say tunnel. What is made from it has the mode
+	// that the peer asks for.
+	AnyMode bool
 	// SASrcAddress and SADstAddress are the outer addresses where there is no peer:
 	// the SAs of such a policy are added by hand.
 	SASrcAddress, SADstAddress netip.Addr

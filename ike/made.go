@@ -38,9 +38,9 @@ func (e *Endpoint) Generate(sa *v2.SA, p core.Policy) (*core.Policy, error) {
 	key, owner := madeKey(&p), madeOwner(sa, &p)
 	if m := e.made[e.madeBy[key]]; m != nil {
 		if m.policy.Made.Owner != owner {
-			return nil, v2.Refuse(message.NotifyTSUnacceptable, "another peer has a policy for %v", m.policy.Pairs())
+			return nil, v2.Refuse(message.NotifyTSUnacceptable, "another peer has a policy for %v%s", m.policy.Pairs(), sameHost(&p))
 		}
-		if m.policy.Made.Template == p.Made.Template && (p.Ref == 0 || p.Ref == m.policy.Ref) {
+		if m.policy.Made.Template == p.Made.Template && m.policy.Tunnel == p.Tunnel && (p.Ref == 0 || p.Ref == m.policy.Ref) {
 			return m.policy, nil
 		}
 	}
@@ -50,6 +50,14 @@ func (e *Endpoint) Generate(sa *v2.SA, p core.Policy) (*core.Policy, error) {
 	}
 	p.Made.Owner = owner
 	return &p, nil
+}
+
+// sameHost tells people how two peers can come to the same selectors.
+func sameHost(p *core.Policy) string {
+	if p.Tunnel {
+		return ""
+	}
+	return ", and in transport mode the traffic of two behind the same NAT has the same addresses: give them tunnel mode, or ports of their own"
 }
 
 // Use is of v2.Owner.

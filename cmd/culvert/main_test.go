@@ -75,7 +75,7 @@ func (g *tables) ActivePeers(context.Context) ([]control.ActivePeer, error) {
 	return g.active, g.fault
 }
 func (g *tables) Peers(context.Context) ([]control.Peer, error) {
-	return []control.Peer{{Name: "site2", Address: "192.168.80.1/32", Port: 500, Profile: "default", ExchangeMode: "ike2", SendInitialContact: true}}, g.fault
+	return []control.Peer{{Name: "site2", Address: "192.168.80.1/32", Port: 500, NATTPort: 4500, Childless: "no", Profile: "default", ExchangeMode: "ike2", SendInitialContact: true}}, g.fault
 }
 func (g *tables) Profiles(context.Context) ([]control.Profile, error) {
 	return []control.Profile{{Default: true, Name: "default", HashAlgorithm: "sha1", EncAlgorithm: "aes-128", DHGroup: "modp1024,modp2048", Lifetime: "1d", DPDInterval: "2m", DPDMaximumFailures: 5}}, g.fault
@@ -142,9 +142,9 @@ func sample() *tables {
 		policies: []control.Policy{
 			{Template: true, Default: true, Group: "default", SrcAddress: "::/0", DstAddress: "::/0", Protocol: "all", Proposal: "default"},
 			{Number: 1, Active: true, SrcAddress: "10.1.202.0/24", SrcPort: "any", DstAddress: "10.1.101.0/24", DstPort: "any", Protocol: "all",
-				Action: "encrypt", Level: "require", IPsecProtocols: "esp", Tunnel: true, SASrcAddress: "192.168.90.1", SADstAddress: "192.168.80.1",
+				Action: "encrypt", Level: "require", IPsecProtocols: "esp", Tunnel: control.Yes, SASrcAddress: "192.168.90.1", SADstAddress: "192.168.80.1",
 				Proposal: "default", Peer: "site2", Ph2Count: 1, Ph2State: "established", Comment: "büro 2"},
-			{Number: 2, Disabled: true, SrcAddress: "10.1.202.0/24", SrcPort: "any", DstAddress: "0.0.0.0/0", DstPort: "25", Protocol: "tcp", Action: "discard"},
+			{Number: 2, Disabled: true, SrcAddress: "10.1.202.0/24", SrcPort: "any", DstAddress: "0.0.0.0/0", DstPort: "25", Protocol: "tcp", Action: "discard", Tunnel: control.No},
 		},
 		active: []control.ActivePeer{{Responder: true, NATTPeer: true, ID: "evil\x1b[2J", Peer: "site2", LocalAddress: "192.168.90.1", RemoteAddress: "192.168.80.1",
 			State: "established", Side: "responder", Uptime: "1h2m", LastSeen: "3s", Ph2Total: 1, RxBytes: 1 << 40, RxPackets: 12, TxBytes: 7, TxPackets: 1}},

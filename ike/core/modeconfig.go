@@ -39,10 +39,12 @@ type Template struct {
 	Group         string // policy-group
 	Local, Remote netip.Prefix
 	Proto         uint8
-	Tunnel        bool
-	Unique        bool
-	Protocol      Protocol
-	Proposal      Proposal
+	// Tunnel and Transport are the modes that the policies may have; with both, each
+	// has the one that its peer asks for.
+	Tunnel, Transport bool
+	Unique            bool
+	Protocol          Protocol
+	Proposal          Proposal
 }
 
 // anyFamily as an end of a template matches addresses of both families, as the

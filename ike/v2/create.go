@@ -253,7 +253,7 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	}
 	if x.policy == nil {
 		var err error
-		if x.policy, err = sa.generate(ours, theirs); err != nil {
+		if x.policy, ours, theirs, err = x.generate(ours, theirs); err != nil {
 			return err
 		}
 		if x.policy == nil {

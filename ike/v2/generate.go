@@ -32,29 +32,85 @@ func (sa *SA) withinLease(remote []selector.TS) []selector.TS {
 
 // generate makes a policy for what the peer asks for: by the first template
 // that allows all of it, else by the first that allows some. Nil without error:
-// the identity has no generate-policy.
-func (sa *SA) generate(local, remote []selector.TS) (*core.Policy, error) {
-	id := sa.identity
+// the identity has no generate-policy. The selectors are the request's, in
+// transport mode as they are seen from here.
+func (x *exchange) generate(local, remote []selector.TS) (p *core.Policy, ours, theirs []selector.TS, err error) {
+	sa, id := x.sa, x.sa.identity
 	if id == nil || id.Generate == core.GenerateNo {
-		return nil, nil
+		return nil, local, remote, nil
 	}
 	if id.Mode != nil && id.Mode.Responder {
 		if sa.lease == nil {
-			return nil, refuse(message.NotifyFailedCPRequired, "%s asked for no address, and its identity has the mode-config %q", sa.peerID, id.Mode.Name)
+			return nil, nil, nil, refuse(message.NotifyFailedCPRequired, "%s asked for no address, and its identity has the mode-config %q", sa.peerID, id.Mode.Name)
 		}
 		if remote = selector.Narrow(remote, sa.lease.selectors()); len(remote) == 0 {
-			return nil, refuse(message.NotifyTSUnacceptable, "%s asks for selectors outside the address that it was given, %v", sa.peerID, sa.lease.addrs)
+			return nil, nil, nil, refuse(message.NotifyTSUnacceptable, "%s asks for selectors outside the address that it was given, %v", sa.peerID, sa.lease.addrs)
 		}
 	}
-	t, l, r := fit(sa.owner.Config().TemplatesOf(id.Group), local, remote)
-	if t == nil {
-		return nil, mismatched(message.NotifyTSUnacceptable, sa.templateParts(local, remote), "no template of policy-group %q allows %v => %v:%s",
-			id.Group, local, remote, sa.templateLines(id.Group))
+	list := x.ofOfferedProtocol(sa.owner.Config().TemplatesOf(id.Group))
+	var made core.Policy
+	switch m, ok := x.forHosts(list, local, remote); {
+	case ok:
+		made = m
+		local, remote = x.betweenHosts(local, remote)
+	default:
+		t, l, r := fit(forTunnels(list), local, remote)
+		if t == nil {
+			return nil, nil, nil, mismatched(message.NotifyTSUnacceptable, sa.templateParts(local, remote), "no template of policy-group %q allows %v => %v%s:%s",
+				id.Group, local, remote, x.modeAsked(local, remote), sa.templateLines(id.Group))
+		}
+		made = madeFrom(t, sa.peer, true, l, r)
 	}
 	if id.Generate == core.GenerateOverride {
-		l, r = anyPort(l), anyPort(r)
+		made.Made.Local, made.Made.Remote = anyPort(made.Made.Local), anyPort(made.Made.Remote)
+		made.Pair = made.Pairs()[0]
 	}
-	return sa.owner.Generate(sa, madeFrom(t, sa.peer, l, r))
+	p, err = sa.owner.Generate(sa, made)
+	return p, local, remote, err
+}
+
+// forHosts makes a policy for transport mode, if the peer asks for that and a
+// template allows it. Else it gets tunnel mode, which it may decline. Who got an
+// address from us sends from that through a tunnel.
+func (x *exchange) forHosts(list []*core.Template, local, remote []selector.TS) (core.Policy, bool) {
+	if !x.asksTransport() || x.sa.lease != nil {
+		return core.Policy{}, false
+	}
+	list = slices.DeleteFunc(slices.Clone(list), func(t *core.Template) bool { return !t.Transport })
+	local, remote = x.betweenHosts(local, remote)
+	t, l, r := fit(list, local, remote)
+	if t == nil {
+		return core.Policy{}, false
+	}
+	return madeFrom(t, x.sa.peer, false, l, r), true
+}
+
+// modeAsked tells people of a mode that no template allows.
+func (x *exchange) modeAsked(local, remote []selector.TS) string {
+	switch seen := x.seenHere(local, remote); {
+	case seen != "":
+		return seen
+	case x.asksTransport():
+		return " in transport mode"
+	}
+	return ""
+}
+
+// ofOfferedProtocol leaves the templates whose protocol, ESP or AH, the peer
+// offers, or all if there is none: then no proposal fits, and that is said.
+func (x *exchange) ofOfferedProtocol(list []*core.Template) []*core.Template {
+	offered := find[*message.SA](x.in).Proposals
+	some := slices.DeleteFunc(slices.Clone(list), func(t *core.Template) bool {
+		return !slices.ContainsFunc(offered, func(p message.Proposal) bool { return p.Protocol == uint8(t.Protocol) })
+	})
+	if len(some) == 0 {
+		return list
+	}
+	return some
+}
+
+func forTunnels(list []*core.Template) []*core.Template {
+	return slices.DeleteFunc(slices.Clone(list), func(t *core.Template) bool { return !t.Tunnel })
 }
 
 // fit is the first template that allows all of it, else the first that allows some.
@@ -84,8 +140,8 @@ func anyPort(list []selector.TS) (out []selector.TS) {
 }
 
 // madeFrom is a policy of a template; the endpoint gives it its Ref.
-func madeFrom(t *core.Template, peer *core.Peer, local, remote []selector.TS) core.Policy {
-	p := core.Policy{Index: t.Index, Peer: peer, Tunnel: t.Tunnel, Unique: t.Unique, Protocol: t.Protocol, Proposal: t.Proposal,
+func madeFrom(t *core.Template, peer *core.Peer, tunnel bool, local, remote []selector.TS) core.Policy {
+	p := core.Policy{Index: t.Index, Peer: peer, Tunnel: tunnel, Unique: t.Unique, Protocol: t.Protocol, Proposal: t.Proposal,
 		Made: &core.Made{Template: t.Ref, Local: local, Remote: remote}}
 	if pairs := p.Pairs(); len(pairs) > 0 {
 		p.Pair = pairs[0]
@@ -98,7 +154,11 @@ func (sa *SA) templateLine(t *core.Template) string {
 	if where := sa.place(t, ""); where != "" {
 		line += " (" + where + ")"
 	}
-	return fmt.Sprintf("%s: %v => %v", line, t.Local, t.Remote)
+	line += fmt.Sprintf(": %v => %v", t.Local, t.Remote)
+	if !t.Tunnel {
+		line += " in transport mode"
+	}
+	return line
 }
 
 func (sa *SA) templateLines(group string) string {
@@ -138,7 +198,7 @@ func (sa *SA) templateParts(local, remote []selector.TS) *core.Mismatch {
 // --- initiator ---
 
 // Dial is what an initiator asks for before it knows its address: all that the
-// first template of the identity's group allows. Nil where the first identity
+// first template for tunnels of the identity's group allows. Nil where the first identity
 // of the peer does not ask for an address or makes no policies.
 func Dial(cfg *core.Config, peer *core.Peer) *core.Policy {
 	if !peer.Initiates() || len(peer.Identities) == 0 {
@@ -148,7 +208,7 @@ func Dial(cfg *core.Config, peer *core.Peer) *core.Policy {
 	if id.Mode == nil || id.Mode.Responder || id.Generate == core.GenerateNo {
 		return nil
 	}
-	list := cfg.TemplatesOf(id.Group)
+	list := forTunnels(cfg.TemplatesOf(id.Group))
 	if len(list) == 0 {
 		return nil
 	}
@@ -156,7 +216,7 @@ func Dial(cfg *core.Config, peer *core.Peer) *core.Policy {
 	for _, p := range list[0].Pairs() {
 		local, remote = append(local, p.Local), append(remote, p.Remote)
 	}
-	p := madeFrom(list[0], peer, local, remote)
+	p := madeFrom(list[0], peer, true, local, remote)
 	p.Made.Dial = true
 	return &p
 }
@@ -200,7 +260,7 @@ func (x *exchange) dialed() error {
 	if t == nil {
 		return refuse(message.NotifyTemporaryFailure, "its template is gone")
 	}
-	p := madeFrom(t, sa.peer, local, bounded(remote))
+	p := madeFrom(t, sa.peer, true, local, bounded(remote))
 	p.Ref, p.Made.Dialed = d.Ref, d
 	pol, err := sa.owner.Generate(sa, p)
 	if err != nil {
@@ -220,7 +280,7 @@ func (x *exchange) dialed() error {
 // addUncovered makes policies for the networks that the first CHILD SA has
 // nothing of, as far as a template allows them.
 func (sa *SA) addUncovered(d *core.Policy, own, nets, agreed []selector.TS) {
-	templates := sa.owner.Config().TemplatesOf(sa.identity.Group)
+	templates := forTunnels(sa.owner.Config().TemplatesOf(sa.identity.Group))
 	for _, n := range nets {
 		if len(selector.Narrow([]selector.TS{n}, agreed)) > 0 {
 			continue
@@ -229,7 +289,7 @@ func (sa *SA) addUncovered(d *core.Policy, own, nets, agreed []selector.TS) {
 		if t == nil {
 			continue
 		}
-		q := madeFrom(t, sa.peer, l, r)
+		q := madeFrom(t, sa.peer, true, l, r)
 		q.Made.Dialed = d
 		if pol, err := sa.owner.Generate(sa, q); err == nil {
 			sa.lease.made = append(sa.lease.made, pol)

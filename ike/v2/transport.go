@@ -32,11 +32,10 @@ func (x *exchange) askTransport() {
 
 // grantTransport answers a peer that asked for transport mode, or did not.
 func (x *exchange) grantTransport() error {
-	asked := notify(x.in, message.NotifyUseTransportMode) != nil
 	switch {
 	case x.policy.Tunnel:
 		return nil // without our notify it is tunnel mode; whether that will do is the peer's to say
-	case !asked:
+	case !x.asksTransport():
 		return refuse(message.NotifyNoProposalChosen, "the peer wants tunnel mode, policy %v is for transport mode: tunnel differs on the two sides", x.policy.Pair)
 	}
 	x.out = append(x.out, &message.Notify{Kind: message.NotifyUseTransportMode})
@@ -76,9 +75,27 @@ func readdressed(list []selector.TS, natted bool, a netip.Addr) []selector.TS {
 	return out
 }
 
+func (x *exchange) asksTransport() bool {
+	return notify(x.in, message.NotifyUseTransportMode) != nil
+}
+
 // asksTransportThroughNAT: the selectors of the request are the peer's view.
 func (x *exchange) asksTransportThroughNAT() bool {
-	return notify(x.in, message.NotifyUseTransportMode) != nil && (x.sa.nat.local || x.sa.nat.remote)
+	return x.asksTransport() && (x.sa.nat.local || x.sa.nat.remote)
+}
+
+// betweenHosts leaves of a request what transport mode can carry: the traffic of
+// the two hosts themselves, as they are known here. None: nothing.
+func (x *exchange) betweenHosts(local, remote []selector.TS) (l, r []selector.TS) {
+	l, r = x.sa.throughNAT(local, remote)
+	return selector.Narrow(l, only(x.sa.local.Addr())), selector.Narrow(r, only(x.sa.remote.Addr()))
+}
+
+func only(a netip.Addr) []selector.TS {
+	if a = a.Unmap().WithZone(""); !a.IsValid() || a.IsUnspecified() {
+		return nil
+	}
+	return []selector.TS{selector.FromPrefix(netip.PrefixFrom(a, a.BitLen()))}
 }
 
 // behindNAT is the selectors of a request as seen from here, if a policy for

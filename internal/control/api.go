@@ -10,6 +10,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -32,7 +33,7 @@ type Policy struct {
 	Action         string `json:"action"`
 	Level          string `json:"level"`
 	IPsecProtocols string `json:"ipsec-protocols"`
-	Tunnel         bool   `json:"tunnel"`
+	Tunnel         Choice `json:"tunnel"` // open: a template that leaves it to the peer
 	SASrcAddress   string `json:"sa-src-address"`
 	SADstAddress   string `json:"sa-dst-address"`
 	Proposal       string `json:"proposal"`
@@ -40,6 +41,56 @@ type Policy struct {
 	Ph2Count       int    `json:"ph2-count"` // CHILD SAs of the policy
 	Ph2State       string `json:"ph2-state"` // "no-phase2", "established" or "expired"
 	Comment        string `json:"comment"`
+}
+
+// Choice is a boolean that may be left open: true, false or null in JSON.
+type Choice uint8
+
+const (
+	Open Choice = iota
+	No
+	Yes
+)
+
+// Chosen is a choice that was made.
+func Chosen(yes bool) Choice {
+	if yes {
+		return Yes
+	}
+	return No
+}
+
+// String is "yes", "no" or "any".
+func (c Choice) String() string {
+	switch c {
+	case No:
+		return "no"
+	case Yes:
+		return "yes"
+	}
+	return "any"
+}
+
+func (c Choice) MarshalJSON() ([]byte, error) {
+	switch c {
+	case No:
+		return []byte("false"), nil
+	case Yes:
+		return []byte("true"), nil
+	}
+	return []byte("null"), nil
+}
+
+func (c *Choice) UnmarshalJSON(b []byte) error {
+	var yes *bool
+	if err := json.Unmarshal(b, &yes); err != nil {
+		return err
+	}
+	*c = Open
+	if yes != nil {
+		*c = Chosen(*yes)
+	}
+	return nil
 }
 
 // Peer is a line of `peer print`.
@@ -53,9 +104,12 @@ type Peer struct {
 	Address            string `json:"address"` // prefix or DNS name, as configured
 	LocalAddress       string `json:"local-address"`
 	Port               int    `json:"port"`
+	NATTPort           int    `json:"natt-port"`
 	Profile            string `json:"profile"`
 	ExchangeMode       string `json:"exchange-mode"`
+	Childless          string `json:"childless"` // "no", "prefer" or "require"
 	Passive            bool   `json:"passive"`
+	OnDemand           bool   `json:"on-demand"`
 	SendInitialContact bool   `json:"send-initial-contact"`
 	Redirect           string `json:"redirect"`       // the gateway that newcomers are sent to; empty: none
 	RedirectAbove      int    `json:"redirect-above"` // IKE SAs that are served before

@@ -274,7 +274,7 @@ func TestKeysAreTheManualsNames(t *testing.T) {
 	}{
 		{Policy{}, "number template disabled dynamic invalid active default group src-address src-port dst-address dst-port protocol action level " +
 			"ipsec-protocols tunnel sa-src-address sa-dst-address proposal peer ph2-count ph2-state comment"},
-		{Peer{}, "number disabled dynamic responder name address local-address port profile exchange-mode passive send-initial-contact redirect redirect-above comment"},
+		{Peer{}, "number disabled dynamic responder name address local-address port natt-port profile exchange-mode childless passive on-demand send-initial-contact redirect redirect-above comment"},
 		{Identity{Secret: "s", Password: "p", PPKSecret: "k"}, "number disabled dynamic peer auth-method eap-methods my-id remote-id match-by certificate " +
 			"remote-certificate key remote-key username password secret ppk-id ppk-secret generate-policy policy-template-group mode-config redirect notrack-chain comment"},
 		{Profile{}, "number default name hash-algorithm prf-algorithm enc-algorithm dh-group lifetime lifebytes proposal-check nat-traversal " +

@@ -101,7 +101,7 @@ func sample() *memory {
 		policies: []Policy{
 			{Template: true, Default: true, Group: "default", SrcAddress: "::/0", DstAddress: "::/0", Protocol: "all", Proposal: "default"},
 			{Number: 1, Active: true, SrcAddress: "10.1.202.0/24", SrcPort: "any", DstAddress: "10.1.101.0/24", DstPort: "any",
-				Protocol: "all", Action: "encrypt", Level: "require", IPsecProtocols: "esp", Tunnel: true,
+				Protocol: "all", Action: "encrypt", Level: "require", IPsecProtocols: "esp", Tunnel: Yes,
 				SASrcAddress: "192.168.90.1", SADstAddress: "192.168.80.1", Proposal: "default", Peer: "site2", Ph2Count: 1, Ph2State: "established"},
 		},
 		peers:      []Peer{{Name: "site2", Address: "192.168.80.1/32", Port: 500, Profile: "default", ExchangeMode: "ike2", SendInitialContact: true}},

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/netip"
+	"slices"
 
 	"culvert/config"
 	"culvert/ike/core"
@@ -20,6 +21,8 @@ type templateKey struct {
 	group    string
 	level    config.Level
 	proposal *core.Proposal
+
+	tunnel, transport, ah bool
 }
 
 // template is where the policies made from a template stand, and what they are.
@@ -38,7 +41,8 @@ func (n *compiled) template(p *config.Policy, prev *compiled) {
 	if proposal == nil || p.Disabled {
 		return
 	}
-	key := templateKey{p.SrcAddress, p.DstAddress, p.Protocol, p.Group, p.Level, proposal}
+	key := templateKey{p.SrcAddress, p.DstAddress, p.Protocol, p.Group, p.Level, proposal,
+		p.Tunnel || p.AnyMode, !p.Tunnel || p.AnyMode, slices.Contains(p.IPsecProtocols, "ah")}
 	if n.templateRefs[key] != 0 {
 		return // the same again: never the first to fit
 	}
@@ -51,7 +55,10 @@ func (n *compiled) template(p *config.Policy, prev *compiled) {
 	t := &template{row: p, level: levels[p.Level], place: spd.Place{Before: len(n.policies), Slot: len(n.templates)}}
 	t.core = &core.Template{
 		Ref: ref, Index: p.Index, Group: p.Group, Local: p.SrcAddress, Remote: p.DstAddress, Proto: uint8(p.Protocol),
-		Tunnel: true, Unique: p.Level == config.Unique, Protocol: core.ProtoESP, Proposal: *proposal,
+		Tunnel: key.tunnel, Transport: key.transport, Unique: p.Level == config.Unique, Protocol: core.ProtoESP, Proposal: *proposal,
+	}
+	if key.ah {
+		t.core.Protocol = core.ProtoAH
 	}
 	n.templates[ref] = t
 	n.where[t.core], n.where[&t.core.Proposal] = &p.Entry, &p.Proposal.Entry

@@ -73,8 +73,11 @@ func policyRows(cfg *config.Config, c *compiled, made []madePolicy, children []*
 			SrcAddress: p.SrcAddress.String(), SrcPort: p.SrcPort.String(),
 			DstAddress: p.DstAddress.String(), DstPort: p.DstPort.String(), Protocol: p.Protocol.String(),
 			Action: string(p.Action), Level: string(p.Level), IPsecProtocols: strings.Join(p.IPsecProtocols, ","),
-			Tunnel: p.Tunnel, Proposal: p.ProposalName, Peer: p.PeerName,
+			Tunnel: control.Chosen(p.Tunnel), Proposal: p.ProposalName, Peer: p.PeerName,
 			Ph2Count: ph2.count(), Ph2State: ph2.state(), Comment: p.Comment,
+		}
+		if p.AnyMode {
+			row.Tunnel = control.Open
 		}
 		if p.Template {
 			row.Group = p.Group
@@ -100,7 +103,7 @@ func madeRows(m madePolicy, p *config.Policy, ph2 phase2, number int) (rows []co
 			Number: number + len(rows), Dynamic: true, Active: ph2.count() > 0,
 			SrcAddress: addressText(pair.Local), SrcPort: portText(pair.Local), DstAddress: addressText(pair.Remote), DstPort: portText(pair.Remote),
 			Protocol: config.Protocol(pair.Local.Proto).String(), Action: string(config.Encrypt), Level: string(p.Level),
-			IPsecProtocols: strings.Join(p.IPsecProtocols, ","), Tunnel: m.Tunnel, SASrcAddress: src, SADstAddress: dst,
+			IPsecProtocols: strings.Join(p.IPsecProtocols, ","), Tunnel: control.Chosen(m.Tunnel), SASrcAddress: src, SADstAddress: dst,
 			Proposal: p.ProposalName, Peer: m.Peer, Ph2Count: ph2.count(), Ph2State: ph2.state(),
 		})
 	}
@@ -170,8 +173,8 @@ func peerRows(cfg *config.Config) []control.Peer {
 	for i, p := range cfg.Peers {
 		row := control.Peer{
 			Number: i, Disabled: p.Disabled, Dynamic: p.Dynamic, Responder: p.Passive || !p.OneHost(),
-			Name: p.Name, Address: p.AddressText(), Port: int(p.Port), Profile: p.ProfileName,
-			ExchangeMode: p.ExchangeMode, Passive: p.Passive, SendInitialContact: p.SendInitialContact, Comment: p.Comment,
+			Name: p.Name, Address: p.AddressText(), Port: int(p.Port), NATTPort: int(p.NATTPort), Profile: p.ProfileName,
+			ExchangeMode: p.ExchangeMode, Childless: p.Childless, Passive: p.Passive, OnDemand: p.OnDemand, SendInitialContact: p.SendInitialContact, Comment: p.Comment,
 			Redirect: p.Redirect.String(), RedirectAbove: p.RedirectAbove,
 		}
 		if p.LocalAddress.IsValid() {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -190,9 +191,34 @@ func TestNoPlaintext(t *testing.T) {
 }
 
 // The manual's "only IPsec-encapsulated traffic": below the policy of those who
-// have a tunnel stands one that discards all other L2TP.
+// have an SA stands one that discards all other L2TP. That policy is written, or
+// made from the default template for whoever proves itself.
 func TestOnlyProtectedL2TP(t *testing.T) {
 	Need(t)
+	t.Run("policy", func(t *testing.T) { onlyProtectedL2TP(t, false) })
+	t.Run("template", func(t *testing.T) { onlyProtectedL2TP(t, true) })
+}
+
+const l2tpDiscard = `[[policy]]
+src-address = "10.9.0.1/32"
+dst-address = "0.0.0.0/0"
+protocol = "udp"
+src-port = 1701
+action = "discard"
+tunnel = true
+`
+
+const l2tpClients = `[[peer]]
+name = "clients"
+exchange-mode = "ike2"
+passive = true
+[[identity]]
+peer = "clients"
+secret = "correct horse battery staple"
+generate-policy = "port-strict"
+`
+
+func onlyProtectedL2TP(t *testing.T, template bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	l := New(t)
@@ -209,9 +235,20 @@ func TestOnlyProtectedL2TP(t *testing.T) {
 	conf := func(remote, mine, theirs, rest string) string {
 		return strings.Replace(tunnelConf(remote, mine, theirs), "tunnel = true", "tunnel = false\nprotocol = \"udp\"\n"+rest, 1)
 	}
-	server.Culvert(ctx, "", conf("10.9.0.2", "10.9.0.1/32", "10.9.0.2/32", "src-port = 1701")+
-		"[[policy]]\nsrc-address = \"10.9.0.1/32\"\ndst-address = \"0.0.0.0/0\"\nprotocol = \"udp\"\nsrc-port = 1701\naction = \"discard\"\ntunnel = true\n")
-	client.Culvert(ctx, "", conf("10.9.0.1", "10.9.0.2/32", "10.9.0.1/32", "dst-port = 1701"))
+	serves := conf("10.9.0.2", "10.9.0.1/32", "10.9.0.2/32", "src-port = 1701")
+	if template {
+		serves = l2tpClients
+	}
+	gateway := server.Culvert(ctx, "", serves+l2tpDiscard)
+	asks := client.Culvert(ctx, "", conf("10.9.0.1", "10.9.0.2/32", "10.9.0.1/32", "dst-port = 1701"))
+	if err := Until(ctx, func() error {
+		if got := policyFlags(ctx, gateway); got != map[bool]string{false: "*T A -", true: "*T DA -"}[template] {
+			return fmt.Errorf("the policies of the server are %s", got)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		from    *Node
 		port    int
@@ -221,6 +258,35 @@ func TestOnlyProtectedL2TP(t *testing.T) {
 			t.Errorf("from %s to port %d: arrived %v, want %v", c.from.Name, c.port, got, c.arrives)
 		}
 	}
+	// The client has gone, and with it what was made for it: its L2TP in clear is as the stranger's.
+	if err := asks.Terminate(ctx); err != nil {
+		t.Error(err)
+	}
+	if arrives(t, server, client, "10.9.0.1:1701") {
+		t.Error("L2TP in clear arrives once the client has no SA")
+	}
+	if got := policyFlags(ctx, gateway); template && got != "*T -" {
+		t.Errorf("the policies of the server are %s", got)
+	}
+}
+
+// policyFlags are the flags of the policies in order: "*T DA -".
+func policyFlags(ctx context.Context, c *Culvert) string {
+	rows, err := c.Print(ctx, "policy")
+	if err != nil {
+		return err.Error()
+	}
+	var list []string
+	for _, r := range rows {
+		flags := ""
+		for _, f := range [][2]string{{"default", "*"}, {"template", "T"}, {"dynamic", "D"}, {"active", "A"}} {
+			if r[f[0]] == true {
+				flags += f[1]
+			}
+		}
+		list = append(list, cmp.Or(flags, "-"))
+	}
+	return strings.Join(list, " ")
 }
 
 // arrives says whether one of the datagrams of two seconds arrives.

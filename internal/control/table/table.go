@@ -73,6 +73,9 @@ func (c columns) letters(row reflect.Value) string {
 
 // text is a property as the manual prints it.
 func text(v reflect.Value) string {
+	if c, ok := v.Interface().(fmt.Stringer); ok {
+		return c.String()
+	}
 	switch v.Kind() {
 	case reflect.Bool:
 		if v.Bool() {
