@@ -30,13 +30,13 @@ func gateway(n int) []Policy {
 	return out
 }
 
-// Flows that hit.
+// Flows that hit, but for random policies of another protocol.
 func traffic(policies []Policy, n int) []wire.Flow {
 	w := newWorld(3)
 	out := make([]wire.Flow, n)
 	for i := range out {
 		p := policies[w.IntN(len(policies))].Pair
-		out[i] = wire.Flow{Src: p.Local.Hi, Dst: p.Remote.Lo, Proto: 6, SrcPort: uint16(w.Uint32()), DstPort: 443}
+		out[i] = wire.Flow{Src: p.Local.Hi, Dst: p.Remote.Lo, Proto: 6, SrcPort: uint16(w.Uint32()), DstPort: p.Remote.PortLo}
 	}
 	return out
 }
@@ -50,11 +50,26 @@ func random(n int) []Policy {
 	return out
 }
 
+// Two networks and a policy for each of many ranges of ports, which overlap.
+func ports(n int) []Policy {
+	w := newWorld(uint64(n))
+	out := make([]Policy, n)
+	for i := range out {
+		p := nets("192.168.0.0/16", "10.0.0.0/8")
+		p.Local.Proto, p.Remote.Proto = 6, 6
+		p.Remote.PortLo = uint16(w.Uint32N(65000))
+		p.Remote.PortHi = p.Remote.PortLo + uint16(w.Uint32N(uint32(min(500, 100000/n+2))))
+		out[i] = Policy{Pair: p}
+	}
+	return out
+}
+
+// Both columns of a ratio are of one run: -bench Lookup.
 func BenchmarkLookup(b *testing.B) {
 	for _, shape := range []struct {
 		name string
 		make func(int) []Policy
-	}{{"gateway", gateway}, {"random", random}} {
+	}{{"gateway", gateway}, {"ports", ports}, {"random", random}} {
 		for _, n := range []int{10, 1000, 100000} {
 			policies := shape.make(n)
 			db := New()

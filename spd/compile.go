@@ -79,15 +79,16 @@ func covers(t selector.TS) (out []prefix, exact bool) {
 func fragmentOK(t selector.TS) bool { return t.AnyPort() || t.IsOpaque() }
 
 func (s *snapshot) addFamily(fam *family, pieces []piece) {
-	fam.local = newSide(pieces, func(p *piece) (prefix, *int32) { return p.local, &p.l })
-	fam.remote = newSide(pieces, func(p *piece) (prefix, *int32) { return p.remote, &p.r })
+	var ends []int32
+	fam.local, ends = newSide(pieces, func(p *piece) (prefix, *int32) { return p.local, &p.l })
+	fam.remote, _ = newSide(pieces, func(p *piece) (prefix, *int32) { return p.remote, &p.r })
 	slices.SortFunc(pieces, func(a, b piece) int {
 		return cmp.Or(cmp.Compare(a.r, b.r), cmp.Compare(a.l, b.l), cmp.Compare(a.rule.index, b.rule.index))
 	})
 	var entries []entry
 	for len(pieces) > 0 {
 		n := run(pieces, func(a, b *piece) bool { return a.r == b.r })
-		entries = s.addRemote(fam, entries, pieces[:n])
+		entries = s.addRemote(fam, ends, entries, pieces[:n])
 		pieces = pieces[n:]
 	}
 	fam.table = newTable(entries)
@@ -102,37 +103,51 @@ func run(pieces []piece, alike func(a, b *piece) bool) int {
 	return n
 }
 
-// manyPairs is from where on the pairs of a remote prefix are in the hash table.
+// manyPairs is from where on the pairs of a remote prefix have a trie of their own.
 const manyPairs = 5
 
-// addRemote enters the pieces of one remote prefix.
-func (s *snapshot) addRemote(fam *family, entries []entry, pieces []piece) []entry {
+// addRemote enters the pieces of one remote prefix. ends has the last prefix
+// within each local one.
+func (s *snapshot) addRemote(fam *family, ends []int32, entries []entry, pieces []piece) []entry {
 	var pairs []localPair
 	for rest := pieces; len(rest) > 0; {
 		n := run(rest, func(a, b *piece) bool { return a.l == b.l })
 		var e span
 		e, entries = s.addPair(entries, rest[:n])
 		l := rest[0].l
-		pairs = append(pairs, localPair{l, fam.local.prefixes[l].end, e})
+		pairs = append(pairs, localPair{l, ends[l], e})
 		rest = rest[n:]
 	}
 	r := pieces[0].r
 	p := &fam.remote.prefixes[r]
-	if p.many = len(pairs) >= manyPairs; p.many {
-		for _, e := range pairs {
-			entries = append(entries, entry{pairKey(e.local, r), 0, e.span})
-		}
+	if len(pairs) >= manyPairs {
+		p.more, p.from = manyPairs, int32(len(fam.locals))
+		fam.locals = append(fam.locals, fam.localsOf(pairs))
 		return entries
 	}
-	p.from = int32(len(fam.pairs))
-	fam.pairs = append(fam.pairs, pairs...)
-	p.to = int32(len(fam.pairs))
+	p.pair, p.more, p.from = pairs[0], uint8(len(pairs)-1), int32(len(fam.pairs))
+	fam.pairs = append(fam.pairs, pairs[1:]...)
 	return entries
 }
 
+// localsOf is the local ends of pairs, which are in order.
+func (fam *family) localsOf(pairs []localPair) side {
+	sorted := make([]prefix, len(pairs))
+	for i := range pairs {
+		p := &fam.local.prefixes[pairs[i].local]
+		sorted[i] = prefix{p.key, p.bits}
+	}
+	infos, _ := nest(sorted)
+	for i := range infos {
+		infos[i].pair, infos[i].first = pairs[i], pairs[i].first
+	}
+	findFirsts(infos)
+	return side{newTrie(sorted), infos}
+}
+
 // newSide numbers the prefixes of one end, which field gives with the place
-// for their number.
-func newSide(pieces []piece, field func(*piece) (prefix, *int32)) side {
+// for their number. ends is the last prefix within each.
+func newSide(pieces []piece, field func(*piece) (prefix, *int32)) (_ side, ends []int32) {
 	sorted := make([]prefix, len(pieces))
 	for i := range pieces {
 		sorted[i], _ = field(&pieces[i])
@@ -143,38 +158,48 @@ func newSide(pieces []piece, field func(*piece) (prefix, *int32)) side {
 	for i, p := range sorted {
 		number[p] = int32(i)
 	}
-	infos := nest(sorted)
+	infos, ends := nest(sorted)
 	for i := range pieces {
 		p, place := field(&pieces[i])
 		*place = number[p]
 		infos[*place].first = min(infos[*place].first, pieces[i].rule.index)
 	}
+	findFirsts(infos)
+	return side{newTrie(sorted), infos}, ends
+}
+
+// findFirsts sets firstAny from first.
+func findFirsts(infos []prefixInfo) {
 	for i := range infos {
 		infos[i].firstAny = infos[i].first
 		if a := infos[i].around; a != none {
 			infos[i].firstAny = min(infos[i].first, infos[a].firstAny)
 		}
 	}
-	return side{newTrie(sorted), infos}
 }
 
-// nest says what is within what. Prefixes are masked, sorted and distinct.
-func nest(sorted []prefix) []prefixInfo {
-	infos := make([]prefixInfo, len(sorted))
+// nest says what is within what: around each prefix, and the last one within it.
+// Prefixes are masked, sorted and distinct.
+func nest(sorted []prefix) (infos []prefixInfo, ends []int32) {
+	infos, ends = make([]prefixInfo, len(sorted)), make([]int32, len(sorted))
 	for i, p := range sorted {
 		// The prefix around p is the one before it in order or around that.
 		around := int32(i - 1)
 		for around != none && (sorted[around].bits >= p.bits || !p.under(sorted[around].key, sorted[around].bits)) {
 			around = infos[around].around
 		}
-		infos[i] = prefixInfo{prefix: p, around: around, end: int32(i), first: math.MaxInt32}
+		infos[i] = prefixInfo{key: p.key, bits: p.bits, around: around, first: math.MaxInt32}
+		if around != none {
+			infos[i].depth = infos[around].depth + 1
+		}
+		ends[i] = int32(i)
 	}
 	for i := len(infos) - 1; i >= 0; i-- {
 		if a := infos[i].around; a != none {
-			infos[a].end = max(infos[a].end, infos[i].end)
+			ends[a] = max(ends[a], ends[i])
 		}
 	}
-	return infos
+	return infos, ends
 }
 
 // manyRules is from where on the rules of one pair are spread by kind.
@@ -210,5 +235,9 @@ func (s *snapshot) addRules(pieces []piece) span {
 		s.rules = append(s.rules, p.rule)
 	}
 	r := &pieces[0].rule
-	return span{from: from, to: uint32(len(s.rules)), first: r.index, always: r.proto == 0 && r.anyPorts && !r.ranges}
+	e := span{from: from, to: uint32(len(s.rules)), first: r.index, always: r.proto == 0 && r.anyPorts && !r.ranges}
+	if len(pieces) >= manyRules {
+		s.addTree(&e)
+	}
+	return e
 }

@@ -14,9 +14,10 @@ import (
 //     policy names; each prefix knows the next shorter one around it.
 //  2. For each remote prefix that could beat the best policy so far, the rules
 //     of its pairs with a local prefix around the local address: from a short
-//     list of the remote prefix, or where it has many pairs, from a hash table.
+//     list of the remote prefix, or where it has many pairs, by a trie of its own.
 //  3. The first of these rules whose protocol and ports match is a candidate.
-//     Where a pair has many rules, they are spread further by protocol and ports.
+//     Where a pair has many rules, they are spread further by protocol and exact
+//     ports, and what is left of them by ranges of ports, see ports.go.
 //
 // A range of addresses that is no prefix is entered under at most two prefixes
 // that cover it, and compared when it is met.
@@ -24,13 +25,15 @@ type snapshot struct {
 	policies []Policy
 	families [2]family // IPv4, IPv6
 	rules    []rule
+	cuts     []cut   // port trees, see ports.go
 	ported   *ported // nil: no policy asks for ports
 }
 
 type family struct {
 	local, remote side
 	pairs         []localPair // of the remote prefixes that have few
-	table         table
+	locals        []side      // of each that has many: the local ends of its pairs
+	table         table       // rules by protocol and port, of pairs that have many
 }
 
 // side is the prefixes of one end, in order: what is within a prefix follows it.
@@ -39,14 +42,18 @@ type side struct {
 	prefixes []prefixInfo
 }
 
+// prefixInfo fills one cache line: where there are many prefixes, what a lookup
+// costs is the lines that it has to fetch.
 type prefixInfo struct {
-	prefix
-	many     bool  // its pairs are in the table
-	around   int32 // the next shorter prefix that covers this one
-	end      int32 // the last prefix that is within this one
-	first    int32 // lowest policy index with exactly this prefix
-	firstAny int32 // the same, with this prefix or any around it
-	from, to int32 // in family.pairs
+	key
+	bits     uint8
+	more     uint8     // of its pairs but the first, how many are in family.pairs; manyPairs: they are in family.locals
+	depth    int32     // how many are around this one
+	around   int32     // the next shorter prefix that covers this one
+	first    int32     // lowest policy index with exactly this prefix
+	firstAny int32     // the same, with this prefix or any around it
+	from     int32     // in family.pairs or family.locals
+	pair     localPair // the first of its pairs
 }
 
 // localPair is the rules of a remote prefix and a local one. The local prefixes
@@ -151,23 +158,44 @@ func (s *snapshot) match(f *wire.Flow, in bool) int32 {
 	return best
 }
 
+// deep is from how many remote prefixes within each other on a packet is tried
+// with the first policies alone before. With many of them, it mostly matches one
+// of these, and a low bound leaves out most of the prefixes.
+const deep = 8
+
 // search is the lowest index of a policy that matches, or MaxInt32.
 func (s *snapshot) search(fam *family, local, remote key, v *view) int32 {
-	best := int32(math.MaxInt32)
-	l := fam.local.lookup(local)
-	if l == none {
-		return best
+	const worst = int32(math.MaxInt32)
+	l, r := fam.local.lookup(local), fam.remote.lookup(remote)
+	if l == none || r == none {
+		return worst
 	}
-	for r := fam.remote.lookup(remote); r != none; {
+	if fam.remote.prefixes[r].depth >= deep {
+		for guess := 64; guess < len(s.policies); guess *= 8 {
+			if best := s.searchBelow(fam, l, r, local, v, int32(guess)); best < int32(guess) {
+				return best
+			}
+		}
+	}
+	return s.searchBelow(fam, l, r, local, v, worst)
+}
+
+// searchBelow is the lowest index below best of a policy that matches, or best.
+// l and r are the longest prefixes around the packet's addresses.
+func (s *snapshot) searchBelow(fam *family, l, r int32, local key, v *view, best int32) int32 {
+	for r != none {
 		p := &fam.remote.prefixes[r]
 		switch {
 		case p.firstAny >= best:
 			return best
 		case p.first >= best:
-		case p.many:
-			best = s.searchMany(fam, l, r, v, best)
+		case p.more == manyPairs:
+			best = s.searchMany(fam, &fam.locals[p.from], local, r, v, best)
 		default:
-			for i := p.from; i < p.to; i++ {
+			if e := &p.pair; e.local <= l && l <= e.localEnd {
+				best = s.searchSpan(&fam.table, &e.span, pairKey(e.local, r), v, best)
+			}
+			for i := p.from; i < p.from+int32(p.more); i++ {
 				if e := &fam.pairs[i]; e.local <= l && l <= e.localEnd {
 					best = s.searchSpan(&fam.table, &e.span, pairKey(e.local, r), v, best)
 				}
@@ -178,18 +206,14 @@ func (s *snapshot) search(fam *family, local, remote key, v *view) int32 {
 	return best
 }
 
-func (s *snapshot) searchMany(fam *family, l, r int32, v *view, best int32) int32 {
-	for l != none {
-		p := &fam.local.prefixes[l]
+// searchMany asks the pairs of a remote prefix by the trie of its local ends.
+func (s *snapshot) searchMany(fam *family, locals *side, local key, r int32, v *view, best int32) int32 {
+	for l := locals.lookup(local); l != none; {
+		p := &locals.prefixes[l]
 		if p.firstAny >= best {
 			break
 		}
-		if p.first < best {
-			pair := pairKey(l, r)
-			if e := fam.table.find(pair, 0); e != nil {
-				best = s.searchSpan(&fam.table, e, pair, v, best)
-			}
-		}
+		best = s.searchSpan(&fam.table, &p.pair.span, pairKey(p.pair.local, r), v, best)
 		l = p.around
 	}
 	return best
@@ -220,7 +244,13 @@ func (s *snapshot) firstOf(e *span, v *view, best int32) int32 {
 	if e.always {
 		return e.first
 	}
-	for i := e.from; i < e.to; i++ {
+	from, to := e.from, e.to
+	if e.tree && !v.opaque && !v.ignoreLocal && !v.ignoreRemote {
+		from, to = s.leaf(from, v)
+	} else if e.tree {
+		from, to = s.cuts[from+1].from, s.cuts[from+1].to
+	}
+	for i := from; i < to; i++ {
 		r := &s.rules[i]
 		if r.index >= best {
 			break

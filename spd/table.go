@@ -36,7 +36,6 @@ func kindOf(r *rule) kind {
 	return k
 }
 
-// key is never 0, which stands for the pair itself.
 func (k kind) key(proto uint8, local, remote uint16) uint64 {
 	key := (uint64(k) + 1) << 56
 	if k&exactProto != 0 {
@@ -53,20 +52,21 @@ func (k kind) key(proto uint8, local, remote uint16) uint64 {
 
 // span is the rules of a pair of prefixes, or of one kind of key within it.
 type span struct {
-	from, to uint32 // in snapshot.rules
+	from, to uint32 // in snapshot.rules; of a tree: the root in snapshot.cuts, and not 0
 	first    int32  // policy index of the first
 	always   bool   // the first matches whatever has the addresses
+	tree     bool   // the rules are under a port tree
 	kinds    uint8  // not 0: there are no rules here, but under keys of these kinds
 }
 
-// entry is a span in the hash table. sub is 0 for the pair itself.
+// entry is the rules of one kind of key of a pair that has many.
 type entry struct {
 	pair, sub uint64
 	span
 }
 
 // used: no span ends at 0.
-func (e *entry) used() bool { return e.to != 0 || e.kinds != 0 }
+func (e *entry) used() bool { return e.to != 0 }
 
 func pairKey(l, r int32) uint64 { return uint64(uint32(l))<<32 | uint64(uint32(r)) }
 

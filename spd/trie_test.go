@@ -4,7 +4,19 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"unsafe"
 )
+
+// What is laid out for it fills cache lines of 64 bytes.
+func TestCacheLines(t *testing.T) {
+	for what, size := range map[string]uintptr{
+		"prefix": unsafe.Sizeof(prefixInfo{}), "set of IPv4 flows": unsafe.Sizeof([2]entry4{}), "IPv6 flow": unsafe.Sizeof(entry6{}),
+	} {
+		if size != 64 && unsafe.Sizeof(size) == 8 {
+			t.Errorf("%s: %d bytes", what, size)
+		}
+	}
+}
 
 func TestTrieIsTheNaiveLongestPrefix(t *testing.T) {
 	for seed := range uint64(300) {
@@ -20,7 +32,8 @@ func TestTrieIsTheNaiveLongestPrefix(t *testing.T) {
 		}
 		slices.SortFunc(sorted, comparePrefix)
 		sorted = slices.Compact(sorted)
-		tr := side{newTrie(sorted), nest(sorted)}
+		infos, _ := nest(sorted)
+		tr := side{newTrie(sorted), infos}
 		for range 300 {
 			a := w.addr(v6)
 			if w.IntN(4) == 0 && len(nets) > 0 {
