@@ -114,13 +114,20 @@ func (e *Endpoint) reach(peer *core.Peer, local, remote netip.Addr) {
 		}
 		return
 	}
-	if r := e.redirects[peer.Name]; r == nil || r.old == nil { // else it is to take over from one that is up
-		wanted = slices.DeleteFunc(wanted, func(p *core.Policy) bool { return e.joins(p, nil) })
-		if len(wanted) == 0 {
-			return // the peer was faster than the answers
-		}
+	if wanted, need := e.needed(peer, wanted); need { // else the peer was faster than the answers
+		e.initiate(peer, local, remote, wanted)
 	}
-	e.initiate(peer, local, remote, wanted)
+}
+
+// needed is what of the wanted policies still has neither a CHILD SA nor an IKE SA
+// that one can be made on, and whether an IKE SA is to be made. One that takes over
+// from another that is up always is.
+func (e *Endpoint) needed(peer *core.Peer, wanted []*core.Policy) ([]*core.Policy, bool) {
+	if r := e.redirects[peer.Name]; r != nil && r.old != nil {
+		return wanted, true
+	}
+	wanted = slices.DeleteFunc(wanted, func(p *core.Policy) bool { return e.joins(p, nil) })
+	return wanted, len(wanted) > 0
 }
 
 func (e *Endpoint) initiate(peer *core.Peer, local, remote netip.Addr, wanted []*core.Policy) {

@@ -42,15 +42,20 @@ func (e *Endpoint) session(peer *core.Peer, remote netip.Addr) *v2.Session {
 	return s
 }
 
-// NotResumed makes anew the IKE SA that was not resumed, at once. A session that
+// NotResumed makes anew the IKE SA that was not resumed, at once, unless the peer has
+// connected to us while we waited: both ends would keep both. A session that
 // nothing answered waits for the attempt after that; if the peer answers this
 // one, it is forgotten with Established.
 func (e *Endpoint) NotResumed(sa *v2.SA, s *v2.Session, wanted []*core.Policy) {
-	if e.down {
+	peer := sa.Peer()
+	need := !e.down
+	if need {
+		wanted, need = e.needed(peer, wanted)
+	}
+	if !need {
 		s.Wipe()
 		return
 	}
-	peer := sa.Peer()
 	local, remote := sa.Local().Addr(), sa.Remote().Addr()
 	e.initiate(peer, local, remote, wanted)
 	if s != nil {

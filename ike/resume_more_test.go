@@ -179,3 +179,30 @@ func TestResumptionWithAdditionalKeyExchanges(t *testing.T) {
 	p.outage()
 	p.until(time.Minute, "resumed again", p.resumedNow)
 }
+
+// While the ticket waits for an answer, the peer connects by itself: nothing is left
+// to begin, however the peer answers the ticket.
+func TestPeerConnectsWhileATicketWaits(t *testing.T) {
+	for name, nack := range map[string]bool{"no answer": false, "TICKET_NACK": true} {
+		t.Run(name, func(t *testing.T) {
+			r, p := clientOf(t, lifeTicket(86400, "ticket"))
+			p.dies()
+			p.presented("ticket")
+			q := newPuppet(r, 2)
+			says(t, q.connect(), "IDr AUTH SA TSi TSr")
+			says(t, q.request(message.ExchangeInformational), "")
+			if nack {
+				p.replyResume(0, note(message.NotifyTicketNack))
+			}
+			r.pass(time.Minute)
+			for _, s := range r.take() {
+				if h := mustHeader(t, s.Data); h.Exchange == message.ExchangeIKESAInit {
+					t.Fatalf("the endpoint connects; %s", r.reasons())
+				}
+			}
+			if len(r.e.SAs()) != 1 || len(r.kids) != 1 || len(r.e.sessions) != 0 {
+				t.Errorf("%v, %d CHILD SAs, %d sessions", r.e.SAs(), len(r.kids), len(r.e.sessions))
+			}
+		})
+	}
+}

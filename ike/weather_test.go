@@ -56,8 +56,9 @@ type weather struct {
 	mobile    bool
 	policies  []core.PolicyRef
 	sides     []*side
-	cut       bool // nothing arrives
-	disturbed bool // a deed took SAs away; the ends do not agree yet
+	cut       bool                            // nothing arrives
+	disturbed bool                            // a deed took SAs away; the ends do not agree yet
+	doomed    map[*side]map[core.ChildID]bool // what a deed takes away; the peer may not know yet
 	tally     sweep.Tally
 	books     map[*side]*book
 	proved    map[*side]map[core.SAID]time.Time // when the peers of an IKE SA proved who they are
@@ -67,7 +68,7 @@ type weather struct {
 type book struct{ got, freed, removed int }
 
 func newWeather(t *testing.T, seed uint64) *weather {
-	w := &weather{Rand: rand.New(rand.NewPCG(seed, 0x77656174686572)), tally: sweep.Tally{}, books: map[*side]*book{}, proved: map[*side]map[core.SAID]time.Time{}}
+	w := &weather{Rand: rand.New(rand.NewPCG(seed, 0x77656174686572)), tally: sweep.Tally{}, books: map[*side]*book{}, proved: map[*side]map[core.SAID]time.Time{}, doomed: map[*side]map[core.ChildID]bool{}}
 	link := simnet.Link{Loss: 0.15 * w.Float64(), Dup: 0.15 * w.Float64(), Reorder: 0.15 * w.Float64(),
 		Delay: 30 * time.Millisecond, Jitter: 40 * time.Millisecond}
 	w.pair = newPair(t, seed, link, w.configure)
@@ -81,7 +82,7 @@ func newWeather(t *testing.T, seed uint64) *weather {
 	w.askDelay = []time.Duration{0, 50 * time.Millisecond, 500 * time.Millisecond}[w.IntN(3)]
 	w.sides = []*side{w.a, w.b}
 	for _, s := range w.sides {
-		w.books[s], w.proved[s] = &book{}, map[core.SAID]time.Time{}
+		w.books[s], w.proved[s], w.doomed[s] = &book{}, map[core.SAID]time.Time{}, map[core.ChildID]bool{}
 	}
 	w.tap = w.account
 	w.carry = func(deliver func()) {
@@ -228,24 +229,21 @@ var deeds = []deed{
 	}},
 	{"a CHILD SA reaches its hard limit of bytes", 1, nil, func(w *weather) {
 		if s := w.someone(); len(s.order) > 0 {
-			w.disturbed = true
-			s.in(core.Expire{Child: s.order[w.IntN(len(s.order))], Hard: true})
+			child := s.order[w.IntN(len(s.order))]
+			w.doom(s, child)
+			s.in(core.Expire{Child: child, Hard: true})
 		}
 	}},
 	{"one end deletes the CHILD SAs", 2, nil, func(w *weather) {
-		w.disturbed = true
-		w.someone().in(core.Command{Do: core.FlushSAs})
+		w.command(w.someone(), core.FlushSAs)
 	}},
 	{"both ends delete the CHILD SAs in one instant", 2, nil, func(w *weather) {
-		w.disturbed = true
 		w.atBoth(core.FlushSAs)
 	}},
 	{"one end deletes the IKE SA", 2, nil, func(w *weather) {
-		w.disturbed = true
-		w.someone().in(core.Command{Do: core.KillAll})
+		w.command(w.someone(), core.KillAll)
 	}},
 	{"both ends delete the IKE SA in one instant", 2, nil, func(w *weather) {
-		w.disturbed = true
 		w.atBoth(core.KillAll)
 	}},
 	{"one end is restarted", 3, nil, func(w *weather) { w.restart(w.someone()) }},
@@ -291,9 +289,24 @@ var deeds = []deed{
 // atBoth gives both ends a command, in one instant or a moment apart.
 func (w *weather) atBoth(do core.CommandKind) {
 	i := w.IntN(2)
-	w.sides[i].in(core.Command{Do: do})
+	w.command(w.sides[i], do)
 	w.pause()
-	w.sides[1-i].in(core.Command{Do: do})
+	w.command(w.sides[1-i], do)
+}
+
+func (w *weather) command(s *side, do core.CommandKind) {
+	if do == core.FlushSAs || do == core.KillAll {
+		w.doom(s, s.order...)
+	}
+	s.in(core.Command{Do: do})
+}
+
+// doom notes what a deed takes away.
+func (w *weather) doom(s *side, kids ...core.ChildID) {
+	w.disturbed = true
+	for _, id := range kids {
+		w.doomed[s][id] = true
+	}
 }
 
 // pause is nothing, or as long as a message may take.
@@ -317,6 +330,7 @@ func (w *weather) restart(s *side) {
 	}
 	s.boot(w.Uint64())
 	*w.books[s] = book{}
+	clear(w.doomed[s])
 	w.have(s, s.addr)
 	s.in(core.Reconfigure{Config: s.cfg})
 }
@@ -453,8 +467,9 @@ func (s *side) sealer(ref core.PolicyRef) *kid {
 	return nil
 }
 
-// agreed reports whether all policies have SAs at both ends and whatever one end
-// might seal with the other can open.
+// agreed reports whether all policies have SAs at both ends, whatever one end
+// might seal with the other can open, and what a deed takes away is gone: as long as
+// the peer does not know it, it counts on that.
 func (w *weather) agreed() bool {
 	for i, s := range w.sides {
 		other := w.sides[1-i]
@@ -465,6 +480,11 @@ func (w *weather) agreed() bool {
 		}
 		for _, k := range s.kids {
 			if !k.retired && !other.opens(k) {
+				return false
+			}
+		}
+		for id := range w.doomed[s] {
+			if s.kids[id] != nil {
 				return false
 			}
 		}

@@ -356,6 +356,7 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 	}
 	sa.fresh(in)
 	sa.peerHasAnswer()
+	sa.claim(inner)
 	sa.answering = x
 	sa.answer(x, syntax)
 }

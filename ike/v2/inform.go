@@ -144,6 +144,9 @@ func (x *exchange) readDelete(d *message.Delete) {
 			continue
 		}
 		c := x.sa.childBySPI(binary.BigEndian.Uint32(spi))
+		for s := x.sa.adopter; c == nil && s != nil; s = s.adopter { // it has moved on while the Delete was on its way
+			c = s.childBySPI(binary.BigEndian.Uint32(spi))
+		}
 		switch {
 		case c == nil:
 			x.sa.deletedEarly(binary.BigEndian.Uint32(spi))

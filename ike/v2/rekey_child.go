@@ -26,9 +26,6 @@ func childReplaced() task {
 			if len(n.SPI) == 4 {
 				old = x.sa.childBySPI(binary.BigEndian.Uint32(n.SPI))
 			}
-			if old == nil && len(n.SPI) == 4 && x.sa.isToHave(binary.BigEndian.Uint32(n.SPI)) {
-				return refuse(message.NotifyTemporaryFailure, "the CHILD SA is on its way from the IKE SA that this one replaces")
-			}
 			if old == nil {
 				return refused{kind: message.NotifyChildSANotFound, protocol: core.Protocol(n.Protocol), spi: clone(n.SPI),
 					reason: "the peer wants to rekey a CHILD SA that does not exist"}
@@ -38,17 +35,6 @@ func childReplaced() task {
 		},
 		reply: func(x *exchange) error { return x.replaceable() },
 	}
-}
-
-// isToHave reports whether a CHILD SA will move to this IKE SA, which the peer made by
-// a rekey, once it is known what becomes of our own rekey.
-func (sa *SA) isToHave(spiOut uint32) bool {
-	for s := range sa.owner.Siblings(sa) {
-		if s.successor == sa && s.childBySPI(spiOut) != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // stillReplaceable refuses to rekey what we are deleting (RFC 7296 §2.25.1). It

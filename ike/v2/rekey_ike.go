@@ -35,8 +35,8 @@ func (sa *SA) Rekey() {
 	if sa.state != Established || sa.successor != nil || sa.rekeyingIKE() || slices.ContainsFunc(sa.queue, busy) {
 		return
 	}
-	if sa.parkedRekey(rekeyIKE, nil) != nil {
-		sa.rekeyLater() // unless the peer's rekey is through by then
+	if sa.parkedRekey(rekeyIKE, nil) != nil || sa.inherits != nil && sa.inherits.state == Established {
+		sa.rekeyLater() // unless the peer's rekey is through by then, or wins
 		return
 	}
 	x := &exchange{kind: row(rekeyIKE)}
@@ -203,7 +203,7 @@ func ikeSuccession() task {
 		sa := x.sa
 		if !x.mine {
 			if sa.rekeyingIKE() {
-				sa.successor = x.successor // a collision: our own response decides
+				sa.successor, x.successor.inherits = x.successor, sa // a collision: our own response decides
 				return nil
 			}
 			sa.replacedBy(x.successor)
@@ -213,8 +213,8 @@ func ikeSuccession() task {
 			return err
 		}
 		mine, theirs := x.successor, sa.successor
-		if sa.state >= Closing {
-			mine.Delete("what it comes from was deleted while it was rekeyed")
+		if sa.state >= Replaced {
+			mine.Delete("what it comes from was replaced or deleted while it was rekeyed")
 			return nil
 		}
 		if x.loses() {
@@ -233,6 +233,17 @@ func ikeSuccession() task {
 		}
 		return nil
 	}}
+}
+
+// claim is told of each request of the peer. If the peer made the SA while our own
+// rekey of its predecessor was under way, and now uses it, then it has seen how that
+// went, or does not let ours come to anything: its own SA stays, and all that lives on
+// is there already for the peer. Who lost the collision only deletes it.
+func (sa *SA) claim(in []message.Payload) {
+	d := find[*message.Delete](in)
+	if old := sa.inherits; old != nil && old.state == Established && (d == nil || d.Protocol != uint8(core.ProtoIKE)) {
+		old.replacedBy(sa)
+	}
 }
 
 // redundant waits for the peer to delete an SA that was replaced or lost a
@@ -256,6 +267,7 @@ func (sa *SA) replacedBy(n *SA) {
 	n.inheritTickets(sa)
 	n.birth = sa.birth
 	sa.adopter = n
+	sa.successor, n.inherits = nil, nil
 	sa.redundant()
 	for _, c := range sa.children {
 		c.sa = n

@@ -136,6 +136,7 @@ type SA struct {
 	wanted    []*core.Policy // CHILD SAs to make; the first in IKE_AUTH
 
 	successor *SA // by the peer's rekey, while our own is under way
+	inherits  *SA // the other way round: whose successor it is, if the peer's rekey wins
 	adopter   *SA // who has the CHILD SAs since a rekey
 	parked    parked
 	auth      authLife
