@@ -146,6 +146,9 @@ func (l *loader) checkProposal(p *Proposal) {
 	if slices.Contains(p.PFSGroup, "none") && len(p.PFSGroup) > 1 {
 		l.faultAt(&p.Entry, "proposal", "pfs-group", "none stands beside other values, write none or groups")
 	}
+	if p.TFCDummies > 0 && p.TFC == 0 && !p.bad["tfc"] {
+		l.faultAt(&p.Entry, "proposal", "tfc-dummies", "%d need tfc, without which they would not look like other packets", p.TFCDummies)
+	}
 	if slices.Contains(p.AuthAlgorithms, "null") && !p.bad["auth-algorithms"] && !p.bad["enc-algorithms"] {
 		l.checkNull(p)
 	}

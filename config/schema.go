@@ -130,6 +130,7 @@ var proposalFields = []field[Proposal]{
 	of("pfs-group", list(keyExchange("none")), func(p *Proposal) *[]string { return &p.PFSGroup }),
 	of("replay-window", integer[int](32, 4096), func(p *Proposal) *int { return &p.ReplayWindow }),
 	of("tfc", orNumber("mtu", TFCToMTU, 0, TFCToMTU), func(p *Proposal) *int { return &p.TFC }),
+	of("tfc-dummies", integer[int](0, 100), func(p *Proposal) *int { return &p.TFCDummies }),
 }
 
 var peerFields = []field[Peer]{

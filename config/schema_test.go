@@ -88,6 +88,8 @@ var keyCases = []keyCase{
 	{"proposal", "pfs-group", `"modp1024"`, `"ec2n185"`, `"ec2n185" is not supported yet, accepted: ` + groupsAble + `, none`},
 	{"proposal", "tfc", `512`, `65536`, `65536 is out of range, accepted: mtu, 0..65535`},
 	{"proposal", "tfc", `"mtu"`, `"max"`, `"max" is unknown, accepted: mtu, 0..65535`},
+	{"proposal", "tfc-dummies", "10\ntfc = 500", `101`, `101 is out of range, accepted: 0..100`},
+	{"proposal", "tfc-dummies", `0`, `5`, `5 need tfc, without which they would not look like other packets`},
 	{"proposal", "replay-window", `1024`, `31`, `31 is out of range, accepted: 32..4096`},
 
 	{"peer", "name", `"site2"`, `" site2"`, `" site2" is no name, ` + namesAble},

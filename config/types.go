@@ -147,6 +147,9 @@ type Proposal struct {
 	// TFC is how many bytes a tunnel's packets look to have at least, RFC 4303 §2.7;
 	// 0: as many as they have. TFCToMTU: as many as the device's MTU.
 	TFC int
+	// TFCDummies is how many dummy packets leave in a second, RFC 4303 §2.6, while an SA
+	// that carried packets is silent.
+	TFCDummies int
 }
 
 // TFCToMTU is tfc = "mtu".

@@ -17,7 +17,7 @@ type Child struct {
 	Peer                 string
 	Protocol             uint8
 	Tunnel               bool
-	TFC                  int
+	TFC, Dummies         int
 	Bundled              bool // ESP that goes only within AH: see Over
 	Pairs                []selector.Pair
 	Added                time.Time
@@ -46,6 +46,8 @@ type Child struct {
 	prev, next *Child
 	params     [2]esp.Params // inbound, outbound; for print and to be wiped
 	wiped      bool
+	dummyAt    int64 // Unix ns of the last dummy
+	dummyGap   int64 // how long the silence before the next one is, in ns
 
 	in  Inbound
 	_   [64]byte // the halves are written by different workers
@@ -100,7 +102,7 @@ func newChild(p *Params) (*Child, error) {
 func makeChild(p *Params, opener, sealer Transform) *Child {
 	c := &Child{
 		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Protocol: p.Protocol, Tunnel: p.Tunnel, Bundled: p.Bundled,
-		manual: p.Manual, under: p.Under, TFC: p.TFC,
+		manual: p.Manual, under: p.Under, TFC: p.TFC, Dummies: p.Dummies,
 		Pairs: p.Pairs,
 		Added: p.Added, Soft: p.Soft, Hard: p.Hard, SoftBytes: p.SoftBytes, HardBytes: p.HardBytes,
 		params: [2]esp.Params{p.In, p.Out}, areas: compileAreas(p.Pairs),

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,7 @@ type Params struct {
 	UDP           bool
 	ReplayWindow  int  // packets, brought into MinReplayWindow..MaxReplayWindow
 	TFC           int  // bytes that inner packets are padded to, tunnel mode of ESP only; 0: none
+	Dummies       int  // packets a second, see Due; 0: none
 	Standby       bool // opens at once, seals after Activate
 	Added         time.Time
 	// Soft and Hard count from Added; Hard ends the use of the SA. 0: no limit.
@@ -83,8 +85,9 @@ type Table struct {
 
 	mu          sync.Mutex
 	children    map[uint64]*Child
-	first, last *Child // in order of installation
-	serial      uint64 // of the last installation
+	first, last *Child   // in order of installation
+	serial      uint64   // of the last installation
+	noisy       []*Child // those with dummies, in order of installation
 	workers     []*Worker
 	doomed      []doomed
 }
@@ -153,6 +156,9 @@ func (t *Table) insert(c *Child, standby bool) error {
 	}
 	if err := t.place(c); err != nil {
 		return err
+	}
+	if c.Dummies > 0 {
+		t.noisy = append(t.noisy, c)
 	}
 	t.serial++
 	c.table, c.serial = t, t.serial
@@ -283,6 +289,7 @@ func (t *Table) remove(c *Child) {
 		t.slots.release(c.in.spi)
 	}
 	delete(t.children, c.ID)
+	t.noisy = slices.DeleteFunc(t.noisy, func(d *Child) bool { return d == c })
 	t.paths.leave(c, c.endpoint.Load(), true)
 	t.unlink(c)
 	t.doom(c)

@@ -234,7 +234,7 @@ type Proposal struct {
 	Lifetime     time.Duration
 	Lifebytes    uint64
 	ReplayWindow int
-	TFC          int // see Install
+	TFC, Dummies int // see Install
 }
 
 // Groups are the groups of the key exchanges, each once, in order.

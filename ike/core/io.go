@@ -187,7 +187,9 @@ type Install struct {
 	ReplayWindow  int             // packets
 	// TFC is how many bytes inner packets are to be padded to (RFC 4303 §2.7), as far
 	// as the path lets them; 0: none, and always where the peer does not accept that.
-	TFC int
+	// Dummies is how many dummy packets of that length leave in a second (§2.6) while
+	// the SA is silent; 0: none.
+	TFC, Dummies int
 	// Soft and Hard are lifetimes for people and for the data plane's own hard
 	// stop; SoftBytes and HardBytes are the data plane's to watch; 0: no limit.
 	Soft, Hard           time.Duration

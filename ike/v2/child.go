@@ -103,11 +103,12 @@ func (x *exchange) install(standby bool) error {
 		birth:    birth{mine: x.mine, begun: x.begun, up: sa.env.Now(), lowNonce: low}, standby: standby, sure: x.mine}
 	x.spi = 0 // it is the data plane's now
 	soft := softLife(sa.env, p.Lifetime)
+	padTo, dummies := tfc(x.policy, ag)
 	sa.env.Emit(core.Install{Child: c.id, SA: sa.id, Policy: x.policy.Ref, Peer: sa.peer.Name,
 		Protocol: x.policy.Protocol, Tunnel: x.policy.Tunnel,
 		Encr: ag.suite.Encr, Integ: ag.suite.Integ, ESN: ag.suite.ESN, In: in, Out: out,
 		Standby: standby, Pairs: ag.pairs, Local: sa.local, Remote: sa.remote, UDP: sa.inUDP(x.policy),
-		ReplayWindow: p.ReplayWindow, TFC: tfc(x.policy, ag), Soft: soft, Hard: p.Lifetime,
+		ReplayWindow: p.ReplayWindow, TFC: padTo, Dummies: dummies, Soft: soft, Hard: p.Lifetime,
 		SoftBytes: p.Lifebytes / 10 * 8, HardBytes: p.Lifebytes})
 	c.timers[softTimer] = sa.env.After(soft, func() { c.softEnd() })
 	c.timers[hardTimer] = sa.env.After(p.Lifetime, func() { c.HardEnd("its lifetime ended") })
@@ -122,13 +123,13 @@ func (x *exchange) install(standby bool) error {
 	return nil
 }
 
-// tfc is how long the SA's inner packets are made. In transport mode the length of
+// tfc is how long the SA's inner packets are made, and how many dummies look like them. In transport mode the length of
 // what is inside is not always said there, so nothing may stand behind it (RFC 4303 §2.7).
-func tfc(p *core.Policy, ag agreement) int {
+func tfc(p *core.Policy, ag agreement) (padTo, dummies int) {
 	if ag.unpadded || !p.Tunnel || p.Protocol != core.ProtoESP {
-		return 0
+		return 0, 0
 	}
-	return p.Proposal.TFC
+	return p.Proposal.TFC, p.Proposal.Dummies
 }
 
 func suiteName(s core.Suite) string {

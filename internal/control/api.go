@@ -181,6 +181,7 @@ type Proposal struct {
 	ESN            string `json:"esn"`           // "no", "yes" or "both"
 	ReplayWindow   int    `json:"replay-window"` // packets
 	TFC            int    `json:"tfc"`           // bytes that packets are padded to; 65535: the MTU
+	TFCDummies     int    `json:"tfc-dummies"`   // a second
 	Comment        string `json:"comment"`
 }
 

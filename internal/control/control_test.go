@@ -279,7 +279,7 @@ func TestKeysAreTheManualsNames(t *testing.T) {
 			"remote-certificate key remote-key username password secret ppk-id ppk-secret generate-policy policy-template-group mode-config redirect notrack-chain comment"},
 		{Profile{}, "number default name hash-algorithm prf-algorithm enc-algorithm dh-group lifetime lifebytes proposal-check nat-traversal " +
 			"dpd-interval dpd-maximum-failures comment"},
-		{Proposal{}, "number disabled default name auth-algorithms enc-algorithms lifetime lifebytes pfs-group esn replay-window tfc comment"},
+		{Proposal{}, "number disabled default name auth-algorithms enc-algorithms lifetime lifebytes pfs-group esn replay-window tfc tfc-dummies comment"},
 		{ModeConfig{}, "number disabled default name responder address address-pool address-prefix-length split-include system-dns static-dns comment"},
 		{Pool{}, "number disabled name ranges next-pool used kept comment"},
 		{PolicyGroup{}, "number disabled default name comment"},

@@ -56,6 +56,7 @@ const (
 	rxFragments
 	rxIKE
 	rxKeepalives
+	txDummies
 	rxECNOdd // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
 
 	counterCount
@@ -101,6 +102,7 @@ var counterNames = [counterCount]string{
 	rxFragments:            "rx-fragments",
 	rxIKE:                  "rx-ike",
 	rxKeepalives:           "rx-keepalives",
+	txDummies:              "tx-dummies",
 	rxECNOdd:               "rx-ecn-odd",
 }
 

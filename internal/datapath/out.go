@@ -104,16 +104,21 @@ func (p *Path) runOut() error {
 func (p *Path) SendPlain(now time.Time, pkt []byte) Reason {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.syncOut == nil {
-		p.syncOut = newOutWorker(p, &p.counters.syncOut, 1)
-	}
-	w := p.syncOut
+	w := p.outward()
 	if len(pkt) > maxPacket {
 		w.count.drop(OutErrors)
 		return OutErrors
 	}
 	w.sizes[0] = copy(w.bufs[0][underlay.Headroom:], pkt)
 	return w.batch(now.UnixNano(), 1)
+}
+
+// outward is the worker of the synchronous line, under p.mu.
+func (p *Path) outward() *outWorker {
+	if p.syncOut == nil {
+		p.syncOut = newOutWorker(p, &p.counters.syncOut, 1)
+	}
+	return p.syncOut
 }
 
 // batch takes the first n buffers through the line. It returns what became of

@@ -8,6 +8,7 @@ import (
 	"culvert/esp"
 	"culvert/internal/wire"
 	"culvert/sad"
+	"culvert/spd/selector"
 )
 
 // padTo gives the left's SA traffic flow confidentiality.
@@ -151,5 +152,70 @@ func TestTFCFitsThePath(t *testing.T) {
 		if n := outer(start.Add(sad.PMTUAge), 100); n != wide || n < 1400 {
 			t.Errorf("%v: %d bytes, once %d", s, n, wide)
 		}
+	}
+}
+
+// Dummies look like padded packets, end at the other side's data path, and are
+// counted at both. A limit stops them as it stops others.
+func TestDummies(t *testing.T) {
+	for _, s := range tunnels() {
+		if s.ah() {
+			continue
+		}
+		left, right := s.connect(t)
+		l, r := left.sads.AllocSPIs(1)[0], right.sads.AllocSPIs(1)[0]
+		p := sad.Params{ID: 3, Policy: 1, Protocol: sad.ProtocolESP, Tunnel: true, In: s.half(l, 1), Out: s.half(r, 2), Pairs: []selector.Pair{hostPair(s.leftIn, s.rightIn)},
+			Local: s.left, Remote: s.right, UDP: s.udp, Added: start, TFC: 700, Dummies: 10}
+		q := p
+		q.In, q.Out, q.Local, q.Remote, q.Pairs, q.TFC, q.Dummies = s.half(r, 2), s.half(l, 1), s.right, s.left, []selector.Pair{hostPair(s.rightIn, s.leftIn)}, 0, 0
+		for g, x := range map[*gateway]sad.Params{left: p, right: q} {
+			if _, err := g.sads.Install(x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		value := uint8(10)
+		left.path.cfg.DSCP = &value
+		pkt := s.withTOS(0, 64)
+		if v := left.path.SendPlain(start, pkt); v != Passed {
+			t.Fatal(v)
+		}
+		look, tos := len(left.conn.sent[0]), left.conn.last.TOS
+		if v := right.path.Receive(start, s.carried(t, left)); v != Passed {
+			t.Fatal(v)
+		}
+		half := func(n int64) int64 { return n / 2 }
+		sent := uint64(0)
+		for now := start; now.Before(start.Add(3 * time.Second)); {
+			next := left.path.SendDummies(now, half)
+			if left.conn.n > 0 {
+				if n := len(left.conn.sent[0]); n != look || left.conn.last.TOS != tos {
+					t.Fatalf("%v: a dummy of %d bytes with TOS %#x, packets have %d and %#x", s, n, left.conn.last.TOS, look, tos)
+				}
+				if v := right.path.Receive(now, s.carried(t, left)); v != Passed {
+					t.Fatal(v)
+				}
+				sent++
+			}
+			now = next
+		}
+		if sent < 25 || sent > 31 {
+			t.Errorf("%v: %d dummies in three seconds", s, sent)
+		}
+		left.moved(t, nil, map[string]uint64{"tx-packets": 1, "tx-bytes": uint64(len(pkt)), "tx-dummies": sent})
+		right.moved(t, nil, map[string]uint64{"rx-packets": 1, "rx-bytes": uint64(len(pkt)), "rx-dummies": sent})
+		if row := left.sads.Child(3).Rows(start, false)[1]; row.Packets != sent+1 || row.Bytes != 700*(sent+1) || !row.LastUse.Equal(start) {
+			t.Errorf("%v: the SA counted %d packets, %d bytes, last %v", s, row.Packets, row.Bytes, row.LastUse)
+		}
+		// What the network refuses counts as other packets do.
+		left.conn.refuse = 1
+		before := left.values()
+		left.path.SendDummies(start.Add(4*time.Second), half)
+		left.moved(t, before, map[string]uint64{"out-errors": 1})
+		before = left.values()
+		left.sads.Remove(3)
+		if next := left.path.SendDummies(start.Add(5*time.Second), half); !next.IsZero() {
+			t.Errorf("%v: nobody has dummies, and again at %v", s, next)
+		}
+		left.moved(t, before, nil)
 	}
 }

@@ -173,7 +173,7 @@ func (n *compiled) proposal(p *config.Proposal, prev *compiled) *core.Proposal {
 	if n.props[p.Name] == nil {
 		n.props[p.Name] = keepProposal(prev.props[p.Name], &core.Proposal{
 			Name: p.Name, Encrs: p.Encrs, Integs: p.Integs, PFS: p.PFS, ESN: p.ESN.Accepts(),
-			Lifetime: time.Duration(p.Lifetime), Lifebytes: p.Lifebytes, ReplayWindow: p.ReplayWindow, TFC: p.TFC,
+			Lifetime: time.Duration(p.Lifetime), Lifebytes: p.Lifebytes, ReplayWindow: p.ReplayWindow, TFC: p.TFC, Dummies: p.TFCDummies,
 		})
 	}
 	return n.props[p.Name]

@@ -52,12 +52,13 @@ type Plane struct {
 	inbox    *inbox
 	random   *rand.ChaCha8
 
-	uses   map[core.PolicyRef]bool // policies whose route follows their SAs
-	replan bool                    // such a policy won or lost an SA
-	owed   int                     // SPIs that the table could not give
-	next   []core.Input            // what applying outputs led to, for the endpoint
-	buf    []byte                  // of the packet being sent
-	unsent uint64                  // IKE messages that the network refused
+	uses    map[core.PolicyRef]bool // policies whose route follows their SAs
+	replan  bool                    // such a policy won or lost an SA
+	dummies time.Time               // when dummy packets are due; zero: no SA has any
+	owed    int                     // SPIs that the table could not give
+	next    []core.Input            // what applying outputs led to, for the endpoint
+	buf     []byte                  // of the packet being sent
+	unsent  uint64                  // IKE messages that the network refused
 
 	templates map[core.PolicyRef]*template // of the configuration in force
 	made      madeThings
@@ -90,10 +91,29 @@ func (p *Plane) Work(now time.Time) bool {
 }
 
 // Deadline is when Input wants a Tick.
-func (p *Plane) Deadline() (time.Time, bool) { return p.cfg.Endpoint.Deadline() }
+func (p *Plane) Deadline() (time.Time, bool) {
+	at, ok := p.cfg.Endpoint.Deadline()
+	if !p.dummies.IsZero() && (!ok || p.dummies.Before(at)) {
+		return p.dummies, true
+	}
+	return at, ok
+}
+
+// tick sends the dummy packets that are due. False: nothing else is.
+func (p *Plane) tick(now time.Time) bool {
+	if p.dummies.IsZero() || now.Before(p.dummies) {
+		return true
+	}
+	p.dummies = p.path.SendDummies(now, func(n int64) int64 { return int64(p.random.Uint64() % uint64(n)) })
+	at, ok := p.cfg.Endpoint.Deadline()
+	return ok && !now.Before(at)
+}
 
 // Input hands the endpoint one input and does what it wants done.
 func (p *Plane) Input(now time.Time, in core.Input) {
+	if _, isTick := in.(core.Tick); isTick && !p.tick(now) {
+		return
+	}
 	p.cfg.Endpoint.Handle(now, in)
 	p.drain(now)
 	for len(p.next) > 0 {
@@ -177,7 +197,7 @@ func (p *Plane) install(now time.Time, in core.Install) {
 	_, err := p.sas.Install(sad.Params{
 		ID: uint64(in.Child), Policy: uint32(in.Policy), Peer: in.Peer, Protocol: uint8(in.Protocol), Tunnel: in.Tunnel,
 		In: p.half(in, in.In), Out: p.half(in, in.Out), Pairs: in.Pairs,
-		Local: in.Local, Remote: in.Remote, UDP: in.UDP, ReplayWindow: in.ReplayWindow, TFC: p.padding(in), Standby: in.Standby,
+		Local: in.Local, Remote: in.Remote, UDP: in.UDP, ReplayWindow: in.ReplayWindow, TFC: p.padding(in), Dummies: in.Dummies, Standby: in.Standby,
 		Added: now, Soft: in.Soft, Hard: in.Hard, SoftBytes: in.SoftBytes, HardBytes: in.HardBytes,
 	})
 	if err != nil {
@@ -186,6 +206,9 @@ func (p *Plane) install(now time.Time, in core.Install) {
 			Reason: "it could not be installed: " + err.Error()})
 		p.next = append(p.next, core.Expire{Child: in.Child, Hard: true})
 		return
+	}
+	if in.Dummies > 0 && p.dummies.IsZero() {
+		p.dummies = now
 	}
 	p.touched(in.Child)
 	p.path.Acquired(uint32(in.Policy))

@@ -238,7 +238,7 @@ func proposalRows(cfg *config.Config) []control.Proposal {
 		rows = append(rows, control.Proposal{
 			Number: i, Disabled: p.Disabled, Default: p.Default, Name: p.Name, AuthAlgorithms: join(p.AuthAlgorithms),
 			EncAlgorithms: join(p.EncAlgorithms), Lifetime: p.Lifetime.String(), Lifebytes: p.Lifebytes,
-			PFSGroup: join(p.PFSGroup), ESN: string(p.ESN), ReplayWindow: p.ReplayWindow, TFC: p.TFC, Comment: p.Comment,
+			PFSGroup: join(p.PFSGroup), ESN: string(p.ESN), ReplayWindow: p.ReplayWindow, TFC: p.TFC, TFCDummies: p.TFCDummies, Comment: p.Comment,
 		})
 	}
 	return rows

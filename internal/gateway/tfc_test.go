@@ -46,3 +46,38 @@ func TestTFCReload(t *testing.T) {
 		}
 	}
 }
+
+// tfc-dummies goes on for a while where traffic stops, and comes back with it.
+func TestDummies(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 10 * time.Millisecond})
+	w.east.mustConfigure(passive(site(westAddr, "102", "101")))
+	w.west.mustConfigure(strings.Replace(site(eastAddr, "101", "102"), "[[proposal]]\n", "[[proposal]]\ntfc = \"mtu\"\ntfc-dummies = 20\n", 1))
+	w.until("established", func() bool { return w.west.sealing() >= 2 && w.east.sealing() >= 2 })
+	w.run(20 * time.Second)
+	if n := nonzero(w.west)["tx-dummies"]; n != 0 {
+		t.Errorf("%d dummies without traffic", n)
+	}
+	sent := uint64(0)
+	for range 2 {
+		w.carries(w.west, w.east, "10.1.101.5", "10.1.102.6")
+		w.run(time.Minute)
+		n := nonzero(w.west)["tx-dummies"] - sent
+		if n < 150 || n > 250 { // twenty a second for ten seconds, with pauses drawn at random
+			t.Errorf("%d dummies", n)
+		}
+		sent += n
+	}
+	if n := nonzero(w.east)["rx-dummies"]; n != sent {
+		t.Errorf("%d dummies sent, %d received", sent, n)
+	}
+	if n := nonzero(w.east)["tx-dummies"]; n != 0 {
+		t.Errorf("the other side sent %d", n)
+	}
+	w.run(time.Hour) // through rekeys: the new SAs have them, too
+	sent = nonzero(w.west)["tx-dummies"]
+	w.carries(w.west, w.east, "2001:db8:101::5", "2001:db8:102::6")
+	w.run(time.Minute)
+	if n := nonzero(w.west)["tx-dummies"] - sent; n < 150 || n > 250 {
+		t.Errorf("%d dummies after rekeys", n)
+	}
+}
