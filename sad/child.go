@@ -133,6 +133,11 @@ func (c *Child) Inner() *Child { return c.inner }
 // Manual reports whether SPIs and keys were given by people.
 func (c *Child) Manual() bool { return c.manual }
 
+// Mismatched reports whether packets that come in UDP, or without, are not for this
+// SA. Peers that negotiated may change at any time (RFC 7296 §2.23); where people
+// gave the keys, both sides were told.
+func (c *Child) Mismatched(udp bool) bool { return c.manual && c.endpoint.Load().UDP != udp }
+
 // Inbound and Outbound are the halves.
 func (c *Child) Inbound() *Inbound   { return &c.in }
 func (c *Child) Outbound() *Outbound { return &c.out }

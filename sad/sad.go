@@ -196,6 +196,7 @@ func (t *Table) place(c *Child) error {
 		t.setGiven(c.in.spi, &c.in)
 	} else {
 		sl.use = slotInstalled
+		sl.larval.Store(0)
 		sl.in.Store(&c.in)
 	}
 	return nil
@@ -351,6 +352,9 @@ func (t *Table) Inbound(spi uint32) *Inbound {
 	}
 	return t.given(spi)
 }
+
+// Larval reports whether an SPI is given out to an SA that is not installed yet.
+func (t *Table) Larval(spi uint32) bool { return t.slots.larval(spi) }
 
 // Outbound finds the newest SA of a policy that may seal a packet: active, and
 // with a selector pair that contains the flow. nil if there is none.

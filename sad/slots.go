@@ -20,7 +20,7 @@ const (
 // used again oldest first, and a chunk's slots are all queued when it is made,
 // so that a slot rests for at least a chunk's worth of allocations.
 //
-// find is for everybody; the rest is under the table's mutex.
+// find and larval are for everybody; the rest is under the table's mutex.
 type slots struct {
 	chunks    []atomic.Pointer[chunk]
 	limit     uint32
@@ -34,8 +34,9 @@ type slots struct {
 type chunk [chunkLen]slot
 
 type slot struct {
-	in   atomic.Pointer[Inbound]
-	next uint32 // in the queue of free slots: index+1
+	in     atomic.Pointer[Inbound]
+	larval atomic.Uint32 // the SPI while it is reserved, and nothing is installed
+	next   uint32        // in the queue of free slots: index+1
 	// generation is that of the last allocation; it wraps at its width.
 	generation uint16
 	use        slotUse
@@ -73,6 +74,16 @@ func (s *slots) find(spi uint32) *Inbound {
 	return in
 }
 
+// larval reports whether spi is reserved.
+func (s *slots) larval(spi uint32) bool {
+	index := s.scramble.undo(spi) & (1<<s.indexBits - 1)
+	if index >= s.limit {
+		return false
+	}
+	c := s.chunks[index>>chunkBits].Load()
+	return c != nil && spi != 0 && c[index&(chunkLen-1)].larval.Load() == spi
+}
+
 // at returns the slot that spi was last allocated from; nil if that is not so.
 func (s *slots) at(spi uint32) *slot {
 	v := s.scramble.undo(spi)
@@ -106,6 +117,7 @@ func (s *slots) reserve() uint32 {
 	for {
 		sl.generation = (sl.generation + 1) & uint16(1<<(32-s.indexBits)-1)
 		if spi := s.scramble.do(uint32(sl.generation)<<s.indexBits | index); spi >= minSPI {
+			sl.larval.Store(spi)
 			return spi
 		}
 	}
@@ -115,6 +127,7 @@ func (s *slots) reserve() uint32 {
 func (s *slots) release(spi uint32) {
 	sl := s.at(spi)
 	sl.in.Store(nil)
+	sl.larval.Store(0)
 	sl.use = slotFree
 	s.queue(s.scramble.undo(spi) & (1<<s.indexBits - 1))
 }

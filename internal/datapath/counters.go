@@ -16,22 +16,22 @@ const (
 	InStateModeErrors                    // not an IP packet inside a tunnel SA; an SA in a mode that cannot be opened
 	InStateSequenceErrors                // replayed, or left of the replay window
 	InStateExpired                       // the SA met its hard limit
-	InStateMismatches                    // a state's options differ from the packet's
-	InStateInvalid                       // the state is not valid
+	InStateMismatches                    // an SA whose keys people gave got ESP in UDP and is without, or the other way round; negotiated ones take both (RFC 7296 §2.23)
+	InStateInvalid                       // no SA yet: its SPI is given out, and what the peer sent with it overtook the negotiation
 	InTemplateMismatches                 // the inner packet is outside the SA's selectors, or its policy wants no protection
 	InNoPolicies                         // the SA was right, but no policy covers the inner packet
 	InPolicyBlocked                      // the policy discards
-	InPolicyErrors                       // other errors of a policy
+	InPolicyErrors                       // other errors of a policy: none is left, for a look-up among policies cannot fail
 	OutErrors                            // outbound and in no other row: not an IP packet, or the network refused it
-	OutBundleErrors                      // a packet could not be built
-	OutBundleCheckErrors                 // a bundle that no longer fits
+	OutBundleErrors                      // a packet could not be built: it would be too long, or its headers have no place
+	OutBundleCheckErrors                 // ESP that goes within AH, and its AH is not there
 	OutNoStates                          // the policy's SA is not there yet; the daemon was asked
-	OutStateProtocolErrors               // the transform failed
+	OutStateProtocolErrors               // the transform failed: AH in front of headers that it cannot read
 	OutStateModeErrors                   // an SA in a mode that cannot be sealed
 	OutStateSequenceErrors               // sequence numbers are used up
 	OutStateExpired                      // the SA met its hard limit
 	OutPolicyBlocked                     // the policy discards
-	OutPolicyDead                        // the policy is dead
+	OutPolicyDead                        // the policy is dead: none ever is, for each packet is judged by the policies of that moment
 	OutPolicyErrors                      // no policy covers the packet, so it has nowhere to go
 	OutUnprotected                       // may pass unprotected (action none, or level use without SA), and there is no way past the policies
 	InFragmentErrors                     // a fragment that came twice, or whose packet did not become whole in time

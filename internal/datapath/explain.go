@@ -78,7 +78,11 @@ func usable(c *sad.Child, now time.Time, f *wire.Flow) Reason {
 func (p *Path) ExplainIn(now time.Time, f *wire.Flow, spi uint32) Explanation {
 	x := Explanation{Reason: Passed, Policy: p.cfg.Policies.LookupIn(f)}
 	in := p.cfg.SAs.Inbound(spi)
-	if in == nil {
+	switch {
+	case in == nil && p.cfg.SAs.Larval(spi):
+		x.Reason = InStateInvalid
+		return x
+	case in == nil:
 		x.Reason = InNoStates
 		return x
 	}

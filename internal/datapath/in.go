@@ -16,7 +16,7 @@ import (
 //
 //	underlay.Recv    a batch of datagrams, told apart by kind
 //	demux            IKE to the daemon, keepalives end here      in-header-errors (too short for ESP, no AH)
-//	sad.Inbound      the SA of the SPI                           in-no-states
+//	sad.Inbound      the SA of the SPI                           in-no-states, in-state-invalid, in-state-mismatches
 //	sad.Expired      has it ended?                               in-state-expired
 //	sad.Sequence     whole number, replay window                 in-state-sequence-errors
 //	esp|ah.Open      ICV, decrypt, padding                       in-state-protocol-errors, in-header-errors
@@ -156,8 +156,13 @@ func (w *inWorker) demux(p *underlay.Packet, now int64) Reason {
 func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now int64, over *sad.Child) Reason {
 	pkt := p.Data()
 	in := w.path.cfg.SAs.Inbound(spi)
-	if in == nil || in.Child().Protocol != protocol {
+	switch {
+	case in == nil && w.path.cfg.SAs.Larval(spi):
+		return InStateInvalid
+	case in == nil || in.Child().Protocol != protocol:
 		return InNoStates
+	case protocol == sad.ProtocolESP && over == nil && in.Child().Mismatched(p.NATT):
+		return InStateMismatches
 	}
 	if c := in.Child(); c.Bundled != (over != nil) || over != nil && over.Inner() != c {
 		return InTemplateMismatches // both SAs of a policy are due, no more and no others

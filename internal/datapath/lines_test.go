@@ -78,7 +78,7 @@ type step struct {
 const times = 3
 
 func TestEachReasonAndOnlyIt(t *testing.T) {
-	for _, s := range append(outSteps(), inSteps()...) {
+	for _, s := range allSteps() {
 		t.Run(s.name, func(t *testing.T) {
 			u := newTunnel(t, ciphers[0])
 			u.connect(1, 1, nil)

@@ -100,8 +100,8 @@ func bareHeader(version uint8) int {
 	return wire.IPv6HeaderLen
 }
 
-// encapsulate seals p and puts its headers in front; overSeq is for AH around ESP. Not ok: it cannot be built.
-func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underlay.Packet, ok bool) {
+// encapsulate seals p and puts its headers in front; overSeq is for AH around ESP.
+func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underlay.Packet, r Reason) {
 	t, off, n := p.out.Transform(), p.off, p.n
 	pkt = underlay.Packet{Buf: p.buf, Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: ends.UDP, TOS: p.tos}
 	var start, end int
@@ -137,7 +137,13 @@ func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underla
 		pkt.Kind, pkt.Header = underlay.AH, true
 	}
 	pkt.Off, pkt.Len = start, end-start
-	return pkt, start < end && (!pkt.Header || wire.TotalLen(p.buf[start:end]) == pkt.Len)
+	switch {
+	case start >= end:
+		return pkt, OutStateProtocolErrors
+	case pkt.Header && wire.TotalLen(p.buf[start:end]) != pkt.Len:
+		return pkt, OutBundleErrors // too long for an IP packet
+	}
+	return pkt, Passed
 }
 
 // outerHeader writes a header between the ends in front of p.buf[off:off+n].

@@ -22,7 +22,7 @@ import (
 //	sad.Expired      may the SA still be used?                   out-state-expired
 //	sad.Reserve      sequence numbers for a run of one SA        out-state-sequence-errors
 //	sad.Spend        the SA's byte limits and counters           out-state-expired
-//	esp|ah.Seal      in place: the headroom takes the headers    out-bundle-errors
+//	esp|ah.Seal      in place: the headroom takes the headers    out-state-protocol-errors, out-bundle-errors
 //	underlay.Send    the batch; what the network refuses         out-errors
 //
 // The buffers are the worker's; they are free again when Send returns.
@@ -41,6 +41,7 @@ type outWorker struct {
 	plain  []plain           // what is left of the batch after sad.Outbound
 	sealed []underlay.Packet // what is left after esp.Seal
 	bytes  int               // of the inner packets in sealed
+	odd    Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
 }
 
 // plain is a packet that found its SA.
@@ -127,7 +128,7 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	w.sads.Enter()
 	defer w.sads.Leave()
 	w.asked.begin(&w.path.acquires, now)
-	w.plain, w.sealed, w.bytes = w.plain[:0], w.sealed[:0], 0
+	w.plain, w.sealed, w.bytes, w.odd = w.plain[:0], w.sealed[:0], 0, Passed
 	w.frags.begin(w.count, OutFragmentErrors, now)
 	defer w.frags.release()
 	verdict := Passed
@@ -144,6 +145,9 @@ func (w *outWorker) batch(now int64, n int) Reason {
 			verdict = r
 		}
 		from = to
+	}
+	if w.odd != Passed {
+		verdict = w.odd
 	}
 	if r := w.send(); r != Passed {
 		verdict = r
@@ -240,9 +244,10 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 	ends := out.Child().Endpoint()
 	for i := range run {
 		p := &run[i]
-		pkt, ok := encapsulate(p, ends, seq+uint64(i), overSeq+uint64(i))
-		if !ok {
-			w.count.drop(OutBundleErrors)
+		pkt, r := encapsulate(p, ends, seq+uint64(i), overSeq+uint64(i))
+		if r != Passed {
+			w.count.drop(r)
+			w.odd = r
 			continue
 		}
 		w.sealed = append(w.sealed, pkt)

@@ -72,8 +72,8 @@ func (w *outWorker) dummy(out *sad.Outbound, now int64) {
 	if dscp := w.path.cfg.DSCP; dscp != nil {
 		d.tos = *dscp << 2
 	}
-	pkt, ok := encapsulate(&d, out.Child().Endpoint(), seq, 0)
-	if !ok {
+	pkt, r := encapsulate(&d, out.Child().Endpoint(), seq, 0)
+	if r != Passed {
 		return
 	}
 	w.sealed = append(w.sealed[:0], pkt)

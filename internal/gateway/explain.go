@@ -204,6 +204,8 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 		say("the SA met its hard limit: a new one should be there; see `culvert explain peer %s`", x.Peer)
 	case datapath.InNoStates:
 		say("there is no SA with this SPI: the peer uses one that was removed here")
+	case datapath.InStateInvalid:
+		say("the SPI was given to a peer for an SA that is not there yet: its packets overtook the negotiation")
 	case datapath.InNoPolicies:
 		say("the SA would let it in, but no policy covers it any more")
 	case datapath.InTemplateMismatches:

@@ -1,0 +1,218 @@
+package datapath
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"culvert/crypto/suite"
+	"culvert/esp"
+	"culvert/internal/reassembly"
+	"culvert/internal/underlay"
+	"culvert/internal/wire"
+	"culvert/sad"
+	"culvert/spd/selector"
+)
+
+func allSteps() []step { return slices.Concat(outSteps(), inSteps(), rareSteps()) }
+
+// never are the counters of the manual that nothing can move here; counters.go
+// says why.
+var never = map[Reason]bool{InPolicyErrors: true, OutPolicyDead: true}
+
+// Each of the manual's counters is moved by a step, or is known to stand still.
+func TestEveryCounterCanBeReached(t *testing.T) {
+	reached := map[Reason]bool{}
+	for _, s := range allSteps() {
+		reached[s.want] = true
+	}
+	for r := range Reason(ManualCounters) {
+		if reached[r] == never[r] {
+			t.Errorf("%v: reached %v, said to be unreachable %v", r, reached[r], never[r])
+		}
+	}
+}
+
+// Each of the manual's counters has a row in the documentation that says what it counts.
+func TestEveryCounterIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range counterNames[:ManualCounters] {
+		if !strings.Contains(string(text), "\n| `"+name+"` | ") {
+			t.Errorf("%s is missing in the table of docs/troubleshooting.md", name)
+		}
+	}
+}
+
+// betweenHosts gives both ends a transport mode SA between 10.1.0.1 and 10.2.0.1.
+func betweenHosts(change func(l, r *sad.Params)) func(u *tunnel) {
+	return reconnect(func(l, r *sad.Params) {
+		l.Tunnel, r.Tunnel, l.UDP, r.UDP = false, false, false, false
+		l.Local, l.Remote = netip.MustParseAddrPort("10.1.0.1:0"), netip.MustParseAddrPort("10.2.0.1:0")
+		r.Local, r.Remote = l.Remote, l.Local
+		l.Pairs = []selector.Pair{pair("10.1.0.1/32", "10.2.0.1/32")}
+		r.Pairs = []selector.Pair{l.Pairs[0].Reverse()}
+		if change != nil {
+			change(l, r)
+		}
+	})
+}
+
+// asAH makes an AH SA of parameters.
+func asAH(p *sad.Params) {
+	sha := suite.IntegByName("sha256")
+	p.Protocol = sad.ProtocolAH
+	p.In = esp.Params{SPI: p.In.SPI, Integ: sha, IntegKey: make([]byte, sha.KeyLen)}
+	p.Out = esp.Params{SPI: p.Out.SPI, Integ: sha, IntegKey: make([]byte, sha.KeyLen)}
+}
+
+// byHand makes an SA of it whose SPI and keys people gave.
+func byHand(udp bool) func(l, r *sad.Params) {
+	return func(l, r *sad.Params) {
+		l.Manual, r.Manual, l.UDP, r.UDP = true, true, udp, udp
+		l.In.SPI, l.Out.SPI, r.In.SPI, r.Out.SPI = 1001, 1002, 1002, 1001
+	}
+}
+
+// rareSteps provoke what neither a peer nor a host does every day.
+func rareSteps() []step {
+	good := udp("10.1.0.1", "10.2.0.1", 100)
+	arrives := func(inUDP bool) func(u *tunnel) Reason {
+		return func(u *tunnel) Reason {
+			p := datagram(sealed(u, good, 4))
+			p.NATT = inUDP
+			return u.right.path.Receive(start, p)
+		}
+	}
+	delivered := map[string]uint64{"rx-packets": times, "rx-bytes": times * uint64(len(good))}
+	var larval uint32
+	id := uint16(0)
+	piece := func() []byte { // of another packet each time
+		id++
+		h := wire.IPv4{TTL: 1, Proto: wire.ProtoUDP, ID: id, More: true, Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.2.0.1")}
+		return append(h.Append(nil, 8), make([]byte, 8)...)
+	}
+	// An option of length 0: AH cannot tell what changes on the way.
+	odd := wire.IPv4{TTL: 1, Proto: wire.ProtoUDP, Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.2.0.1")}.Append(nil, 12)
+	odd = append(odd, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	odd[0] = 0x46
+	return []step{
+		{name: "headers that AH cannot read", want: OutStateProtocolErrors, setup: betweenHosts(func(l, r *sad.Params) { asAH(l); asAH(r) }),
+			do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, odd) }},
+		{name: "too long with ESP", want: OutBundleErrors, setup: betweenHosts(nil),
+			do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, udp("10.1.0.1", "10.2.0.1", 65535-28)) }},
+		{name: "ESP without the AH around it", want: OutBundleCheckErrors, do: plainStep,
+			setup: betweenHosts(func(l, r *sad.Params) { l.Bundled = true })},
+		{name: "no room for fragments out", want: OutBufferErrors, do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, piece()) },
+			setup: func(u *tunnel) {
+				u.left.sads.Remove(1)
+				u.right.sads.Remove(1)
+				withPorts(u)
+				for range reassembly.BuffersPerSender {
+					u.left.path.SendPlain(start, piece())
+				}
+			}},
+		{name: "no room for fragments in", want: InBufferErrors, do: func(u *tunnel) Reason { return receive(piece(), 4)(u) },
+			setup: func(u *tunnel) {
+				u.right.sads.Remove(1)
+				u.left.sads.Remove(1)
+				withPorts(u)
+				for range reassembly.BuffersPerSender {
+					receive(piece(), 4)(u)
+				}
+			}},
+		{name: "before its SA is there", want: InStateInvalid, setup: func(u *tunnel) { larval = u.right.sads.AllocSPIs(1)[0] },
+			do: func(u *tunnel) Reason {
+				return raw(append(binary.BigEndian.AppendUint32(nil, larval), bytes.Repeat([]byte{1}, 60)...))(u)
+			}},
+		{name: "without UDP, by hand in UDP", want: InStateMismatches, setup: reconnect(byHand(true)), do: arrives(false)},
+		{name: "in UDP, by hand without", want: InStateMismatches, setup: reconnect(byHand(false)), do: arrives(true)},
+		{name: "in UDP, by hand in UDP", want: Passed, setup: reconnect(byHand(true)), do: arrives(true), told: "used 1,heard 1", extra: delivered},
+		{name: "in negotiated, without UDP", want: Passed, do: arrives(false), told: "used 1,heard 1", extra: delivered},
+	}
+}
+
+// A packet that overtakes its SA is told from one that nobody knows, and only until the SA is there.
+func TestLarval(t *testing.T) {
+	g := newGateway()
+	spi := g.sads.AllocSPIs(1)[0]
+	arrive := func() Reason {
+		return g.path.Receive(start, datagram(append(binary.BigEndian.AppendUint32(nil, spi), make([]byte, 60)...)))
+	}
+	f := wire.Flow{Src: netip.MustParseAddr("10.2.0.1"), Dst: netip.MustParseAddr("10.1.0.1")}
+	if r, x := arrive(), g.path.ExplainIn(start, &f, spi); r != InStateInvalid || x.Reason != r {
+		t.Error(r, x.Reason)
+	}
+	g.sads.FreeSPI(spi)
+	if r := arrive(); r != InNoStates {
+		t.Error(r)
+	}
+}
+
+// FuzzReceive hands in any datagram of any kind: it is counted once, and nothing is
+// delivered that no SA opened.
+func FuzzReceive(f *testing.F) {
+	f.Add(byte(1), true, udp("10.1.0.1", "10.2.0.1", 100))
+	f.Add(byte(3), false, wire.IPv4{Proto: wire.ProtoAH, Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.2.0.1")}.Append(nil, 100))
+	f.Fuzz(func(t *testing.T, kind byte, natt bool, data []byte) {
+		u := newTunnel(t, ciphers[0])
+		u.connect(1, 1, nil)
+		if len(data) >= 8 && data[0]&1 == 0 {
+			binary.BigEndian.PutUint32(data, u.right.sads.Child(1).Inbound().SPI())
+		}
+		p := datagram(data)
+		p.Kind, p.NATT = underlay.Kind(kind%5), natt
+		before := u.right.values()
+		r := u.right.path.Receive(start, p)
+		want := map[string]uint64{r.String(): 1}
+		switch {
+		case p.Kind == underlay.IKE:
+			want = map[string]uint64{"rx-ike": 1}
+		case p.Kind == underlay.Keepalive:
+			want = map[string]uint64{"rx-keepalives": 1}
+		case r == Passed:
+			t.Fatalf("%x passed", data)
+		}
+		u.right.moved(t, before, want)
+	})
+}
+
+// FuzzInner hands in any packet that a peer with an SA sealed, and any that the
+// host sends, with policies that ask for ports: each is counted, held or passed.
+func FuzzInner(f *testing.F) {
+	for _, p := range cut(f, large("10.1.0.1", "10.2.0.1", 1, 1000), 400) {
+		f.Add(p, byte(4))
+	}
+	for _, p := range cut(f, large("fd01::1", "fd02::1", 1, 1000), 400) {
+		f.Add(p, byte(41))
+	}
+	f.Fuzz(func(t *testing.T, pkt []byte, next byte) {
+		if len(pkt) > 60000 {
+			return
+		}
+		u := newTunnel(t, ciphers[0])
+		withPorts(u)
+		for _, g := range []*gateway{u.left, u.right} {
+			before := g.values()
+			var r Reason
+			if g == u.left {
+				r = g.path.SendPlain(start, pkt)
+			} else {
+				r = receive(pkt, next)(u)
+			}
+			if r != Passed {
+				g.moved(t, before, map[string]uint64{r.String(): 1})
+				continue
+			}
+			if drops := g.path.Counters().Snapshot()[:ManualCounters]; slices.ContainsFunc(drops, func(c Counter) bool { return c.Value > 0 }) {
+				t.Fatalf("%x passed, and was dropped: %v", pkt, drops)
+			}
+		}
+	})
+}
