@@ -209,3 +209,25 @@ func TestPairOfFlow(t *testing.T) {
 		}
 	}
 }
+
+// The device's MTU, where nothing is said of it, leaves room for what is around a
+// packet; that of a bundle is longer.
+func TestAutoMTU(t *testing.T) {
+	policy := func(protocols string) string {
+		return "[[policy]]\nsrc-address = \"10.1.0.0/24\"\ndst-address = \"10.2.0.0/24\"\nsa-src-address = \"10.9.0.1\"\nsa-dst-address = \"10.9.0.2\"\ntunnel = true\nipsec-protocols = " + protocols + "\n"
+	}
+	for _, c := range []struct {
+		toml string
+		want int
+	}{
+		{policy(`["esp"]`), 1400},
+		{policy(`["ah"]`), 1400},
+		{policy(`["ah", "esp"]`), 1340},
+		{policy(`["ah", "esp"]`) + "disabled = true\n", 1400},
+		{"[gateway]\nmtu = 1420\n" + policy(`["ah", "esp"]`), 1420},
+	} {
+		if got := compile(parse(t, c.toml), [2]uint16{500, 4500}, nil).mtu; got != c.want {
+			t.Errorf("MTU %d, want %d, of\n%s", got, c.want, c.toml)
+		}
+	}
+}
