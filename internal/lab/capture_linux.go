@@ -17,6 +17,7 @@ type Sort struct {
 	From  netip.Addr
 	Kind  string // "esp", "ah", "esp in udp", "ike", "keepalive", "tcp", "icmp", "fragment", or the protocol's number
 	AHLen int    // bytes of the AH
+	Next  uint8  // the protocol in AH
 }
 
 // Capture counts the packets of a device, both ways.
@@ -168,7 +169,7 @@ func sortOf(p []byte) (s Sort, ok bool) {
 	case proto == unix.IPPROTO_ESP:
 		s.Kind = "esp"
 	case proto == unix.IPPROTO_AH && len(p) >= 12:
-		s.Kind, s.AHLen = "ah", (int(p[1])+2)*4
+		s.Kind, s.AHLen, s.Next = "ah", (int(p[1])+2)*4, p[0]
 	case proto == unix.IPPROTO_UDP && len(p) >= 9:
 		s.Kind = udpKind(p)
 	case proto == unix.IPPROTO_TCP:

@@ -43,14 +43,16 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS`, `web FOLDER`, `flood …`, or as the
-// first process of a guest `guest`.
+// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS`, `web FOLDER`, `flood …`, `natt`, or
+// as the first process of a guest `guest`.
 func helper(args []string) error {
 	switch {
 	case args[0] == "guest" && len(args) == 1 && os.Getpid() == 1:
 		return guest()
 	case args[0] == "serve" && len(args) == 1:
 		return serve()
+	case args[0] == "natt" && len(args) == 1:
+		return natt()
 	case args[0] == "flood" && len(args) == 5:
 		return flood(args[1:])
 	case args[0] == "web" && len(args) == 2:

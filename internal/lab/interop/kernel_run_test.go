@@ -75,7 +75,20 @@ type kernelPeer struct {
 func newKernelPeer(t *testing.T) *kernelPeer {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	p := &kernelPeer{hub: lab.New(t).Node("hub")}
+	p := newKernelGuest(ctx, lab.New(t))
+	if err := p.xfrm(neighbourPolicies()); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if p.swan, err = p.guest.Charon(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// newKernelGuest is one without strongSwan.
+func newKernelGuest(ctx context.Context, l *lab.Lab) *kernelPeer {
+	p := &kernelPeer{hub: l.Node("hub")}
 	var addrs []netip.Prefix
 	for _, a := range kernelOuter {
 		addrs = append(addrs, netip.PrefixFrom(a[1], map[bool]int{true: 24, false: 64}[a[1].Is4()]))
@@ -84,19 +97,25 @@ func newKernelPeer(t *testing.T) *kernelPeer {
 	p.guest.Inner(kernelInner[0][1], kernelInner[1][1])
 	p.hub.Run("ip", "link", "add", "br0", "up", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
 	p.hub.Run("ip", "link", "set", "tap0", "master", "br0")
-	// Neighbour discovery stays outside. A transport mode policy for two neighbours
-	// covers it too, and Linux would protect its answers, which nobody takes who
-	// does not yet know where to send.
+	return p
+}
+
+// neighbourPolicies keep neighbour discovery outside, as arguments of `ip xfrm`. A
+// transport mode policy for two neighbours covers it too, and Linux would protect
+// its answers, which nobody takes who does not yet know where to send.
+func neighbourPolicies() (lines []string) {
 	for _, kind := range []string{"135", "136"} {
 		for _, dir := range []string{"in", "out"} {
-			p.guest.Run("ip", "xfrm", "policy", "add", "src", "::/0", "dst", "::/0", "proto", "ipv6-icmp", "type", kind, "dir", dir, "priority", "1", "action", "allow")
+			lines = append(lines, "policy add src ::/0 dst ::/0 proto ipv6-icmp type "+kind+" dir "+dir+" priority 1 action allow")
 		}
 	}
-	var err error
-	if p.swan, err = p.guest.Charon(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return lines
+}
+
+// xfrm has the guest run lines of arguments of `ip xfrm`, all at once.
+func (p *kernelPeer) xfrm(lines []string) error {
+	_, err := p.guest.Try("sh", "-c", `printf '%s\n' "$@" | ip -batch -`, "sh", "xfrm "+strings.Join(lines, "\nxfrm "))
+	return err
 }
 
 // join wires a new machine of ours to the guest.
@@ -169,7 +188,7 @@ func runKernelCell(t *testing.T, p *kernelPeer, c *kernelCell) {
 			t.Fatalf("after the event (%s): %v", c.event.name, err)
 		}
 	}
-	if err := errors.Join(r.checkWire(), r.checkKernelErrors()); err != nil {
+	if err := errors.Join(r.checkWire(), checkNoDrops(r.guest, r.errs)); err != nil {
 		t.Error(err)
 	}
 }
@@ -196,20 +215,32 @@ func (r *kernelTunnel) describe(t *testing.T) {
 	defer cancel()
 	text, _ := r.swan.Log(r.lines)
 	t.Logf("---- strongSwan's log ----\n%s", text)
-	for _, cmd := range []string{"swanctl --list-sas", "ip -s xfrm state", "ip xfrm policy", "cat /proc/net/xfrm_stat", "ip route show table all", "ip neigh"} {
-		out, err := r.guest.Try("sh", "-c", cmd)
-		t.Logf("---- guest: %s (%v) ----\n%s", cmd, err, out)
-	}
+	r.describeGuest(t)
 	if r.wire != nil {
 		t.Logf("---- on the wire ----\n%v", r.wire.Seen())
 	}
 	if r.culvert != nil {
-		for _, menu := range []string{"active-peers", "installed-sa", "policy", "statistics"} {
-			text, err := r.culvert.Command(ctx, menu, "print", "--json")
-			t.Logf("---- culvert %s print (%v) ----\n%s", menu, err, text)
-		}
+		describeCulvert(ctx, t, r.culvert)
 	}
 	t.Logf("---- our network ----\n%s", r.us.Network())
+}
+
+func (p *kernelPeer) describeGuest(t *testing.T) {
+	cmds := []string{"ip -s xfrm state", "ip xfrm policy", "cat /proc/net/xfrm_stat", "ip route show table all", "ip neigh"}
+	if p.swan != nil {
+		cmds = append(cmds, "swanctl --list-sas")
+	}
+	for _, cmd := range cmds {
+		out, err := p.guest.Try("sh", "-c", cmd)
+		t.Logf("---- guest: %s (%v) ----\n%s", cmd, err, out)
+	}
+}
+
+func describeCulvert(ctx context.Context, t *testing.T, c *lab.Culvert) {
+	for _, menu := range []string{"active-peers", "installed-sa", "policy", "statistics"} {
+		text, err := c.Command(ctx, menu, "print", "--json")
+		t.Logf("---- culvert %s print (%v) ----\n%s", menu, err, text)
+	}
 }
 
 // establish has the initiator make the CHILD SA: strongSwan by command, culvert by traffic.
@@ -382,15 +413,15 @@ func (r *kernelTunnel) checkWire() error {
 	return nil
 }
 
-// checkKernelErrors: the kernel dropped nothing of what it received.
-func (r *kernelTunnel) checkKernelErrors() error {
-	now, err := r.guest.KernelErrors()
+// checkNoDrops: since before, the kernel dropped nothing of what it received.
+func checkNoDrops(g *lab.Guest, before map[string]uint64) error {
+	now, err := g.KernelErrors()
 	if err != nil {
 		return err
 	}
 	for name, n := range now {
-		if strings.HasPrefix(name, "XfrmIn") && n > r.errs[name] {
-			return fmt.Errorf("the kernel dropped %d packets: %s", n-r.errs[name], name)
+		if strings.HasPrefix(name, "XfrmIn") && n > before[name] {
+			return fmt.Errorf("the kernel dropped %d packets: %s", n-before[name], name)
 		}
 	}
 	return nil

@@ -82,6 +82,10 @@ func results() []Result {
 		}
 		rs = append(rs, r)
 	}
+	for _, c := range manualCells() {
+		rs = append(rs, Result{Group: manualGroup, Name: c.name, Initiator: "none", IKE: "none", ESP: c.String(),
+			Inside: c.inside(), Event: "none", Outcome: outcomes.of[c.name]})
+	}
 	return rs
 }
 
