@@ -3,25 +3,35 @@ package sad
 import "sync/atomic"
 
 // policyIndex finds the active outbound SAs of a policy: a hash table whose
-// buckets are immutable. A change replaces one bucket and one policy's list; the
-// table doubles when buckets grow long, so that its cost stays constant for each
-// change. find is for everybody, the rest is under the table's mutex.
+// buckets are immutable lists. A change replaces what stands before it in one
+// list; the table doubles when lists grow long, so that its cost stays constant
+// for each change. find is for everybody, the rest is under the table's mutex.
+//
+// With a million SAs nothing of it is in a processor's cache, so what a look-up
+// asks for lies together: mostly it fetches a bucket, a sealers and its areas,
+// and not the SA.
 type policyIndex struct {
-	buckets atomic.Pointer[[]atomic.Pointer[bucket]]
+	buckets atomic.Pointer[[]atomic.Pointer[sealers]]
 	entries int
 }
 
-type bucket []policyEntry
-
-type policyEntry struct {
+// sealers is the SAs that seal for a policy. It never changes.
+type sealers struct {
 	policy uint32
-	active []*Outbound // newest installation first, at least one
+	next   *sealers  // of the same bucket
+	active []sealer  // newest installation first, at least one
+	one    [1]sealer // what active is of when it is one
+}
+
+type sealer struct {
+	areas areas // of out
+	out   *Outbound
 }
 
 const firstBuckets = 64
 
 func (x *policyIndex) init() {
-	b := make([]atomic.Pointer[bucket], firstBuckets)
+	b := make([]atomic.Pointer[sealers], firstBuckets)
 	x.buckets.Store(&b)
 }
 
@@ -30,15 +40,11 @@ func hashPolicy(policy uint32, buckets int) int {
 	return int(uint64(policy*0x9e3779b1) * uint64(buckets) >> 32)
 }
 
-func (x *policyIndex) find(policy uint32) []*Outbound {
+func (x *policyIndex) find(policy uint32) []sealer {
 	buckets := *x.buckets.Load()
-	b := buckets[hashPolicy(policy, len(buckets))].Load()
-	if b == nil {
-		return nil
-	}
-	for i := range *b {
-		if e := &(*b)[i]; e.policy == policy {
-			return e.active
+	for s := buckets[hashPolicy(policy, len(buckets))].Load(); s != nil; s = s.next {
+		if s.policy == policy {
+			return s.active
 		}
 	}
 	return nil
@@ -48,20 +54,20 @@ func (x *policyIndex) find(policy uint32) []*Outbound {
 func (x *policyIndex) add(policy uint32, o *Outbound) {
 	old := x.find(policy)
 	at := 0
-	for at < len(old) && old[at].child.serial > o.child.serial {
+	for at < len(old) && old[at].out.child.serial > o.child.serial {
 		at++
 	}
-	list := make([]*Outbound, 0, len(old)+1)
+	list := make([]sealer, 0, len(old)+1)
 	list = append(list, old[:at]...)
-	list = append(list, o)
+	list = append(list, sealer{o.child.areas, o})
 	list = append(list, old[at:]...)
 	x.set(policy, list)
 }
 
 func (x *policyIndex) remove(policy uint32, o *Outbound) {
-	var list []*Outbound
+	var list []sealer
 	for _, v := range x.find(policy) {
-		if v != o {
+		if v.out != o {
 			list = append(list, v)
 		}
 	}
@@ -69,28 +75,14 @@ func (x *policyIndex) remove(policy uint32, o *Outbound) {
 }
 
 // set replaces the list of a policy; an empty one takes the policy out.
-func (x *policyIndex) set(policy uint32, list []*Outbound) {
+func (x *policyIndex) set(policy uint32, list []sealer) {
 	buckets := *x.buckets.Load()
 	place := &buckets[hashPolicy(policy, len(buckets))]
-	var next bucket
-	had := false
-	if old := place.Load(); old != nil {
-		for _, e := range *old {
-			if e.policy == policy {
-				had = true
-				continue
-			}
-			next = append(next, e)
-		}
-	}
+	next, had := without(place.Load(), policy)
 	if len(list) > 0 {
-		next = append(next, policyEntry{policy, list})
+		next = newSealers(policy, list, next)
 	}
-	if len(next) == 0 {
-		place.Store(nil)
-	} else {
-		place.Store(&next)
-	}
+	place.Store(next)
 	switch {
 	case had && len(list) == 0:
 		x.entries--
@@ -102,21 +94,36 @@ func (x *policyIndex) set(policy uint32, list []*Outbound) {
 	}
 }
 
-func (x *policyIndex) double(old []atomic.Pointer[bucket]) {
-	buckets := make([]atomic.Pointer[bucket], 2*len(old))
+func newSealers(policy uint32, active []sealer, next *sealers) *sealers {
+	s := &sealers{policy: policy, next: next, active: active}
+	if len(active) == 1 {
+		s.one[0] = active[0]
+		s.active = s.one[:]
+	}
+	return s
+}
+
+// without is a list that lacks a policy, and whether it was there.
+func without(s *sealers, policy uint32) (*sealers, bool) {
+	if s == nil {
+		return nil, false
+	}
+	if s.policy == policy {
+		return s.next, true
+	}
+	rest, had := without(s.next, policy)
+	if !had {
+		return s, false
+	}
+	return newSealers(s.policy, s.active, rest), true
+}
+
+func (x *policyIndex) double(old []atomic.Pointer[sealers]) {
+	buckets := make([]atomic.Pointer[sealers], 2*len(old))
 	for i := range old {
-		b := old[i].Load()
-		if b == nil {
-			continue
-		}
-		for _, e := range *b {
-			place := &buckets[hashPolicy(e.policy, len(buckets))]
-			var grown bucket
-			if had := place.Load(); had != nil {
-				grown = *had
-			}
-			grown = append(grown, e)
-			place.Store(&grown)
+		for s := old[i].Load(); s != nil; s = s.next {
+			place := &buckets[hashPolicy(s.policy, len(buckets))]
+			place.Store(newSealers(s.policy, s.active, place.Load()))
 		}
 	}
 	x.buckets.Store(&buckets)

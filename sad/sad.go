@@ -127,7 +127,7 @@ func (t *Table) AllocSPIs(n int) []uint32 {
 func (t *Table) FreeSPI(spi uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if sl := t.slots.at(spi); sl != nil && sl.use == slotReserved {
+	if sl := t.slots.at(spi); sl != nil && sl.use() == slotReserved {
 		t.slots.release(spi)
 	}
 }
@@ -175,9 +175,9 @@ func (t *Table) insert(c *Child, standby bool) error {
 func (t *Table) place(c *Child) error {
 	sl := t.slots.at(c.in.spi)
 	switch {
-	case c.manual && (c.in.spi < minSPI || sl != nil && sl.use != slotFree || t.given(c.in.spi) != nil):
+	case c.manual && (c.in.spi < minSPI || sl != nil && sl.use() != slotFree || t.given(c.in.spi) != nil):
 		return ErrTaken
-	case !c.manual && (sl == nil || sl.use != slotReserved):
+	case !c.manual && (sl == nil || sl.use() != slotReserved):
 		return ErrSPI
 	}
 	var inner *Child
@@ -195,8 +195,7 @@ func (t *Table) place(c *Child) error {
 	if c.manual {
 		t.setGiven(c.in.spi, &c.in)
 	} else {
-		sl.use = slotInstalled
-		sl.larval.Store(0)
+		sl.mark(slotInstalled)
 		sl.in.Store(&c.in)
 	}
 	return nil
@@ -359,9 +358,10 @@ func (t *Table) Larval(spi uint32) bool { return t.slots.larval(spi) }
 // Outbound finds the newest SA of a policy that may seal a packet: active, and
 // with a selector pair that contains the flow. nil if there is none.
 func (t *Table) Outbound(policy uint32, f *wire.Flow) *Outbound {
-	for _, o := range t.policies.find(policy) {
-		if o.Covers(f) {
-			return o
+	active := t.policies.find(policy)
+	for i := range active {
+		if s := &active[i]; s.areas.cover(f, false) {
+			return s.out
 		}
 	}
 	return nil

@@ -15,8 +15,10 @@ const (
 )
 
 // slots is where inbound SAs live. An SPI is the slot's index and generation,
-// scrambled: to find the SA is to unscramble, to load the slot's pointer and to
-// compare. Chunks are made as they are needed and never move. Freed slots are
+// scrambled: to find the SA is to unscramble and to load one slot, which says
+// itself for which SPI it stands: an SA's own memory is not touched, and of a
+// million, whose slots no processor's cache holds, one cache line is fetched.
+// Chunks are made as they are needed and never move. Freed slots are
 // used again oldest first, and a chunk's slots are all queued when it is made,
 // so that a slot rests for at least a chunk's worth of allocations.
 //
@@ -33,13 +35,31 @@ type slots struct {
 
 type chunk [chunkLen]slot
 
+// slot is 16 bytes, so that it never is in two cache lines.
 type slot struct {
-	in     atomic.Pointer[Inbound]
-	larval atomic.Uint32 // the SPI while it is reserved, and nothing is installed
-	next   uint32        // in the queue of free slots: index+1
-	// generation is that of the last allocation; it wraps at its width.
-	generation uint16
-	use        slotUse
+	in   atomic.Pointer[Inbound]
+	spi  atomic.Uint32 // of the last allocation
+	rest atomic.Uint32 // next<<useBits | use; next: in the queue of free slots, index+1
+}
+
+const useBits = 2
+
+func (s *slot) use() slotUse          { return slotUse(s.rest.Load() & (1<<useBits - 1)) }
+func (s *slot) next() uint32          { return s.rest.Load() >> useBits }
+func (s *slot) mark(use slotUse)      { s.rest.Store(uint32(use)) }
+func (s *slot) queueBefore(at uint32) { s.rest.Store((at+1)<<useBits | uint32(s.use())) }
+
+// get is the SA of spi, if it is the slot's. A slot gets another SPI only while
+// it has no SA: where spi stands before and after in was loaded, in is its SA.
+func (s *slot) get(spi uint32) *Inbound {
+	if s.spi.Load() != spi {
+		return nil
+	}
+	in := s.in.Load()
+	if s.spi.Load() != spi {
+		return nil
+	}
+	return in
 }
 
 type slotUse uint8
@@ -59,7 +79,7 @@ func (s *slots) init(limit int, seed uint64) {
 
 // find returns the SA of an SPI; nil if there is none.
 func (s *slots) find(spi uint32) *Inbound {
-	index := s.scramble.undo(spi) & (1<<s.indexBits - 1)
+	index := s.index(spi)
 	if index >= s.limit {
 		return nil
 	}
@@ -67,36 +87,33 @@ func (s *slots) find(spi uint32) *Inbound {
 	if c == nil {
 		return nil
 	}
-	in := c[index&(chunkLen-1)].in.Load()
-	if in == nil || in.spi != spi {
-		return nil
-	}
-	return in
+	return c[index&(chunkLen-1)].get(spi)
 }
 
-// larval reports whether spi is reserved.
+// larval reports whether spi is reserved, and nothing is installed.
 func (s *slots) larval(spi uint32) bool {
-	index := s.scramble.undo(spi) & (1<<s.indexBits - 1)
-	if index >= s.limit {
+	index := s.index(spi)
+	if index >= s.limit || spi == 0 {
 		return false
 	}
 	c := s.chunks[index>>chunkBits].Load()
-	return c != nil && spi != 0 && c[index&(chunkLen-1)].larval.Load() == spi
+	if c == nil {
+		return false
+	}
+	sl := &c[index&(chunkLen-1)]
+	return sl.spi.Load() == spi && sl.use() == slotReserved && sl.spi.Load() == spi
 }
 
 // at returns the slot that spi was last allocated from; nil if that is not so.
 func (s *slots) at(spi uint32) *slot {
-	v := s.scramble.undo(spi)
-	index := v & (1<<s.indexBits - 1)
-	if index >= s.made {
+	index := s.index(spi)
+	if index >= s.made || s.slot(index).spi.Load() != spi {
 		return nil
 	}
-	sl := s.slot(index)
-	if uint32(sl.generation) != v>>s.indexBits {
-		return nil
-	}
-	return sl
+	return s.slot(index)
 }
+
+func (s *slots) index(spi uint32) uint32 { return s.scramble.undo(spi) & (1<<s.indexBits - 1) }
 
 func (s *slots) slot(index uint32) *slot {
 	return &s.chunks[index>>chunkBits].Load()[index&(chunkLen-1)]
@@ -109,15 +126,19 @@ func (s *slots) reserve() uint32 {
 	}
 	index := s.head - 1
 	sl := s.slot(index)
-	s.head = sl.next
+	s.head = sl.next()
 	if s.head == 0 {
 		s.tail = 0
 	}
-	sl.next, sl.use = 0, slotReserved
+	generation := uint32(0)
+	if last := sl.spi.Load(); last != 0 {
+		generation = s.scramble.undo(last) >> s.indexBits
+	}
 	for {
-		sl.generation = (sl.generation + 1) & uint16(1<<(32-s.indexBits)-1)
-		if spi := s.scramble.do(uint32(sl.generation)<<s.indexBits | index); spi >= minSPI {
-			sl.larval.Store(spi)
+		generation++ // what is above its width is shifted out
+		if spi := s.scramble.do(generation<<s.indexBits | index); spi >= minSPI {
+			sl.spi.Store(spi)
+			sl.mark(slotReserved)
 			return spi
 		}
 	}
@@ -127,9 +148,8 @@ func (s *slots) reserve() uint32 {
 func (s *slots) release(spi uint32) {
 	sl := s.at(spi)
 	sl.in.Store(nil)
-	sl.larval.Store(0)
-	sl.use = slotFree
-	s.queue(s.scramble.undo(spi) & (1<<s.indexBits - 1))
+	sl.mark(slotFree)
+	s.queue(s.index(spi))
 }
 
 func (s *slots) grow() bool {
@@ -149,9 +169,8 @@ func (s *slots) queue(index uint32) {
 	if s.tail == 0 {
 		s.head = index + 1
 	} else {
-		s.slot(s.tail - 1).next = index + 1
+		s.slot(s.tail - 1).queueBefore(index)
 	}
-	s.slot(index).next = 0
 	s.tail = index + 1
 }
 
