@@ -22,6 +22,8 @@ type kernelCell struct {
 	outer6       bool   // the gateways speak IPv6 with each other
 	inner6       bool   // so do the protected networks; in transport mode those are the gateways
 	esn          [2]esn // ours, theirs
+	padded       bool   // both pad ESP to the MTU
+	dummies      bool   // and we send dummy packets
 
 	event kernelEvent
 	limit time.Duration
@@ -104,7 +106,7 @@ const kernelGroup = "Linux kernel"
 // kernelCells is the matrix with the kernel, in the order of the table.
 func kernelCells() []kernelCell {
 	var all []kernelCell
-	for _, c := range append(append(append(kernelSuiteCells(), kernelModeCells()...), kernelESNCells()...), kernelRekeyCells()...) {
+	for _, c := range append(append(append(kernelSuiteCells(), kernelModeCells()...), kernelESNCells()...), append(kernelRekeyCells(), kernelPaddedCells()...)...) {
 		if c.limit == 0 {
 			c.limit = time.Minute
 		}

@@ -46,6 +46,9 @@ func (c *kernelCell) proposal() string {
 		p, key = c.suite.hash.name, "ah_proposals"
 	}
 	p += map[esn]string{esnNo: "-noesn", esnYes: "-esn", esnBoth: "-esn-noesn"}[c.esn[1]]
+	if c.padded {
+		p += "\n\t\t\t\ttfc_padding = mtu"
+	}
 	return key + " = " + p
 }
 
@@ -113,6 +116,12 @@ func (c *kernelCell) gatewayTable() string { return "[gateway]\n" + c.gateway() 
 func (c *kernelCell) toml() string {
 	p := c.plan()
 	auth, enc := c.suite.authAlgorithms(), setting("enc-algorithms", c.suite.encr.esp)
+	if c.padded {
+		enc += "tfc = \"mtu\"\n"
+	}
+	if c.dummies {
+		enc += "tfc-dummies = 50\n"
+	}
 	if c.ah {
 		auth, enc = c.suite.hash.name, ""
 	}
