@@ -23,7 +23,7 @@ func short(a, b *core.Config) {
 }
 
 func TestRekeysOnABadNetwork(t *testing.T) {
-	sweep.Run(t, 100, func(t *testing.T, seed uint64) sweep.Tally { return storm(t, seed) })
+	sweep.Run(t, 60, func(t *testing.T, seed uint64) sweep.Tally { return storm(t, seed) })
 }
 
 // TestRekeysInFragmentsOnABadNetwork: the same with nearly every message in fragments.

@@ -34,7 +34,7 @@ import (
 //   - nothing is half-open, asked, wanted or waiting; there are only the timers
 //     that an established SA has; every SPI is in stock or in use.
 func TestWeather(t *testing.T) {
-	sweep.Run(t, 40, func(t *testing.T, seed uint64) sweep.Tally {
+	sweep.Run(t, 100, func(t *testing.T, seed uint64) sweep.Tally {
 		w := newWeather(t, seed)
 		w.storm()
 		w.quiet()

@@ -101,6 +101,7 @@ func rekeyCells() []cell {
 		{group: g, name: "they-rekey-ike", event: theyRekeyIKE},
 		{group: g, name: "we-rekey-ike-they-initiate", theyInitiate: true, event: weRekeyIKE},
 		{group: g, name: "they-rekey-ike-they-initiate", theyInitiate: true, event: theyRekeyIKE},
+		{group: g, name: "both-rekey-ike-at-once", event: both("both sides rekey the IKE SA at once, three times", bothRekeyIKEAtOnce, bothRekeyIKEAtOnce, bothRekeyIKEAtOnce)},
 		{group: g, name: "ike-then-child-from-each-side", esp: espSuite{aes128gcm, sha256, ecp384},
 			event: both("IKE SA and CHILD SA rekeyed by each side", weRekeyIKE, theyRekeyChild, theyRekeyIKE, weRekeyChild)},
 		{group: g, name: "ike-lifetime-ends", ikeLifetime: "30s", event: lifetimeRekeysIKE, limit: 90 * time.Second},

@@ -60,6 +60,13 @@ var (
 	theyRekeyIKE = event{"strongSwan rekeys the IKE SA", func(ctx context.Context, r *tunnel) error {
 		return r.newIKE(ctx, func(ctx context.Context) error { return r.swan.RekeyIKE(ctx, "t") })
 	}}
+	bothRekeyIKEAtOnce = event{"both sides rekey the IKE SA at once", func(ctx context.Context, r *tunnel) error {
+		return r.newIKE(ctx, func(ctx context.Context) error {
+			theirs := make(chan error, 1)
+			go func() { theirs <- r.swan.RekeyIKE(ctx, "t") }()
+			return errors.Join(r.ours("active-peers", "rekey")(ctx), <-theirs)
+		})
+	}}
 	lifetimeRekeysIKE = event{"the IKE SA's lifetime ends", func(ctx context.Context, r *tunnel) error {
 		return r.newIKE(ctx, nothing)
 	}}
