@@ -226,3 +226,26 @@ func TestAnotherModeForTheSamePeer(t *testing.T) {
 		t.Errorf("the event says %q", e.Reason)
 	}
 }
+
+// Two clients behind one NAT have one address here, and are told apart by the ports
+// that each asks for; for the same ports the second is refused.
+func TestTwoBehindOneNATByPorts(t *testing.T) {
+	r := newRig(t, l2tpServer)
+	join := func(seed byte, id string, from, to uint16) []message.Payload {
+		p := newPuppet(r, seed)
+		p.natted, p.id = true, core.ID{Type: core.IDFQDN, Data: id}
+		p.init()
+		p.addr = netip.AddrPortFrom(p.addr.Addr(), 40000+uint16(seed))
+		tsi := l2tp(ts(true, puppetInside))
+		tsi.Selectors[0].PortLo, tsi.Selectors[0].PortHi = from, to
+		return p.auth(p.authPayloads(append([]message.Payload{note(message.NotifyUseTransportMode)}, p.offer(tsi, l2tp(ts(false, rigInside)))...)...)...)
+	}
+	served, refused := "IDr AUTH N(USE_TRANSPORT_MODE) SA TSi TSr", "IDr AUTH N(TS_UNACCEPTABLE)"
+	says(t, join(1, "one", 50001, 50001), served)
+	says(t, join(2, "two", 50002, 50002), served)
+	says(t, join(3, "three", 50001, 50001), refused)
+	says(t, join(4, "four", 50000, 50009), refused)
+	if added := seen[core.AddPolicy](r); len(added) != 2 || added[0].Pairs[0].Remote.PortLo != 50001 || added[1].Pairs[0].Remote.PortLo != 50002 {
+		t.Errorf("policies %+v", added)
+	}
+}
