@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"culvert/ike/core"
+	"culvert/spd/selector"
 )
 
 // Where the peer is. Requests of ours and ESP go to the SA's addresses; a
@@ -65,9 +66,23 @@ func (sa *SA) move(p path) {
 }
 
 func (sa *SA) moveChildren() {
-	for _, c := range sa.children {
+	for _, c := range slices.Clone(sa.children) {
+		if c.leftBehind() {
+			c.Delete("in transport mode it is for the addresses that were left: the peer may ask for another")
+			continue
+		}
 		sa.env.Emit(core.Move{Child: c.id, Local: sa.local, Remote: sa.remote, UDP: sa.inUDP(c.policy)})
 	}
+}
+
+// leftBehind: what a template made in transport mode is for the two hosts at the
+// addresses that they had. A policy of the table says itself whom it is for.
+func (c *Child) leftBehind() bool {
+	if c.policy.Made == nil || c.policy.Tunnel {
+		return false
+	}
+	local, remote := c.sa.local.Addr().Unmap().WithZone(""), c.sa.remote.Addr().Unmap().WithZone("")
+	return !slices.ContainsFunc(c.pairs, func(p selector.Pair) bool { return p.Local.Lo == local && p.Remote.Lo == remote })
 }
 
 // Moved says that an authenticated packet, newer than all before, came on the

@@ -232,3 +232,42 @@ func TestReloadOfATemplatesMode(t *testing.T) {
 		t.Errorf("made are %+v", made)
 	}
 }
+
+// The client's NAT gets another address: what was made for the former one ends, and
+// the client's next CHILD SA has a policy for the new one.
+func TestTransportClientIsMovedByItsNAT(t *testing.T) {
+	for _, profile := range []string{"mobike = false", "dpd-interval = \"8s\""} {
+		w := newSeededWorld(t, simnet.Link{Delay: 10 * time.Millisecond}, 7)
+		nat := simnet.NewNAT(outerAddr)
+		w.net.Behind(netip.PrefixFrom(westAddr, 32), nat)
+		with := func(text string) string { return strings.Replace(text, "[[profile]]", "[[profile]]\n"+profile, 1) }
+		w.east.mustConfigure(with(l2tpServer))
+		w.west.mustConfigure(with(strings.ReplaceAll(l2tpClient, "SERVER", eastAddr.String())))
+		w.until("established", func() bool { return w.west.sealing() == 1 && w.east.serving() == 1 })
+		w.run(10 * time.Second)
+		moved := netip.MustParseAddr("203.0.113.10")
+		nat.Renumber(moved)
+		pkt := wire.AppendUDPPacket(nil, netip.AddrPortFrom(westAddr, 40000), netip.AddrPortFrom(eastAddr, 1701), []byte("SCCRQ"))
+		for range 30 {
+			w.west.plane.Send(w.clock.Now(), pkt)
+			w.run(time.Second)
+		}
+		made := w.east.plane.madeInOrder()
+		if len(made) != 1 || made[0].Pairs[0].Remote.Lo != moved || w.east.serving() != 1 || w.east.count(core.EvIKEUp) != 1 {
+			t.Fatalf("%s: made are %+v; events %v", profile, made, kinds(w.east.events))
+		}
+		w.east.drain()
+		if r := w.west.plane.Send(w.clock.Now(), pkt); r != datapath.Passed {
+			t.Errorf("%s: %v", profile, r)
+		}
+		w.run(time.Second)
+		select {
+		case got := <-w.east.device.Outgoing():
+			if _, f, ok := parsed(got); !ok || f.Src != moved {
+				t.Errorf("%s: arrives %x", profile, got)
+			}
+		default:
+			t.Errorf("%s: nothing arrives: %v", profile, nonzero(w.east))
+		}
+	}
+}

@@ -28,6 +28,12 @@ func NewNAT(outer netip.Addr) *NAT {
 // Outer is the box's address outside.
 func (n *NAT) Outer() netip.Addr { return n.outer }
 
+// Renumber gives the box another outer address; what it forwarded is forgotten.
+func (n *NAT) Renumber(outer netip.Addr) {
+	n.outer = outer
+	n.Flush()
+}
+
 // Out is what inner looks like outside; the first call makes the mapping. It
 // is false if no port is left.
 func (n *NAT) Out(inner netip.AddrPort) (netip.AddrPort, bool) {

@@ -18,6 +18,7 @@ type kernelCell struct {
 	theyInitiate bool
 	ah           bool
 	transport    bool
+	template     bool   // we make the policy from a template
 	udp          bool   // ESP in UDP; else with protocol 50
 	outer6       bool   // the gateways speak IPv6 with each other
 	inner6       bool   // so do the protected networks; in transport mode those are the gateways
@@ -229,6 +230,14 @@ func kernelRekeyCells() (cs []kernelCell) {
 	} {
 		c.limit = 2 * time.Minute
 		cs = append(cs, fromBothSides(c)...)
+	}
+	for _, c := range []kernelCell{
+		{name: "esp-transport-template-rekey"},
+		{name: "esp-in-udp-transport-template-rekey", udp: true, outer6: true, inner6: true},
+		{name: "ah-transport-template-rekey", ah: true, suite: ah},
+	} {
+		c.transport, c.template, c.theyInitiate, c.event, c.limit = true, true, true, kernelRekeys, 2*time.Minute
+		cs = append(cs, c)
 	}
 	for _, h := range []hash{sha256, sha512} {
 		c := kernelCell{name: "ah-rounded-" + h.name, ah: true, suite: espSuite{hash: h, pfs: noPFS}, event: kernelRounds}

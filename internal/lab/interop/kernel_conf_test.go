@@ -125,7 +125,7 @@ func (c *kernelCell) toml() string {
 	if c.ah {
 		auth, enc = c.suite.hash.name, ""
 	}
-	return fmt.Sprintf(`
+	text := fmt.Sprintf(`
 [[profile]]
 name = "kernel"
 enc-algorithm = %q
@@ -145,15 +145,28 @@ passive = %t
 [[identity]]
 peer = "kernel"
 secret = %q
+`, usualIKE.encr.ike, usualIKE.hash.name, usualIKE.dh.name, c.suite.pfs.name, c.esn[0], enc, setting("auth-algorithms", auth),
+		p.gateways[1], p.gateways[1].BitLen(), c.theyInitiate, secret)
+	if c.template { // which leaves the mode to strongSwan
+		return text + fmt.Sprintf(`generate-policy = "port-strict"
+policy-template-group = "kernel"
+[[policy-group]]
+name = "kernel"
 [[policy]]
+template = true
+group = "kernel"
+ipsec-protocols = %q
+proposal = "kernel"
+`, c.protocol())
+	}
+	return text + fmt.Sprintf(`[[policy]]
 peer = "kernel"
 src-address = %q
 dst-address = %q
 tunnel = %t
 ipsec-protocols = %q
 proposal = "kernel"
-`, usualIKE.encr.ike, usualIKE.hash.name, usualIKE.dh.name, c.suite.pfs.name, c.esn[0], enc, setting("auth-algorithms", auth),
-		p.gateways[1], p.gateways[1].BitLen(), c.theyInitiate, secret, p.nets[0], p.nets[1], !c.transport, c.protocol())
+`, p.nets[0], p.nets[1], !c.transport, c.protocol())
 }
 
 // agreed is whether extended sequence numbers come of what both allow. Where
