@@ -36,7 +36,8 @@ const intro = `# Interoperability
 
 Culvert against strongSwan (%s), both as processes on one Linux machine, by ` + "`make interop`" + `.
 strongSwan carries ESP in user space (kernel-libipsec), which speaks tunnel mode in UDP only. In the group
-"Linux kernel" it runs in a guest (User Mode Linux), and the kernel there carries ESP and AH.
+"Linux kernel" it runs in a guest (User Mode Linux), and the kernel there carries ESP and AH. In "Linux kernel, keys by hand"
+there is no IKE: ` + "`culvert sa add`" + ` on one side and ` + "`ip xfrm`" + ` on the other make the SAs.
 
 A cell has passed when strongSwan itself (` + "`swanctl --list-sas`" + `) reports the algorithms that were asked for, its
 byte counters grew by what was sent in each direction, culvert's ` + "`installed-sa print`" + ` names the same SPIs and
