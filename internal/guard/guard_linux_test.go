@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -300,6 +301,46 @@ func TestGuardOfManyPolicies(t *testing.T) {
 	if w.out("10.1.0.1", "10.2.0.1:9000", 0, not) {
 		t.Error("what others flushed was not set up again")
 	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// No packet slips through while one plan takes the place of another.
+func TestNoGapBetweenPlans(t *testing.T) {
+	w := newWire(t)
+	g := w.guard()
+	kept := flow("10.1.0.0/24", "10.2.0.0/24")
+	apply(t, g, plan(kept))
+	l := listen("10.1.0.1:9000")
+	defer l.Close()
+	var stop atomic.Bool
+	sent := make(chan int)
+	go w.there(func() {
+		c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("10.2.0.1:7777")), net.UDPAddrFromAddrPort(netip.MustParseAddrPort("10.1.0.1:9000")))
+		if err != nil {
+			panic(err)
+		}
+		defer c.Close()
+		n := 0
+		for ; !stop.Load(); n++ {
+			_, _ = c.Write([]byte("clear"))
+		}
+		go func() { sent <- n }()
+	})
+	changes := 0
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); changes++ {
+		apply(t, g, plan(kept, flow("10.1.0.0/24", fmt.Sprintf("100.64.%d.0/24", changes%250))))
+	}
+	stop.Store(true)
+	n := <-sent
+	if arrives(l, not) {
+		t.Errorf("of %d packets during %d changes some got through", n, changes)
+	}
+	if c, err := g.Counts(); err != nil || c.In == 0 || c.In > uint64(n) {
+		t.Errorf("%d packets were sent, the guard counted %+v, %v", n, c, err)
+	}
+	t.Logf("%d packets, %d changes", n, changes)
 	if err := g.Close(); err != nil {
 		t.Error(err)
 	}

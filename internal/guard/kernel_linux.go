@@ -58,7 +58,8 @@ func New(o Options) (Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrNone, err)
 	}
-	k := &kernel{conn: conn, table: &nftables.Table{Family: nftables.TableFamilyINet, Name: "culvert-" + strconv.Itoa(o.Table)}}
+	name := "culvert-" + strconv.Itoa(o.Table)
+	k := &kernel{conn: conn, name: name}
 	if _, err := k.tables(); err != nil {
 		_ = conn.CloseLasting()
 		if errors.Is(err, unix.EPERM) {
@@ -71,18 +72,28 @@ func New(o Options) (Guard, error) {
 
 type kernel struct {
 	conn  *nftables.Conn
-	table *nftables.Table
-	plan  *Plan // in force, connected networks included
+	name  string
+	table *nftables.Table // that is being built
+	plan  *Plan           // in force, connected networks included
+	past  Counts          // of tables that stood in for a moment
 }
 
-// tables is the instance's table, if it is there.
+// standIn is the suffix of the table that guards while the table itself is replaced.
+const standIn = "-next"
+
+func (k *kernel) named(suffix string) *nftables.Table {
+	return &nftables.Table{Family: nftables.TableFamilyINet, Name: k.name + suffix}
+}
+
+// tables are those of the instance: the table itself and one that stands in,
+// also where a killed run left it.
 func (k *kernel) tables() (mine []*nftables.Table, err error) {
 	list, err := k.conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range list {
-		if t.Name == k.table.Name {
+		if t.Name == k.name || t.Name == k.name+standIn {
 			mine = append(mine, t)
 		}
 	}
@@ -102,22 +113,44 @@ func (k *kernel) Apply(p Plan) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the guard's table: %w", err)
 	}
-	if len(mine) > 0 && k.plan != nil && reflect.DeepEqual(*k.plan, p) {
+	if len(mine) == 1 && k.plan != nil && reflect.DeepEqual(*k.plan, p) {
 		return nil
 	}
 	was, err := k.Counts()
 	if err != nil {
 		return err
 	}
-	// Adding first makes deleting always right: one batch, one moment.
-	k.conn.AddTable(k.table)
-	k.conn.DelTable(k.table)
-	k.build(p, was)
+	// One batch that replaces a table has a moment in which its maps are empty: a
+	// packet that is under way then meets nobody. So a second table stands in.
+	for _, step := range []func(){
+		func() { k.replace(k.named(standIn), p, Counts{}) },
+		func() { k.replace(k.named(""), p, was) },
+	} {
+		step()
+		if err := k.conn.Flush(); err != nil {
+			return fmt.Errorf("cannot set up the guard (\"nft list table inet %s\"): %w", k.name, err)
+		}
+	}
+	n, err := k.counts(k.named(standIn))
+	if err != nil {
+		return err
+	}
+	k.past = n
+	k.conn.DelTable(k.named(standIn))
 	if err := k.conn.Flush(); err != nil {
-		return fmt.Errorf("cannot set up the guard (\"nft list table inet %s\"): %w", k.table.Name, err)
+		return fmt.Errorf("cannot remove what stood in for the guard (\"nft list table inet %s\"): %w", k.name+standIn, err)
 	}
 	k.plan = &p
 	return nil
+}
+
+// replace puts into the batch that a table is built anew. Adding it first makes
+// deleting always right.
+func (k *kernel) replace(t *nftables.Table, p Plan, was Counts) {
+	k.table = t
+	k.conn.AddTable(t)
+	k.conn.DelTable(t)
+	k.build(p, was)
 }
 
 // withConnected lets pass, in front of a flow from everywhere to everywhere,
@@ -169,9 +202,11 @@ func (k *kernel) remove() error {
 	if err != nil || len(mine) == 0 {
 		return err
 	}
-	k.conn.DelTable(k.table)
+	for _, t := range mine {
+		k.conn.DelTable(t)
+	}
 	if err := k.conn.Flush(); err != nil {
-		return fmt.Errorf("cannot remove the guard (\"nft delete table inet %s\"): %w", k.table.Name, err)
+		return fmt.Errorf("cannot remove the guard (\"nft delete table inet %s\"): %w", k.name, err)
 	}
 	return nil
 }
@@ -182,11 +217,24 @@ func (k *kernel) Close() error {
 
 func (k *kernel) Counts() (n Counts, err error) {
 	mine, err := k.tables()
-	if err != nil || len(mine) == 0 {
+	if err != nil {
 		return n, err
 	}
+	n = k.past
+	for _, t := range mine {
+		c, err := k.counts(t)
+		if err != nil {
+			return n, err
+		}
+		n.In, n.Out = n.In+c.In, n.Out+c.Out
+	}
+	return n, nil
+}
+
+// counts are those of one table.
+func (k *kernel) counts(t *nftables.Table) (n Counts, err error) {
 	for name, to := range map[string]*uint64{"drop-in": &n.In, "drop-out": &n.Out} {
-		rules, err := k.conn.GetRules(k.table, &nftables.Chain{Table: k.table, Name: name})
+		rules, err := k.conn.GetRules(t, &nftables.Chain{Table: t, Name: name})
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
