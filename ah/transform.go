@@ -61,6 +61,14 @@ func (t *Transform) length(version uint8) int {
 	return (HeaderLen + t.icv + 7) &^ 7
 }
 
+// Len is how long the AH is that Seal puts into a packet of an IP version.
+func (t *Transform) Len(version uint8) int {
+	if t.like != nil && t.like.rounds.Load() {
+		return t.length(6) // Linux without align4 (see Open) drops what is not
+	}
+	return t.length(version)
+}
+
 // Front is how many bytes Seal may at most write in front of the packet.
 func (t *Transform) Front() int { return t.length(6) }
 
@@ -93,10 +101,7 @@ func (t *Transform) Seal(buf []byte, off, n int, seq uint64, next uint8) (start,
 	if !ok || front > maxFront {
 		return 0, 0
 	}
-	size := t.length(buf[off] >> 4)
-	if t.like != nil && t.like.rounds.Load() {
-		size = t.length(6) // Linux without align4 (see Open) drops what is not
-	}
+	size := t.Len(buf[off] >> 4)
 	start, end = off-size, off+n
 	pkt := buf[start:end]
 	copy(pkt, pkt[size:size+front])

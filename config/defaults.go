@@ -21,6 +21,8 @@ func defaultGateway() Gateway {
 		Mark:          0xC0150,
 		Control:       defaultControl(),
 		StateDir:      "/var/lib/culvert",
+		DF:            DFCopy,
+		ClampMSS:      true,
 		DSCP:          CopyDSCP,
 		LogFormat:     LogText,
 		LogLevel:      slog.LevelInfo,

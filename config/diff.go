@@ -54,6 +54,8 @@ var gatewayKeys = []struct {
 	{"mark", true, func(g *Gateway) any { return g.Mark }},
 	{"control", true, func(g *Gateway) any { return g.Control }},
 	{"state-dir", true, func(g *Gateway) any { return g.StateDir }},
+	{"df", true, func(g *Gateway) any { return g.DF }},
+	{"clamp-mss", true, func(g *Gateway) any { return g.ClampMSS }},
 	{"dscp", true, func(g *Gateway) any { return g.DSCP }},
 	{"log-format", true, func(g *Gateway) any { return g.LogFormat }},
 	{"log-level", false, func(g *Gateway) any { return g.LogLevel }},

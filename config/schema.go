@@ -87,6 +87,8 @@ var gatewayFields = []field[Gateway]{
 	of("mark", integer[uint32](1, math.MaxUint32), func(g *Gateway) *uint32 { return &g.Mark }),
 	of("control", absolutePath, func(g *Gateway) *string { return &g.Control }),
 	of("state-dir", absolutePath, func(g *Gateway) *string { return &g.StateDir }),
+	of("df", oneOf[DF]("copy", "set", "clear"), func(g *Gateway) *DF { return &g.DF }),
+	of("clamp-mss", boolean, func(g *Gateway) *bool { return &g.ClampMSS }),
 	of("dscp", orNumber("copy", CopyDSCP, 0, 63), func(g *Gateway) *int { return &g.DSCP }),
 	of("log-format", oneOf[LogFormat]("text", "json"), func(g *Gateway) *LogFormat { return &g.LogFormat }),
 	of("log-level", logLevel, func(g *Gateway) *slog.Level { return &g.LogLevel }),

@@ -42,6 +42,8 @@ var keyCases = []keyCase{
 	{"gateway", "mark", `0xFF`, `-1`, `-1 is out of range, accepted: 1..4294967295`},
 	{"gateway", "control", `"/tmp/culvert.sock"`, `"culvert.sock"`, `"culvert.sock" is not absolute, accepted: an absolute path`},
 	{"gateway", "state-dir", `"/srv/culvert"`, `1`, `is a number, accepted: an absolute path`},
+	{"gateway", "df", `"clear"`, `"keep"`, `"keep" is unknown, accepted: copy, set, clear`},
+	{"gateway", "clamp-mss", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
 	{"gateway", "dscp", `46`, `64`, `64 is out of range, accepted: copy, 0..63`},
 	{"gateway", "dscp", `"copy"`, `"ef"`, `"ef" is unknown, accepted: copy, 0..63`},
 	{"gateway", "log-format", `"json"`, `"jsn"`, `"jsn" is unknown (did you mean "json"?), accepted: text, json`},

@@ -81,7 +81,9 @@ type Gateway struct {
 	Mark          uint32 // firewall mark of our own packets
 	Control       string // path of the control socket, or name of the pipe
 	StateDir      string
-	DSCP          int // of outer headers in tunnel mode, 0 to 63; CopyDSCP: that of the inner packet
+	DF            DF   // of outer headers
+	ClampMSS      bool // TCP connections through tunnels use segments that fit
+	DSCP          int  // of outer headers in tunnel mode, 0 to 63; CopyDSCP: that of the inner packet
 	LogFormat     LogFormat
 	LogLevel      slog.Level
 }
@@ -284,6 +286,15 @@ const (
 	Require Level = "require"
 	Unique  Level = "unique"
 	Use     Level = "use"
+)
+
+// DF says what outer headers have as their "don't fragment" bit (RFC 4301 §8.1).
+type DF string
+
+const (
+	DFCopy  DF = "copy" // that of the inner packet
+	DFSet   DF = "set"
+	DFClear DF = "clear"
 )
 
 // Encapsulation says what carries ESP.

@@ -84,6 +84,7 @@ func (p *Path) SetLink(mtu int) { p.link.Store(uint32(min(max(mtu, 0), MaxPMTU))
 type paths struct {
 	mu   sync.RWMutex
 	way  map[[2]netip.Addr]*Path
+	to   map[netip.Addr]*Path // the last one to a remote address
 	sent map[sentKey]*Child
 	link func(local, remote netip.Addr) int
 }
@@ -111,9 +112,9 @@ func (x *paths) enter(c *Child, e *Endpoint) {
 			p.SetLink(x.link(key[0], key[1]))
 		}
 		if x.way == nil {
-			x.way, x.sent = map[[2]netip.Addr]*Path{}, map[sentKey]*Child{}
+			x.way, x.to, x.sent = map[[2]netip.Addr]*Path{}, map[netip.Addr]*Path{}, map[sentKey]*Child{}
 		}
-		x.way[key] = p
+		x.way[key], x.to[p.Remote] = p, p
 	}
 	p.refs++
 	x.sent[c.sentKey(e)] = c
@@ -137,6 +138,9 @@ func (x *paths) leave(c *Child, e *Endpoint, gone bool) {
 func (x *paths) drop(p *Path) {
 	if p.refs--; p.refs == 0 {
 		delete(x.way, [2]netip.Addr{p.Local, p.Remote})
+		if x.to[p.Remote] == p {
+			delete(x.to, p.Remote)
+		}
 	}
 }
 
@@ -169,9 +173,13 @@ func (t *Table) Sent(protocol uint8, remote netip.Addr, spi uint32) *Child {
 	return t.paths.sent[sentKey{remote, spi, protocol}]
 }
 
-// Path finds the path between two addresses of installed SAs; nil if there is none.
+// Path finds the path between two addresses of installed SAs, or, where local is
+// not known, to the remote one; nil if there is none.
 func (t *Table) Path(local, remote netip.Addr) *Path {
 	t.paths.mu.RLock()
 	defer t.paths.mu.RUnlock()
+	if !local.IsValid() {
+		return t.paths.to[remote]
+	}
 	return t.paths.way[[2]netip.Addr{local, remote}]
 }

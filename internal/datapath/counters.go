@@ -38,6 +38,8 @@ const (
 	OutBufferErrors                      // a fragment that there was no room for
 	OutFragmentErrors                    // as InFragmentErrors
 
+	OutTooBig // too long for the path, and not to be cut; its sender was told, unless by rule or rate
+
 	Passed // not a drop: sent, delivered, or handed to IKE
 
 	drops   = int(Passed)
@@ -50,6 +52,10 @@ const (
 	txBytes
 	txClear     // passed unprotected, as the policy wants
 	txFragments // pieces of packets that were made whole to be judged
+	txSplit     // packets that left in fragments, each sealed
+	txCut       // packets whose outer packet was too long, and left in fragments
+	txTooBig    // senders that were told what fits
+	txClamped   // SYNs whose MSS was lowered, on the way out
 	rxPackets
 	rxBytes
 	rxDummies
@@ -57,7 +63,13 @@ const (
 	rxIKE
 	rxKeepalives
 	txDummies
-	rxECNOdd // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
+	rxClamped     // SYNs whose MSS was lowered, on the way in
+	rxTooBig      // ICMP about packets of our SAs: too big
+	rxUnreachable // … no way, no host, no port
+	rxProhibited  // … forbidden by somebody's rules
+	rxUndelivered // … other causes
+	rxUnrelated   // ICMP about packets of no SA of ours
+	rxECNOdd      // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
 
 	counterCount
 )
@@ -92,10 +104,15 @@ var counterNames = [counterCount]string{
 	InFragmentErrors:       "in-fragment-errors",
 	OutBufferErrors:        "out-buffer-errors",
 	OutFragmentErrors:      "out-fragment-errors",
+	OutTooBig:              "out-too-big",
 	txPackets:              "tx-packets",
 	txBytes:                "tx-bytes",
 	txClear:                "tx-unprotected",
 	txFragments:            "tx-fragments",
+	txSplit:                "tx-split",
+	txCut:                  "tx-outer-fragmented",
+	txTooBig:               "tx-icmp-too-big",
+	txClamped:              "tx-mss-clamped",
 	rxPackets:              "rx-packets",
 	rxBytes:                "rx-bytes",
 	rxDummies:              "rx-dummies",
@@ -103,6 +120,12 @@ var counterNames = [counterCount]string{
 	rxIKE:                  "rx-ike",
 	rxKeepalives:           "rx-keepalives",
 	txDummies:              "tx-dummies",
+	rxClamped:              "rx-mss-clamped",
+	rxTooBig:               "rx-icmp-too-big",
+	rxUnreachable:          "rx-icmp-unreachable",
+	rxProhibited:           "rx-icmp-prohibited",
+	rxUndelivered:          "rx-icmp-undelivered",
+	rxUnrelated:            "rx-icmp-unrelated",
 	rxECNOdd:               "rx-ecn-odd",
 }
 

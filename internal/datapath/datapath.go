@@ -61,6 +61,10 @@ type Config struct {
 	Clear underlay.Clear
 	// DSCP of outer headers in tunnel mode, 0 to 63; nil: that of the inner packet.
 	DSCP *uint8
+	// DF of outer headers.
+	DF DF
+	// ClampMSS lowers the MSS of TCP connections to what fits through their tunnel.
+	ClampMSS bool
 }
 
 // Path is a gateway's data path. Run starts its workers. SendPlain and Receive
@@ -69,6 +73,7 @@ type Config struct {
 type Path struct {
 	cfg      Config
 	counters Counters
+	device   int // MTU of the device, in bytes
 	acquires acquires
 
 	mu      sync.Mutex // of the synchronous lines
@@ -83,7 +88,14 @@ type Path struct {
 
 // New makes a Path; nothing moves before Run.
 func New(cfg Config) *Path {
-	return &Path{cfg: cfg, closed: make(chan struct{})}
+	p := &Path{cfg: cfg, device: maxPacket, closed: make(chan struct{})}
+	if cfg.Device == nil {
+		return p // nothing moves
+	}
+	if mtu, err := cfg.Device.MTU(); err == nil && mtu > 0 {
+		p.device = mtu
+	}
+	return p
 }
 
 // Counters are those of this Path.
@@ -111,8 +123,25 @@ func (p *Path) Run(ctx context.Context) error {
 	}
 	start(0, p.runOut)
 	start(1, p.runIn)
+	workers.Go(p.watchLinks)
 	workers.Wait()
 	return errors.Join(errs[:]...)
+}
+
+// linksEvery is how often the host is asked what the links take.
+const linksEvery = time.Minute
+
+func (p *Path) watchLinks() {
+	tick := time.NewTicker(linksEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.closed:
+			return
+		case <-tick.C:
+			p.cfg.SAs.RefreshLinks()
+		}
+	}
 }
 
 // Close closes the device and the sockets, which ends Run.

@@ -15,7 +15,8 @@ import (
 // A packet on its way in meets these stations:
 //
 //	underlay.Recv    a batch of datagrams, told apart by kind
-//	demux            IKE to the daemon, keepalives end here      in-header-errors (too short for ESP, no AH)
+//	demux            IKE to the daemon, keepalives end here, and what the path says of our packets (trouble.go)
+//	                                                             in-header-errors (too short for ESP, no AH)
 //	sad.Inbound      the SA of the SPI                           in-no-states, in-state-invalid, in-state-mismatches
 //	sad.Expired      has it ended?                               in-state-expired
 //	sad.Sequence     whole number, replay window                 in-state-sequence-errors
@@ -28,6 +29,7 @@ import (
 //	fragments        held where ports decide (fragments.go)      in-buffer-errors, in-fragment-errors, in-header-errors
 //	selector check   the SA's own pairs, then the policy         in-template-mismatches, in-no-policies, in-policy-blocked
 //	congestion       the outer header's ECN, in tunnel mode      in-header-errors
+//	MSS              of TCP SYNs (mss.go)
 //	tun.Write        the batch; what the device refuses          in-errors
 //
 // From where a datagram came is not compared with the SA's addresses: behind a
@@ -50,6 +52,7 @@ type inWorker struct {
 	frags   fragments
 	deliver [][]byte // what goes to the device, deviceOffset bytes in front of each
 	bytes   int      // of the packets in deliver
+	now     int64    // of this batch, Unix ns
 
 	// A run of packets of one SA that are not counted in it yet.
 	run        *sad.Inbound
@@ -108,7 +111,7 @@ func (p *Path) Receive(now time.Time, pkt *underlay.Packet) Reason {
 func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
 	w.sads.Enter()
 	defer w.sads.Leave()
-	w.deliver, w.bytes = w.deliver[:0], 0
+	w.deliver, w.bytes, w.now = w.deliver[:0], 0, now
 	w.frags.begin(w.count, InFragmentErrors, now)
 	defer w.frags.release()
 	verdict := Passed
@@ -142,6 +145,8 @@ func (w *inWorker) demux(p *underlay.Packet, now int64) Reason {
 		return w.open(p, sad.ProtocolAH, ah.SPI(pkt[at:]), ah.Seq(pkt[at:]), now, nil)
 	case underlay.Runt:
 		return InErrors
+	case underlay.Trouble:
+		w.trouble(p, now)
 	case underlay.Keepalive:
 		w.count.add(rxKeepalives, 1)
 	case underlay.IKE:
@@ -246,6 +251,7 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 	if waits {
 		return w.hold(in, buf[off:off+info.Total], info, now)
 	}
+	w.clamp(in.Child(), buf[off:off+info.Total], info)
 	w.accept(buf, off, info.Total)
 	return Passed
 }
@@ -277,6 +283,7 @@ func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next 
 	if p.NATT {
 		mend(pkt, info)
 	}
+	w.clamp(in.Child(), pkt, info)
 	w.accept(p.Buf, start, size)
 	return Passed
 }

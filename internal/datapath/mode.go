@@ -103,7 +103,7 @@ func bareHeader(version uint8) int {
 // encapsulate seals p and puts its headers in front; overSeq is for AH around ESP.
 func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underlay.Packet, r Reason) {
 	t, off, n := p.out.Transform(), p.off, p.n
-	pkt = underlay.Packet{Buf: p.buf, Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: ends.UDP, TOS: p.tos}
+	pkt = underlay.Packet{Buf: p.buf, Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: ends.UDP, TOS: p.tos, Whole: p.whole}
 	var start, end int
 	switch p.form {
 	case formTunnel:
@@ -152,6 +152,8 @@ func outerHeader(p *plain, off, n int, ends *sad.Endpoint, next uint8, seq uint6
 	wire.AppendIP(p.buf[off:off], ends.Local.Addr(), ends.Remote.Addr(), next, n)
 	if pkt := p.buf[off:]; pkt[0]>>4 == 6 {
 		wire.SetFlowLabel(pkt, p.label)
+	} else if !p.whole {
+		putFragment(pkt, 0, false)
 	}
 	wire.SetTOS(p.buf[off:], p.tos)
 	ownID(p.buf[off:], seq)
@@ -162,7 +164,7 @@ func outerHeader(p *plain, off, n int, ends *sad.Endpoint, next uint8, seq uint6
 // AH's ICV covers it.
 func ownID(pkt []byte, seq uint64) {
 	if pkt[0]>>4 == 4 && pkt[4]|pkt[5] == 0 {
-		binary.BigEndian.PutUint16(pkt[4:], uint16(seq)|1)
+		binary.BigEndian.PutUint16(pkt[4:], uint16(seq%0xffff)+1)
 	}
 }
 

@@ -24,6 +24,8 @@ type shape struct {
 	outer6, inner6  bool
 	left, right     netip.AddrPort
 	leftIn, rightIn netip.Addr
+	encr            *suite.Encr  // nil: aes-128-cbc
+	integ           *suite.Integ // of AEADs none; else nil: sha256
 }
 
 func (s shape) String() string {
@@ -69,16 +71,34 @@ func hostPair(local, remote netip.Addr) selector.Pair {
 		Remote: selector.FromPrefix(netip.PrefixFrom(remote, remote.BitLen()))}
 }
 
+func (s shape) algorithms() (*suite.Encr, *suite.Integ) {
+	encr, integ := s.encr, s.integ
+	if encr == nil {
+		encr = suite.EncrByName("aes-128-cbc")
+	}
+	if integ == nil {
+		integ = suite.IntegByName("sha256")
+	}
+	return encr, integ
+}
+
 func (s shape) half(spi uint32, fill byte) esp.Params {
-	p := esp.Params{SPI: spi, ESN: true, Integ: suite.IntegByName("sha256"), IntegKey: bytes.Repeat([]byte{fill}, 32)}
+	encr, integ := s.algorithms()
+	p := esp.Params{SPI: spi, ESN: true}
 	if s.protocol == sad.ProtocolESP {
-		p.Encr, p.EncKey, p.IVKey = suite.EncrByName("aes-128-cbc"), bytes.Repeat([]byte{fill}, 16), [16]byte{fill}
+		p.Encr, p.EncKey, p.IVKey = encr, bytes.Repeat([]byte{fill}, encr.MaterialLen()), [16]byte{fill}
+	}
+	if p.Encr == nil || !p.Encr.AEAD() {
+		p.Integ, p.IntegKey = integ, bytes.Repeat([]byte{fill}, integ.KeyLen)
 	}
 	return p
 }
 
 // connect makes two gateways with one SA of the shape between them.
-func (s shape) connect(t testing.TB) (left, right *gateway) {
+func (s shape) connect(t testing.TB) (left, right *gateway) { return s.connectTo(t, nil) }
+
+// connectTo is connect with an SA that change, if any, has altered at both ends.
+func (s shape) connectTo(t testing.TB, change func(*sad.Params)) (left, right *gateway) {
 	left, right = newGateway(), newGateway()
 	pair := hostPair(s.leftIn, s.rightIn)
 	left.pols.Replace([]spd.Policy{{Ref: 1, Pair: pair, Action: spd.Encrypt, Tunnel: s.tunnel}})
@@ -93,6 +113,9 @@ func (s shape) connect(t testing.TB) (left, right *gateway) {
 	q.Pairs = []selector.Pair{pair.Reverse()}
 	for g, params := range map[*gateway]sad.Params{left: p, right: q} {
 		params.Bundled, params.Standby = s.bundle, s.bundle
+		if change != nil {
+			change(&params)
+		}
 		if _, err := g.sads.Install(params); err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,7 @@ import (
 //	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
 //	                                                             level use: in clear, and nobody is asked
 //	place            tunnel or transport, ESP or AH, or both     out-state-mode-errors, out-bundle-errors, out-bundle-check-errors
+//	fit              too long for the path (size.go)?            out-too-big; MSS of TCP SYNs (mss.go)
 //	sad.Expired      may the SA still be used?                   out-state-expired
 //	sad.Reserve      sequence numbers for a run of one SA        out-state-sequence-errors
 //	sad.Spend        the SA's byte limits and counters           out-state-expired
@@ -42,6 +43,13 @@ type outWorker struct {
 	sealed []underlay.Packet // what is left after esp.Seal
 	bytes  int               // of the inner packets in sealed
 	odd    Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
+
+	fitted   fitted
+	spare    spare
+	fragment uint32 // identification of the last IPv6 packet that was cut
+	answers  limiter
+	icmp     []byte
+	reply    [1][]byte
 }
 
 // plain is a packet that found its SA.
@@ -56,6 +64,8 @@ type plain struct {
 	form  form
 	pad   int           // bytes against traffic analysis behind it (RFC 4303 §2.7)
 	tos   uint8         // of the outer header
+	whole bool          // the outer packet is not to be cut on its way
+	cut   int           // the MTU that it is too long for; 0: it fits
 	label uint32        // flow label, where the outer header is written here
 	over  *sad.Outbound // AH around ESP; nil: none
 }
@@ -72,6 +82,7 @@ func newOutWorker(p *Path, count *counters, batch int) *outWorker {
 		path: p, count: count, sads: p.cfg.SAs.Worker(),
 		bufs: make([][]byte, batch), sizes: make([]int, batch),
 		plain: make([]plain, 0, batch), sealed: make([]underlay.Packet, 0, batch),
+		icmp: make([]byte, deviceOffset+sad.MinPMTU6),
 	}
 	for i := range w.bufs {
 		w.bufs[i] = make([]byte, underlay.Headroom+maxPacket+tailroom)
@@ -131,6 +142,7 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	w.plain, w.sealed, w.bytes, w.odd = w.plain[:0], w.sealed[:0], 0, Passed
 	w.frags.begin(w.count, OutFragmentErrors, now)
 	defer w.frags.release()
+	w.spare.reset()
 	verdict := Passed
 	for i := range n {
 		if r := w.classify(w.bufs[i], underlay.Headroom, w.sizes[i], now); r != Passed {
@@ -193,6 +205,10 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 	}
 	p.mark(w.path.cfg.DSCP, info, f)
 	p.pad = padding(out, p.form, p.n, now)
+	n0 := len(w.plain)
+	if r := w.fit(&p, info, now); r != Passed || len(w.plain) > n0 {
+		return r
+	}
 	w.plain = append(w.plain, p)
 	return Passed
 }
@@ -248,6 +264,18 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 		if r != Passed {
 			w.count.drop(r)
 			w.odd = r
+			continue
+		}
+		if p.cut > 0 {
+			w.count.add(txCut, 1)
+		}
+		if p.cut > 0 && pkt.Header {
+			if !w.cut(pkt, p.cut) {
+				w.count.drop(OutBundleErrors)
+				w.odd = OutBundleErrors
+				continue
+			}
+			w.bytes += p.n
 			continue
 		}
 		w.sealed = append(w.sealed, pkt)

@@ -106,7 +106,14 @@ func rareSteps() []step {
 		{name: "headers that AH cannot read", want: OutStateProtocolErrors, setup: betweenHosts(func(l, r *sad.Params) { asAH(l); asAH(r) }),
 			do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, odd) }},
 		{name: "too long with ESP", want: OutBundleErrors, setup: betweenHosts(nil),
-			do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, udp("10.1.0.1", "10.2.0.1", 65535-28)) }},
+			do: func(u *tunnel) Reason {
+				pkt := udp("10.1.0.1", "10.2.0.1", 65535-28)
+				pkt[6] = 0 // may be cut, which does not help
+				return u.left.path.SendPlain(start, pkt)
+			}},
+		{name: "too long for the path", want: OutTooBig, extra: map[string]uint64{"tx-icmp-too-big": times},
+			setup: func(u *tunnel) { u.left.setLink(1500) },
+			do:    func(u *tunnel) Reason { return u.left.path.SendPlain(start, udp("10.1.0.1", "10.2.0.1", 1500)) }},
 		{name: "ESP without the AH around it", want: OutBundleCheckErrors, do: plainStep,
 			setup: betweenHosts(func(l, r *sad.Params) { l.Bundled = true })},
 		{name: "no room for fragments out", want: OutBufferErrors, do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, piece()) },

@@ -146,8 +146,8 @@ func TestTFCFitsThePath(t *testing.T) {
 		if n := outer(start, 100); n > 1300 || n <= 1300-16 || n != outer(start, 1100) {
 			t.Errorf("%v: a padded packet of %d bytes on a path of 1300", s, n)
 		}
-		if n := outer(start, 1300); n <= 1300 {
-			t.Errorf("%v: %d bytes for a packet that does not fit", s, n)
+		if v := left.path.SendPlain(start, wire.AppendEcho(nil, s.leftIn, s.rightIn, false, 1, 2, make([]byte, 1300-48))); v != OutTooBig {
+			t.Errorf("%v: a packet that does not fit: %v", s, v)
 		}
 		if n := outer(start.Add(sad.PMTUAge), 100); n != wide || n < 1400 {
 			t.Errorf("%v: %d bytes, once %d", s, n, wide)

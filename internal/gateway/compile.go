@@ -8,6 +8,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
+	"culvert/internal/datapath"
 	"culvert/internal/wire"
 	"culvert/spd"
 	"culvert/spd/selector"
@@ -208,6 +209,9 @@ func keepProposal(was, is *core.Proposal) *core.Proposal {
 	}
 	return is
 }
+
+// dfs are what the data path calls df.
+var dfs = map[config.DF]datapath.DF{config.DFCopy: datapath.CopyDF, config.DFSet: datapath.SetDF, config.DFClear: datapath.ClearDF}
 
 // dscp is that of all outer headers; nil: copied from the inner packet.
 func dscp(g *config.Gateway) *uint8 {

@@ -29,6 +29,9 @@ type Edges struct {
 	NoGuard error
 	// Source is the local address that leads to remote. It is called from any goroutine.
 	Source func(remote netip.Addr) (netip.Addr, error)
+	// LinkMTU is what the first link of the way from local to remote takes, in bytes;
+	// 0: not known. Nil: it never is. It is called from any goroutine.
+	LinkMTU func(local, remote netip.Addr) int
 	// Store opens what outlives the process; nil: it is in the state directory.
 	Store func(stateDir string) (store.Store, error)
 	// Watch calls changed with the addresses that peers can reach this host at, at
@@ -82,6 +85,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 		}
 		return listening(listen, local)
 	}
+	e.LinkMTU = func(local, remote netip.Addr) int { return underlay.LinkMTU(local, remote, mark) }
 	// Only on Linux a host has a lock and leftovers, and only there the device's
 	// name is known beforehand.
 	if runtime.GOOS == "linux" {

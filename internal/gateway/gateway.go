@@ -131,7 +131,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	defer g.closeRecording()
 	g.plane = newPlane(planeConfig{
 		Endpoint: e, Conn: g.edges.Conn, Device: g.edges.Device, Clear: g.edges.Clear, Seed: random32(), Now: time.Now,
-		DSCP: dscp(&g.cfg.Gateway),
+		DSCP: dscp(&g.cfg.Gateway), DF: dfs[g.cfg.Gateway.DF], ClampMSS: g.cfg.Gateway.ClampMSS, LinkMTU: g.edges.LinkMTU,
 		Ask: func(a core.Ask) {
 			if w, ok := a.Work.(core.Lease); ok {
 				g.leases.ask(a, w)

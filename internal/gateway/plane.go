@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"culvert/esp"
@@ -31,8 +32,11 @@ type planeConfig struct {
 	Conn     underlay.Conn
 	Device   tun.Device
 	Clear    underlay.Clear
-	DSCP     *uint8   // see datapath.Config
-	Seed     [32]byte // of SPIs and IV generators
+	DSCP     *uint8 // see datapath.Config
+	DF       datapath.DF
+	ClampMSS bool
+	LinkMTU  func(local, remote netip.Addr) int // see Edges
+	Seed     [32]byte                           // of SPIs and IV generators
 	Now      func() time.Time
 	Ask      func(core.Ask)
 	Event    func(now time.Time, e core.Event)
@@ -70,9 +74,10 @@ const maxChildren = 1 << 17
 func newPlane(cfg planeConfig) *Plane {
 	p := &Plane{cfg: cfg, policies: spd.New(), inbox: newInbox(), random: rand.NewChaCha8(cfg.Seed)}
 	p.sas = sad.NewTable(maxChildren, p.random.Uint64())
+	p.sas.OnLink(cfg.LinkMTU)
 	p.path = datapath.New(datapath.Config{
 		Device: cfg.Device, Conn: cfg.Conn, Policies: p.policies, SAs: p.sas, Notify: p.inbox, Now: cfg.Now, Clear: cfg.Clear,
-		DSCP: cfg.DSCP,
+		DSCP: cfg.DSCP, DF: cfg.DF, ClampMSS: cfg.ClampMSS,
 	})
 	return p
 }
