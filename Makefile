@@ -57,12 +57,15 @@ race: ## run the tests of all concurrent code under the race detector
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call install,$(RACE_PACKAGES)); fi
 	@CGO_ENABLED=1 $(TESTSUM) -race -timeout 40m $(RACE)
 
+# Go's fuzzing sometimes fails at its time limit with nothing but "context deadline
+# exceeded": its workers did not end in time, and no input is at fault.
 fuzz: ## run every fuzz target for FUZZTIME (20s)
-	@bad=; for pkg in $$(go list ./...); do \
+	@bad= log=$$(mktemp); trap 'rm -f $$log' EXIT; for pkg in $$(go list ./...); do \
 		targets=$$(go test -list '^Fuzz' $$pkg) || { echo "$$targets"; bad+=" $$pkg"; continue; }; \
 		for target in $$(grep '^Fuzz' <<<"$$targets"); do \
 			echo "== $$pkg $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || bad+=" $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg | tee $$log && continue; \
+			grep -q '^ *context deadline exceeded' $$log && ! grep -q 'Failing input' $$log || bad+=" $$target"; \
 		done; \
 	done; [ -z "$$bad" ] || { echo "fuzzing failed:$$bad"; exit 1; }
 
