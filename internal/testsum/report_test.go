@@ -101,6 +101,7 @@ func TestSecondTries(t *testing.T) {
 		{"fails again", oneFailed, fails, 1, false, "0 passed, 1 failed, 0 skipped"},
 		{"runs nothing", oneFailed, `{"Action":"pass","Package":"p"}`, 1, false, "0 passed, 1 failed, 0 skipped"},
 		{"of another package", strings.ReplaceAll(oneFailed, "internal/lab/interop", "sad"), passes, 0, false, "0 passed, 1 failed, 0 skipped"},
+		{"of the lab itself", strings.ReplaceAll(oneFailed, "lab/interop", "lab"), passes, 0, false, "0 passed, 1 failed, 0 skipped"},
 		{"not compiled", `{"Action":"fail","Package":"culvert/tun"}`, passes, 0, false, "0 passed, 1 failed, 0 skipped"},
 		{"nothing failed", passes, fails, 0, false, "1 passed, 0 failed, 0 skipped"},
 		{"too many", strings.Repeat(strings.ReplaceAll(oneFailed, "a.b", "x")+"\n", 7), passes, 0, false, "0 passed, 7 failed, 0 skipped"},
