@@ -81,7 +81,7 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	base := g.manualParams(now, sa, ref, row)
 	var list []sad.Params
 	defer func() {
-		for i := range list { // Install has wiped those that it got
+		for i := range list { // also those of a half that was not whole; Install has wiped what it got
 			for _, k := range []secret.Bytes{list[i].In.EncKey, list[i].In.IntegKey, list[i].Out.EncKey, list[i].Out.IntegKey} {
 				k.Wipe()
 			}
@@ -90,10 +90,10 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	if sa.ESP != nil {
 		p := base
 		p.ID, p.Protocol, p.Bundled, p.Standby = g.manualID(), sad.ProtocolESP, ends.ah, ends.ah
-		if warnings, err = g.manualHalves(&p, sa.ESP, sa.ESN); err != nil {
+		list = append(list, p)
+		if warnings, err = g.manualHalves(&list[0], sa.ESP, sa.ESN); err != nil {
 			return nil, fmt.Errorf("esp: %w", err)
 		}
-		list = append(list, p)
 	}
 	if sa.AH != nil {
 		p := base
@@ -101,10 +101,10 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 		if ends.esp {
 			p.Under = list[0].ID
 		}
-		if _, err = g.manualHalves(&p, sa.AH, sa.ESN); err != nil {
+		list = append(list, p)
+		if _, err = g.manualHalves(&list[len(list)-1], sa.AH, sa.ESN); err != nil {
 			return nil, fmt.Errorf("ah: %w", err)
 		}
-		list = append(list, p)
 	}
 	if err := g.installManual(list); err != nil {
 		return nil, err
@@ -212,6 +212,7 @@ func manualKey(name, text string, need int) (secret.Bytes, error) {
 		return nil, fmt.Errorf("%s is not hexadecimal: write pairs of the digits 0-9 and a-f", name)
 	}
 	if len(key) != need {
+		clear(key)
 		return nil, fmt.Errorf("%s has %d bytes, and the algorithm needs %d", name, len(key), need)
 	}
 	return key, nil
