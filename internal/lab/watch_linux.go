@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,11 @@ import (
 // Watch looks at every frame that a device of a node sends or receives, and
 // keeps the IPv4 packets of which pick says so.
 type Watch struct {
+	conn syscall.RawConn
+	pick func(s Sighting) bool
+
 	mu    sync.Mutex
+	buf   [1 << 16]byte
 	seen  []Sighting
 	total int
 }
@@ -35,38 +40,53 @@ func (n *Node) Watch(device string, pick func(s Sighting) bool) *Watch {
 	if err != nil {
 		n.lab.TB.Fatalf("watch %s of %s: %v", device, n.Name, err)
 	}
-	w := &Watch{}
 	file := os.NewFile(uintptr(fd), "watch of "+device)
 	n.lab.TB.Cleanup(func() { _ = file.Close() })
+	w := &Watch{pick: pick}
+	if w.conn, err = file.SyscallConn(); err != nil {
+		n.lab.TB.Fatalf("watch %s of %s: %v", device, n.Name, err)
+	}
 	go func() {
-		buf := make([]byte, 1<<16)
-		for {
-			size, err := file.Read(buf)
-			if err != nil {
-				return
-			}
-			w.frame(buf[:size], pick)
-		}
+		_ = w.conn.Read(func(fd uintptr) bool {
+			w.drain(int(fd))
+			return false // wait for more, until the file is closed
+		})
 	}()
 	return w
 }
 
-// frame is an IP packet: the socket leaves the link's header away.
-func (w *Watch) frame(b []byte, pick func(s Sighting) bool) {
+// drain takes all frames that wait in the socket.
+func (w *Watch) drain(fd int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for {
+		size, err := unix.Read(fd, w.buf[:])
+		switch err {
+		case nil:
+			w.frame(w.buf[:size])
+		case unix.EINTR:
+		default:
+			return
+		}
+	}
+}
+
+// frame is an IP packet: the socket leaves the link's header away.
+func (w *Watch) frame(b []byte) {
 	w.total++
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return
 	}
 	s := Sighting{time.Now(), netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[9], b[1], b[8]}
-	if pick(s) {
+	if w.pick(s) {
 		w.seen = append(w.seen, s)
 	}
 }
 
-// Seen is what was picked so far, and how many frames there were in all.
+// Seen is what was picked so far, and how many frames there were in all. A frame
+// is in the socket before whoever gets it can answer, so what is answered was seen.
 func (w *Watch) Seen() ([]Sighting, int) {
+	_ = w.conn.Control(func(fd uintptr) { w.drain(int(fd)) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]Sighting(nil), w.seen...), w.total
