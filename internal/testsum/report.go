@@ -31,14 +31,17 @@ type test struct {
 type report struct {
 	out      io.Writer
 	root     bool
+	last     bool // what fails here gets no other try
 	packages map[string]map[string]*test
 	build    map[string]*strings.Builder // compiler output by import path
 
 	passed, failed, skipped int
-	skips                   []string    // "package Test: reason"
-	missing                 bool        // root skipped an interoperability test
-	failures                [][2]string // package and test
+	skips                   []string  // "package Test: reason"
+	missing                 bool      // root skipped an interoperability test
+	failures                []failure // what failed and was not cured
 }
+
+type failure struct{ pkg, test string }
 
 func newReport(out io.Writer, root bool) *report {
 	return &report{out: out, root: root, packages: map[string]map[string]*test{}, build: map[string]*strings.Builder{}}
@@ -125,15 +128,18 @@ func (r *report) endPackage(e event) {
 	for _, name := range names {
 		r.count(e.Package, name, tests[name])
 	}
-	if e.Action == "fail" && r.failed == before {
+	itself := e.Action == "fail" && r.failed == before
+	if itself {
 		r.failed++ // the package itself: it did not compile, or its TestMain failed
 		fmt.Fprintf(r.out, "--- FAIL: package %s\n%s", e.Package, tests[""].output.String())
 	} else if e.Action == "fail" {
-		fmt.Fprint(r.out, tests[""].output.String()) // a panic's trace stands here
+		r.show(e.Package, tests[""]) // a panic's trace stands here
 	}
 	switch {
 	case e.Action == "skip":
 		fmt.Fprintf(r.out, "-     %s (no test files)\n", e.Package)
+	case e.Action == "fail" && r.open(e.Package) && !itself:
+		fmt.Fprintf(r.out, "again %s (%.1fs): what failed stands above, and may get a second try\n", e.Package, e.Elapsed)
 	case e.Action == "fail":
 		fmt.Fprintf(r.out, "FAIL  %s (%.1fs)\n", e.Package, e.Elapsed)
 	default:
@@ -145,11 +151,11 @@ func (r *report) count(pkg, name string, t *test) {
 	switch {
 	case t.outcome == "fail" && t.badKids:
 		// Counted by the subtests; what it printed itself is still worth reading.
-		fmt.Fprint(r.out, t.output.String())
+		r.show(pkg, t)
 	case t.outcome == "fail":
 		r.failed++
-		r.failures = append(r.failures, [2]string{pkg, name})
-		fmt.Fprint(r.out, t.output.String())
+		r.failures = append(r.failures, failure{pkg, name})
+		r.show(pkg, t)
 	case t.parent:
 	case t.outcome == "skip":
 		r.skipped++
@@ -164,6 +170,25 @@ func (r *report) count(pkg, name string, t *test) {
 // the kernel's alone has no moods: a packet that gets past the guard once in a while is a fault.
 var moody = []string{"/internal/lab/interop"}
 
+// open says whether it is open what becomes of the package's failures.
+func (r *report) open(pkg string) bool {
+	return !r.last && slices.ContainsFunc(moody, func(m string) bool { return strings.HasSuffix(pkg, m) })
+}
+
+// show prints what a failed test printed. "FAIL" is the word for what has failed for
+// good: while a second try may follow there are others for it.
+func (r *report) show(pkg string, t *test) {
+	for line := range strings.Lines(t.output.String()) {
+		if r.open(pkg) {
+			if strings.HasPrefix(line, "FAIL") {
+				continue // go test's word about all of the package
+			}
+			line = strings.Replace(line, "--- FAIL: ", "--- failed at the first try: ", 1)
+		}
+		_, _ = io.WriteString(r.out, line)
+	}
+}
+
 // maxSecondTries: more failures than that are no mood.
 const maxSecondTries = 6
 
@@ -173,20 +198,20 @@ func (r *report) secondTries(run func(events func(io.Reader) error, pkg, test st
 	if r.failed == 0 || r.failed != len(r.failures) || r.failed > maxSecondTries || len(r.packages) > 0 {
 		return false
 	}
-	for _, f := range r.failures {
-		if !slices.ContainsFunc(moody, func(m string) bool { return strings.HasSuffix(f[0], m) }) {
+	if slices.ContainsFunc(r.failures, func(f failure) bool { return !r.open(f.pkg) }) {
+		return false
+	}
+	r.failures = slices.DeleteFunc(r.failures, func(f failure) bool {
+		second := newReport(r.out, r.root)
+		second.last = true
+		if err := run(second.read, f.pkg, f.test); err != nil || second.failed > 0 || second.passed == 0 {
+			fmt.Fprintf(r.out, "failed at the second try too: %s %s\n", f.pkg, f.test)
 			return false
 		}
-	}
-	for _, f := range r.failures {
-		second := newReport(r.out, r.root)
-		if err := run(second.read, f[0], f[1]); err != nil || second.failed > 0 || second.passed == 0 {
-			fmt.Fprintf(r.out, "failed at the second try too: %s %s\n", f[0], f[1])
-			continue
-		}
-		fmt.Fprintf(r.out, "passed at the second try: %s %s (its first failure stands above)\n", f[0], f[1])
+		fmt.Fprintf(r.out, "passed at the second try: %s %s (its first failure stands above)\n", f.pkg, f.test)
 		r.failed, r.passed = r.failed-1, r.passed+1
-	}
+		return true
+	})
 	return r.failed == 0
 }
 
@@ -215,6 +240,11 @@ func (r *report) finish() bool {
 	for pkg := range r.packages {
 		r.failed++
 		fmt.Fprintf(r.out, "FAIL  %s (go test ended before it did)\n", pkg)
+	}
+	for _, f := range r.failures {
+		if r.open(f.pkg) {
+			fmt.Fprintf(r.out, "--- FAIL: %s %s\n", f.pkg, f.test)
+		}
 	}
 	for _, s := range r.skips {
 		fmt.Fprintf(r.out, "skipped: %s\n", s)

@@ -80,9 +80,13 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-const oneFailed = `{"Action":"output","Package":"culvert/internal/lab/interop","Test":"TestInterop/a.b","Output":"no tunnel\n"}
+const oneFailed = `{"Action":"output","Package":"culvert/internal/lab/interop","Test":"TestInterop/a.b","Output":"    --- FAIL: TestInterop/a.b (1.00s)\n"}
+{"Action":"output","Package":"culvert/internal/lab/interop","Test":"TestInterop/a.b","Output":"        run_test.go:1: no tunnel\n"}
 {"Action":"fail","Package":"culvert/internal/lab/interop","Test":"TestInterop/a.b"}
+{"Action":"output","Package":"culvert/internal/lab/interop","Test":"TestInterop","Output":"--- FAIL: TestInterop (1.00s)\n"}
 {"Action":"fail","Package":"culvert/internal/lab/interop","Test":"TestInterop"}
+{"Action":"output","Package":"culvert/internal/lab/interop","Output":"FAIL\n"}
+{"Action":"output","Package":"culvert/internal/lab/interop","Output":"FAIL\tculvert/internal/lab/interop\t1.0s\n"}
 {"Action":"fail","Package":"culvert/internal/lab/interop"}`
 
 // A few failures of moody packages get a second try, and the report says so.
@@ -123,6 +127,14 @@ func TestSecondTries(t *testing.T) {
 			r.finish()
 			if text := b.String(); ran != c.ran || cured != c.cured || lastLine(text) != c.last || cured != strings.Contains(text, "passed at the second try: culvert/internal/lab/interop TestInterop/a.b") {
 				t.Errorf("%d second tries, cured %t:\n%s", ran, cured, text)
+			}
+			// Who looks for the word finds what has failed for good, and nothing else.
+			well := strings.HasSuffix(c.last, " 0 failed, 0 skipped")
+			if text := b.String(); strings.Contains(text, "FAIL") == well {
+				t.Errorf("all is well: %t, and it says:\n%s", well, text)
+			}
+			if text := b.String(); strings.Contains(c.first, "no tunnel") && !strings.Contains(text, "no tunnel") {
+				t.Errorf("the first failure is not shown:\n%s", text)
 			}
 		})
 	}
