@@ -38,7 +38,7 @@ func Records(t testing.TB, name string) (all []Record) {
 			r.Fields = map[string]string{}
 		}
 	}
-	lines := bufio.NewScanner(bytes.NewReader(read(t, name)))
+	lines := bufio.NewScanner(bytes.NewReader(Read(t, name)))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())

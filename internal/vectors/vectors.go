@@ -24,13 +24,13 @@ func (h *Hex) UnmarshalText(text []byte) error {
 // folder is absent.
 func Load(t testing.TB, name string, v any) {
 	t.Helper()
-	if err := json.Unmarshal(read(t, name), v); err != nil {
+	if err := json.Unmarshal(Read(t, name), v); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 }
 
-// read is the content of a file of the folder.
-func read(t testing.TB, name string) []byte {
+// Read is the content of a file of the folder; it skips the test where that is absent.
+func Read(t testing.TB, name string) []byte {
 	t.Helper()
 	path := filepath.Join(root(t), "..", "shared", "vectors", filepath.FromSlash(name))
 	if _, err := os.Stat(filepath.Dir(filepath.Dir(path))); err != nil {
