@@ -317,8 +317,10 @@ func (e *Endpoint) ChildMade(c *v2.Child) {
 	e.children[c.ID()] = c
 	if m := e.made[c.Policy().Ref]; m != nil {
 		m.children++
+		m.newest = c.ID()
 	}
 	if w := e.wants[c.Policy().Ref]; w != nil {
+		w.newest = c.ID()
 		w.satisfied(e.env)
 		return
 	}

@@ -17,6 +17,7 @@ type made struct {
 	policy   *core.Policy
 	key      string
 	children int
+	newest   core.ChildID
 }
 
 // madeKey is the selectors of a policy; two policies with one key would stand

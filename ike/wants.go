@@ -11,6 +11,7 @@ import (
 // down; traffic that meets a policy without SA brings it up at once.
 type want struct {
 	policy   *core.Policy
+	newest   core.ChildID // made for it
 	failures int
 	timer    *core.Timer
 }
@@ -25,14 +26,28 @@ func (w *want) satisfied(env *core.Env) {
 	w.timer = nil
 }
 
-// acquire is traffic that met a policy without SA.
+// acquire is traffic that met a policy without SA, or with one that does not seal yet.
 func (e *Endpoint) acquire(a core.Acquire) {
+	if c := e.children[e.newest(a.Policy)]; c != nil {
+		c.Needed()
+	}
 	w := e.wants[a.Policy]
 	if w == nil || w.failures >= patience && w.timer != nil {
 		return
 	}
 	flow := a.Flow
 	e.ensure(w.policy, &flow)
+}
+
+// newest is the CHILD SA that was made last for a policy, which may be gone.
+func (e *Endpoint) newest(p core.PolicyRef) core.ChildID {
+	if w := e.wants[p]; w != nil {
+		return w.newest
+	}
+	if m := e.made[p]; m != nil {
+		return m.newest
+	}
+	return 0
 }
 
 // ensure begins what is missing for the policy to have a CHILD SA: a

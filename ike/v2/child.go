@@ -31,6 +31,7 @@ type Child struct {
 	rekeying *exchange // our rekey of it, queued or under way
 	theirs   *Child    // its successor by the peer's rekey
 	after    *Child    // its predecessor, while that lives
+	asked    *exchange // our request whose answer shows that the peer has it
 	timers   [3]*core.Timer
 }
 
@@ -191,9 +192,27 @@ func (sa *SA) peerHasAnswer() {
 	}
 }
 
+// Needed says that there is traffic for it, while it may stand by. The peer is asked whether it is alive: one that answers
+// has had our response to its IKE_AUTH, since it speaks to nobody before, and very likely one to CREATE_CHILD_SA, too, which
+// left earlier. So a responder's first packets wait for a round trip and not for quiet.
+func (c *Child) Needed() {
+	sa := c.sa
+	if !c.standby || !c.Live() || c.after != nil || c.asked != nil || sa.state != Established {
+		return
+	}
+	if other := c.replacement(); other != nil && !other.standby {
+		return
+	}
+	x := &exchange{kind: row(inform)}
+	x.shows, x.still = c, func() bool { return c.standby && c.asked == x }
+	c.asked = x
+	sa.start(x)
+}
+
 // peerLacksAnswer is called when the peer repeats a request.
 func (sa *SA) peerLacksAnswer() {
 	for _, c := range sa.children {
+		c.asked = nil // it may have been answered before
 		if c.standby && c.after == nil {
 			c.awaitQuiet()
 		}

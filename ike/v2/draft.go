@@ -47,6 +47,7 @@ type draft struct {
 	link   []byte       // ADDITIONAL_KEY_EXCHANGE
 	parent *exchange    // IKE_FOLLOWUP_KE: the CREATE_CHILD_SA that it goes on with
 
+	shows  *Child   // INFORMATIONAL, ours: its answer shows that the peer has it
 	remove []*Child // CHILD SAs being deleted
 	revoke uint32   // our SPI of one that only the peer has, being deleted
 	closes bool     // the IKE SA is being deleted

@@ -111,6 +111,10 @@ func deletion() task {
 			return nil
 		},
 		settle: func(x *exchange) error {
+			if c := x.shows; c != nil && c.asked == x {
+				c.asked = nil
+				c.Activate()
+			}
 			for _, c := range x.remove {
 				why := "the peer deleted it"
 				if x.mine {
