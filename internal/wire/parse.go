@@ -34,24 +34,29 @@ const (
 )
 
 // Info is the shape of a packet that passed ParseFlow. Offsets are in bytes
-// from the start of the packet.
+// from the start of the packet. It is laid out for the compiler, which keeps
+// structs of up to four words and four fields in registers.
 type Info struct {
-	Version uint8 // 4 or 6
-	// Proto is the upper-layer protocol, behind IPv6 extension headers. AH and
-	// ESP count as upper layers (RFC 4301 §4.4.1.1). In an IPv6 fragment that is
-	// not the first it is what the fragment header names, which may be an
-	// extension header.
-	Proto uint8
+	Kind
 	// Payload is where the upper layer starts (in a fragment that is not the
 	// first: its bytes), Total where the packet ends by its own account. Bytes
 	// behind Total are padding and not part of the packet.
 	Payload, Total int
 	// FragOffset is the offset of the fragment's bytes, 0 for whole packets and
-	// first fragments; More is the more-fragments flag.
+	// first fragments.
 	FragOffset int
-	More       bool
-	// DontFragment is the IPv4 flag; always true for IPv6.
-	DontFragment bool
+}
+
+// Kind is what Info says without offsets.
+type Kind struct {
+	Version uint8 // 4 or 6
+	// Proto is the upper-layer protocol, behind IPv6 extension headers. AH and
+	// ESP count as upper layers (RFC 4301 §4.4.1.1). In an IPv6 fragment that is
+	// not the first it is what the fragment header names, which may be an
+	// extension header.
+	Proto        uint8
+	More         bool // the more-fragments flag
+	DontFragment bool // the IPv4 flag; always true for IPv6
 }
 
 // Fragment says whether the packet is part of one: first, middle or last. An
@@ -102,12 +107,12 @@ func parse4(pkt []byte, f *Flow) (Info, bool) {
 	}
 	frag := binary.BigEndian.Uint16(pkt[6:])
 	i := Info{
-		Version: 4, Proto: pkt[9], Payload: hlen, Total: total,
-		FragOffset: int(frag&0x1fff) * 8, More: frag&0x2000 != 0, DontFragment: frag&0x4000 != 0,
+		Kind:    Kind{Version: 4, Proto: pkt[9], More: frag&0x2000 != 0, DontFragment: frag&0x4000 != 0},
+		Payload: hlen, Total: total, FragOffset: int(frag&0x1fff) * 8,
 	}
 	f.Src = netip.AddrFrom4([4]byte(pkt[12:16]))
 	f.Dst = netip.AddrFrom4([4]byte(pkt[16:20]))
-	f.setUpper(&i, pkt[hlen:total])
+	f.setUpper(i.Proto, i.FragOffset != 0, pkt[hlen:total])
 	return i, true
 }
 
@@ -120,8 +125,8 @@ func parse6(pkt []byte, f *Flow) (Info, bool) {
 	if total > len(pkt) || length == 0 && pkt[6] == ProtoHopByHop {
 		return Info{}, false
 	}
-	i := Info{Version: 6, Proto: pkt[6], Payload: IPv6HeaderLen, Total: total, DontFragment: true}
-	if !i.walk(pkt[:total]) {
+	i, ok := walk(pkt[:total])
+	if !ok {
 		return Info{}, false
 	}
 	f.Src = netip.AddrFrom16([16]byte(pkt[8:24]))
@@ -130,57 +135,58 @@ func parse6(pkt []byte, f *Flow) (Info, bool) {
 		// They must not be on the wire, and would be mistaken for IPv4.
 		return Info{}, false
 	}
-	f.setUpper(&i, pkt[i.Payload:total])
+	f.setUpper(i.Proto, i.FragOffset != 0, pkt[i.Payload:total])
 	return i, true
 }
 
-// walk moves i over the extension headers of pkt (RFC 8200 §4) to the upper
-// layer. It stops at a fragment that is not the first: what follows there is
+// walk moves over the extension headers of the IPv6 packet pkt (RFC 8200 §4) to
+// the upper layer. It stops at a fragment that is not the first: what follows there is
 // not a header.
-func (i *Info) walk(pkt []byte) bool {
+func walk(pkt []byte) (Info, bool) {
+	proto, at, offset, more := pkt[6], IPv6HeaderLen, 0, false
 	for range maxExtHeaders + 1 {
 		size := 0
-		rest := pkt[i.Payload:]
-		switch i.Proto {
+		rest := pkt[at:]
+		switch proto {
 		case ProtoHopByHop:
-			if i.Payload != IPv6HeaderLen { // nowhere but first
-				return false
+			if at != IPv6HeaderLen { // nowhere but first
+				return Info{}, false
 			}
 			fallthrough
 		case ProtoRouting, ProtoDstOpts:
 			if len(rest) < 8 {
-				return false
+				return Info{}, false
 			}
 			size = 8 + int(rest[1])*8
 		case ProtoFragment:
-			if len(rest) < fragmentHdrLen || i.Fragment() {
-				return false
+			if len(rest) < fragmentHdrLen || more || offset != 0 {
+				return Info{}, false
 			}
 			frag := binary.BigEndian.Uint16(rest[2:])
-			i.FragOffset, i.More = int(frag&^7), frag&1 != 0
+			offset, more = int(frag&^7), frag&1 != 0
 			size = fragmentHdrLen
 		default:
-			return true
+			return Info{Kind{6, proto, more, true}, at, len(pkt), offset}, true
 		}
 		if len(rest) < size {
-			return false
+			return Info{}, false
 		}
-		i.Proto = rest[0]
-		i.Payload += size
-		if i.FragOffset != 0 {
-			return true
+		proto = rest[0]
+		at += size
+		if offset != 0 {
+			return Info{Kind{6, proto, more, true}, at, len(pkt), offset}, true
 		}
 	}
-	return false
+	return Info{}, false
 }
 
 // setUpper fills what comes from the upper layer's header.
-func (f *Flow) setUpper(i *Info, upper []byte) {
-	f.Proto, f.SrcPort, f.DstPort, f.Opaque = i.Proto, 0, 0, i.FragOffset != 0
-	if f.Opaque {
+func (f *Flow) setUpper(proto uint8, opaque bool, upper []byte) {
+	f.Proto, f.SrcPort, f.DstPort, f.Opaque = proto, 0, 0, opaque
+	if opaque {
 		return
 	}
-	switch i.Proto {
+	switch proto {
 	case ProtoTCP, ProtoUDP, ProtoSCTP, ProtoUDPLite, ProtoDCCP:
 		if len(upper) < 4 {
 			f.Opaque = true
