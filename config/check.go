@@ -307,7 +307,7 @@ func (l *loader) checkEncrypting(p *Policy, d *directory) {
 		l.faultAt(e, "policy", "peer", "is missing, a policy that encrypts needs a [[peer]], or sa-src-address and sa-dst-address where SAs are added by hand")
 	case p.Peer == nil:
 	case p.Peer.Disabled:
-		l.faultAt(e, "policy", "peer", "[[peer]] %q is disabled, enable it or disable the policy", p.PeerName)
+		l.warnAt(e, "policy", "peer", "[[peer]] %q is disabled, so that what the policy covers is dropped (out-policy-dead), disable the policy as well if it may go in clear", p.PeerName)
 	case len(p.Peer.Identities) == 0 && d.stray:
 	case len(p.Peer.Identities) == 0:
 		l.faultAt(e, "policy", "peer", "[[peer]] %q has no [[identity]], write one with peer = %q", p.PeerName, p.PeerName)

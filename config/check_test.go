@@ -64,7 +64,7 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("peer", "name", "passive = true\nlocal-address = '192.0.2.9'\nredirect = '192.0.2.9'\nname"), "", `10: peer.redirect: 192.0.2.9 is this gateway's local-address, name another gateway`, ""},
 		{replaced("peer", "name", "passive = true\nredirect = '0.0.0.0'\nname"), "", `9: peer.redirect: "0.0.0.0" is none, accepted: the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`, ""},
 		{replaced("identity", "peer", "redirect = '192.0.2.9'\npeer"), "", "", `13: identity.redirect: is for peers that connect to this gateway, and this gateway connects to "a" itself, write passive = true there`},
-		{replaced("peer", "name", "disabled = true\nname"), "", `17: policy.peer: [[peer]] "a" is disabled, enable it or disable the policy`, ""},
+		{replaced("peer", "name", "disabled = true\nname"), "", "", `17: policy.peer: [[peer]] "a" is disabled, so that what the policy covers is dropped (out-policy-dead), disable the policy as well if it may go in clear`},
 		{replaced("profile", "name", "disabled = true\nname"), "", `12: peer.profile: [[profile]] "p1" is disabled, enable it or disable the peer`, ""},
 		{replaced("proposal", "name", "disabled = true\nname"), "", `18: policy.proposal: [[proposal]] "q1" is disabled, enable it or disable the policy`, ""},
 		{replaced("profile", "name", "prf-algorithm = ['auto', 'sha1']\nname"), "", `2: profile.prf-algorithm: auto stands beside other values, write auto or names`, ""},

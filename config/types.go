@@ -267,6 +267,12 @@ func (p *Policy) Manual() bool {
 	return p.Action == Encrypt && !p.Template && p.PeerName == "" && p.SASrcAddress.IsValid()
 }
 
+// Dead reports whether the policy encrypts for a peer that is disabled: it keeps
+// what it matches from going in clear, and no SA ever comes.
+func (p *Policy) Dead() bool {
+	return p.Action == Encrypt && !p.Template && p.Peer != nil && p.Peer.Disabled
+}
+
 // Group is [[policy-group]].
 type Group struct{ Entry }
 

@@ -66,6 +66,9 @@ type Policy struct {
 	Action Action
 	Level  Level
 	Tunnel bool // tunnel mode, otherwise transport mode
+	// Dead: it encrypts, and nobody can have an SA for it (its peer is disabled).
+	// What it matches is still its own, so that it goes no other way.
+	Dead bool
 	// Index is the place in the order, from 0. Replace sets it.
 	Index int
 }

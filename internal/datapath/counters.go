@@ -21,7 +21,7 @@ const (
 	InTemplateMismatches                 // the inner packet is outside the SA's selectors, or its policy wants no protection
 	InNoPolicies                         // the SA was right, but no policy covers the inner packet
 	InPolicyBlocked                      // the policy discards
-	InPolicyErrors                       // other errors of a policy: none is left, for a look-up among policies cannot fail
+	InPolicyErrors                       // the SA was right, but the first policy for the inner packet is dead
 	OutErrors                            // outbound and in no other row: not an IP packet, or the network refused it
 	OutBundleErrors                      // a packet could not be built: it would be too long, or its headers have no place
 	OutBundleCheckErrors                 // ESP that goes within AH, and its AH is not there
@@ -31,7 +31,7 @@ const (
 	OutStateSequenceErrors               // sequence numbers are used up
 	OutStateExpired                      // the SA met its hard limit
 	OutPolicyBlocked                     // the policy discards
-	OutPolicyDead                        // the policy is dead: none ever is, for each packet is judged by the policies of that moment
+	OutPolicyDead                        // the policy is dead: it wants an SA, and nobody can have one for it, for its peer is disabled
 	OutPolicyErrors                      // no policy covers the packet, so it has nowhere to go
 	OutUnprotected                       // may pass unprotected (action none, or level use without SA), and there is no way past the policies
 	InFragmentErrors                     // a fragment that came twice, or whose packet did not become whole in time

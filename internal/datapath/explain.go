@@ -48,6 +48,8 @@ func (p *Path) ExplainOut(now time.Time, f *wire.Flow) Explanation {
 		x.Reason = usable(x.SA, now, f)
 	case pol.Level == spd.Use:
 		x.Reason = OutUnprotected
+	case pol.Dead:
+		x.Reason = OutPolicyDead
 	default:
 		x.Reason, x.Acquire = OutNoStates, true
 	}
@@ -100,6 +102,8 @@ func (p *Path) ExplainIn(now time.Time, f *wire.Flow, spi uint32) Explanation {
 		x.Reason = InPolicyBlocked
 	case pol.Action == spd.None:
 		x.Reason = InTemplateMismatches
+	case pol.Dead:
+		x.Reason = InPolicyErrors
 	}
 	return x
 }

@@ -27,7 +27,7 @@ import (
 //	                 dummies end here
 //	wire.ParseFlow   the inner packet                            in-header-errors
 //	fragments        held where ports decide (fragments.go)      in-buffer-errors, in-fragment-errors, in-header-errors
-//	selector check   the SA's own pairs, then the policy         in-template-mismatches, in-no-policies, in-policy-blocked
+//	selector check   the SA's own pairs, then the policy         in-template-mismatches, in-no-policies, in-policy-blocked, in-policy-errors
 //	congestion       the outer header's ECN, in tunnel mode      in-header-errors
 //	MSS              of TCP SYNs (mss.go)
 //	tun.Write        the batch; what the device refuses          in-errors
@@ -297,7 +297,9 @@ func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next 
 // it is the very policy of the SA is not asked. After a reload another one with
 // the same or wider selectors may stand above it, and protected traffic that
 // another tunnel would carry too is no less protected. A policy that wants the
-// packet in clear (none) does not match one that came protected.
+// packet in clear (none) does not match one that came protected. One that is
+// dead lets nothing in: its peer is disabled, and what came by an SA from before
+// that, or by one of another peer, is not that peer's to send.
 func (w *inWorker) allowed(in *sad.Inbound) Reason {
 	f := &w.flow
 	if !in.Covers(f) {
@@ -311,6 +313,8 @@ func (w *inWorker) allowed(in *sad.Inbound) Reason {
 		return InPolicyBlocked
 	case pol.Action == spd.None:
 		return InTemplateMismatches
+	case pol.Dead:
+		return InPolicyErrors
 	}
 	return Passed
 }

@@ -168,6 +168,14 @@ func outSteps() []step {
 			u.left.path.cfg.Clear = &inClear{refuse: times}
 		}},
 		{name: "require without SA", want: OutNoStates, setup: func(u *tunnel) { u.left.sads.Remove(1) }, do: plainStep, told: "acquire 1"},
+		{name: "dead", want: OutPolicyDead, setup: func(u *tunnel) {
+			u.left.sads.Remove(1)
+			leftPolicy(func(p *spd.Policy) { p.Dead = true })(u)
+		}, do: plainStep},
+		{name: "dead, level use", want: OutUnprotected, setup: func(u *tunnel) {
+			u.left.sads.Remove(1)
+			leftPolicy(func(p *spd.Policy) { p.Dead, p.Level = true, spd.Use })(u)
+		}, do: plainStep},
 		{name: "unique without SA of its own", want: OutNoStates, setup: leftPolicy(func(p *spd.Policy) {
 			p.Level, p.Ref = spd.Unique, 9
 		}), do: plainStep, told: "acquire 9"},
@@ -261,6 +269,8 @@ func inSteps() []step {
 			setup: rightPolicies(func(p []spd.Policy) []spd.Policy { p[0].Action = spd.Discard; return p })},
 		{name: "policy wants clear", want: InTemplateMismatches, do: receive(good, 4), told: heard,
 			setup: rightPolicies(func(p []spd.Policy) []spd.Policy { p[0].Action = spd.None; return p })},
+		{name: "policy dead", want: InPolicyErrors, do: receive(good, 4), told: heard,
+			setup: rightPolicies(func(p []spd.Policy) []spd.Policy { p[0].Ref, p[0].Dead = 77, true; return p })},
 		{name: "in another policy above", want: Passed, do: receive(good, 4), told: heard,
 			extra: map[string]uint64{"rx-packets": times, "rx-bytes": times * uint64(len(good))},
 			setup: rightPolicies(func(p []spd.Policy) []spd.Policy { p[0].Ref = 77; return p })},

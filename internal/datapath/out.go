@@ -18,6 +18,7 @@ import (
 //	                                                             none: it goes on in clear (out-unprotected where it cannot)
 //	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
 //	                                                             level use: in clear, and nobody is asked
+//	                                                             out-policy-dead: nobody could be asked
 //	place            tunnel or transport, ESP or AH, or both     out-state-mode-errors, out-bundle-errors, out-bundle-check-errors
 //	fit              too long for the path (size.go)?            out-too-big; MSS of TCP SYNs (mss.go)
 //	sad.Expired      may the SA still be used?                   out-state-expired
@@ -193,6 +194,8 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 		w.asked.satisfied(pol.Ref)
 	case pol.Level == spd.Use:
 		return w.clear(pkt)
+	case pol.Dead:
+		return OutPolicyDead
 	default:
 		if w.asked.first(pol.Ref, now) {
 			w.path.cfg.Notify.Acquire(pol.Ref, *f)

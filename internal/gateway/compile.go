@@ -58,6 +58,7 @@ type policyKey struct {
 	level    spd.Level
 	tunnel   bool
 	protocol core.Protocol
+	dead     bool // its peer is disabled; peer and proposal are nil
 	peer     *core.Peer
 	proposal *core.Proposal
 	outer    manualEnds // of a policy whose SAs are added by hand
@@ -137,6 +138,8 @@ func (n *compiled) policy(p *config.Policy, prev *compiled) {
 	switch {
 	case p.Manual():
 		key.level, key.tunnel, key.outer = levels[p.Level], p.Tunnel, manualEndsOf(p)
+	case p.Dead():
+		key.level, key.tunnel, key.dead = levels[p.Level], p.Tunnel, true
 	case p.Action == config.Encrypt:
 		key.level, key.tunnel, key.protocol = levels[p.Level], p.Tunnel, core.ProtoESP
 		if slices.Contains(p.IPsecProtocols, "ah") {
@@ -158,7 +161,7 @@ func (n *compiled) policy(p *config.Policy, prev *compiled) {
 		n.hands[ref] = key.outer
 	}
 	n.policies = append(n.policies, spd.Policy{
-		Ref: uint32(ref), Pair: key.pair, Action: key.action, Level: key.level, Tunnel: key.tunnel,
+		Ref: uint32(ref), Pair: key.pair, Action: key.action, Level: key.level, Tunnel: key.tunnel, Dead: key.dead,
 	})
 	r := route{Route: routeOf(p), ref: ref}
 	if key.action == spd.Encrypt && key.level == spd.Use {

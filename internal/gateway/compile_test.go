@@ -163,6 +163,7 @@ func TestRefsOverReloads(t *testing.T) {
 		{"the profile", strings.Replace(manual, `enc-algorithm = ["aes-128"]`, `enc-algorithm = ["aes-256"]`, 1), []uint32{1, 3}, false, false},
 		{"the secret", strings.Replace(manual, "thisisnotasecurepsk", "neitheristhis", 1), []uint32{1, 3}, false, false},
 		{"another peer awake", strings.Replace(manual, "disabled = true", "", 1), []uint32{1, 2}, true, true},
+		{"the peer asleep", strings.Replace(manual, "name = \"site2\"", "name = \"site2\"\ndisabled = true", 1), []uint32{1, 3}, false, false},
 		{"the port discarded", strings.Replace(manual, "dst-port = 23", "dst-port = 24", 1), []uint32{3, 2}, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -175,7 +176,7 @@ func TestRefsOverReloads(t *testing.T) {
 			if !reflect.DeepEqual(refs, c.refs) {
 				t.Errorf("refs %v, want %v", refs, c.refs)
 			}
-			if same := next.core.Peers[0] == old.core.Peers[0]; same != c.peer {
+			if same := len(next.core.Peers) > 0 && next.core.Peers[0] == old.core.Peers[0]; same != c.peer {
 				t.Errorf("the peer is the same: %v", same)
 			}
 			if same := next.byRef[2] != nil && next.byRef[2] == old.byRef[2]; same != c.encrypts {

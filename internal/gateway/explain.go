@@ -206,6 +206,10 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 		say("there is no SA with this SPI: the peer uses one that was removed here")
 	case datapath.InStateInvalid:
 		say("the SPI was given to a peer for an SA that is not there yet: its packets overtook the negotiation")
+	case datapath.OutPolicyDead:
+		say("peer %s is disabled, so that no SA can come, and it does not go in clear either: enable the peer, or disable the policy as well", x.Peer)
+	case datapath.InPolicyErrors:
+		say("the SA would let it in, but the policy is of a peer that is disabled: nobody else may send what it covers")
 	case datapath.InNoPolicies:
 		say("the SA would let it in, but no policy covers it any more")
 	case datapath.InTemplateMismatches:

@@ -65,7 +65,7 @@ func (r chance) policies(real []spd.Policy) []spd.Policy {
 	list := slices.Clone(real)
 	for i := range 1 + r.IntN(6) {
 		v6 := r.IntN(3) == 0
-		p := spd.Policy{Ref: uint32(1000 + i), Action: spd.Action(r.IntN(3)), Level: spd.Level(r.IntN(3)), Tunnel: true}
+		p := spd.Policy{Ref: uint32(1000 + i), Action: spd.Action(r.IntN(3)), Level: spd.Level(r.IntN(3)), Tunnel: true, Dead: r.IntN(4) == 0}
 		end := func() selector.TS {
 			a := r.end(v6)
 			prefix, _ := a.Prefix([]int{0, 8, 24, a.BitLen()}[r.IntN(4)])
@@ -145,7 +145,7 @@ func TestExplainIsWhatHappens(t *testing.T) {
 		}
 	}
 	for _, want := range []datapath.Reason{datapath.Passed, datapath.OutPolicyErrors, datapath.OutPolicyBlocked, datapath.OutUnprotected, datapath.OutNoStates,
-		datapath.OutStateExpired, datapath.InNoStates, datapath.InTemplateMismatches, datapath.InPolicyBlocked, datapath.InStateExpired} {
+		datapath.OutStateExpired, datapath.OutPolicyDead, datapath.InNoStates, datapath.InPolicyErrors, datapath.InTemplateMismatches, datapath.InPolicyBlocked, datapath.InStateExpired} {
 		if seen[want] == 0 {
 			t.Errorf("%v was never met: %v", want, seen)
 		}

@@ -18,7 +18,17 @@ import (
 	"culvert/internal/wire"
 )
 
-const statisticsConfig = `[[policy]]
+const statisticsConfig = `[[peer]]
+name = "asleep"
+address = "192.0.2.9/32"
+exchange-mode = "ike2"
+disabled = true
+[[policy]]
+peer = "asleep"
+src-address = "10.1.0.0/16"
+dst-address = "10.2.99.0/24"
+tunnel = true
+[[policy]]
 src-address = "10.1.0.0/16"
 dst-address = "10.2.0.0/16"
 sa-src-address = "192.0.2.1"
@@ -52,8 +62,8 @@ action = "none"
 type gatewayAndPeer struct {
 	*process
 	wire *underlay.Memory
-	out  *esp.Transform // to the SA of policy 1
-	port *esp.Transform // to the SA of policy 4
+	out  *esp.Transform // to the SA of policy 2
+	port *esp.Transform // to the SA of policy 5
 	seq  uint64
 }
 
@@ -71,7 +81,7 @@ func launchWithPeer(t *testing.T) *gatewayAndPeer {
 	ctx := context.Background()
 	eventually(t, "a gateway", func() bool { _, err := g.client().Policies(ctx); return err == nil })
 	g.wire = c.ends[westAddr]
-	for policy, to := range map[int]**esp.Transform{1: &g.out, 4: &g.port} {
+	for policy, to := range map[int]**esp.Transform{2: &g.out, 5: &g.port} {
 		spi := uint32(0x1000 * policy)
 		_, err := g.client().AddSA(ctx, control.ManualSA{Policy: policy, UDP: true, ESP: &control.ManualKeys{SPIIn: spi, SPIOut: spi + 1,
 			EncAlgorithm: "aes-128-gcm", EncKeyIn: strings.Repeat("01", 20), EncKeyOut: strings.Repeat("02", 20)}})
@@ -144,6 +154,7 @@ func TestStatisticsOfAWholeGateway(t *testing.T) {
 		{"out-policy-blocked", nil, func() { g.leave(packet("10.1.0.1:1", "10.3.0.1:2")) }, nil},
 		{"out-no-states", nil, func() { g.leave(packet("10.1.0.1:1", "10.4.0.1:2")) }, nil},
 		{"out-unprotected", nil, func() { g.leave(packet("10.1.0.1:1", "10.6.0.1:2")) }, nil},
+		{"out-policy-dead", nil, func() { g.leave(packet("10.1.0.1:1", "10.2.99.1:2")) }, nil},
 		{"out-buffer-errors", func() {
 			for range reassembly.BuffersPerSender {
 				g.leave(piece("10.1.0.1", "10.5.0.1"))
@@ -168,6 +179,7 @@ func TestStatisticsOfAWholeGateway(t *testing.T) {
 			g.wire.DeliverRaw(underlay.ESP, eastAddr, westAddr, g.sealed(g.out, good, 4))
 		}, nil},
 		{"in-template-mismatches", nil, func() { g.arrive(g.sealed(g.out, packet("10.7.0.1:1", "10.1.0.1:2"), 4)) }, nil},
+		{"in-policy-errors", nil, func() { g.arrive(g.sealed(g.out, packet("10.2.99.1:1", "10.1.0.1:2"), 4)) }, nil},
 		{"in-fragment-errors", nil, func() {
 			id = 50 // one of those that in-buffer-errors left
 			g.arrive(g.sealed(g.port, piece("10.5.0.1", "10.1.0.1"), 4))
