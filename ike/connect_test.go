@@ -2,11 +2,13 @@ package ike
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
 
 	"culvert/ike/core"
+	"culvert/ike/message"
 )
 
 // A peer with a DNS name is looked up before each attempt, so that one that
@@ -45,5 +47,47 @@ func TestPeerByName(t *testing.T) {
 	p.until(time.Minute, "both ends up again", p.bothUpOrStandby)
 	if asked == before {
 		t.Error("the name was not looked up again")
+	}
+}
+
+// The address that leads to the peer is not there yet when the first request goes
+// out: it goes on from the right one, soon, and as the same IKE SA. What answers
+// the first request, late, is not taken.
+func TestOurAddressComesLater(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("the first is answered %v", late), func(t *testing.T) {
+			p := newPair(t, 22, goodLink, passive, func(a, b *core.Config) {
+				a.Encapsulation, b.Encapsulation = core.EncapDetect, core.EncapDetect // the request tells the address that it comes from
+				b.Peers[0].Address = netip.MustParsePrefix("0.0.0.0/0")
+			})
+			p.log = testing.Verbose()
+			right, wrong := p.a.addr, netip.MustParseAddr("198.51.100.9")
+			p.a.addr = wrong
+			if late { // it arrives, and its answer comes when the request has gone out from elsewhere
+				p.byIP[wrong] = p.a
+				p.carry = func(deliver func()) { p.clock.After(800*time.Millisecond, deliver) }
+			}
+			p.up()
+			p.run(700 * time.Millisecond) // asked once more, and still the same
+			p.a.addr = right
+			p.until(5*time.Second, "both ends up", p.bothUpOrStandby)
+			p.run(10 * time.Second)
+			if !p.a.between(right.String(), p.b.addr.String()) || p.a.count(core.EvIKEUp) != 1 || p.a.count(core.EvMoved) != 1 || p.a.count(core.EvAuthFailed) > 0 {
+				t.Errorf("%v", p.a.e.SAs())
+			}
+		})
+	}
+}
+
+// A peer with a local-address is reached from that one, whatever the system says.
+func TestOurAddressIsGiven(t *testing.T) {
+	p := newPair(t, 23, goodLink, passive, func(a, _ *core.Config) { a.Peers[0].Local = netip.MustParseAddr("192.0.2.1") })
+	p.a.addr = netip.MustParseAddr("198.51.100.9")
+	lost := 0
+	p.drop = func(*side, message.Header) bool { lost++; return lost < 4 }
+	p.up()
+	p.until(10*time.Second, "both ends up", p.bothUpOrStandby)
+	if p.a.count(core.EvMoved) > 0 {
+		t.Error("it went elsewhere")
 	}
 }

@@ -218,6 +218,9 @@ func (sa *SA) retransmit(x *exchange) {
 	}
 	sa.transmit(sa.path(), x.raw)
 	sa.probe(x)
+	if x.tries > 0 {
+		sa.seekSource(x)
+	}
 	x.timer = sa.env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
 	x.tries++
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -24,6 +25,7 @@ type initState struct {
 	cookie            []byte
 	group             *suite.Group // to begin with; nil: the first of the profile
 	repeats           int
+	moved             bool // the request went out from another address before
 	sig               signatures
 	ppk               ppkState
 	inter             intermediates
@@ -109,6 +111,9 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 		if sa.state != Connecting || x == nil || !x.kind.clear || x.raw == nil || x.in != nil || m.ID != 0 {
 			return
 		}
+		if to := in.Local.Addr(); sa.init.moved && to.IsValid() && !to.IsUnspecified() && to.WithZone("") != sa.local.Addr().WithZone("") {
+			return // it answers what was sent from the former address, and was other bytes
+		}
 		sa.env.Traced(false, m.Header, m.Payloads)
 		if err := message.CheckGrammar(m.Header, m.Payloads); err != nil {
 			sa.bad(in, "%v", err) // unprotected: anybody may have sent it
@@ -133,6 +138,26 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 	case !m.Response() && !sa.initiator && sa.state == HalfOpen && sa.recvID == 1 && sa.lastResponse != nil:
 		sa.transmit(pathOf(in), sa.lastResponse)
 	}
+}
+
+// seekSource asks the system again, while nobody answers the first request, which
+// address of ours leads to the peer, and goes on from there with a request that
+// says so. When the one in use was chosen the right one may not have been there
+// yet: an IPv6 address is not used before it is known to be unique (RFC 4862 §5.4),
+// which takes a second or two after the start of the system.
+func (sa *SA) seekSource(x *exchange) {
+	if sa.state != Connecting || !x.kind.clear || sa.peer.Local.IsValid() {
+		return
+	}
+	sa.env.Ask(sa.id, core.SourceFor{Remote: sa.remote.Addr()}, func(b secret.Bytes, err error) {
+		local, ok := netip.AddrFromSlice(b)
+		if local = local.Unmap(); err != nil || !ok || local == sa.local.Addr().WithZone("") || x.over || x.in != nil {
+			return
+		}
+		sa.event(core.EvMoved, "another address of ours leads to the peer: %v", local)
+		sa.local, sa.init.moved = netip.AddrPortFrom(local, sa.local.Port()), true
+		x.fail(again{"address"})
+	})
 }
 
 // repeatInit begins the request with the COOKIE that the responder asked for,
