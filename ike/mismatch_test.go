@@ -10,12 +10,15 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/internal/simnet"
+	"culvert/internal/testcert"
 	"culvert/spd/selector"
 )
 
 // One event at each end says what both offered, where they part and what to do.
 // b, which responds, knows both sides; a knows its own and what b said of it.
 func TestMismatches(t *testing.T) {
+	k := newCerts()
+	sha256 := []*suite.Integ{suite.IntegByName("sha256")}
 	prefix := func(s string) selector.TS { return selector.FromPrefix(netip.MustParsePrefix(s)) }
 	for _, c := range []struct {
 		name         string
@@ -49,10 +52,29 @@ func TestMismatches(t *testing.T) {
 		{"the identity that is asked for", func(a, b *core.Config) {
 			a.Peers[0].Identities[0].RemoteID = core.ID{Type: core.IDFQDN, Data: "b.example"}
 			b.Peers[0].Identities[0].MyID = core.ID{Type: core.IDFQDN, Data: "other.example"}
-		}, core.EvAuthFailed, "my-id", "identity (b.toml:): remote-id auto, my-id fqdn:other.example", "it asks for fqdn:b.example", "the peer asks for fqdn:b.example",
+		}, core.EvAuthFailed, "my-id", "identity (b.toml:): remote-id auto, my-id fqdn:other.example", "it asks for fqdn:b.example", "the peer's remote-id to ours (b.toml:my-id)",
 			core.EvAuthFailed, "compare secret, my-id", "IKE_AUTH"},
 		{"secret", func(a, b *core.Config) { a.Peers[0].Identities[0].Secret = secret.Bytes("somethingelse") },
 			core.EvAuthFailed, "secret", "", "it is address:192.0.2.1", "write the same one on both (b.toml:secret)", core.EvAuthFailed, "compare secret, my-id", "IKE_AUTH"},
+		{"the name that is asked for", func(a, b *core.Config) {
+			sign(b, trustIn(k.root), own(k.root.Leaf("b", "p256", testcert.DNS("b.example"))))
+			sign(a, trustIn(k.root), own(k.root.Leaf("a", "p256"))).RemoteID = core.ID{Type: core.IDFQDN, Data: "other.example"}
+		}, core.EvAuthFailed, "my-id", "identity (b.toml:): remote-id auto, my-id auto", "it asks for fqdn:other.example",
+			`which certificate "b" does not name: have it issued with that name, or set the peer's remote-id to one of its names, dn:O=Culvert tests, CN=b, fqdn:b.example (b.toml:my-id)`,
+			core.EvAuthFailed, "whether it trusts the authority", "IKE_AUTH"},
+		{"method", func(a, b *core.Config) { sign(a, trustIn(k.root), own(k.root.Leaf("a", "p256"))) },
+			core.EvAuthFailed, "auth-method", "pre-shared-key", "signature", "each side proves itself in its own way (b.toml:auth-method)",
+			core.EvAuthFailed, "whether it trusts the authority", "IKE_AUTH"},
+		{"name of the peer", func(a, b *core.Config) {
+			sign(b, trustIn(k.root), own(k.root.Leaf("b", "p256")))
+			sign(a, trustIn(k.root), own(k.root.Leaf("a", "p256"))).MyID = core.ID{Type: core.IDFQDN, Data: "a.example"}
+		}, core.EvAuthFailed, "name", "", "it is fqdn:a.example", "(b.toml:remote-id)", core.EvAuthFailed, "whether it trusts the authority", "IKE_AUTH"},
+		{"protocol", func(a, b *core.Config) { a.Policies[0].Protocol = core.ProtoAH; a.Policies[0].Proposal.Integs = sha256 },
+			core.EvNoProposal, "protocol", "encryption: aes-128-gcm", "protocol: AH", "have the peer use ESP, or change ipsec-protocols of policy 0 (b.toml:ipsec-protocols)",
+			core.EvNoProposal, "chose none of what we offer", "IKE_AUTH"},
+		{"mode", func(a, b *core.Config) { b.Policies[0].Tunnel = false },
+			core.EvNoProposal, "tunnel", "transport mode", "tunnel mode", "set tunnel = true in policy 0, or what ours has at the peer (b.toml:tunnel)",
+			core.EvNoProposal, "chose none of what we offer", "IKE_AUTH"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPair(t, 5, simnet.Link{Delay: 5 * time.Millisecond}, func(a, b *core.Config) {
@@ -127,4 +149,20 @@ func TestDistrustIsOneEvent(t *testing.T) {
 	if d := e.Detail; d == nil || d.Part != "remote-id" || !listed(d.Theirs, "it is address:192.0.2.2") || d.Where != "a.toml:remote-id" {
 		t.Errorf("%+v", e.Detail)
 	}
+}
+
+// A responder that answers in tunnel mode to an initiator that wants transport mode.
+func TestDeclinedModeIsExplained(t *testing.T) {
+	p := newPair(t, 6, simnet.Link{Delay: 5 * time.Millisecond}, passive, func(a, _ *core.Config) {
+		a.Policies[0].Tunnel = false
+		a.Where = func(_ any, key string) string { return "a.toml:" + key }
+	})
+	p.up()
+	p.run(time.Second / 2)
+	for _, e := range p.a.events {
+		if d := e.Detail; d != nil && d.Part == "tunnel" && d.Where == "a.toml:tunnel" && listed(d.Theirs, "tunnel mode") {
+			return
+		}
+	}
+	t.Errorf("%v", p.a.events)
 }

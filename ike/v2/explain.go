@@ -2,7 +2,9 @@ package v2
 
 import (
 	"fmt"
+	"strings"
 
+	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
 	"culvert/spd/selector"
@@ -29,6 +31,14 @@ func detailOf(err error) *core.Mismatch {
 
 func (sa *SA) place(entry any, key string) string { return sa.owner.Config().Place(entry, key) }
 
+// at is the end of a hint that names a line.
+func at(where string) string {
+	if where == "" {
+		return ""
+	}
+	return " (" + where + ")"
+}
+
 func (sa *SA) profileHolder() core.Holder {
 	p := &sa.peer.Profile
 	return core.Holder{Name: fmt.Sprintf("profile %q", p.Name), Where: func(key string) string { return sa.place(p, key) }}
@@ -50,7 +60,25 @@ func (sa *SA) ikeUnchosen() *core.Mismatch {
 
 // childParts is the same for a CHILD SA.
 func (sa *SA) childParts(p *core.Policy, withPFS bool, offered []message.Proposal) *core.Mismatch {
-	return core.ChildOffer(p, withPFS).Explain(offered, sa.proposalHolder(p))
+	m := core.ChildOffer(p, withPFS).Explain(offered, sa.proposalHolder(p))
+	if m.Part == "protocol" && p.Made == nil {
+		m.Where = sa.place(p, "ipsec-protocols")
+		m.Hint += fmt.Sprintf(", or change ipsec-protocols of policy %d%s", p.Index, at(m.Where))
+	}
+	return m
+}
+
+// modeParts explains that one side wants tunnel mode and the other transport mode.
+func (sa *SA) modeParts(p *core.Policy) *core.Mismatch {
+	names := map[bool]string{true: "tunnel", false: "transport"}
+	m := &core.Mismatch{What: "mode", Part: "tunnel", Ours: []string{names[p.Tunnel] + " mode"}, Theirs: []string{names[!p.Tunnel] + " mode"}}
+	if p.Made != nil {
+		m.Hint = "tunnel: write the same on both sides, or none into the template, which then leaves it to the peer"
+		return m
+	}
+	m.Where = sa.place(p, "tunnel")
+	m.Hint = fmt.Sprintf("tunnel: set tunnel = %v in policy %d, or what ours has at the peer%s", !p.Tunnel, p.Index, at(m.Where))
+	return m
 }
 
 // childUnchosen is what we offered for a CHILD SA that the peer refused: its
@@ -60,10 +88,13 @@ func (sa *SA) childUnchosen(p *core.Policy, kind message.NotifyType) *core.Misma
 	case message.NotifyNoProposalChosen:
 		return core.ChildOffer(p, true).Unchosen(sa.proposalHolder(p))
 	case message.NotifyTSUnacceptable:
-		where := sa.place(p, "")
-		return &core.Mismatch{What: selectors, Ours: []string{sa.policyLine(p)}, Where: where,
-			Hint: fmt.Sprintf("the peer has no policy for %v and does not say which it has: its policy has to be ours with the sides exchanged, src-address %s and dst-address %s there",
-				p.Pair, p.Pair.Remote, p.Pair.Local)}
+		m := &core.Mismatch{What: selectors, Ours: []string{sa.policyLine(p)}, Where: sa.place(p, "")}
+		m.Hint = fmt.Sprintf("the peer has no policy for %v and does not say which it has: its policy has to be ours with the sides exchanged, src-address %s and dst-address %s there",
+			p.Pair, p.Pair.Remote, p.Pair.Local)
+		if p.Made != nil {
+			m.Hint = "the peer has no policy or template that allows the address that it gives us, and does not say which it has: see its log, and its policy-template-group"
+		}
+		return m
 	}
 	return nil
 }
@@ -137,9 +168,7 @@ func (sa *SA) selectorParts(local, remote []selector.TS) *core.Mismatch {
 		m.Hint = fmt.Sprintf("no policy of peer %q is for %s => %s: add one, or have the peer ask for what our policies have", sa.peer.Name, local[0], remote[0])
 	}
 	m.Part, m.Where = end, sa.place(near, end)
-	if m.Where != "" {
-		m.Hint += " (" + m.Where + ")"
-	}
+	m.Hint += at(m.Where)
 	return m
 }
 
@@ -163,7 +192,7 @@ func (sa *SA) identityParts(ids []*core.Identity, expected core.ID) *core.Mismat
 			line = "identity (" + where + "): " + line
 		}
 		m.Ours = append(m.Ours, line)
-		mine = mine || id.MyID.Type == core.IDNone || id.MyID == expected
+		mine = mine || auth.Is(id, expected)
 	}
 	m.Ours = core.Lines(m.Ours)
 	if len(ids) > 0 {
@@ -173,14 +202,19 @@ func (sa *SA) identityParts(ids []*core.Identity, expected core.ID) *core.Mismat
 		m.Theirs = append(m.Theirs, "it asks for "+expected.String())
 		if !mine {
 			m.Part = "my-id"
-			m.Hint = fmt.Sprintf("my-id: the peer asks for %s: set my-id of an identity of peer %q to it, or the peer's remote-id to ours", expected, sa.peer.Name)
+			if len(ids) > 0 {
+				m.Where = sa.place(ids[0], "my-id")
+			}
+			m.Hint = fmt.Sprintf("my-id: the peer asks for %s: set my-id of an identity of peer %q to it, or the peer's remote-id to ours%s", expected, sa.peer.Name, at(m.Where))
+			if len(ids) > 0 && ids[0].MyID.Type == core.IDNone && ids[0].Own != nil {
+				m.Hint = fmt.Sprintf("my-id: the peer asks for %s, which certificate %q does not name: have it issued with that name, or set the peer's remote-id to one of its names, %s%s",
+					expected, ids[0].Own.Name, strings.Join(auth.Names(ids[0].Own.Chain[0]), ", "), at(m.Where))
+			}
 			return m
 		}
 	}
 	m.Hint = fmt.Sprintf("remote-id: the peer says it is %s: set remote-id = %q in an identity of peer %q", sa.peerID, sa.peerID.String(), sa.peer.Name)
-	if m.Where != "" {
-		m.Hint += " (" + m.Where + ")"
-	}
+	m.Hint += at(m.Where)
 	return m
 }
 
@@ -195,9 +229,7 @@ func remoteID(id *core.Identity) string {
 func (sa *SA) secretParts() *core.Mismatch {
 	m := &core.Mismatch{What: "secret", Part: "secret", Where: sa.place(sa.identity, "secret")}
 	m.Hint = "the secrets of both sides differ: write the same one on both"
-	if m.Where != "" {
-		m.Hint += " (" + m.Where + ")"
-	}
+	m.Hint += at(m.Where)
 	if sa.peerID.Type != core.IDNone {
 		m.Theirs = []string{"it is " + sa.peerID.String()}
 	}
@@ -228,9 +260,7 @@ func (sa *SA) proofRefused() *core.Mismatch {
 	if id := sa.identity; id != nil && id.PPK != nil {
 		m.Hint += "; compare ppk-id and ppk-secret, too"
 	}
-	if m.Where != "" {
-		m.Hint += " (" + m.Where + ")"
-	}
+	m.Hint += at(m.Where)
 	return m
 }
 

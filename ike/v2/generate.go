@@ -189,9 +189,7 @@ func (sa *SA) templateParts(local, remote []selector.TS) *core.Mismatch {
 	}
 	m.Ours = core.Lines(m.Ours)
 	m.Hint = fmt.Sprintf("widen src-address or dst-address of a template of policy-group %q, or have the peer ask for less", sa.identity.Group)
-	if m.Where != "" {
-		m.Hint += " (" + m.Where + ")"
-	}
+	m.Hint += at(m.Where)
 	return m
 }
 

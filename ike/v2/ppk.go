@@ -192,6 +192,6 @@ func (sa *SA) ppkParts(theirs string) *core.Mismatch {
 	if p := sa.identity.PPK; p != nil {
 		m.Ours = []string{"ppk-id " + p.ID}
 	}
-	m.Hint = "ppk-id: write the same ppk-id and ppk-secret on both sides, or leave out ppk-required where a PPK is not a must"
+	m.Hint = "ppk-id: write the same ppk-id and ppk-secret on both sides, or leave out ppk-required where a PPK is not a must" + at(m.Where)
 	return m
 }

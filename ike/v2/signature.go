@@ -243,7 +243,7 @@ var methodNames = map[core.AuthMethod]string{core.AuthPSK: "pre-shared-key", cor
 func (sa *SA) methodParts(theirs string) *core.Mismatch {
 	m := &core.Mismatch{What: "authentication", Part: "auth-method", Ours: []string{methodNames[sa.identity.Remote()]}, Theirs: []string{theirs},
 		Where: sa.place(sa.identity, "auth-method")}
-	m.Hint = "set auth-method, or remote-auth-method where each side proves itself in its own way"
+	m.Hint = "set auth-method, or remote-auth-method where each side proves itself in its own way" + at(m.Where)
 	return m
 }
 
@@ -305,8 +305,12 @@ func (x *exchange) unproven(cert *x509.Certificate, err error, refuse refusing) 
 }
 
 func (sa *SA) certParts(cert *x509.Certificate, part, key, hint string) *core.Mismatch {
-	return &core.Mismatch{What: "certificate", Part: part, Theirs: append([]string{"it is " + sa.peerID.String()}, auth.Names(cert)...),
+	m := &core.Mismatch{What: "certificate", Part: part, Theirs: append([]string{"it is " + sa.peerID.String()}, auth.Names(cert)...),
 		Hint: hint, Where: sa.place(sa.identity, key)}
+	if key != "" {
+		m.Hint += at(m.Where)
+	}
+	return m
 }
 
 // judgeRevocation asks whether certificates of the chain were revoked, as far as
