@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
-	"runtime"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,130 +19,26 @@ type Sort struct {
 
 // Capture counts the packets of a device, both ways.
 type Capture struct {
-	fd   int
-	done chan struct{}
-
-	mu   sync.Mutex
-	over bool
-	seen map[Sort]int
+	frames *frames
+	seen   map[Sort]int
 }
 
 // Capture begins to count. It ends with the test.
 func (n *Node) Capture(device string) *Capture {
-	tb := n.lab.TB
-	tb.Helper()
-	c := &Capture{fd: -1, done: make(chan struct{}), seen: map[Sort]int{}}
-	if err := n.inside(func() error { return c.open(device) }); err != nil {
-		tb.Fatalf("capture on %s %s: %v", n.Name, device, err)
-	}
-	go c.run()
-	tb.Cleanup(c.stop)
+	n.lab.TB.Helper()
+	c := &Capture{seen: map[Sort]int{}}
+	c.frames = n.frames(device, func(packet []byte) {
+		if s, ok := sortOf(packet); ok {
+			c.seen[s]++
+		}
+	})
 	return c
 }
 
-// inside runs f on a thread that is in the node's network.
-func (n *Node) inside(f func() error) error {
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		result <- func() error {
-			home, err := os.Open("/proc/thread-self/ns/net")
-			if err != nil {
-				return err
-			}
-			defer func() { _ = home.Close() }()
-			there, err := os.Open("/run/netns/" + n.NS)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = there.Close() }()
-			if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			err = f()
-			// A thread that cannot come home stays locked, and ends with the goroutine.
-			if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back == nil {
-				runtime.UnlockOSThread()
-			}
-			return err
-		}()
-	}()
-	return <-result
-}
-
-func (c *Capture) open(device string) error {
-	index, err := deviceIndex(device)
-	if err != nil {
-		return err
-	}
-	all := uint16(unix.ETH_P_ALL)<<8 | unix.ETH_P_ALL>>8
-	c.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(all))
-	if err != nil {
-		return err
-	}
-	// So that run looks now and then whether it is to end.
-	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
-		return err
-	}
-	_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
-	return unix.Bind(c.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index})
-}
-
-func deviceIndex(name string) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	r, err := unix.NewIfreq(name)
-	if err != nil {
-		return 0, err
-	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, r); err != nil {
-		return 0, err
-	}
-	return int(r.Uint32()), nil
-}
-
-func (c *Capture) run() {
-	defer close(c.done)
-	buf := make([]byte, 256)
-	for {
-		n, _, err := unix.Recvfrom(c.fd, buf, 0)
-		switch err {
-		case nil:
-		case unix.EINTR, unix.EAGAIN:
-			c.mu.Lock()
-			over := c.over
-			c.mu.Unlock()
-			if over {
-				return
-			}
-			continue
-		default:
-			return // the device is gone
-		}
-		if s, ok := sortOf(buf[:n]); ok {
-			c.mu.Lock()
-			c.seen[s]++
-			c.mu.Unlock()
-		}
-	}
-}
-
-func (c *Capture) stop() {
-	c.mu.Lock()
-	c.over = true
-	c.mu.Unlock()
-	<-c.done
-	_ = unix.Close(c.fd)
-}
-
 // Seen is how many packets of each sort passed so far.
-func (c *Capture) Seen() map[Sort]int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.seen)
+func (c *Capture) Seen() (seen map[Sort]int) {
+	c.frames.look(func() { seen = maps.Clone(c.seen) })
+	return seen
 }
 
 // sortOf looks at the front of a packet. Not ok: it is not IP.

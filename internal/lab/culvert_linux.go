@@ -169,7 +169,7 @@ func (c *Culvert) Counter(ctx context.Context, name string) uint64 {
 
 // Command runs a command against the process, and returns its standard output.
 func (c *Culvert) Command(ctx context.Context, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, c.binary, append([]string{"--control", c.control}, args...)...).Output()
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // them are protected and arrive.
 func TestFragmentsMeetAPolicyWithPorts(t *testing.T) {
 	Need(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	l := New(t)
 	a, b := l.Node("a"), l.Node("b")
@@ -71,7 +71,7 @@ tunnel = true
 		if _, err := out.Write(sent); err != nil {
 			t.Fatal(err)
 		}
-		if err := in.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := in.SetReadDeadline(time.Now().Add(limit)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := in.Read(buf)

@@ -3,6 +3,7 @@ package lab
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -62,19 +63,29 @@ secret = "correct horse battery staple"
 `, src, dst, remote)
 }
 
+// passive leaves the beginning to the other end. Where both begin there may be two
+// IKE SAs for a while, which is for other tests.
+func passive(conf string) string {
+	return strings.Replace(conf, "[[peer]]\n", "[[peer]]\npassive = true\n", 1)
+}
+
+// limit is for how long a test waits for what has to come: far longer than that
+// takes on a busy machine.
+const limit = 5 * time.Minute
+
 // Whatever happens to a gateway, no interface ever carries a packet of a
 // protected flow in clear: during rekeys, reload, changes of routes by others,
 // its violent death, its restart, and its end.
 func TestNoPlaintext(t *testing.T) {
 	Need(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	s := newGuardSite(New(t))
 	conf := tunnelConf("10.8.0.2", "10.1.0.0/24", "10.2.0.0/24")
 	east := s.east.Culvert(ctx, "", conf)
 	west := s.west.Culvert(ctx, "", tunnelConf("10.9.0.1", "10.2.0.0/24", "10.1.0.0/24"))
 	if err := Until(ctx, func() error {
-		_, err := s.host.Try("ping", "-c", "1", "-W", "1", "10.2.0.1")
+		_, err := s.host.Try("ping", "-c", "1", "-W", "2", "10.2.0.1")
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -93,11 +104,7 @@ func TestNoPlaintext(t *testing.T) {
 	clean := func(after string) {
 		t.Helper()
 		for where, w := range s.watches {
-			seen, total := w.Seen()
-			if total == 0 {
-				t.Fatalf("%s was not watched", where)
-			}
-			if len(seen) > 0 {
+			if seen, _ := w.Seen(); len(seen) > 0 {
 				t.Fatalf("%s: %d packets in clear at %s, the first %+v", after, len(seen), where, seen[0])
 			}
 		}
@@ -109,7 +116,16 @@ func TestNoPlaintext(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	rest()
+	if err := Until(ctx, func() error {
+		for where, w := range s.watches {
+			if _, total := w.Seen(); total == 0 {
+				return fmt.Errorf("nothing passes at %s", where)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	clean("a tunnel that is up")
 
 	for range 3 {
@@ -148,7 +164,7 @@ func TestNoPlaintext(t *testing.T) {
 	clean("a gateway that was killed, its rules flushed")
 	east.Restart(ctx)
 	if err := Until(ctx, func() error {
-		_, err := s.host.Try("ping", "-c", "1", "-W", "1", "10.2.0.1")
+		_, err := s.host.Try("ping", "-c", "1", "-W", "2", "10.2.0.1")
 		return err
 	}); err != nil {
 		t.Fatal("after the restart:", err)
@@ -157,34 +173,33 @@ func TestNoPlaintext(t *testing.T) {
 
 	// Plaintext from the wire: the router pretends to be of the other network.
 	_, _ = s.router.Try("ping", "-c", "3", "-i", "0.05", "-W", "1", "-I", "10.2.0.66", "10.1.0.2")
+	grows(t, ctx, east, "guard-in", 0, 3)
 	if seen, _ := forged.Seen(); len(seen) > 0 {
 		t.Errorf("%d forged packets reached the host", len(seen))
 	}
-	if n := east.Counter(ctx, "guard-in"); n != 3 {
-		t.Errorf("the guard counted %d packets in clear, want 3", n)
-	}
 	for _, w := range s.watches {
-		w.mu.Lock()
-		w.seen = nil // what the router forged
-		w.mu.Unlock()
+		w.Forget() // what the router forged
 	}
 
 	// After a clean end plaintext may leave, and not before it.
 	if err := east.Terminate(ctx); err != nil {
 		t.Error(err)
 	}
-	rest()
+	if err := Until(ctx, func() error {
+		for _, w := range s.watches {
+			if seen, _ := w.Seen(); len(seen) > 0 {
+				return nil
+			}
+		}
+		return errors.New("nothing left in clear after the end either: the watches prove nothing")
+	}); err != nil {
+		t.Error(err)
+	}
 	stopped := stoppedAt(t, east.Log())
-	after := 0
 	for where, w := range s.watches {
-		seen, _ := w.Seen()
-		after += len(seen)
-		if len(seen) > 0 && seen[0].At.Before(stopped) {
+		if seen, _ := w.Seen(); len(seen) > 0 && seen[0].At.Before(stopped) {
 			t.Errorf("a packet in clear at %s, %v before the gateway had ended", where, stopped.Sub(seen[0].At))
 		}
-	}
-	if after == 0 {
-		t.Error("nothing left in clear after the end either: the watches prove nothing")
 	}
 	there.Kill()
 	back.Kill()
@@ -219,7 +234,7 @@ generate-policy = "port-strict"
 `
 
 func onlyProtectedL2TP(t *testing.T, template bool) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	l := New(t)
 	server, client, stranger := l.Node("server"), l.Node("client"), l.Node("stranger")
@@ -235,7 +250,7 @@ func onlyProtectedL2TP(t *testing.T, template bool) {
 	conf := func(remote, mine, theirs, rest string) string {
 		return strings.Replace(tunnelConf(remote, mine, theirs), "tunnel = true", "tunnel = false\nprotocol = \"udp\"\n"+rest, 1)
 	}
-	serves := conf("10.9.0.2", "10.9.0.1/32", "10.9.0.2/32", "src-port = 1701")
+	serves := passive(conf("10.9.0.2", "10.9.0.1/32", "10.9.0.2/32", "src-port = 1701"))
 	if template {
 		serves = l2tpClients
 	}
@@ -254,7 +269,11 @@ func onlyProtectedL2TP(t *testing.T, template bool) {
 		port    int
 		arrives bool
 	}{{client, 1701, true}, {stranger, 1701, false}, {stranger, 1702, true}} {
-		if got := arrives(t, server, c.from, fmt.Sprintf("10.9.0.1:%d", c.port)); got != c.arrives {
+		wait := limit
+		if !c.arrives {
+			wait = 2 * time.Second
+		}
+		if got := arrives(t, server, c.from, fmt.Sprintf("10.9.0.1:%d", c.port), wait); got != c.arrives {
 			t.Errorf("from %s to port %d: arrived %v, want %v", c.from.Name, c.port, got, c.arrives)
 		}
 	}
@@ -262,11 +281,16 @@ func onlyProtectedL2TP(t *testing.T, template bool) {
 	if err := asks.Terminate(ctx); err != nil {
 		t.Error(err)
 	}
-	if arrives(t, server, client, "10.9.0.1:1701") {
+	if arrives(t, server, client, "10.9.0.1:1701", 2*time.Second) {
 		t.Error("L2TP in clear arrives once the client has no SA")
 	}
-	if got := policyFlags(ctx, gateway); template && got != "*T -" {
-		t.Errorf("the policies of the server are %s", got)
+	if err := Until(ctx, func() error {
+		if got := policyFlags(ctx, gateway); template && got != "*T -" {
+			return fmt.Errorf("the policies of the server are %s", got)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -289,8 +313,8 @@ func policyFlags(ctx context.Context, c *Culvert) string {
 	return strings.Join(list, " ")
 }
 
-// arrives says whether one of the datagrams of two seconds arrives.
-func arrives(t *testing.T, server, from *Node, at string) bool {
+// arrives says whether one of the datagrams that are sent in some time arrives.
+func arrives(t *testing.T, server, from *Node, at string, wait time.Duration) bool {
 	t.Helper()
 	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(at))
 	var in, out *net.UDPConn
@@ -308,7 +332,7 @@ func arrives(t *testing.T, server, from *Node, at string) bool {
 		t.Fatal(err)
 	}
 	defer func() { _, _ = in.Close(), out.Close() }()
-	for range 20 {
+	for end := time.Now().Add(wait); time.Now().Before(end); {
 		_, _ = out.Write([]byte("L2TP"))
 		_ = in.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		if _, _, err := in.ReadFromUDP(make([]byte, 10)); err == nil {

@@ -49,7 +49,7 @@ secrets {
 // read from the peer is there, and grows, when two strongSwans speak.
 func TestLabStrongSwanPair(t *testing.T) {
 	Need(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	l := New(t)
 	a, b := l.Node("a"), l.Node("b")
@@ -108,7 +108,7 @@ func TestLabStrongSwanPair(t *testing.T) {
 // for all addresses, the gateways' own included.
 func TestLabEverythingTunnelled(t *testing.T) {
 	Need(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	l := New(t)
 	a, b := l.Node("a"), l.Node("b")
@@ -148,7 +148,7 @@ func soleSA(t *testing.T, ctx context.Context, s *StrongSwan) IKESA {
 // TestNAT proves that the NAT router hides who is behind it and lets nobody in.
 func TestNAT(t *testing.T) {
 	Need(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	l := New(t)
 	in, nat, out := l.Node("in"), l.Node("nat"), l.Node("out")

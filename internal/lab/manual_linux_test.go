@@ -6,14 +6,13 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 )
 
 // SAs by hand between two gateways, without IKE: each protocol and mode carries
 // a transfer, and the counters of both halves grow by it.
 func TestManualSAs(t *testing.T) {
 	Need(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	l := New(t)
 	a, b := l.Node("a"), l.Node("b")

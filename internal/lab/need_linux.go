@@ -48,9 +48,13 @@ func NeedGuest(t testing.TB) {
 		t.Skipf("a guest with a Linux kernel of its own needs packages that are not installed; run:\n\tapt-get update && apt-get install -y --no-install-recommends %s",
 			strings.Join(pkgs, " "))
 	}
+	if _, err := xstateShim(); err != nil {
+		t.Fatal(err)
+	}
 }
 
-// Need lets the test go on only where a lab can be built. Without root it skips
+// Need lets the test go on only where a lab can be built, with culvert in it: to
+// compile that takes none of a test's own time limit. Without root it skips
 // the test; as root anything missing is a failure that names its remedy, because
 // an interoperability test that quietly does not run proves nothing.
 func Need(t testing.TB) {
@@ -64,6 +68,9 @@ func Need(t testing.TB) {
 	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		t.Fatal("the kernel offers no TUN devices; run:\n\tmodprobe tun; mkdir -p /dev/net && mknod /dev/net/tun c 10 200")
+	}
+	if _, err := Binary(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -96,7 +96,8 @@ type End struct {
 	Prefix netip.Prefix // address and length
 }
 
-// Wire joins two nodes by a veth pair and gives both ends their addresses.
+// Wire joins two nodes by a veth pair and gives both ends their addresses. It
+// carries when Wire returns: the kernel loses what is sent before that.
 func (l *Lab) Wire(a, b End) {
 	l.TB.Helper()
 	a.Node.Run("ip", "link", "add", a.Device, "type", "veth", "peer", "name", b.Device, "netns", b.Node.NS)
@@ -105,6 +106,16 @@ func (l *Lab) Wire(a, b End) {
 		e.Node.Run("ip", "link", "set", e.Device, "addrgenmode", "none")
 		e.Node.Run("ip", "addr", "add", e.Prefix.String(), "dev", e.Device)
 		e.Node.Run("ip", "link", "set", e.Device, "up")
+	}
+	for _, e := range []End{a, b} {
+		if err := Until(l.TB.Context(), func() error {
+			if out := e.Node.Run("ip", "-o", "link", "show", "dev", e.Device); !strings.Contains(out, " state UP ") {
+				return fmt.Errorf("%s of %s does not carry: %s", e.Device, e.Node.Name, out)
+			}
+			return nil
+		}); err != nil {
+			l.TB.Fatal(err)
+		}
 	}
 }
 

@@ -85,9 +85,9 @@ func (n *Node) Transfer(ctx context.Context, local netip.Addr, to Machine, remot
 	return nil
 }
 
-// fetchArgs has the helper fetch for as long as the context allows, 30 s at most.
+// fetchArgs has the helper fetch for as long as the context allows, two minutes at most.
 func fetchArgs(ctx context.Context, local, remote netip.Addr, size int64) string {
-	limit := 30 * time.Second
+	limit := 2 * time.Minute
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end))
 	}
@@ -148,7 +148,7 @@ func serve() error {
 
 func answer(conn net.Conn) error {
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 		return err
 	}
 	size, err := receive(conn)

@@ -48,7 +48,7 @@ type NIC struct {
 }
 
 // guestLimit is how long a command in a guest may take.
-const guestLimit = time.Minute
+const guestLimit = 5 * time.Minute
 
 // Guest boots a guest, in about two seconds, with cards on taps of the node. A
 // test that calls it begins with NeedGuest.

@@ -12,14 +12,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestLabGuest: a guest runs commands, has the network and the IPsec that it
 // was given, and is gone when it is stopped.
 func TestLabGuest(t *testing.T) {
 	NeedGuest(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	l := New(t)
 	n := l.Node("us")
@@ -65,7 +64,7 @@ func TestLabGuest(t *testing.T) {
 // TestLabGuestEndsWithItsProcess: kill -9 leaves nothing of a guest.
 func TestLabGuestEndsWithItsProcess(t *testing.T) {
 	NeedGuest(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	l := New(t)
 	g := l.Node("us").Guest(ctx, "g")

@@ -13,28 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch looks at every frame that a device of a node sends or receives, and
-// keeps the IPv4 packets of which pick says so.
-type Watch struct {
+// frames is a packet socket on a device of a node. Whoever wants to know what there
+// was drains it first: a frame is in the socket before whoever gets it can answer,
+// so what was answered is known then, however late the reading goroutine is.
+type frames struct {
 	conn syscall.RawConn
-	pick func(s Sighting) bool
+	take func(packet []byte) // without the link's header
 
-	mu    sync.Mutex
-	buf   [1 << 16]byte
-	seen  []Sighting
-	total int
+	mu  sync.Mutex // held while take is called
+	buf [1 << 16]byte
 }
 
-// Sighting is a packet that was picked.
-type Sighting struct {
-	At       time.Time
-	Src, Dst netip.Addr
-	Protocol uint8
-	TOS, TTL uint8
-}
-
-// Watch starts one, which ends with the test.
-func (n *Node) Watch(device string, pick func(s Sighting) bool) *Watch {
+// frames has take called with every frame that a device of a node sends or
+// receives, until the test ends.
+func (n *Node) frames(device string, take func(packet []byte)) *frames {
 	n.lab.TB.Helper()
 	fd, err := n.packetSocket(device)
 	if err != nil {
@@ -42,28 +34,28 @@ func (n *Node) Watch(device string, pick func(s Sighting) bool) *Watch {
 	}
 	file := os.NewFile(uintptr(fd), "watch of "+device)
 	n.lab.TB.Cleanup(func() { _ = file.Close() })
-	w := &Watch{pick: pick}
-	if w.conn, err = file.SyscallConn(); err != nil {
+	f := &frames{take: take}
+	if f.conn, err = file.SyscallConn(); err != nil {
 		n.lab.TB.Fatalf("watch %s of %s: %v", device, n.Name, err)
 	}
 	go func() {
-		_ = w.conn.Read(func(fd uintptr) bool {
-			w.drain(int(fd))
+		_ = f.conn.Read(func(fd uintptr) bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.drain(int(fd))
 			return false // wait for more, until the file is closed
 		})
 	}()
-	return w
+	return f
 }
 
 // drain takes all frames that wait in the socket.
-func (w *Watch) drain(fd int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func (f *frames) drain(fd int) {
 	for {
-		size, err := unix.Read(fd, w.buf[:])
+		size, err := unix.Read(fd, f.buf[:])
 		switch err {
 		case nil:
-			w.frame(w.buf[:size])
+			f.take(f.buf[:size])
 		case unix.EINTR:
 		default:
 			return
@@ -71,25 +63,60 @@ func (w *Watch) drain(fd int) {
 	}
 }
 
-// frame is an IP packet: the socket leaves the link's header away.
+// look calls f with all frames taken and none on its way.
+func (f *frames) look(do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_ = f.conn.Control(func(fd uintptr) { f.drain(int(fd)) }) // after the test's end there is nothing to drain
+	do()
+}
+
+// Watch looks at every frame that a device of a node sends or receives, and
+// keeps the IPv4 packets of which pick says so.
+type Watch struct {
+	frames *frames
+	pick   func(s Sighting) bool
+	seen   []Sighting
+	total  int
+}
+
+// Sighting is a packet that was picked.
+type Sighting struct {
+	At       time.Time
+	Src, Dst netip.Addr
+	Kind     string // as in Sort
+	TOS, TTL uint8
+}
+
+// Watch starts one, which ends with the test.
+func (n *Node) Watch(device string, pick func(s Sighting) bool) *Watch {
+	n.lab.TB.Helper()
+	w := &Watch{pick: pick}
+	w.frames = n.frames(device, w.frame)
+	return w
+}
+
 func (w *Watch) frame(b []byte) {
 	w.total++
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return
 	}
-	s := Sighting{time.Now(), netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[9], b[1], b[8]}
+	sort, _ := sortOf(b)
+	s := Sighting{time.Now(), netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), sort.Kind, b[1], b[8]}
 	if w.pick(s) {
 		w.seen = append(w.seen, s)
 	}
 }
 
-// Seen is what was picked so far, and how many frames there were in all. A frame
-// is in the socket before whoever gets it can answer, so what is answered was seen.
-func (w *Watch) Seen() ([]Sighting, int) {
-	_ = w.conn.Control(func(fd uintptr) { w.drain(int(fd)) })
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return append([]Sighting(nil), w.seen...), w.total
+// Seen is what was picked so far, and how many frames there were in all.
+func (w *Watch) Seen() (picked []Sighting, frames int) {
+	w.frames.look(func() { picked, frames = append(picked, w.seen...), w.total })
+	return picked, frames
+}
+
+// Forget forgets what was picked so far.
+func (w *Watch) Forget() {
+	w.frames.look(func() { w.seen = nil })
 }
 
 // packetSocket opens a packet socket in the node's network.
@@ -103,6 +130,7 @@ func (n *Node) packetSocket(device string) (fd int, err error) {
 		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(all)); err != nil {
 			return err
 		}
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20) // room for what comes while nobody reads
 		if err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Index}); err != nil {
 			_ = unix.Close(fd)
 		}

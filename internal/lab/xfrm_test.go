@@ -8,14 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestLabKernelSAs: SAs made by hand are read as they were made, and an SA that
 // is taken away and added by its own command is the same again.
 func TestLabKernelSAs(t *testing.T) {
 	NeedGuest(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	g := New(t).Node("us").Guest(ctx, "g")
 	hex := func(bytes int) string { return "0x" + strings.Repeat("5a", bytes) }

@@ -17,8 +17,8 @@ import (
 func atOnceCells() []cell {
 	const g = "Both ends initiate at once"
 	return []cell{
-		{group: g, name: "both-initiate-at-once", event: bothInitiate("both initiate in one moment, four times", 4, false), limit: 4 * time.Minute},
-		{group: g, name: "both-initiate-before-either-is-heard", event: bothInitiate("both initiate while nothing arrives, three times", 3, true), limit: 4 * time.Minute},
+		{group: g, name: "both-initiate-at-once", event: bothInitiate("both initiate in one moment, four times", 4, false), limit: 8 * time.Minute},
+		{group: g, name: "both-initiate-before-either-is-heard", event: bothInitiate("both initiate while nothing arrives, three times", 3, true), limit: 8 * time.Minute},
 	}
 }
 
@@ -107,7 +107,7 @@ func (r *tunnel) bothBegun(ctx context.Context) error {
 
 // settles waits until both ends have had the same SAs for a while.
 func (r *tunnel) settles(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	last, since := "", time.Now()
 	return lab.Until(ctx, func() error {

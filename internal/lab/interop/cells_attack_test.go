@@ -21,7 +21,7 @@ import (
 func attackCells() []cell {
 	const g = "Under attack"
 	flood := func(name, what string, kinds ...string) cell {
-		return cell{group: g, name: name, theyInitiate: true, limit: 100 * time.Second,
+		return cell{group: g, name: name, theyInitiate: true, limit: 5 * time.Minute,
 			scene: func(ctx context.Context, t *testing.T, l *lab.Lab) { underFlood(ctx, t, l, kinds) },
 			event: event{name: fmt.Sprintf("%d %s a second from spoofed addresses; a newcomer connects, a ping goes on", floodRate, what)}}
 	}

@@ -199,7 +199,7 @@ func (b *brood) carries(ctx context.Context, t *testing.T, us, them *lab.Node, s
 	t.Helper()
 	for _, f := range b.pings {
 		if err := lab.Until(ctx, func() error {
-			if out, err := us.Try("ping", "-c", "1", "-W", "1", "-I", f[0], f[1]); err != nil {
+			if out, err := us.Try("ping", "-c", "1", "-W", "2", "-I", f[0], f[1]); err != nil {
 				return fmt.Errorf("ping %s => %s: %w\n%s", f[0], f[1], err, out)
 			}
 			return nil

@@ -90,7 +90,7 @@ func clientCells() []cell {
 		{"linux", clientDN, gateDN, []ikeSuite{{aes128, sha1, modp2048}}, []espSuite{{aes128, sha1, noPFS}}, "",
 			ikeSuite{aes128, sha1, modp2048}, espSuite{aes128, sha1, noPFS}},
 	} {
-		cs = append(cs, cell{group: g, name: c.name, theyInitiate: true, ike: c.wantIKE, esp: c.wantESP, limit: 150 * time.Second, scene: c.run,
+		cs = append(cs, cell{group: g, name: c.name, theyInitiate: true, ike: c.wantIKE, esp: c.wantESP, limit: 6 * time.Minute, scene: c.run,
 			event: event{name: fmt.Sprintf("the server's defaults, then each of %d rows of phase 1 and %d of phase 2 alone", len(c.ike), len(c.esp))}})
 	}
 	return cs

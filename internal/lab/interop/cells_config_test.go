@@ -20,7 +20,7 @@ import (
 func roadWarriorCells() []cell {
 	const g = "Road warriors: addresses from a pool, policies from templates"
 	cs := []cell{
-		{group: g, name: "two-road-warriors", theyInitiate: true, limit: 100 * time.Second, scene: twoRoadWarriors,
+		{group: g, name: "two-road-warriors", theyInitiate: true, limit: 5 * time.Minute, scene: twoRoadWarriors,
 			event: event{name: "each reaches two networks; IKE SAs and CHILD SAs rekeyed; culvert stopped and started: the same addresses"}},
 		{group: g, name: "road-warrior-asks-for-everything", theyInitiate: true, scene: asksForEverything,
 			event: event{name: "a CHILD SA for more than split-include"}},
@@ -37,7 +37,7 @@ func roadWarriorCells() []cell {
 		{"both-families", "v4, v6", "10.2.0.0/24, fd00:2::/64", []string{officeHost, officeHost6}, "10.2.0.53"},
 		{"ipv6", "v6", "fd00:2::/64", []string{officeHost6}, ""},
 	} {
-		cs = append(cs, cell{group: g, name: "we-are-the-road-warrior-" + c.name, v6: c.name == "ipv6", limit: 80 * time.Second, scene: c.run,
+		cs = append(cs, cell{group: g, name: "we-are-the-road-warrior-" + c.name, v6: c.name == "ipv6", limit: 4 * time.Minute, scene: c.run,
 			event: event{name: "address, routes and DNS from strongSwan; the IKE SA rekeyed; all of it gone after SIGTERM"}})
 	}
 	return cs

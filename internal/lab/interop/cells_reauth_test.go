@@ -21,15 +21,15 @@ func reauthCells() []cell {
 	makeFirst := extra{daemon: "make_before_break = yes"}
 	breakFirst := extra{daemon: "make_before_break = no"}
 	asks := func(e extra) extra { // strongSwan as responder tells AUTH_LIFETIME
-		e.connection = "reauth_time = 18s\n\t\trand_time = 0\n\t\tover_time = 4s\n"
+		e.connection = "reauth_time = 18s\n\t\trand_time = 0\n\t\tover_time = 12s\n"
 		return e
 	}
 	return []cell{
 		{group: g, name: "we-authenticate-anew", extra: extra{profile: "reauth = \"20s\"\n"}, event: anew("culvert authenticates anew during a transfer, make before break", duringTransfer)},
 		{group: g, name: "they-ask-us-to", extra: asks(makeFirst), event: anew("strongSwan told AUTH_LIFETIME; culvert authenticates anew", nil)},
-		{group: g, name: "we-ask-them-to-make-first", theyInitiate: true, extra: extra{profile: "reauth = \"20s\"\n", daemon: makeFirst.daemon, connection: "over_time = 2s\n"},
+		{group: g, name: "we-ask-them-to-make-first", theyInitiate: true, extra: extra{profile: "reauth = \"26s\"\n", daemon: makeFirst.daemon, connection: "over_time = 8s\n"},
 			event: anew("culvert told AUTH_LIFETIME; strongSwan authenticates anew", nil)},
-		{group: g, name: "we-ask-them-to-break-first", theyInitiate: true, extra: extra{profile: "reauth = \"20s\"\n", daemon: breakFirst.daemon, connection: "over_time = 2s\n"},
+		{group: g, name: "we-ask-them-to-break-first", theyInitiate: true, extra: extra{profile: "reauth = \"26s\"\n", daemon: breakFirst.daemon, connection: "over_time = 8s\n"},
 			event: anew("culvert told AUTH_LIFETIME; strongSwan authenticates anew", nil)},
 		{group: g, name: "they-authenticate-anew-make-first", theyInitiate: true, extra: makeFirst, event: anew("strongSwan authenticates anew during a transfer, make before break", theyReauthDuringTransfer)},
 		{group: g, name: "they-authenticate-anew-break-first", theyInitiate: true, extra: breakFirst, event: anew("strongSwan authenticates anew, break before make", theyReauth)},

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"culvert/internal/lab"
 )
@@ -263,12 +262,10 @@ proposal = "interop"
 // sigterm: a clean end takes leave of the peer and takes everything along; then
 // culvert is started again.
 var sigterm = event{"culvert is stopped by SIGTERM and started again", func(ctx context.Context, r *tunnel) error {
-	stop, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := r.culvert.Terminate(stop); err != nil {
+	if err := r.culvert.Terminate(ctx); err != nil {
 		return fmt.Errorf("culvert did not end well: %w", err)
 	}
-	if err := lab.Until(stop, func() error {
+	if err := lab.Until(ctx, func() error {
 		sas, err := r.swan.SAs(ctx)
 		if err == nil && len(sas) != 0 {
 			err = fmt.Errorf("strongSwan still has %d IKE SAs", len(sas))

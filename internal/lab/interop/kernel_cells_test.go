@@ -109,7 +109,7 @@ func kernelCells() []kernelCell {
 	var all []kernelCell
 	for _, c := range append(append(append(kernelSuiteCells(), kernelModeCells()...), kernelESNCells()...), append(kernelRekeyCells(), kernelPaddedCells()...)...) {
 		if c.limit == 0 {
-			c.limit = time.Minute
+			c.limit = 3 * time.Minute
 		}
 		if c.suite == (espSuite{}) {
 			c.suite = usualESP
@@ -228,7 +228,7 @@ func kernelRekeyCells() (cs []kernelCell) {
 		{name: "ah-transport-rekey", ah: true, transport: true, suite: ah, event: kernelRekeys},
 		{name: "ah-tunnel-rekey", ah: true, suite: ah, event: kernelRekeys},
 	} {
-		c.limit = 2 * time.Minute
+		c.limit = 5 * time.Minute
 		cs = append(cs, fromBothSides(c)...)
 	}
 	for _, c := range []kernelCell{
@@ -236,7 +236,7 @@ func kernelRekeyCells() (cs []kernelCell) {
 		{name: "esp-in-udp-transport-template-rekey", udp: true, outer6: true, inner6: true},
 		{name: "ah-transport-template-rekey", ah: true, suite: ah},
 	} {
-		c.transport, c.template, c.theyInitiate, c.event, c.limit = true, true, true, kernelRekeys, 2*time.Minute
+		c.transport, c.template, c.theyInitiate, c.event, c.limit = true, true, true, kernelRekeys, 5*time.Minute
 		cs = append(cs, c)
 	}
 	for _, h := range []hash{sha256, sha512} {

@@ -22,9 +22,6 @@ import (
 // SAs are other ones for each cell.
 func TestKernelByHand(t *testing.T) {
 	lab.NeedGuest(t)
-	if _, err := lab.Binary(); err != nil {
-		t.Fatal(err)
-	}
 	for lane := range kernelLanes {
 		t.Run(fmt.Sprintf("lane%d", lane), func(t *testing.T) {
 			t.Parallel()
@@ -72,7 +69,7 @@ type manualPair struct {
 }
 
 func newManualPair(t *testing.T) *manualPair {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	l := lab.New(t)
 	p := &manualPair{kernelPeer: newKernelGuest(ctx, l), spis: 0x1000}
@@ -111,7 +108,7 @@ func (p *manualPair) newKeys(c *manualCell) manualKeys {
 }
 
 func (p *manualPair) run(t *testing.T, c *manualCell) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	in, out := p.newKeys(c), p.newKeys(c) // as culvert sees it
 	t.Cleanup(func() { p.describe(t) })

@@ -94,9 +94,6 @@ func results() []Result {
 
 func TestInterop(t *testing.T) {
 	lab.Need(t)
-	if _, err := lab.Binary(); err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range cells() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -306,6 +303,11 @@ func soleOf(sas []lab.IKESA) (lab.IKESA, lab.ChildSA, error) {
 	return ikes[0], children[0], nil
 }
 
+// short says whether the SAs are made for seconds, and may be replaced at any time.
+func (r *tunnel) short() bool {
+	return r.lifetime != "" || strings.Contains(r.extra.profile+r.extra.connection, "reauth")
+}
+
 // check proves the tunnel: a hashed transfer, counted by strongSwan on the SA
 // that was noted last, and both sides of one mind about algorithms and SPIs.
 func (r *tunnel) check(ctx context.Context) error {
@@ -320,7 +322,7 @@ func (r *tunnel) check(ctx context.Context) error {
 		return err
 	}
 	after := r.child
-	if r.lifetime == "" && after.SPIIn != before.SPIIn {
+	if !r.short() && after.SPIIn != before.SPIIn {
 		return fmt.Errorf("the CHILD SA was replaced unasked: %s, then %s", before.SPIIn, after.SPIIn)
 	}
 	if after.SPIIn == before.SPIIn && (after.BytesIn < before.BytesIn+payload || after.BytesOut < before.BytesOut+payload) {
@@ -376,7 +378,7 @@ func (r *tunnel) checkOurs(ctx context.Context) error {
 		if auth := row.Text("auth-algorithm"); !r.esp.encr.aead && auth != r.esp.hash.name {
 			return fmt.Errorf("culvert lists SPI %s with auth-algorithm %s, wanted %s", want, auth, r.esp.hash.name)
 		}
-		if bytes := row.Number("current-bytes"); r.lifetime == "" && bytes < payload {
+		if bytes := row.Number("current-bytes"); !r.short() && bytes < payload {
 			return fmt.Errorf("culvert counted %d bytes on SPI %s for a transfer of %d", bytes, want, payload)
 		}
 	}

@@ -20,7 +20,7 @@ func TestTransportThroughNAT(t *testing.T) {
 	for name, c := range map[string]struct{ we, they bool }{"initiator": {we: true}, "responder": {they: true}, "both": {true, true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			l := lab.New(t)
 			we := natEnd(l, "we", "203.0.113.1", "192.168.7", c.we)
