@@ -95,38 +95,27 @@ type device struct {
 func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	for {
 		n, err := d.dev.Read(bufs, sizes, offset)
-		if n > 0 || err == nil {
+		switch {
+		case err == nil:
 			return n, nil
-		}
-		if !skippable(err) {
-			return 0, err
+		case ofPacket(err):
+			return max(n, 0), fmt.Errorf("%w: %w", ErrPacket, err)
+		case n > 0 || !ofWatch(err):
+			return n, err
 		}
 	}
 }
 
 // Write returns how many packets the system took; one that it refuses does not
-// keep the others back.
+// keep the others back. Refused packets are not written again: a full queue is
+// waited for by the runtime's poller (EAGAIN), and what else the system says (the
+// device is down, this is no IP packet, there is no memory) a second try a moment
+// later would hear as well.
 func (d *device) Write(bufs [][]byte, offset int) (int, error) {
 	if len(bufs) == 0 {
 		return 0, nil
 	}
-	_, err := d.dev.Write(bufs, offset)
-	return max(0, len(bufs)-countErrors(err)), err
-}
-
-// countErrors counts the leaves of joined errors.
-func countErrors(err error) int {
-	if err == nil {
-		return 0
-	}
-	if j, ok := err.(interface{ Unwrap() []error }); ok {
-		n := 0
-		for _, e := range j.Unwrap() {
-			n += countErrors(e)
-		}
-		return n
-	}
-	return 1
+	return writeAll(d.dev, bufs, offset)
 }
 
 func (d *device) BatchSize() int    { return d.dev.BatchSize() }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // systemName: macOS knows utun0, utun1…; for any other name it chooses a number.
@@ -21,7 +22,13 @@ func systemName(name string) string {
 
 func bringUp(string) error { return nil }
 
-func skippable(error) bool { return false }
+func ofPacket(error) bool { return false }
+
+func ofWatch(error) bool { return false }
+
+func writeAll(dev wgtun.Device, bufs [][]byte, offset int) (int, error) {
+	return writeOn(dev.Write, bufs, offset)
+}
 
 func explainCreate(name string, err error) error {
 	switch {

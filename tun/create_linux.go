@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 func systemName(name string) string { return name }
@@ -25,11 +26,25 @@ func bringUp(name string) error {
 	return netlink.LinkSetUp(link)
 }
 
-// skippable tells a packet that cannot be split from a device that is gone.
-func skippable(err error) bool {
-	var path *fs.PathError
-	return !errors.Is(err, os.ErrClosed) && !errors.As(err, &path)
+func writeAll(dev wgtun.Device, bufs [][]byte, offset int) (int, error) {
+	return writeJoined(dev.Write, bufs, offset)
 }
+
+// The errors of a Read: of the device's file, of one packet that cannot be split,
+// or of the netlink socket by which the package watches the device, which says
+// nothing of packets.
+
+func ofFile(err error) bool {
+	var path *fs.PathError
+	return errors.Is(err, os.ErrClosed) || errors.As(err, &path)
+}
+
+func ofWatch(err error) bool {
+	var errno unix.Errno
+	return !ofFile(err) && errors.As(err, &errno)
+}
+
+func ofPacket(err error) bool { return !ofFile(err) && !ofWatch(err) }
 
 func explainCreate(name string, err error) error {
 	_, stat := os.Stat("/dev/net/tun")

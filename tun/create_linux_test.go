@@ -1,14 +1,19 @@
 package tun
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"culvert/internal/wire"
 )
 
 // onesSum is the Internet checksum's sum (RFC 1071), not complemented.
@@ -131,5 +136,101 @@ func TestDeviceWriteCounts(t *testing.T) {
 	}
 	if n, err := dev.Write(nil, Offset); n != 0 || err != nil {
 		t.Error(n, err)
+	}
+}
+
+// A device that is down refuses all packets, also those that are written as one;
+// up again, it takes them.
+func TestDeviceDown(t *testing.T) {
+	isolate(t)
+	dev, err := Create("culvert0", 1400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	run(t, "ip addr add 10.3.0.1/24 dev culvert0")
+	segments := func() (list [][]byte) {
+		for i := range 6 {
+			pkt := wire.AppendTCPPacket(nil, wire.TCP{Seq: uint32(1 + 100*i), Flags: 0x10}, netip.MustParseAddrPort("10.3.0.2:80"), netip.MustParseAddrPort("10.3.0.1:81"), make([]byte, 100))
+			pkt[6] |= 0x40
+			wire.FillIPv4Checksum(pkt)
+			list = append(list, append(append(make([]byte, 0, 65536), make([]byte, Offset)...), pkt...))
+		}
+		return list
+	}
+	written := func() string {
+		b, err := os.ReadFile("/proc/thread-self/net/dev")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, line, _ := strings.Cut(string(b), "culvert0:")
+		return strings.Fields(line)[1]
+	}
+	list := segments()
+	if n, err := dev.Write(list, Offset); n != 6 || err != nil {
+		t.Fatal(n, err)
+	}
+	if written() == "6" {
+		t.Error("nothing was joined, so that this test shows less than it should")
+	}
+	run(t, "ip link set culvert0 down")
+	if n, err := dev.Write(segments(), Offset); n != 0 || !errors.Is(err, unix.EIO) {
+		t.Errorf("down: %d, %v", n, err)
+	}
+	run(t, "ip link set culvert0 up")
+	odd := append(make([]byte, Offset), bytes.Repeat([]byte{0xF5}, 40)...)
+	if n, err := dev.Write(append(segments(), odd), Offset); n != 6 || !errors.Is(err, unix.EINVAL) {
+		t.Errorf("up: %d, %v", n, err)
+	}
+}
+
+// A host that sends what the device cannot read loses that, and nothing else.
+func TestDeviceReadsOn(t *testing.T) {
+	isolate(t)
+	dev, err := Create("culvert0", 1400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	run(t, "ip addr add 10.3.0.1/24 dev culvert0")
+	c, err := net.Dial("udp", "10.3.0.2:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// A packet of the kernel that becomes more packets than there are buffers.
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	segment := func(n int) {
+		raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, n) })
+		if err != nil {
+			t.Skip("kernel without UDP_SEGMENT:", err)
+		}
+	}
+	bufs, sizes := [][]byte{make([]byte, 2000), make([]byte, 2000)}, make([]int, 2)
+	next := func() (int, error) {
+		for {
+			n, err := dev.Read(bufs, sizes, Offset)
+			if err == nil && bufs[0][Offset+9] != 17 {
+				continue // the kernel's own
+			}
+			return n, err
+		}
+	}
+	segment(10)
+	if _, err := c.Write(make([]byte, 50)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := next(); n > 2 || !errors.Is(err, ErrPacket) {
+		t.Errorf("%d, %v", n, err)
+	}
+	segment(0)
+	if _, err := c.Write(make([]byte, 50)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := next(); n != 1 || err != nil || sizes[0] != 78 {
+		t.Errorf("after it: %d, %v, %d bytes", n, err, sizes[0])
 	}
 }

@@ -66,7 +66,7 @@ func (m *Memory) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	}
 	for n := 0; ; {
 		if len(pkt) > len(bufs[n])-offset {
-			return n, fmt.Errorf("packet of %d bytes in a buffer of %d", len(pkt), len(bufs[n])-offset)
+			return n, fmt.Errorf("%w: it has %d bytes, its buffer %d", ErrPacket, len(pkt), len(bufs[n])-offset)
 		}
 		sizes[n] = copy(bufs[n][offset:], pkt)
 		n++

@@ -3,15 +3,23 @@
 // twins of both.
 package tun
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+)
+
+// ErrPacket: a packet of the host could not be read, and the device goes on.
+var ErrPacket = errors.New("a packet is lost")
 
 // Device is a TUN device in batches. Buffers belong to the caller.
 type Device interface {
 	// Read blocks for at least one packet and reads packet i into
-	// bufs[i][offset:], with its length in sizes[i].
+	// bufs[i][offset:], with its length in sizes[i]. An error that wraps ErrPacket
+	// is of one packet, which is lost; n others may have come before it.
 	Read(bufs [][]byte, sizes []int, offset int) (n int, err error)
-	// Write writes the packets bufs[i][offset:len(bufs[i])]. Up to offset bytes
-	// in front of each may be overwritten.
+	// Write writes the packets bufs[i][offset:len(bufs[i])] and returns how many
+	// were taken. One that is refused does not keep back those behind it; the error
+	// is of one of them. Up to offset bytes in front of each may be overwritten.
 	Write(bufs [][]byte, offset int) (int, error)
 	BatchSize() int
 	Name() string

@@ -1,17 +1,19 @@
 package datapath
 
 import (
+	"errors"
 	"time"
 
 	"culvert/internal/underlay"
 	"culvert/internal/wire"
 	"culvert/sad"
 	"culvert/spd"
+	"culvert/tun"
 )
 
 // A packet on its way out meets these stations:
 //
-//	tun.Read         a batch of plain packets, with headroom in front of each
+//	tun.Read         a batch of plain packets, with headroom in front of each; out-errors: one that cannot be read
 //	wire.ParseFlow   is it an IP packet, and of which flow?      out-errors
 //	fragments        held where ports decide (fragments.go)      out-buffer-errors, out-fragment-errors, out-errors
 //	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked
@@ -105,6 +107,10 @@ func (p *Path) runOut() error {
 		n, err := p.cfg.Device.Read(room, w.sizes, underlay.Headroom)
 		if n > 0 {
 			w.batch(p.cfg.Now().UnixNano(), n)
+		}
+		if errors.Is(err, tun.ErrPacket) {
+			w.count.drop(OutErrors)
+			continue // whatever a host sends, the line goes on
 		}
 		if end, err := p.over(&fails, n, err, "reading from "+p.cfg.Device.Name()); end {
 			return err

@@ -294,6 +294,8 @@ func (w *outWorker) answer(p *plain, info wire.Info, room int, now int64) {
 	w.reply[0] = b
 	if n, _ := w.path.cfg.Device.Write(w.reply[:], deviceOffset); n == 1 {
 		w.count.add(txTooBig, 1)
+	} else {
+		w.count.drop(InErrors) // the answer, beside the packet that it is about
 	}
 }
 

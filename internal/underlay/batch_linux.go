@@ -29,6 +29,7 @@ type mmsghdr struct {
 // points into the caller's buffers only during a call.
 type batch struct {
 	socket *socket
+	call   func(fd int, msgs []mmsghdr) (int, unix.Errno) // sendmmsg
 	msgs   [batchSize]mmsghdr
 	iovs   [batchSize]unix.Iovec
 	names  [batchSize]unix.RawSockaddrInet6
@@ -43,7 +44,7 @@ type batch struct {
 	full    [batchSize]bool // message k ends with a shorter datagram
 }
 
-func newBatch() *batch { return &batch{} }
+func newBatch() *batch { return &batch{call: sendmmsg} }
 
 // recv fills packets with what the socket has, without waiting, and leaves out
 // what is not for us.
@@ -188,15 +189,32 @@ func (b *batch) joins(k int, p *Packet, n int) bool {
 		p.Remote == head.Remote && p.Local == head.Local && p.TOS == head.TOS
 }
 
-// flush sends all messages and forgets them. A full send buffer is waited for,
-// up to sendTimeout. What a full queue of the interface has dropped (ENOBUFS) is
-// not sent again: that is how the flows within learn that the link is full.
+// flush sends all messages and forgets them. sendmmsg stops at the first that the
+// system refuses; flush goes on behind it. What is tried again:
+//
+//	EINTR                    as often as it comes
+//	what may be of an        once: the system tells such an error to whatever call
+//	earlier packet (told)    comes next
+//	EIO, EINVAL, EMSGSIZE    datagrams that were to be cut from one message, one by one:
+//	                         the way out cannot cut, or they need fragments
+//	ENOBUFS, ENOMEM          the same: a queue that counts bytes may never have room for
+//	                         all at once. Behind the first that finds none only the last
+//	                         is tried, which may be shorter
+//
+// A full send buffer (EAGAIN) was waited for, up to sendTimeout: what is left then is
+// dropped, as a full link does. A single datagram that finds the queue of the
+// interface full (ENOBUFS) is dropped at once. The queue drains in milliseconds, so
+// that a second try at once would meet it as full, and to wait would hold up the
+// flows of all other peers; nothing wakes who waits, for the socket has room all
+// the time. The flows within learn from the loss that the link is full, and IKE
+// sends its messages again by its own clock. The same goes for what rules and routes
+// refuse (EPERM, EACCES, ENETUNREACH, EHOSTUNREACH) and for a link that is down.
 func (b *batch) flush() (sent int, err error) {
 	for k := range b.m {
 		b.message(&b.msgs[k].hdr, k, b.first[k], b.end(k)-b.first[k])
 	}
 	for k, again := 0, -1; k < b.m; {
-		done, errno := b.sendmmsg(k, b.m-k)
+		done, errno := b.call(b.socket.fd, b.msgs[k:b.m])
 		for range done {
 			sent += b.end(k) - b.first[k]
 			k++
@@ -208,16 +226,18 @@ func (b *batch) flush() (sent int, err error) {
 			again = k // what goes wrong twice is of this message
 			continue
 		}
+		if errno != unix.EAGAIN {
+			var n int
+			n, errno = b.singly(k, errno)
+			sent += n
+			k++
+		}
+		if errno != 0 {
+			err = errno
+		}
 		if errno == unix.EAGAIN {
-			err = errno // the send buffer stayed full: what is left is dropped, as a full link does
 			break
 		}
-		n, last := b.singly(k, errno)
-		sent += n
-		if last != 0 {
-			err = last
-		}
-		k++
 	}
 	for i := range b.n {
 		b.iovs[i].Base, b.packets[i] = nil, nil
@@ -225,27 +245,31 @@ func (b *batch) flush() (sent int, err error) {
 	return sent, err
 }
 
-func (b *batch) sendmmsg(k, n int) (int, unix.Errno) {
-	r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(b.socket.fd), uintptr(unsafe.Pointer(&b.msgs[k])), uintptr(n), unix.MSG_NOSIGNAL, 0, 0)
+// sendmmsg is sendmmsg(2): how many were sent, or why the first was not.
+func sendmmsg(fd int, msgs []mmsghdr) (int, unix.Errno) {
+	r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(msgs))), uintptr(len(msgs)), unix.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
 	return int(r), 0
 }
 
-// singly sends message k again as single datagrams, where the way out cannot
-// cut it (EIO) or its datagrams need fragments (EINVAL, EMSGSIZE). Other
-// errors are of the message.
+// singly sends message k, which met errno, again as single datagrams where flush
+// says so. The error is that of the last datagram that was refused.
 func (b *batch) singly(k int, errno unix.Errno) (sent int, last unix.Errno) {
-	if b.end(k)-b.first[k] == 1 || errno != unix.EIO && errno != unix.EINVAL && errno != unix.EMSGSIZE {
+	if b.end(k)-b.first[k] == 1 {
 		return 0, errno
 	}
-	if errno == unix.EIO {
+	switch errno {
+	case unix.EIO:
 		b.socket.gso = false
+	case unix.EINVAL, unix.EMSGSIZE, unix.ENOBUFS, unix.ENOMEM:
+	default:
+		return 0, errno
 	}
 	for i, again := b.first[k], -1; i < b.end(k); {
 		b.message(&b.msgs[k].hdr, k, i, 1)
-		done, errno := b.sendmmsg(k, 1)
+		done, errno := b.call(b.socket.fd, b.msgs[k:k+1])
 		if errno == unix.EINTR {
 			continue
 		}
@@ -257,7 +281,14 @@ func (b *batch) singly(k int, errno unix.Errno) (sent int, last unix.Errno) {
 		if errno != 0 {
 			last = errno
 		}
-		i++
+		switch errno {
+		case unix.EAGAIN:
+			return sent, last
+		case unix.ENOBUFS, unix.ENOMEM:
+			i = max(i+1, b.end(k)-1) // the last may be shorter, the others are not
+		default:
+			i++
+		}
 	}
 	return sent, last
 }

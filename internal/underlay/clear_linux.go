@@ -35,6 +35,18 @@ func OpenClear(mark uint32) (Clear, error) {
 			// Nothing is read from it.
 			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
 		}
+		if err == nil {
+			tv := sendTimeout
+			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv)
+		}
+		if err == nil {
+			// Without it the system does not say that a queue was full (ENOBUFS).
+			if domain == unix.AF_INET {
+				err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+			} else {
+				err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+			}
+		}
 		if err != nil {
 			_ = c.Close()
 			return nil, explainRaw(cause(err), netip.IPv4Unspecified(), unix.IPPROTO_RAW, err)
