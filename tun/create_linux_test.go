@@ -113,7 +113,7 @@ func TestDeviceCloseWakesRead(t *testing.T) {
 		if !errors.Is(err, os.ErrClosed) {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(limit):
 		t.Fatal("Read still waits")
 	}
 }

@@ -114,7 +114,7 @@ func TestHostSiteToSite(t *testing.T) {
 	want1(t, "what no policy covers", ask(t, 0, "", "[2001:db8:5::1]:4500"), "uplink 2001:db8:ff::1")
 	want1(t, "another source than the policy's", ask(t, 0, "192.0.2.1:0", "198.51.100.1:4500"), "uplink 192.0.2.1")
 	for _, to := range []string{"10.2.0.1:4500", "[2001:db8:2::1]:4500"} {
-		c, err := net.DialTimeout("tcp", to, 2*time.Second)
+		c, err := net.DialTimeout("tcp", to, limit)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -162,7 +162,7 @@ func TestHostPolicyOverOuterAddress(t *testing.T) {
 	want1(t, "other traffic", ask(t, 0, "", "198.51.100.1:4500"), "remote 192.0.2.1")
 	plan.Bypass = nil
 	s.apply(t, plan)
-	want1(t, "without the rule the filter drops the answer", ask(t, DefaultMark, "0.0.0.0:4500", "198.51.100.1:4500"), "")
+	want1(t, "without the rule the filter drops the answer", askFor(t, time.Second, DefaultMark, "0.0.0.0:4500", "198.51.100.1:4500"), "")
 }
 
 func TestHostPortsAndPass(t *testing.T) {
@@ -431,7 +431,6 @@ func TestHostNothingInClearWithoutDevice(t *testing.T) {
 // is not taken for it.
 func TestHostNoticesChanges(t *testing.T) {
 	lone(t)
-	h := newHost(t)
 	plan := Plan{Routes: []Route{route("10.1.0.0/24", "10.2.0.0/24")}, Bypass: []uint16{500}}
 	for name, change := range map[string][]string{
 		"a rule was removed":        {fmt.Sprintf("ip rule del pref %d", DefaultPref)},
@@ -439,6 +438,7 @@ func TestHostNoticesChanges(t *testing.T) {
 		"an address inside came":    {"ip addr add 10.1.0.1/32 dev lo"},
 		"the last rule was removed": {fmt.Sprintf("ip rule del pref %d", DefaultPref+PrefSpan)},
 	} {
+		h := newHost(t) // a change may be told of more than once: each has a host of its own
 		if err := h.Apply(plan); err != nil {
 			t.Fatal(err)
 		}
@@ -448,8 +448,11 @@ func TestHostNoticesChanges(t *testing.T) {
 		}
 		select {
 		case <-h.(Watcher).Changed():
-		case <-time.After(10 * time.Second):
+		case <-time.After(limit):
 			t.Fatalf("%s: not noticed", name)
+		}
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -97,22 +97,22 @@ func (s space) do(t *testing.T, f func()) {
 	f()
 }
 
-// ping sends one echo request and waits for the answer.
-func ping(t *testing.T, prefix, to string) error {
-	t.Helper()
-	args := strings.Fields(prefix + " ping -n -c 2 -i 0.2 -W 2 " + to)
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%v\n%s", err, out)
-	}
-	return nil
-}
+// limit is for how long a test waits for what has to come, on a busy machine too.
+const limit = time.Minute
 
+// mustPing wants an echo request answered. The first ones may be lost while addresses
+// and neighbours come to be known.
 func mustPing(t *testing.T, what, prefix, to string) {
 	t.Helper()
-	if err := ping(t, prefix, to); err != nil {
-		t.Errorf("%s: %v", what, err)
+	args := strings.Fields(prefix + " ping -n -c 1 -W 1 " + to)
+	var out []byte
+	var err error
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		if out, err = exec.Command(args[0], args[1:]...).CombinedOutput(); err == nil {
+			return
+		}
 	}
+	t.Errorf("%s: %v\n%s", what, err, out)
 }
 
 // answer serves UDP (a word and the asker's address) and TCP (the word, often).
@@ -120,7 +120,7 @@ func answer(t *testing.T, word, at string) {
 	t.Helper()
 	udp, err := net.ListenPacket("udp", at)
 	// An IPv6 address is at work a moment after the kernel was told of it.
-	for try := 0; err != nil && try < 200; try++ {
+	for end := time.Now().Add(limit); err != nil && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 		udp, err = net.ListenPacket("udp", at)
 	}
@@ -156,8 +156,14 @@ func answer(t *testing.T, word, at string) {
 	}()
 }
 
-// ask sends one datagram and returns the answer, or "" after a second.
+// ask sends datagrams until one is answered, and returns the answer.
 func ask(t *testing.T, mark int, from, to string) string {
+	t.Helper()
+	return askFor(t, limit, mark, from, to)
+}
+
+// askFor is ask for some time only; "" is no answer.
+func askFor(t *testing.T, wait time.Duration, mark int, from, to string) string {
 	t.Helper()
 	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		c.Control(func(fd uintptr) {
@@ -176,7 +182,7 @@ func ask(t *testing.T, mark int, from, to string) string {
 	}
 	defer c.Close()
 	buf := make([]byte, 2048)
-	for range 2 {
+	for end := time.Now().Add(wait); time.Now().Before(end); {
 		c.Write([]byte("?"))
 		c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 		if n, err := c.Read(buf); err == nil {

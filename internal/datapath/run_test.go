@@ -38,7 +38,7 @@ func (r *running) ended(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Run does not end")
 	}
 }
@@ -80,7 +80,7 @@ func arrives(t *testing.T, r *running, want []byte) {
 		if !bytes.Equal(got, want) {
 			t.Fatal("another packet")
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no packet")
 	}
 }

@@ -16,9 +16,10 @@ import (
 
 // fetcher gets CRLs and OCSP responses. What passes its check is kept until its
 // successor is due, what fails is not asked again for a moment, and nobody waits
-// for longer than auth.FetchTimeout.
+// for longer than limit.
 type fetcher struct {
 	client *http.Client
+	limit  time.Duration
 	now    func() time.Time
 	ctx    context.Context
 	stop   context.CancelFunc
@@ -52,10 +53,9 @@ const (
 )
 
 func newFetcher(now func() time.Time) *fetcher {
-	f := &fetcher{now: now, kept: map[fetchKey]fetched{}, flights: map[fetchKey][]func([]byte, error){}}
+	f := &fetcher{limit: auth.FetchTimeout, now: now, kept: map[fetchKey]fetched{}, flights: map[fetchKey][]func([]byte, error){}}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.client = &http.Client{
-		Timeout:   auth.FetchTimeout,
 		Transport: &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
 		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 			if len(via) > maxHops {
@@ -158,7 +158,7 @@ func (f *fetcher) forget(key fetchKey) {
 }
 
 func (f *fetcher) get(w auth.Fetch) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(f.ctx, auth.FetchTimeout)
+	ctx, cancel := context.WithTimeout(f.ctx, f.limit)
 	defer cancel()
 	method := http.MethodGet
 	if w.Request != nil {
@@ -175,7 +175,7 @@ func (f *fetcher) get(w auth.Fetch) ([]byte, error) {
 	resp, err := f.client.Do(req)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return nil, fmt.Errorf("no answer within %v", auth.FetchTimeout)
+			return nil, fmt.Errorf("no answer within %v", f.limit)
 		}
 		return nil, fmt.Errorf("it cannot be reached: %w", errors.Unwrap(err))
 	}
@@ -186,7 +186,7 @@ func (f *fetcher) get(w auth.Fetch) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, int64(w.Limit)+1))
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("no whole answer within %v", auth.FetchTimeout)
+		return nil, fmt.Errorf("no whole answer within %v", f.limit)
 	case err != nil:
 		return nil, fmt.Errorf("its answer broke off: %w", err)
 	case len(data) > w.Limit:

@@ -68,7 +68,8 @@ func TestFetch(t *testing.T) {
 		{"in a circle", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }, "redirections"},
 	} {
 		url, asked := served(t, c.handle)
-		f := newFetcher(time.Now)
+		f := newFetcher(func() time.Time { return now })
+		f.limit = time.Hour
 		w := auth.Fetch{URL: url, Limit: auth.MaxCRL, Link: auth.Link{Cert: bad.Cert, Issuer: root.Cert, Authority: &core.Authority{Cert: root.Cert}}}
 		for range 2 {
 			data, err := fetch1(f, w)
@@ -105,6 +106,7 @@ func TestFetchBesideAHangingServer(t *testing.T) {
 	later := new(atomic.Int64)
 	answers := make(chan core.Answer, 100)
 	p := newPool(nil, func(a core.Answer) { answers <- a })
+	p.fetcher.limit = time.Hour // who hangs does so until it is released
 	p.fetcher.now = func() time.Time { return now.Add(time.Duration(later.Load())) }
 	link := auth.Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: &core.Authority{Cert: root.Cert}}
 	for i := range core.AskID(20) {
