@@ -9,27 +9,38 @@ import (
 	"testing"
 )
 
+// narrow is a path with a narrow link, and what the gateways at its ends do about it.
+type narrow struct {
+	name    string
+	outer6  bool
+	gateway string // further lines of [gateway]
+	mtu     int    // of the narrow link
+	swan    bool   // the far gateway is strongSwan
+}
+
 // narrowSite is two gateways with a host behind each, and a router with a narrow
-// link between them.
+// link between them: east meets it in the middle of its path, west at the first hop.
 //
-//	eh ── east ══ 1500 ══ router ══ 1280 ══ west ── wh
+//	eh ── east ══ 1500 ══ router ══ narrow ══ west ── wh
 type narrowSite struct {
+	narrow
 	t                     *testing.T
 	ctx                   context.Context
 	eh, east, west, wh    *Node
-	eastCulvert, westSide *Culvert
+	eastCulvert, westSide *Culvert // westSide is nil where west is strongSwan
 }
 
-const narrowMTU = 1280
+// deviceMTU is that of both TUN devices: more than fits through any of the paths.
+const deviceMTU = 1400
 
-func newNarrowSite(t *testing.T, ctx context.Context, outer6 bool, gateway string) *narrowSite {
+func newNarrowSite(t *testing.T, ctx context.Context, c narrow) *narrowSite {
 	l := New(t)
-	s := &narrowSite{t: t, ctx: ctx, eh: l.Node("eh"), east: l.Node("east"), west: l.Node("west"), wh: l.Node("wh")}
+	s := &narrowSite{narrow: c, t: t, ctx: ctx, eh: l.Node("eh"), east: l.Node("east"), west: l.Node("west"), wh: l.Node("wh")}
 	router := l.Node("router")
 	p := netip.MustParsePrefix
 	ends := [4]string{"10.8.0.1/24", "10.8.0.2/24", "10.9.0.2/24", "10.9.0.1/24"}
 	family := "-4"
-	if outer6 {
+	if c.outer6 {
 		ends, family = [4]string{"2001:db8:8::1/64", "2001:db8:8::2/64", "2001:db8:9::2/64", "2001:db8:9::1/64"}, "-6"
 	}
 	l.Wire(End{s.eh, "eth0", p("10.1.0.2/24")}, End{s.east, "lan0", p("10.1.0.1/24")})
@@ -51,8 +62,8 @@ func newNarrowSite(t *testing.T, ctx context.Context, outer6 bool, gateway strin
 		n.Sysctl("net.ipv4.ip_forward", "1")
 		n.Sysctl("net.ipv6.conf.all.forwarding", "1")
 	}
-	router.Run("ip", "link", "set", "west0", "mtu", fmt.Sprint(narrowMTU))
-	s.west.Run("ip", "link", "set", "eth0", "mtu", fmt.Sprint(narrowMTU))
+	router.Run("ip", "link", "set", "west0", "mtu", fmt.Sprint(c.mtu))
+	s.west.Run("ip", "link", "set", "eth0", "mtu", fmt.Sprint(c.mtu))
 	addr := func(i int) string { return p(ends[i]).Addr().String() }
 	s.east.Run("ip", family, "route", "add", "default", "via", addr(1))
 	s.west.Run("ip", family, "route", "add", "default", "via", addr(2))
@@ -60,8 +71,13 @@ func newNarrowSite(t *testing.T, ctx context.Context, outer6 bool, gateway strin
 	s.eh.Run("ip", "-6", "route", "add", "default", "via", "fd01::1")
 	s.wh.Run("ip", "route", "add", "default", "via", "10.2.0.1")
 	s.wh.Run("ip", "-6", "route", "add", "default", "via", "fd02::1")
+	gateway := fmt.Sprintf("mtu = %d\n%s", deviceMTU, c.gateway)
+	if c.swan {
+		s.west.StrongSwan(ctx, narrowSwanctl(addr(3), addr(0)))
+	} else {
+		s.westSide = s.west.Culvert(ctx, gateway, passive(narrowConf(addr(0), "2", "1")))
+	}
 	s.eastCulvert = s.east.Culvert(ctx, gateway, narrowConf(addr(3), "1", "2"))
-	s.westSide = s.west.Culvert(ctx, gateway, passive(narrowConf(addr(0), "2", "1")))
 	for _, to := range []string{"10.2.0.2", "fd02::2"} {
 		if err := Until(ctx, func() error {
 			_, err := s.eh.Try("ping", "-c", "1", "-W", "2", to)
@@ -82,6 +98,7 @@ func narrowConf(remote, us, them string) string {
 [[proposal]]
 name = "default"
 enc-algorithms = ["aes-256-gcm"]
+pfs-group = "none"
 [[peer]]
 name = "p"
 address = %q
@@ -92,80 +109,190 @@ secret = "correct horse battery staple"
 `, remote)
 }
 
+// narrowSwanctl is the far end of narrowConf.
+func narrowSwanctl(us, them string) string {
+	return fmt.Sprintf(`connections {
+	p {
+		version = 2
+		local_addrs = %s
+		remote_addrs = %s
+		proposals = default
+		local {
+			auth = psk
+		}
+		remote {
+			auth = psk
+		}
+		children {
+			four {
+				local_ts = 10.2.0.0/24
+				remote_ts = 10.1.0.0/24
+				esp_proposals = aes256gcm16
+			}
+			six {
+				local_ts = fd02::/64
+				remote_ts = fd01::/64
+				esp_proposals = aes256gcm16
+			}
+		}
+	}
+}
+secrets {
+	ike-1 {
+		secret = "correct horse battery staple"
+	}
+}
+`, us, them)
+}
+
 // fits is the longest inner packet: header, UDP, SPI and sequence number, IV, ICV,
 // and the trailer within whole words.
-func fits(mtu int, outer6, udp bool) int {
-	n := mtu - 20 - 8 - 8 - 16
-	if outer6 {
+func (c narrow) fits() int {
+	n := c.mtu - 20 - 8 - 8 - 16
+	if c.outer6 {
 		n -= 20
 	}
-	if udp {
+	if strings.Contains(c.gateway, `"udp"`) {
 		n -= 8
 	}
 	return n&^3 - 2
 }
 
-// Through a path that is narrower than its first link: who sends too much with DF
-// is told exactly what fits, the same without DF and of IPv6's least size arrives,
-// and TCP works in both directions.
+// narrowPaths are the cases. Packets of IPv6's least size do not fit through a link of 1280 bytes
+// in one piece; of 1400 there is something to discover for both inner families.
+var narrowPaths = []narrow{
+	{"UDP, IPv4", false, `encapsulation = "udp"`, 1280, false},
+	{"UDP, IPv6, MSS as it is", true, "encapsulation = \"udp\"\nclamp-mss = false", 1400, false},
+	{"raw, IPv4, MSS as it is", false, "encapsulation = \"raw\"\nclamp-mss = false", 1400, false},
+	{"raw, IPv6", true, `encapsulation = "raw"`, 1280, false},
+	{"UDP, IPv4, DF set", false, "encapsulation = \"udp\"\ndf = \"set\"", 1400, false},
+	{"UDP, IPv4, DF clear", false, "encapsulation = \"udp\"\ndf = \"clear\"", 1280, false},
+	{"raw, IPv6, DF clear", true, "encapsulation = \"raw\"\ndf = \"clear\"", 1400, false},
+	{"UDP, IPv4, strongSwan", false, `encapsulation = "udp"`, 1400, true},
+	{"UDP, IPv6, strongSwan, MSS as it is", true, "encapsulation = \"udp\"\nclamp-mss = false", 1280, true},
+}
+
+// Through a path that is narrower than its first link: who sends one byte too much
+// with DF is told exactly what fits, and that fits. The same without DF and of IPv6's least size
+// arrives, and TCP works in both directions.
 func TestNarrowPath(t *testing.T) {
 	Need(t)
-	for _, c := range []struct {
-		encapsulation string
-		outer6        bool
-		more          string
-	}{{"udp", false, ""}} {
-		t.Run(fmt.Sprintf("%s outer6 %v %s", c.encapsulation, c.outer6, c.more), func(t *testing.T) {
+	for _, c := range narrowPaths {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			s := newNarrowSite(t, ctx, c.outer6, fmt.Sprintf("encapsulation = %q\n%s", c.encapsulation, c.more))
-			want := fits(narrowMTU, c.outer6, c.encapsulation == "udp")
-			s.discover("10.2.0.2", fmt.Sprintf("(mtu = %d)", want))
-			s.ping("10.2.0.2", want-28, "do")
-			s.discover("fd02::2", "Packet too big: mtu=1280")
-			s.ping("fd02::2", 1280-48, "do")
-			s.ping("10.2.0.2", 3000, "dont")
-			s.ping("fd02::2", 3000, "dont")
-			for _, name := range []string{"rx-icmp-too-big", "out-too-big", "tx-icmp-too-big", "tx-split", "tx-outer-fragmented"} {
-				if s.eastCulvert.Counter(ctx, name) == 0 {
-					t.Errorf("%s is 0", name)
-				}
+			s := newNarrowSite(t, ctx, c)
+			s.withoutDF()
+			if strings.Contains(c.gateway, `"clear"`) {
+				s.cutOnTheWay()
+			} else {
+				s.discovered()
 			}
 			for _, ends := range [][2]string{{"10.1.0.2", "10.2.0.2"}, {"fd01::2", "fd02::2"}} {
 				if err := s.eh.Transfer(ctx, netip.MustParseAddr(ends[0]), s.wh, netip.MustParseAddr(ends[1]), 2_000_000); err != nil {
 					t.Error(err)
 				}
 			}
-			if clamped := s.eastCulvert.Counter(ctx, "tx-mss-clamped"); clamped > 0 != (c.more == "") {
+			if clamped := s.eastCulvert.Counter(ctx, "tx-mss-clamped"); clamped > 0 == strings.Contains(c.gateway, "clamp-mss = false") {
 				t.Errorf("%d SYNs were clamped", clamped)
 			}
 		})
 	}
 }
 
-// discover sends too much until somebody says how much fits.
-func (s *narrowSite) discover(to, want string) {
+// withoutDF sends what may be cut, before anything is known of the path. Where the
+// outer packet may be cut too, nobody has to say anything.
+func (s *narrowSite) withoutDF() {
 	s.t.Helper()
-	err := Until(s.ctx, func() error {
-		s.eh.Run("ip", "route", "flush", "cache")
-		out, _ := s.eh.Try("ping", "-c", "2", "-i", "0.2", "-W", "1", "-M", "do", "-s", "1350", to)
-		if !strings.Contains(out, want) {
-			return errors.New(out)
-		}
-		return nil
-	})
-	if err != nil {
-		s.t.Errorf("ping %s was not told %q: %v", to, want, err)
+	s.ping(s.eh, "10.2.0.2", deviceMTU, "dont")
+	told := s.eastCulvert.Counter(s.ctx, "rx-icmp-too-big")
+	if silent := !s.outer6 && !strings.Contains(s.gateway, `"set"`); silent != (told == 0) {
+		s.t.Errorf("the path said %d times that packets are too long", told)
 	}
 }
 
-// ping wants three echoes back. What a host has not learned of the way there or back
-// before it may lose a few times.
-func (s *narrowSite) ping(to string, size int, discovery string) {
+// discovered goes up to what fits, to the byte, from either side.
+func (s *narrowSite) discovered() {
 	s.t.Helper()
-	options := []string{"-M", discovery, "-s", fmt.Sprint(size), to}
+	least := max(s.fits(), 1280) // of IPv6
+	s.tooMuch(s.eh, "10.2.0.2", s.fits())
+	s.tooMuch(s.eh, "fd02::2", least)
+	counters := []string{"rx-icmp-too-big", "out-too-big", "tx-icmp-too-big", "tx-split"}
+	if s.fits() < least {
+		counters = append(counters, "tx-outer-fragmented")
+	}
+	s.ping(s.eh, "10.2.0.2", 3000, "dont")
+	s.ping(s.eh, "fd02::2", 3000, "dont")
+	for _, name := range counters {
+		if s.eastCulvert.Counter(s.ctx, name) == 0 {
+			s.t.Errorf("%s is 0", name)
+		}
+	}
+	if s.swan {
+		return
+	}
+	s.tooMuch(s.wh, "10.1.0.2", s.fits())
+	s.tooMuch(s.wh, "fd01::2", least)
+	if n := s.westSide.Counter(s.ctx, "rx-icmp-too-big"); n != 0 {
+		s.t.Errorf("west was told %d times what its own link is", n)
+	}
+}
+
+// cutOnTheWay: nobody is told anything, whatever a packet says of cutting.
+func (s *narrowSite) cutOnTheWay() {
+	s.t.Helper()
+	for _, x := range []struct {
+		from *Node
+		to   string
+	}{{s.eh, "10.2.0.2"}, {s.eh, "fd02::2"}, {s.wh, "10.1.0.2"}, {s.wh, "fd01::2"}} {
+		s.ping(x.from, x.to, deviceMTU, "do")
+	}
+	for _, c := range []*Culvert{s.eastCulvert, s.westSide} {
+		if n := c.Counter(s.ctx, "out-too-big"); n != 0 {
+			s.t.Errorf("%d packets were too big", n)
+		}
+	}
+}
+
+// headers are those of an echo.
+func headers(to string) int {
+	if strings.Contains(to, ":") {
+		return 48
+	}
+	return 28
+}
+
+// tooMuch sends packets of one byte more than fits until somebody says how much does,
+// and then those.
+func (s *narrowSite) tooMuch(from *Node, to string, fits int) {
+	s.t.Helper()
+	want := fmt.Sprintf("(mtu = %d)", fits)
+	if headers(to) == 48 {
+		want = fmt.Sprintf("Packet too big: mtu=%d\n", fits)
+	}
+	var out string
+	if Until(s.ctx, func() error {
+		from.Run("ip", "route", "flush", "cache")
+		from.Run("ip", "-6", "route", "flush", "cache")
+		out, _ = from.Try("ping", "-c", "2", "-i", "0.2", "-W", "1", "-M", "do", "-s", fmt.Sprint(fits+1-headers(to)), to)
+		if !strings.Contains(out, want) {
+			return errors.New("not told")
+		}
+		return nil
+	}) != nil {
+		s.t.Errorf("ping %s was not told %q:\n%s", to, want, out)
+	}
+	s.ping(from, to, fits, "do")
+}
+
+// ping wants three echoes of that many bytes back. What a host has not learned of
+// the way there or back before it may lose a few times.
+func (s *narrowSite) ping(from *Node, to string, size int, discovery string) {
+	s.t.Helper()
+	options := []string{"-M", discovery, "-s", fmt.Sprint(size - headers(to)), to}
 	err := Until(s.ctx, func() error {
-		if n, out := s.eh.echoes(1, false, options...); n != 1 {
+		if n, out := from.echoes(1, false, options...); n != 1 {
 			return errors.New(out)
 		}
 		return nil
@@ -173,7 +300,7 @@ func (s *narrowSite) ping(to string, size int, discovery string) {
 	if err != nil {
 		s.t.Errorf("ping %v: %v", options, err)
 	}
-	if n, out := s.eh.echoes(3, true, options...); n != 3 {
+	if n, out := from.echoes(3, true, options...); n != 3 {
 		s.t.Errorf("ping %v: %d answers, want 3:\n%s", options, n, out)
 	}
 }
@@ -184,7 +311,7 @@ func TestRejectedOnTheWay(t *testing.T) {
 	Need(t)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	s := newNarrowSite(t, ctx, false, "encapsulation = \"udp\"")
+	s := newNarrowSite(t, ctx, narrowPaths[0])
 	s.west.Sysctl("net.ipv4.icmp_ratemask", "0") // all of them are told, however many others there are
 	for _, c := range []struct{ with, counter string }{
 		{"icmp type port-unreachable", "rx-icmp-unreachable"}, {"icmp type admin-prohibited", "rx-icmp-prohibited"},
@@ -200,6 +327,6 @@ func TestRejectedOnTheWay(t *testing.T) {
 			t.Errorf("%d packets were not sent because of what was told of others", n)
 		}
 		s.west.Run("nft", "delete", "table", "ip", "refused")
-		s.ping("10.2.0.2", 100, "do")
+		s.ping(s.eh, "10.2.0.2", 100, "do")
 	}
 }
