@@ -61,11 +61,14 @@ func (e *Env) RandomSPI() uint64 {
 }
 
 // Jitter draws a duration from [0, d).
-func (e *Env) Jitter(d time.Duration) time.Duration {
-	if d <= 0 {
+func (e *Env) Jitter(d time.Duration) time.Duration { return time.Duration(e.Below(uint64(max(d, 0)))) }
+
+// Below draws a number from [0, n); 0, and nothing is drawn, where n is 0.
+func (e *Env) Below(n uint64) uint64 {
+	if n == 0 {
 		return 0
 	}
-	return time.Duration(binary.BigEndian.Uint64(e.Random(8)) % uint64(d))
+	return binary.BigEndian.Uint64(e.Random(8)) % n
 }
 
 // Emit queues an output.

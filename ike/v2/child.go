@@ -110,7 +110,7 @@ func (x *exchange) install(standby bool) error {
 		Encr: ag.suite.Encr, Integ: ag.suite.Integ, ESN: ag.suite.ESN, In: in, Out: out,
 		Standby: standby, Pairs: ag.pairs, Local: sa.local, Remote: sa.remote, UDP: sa.inUDP(x.policy),
 		ReplayWindow: p.ReplayWindow, TFC: padTo, Dummies: dummies, Soft: soft, Hard: p.Lifetime,
-		SoftBytes: p.Lifebytes / 10 * 8, HardBytes: p.Lifebytes})
+		SoftBytes: softBytes(sa.env, p.Lifebytes), HardBytes: p.Lifebytes})
 	c.timers[softTimer] = sa.env.After(soft, func() { c.softEnd() })
 	c.timers[hardTimer] = sa.env.After(p.Lifetime, func() { c.HardEnd("its lifetime ended") })
 	sa.children = append(sa.children, c)

@@ -314,6 +314,11 @@ func softLife(env *core.Env, life time.Duration) time.Duration {
 	return life*8/10 + env.Jitter(life/10)
 }
 
+// softBytes is the same of a lifetime in bytes; 0: no limit.
+func softBytes(env *core.Env, life uint64) uint64 {
+	return life - life/5 + env.Below(life/10)
+}
+
 func (sa *SA) hardEnd() {
 	sa.Delete(fmt.Sprintf("the lifetime of %v ended before a rekey succeeded", sa.peer.Profile.Lifetime))
 }
