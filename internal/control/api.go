@@ -279,15 +279,14 @@ type InstalledSA struct {
 // ManualSA is an SA, or AH around ESP, to be added by hand to a policy without
 // peer: both directions of it. In is from the peer to here.
 type ManualSA struct {
-	Policy int         `json:"policy"` // number in `policy print`
-	ESP    *ManualKeys `json:"esp,omitempty"`
-	AH     *ManualKeys `json:"ah,omitempty"`
-	UDP    bool        `json:"udp"` // ESP in UDP
-	ESN    bool        `json:"esn"`
-	// ReplayWindow is in packets; 0: 128.
-	ReplayWindow int           `json:"replay-window"`
-	Lifetime     time.Duration `json:"lifetime"`  // 0: none
-	Lifebytes    uint64        `json:"lifebytes"` // 0: none
+	Policy       int           `json:"policy"` // number in `policy print`
+	ESP          *ManualKeys   `json:"esp,omitempty"`
+	AH           *ManualKeys   `json:"ah,omitempty"`
+	UDP          bool          `json:"udp"` // ESP in UDP
+	ESN          bool          `json:"esn"`
+	ReplayWindow int           `json:"replay-window"` // packets, 32 to 4096
+	Lifetime     time.Duration `json:"lifetime"`      // 0: none
+	Lifebytes    uint64        `json:"lifebytes"`     // 0: none
 }
 
 // ManualKeys is one protocol of a ManualSA. Keys are hexadecimal, an AEAD's with

@@ -28,7 +28,7 @@ func (b backend) ExplainPacket(ctx context.Context, q control.PacketQuery) (cont
 		return control.PacketExplanation{}, err
 	}
 	return call(ctx, b.g, func(now time.Time) (control.PacketExplanation, error) {
-		return explainPacket(b.g.plane, b.g.compiled, q, f, now)
+		return explainPacket(b.g.plane, b.g.cfg, b.g.compiled, q, f, now)
 	})
 }
 
@@ -86,8 +86,9 @@ func flowText(f *wire.Flow) string {
 	return s
 }
 
-func explainPacket(p *Plane, c *compiled, q control.PacketQuery, f wire.Flow, now time.Time) (control.PacketExplanation, error) {
+func explainPacket(p *Plane, cfg *config.Config, c *compiled, q control.PacketQuery, f wire.Flow, now time.Time) (control.PacketExplanation, error) {
 	x := control.PacketExplanation{Packet: flowText(&f), Policy: -1, Why: []string{}}
+	names := policyNames{c, policyNumbers(cfg, c, p.madeInOrder()), p.made.policies}
 	var e datapath.Explanation
 	if q.Inbound {
 		spi, err := inboundSPI(p.sas, &f, q.SPI, now)
@@ -99,16 +100,16 @@ func explainPacket(p *Plane, c *compiled, q control.PacketQuery, f wire.Flow, no
 		e = p.path.ExplainOut(now, &f)
 	}
 	say := func(format string, a ...any) { x.Why = append(x.Why, fmt.Sprintf(format, a...)) }
-	explainPolicy(&x, e.Policy, c, say)
+	explainPolicy(&x, e.Policy, names, say)
 	if e.Policy == nil && !e.Waits {
 		for _, near := range nearMisses(p.policies.Policies(), &f, q.Inbound) {
-			say("%s%s", policyName(c, near.policy), near.why)
+			say("%s%s", names.of(near.policy), near.why)
 		}
 	}
 	if e.SA != nil {
 		explainSA(&x, e.SA, q.Inbound, now, say)
 	}
-	x.Acquire = e.Acquire
+	x.Acquire = e.Acquire && x.Peer != ""
 	if e.Waits {
 		x.Verdict = "hold"
 		say("the answer depends on ports, which this fragment does not show, or is transport mode: it is held until its packet is whole, which decides; ask about that, with its ports and without fragment")
@@ -118,36 +119,67 @@ func explainPacket(p *Plane, c *compiled, q control.PacketQuery, f wire.Flow, no
 	return x, nil
 }
 
-func policyName(c *compiled, p *spd.Policy) string {
-	row := c.rows[core.PolicyRef(p.Ref)]
-	if row == nil {
-		return fmt.Sprintf("policy %d", p.Index)
+// policyNames tells policies as `policy print` has them.
+type policyNames struct {
+	c       *compiled
+	numbers map[core.PolicyRef]int
+	made    map[core.PolicyRef]madePolicy
+}
+
+// row is what the configuration says of a policy: itself, or the template that it
+// was made from; nil: neither is there any more.
+func (n policyNames) row(ref core.PolicyRef) (row *config.Policy, made bool) {
+	if row = n.c.rows[ref]; row != nil {
+		return row, false
 	}
-	name := fmt.Sprintf("policy %d", row.Index)
-	if where := row.Place(""); where != "" {
+	if t := n.c.templates[n.made[ref].Template]; t != nil {
+		return t.row, true
+	}
+	return nil, false
+}
+
+func (n policyNames) of(p *spd.Policy) string {
+	ref := core.PolicyRef(p.Ref)
+	row, made := n.row(ref)
+	if row == nil {
+		return "a policy that is being removed"
+	}
+	where := row.Place("")
+	if made {
+		where = strings.TrimSpace("made from the template " + where)
+	}
+	name := fmt.Sprintf("policy %d", n.numbers[ref])
+	if where != "" {
 		name += " (" + where + ")"
 	}
 	return name
 }
 
-func explainPolicy(x *control.PacketExplanation, p *spd.Policy, c *compiled, say func(string, ...any)) {
+func explainPolicy(x *control.PacketExplanation, p *spd.Policy, names policyNames, say func(string, ...any)) {
 	if p == nil {
 		say("no policy matches")
 		return
 	}
 	x.Match, x.Action = p.Pair.String(), p.Action.String()
+	text := "action " + x.Action
+	ref := core.PolicyRef(p.Ref)
+	row, made := names.row(ref)
+	if row != nil {
+		x.Policy, x.Where, x.Peer = names.numbers[ref], row.Place(""), row.PeerName
+	}
+	if made {
+		x.Peer = names.made[ref].Peer
+	}
 	if p.Action == spd.Encrypt {
 		x.Level = p.Level.String()
+		text += ", level " + x.Level
+		if x.Peer == "" {
+			text += ", with SAs by hand"
+		} else {
+			text += ", peer " + x.Peer
+		}
 	}
-	x.Policy = p.Index
-	if row := c.rows[core.PolicyRef(p.Ref)]; row != nil {
-		x.Policy, x.Where, x.Peer = row.Index, row.Place(""), row.PeerName
-	}
-	text := "action " + x.Action
-	if x.Level != "" {
-		text += ", level " + x.Level + ", peer " + x.Peer
-	}
-	say("%s is the first that matches: %s, %s", policyName(c, p), p.Pair, text)
+	say("%s is the first that matches: %s, %s", names.of(p), p.Pair, text)
 }
 
 func explainSA(x *control.PacketExplanation, c *sad.Child, inbound bool, now time.Time, say func(string, ...any)) {
@@ -169,12 +201,20 @@ func explainSA(x *control.PacketExplanation, c *sad.Child, inbound bool, now tim
 	if inbound {
 		way = "it came by"
 	}
-	say("%s the SA %s of peer %s, %s, %s to %s, which covers %s", way, x.SPI, c.Peer, half.State, x.SrcAddr, x.DstAddr, x.SACover)
+	whose := "of peer " + c.Peer
+	if c.Manual() {
+		whose, x.Peer = "by hand", ""
+	}
+	say("%s the SA %s %s, %s, %s to %s, which covers %s", way, x.SPI, whose, half.State, x.SrcAddr, x.DstAddr, x.SACover)
 }
 
 // verdict is the decision and, where it is not the good one, what to look at next.
 func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.PacketQuery, say func(string, ...any)) {
 	x.Verdict = "drop"
+	help := "see `culvert explain peer " + x.Peer + "`"
+	if x.Peer == "" {
+		help = "the policy's SAs are added by hand: see `culvert sa add --help`"
+	}
 	switch r := e.Reason; r {
 	case datapath.Passed:
 		x.Verdict = "protect"
@@ -187,11 +227,15 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 		if e.Policy.Action == spd.None {
 			say("the host's routes lead it past the device, in clear; one that comes out of the device all the same is sent on in clear (tx-unprotected)")
 		} else {
-			say("level use, and there is no SA: the host's routes lead it past the device, in clear, until there is one; see `culvert explain peer %s`", x.Peer)
+			say("level use, and there is no SA: the host's routes lead it past the device, in clear, until there is one; %s", help)
 		}
 		return
 	case datapath.OutNoStates:
-		say("there is no SA that covers it: it is dropped, and the IKE daemon is asked for one; see `culvert explain peer %s`", x.Peer)
+		asked := ""
+		if x.Acquire {
+			asked = ", and the IKE daemon is asked for one"
+		}
+		say("there is no SA that covers it: it is dropped%s; %s", asked, help)
 	case datapath.OutPolicyErrors:
 		x.Verdict, x.Counter = "pass-unprotected", r.String()
 		say("no route leads it to the device: the host sends it by its own routes, in clear; if it came out of the device all the same, it would be dropped and count in %s", r)
@@ -201,7 +245,7 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 	case datapath.OutStateModeErrors:
 		say("the SA is in transport mode or of AH, and does not fit packets between these addresses")
 	case datapath.OutStateExpired, datapath.InStateExpired:
-		say("the SA met its hard limit: a new one should be there; see `culvert explain peer %s`", x.Peer)
+		say("the SA met its hard limit: another should be there; %s", help)
 	case datapath.InNoStates:
 		say("there is no SA with this SPI: the peer uses one that was removed here")
 	case datapath.InStateInvalid:
@@ -293,11 +337,11 @@ func nearMisses(policies []spd.Policy, f *wire.Flow, inbound bool) (list []nearM
 
 func (b backend) ExplainPeer(ctx context.Context, name string) (control.PeerExplanation, error) {
 	return call(ctx, b.g, func(now time.Time) (control.PeerExplanation, error) {
-		return explainPeer(b.g.cfg, b.g.compiled, b.g.plane.cfg.Endpoint.SAs(), b.g.attempts[name], name, now)
+		return explainPeer(b.g.cfg, b.g.compiled, b.g.plane, b.g.attempts[name], name, now)
 	})
 }
 
-func explainPeer(cfg *config.Config, c *compiled, sas []core.SAInfo, past []attempt, name string, now time.Time) (x control.PeerExplanation, err error) {
+func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, name string, now time.Time) (x control.PeerExplanation, err error) {
 	i := slices.IndexFunc(cfg.Peers, func(p *config.Peer) bool { return p.Name == name })
 	if i < 0 {
 		var names []string
@@ -309,7 +353,7 @@ func explainPeer(cfg *config.Config, c *compiled, sas []core.SAInfo, past []atte
 	p := cfg.Peers[i]
 	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.AddressText(), State: "down",
 		SAs: []control.PeerSA{}, Attempts: []control.Attempt{}, Policies: []string{}, Offers: []control.Offering{}}
-	for _, sa := range sas {
+	for _, sa := range plane.cfg.Endpoint.SAs() {
 		if sa.Peer != name {
 			continue
 		}
@@ -323,13 +367,13 @@ func explainPeer(cfg *config.Config, c *compiled, sas []core.SAInfo, past []atte
 		}
 	}
 	uses := 0
-	peer := c.peers[name]
+	peer, numbers := c.peers[name], policyNumbers(cfg, c, plane.madeInOrder())
 	for _, pol := range c.core.Policies {
 		if pol.Peer != peer || peer == nil {
 			continue
 		}
 		uses++
-		line := fmt.Sprintf("policy %d", pol.Index)
+		line := fmt.Sprintf("policy %d", numbers[pol.Ref])
 		if where := c.core.Place(pol, ""); where != "" {
 			line += " (" + where + ")"
 		}

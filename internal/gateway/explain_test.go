@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/crypto/suite"
 	"culvert/esp"
 	"culvert/ike/core"
 	"culvert/internal/control"
@@ -187,7 +188,7 @@ func TestExplainPacket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x, err := explainPacket(w.west.plane, w.west.comp, q, f, w.clock.Now())
+		x, err := explainPacket(w.west.plane, w.west.cfg, w.west.comp, q, f, w.clock.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,8 +209,77 @@ func TestExplainPacket(t *testing.T) {
 	w.run(10 * time.Millisecond)
 	q := query("10.1.101.5 10.1.102.6 udp 1")
 	f, _ := flowOf(q)
-	if x, err := explainPacket(w.west.plane, w.west.comp, q, f, w.clock.Now()); err != nil || x.Verdict != "drop" || !x.Acquire || x.Counter != "out-no-states" {
+	if x, err := explainPacket(w.west.plane, w.west.cfg, w.west.comp, q, f, w.clock.Now()); err != nil || x.Verdict != "drop" || !x.Acquire || x.Counter != "out-no-states" {
 		t.Errorf("without SA: %+v, %v", x, err)
+	}
+}
+
+// explained is what a node says of a packet.
+func (n *node) explained(t *testing.T, query_ string, inbound bool) (control.PacketExplanation, string) {
+	t.Helper()
+	q := query(query_)
+	q.Inbound = inbound
+	f, err := flowOf(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := explainPacket(n.plane, n.cfg, n.comp, q, f, n.w.clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x, strings.Join(x.Why, "\n")
+}
+
+// Policies have the numbers of `policy print`, where those made from a template
+// stand among the others.
+func TestExplainMadePolicies(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 20 * time.Millisecond})
+	w.east.mustConfigure(warriorServer)
+	w.west.mustConfigure(warriorClient)
+	w.until("a tunnel", func() bool { return w.west.count(core.EvChildUp) >= 1 && w.east.count(core.EvChildUp) >= 1 })
+	w.run(10 * time.Second)
+	for _, c := range []struct {
+		query  string
+		policy int
+		peer   string
+		want   string
+	}{
+		{"10.5.8.9 192.168.77.2 icmp", 2, "ike2", "policy 2 (made from the template test.toml:23) is the first that matches: 0.0.0.0/0 => 192.168.77.2/32, action encrypt, level unique, peer ike2"},
+		{"10.5.8.9 192.168.77.3 icmp", 3, "", "policy 3 (test.toml:30) is the first that matches: 0.0.0.0/0 => 0.0.0.0/0, action discard"},
+	} {
+		if x, text := w.east.explained(t, c.query, false); x.Policy != c.policy || x.Peer != c.peer || !strings.Contains(text, c.want) {
+			t.Errorf("%s: %+v, want policy %d of %q: %s", c.query, x, c.policy, c.peer, c.want)
+		}
+	}
+}
+
+// Nobody asks the daemon for SAs by hand, and there is no peer to explain.
+func TestExplainSAsByHand(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.west.mustConfigure(byHand + `[[policy]]
+src-address = "10.1.0.0/16"
+dst-address = "10.5.0.0/16"
+sa-src-address = "192.0.2.1"
+sa-dst-address = "192.0.2.2"
+tunnel = true
+level = "use"
+`)
+	x, text := w.west.explained(t, "10.1.0.1 10.2.0.1 icmp", false)
+	if x.Acquire || x.Counter != "out-no-states" || !strings.Contains(text, "level require, with SAs by hand") || !strings.Contains(text, "culvert sa add") || strings.Contains(text, "peer") {
+		t.Errorf("%+v", x)
+	}
+	if x, text = w.west.explained(t, "10.1.0.1 10.5.0.1 icmp", false); x.Verdict != "pass-unprotected" || !strings.Contains(text, "culvert sa add") || strings.Contains(text, "peer") {
+		t.Errorf("%+v", x)
+	}
+	sealed := sad.Params{ID: manualIDs, Policy: w.west.plane.policies.Policies()[0].Ref, Peer: "manual", Manual: true, Protocol: sad.ProtocolESP, Tunnel: true,
+		Pairs: []selector.Pair{w.west.plane.policies.Policies()[0].Pair}, Local: netip.AddrPortFrom(westAddr, 0), Remote: netip.AddrPortFrom(eastAddr, 0),
+		In:  esp.Params{SPI: 0x1001, Encr: suite.EncrByName("aes-128-gcm"), EncKey: make([]byte, 20)},
+		Out: esp.Params{SPI: 0x1002, Encr: suite.EncrByName("aes-128-gcm"), EncKey: make([]byte, 20)}}
+	if _, err := w.west.plane.sas.Install(sealed); err != nil {
+		t.Fatal(err)
+	}
+	if x, text = w.west.explained(t, "10.1.0.1 10.2.0.1 icmp", false); x.Verdict != "protect" || !strings.Contains(text, "the SA 0x00001002 by hand, mature") {
+		t.Errorf("%+v", x)
 	}
 }
 

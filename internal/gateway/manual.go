@@ -78,6 +78,12 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	if !sa.UDP && !underlay.IsRaw(g.edges.Conn) {
 		return nil, errors.New("this gateway sends ESP in UDP only (encapsulation in [gateway]): add udp")
 	}
+	if sa.ReplayWindow < sad.MinReplayWindow || sa.ReplayWindow > sad.MaxReplayWindow {
+		return nil, fmt.Errorf("replay-window is %d: %d to %d packets", sa.ReplayWindow, sad.MinReplayWindow, sad.MaxReplayWindow)
+	}
+	if sa.Lifetime < 0 {
+		return nil, fmt.Errorf("lifetime is %v: it begins now", sa.Lifetime)
+	}
 	base := g.manualParams(now, sa, ref, row)
 	var list []sad.Params
 	defer func() {
@@ -102,9 +108,11 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 			p.Under = list[0].ID
 		}
 		list = append(list, p)
-		if _, err = g.manualHalves(&list[len(list)-1], sa.AH, sa.ESN); err != nil {
+		of, err := g.manualHalves(&list[len(list)-1], sa.AH, sa.ESN)
+		if err != nil {
 			return nil, fmt.Errorf("ah: %w", err)
 		}
+		warnings = append(warnings, of...)
 	}
 	if err := g.installManual(list); err != nil {
 		return nil, err
@@ -120,12 +128,17 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 // installManual installs all or nothing.
 func (g *gateway) installManual(list []sad.Params) error {
 	for i, p := range list {
-		if _, err := g.plane.sas.Install(p); err != nil {
-			for _, q := range list[:i] {
-				g.plane.sas.Remove(q.ID)
-			}
-			return err
+		_, err := g.plane.sas.Install(p)
+		if err == nil {
+			continue
 		}
+		for _, q := range list[:i] {
+			g.plane.sas.Remove(q.ID)
+		}
+		if errors.Is(err, sad.ErrTaken) {
+			return fmt.Errorf("another SA has the inbound SPI %s: choose another, or delete that one, see `culvert installed-sa print`", control.SPI(p.In.SPI))
+		}
+		return err
 	}
 	if list[0].Bundled {
 		g.plane.sas.Activate(list[0].ID)
@@ -147,14 +160,10 @@ func (g *gateway) manualParams(now time.Time, sa control.ManualSA, ref core.Poli
 	if sa.UDP {
 		remote = netip.AddrPortFrom(row.SADstAddress, 4500)
 	}
-	window := sa.ReplayWindow
-	if window == 0 {
-		window = 128
-	}
 	p := sad.Params{
 		Policy: uint32(ref), Peer: "manual", Tunnel: row.Tunnel, Manual: true, Pairs: []selector.Pair{pairOf(row)},
 		Local: netip.AddrPortFrom(row.SASrcAddress, port), Remote: remote, UDP: sa.UDP,
-		ReplayWindow: window, Added: now, Hard: sa.Lifetime, HardBytes: sa.Lifebytes,
+		ReplayWindow: sa.ReplayWindow, Added: now, Hard: sa.Lifetime, HardBytes: sa.Lifebytes,
 	}
 	p.Soft, p.SoftBytes = p.Hard-p.Hard/10, p.HardBytes-p.HardBytes/10
 	return p
@@ -172,6 +181,8 @@ func (g *gateway) manualHalves(p *sad.Params, k *control.ManualKeys, esn bool) (
 		return nil, fmt.Errorf("auth-algorithm %q is unknown: md5, sha1, sha256, sha384, sha512", k.AuthAlgorithm)
 	case integ == nil && (encr == nil || !encr.AEAD()):
 		return nil, errors.New("auth-algorithm is missing: the packets need integrity")
+	case integ != nil && encr != nil && encr.AEAD():
+		return nil, fmt.Errorf("%s protects integrity itself: leave out auth-algorithm", encr.Name)
 	}
 	for _, half := range []struct {
 		to        *esp.Params
@@ -199,11 +210,31 @@ func (g *gateway) manualHalves(p *sad.Params, k *control.ManualKeys, esn bool) (
 		}
 		g.plane.random.Read(half.to.IVKey[:]) //nolint:errcheck // never fails
 	}
-	if encr != nil && encr.IVLen == 8 && !encr.Explicit {
-		p.Out.IVStart = g.plane.random.Uint64()
-		warnings = append(warnings, fmt.Sprintf("%s is broken by a counter that comes twice under one key: never use this key again, neither for another SA nor after a restart", encr.Name))
+	return g.manualWarnings(p, encr, integ), nil
+}
+
+// manualWarnings are about algorithms and keys that were taken all the same. Where a
+// counter mode has the key, it begins somewhere among 2^64.
+func (g *gateway) manualWarnings(p *sad.Params, encr *suite.Encr, integ *suite.Integ) (list []string) {
+	var weak []string
+	if encr != nil && encr.Weak {
+		weak = append(weak, encr.Name)
 	}
-	return warnings, nil
+	if integ != nil && integ.Weak {
+		weak = append(weak, integ.Name)
+	}
+	if len(weak) > 0 {
+		list = append(list, fmt.Sprintf("weak algorithms: %s, only for a peer that has nothing better", strings.Join(weak, ", ")))
+	}
+	if encr == nil || encr.IVLen != 8 || encr.Explicit {
+		return list
+	}
+	p.Out.IVStart = g.plane.random.Uint64()
+	list = append(list, fmt.Sprintf("%s is broken by a counter that comes twice under one key: never use this key again, neither for another SA nor after a restart", encr.Name))
+	if p.In.EncKey.Equal(p.Out.EncKey) {
+		list = append(list, "both directions have the same key, and the peer counts on its own: take two keys")
+	}
+	return list
 }
 
 func manualKey(name, text string, need int) (secret.Bytes, error) {

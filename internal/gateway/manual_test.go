@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
+	"culvert/crypto/suite"
 	"culvert/internal/control"
 	"culvert/internal/underlay"
 )
@@ -28,7 +30,7 @@ func TestAddSARefuses(t *testing.T) {
 	ctx := context.Background()
 	eventually(t, "a gateway", func() bool { _, err := p.client().Policies(ctx); return err == nil })
 	good := func() control.ManualSA {
-		return control.ManualSA{Policy: 1, UDP: true, ESP: &control.ManualKeys{SPIIn: 0x1001, SPIOut: 0x1002, EncAlgorithm: "aes-128-gcm",
+		return control.ManualSA{Policy: 1, UDP: true, ReplayWindow: 128, ESP: &control.ManualKeys{SPIIn: 0x1001, SPIOut: 0x1002, EncAlgorithm: "aes-128-gcm",
 			EncKeyIn: strings.Repeat("01", 20), EncKeyOut: "0x" + strings.Repeat("02", 20)}}
 	}
 	for _, c := range []struct {
@@ -46,7 +48,13 @@ func TestAddSARefuses(t *testing.T) {
 		{func(sa *control.ManualSA) { sa.ESP.EncAlgorithm = "rot13" }, `enc-algorithm "rot13" is unknown`},
 		{func(sa *control.ManualSA) { sa.ESP.EncAlgorithm = "aes-128-cbc" }, "auth-algorithm is missing"},
 		{func(sa *control.ManualSA) { sa.ESP.AuthAlgorithm = "crc32" }, `auth-algorithm "crc32" is unknown`},
-		{func(sa *control.ManualSA) { sa.ESP.AuthAlgorithm = "sha1" }, "auth-key-in has 0 bytes, and the algorithm needs 20"},
+		{func(sa *control.ManualSA) { sa.ESP.AuthAlgorithm = "sha1" }, "aes-128-gcm protects integrity itself: leave out auth-algorithm"},
+		{func(sa *control.ManualSA) {
+			sa.ESP.EncAlgorithm, sa.ESP.AuthAlgorithm, sa.ESP.EncKeyIn = "aes-128-cbc", "sha1", strings.Repeat("01", 16)
+		}, "auth-key-in has 0 bytes, and the algorithm needs 20"},
+		{func(sa *control.ManualSA) { sa.ReplayWindow = 31 }, "replay-window is 31: 32 to 4096 packets"},
+		{func(sa *control.ManualSA) { sa.ReplayWindow = 4097 }, "replay-window is 4097: 32 to 4096 packets"},
+		{func(sa *control.ManualSA) { sa.Lifetime = -time.Second }, "lifetime is -1s"},
 		{func(sa *control.ManualSA) { sa.ESP.EncKeyIn = "0102" }, "enc-key-in has 2 bytes, and the algorithm needs 20"},
 		{func(sa *control.ManualSA) { sa.ESP.EncKeyOut = "secret" }, "enc-key-out is not hexadecimal"},
 	} {
@@ -69,11 +77,41 @@ func TestAddSARefuses(t *testing.T) {
 	if w, err := p.client().AddSA(ctx, good()); err != nil || len(w) != 1 || !strings.Contains(w[0], "never use this key again") {
 		t.Fatalf("%q, %v", w, err)
 	}
-	if _, err := p.client().AddSA(ctx, good()); err == nil || !strings.Contains(err.Error(), "choose another") {
+	if _, err := p.client().AddSA(ctx, good()); err == nil || err.Error() != "another SA has the inbound SPI 0x00001001: choose another, or delete that one, see `culvert installed-sa print`" {
 		t.Error("the same SPI twice:", err)
 	}
 	if err := p.client().DeleteSA(ctx, 7); err == nil || !strings.Contains(err.Error(), "there is no SA with the inbound SPI 0x00000007") {
 		t.Error(err)
+	}
+	for _, c := range []struct {
+		enc, auth string
+		enckeys   [2]string
+		want      []string
+	}{
+		{"aes-256-cbc", "sha256", [2]string{strings.Repeat("01", 32), strings.Repeat("01", 32)}, nil},
+		{"des", "md5", [2]string{strings.Repeat("01", 8), strings.Repeat("02", 8)}, []string{"weak algorithms: des, md5"}},
+		{"null", "sha1", [2]string{}, []string{"weak algorithms: null"}},
+		{"aes-128-ctr", "sha1", [2]string{strings.Repeat("01", 20), strings.Repeat("02", 20)}, []string{"aes-128-ctr is broken by a counter that comes twice"}},
+		{"aes-128-gmac", "", [2]string{strings.Repeat("01", 20), strings.Repeat("01", 20)}, []string{"never use this key again", "both directions have the same key"}},
+	} {
+		sa, auth := good(), ""
+		if a := suite.IntegByName(c.auth); a != nil {
+			auth = strings.Repeat("03", a.KeyLen)
+		}
+		*sa.ESP = control.ManualKeys{SPIIn: 0x2001, SPIOut: 0x2002, EncAlgorithm: c.enc, EncKeyIn: c.enckeys[0], EncKeyOut: c.enckeys[1], AuthAlgorithm: c.auth, AuthKeyIn: auth, AuthKeyOut: auth}
+		got, err := p.client().AddSA(ctx, sa)
+		if err != nil || len(got) != len(c.want) {
+			t.Errorf("%s: %q, %v", c.enc, got, err)
+			continue
+		}
+		for i := range got {
+			if !strings.Contains(got[i], c.want[i]) {
+				t.Errorf("%s: %q, want %q", c.enc, got, c.want)
+			}
+		}
+		if err := p.client().DeleteSA(ctx, 0x2001); err != nil {
+			t.Error(err)
+		}
 	}
 	// An SA goes with its policy, stays when another changes, and is flushed with all.
 	writeFile(t, p.path, byHand+"[[policy]]\nsrc-address = \"10.1.0.0/16\"\ndst-address = \"10.4.0.0/16\"\naction = \"discard\"\n")
