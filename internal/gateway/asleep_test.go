@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/control"
 	"culvert/internal/datapath"
 	"culvert/internal/simnet"
 )
@@ -46,14 +45,9 @@ func TestDisabledPeer(t *testing.T) {
 	if len(plan.Routes) != 2 || plan.Routes[0].Pass || plan.Routes[1].Pass {
 		t.Errorf("the host lets it go by: %+v", plan.Routes)
 	}
-	q := control.PacketQuery{Src: "10.1.101.5", Dst: "10.1.102.6", Protocol: "gre"}
-	f, err := flowOf(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x, err := explainPacket(w.west.plane, w.west.comp, q, f, w.clock.Now())
-	if err != nil || x.Verdict != "drop" || x.Counter != "out-policy-dead" || x.Acquire || !strings.Contains(strings.Join(x.Why, "\n"), "peer other is disabled") {
-		t.Errorf("%+v, %v", x, err)
+	x, text := w.west.explained(t, "10.1.101.5 10.1.102.6 gre", false)
+	if x.Verdict != "drop" || x.Counter != "out-policy-dead" || x.Acquire || !strings.Contains(text, "peer other is disabled") {
+		t.Errorf("%+v", x)
 	}
 	w.west.mustConfigure(awake)
 	w.until("established", func() bool { return w.west.sealing() >= 2 && w.east.sealing() >= 2 })

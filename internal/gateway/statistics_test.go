@@ -83,7 +83,7 @@ func launchWithPeer(t *testing.T) *gatewayAndPeer {
 	g.wire = c.ends[westAddr]
 	for policy, to := range map[int]**esp.Transform{2: &g.out, 5: &g.port} {
 		spi := uint32(0x1000 * policy)
-		_, err := g.client().AddSA(ctx, control.ManualSA{Policy: policy, UDP: true, ESP: &control.ManualKeys{SPIIn: spi, SPIOut: spi + 1,
+		_, err := g.client().AddSA(ctx, control.ManualSA{Policy: policy, UDP: true, ReplayWindow: 128, ESP: &control.ManualKeys{SPIIn: spi, SPIOut: spi + 1,
 			EncAlgorithm: "aes-128-gcm", EncKeyIn: strings.Repeat("01", 20), EncKeyOut: strings.Repeat("02", 20)}})
 		if err != nil {
 			t.Fatal(err)
