@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // Memory is a Device without a system: Inject stands for a host that sends a
@@ -15,6 +16,7 @@ type Memory struct {
 	in, out chan []byte
 	closed  chan struct{}
 	once    sync.Once
+	refuse  atomic.Pointer[func(pkt []byte) error]
 }
 
 // memoryQueue is how many packets a Memory holds in each direction.
@@ -81,6 +83,16 @@ func (m *Memory) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	}
 }
 
+// Refuse has f asked about each packet that is written: one for which it returns an
+// error is not taken, as by a system that refuses it. nil takes all again.
+func (m *Memory) Refuse(f func(pkt []byte) error) {
+	if f == nil {
+		m.refuse.Store(nil)
+		return
+	}
+	m.refuse.Store(&f)
+}
+
 // Write copies the packets to Outgoing. Those that find it full are dropped,
 // as a host does whose receive queue is full, and ErrFull says so.
 func (m *Memory) Write(bufs [][]byte, offset int) (int, error) {
@@ -90,6 +102,12 @@ func (m *Memory) Write(bufs [][]byte, offset int) (int, error) {
 		case <-m.closed:
 			return n, os.ErrClosed
 		default:
+		}
+		if f := m.refuse.Load(); f != nil {
+			if e := (*f)(b[offset:]); e != nil {
+				err = e
+				continue
+			}
 		}
 		select {
 		case m.out <- append([]byte(nil), b[offset:]...):

@@ -117,6 +117,12 @@ func rareSteps() []step {
 		{name: "too long for the path", want: OutTooBig, extra: map[string]uint64{"tx-icmp-too-big": times},
 			setup: func(u *tunnel) { u.left.setLink(1500) },
 			do:    func(u *tunnel) Reason { return u.left.path.SendPlain(start, udp("10.1.0.1", "10.2.0.1", 1500)) }},
+		{name: "too long for the path, and its sender is not told", want: OutTooBig, extra: map[string]uint64{"in-errors": times},
+			setup: func(u *tunnel) {
+				u.left.setLink(1500)
+				u.left.host.refuse = times
+			},
+			do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, udp("10.1.0.1", "10.2.0.1", 1500)) }},
 		{name: "ESP without the AH around it", want: OutBundleCheckErrors, do: plainStep,
 			setup: betweenHosts(func(l, r *sad.Params) { l.Bundled = true })},
 		{name: "no room for fragments out", want: OutBufferErrors, do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, piece()) },

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"culvert/internal/wire"
 )
@@ -19,6 +20,7 @@ type Memory struct {
 	queue     chan arrived
 	closed    chan struct{}
 	once      sync.Once
+	refuse    atomic.Pointer[func(Packet) error]
 }
 
 type arrived struct {
@@ -137,6 +139,16 @@ func (m *Memory) Recv(packets []Packet) (int, error) {
 	return 0, nil
 }
 
+// Refuse has f asked about each packet that is sent: one for which it returns an
+// error does not leave, as with a system that refuses it. nil lets all leave again.
+func (m *Memory) Refuse(f func(Packet) error) {
+	if f == nil {
+		m.refuse.Store(nil)
+		return
+	}
+	m.refuse.Store(&f)
+}
+
 // Send hands each packet to the function given to NewMemory.
 func (m *Memory) Send(packets []Packet) (n int, err error) {
 	for i := range packets {
@@ -146,6 +158,12 @@ func (m *Memory) Send(packets []Packet) (n int, err error) {
 		default:
 		}
 		p := &packets[i]
+		if f := m.refuse.Load(); f != nil {
+			if e := (*f)(*p); e != nil {
+				err = e
+				continue
+			}
+		}
 		if p.isRaw() {
 			if e := m.sendRaw(p); e != nil {
 				err = e
