@@ -100,10 +100,12 @@ func bareHeader(version uint8) int {
 	return wire.IPv6HeaderLen
 }
 
-// encapsulate seals p and puts its headers in front; overSeq is for AH around ESP.
-func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underlay.Packet, r Reason) {
+// encapsulate makes pkt of p, sealed and with its headers in front; overSeq is for AH around ESP.
+func encapsulate(pkt *underlay.Packet, p *plain, ends *sad.Endpoint, seq, overSeq uint64) Reason {
 	t, off, n := p.out.Transform(), p.off, p.n
-	pkt = underlay.Packet{Buf: p.buf, Local: ends.Local, Remote: ends.Remote, Kind: underlay.ESP, NATT: ends.UDP, TOS: p.tos, Whole: p.whole}
+	pkt.Buf, pkt.Local, pkt.Remote = p.buf, ends.Local, ends.Remote
+	pkt.Kind, pkt.NATT, pkt.Header = underlay.ESP, ends.UDP, false
+	pkt.TOS, pkt.Whole, pkt.Fault = p.tos, p.whole, underlay.Fault{}
 	var start, end int
 	switch p.form {
 	case formTunnel:
@@ -139,11 +141,11 @@ func encapsulate(p *plain, ends *sad.Endpoint, seq, overSeq uint64) (pkt underla
 	pkt.Off, pkt.Len = start, end-start
 	switch {
 	case start >= end:
-		return pkt, OutStateProtocolErrors
+		return OutStateProtocolErrors
 	case pkt.Header && wire.TotalLen(p.buf[start:end]) != pkt.Len:
-		return pkt, OutBundleErrors // too long for an IP packet
+		return OutBundleErrors // too long for an IP packet
 	}
-	return pkt, Passed
+	return Passed
 }
 
 // outerHeader writes a header between the ends in front of p.buf[off:off+n].

@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"culvert/internal/underlay"
@@ -208,18 +209,28 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 		}
 		return OutNoStates
 	}
-	p := plain{out: out, buf: buf, off: off, n: info.Total}
-	if r := place(&p, info, f); r != Passed {
-		return r
+	before := len(w.plain)
+	p := next(&w.plain)
+	*p = plain{}
+	p.out, p.buf, p.off, p.n = out, buf, off, info.Total
+	r := place(p, info, f)
+	if r == Passed {
+		p.mark(w.path.cfg.DSCP, info, f)
+		p.pad = padding(out, p.form, p.n, now)
+		r = w.fit(p, info, now)
 	}
-	p.mark(w.path.cfg.DSCP, info, f)
-	p.pad = padding(out, p.form, p.n, now)
-	n0 := len(w.plain)
-	if r := w.fit(&p, info, now); r != Passed || len(w.plain) > n0 {
-		return r
+	if r != Passed {
+		w.plain = w.plain[:before]
 	}
-	w.plain = append(w.plain, p)
-	return Passed
+	return r
+}
+
+// next makes a list longer by one and returns the last one's place, which is to
+// be filled there: a large value costs more to copy than to make.
+func next[T any](list *[]T) *T {
+	*list = slices.Grow(*list, 1)
+	*list = (*list)[:len(*list)+1]
+	return &(*list)[len(*list)-1]
 }
 
 // clear sends a packet on as it is.
@@ -268,26 +279,21 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 	}
 	ends := out.Child().Endpoint()
 	for i := range run {
-		p := &run[i]
-		pkt, r := encapsulate(p, ends, seq+uint64(i), overSeq+uint64(i))
+		before := len(w.sealed)
+		p, pkt := &run[i], next(&w.sealed)
+		r := encapsulate(pkt, p, ends, seq+uint64(i), overSeq+uint64(i))
+		if p.cut > 0 && r == Passed {
+			w.count.add(txCut, 1)
+			if pkt.Header {
+				r = w.cut(p.cut)
+			}
+		}
 		if r != Passed {
+			w.sealed = w.sealed[:before]
 			w.count.drop(r)
 			w.odd = r
 			continue
 		}
-		if p.cut > 0 {
-			w.count.add(txCut, 1)
-		}
-		if p.cut > 0 && pkt.Header {
-			if !w.cut(pkt, p.cut) {
-				w.count.drop(OutBundleErrors)
-				w.odd = OutBundleErrors
-				continue
-			}
-			w.bytes += p.n
-			continue
-		}
-		w.sealed = append(w.sealed, pkt)
 		w.bytes += p.n
 	}
 	return Passed

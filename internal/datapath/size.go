@@ -85,12 +85,11 @@ type fitted struct {
 // fit decides about the size of p, which has its place.
 func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
 	c := p.out.Child()
-	is := fitted{p.out, p.over, c.Endpoint(), p.form, p.front, c.Path().MTU(now), w.fitted.room}
-	if is != w.fitted {
-		is.room = capacity(is.out, is.over, is.form, is.front, is.mtu)
-		w.fitted = is
+	ends, mtu, last := c.Endpoint(), c.Path().MTU(now), &w.fitted
+	if last.out != p.out || last.over != p.over || last.ends != ends || last.form != p.form || last.front != p.front || last.mtu != mtu {
+		*last = fitted{p.out, p.over, ends, p.form, p.front, mtu, capacity(p.out, p.over, p.form, p.front, mtu)}
 	}
-	if w.path.cfg.ClampMSS && clampMSS(p.buf[p.off:], info, min(is.room, w.path.device)) {
+	if w.path.cfg.ClampMSS && clampMSS(p.buf[p.off:], info, min(last.room, w.path.device)) {
 		w.count.add(txClamped, 1)
 	}
 	if w.frags.limit != 0 {
@@ -102,7 +101,7 @@ func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
 	case SetDF:
 		p.whole = true
 	}
-	if p.n <= is.room {
+	if p.n <= last.room {
 		return Passed
 	}
 	return w.tooLong(p, info, now)
@@ -135,7 +134,8 @@ func (w *outWorker) separable(out *sad.Outbound) bool {
 	return out.Covers(&f)
 }
 
-// split makes of p fragments of at most room bytes (RFC 791 §3.2).
+// split puts in place of p, the last of w.plain, fragments of at most room bytes
+// (RFC 791 §3.2).
 func (w *outWorker) split(p *plain, info wire.Info, room int, now int64) Reason {
 	pkt := p.buf[p.off:][:p.n]
 	front := info.Payload
@@ -145,7 +145,8 @@ func (w *outWorker) split(p *plain, info wire.Info, room int, now int64) Reason 
 	}
 	q := *p
 	q.whole = w.path.cfg.DF == SetDF
-	for at := 0; at < p.n-info.Payload; at += step {
+	w.plain = w.plain[:len(w.plain)-1]
+	for at := 0; at < len(pkt)-info.Payload; at += step {
 		data := pkt[info.Payload+at:]
 		more := len(data) > step
 		if more {
@@ -204,13 +205,14 @@ func laterHeader(h []byte, front int) int {
 	return to
 }
 
-// cut makes fragments of at most mtu bytes of a packet that goes with the header
-// that it has, and puts them among those to be sent. False: it cannot be cut.
-func (w *outWorker) cut(pkt underlay.Packet, mtu int) bool {
+// cut puts in place of the last packet to be sent, which has the header that it goes
+// with, fragments of at most mtu bytes.
+func (w *outWorker) cut(mtu int) Reason {
+	pkt := w.sealed[len(w.sealed)-1]
 	data := pkt.Data()
 	front, at, next, ok := wire.PathHeaders(data)
 	if !ok {
-		return false
+		return OutBundleErrors
 	}
 	v6, head := data[0]>>4 == 6, front
 	if v6 {
@@ -219,17 +221,16 @@ func (w *outWorker) cut(pkt underlay.Packet, mtu int) bool {
 	}
 	step := (mtu - head) &^ 7
 	if step < 8 {
-		return false
+		return OutBundleErrors
 	}
-	from := len(w.sealed)
+	w.sealed = w.sealed[:len(w.sealed)-1]
 	for off := front; off < len(data); off += step {
 		part := data[off:min(off+step, len(data))]
 		more := off+step < len(data)
 		q := pkt
 		q.Buf, q.Off, q.Len = w.spare.take(head+len(part)), 0, head+len(part)
 		if q.Buf == nil {
-			w.sealed = w.sealed[:from]
-			return false
+			return OutBundleErrors
 		}
 		copy(q.Buf, data[:front])
 		if v6 {
@@ -242,7 +243,7 @@ func (w *outWorker) cut(pkt underlay.Packet, mtu int) bool {
 		wire.SetTotal(q.Buf, q.Len)
 		w.sealed = append(w.sealed, q)
 	}
-	return true
+	return Passed
 }
 
 // fragmentLen is the length of an IPv6 fragment header.

@@ -72,11 +72,10 @@ func (w *outWorker) dummy(out *sad.Outbound, now int64) {
 	if dscp := w.path.cfg.DSCP; dscp != nil {
 		d.tos = *dscp << 2
 	}
-	pkt, r := encapsulate(&d, out.Child().Endpoint(), seq, 0)
-	if r != Passed {
+	w.sealed = w.sealed[:0]
+	if encapsulate(next(&w.sealed), &d, out.Child().Endpoint(), seq, 0) != Passed {
 		return
 	}
-	w.sealed = append(w.sealed[:0], pkt)
 	if sent, _ := w.path.cfg.Conn.Send(w.sealed); sent == 0 {
 		w.count.drop(OutErrors)
 		return
