@@ -1,6 +1,10 @@
 package esp
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"culvert/crypto/aead"
+)
 
 // Stations of a packet on its way out:
 //
@@ -19,7 +23,7 @@ var paddingBytes = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1
 
 // Seal makes an ESP packet of the payload buf[off:off+n] with its next header
 // and returns where it is: buf[start:end]. It needs Front() bytes before and
-// Back() bytes after the payload in buf and panics without them; the rest of
+// Back() bytes after the payload in buf, panics without them and writes to all of them; the rest of
 // buf is left alone.
 //
 // seq is the full sequence number. It must never come twice under one key, and
@@ -27,13 +31,13 @@ var paddingBytes = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1
 func (t *Transform) Seal(buf []byte, off, n int, seq uint64, next uint8) (start, end int) {
 	pad := t.padding(n)
 	body := off + n + pad + trailerLen
-	copy(buf[off+n:off+n+pad], paddingBytes[:pad])
+	copy(buf[off+n:], paddingBytes[:pad])
 	buf[body-2] = uint8(pad)
 	buf[body-1] = next
 	start, end = off-t.ivLen-HeaderLen, body+t.icv
 	switch pkt := buf[start:end]; {
 	case t.aead != nil:
-		t.sealAEAD(pkt, body-start, seq)
+		t.sealAEAD(pkt, body-start, seq, (*aead.Nonce)(buf[end:]))
 	case t.gmac != nil:
 		t.sealGMAC(pkt, body-start, seq)
 	default:
@@ -44,11 +48,11 @@ func (t *Transform) Seal(buf []byte, off, n int, seq uint64, next uint8) (start,
 
 // sealAEAD: the IV is the sequence number, from IVStart on, which is unique under
 // one key, as counter mode needs it (RFC 4106 §3.1), and takes no randomness.
-func (t *Transform) sealAEAD(pkt []byte, body int, seq uint64) {
+func (t *Transform) sealAEAD(pkt []byte, body int, seq uint64, nonce *aead.Nonce) {
 	var iv [8]byte
 	binary.BigEndian.PutUint64(iv[:], t.first+seq)
 	aad := t.putAAD(pkt, seq)
-	t.aead.Seal(iv, pkt[t.Front():body:len(pkt)], aad)
+	t.aead.SealIn(nonce, iv, pkt[t.Front():body:len(pkt)], aad)
 	t.putHeader(pkt, seq)
 	copy(pkt[HeaderLen:], iv[:])
 }
@@ -93,8 +97,8 @@ func (t *Transform) putHeader(pkt []byte, seq uint64) {
 // written again afterwards. In the packet it needs no memory of its own.
 func (t *Transform) putAAD(pkt []byte, seq uint64) []byte {
 	if t.esn {
-		binary.BigEndian.PutUint32(pkt, t.spi)
-		binary.BigEndian.PutUint64(pkt[4:], seq)
+		binary.BigEndian.PutUint64(pkt, uint64(t.spi)<<32|seq>>32)
+		binary.BigEndian.PutUint32(pkt[8:], uint32(seq))
 		return pkt[:12]
 	}
 	t.putHeader(pkt, seq)

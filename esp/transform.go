@@ -37,7 +37,7 @@ type Transform struct {
 	spi   uint32
 	esn   bool
 	ivLen int
-	align int // what is encrypted is a multiple of this
+	align int // what is encrypted is a multiple of this, a power of two
 	icv   int
 	first uint64 // added to the sequence number where that is the IV
 
@@ -55,6 +55,9 @@ func New(p Params) (*Transform, error) {
 		return nil, errors.New("esp: no encryption algorithm; negotiate one")
 	}
 	t := &Transform{spi: p.SPI, esn: p.ESN, ivLen: p.Encr.IVLen, align: max(p.Encr.Block, 4), first: p.IVStart}
+	if t.align&(t.align-1) != 0 {
+		return nil, fmt.Errorf("esp: %s has blocks of %d bytes, which is no power of two", p.Encr.Name, t.align)
+	}
 	if p.Encr.AuthOnly {
 		return t.withGMAC(p)
 	}
@@ -119,8 +122,14 @@ func (t *Transform) Wipe() {
 func (t *Transform) Front() int { return HeaderLen + t.ivLen }
 
 // Back is how many bytes Seal may at most write behind the payload: padding,
-// trailer and ICV.
-func (t *Transform) Back() int { return t.align - 1 + trailerLen + t.icv }
+// trailer and ICV, and with an AEAD behind these the nonce, which is not of the packet.
+func (t *Transform) Back() int {
+	back := t.align - 1 + trailerLen + t.icv
+	if t.aead != nil {
+		back += len(aead.Nonce{})
+	}
+	return back
+}
 
 // Overhead is by how much a payload of n bytes grows.
 func (t *Transform) Overhead(n int) int {
@@ -143,5 +152,5 @@ const trailerLen = 2
 // padding is the least number of padding bytes that makes a payload of n bytes
 // end, with its trailer, on a block of the cipher and on 4 bytes (RFC 4303 §2.4).
 func (t *Transform) padding(n int) int {
-	return (t.align - (n+trailerLen)%t.align) % t.align
+	return -(n + trailerLen) & (t.align - 1)
 }

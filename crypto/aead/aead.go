@@ -42,11 +42,11 @@ type AEAD struct {
 	salt    [4]byte
 }
 
-// nonce is where salt and IV meet: what is given to the standard library's
-// interface escapes, so it cannot be on the stack.
-type nonce [4 + IVLen]byte
+// Nonce is memory where salt and IV meet, for one call at a time: what is given
+// to the standard library's interface escapes, so it cannot be on the stack.
+type Nonce [4 + IVLen]byte
 
-var nonces = sync.Pool{New: func() any { return new(nonce) }}
+var nonces = sync.Pool{New: func() any { return new(Nonce) }}
 
 // New makes an AEAD of a row of suite.Encrs. material is the key followed by
 // the salt, e.MaterialLen() bytes; it is copied, and stays the caller's to wipe.
@@ -78,10 +78,16 @@ func (a *AEAD) Overhead() int { return a.aead.Overhead() }
 // An iv must never come twice under one key. aad has any length, must not
 // overlap with the result, and is only read.
 func (a *AEAD) Seal(iv [IVLen]byte, buf, aad []byte) []byte {
-	n := nonces.Get().(*nonce)
-	out := a.aead.Seal(buf[:0], a.fill(n, iv), buf, aad)
+	n := nonces.Get().(*Nonce)
+	out := a.SealIn(n, iv, buf, aad)
 	nonces.Put(n)
 	return out
+}
+
+// SealIn is Seal for those who have memory for the nonce, which must not overlap
+// with anything else. What it holds afterwards is not defined.
+func (a *AEAD) SealIn(n *Nonce, iv [IVLen]byte, buf, aad []byte) []byte {
+	return a.aead.Seal(buf[:0], a.fill(n, iv), buf, aad)
 }
 
 // Open verifies and decrypts buf, which is ciphertext and ICV, in place and
@@ -89,7 +95,7 @@ func (a *AEAD) Seal(iv [IVLen]byte, buf, aad []byte) []byte {
 // plaintext is given out. The only error is ErrICV; what buf holds after it is
 // not defined.
 func (a *AEAD) Open(iv [IVLen]byte, buf, aad []byte) ([]byte, error) {
-	n := nonces.Get().(*nonce)
+	n := nonces.Get().(*Nonce)
 	out, err := a.aead.Open(buf[:0], a.fill(n, iv), buf, aad)
 	nonces.Put(n)
 	if err != nil {
@@ -98,8 +104,8 @@ func (a *AEAD) Open(iv [IVLen]byte, buf, aad []byte) ([]byte, error) {
 	return out, nil
 }
 
-func (a *AEAD) fill(n *nonce, iv [IVLen]byte) []byte {
-	copy(n[:], a.salt[:a.saltLen])
-	copy(n[a.saltLen:], iv[:])
+func (a *AEAD) fill(n *Nonce, iv [IVLen]byte) []byte {
+	*(*[4]byte)(n[:]) = a.salt
+	*(*[IVLen]byte)(n[a.saltLen:]) = iv
 	return n[:a.saltLen+IVLen]
 }
