@@ -58,17 +58,17 @@ func (w *inWorker) congestion(pkt []byte, outer uint8) Reason {
 
 // mark decides about the fields of the outer header of p, a packet of f that has
 // its place.
-func (p *plain) mark(dscp *uint8, info wire.Info, f *wire.Flow) {
+func (y *way) mark(p *plain, dscp *uint8, info wire.Info, f *wire.Flow) {
 	p.tos = wire.TOS(p.buf[p.off:])
-	c := p.out.Child()
+	c := y.child
 	if !c.Tunnel {
 		return
 	}
 	if dscp != nil {
 		p.tos = *dscp<<2 | p.tos&wire.ECNMask
 	}
-	if c.Endpoint().Local.Addr().Is4() {
-		return
+	if p.form != formTunnelAH && p.over == nil || y.ends.Local.Addr().Is4() {
+		return // the header is not written here, or has no label
 	}
 	switch {
 	case p.over != nil:

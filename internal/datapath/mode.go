@@ -32,20 +32,41 @@ const (
 	formTunnelAH              // AH behind a header that is written here
 )
 
+// way is what all packets that one SA takes out in one batch have in common.
+type way struct {
+	out     *sad.Outbound // nil: of none
+	over    *sad.Outbound // AH around ESP; nil: none
+	child   *sad.Child    // of out
+	ends    *sad.Endpoint
+	verdict Reason // on all of them, before anything else is known
+	mtu     int    // of the path, in bytes of outer packets
+	fitted  fitted
+}
+
+func (y *way) set(out *sad.Outbound, now int64) {
+	c := out.Child()
+	*y = way{out: out, child: c, ends: c.Endpoint(), mtu: c.Path().MTU(now), verdict: Passed}
+	if c.Tunnel && c.Protocol == sad.ProtocolAH {
+		y.verdict = placeAH(y.ends)
+	}
+	if !c.Bundled {
+		return
+	}
+	over := c.Over()
+	if over == nil {
+		y.verdict = OutBundleCheckErrors
+		return
+	}
+	y.over, y.verdict = over.Outbound(), placeAH(y.ends)
+}
+
 // place decides how p, a packet that was parsed as info, goes out through its
 // SA, and where in it the transform begins.
-func place(p *plain, info wire.Info, f *wire.Flow) Reason {
-	c := p.out.Child()
-	ends := c.Endpoint()
-	if c.Bundled {
-		over := c.Over()
-		if over == nil {
-			return OutBundleCheckErrors
-		}
-		p.over = over.Outbound()
-		if r := placeAH(ends); r != Passed {
-			return r
-		}
+func (y *way) place(p *plain, info wire.Info, f *wire.Flow) Reason {
+	c, ends := y.child, y.ends
+	p.over = y.over
+	if y.verdict != Passed {
+		return y.verdict
 	}
 	if c.Tunnel {
 		p.next = wire.ProtoIPv4
@@ -54,7 +75,6 @@ func place(p *plain, info wire.Info, f *wire.Flow) Reason {
 		}
 		if c.Protocol == sad.ProtocolAH {
 			p.form = formTunnelAH
-			return placeAH(ends)
 		}
 		return Passed
 	}

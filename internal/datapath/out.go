@@ -48,7 +48,7 @@ type outWorker struct {
 	bytes  int               // of the inner packets in sealed
 	odd    Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
 
-	fitted   fitted
+	way      way // of the last packet in this batch that found its SA
 	spare    spare
 	fragment uint32 // identification of the last IPv6 packet that was cut
 	answers  limiter
@@ -148,6 +148,7 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	defer w.sads.Leave()
 	w.asked.begin(&w.path.acquires, now)
 	w.plain, w.sealed, w.bytes, w.odd = w.plain[:0], w.sealed[:0], 0, Passed
+	w.way.out = nil
 	w.frags.begin(w.count, OutFragmentErrors, now)
 	defer w.frags.release()
 	w.spare.reset()
@@ -209,14 +210,19 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 		}
 		return OutNoStates
 	}
-	before := len(w.plain)
+	y, before := &w.way, len(w.plain)
+	if y.out != out {
+		y.set(out, now)
+	}
 	p := next(&w.plain)
 	*p = plain{}
 	p.out, p.buf, p.off, p.n = out, buf, off, info.Total
-	r := place(p, info, f)
+	r := y.place(p, info, f)
 	if r == Passed {
-		p.mark(w.path.cfg.DSCP, info, f)
-		p.pad = padding(out, p.form, p.n, now)
+		y.mark(p, w.path.cfg.DSCP, info, f)
+		if y.child.TFC > p.n {
+			p.pad = padding(out, p.form, p.n, now)
+		}
 		r = w.fit(p, info, now)
 	}
 	if r != Passed {
@@ -228,9 +234,12 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 // next makes a list longer by one and returns the last one's place, which is to
 // be filled there: a large value costs more to copy than to make.
 func next[T any](list *[]T) *T {
-	*list = slices.Grow(*list, 1)
-	*list = (*list)[:len(*list)+1]
-	return &(*list)[len(*list)-1]
+	n := len(*list)
+	if n == cap(*list) {
+		*list = slices.Grow(*list, 1)
+	}
+	*list = (*list)[:n+1]
+	return &(*list)[n]
 }
 
 // clear sends a packet on as it is.

@@ -73,21 +73,19 @@ func ahLen(out *sad.Outbound, remote netip.Addr) int {
 	return t.Len(6)
 }
 
-// fitted is what a worker knows of the size of the last packet that it measured.
+// fitted is the longest packet, in bytes, of the last form that was measured.
 type fitted struct {
-	out, over  *sad.Outbound
-	ends       *sad.Endpoint
-	form       form
-	front, mtu int
-	room       int
+	known bool
+	form  form
+	front int
+	room  int
 }
 
-// fit decides about the size of p, which has its place.
+// fit decides about the size of p, which has its place in w.way.
 func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
-	c := p.out.Child()
-	ends, mtu, last := c.Endpoint(), c.Path().MTU(now), &w.fitted
-	if last.out != p.out || last.over != p.over || last.ends != ends || last.form != p.form || last.front != p.front || last.mtu != mtu {
-		*last = fitted{p.out, p.over, ends, p.form, p.front, mtu, capacity(p.out, p.over, p.form, p.front, mtu)}
+	y, last := &w.way, &w.way.fitted
+	if !last.known || last.form != p.form || last.front != p.front {
+		*last = fitted{true, p.form, p.front, capacity(y.out, y.over, p.form, p.front, y.mtu)}
 	}
 	if w.path.cfg.ClampMSS && clampMSS(p.buf[p.off:], info, min(last.room, w.path.device)) {
 		w.count.add(txClamped, 1)
@@ -110,9 +108,9 @@ func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
 // ownHeader: there is no other header than the packet's own.
 func (f form) ownHeader() bool { return f == formTransport || f == formAH }
 
-// tooLong decides about a packet that does not fit. Measured: w.fitted.
+// tooLong decides about a packet that does not fit.
 func (w *outWorker) tooLong(p *plain, info wire.Info, now int64) Reason {
-	room := w.fitted.room
+	room := w.way.fitted.room
 	switch {
 	case info.Version == 4 && !info.DontFragment && p.out.Child().Tunnel && w.separable(p.out):
 		return w.split(p, info, room, now)
@@ -122,7 +120,7 @@ func (w *outWorker) tooLong(p *plain, info wire.Info, now int64) Reason {
 		return OutTooBig
 	}
 	p.whole = false
-	p.cut = w.fitted.mtu
+	p.cut = w.way.mtu
 	return Passed
 }
 
