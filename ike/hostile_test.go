@@ -72,3 +72,22 @@ func TestRekeysOfTheIKESAWithoutEnd(t *testing.T) {
 		t.Error(e.Reason)
 	}
 }
+
+// Whatever a stranger says of itself, an event that repeats it stays a line that a log can have every second.
+func TestEventsAreBounded(t *testing.T) {
+	for name, id := range map[string]core.ID{
+		"key-id":      {Type: core.IDKeyID, Data: strings.Repeat("\x00", 60000)},
+		"name":        {Type: core.IDFQDN, Data: strings.Repeat("a.", 30000)},
+		"dn":          {Type: core.IDDN, Data: strings.Repeat("\xff", 60000)},
+		"no such one": {Type: 201, Data: strings.Repeat("\x00", 60000)},
+	} {
+		r := newRig(t, func(c *core.Config) { c.Peers[0].Identities[0].RemoteID = fqdn("b.example") })
+		p := newPuppet(r, 1)
+		p.id = id
+		p.connect()
+		e := r.event(core.EvAuthFailed)
+		if n := len(e.LogValue().String()); n > 8192 || e.Detail == nil {
+			t.Errorf("%s: %d bytes", name, n)
+		}
+	}
+}

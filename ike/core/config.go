@@ -247,8 +247,13 @@ func (p *Proposal) Groups() (groups []*suite.Group) {
 	return groups
 }
 
-// String writes the ID as the configuration does: "fqdn:gw.example.net".
-func (id ID) String() string {
+// String writes the ID as the configuration does: "fqdn:gw.example.net". A peer may send 64 KiB as its ID; what is
+// longer than any that is written anywhere is cut.
+func (id ID) String() string { return clipped(id.text(), maxID) }
+
+const maxID = 400
+
+func (id ID) text() string {
 	switch id.Type {
 	case IDNone:
 		return "auto"

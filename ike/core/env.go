@@ -72,7 +72,12 @@ func (e *Env) Below(n uint64) uint64 {
 }
 
 // Emit queues an output.
-func (e *Env) Emit(o Output) { e.out = append(e.out, o) }
+func (e *Env) Emit(o Output) {
+	if ev, ok := o.(Event); ok {
+		o = ev.clipped()
+	}
+	e.out = append(e.out, o)
+}
 
 // Traced shows a message to whoever watches.
 func (e *Env) Traced(sent bool, h message.Header, body []message.Payload) {

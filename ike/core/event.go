@@ -1,8 +1,11 @@
 package core
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // EventKind names what happened. The same event is a log line, a counter and a
@@ -59,6 +62,38 @@ type Event struct {
 	Exchange      string    // the exchange that it happened in, as far as there is one
 	Reason        string    // for people: what happened and what to do next
 	Detail        *Mismatch // where both sides part; nil where that is not what happened
+}
+
+// maxText bounds what a peer can have us say: its names and the addresses in its certificates may be 64 KiB long.
+const maxText = 1500
+
+func (e Event) clipped() Event {
+	e.Reason = clipped(e.Reason, maxText)
+	if d := e.Detail; d != nil {
+		short := *d
+		short.Ours, short.Theirs, short.Hint = clippedAll(d.Ours), clippedAll(d.Theirs), clipped(d.Hint, maxText)
+		e.Detail = &short
+	}
+	return e
+}
+
+func clippedAll(lines []string) []string {
+	if !slices.ContainsFunc(lines, func(l string) bool { return len(l) > maxID+100 }) {
+		return lines
+	}
+	list := make([]string, len(lines))
+	for i, l := range lines {
+		list[i] = clipped(l, maxID+100)
+	}
+	return list
+}
+
+// clipped is the beginning of a long text.
+func clipped(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:most], ""), len(s))
 }
 
 // LogValue makes the event one structured log group without empty fields.
