@@ -76,10 +76,10 @@ func TestRekeysOfTheIKESAWithoutEnd(t *testing.T) {
 // Whatever a stranger says of itself, an event that repeats it stays a line that a log can have every second.
 func TestEventsAreBounded(t *testing.T) {
 	for name, id := range map[string]core.ID{
-		"key-id":      {Type: core.IDKeyID, Data: strings.Repeat("\x00", 60000)},
-		"name":        {Type: core.IDFQDN, Data: strings.Repeat("a.", 30000)},
-		"dn":          {Type: core.IDDN, Data: strings.Repeat("\xff", 60000)},
-		"no such one": {Type: 201, Data: strings.Repeat("\x00", 60000)},
+		"key-id":      {Type: core.IDKeyID, Data: strings.Repeat("\x00", 2000)},
+		"name":        {Type: core.IDFQDN, Data: strings.Repeat("a.", 1000)},
+		"dn":          {Type: core.IDDN, Data: strings.Repeat("\xff", 2000)},
+		"no such one": {Type: 201, Data: strings.Repeat("\x00", 2000)},
 	} {
 		r := newRig(t, func(c *core.Config) { c.Peers[0].Identities[0].RemoteID = fqdn("b.example") })
 		p := newPuppet(r, 1)
@@ -89,5 +89,23 @@ func TestEventsAreBounded(t *testing.T) {
 		if n := len(e.LogValue().String()); n > 8192 || e.Detail == nil {
 			t.Errorf("%s: %d bytes", name, n)
 		}
+	}
+}
+
+// An ID that is longer than any is refused at either end, also where any ID would do: it would be the key of tables.
+func TestLongID(t *testing.T) {
+	long := core.ID{Type: core.IDKeyID, Data: strings.Repeat("x", 2049)}
+	r := newRig(t)
+	p := newPuppet(r, 1)
+	p.id = long
+	says(t, p.connect(), "N(AUTHENTICATION_FAILED)")
+	if e := r.event(core.EvAuthFailed); !strings.Contains(e.Reason, "2049 bytes, at most 2048") || len(r.e.SAs()) != 0 {
+		t.Error(e.Reason, r.e.SAs())
+	}
+	pair := newPair(t, 1, goodLink, passive, func(_, b *core.Config) { b.Peers[0].Identities[0].MyID = long })
+	pair.up()
+	pair.run(2 * time.Second)
+	if got := pair.a.reasons(core.EvAuthFailed); !strings.Contains(got, "2049 bytes") || pair.a.established() != 0 {
+		t.Error(got)
 	}
 }

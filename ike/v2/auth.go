@@ -38,6 +38,9 @@ func authRefused() task {
 	}}
 }
 
+// maxID is how many bytes a peer's ID may have: tables, tickets and the book of leases have it as their key.
+const maxID = 2048
+
 // identities sends who we are and finds out who the peer is.
 func identities() task {
 	return task{
@@ -61,6 +64,9 @@ func identities() task {
 			if idi == nil {
 				return end(message.NotifyInvalidSyntax, "IKE_AUTH has no ID of the initiator")
 			}
+			if n := len(idi.Data); n > maxID {
+				return sa.authFailed(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
+			}
 			sa.name(idOf(idi))
 			var expected core.ID
 			if idr := findID(x.in, false); idr != nil {
@@ -80,7 +86,11 @@ func identities() task {
 		},
 		complete: func(x *exchange) error {
 			sa := x.sa
-			sa.name(idOf(findID(x.in, false)))
+			idr := findID(x.in, false)
+			if n := len(idr.Data); n > maxID {
+				return sa.distrust(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
+			}
+			sa.name(idOf(idr))
 			if !auth.Accepts(sa.identity, sa.peerID) {
 				return sa.distrust(sa.identityParts([]*core.Identity{sa.identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
 			}

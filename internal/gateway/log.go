@@ -56,36 +56,45 @@ var eventKinds = map[core.EventKind]struct {
 	core.EvPeerDead:       {slog.LevelWarn, false},
 }
 
-// logEvery is how often an event that can come in any number is logged.
-const logEvery = time.Second
+// How many events of one kind are logged in a second: what a stranger or a broken peer can cause in any number, and the
+// rest, which a peer that rekeys without end causes.
+const (
+	logOften  = 1
+	logOthers = 200
+)
 
 // events is where events end: counted, and logged without flooding the log.
 type events struct {
 	log    *slog.Logger
 	counts [256]uint64 // by kind
 	kinds  [256]struct {
-		logged     time.Time
-		suppressed int
+		begun             time.Time // the second that counts
+		lines, suppressed int
 	}
 }
 
 func (v *events) event(now time.Time, e core.Event) {
 	v.counts[e.Kind]++
-	kind := eventKinds[e.Kind] // others: info, always
+	kind := eventKinds[e.Kind] // others: info
 	if !v.log.Enabled(context.Background(), kind.level) {
 		return
 	}
-	attrs := e.LogValue().Group()
+	k, most := &v.kinds[e.Kind], logOthers
 	if kind.often {
-		k := &v.kinds[e.Kind]
-		if !k.logged.IsZero() && now.Sub(k.logged) < logEvery {
-			k.suppressed++
-			return
-		}
-		if k.suppressed > 0 {
-			attrs = append(attrs, slog.Int("suppressed", k.suppressed))
-		}
-		k.logged, k.suppressed = now, 0
+		most = logOften
 	}
+	if k.begun.IsZero() || now.Sub(k.begun) >= time.Second {
+		k.begun, k.lines = now, 0
+	}
+	if k.lines == most {
+		k.suppressed++
+		return
+	}
+	attrs := e.LogValue().Group()
+	if k.suppressed > 0 {
+		attrs = append(attrs, slog.Int("suppressed", k.suppressed))
+	}
+	k.lines++
+	k.suppressed = 0
 	v.log.LogAttrs(context.Background(), kind.level, "ike", attrs...)
 }

@@ -472,7 +472,7 @@ func TestRunWithoutItsDevice(t *testing.T) {
 	}
 }
 
-// A flood of events is one log line a second for each kind, and says how many it stands for.
+// A flood of events is one log line a second for each kind that strangers cause, 200 of the others, and says how many it stands for.
 func TestLogDoesNotFlood(t *testing.T) {
 	log := &buffer{}
 	v := &events{log: newLogger(log, config.LogJSON, nil)}
@@ -486,6 +486,14 @@ func TestLogDoesNotFlood(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	if len(lines) != 5 || !strings.Contains(lines[1], `"suppressed":999`) {
 		t.Errorf("%d lines:\n%s", len(lines), log)
+	}
+	for range 1000 {
+		v.event(start, core.Event{Kind: core.EvChildRekeyed})
+	}
+	v.event(start.Add(time.Second), core.Event{Kind: core.EvChildRekeyed})
+	lines = strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 5+201 || !strings.Contains(lines[205], `"suppressed":800`) {
+		t.Errorf("%d lines", len(lines))
 	}
 	if v.counts[core.EvBadMessage] != 1001 {
 		t.Errorf("%d counted", v.counts[core.EvBadMessage])
