@@ -2,8 +2,10 @@ package lease
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -11,6 +13,17 @@ import (
 
 	"culvert/internal/store"
 )
+
+// The properties are checked on the same draws each time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "500", "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 var (
 	epoch = time.Unix(1_900_000_000, 0)
