@@ -24,8 +24,9 @@ type sealers struct {
 }
 
 type sealer struct {
-	areas areas // of out
-	out   *Outbound
+	areas  areas // of out
+	out    *Outbound
+	client uint64 // of out
 }
 
 const firstBuckets = 64
@@ -59,7 +60,7 @@ func (x *policyIndex) add(policy uint32, o *Outbound) {
 	}
 	list := make([]sealer, 0, len(old)+1)
 	list = append(list, old[:at]...)
-	list = append(list, sealer{o.child.areas, o})
+	list = append(list, sealer{o.child.areas, o, o.child.Client})
 	list = append(list, old[at:]...)
 	x.set(policy, list)
 }

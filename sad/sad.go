@@ -37,6 +37,9 @@ type Params struct {
 	Protocol uint8  // ProtocolESP, or ProtocolAH: then In and Out have no Encr
 	Tunnel   bool
 	In, Out  esp.Params // In.SPI is one of AllocSPIs, or anybody's with Manual
+	// Client names whose traffic it is where several may have the same addresses
+	// (level unique): all CHILD SAs of one client have the same. 0: it is not told apart.
+	Client uint64
 	// Manual: the SPIs and keys were given by people, not negotiated.
 	Manual bool
 	// Bundled ESP is sealed and opened only within the AH SA that names it in Under.
@@ -85,9 +88,10 @@ type Table struct {
 
 	mu          sync.Mutex
 	children    map[uint64]*Child
-	first, last *Child   // in order of installation
-	serial      uint64   // of the last installation
-	noisy       []*Child // those with dummies, in order of installation
+	first, last *Child         // in order of installation
+	serial      uint64         // of the last installation
+	noisy       []*Child       // those with dummies, in order of installation
+	clients     map[uint64]int // how many CHILD SAs each has
 	workers     []*Worker
 	doomed      []doomed
 }
@@ -96,7 +100,7 @@ type Table struct {
 // (at most 2^24). The seed decides which SPIs come out in which order; a gateway
 // takes a random one, a test a fixed one.
 func NewTable(limit int, seed uint64) *Table {
-	t := &Table{children: map[uint64]*Child{}}
+	t := &Table{children: map[uint64]*Child{}, clients: map[uint64]int{}}
 	t.slots.init(limit, seed)
 	t.policies.init()
 	t.epoch.Store(1) // 0 is a worker that holds nothing
@@ -163,6 +167,9 @@ func (t *Table) insert(c *Child, standby bool) error {
 	t.serial++
 	c.table, c.serial = t, t.serial
 	t.children[c.ID] = c
+	if c.Client != 0 {
+		t.clients[c.Client]++
+	}
 	t.append(c)
 	if !standby {
 		c.stage.Store(stageActive)
@@ -289,6 +296,9 @@ func (t *Table) remove(c *Child) {
 		t.slots.release(c.in.spi)
 	}
 	delete(t.children, c.ID)
+	if t.clients[c.Client]--; t.clients[c.Client] <= 0 {
+		delete(t.clients, c.Client)
+	}
 	t.noisy = slices.DeleteFunc(t.noisy, func(d *Child) bool { return d == c })
 	t.paths.leave(c, c.endpoint.Load(), true)
 	t.unlink(c)
@@ -365,6 +375,41 @@ func (t *Table) Outbound(policy uint32, f *wire.Flow) *Outbound {
 		}
 	}
 	return nil
+}
+
+// OutboundOf is Outbound among the SAs of one client.
+func (t *Table) OutboundOf(policy uint32, client uint64, f *wire.Flow) *Outbound {
+	active := t.policies.find(policy)
+	for i := range active {
+		if s := &active[i]; s.client == client && s.areas.cover(f, false) {
+			return s.out
+		}
+	}
+	return nil
+}
+
+// OutboundSole is Outbound where the SAs that may seal the packet are all of one
+// client, and otherwise reports that several have one.
+func (t *Table) OutboundSole(policy uint32, f *wire.Flow) (out *Outbound, several bool) {
+	var client uint64
+	active := t.policies.find(policy)
+	for i := range active {
+		switch s := &active[i]; {
+		case out != nil && s.client == client || !s.areas.cover(f, false):
+		case out != nil:
+			return nil, true
+		default:
+			out, client = s.out, s.client
+		}
+	}
+	return out, false
+}
+
+// HasClient reports whether a client has a CHILD SA in the table, in whatever state.
+func (t *Table) HasClient(client uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.clients[client] > 0
 }
 
 // Seals reports whether a policy has an SA that may seal at all, whatever its selectors.

@@ -292,6 +292,49 @@ func TestFragmentsNeedOpenPorts(t *testing.T) {
 	}
 }
 
+// Two clients of one policy with the same selectors, one of them rekeyed: each has its
+// newest SA, and there is a sole one only while the other has none that seals.
+func TestOutboundOfClients(t *testing.T) {
+	table := NewTable(100, 1)
+	f := testFlow("10.1.0.1", "10.2.0.1")
+	var children []*Child
+	for id, client := range []uint64{7, 8, 7} {
+		p := params(t, table, uint64(id+1))
+		p.Policy, p.Client, p.Standby = 1, client, id == 1
+		children = append(children, install(t, table, p))
+	}
+	if out, several := table.OutboundSole(1, f); several || out != children[2].Outbound() {
+		t.Errorf("with one that stands by: %v, %v", out, several)
+	}
+	table.Activate(2)
+	if out, several := table.OutboundSole(1, f); !several || out != nil {
+		t.Errorf("with two: %v, %v", out, several)
+	}
+	if _, several := table.OutboundSole(1, testFlow("10.1.0.1", "10.9.0.1")); several {
+		t.Error("selectors that do not cover the packet count")
+	}
+	for client, want := range map[uint64]*Outbound{7: children[2].Outbound(), 8: children[1].Outbound(), 9: nil} {
+		if got := table.OutboundOf(1, client, f); got != want {
+			t.Errorf("client %d: %v", client, got)
+		}
+	}
+	table.Retire(3)
+	if got := table.OutboundOf(1, 7, f); got != children[0].Outbound() {
+		t.Error("after the newest has retired")
+	}
+	table.Remove(1)
+	if got := table.OutboundOf(1, 7, f); got != nil || !table.HasClient(7) {
+		t.Errorf("with a retired one alone: %v", got)
+	}
+	table.Remove(3)
+	if table.HasClient(7) || !table.HasClient(8) || table.HasClient(0) {
+		t.Error("who is there")
+	}
+	if out, several := table.OutboundSole(1, f); several || out != children[1].Outbound() {
+		t.Errorf("alone again: %v, %v", out, several)
+	}
+}
+
 func TestMove(t *testing.T) {
 	table := NewTable(4, 3)
 	c := install(t, table, params(t, table, 1))

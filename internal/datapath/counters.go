@@ -38,7 +38,9 @@ const (
 	OutBufferErrors                      // a fragment that there was no room for
 	OutFragmentErrors                    // as InFragmentErrors
 
-	OutTooBig // too long for the path, and not to be cut; its sender was told, unless by rule or rate
+	InFlowErrors  // a conversation that the host could not tell from that of another client with the same addresses (flows.go)
+	OutFlowErrors // of several clients with these addresses nobody knows whom it is for
+	OutTooBig     // too long for the path, and not to be cut; its sender was told, unless by rule or rate
 
 	Passed // not a drop: sent, delivered, or handed to IKE
 
@@ -63,6 +65,7 @@ const (
 	rxIKE
 	rxKeepalives
 	txDummies
+	rxBent        // conversations of one of several clients that go by another port between us and the host
 	rxClamped     // SYNs whose MSS was lowered, on the way in
 	rxTooBig      // ICMP about packets of our SAs: too big
 	rxUnreachable // … no way, no host, no port
@@ -104,6 +107,8 @@ var counterNames = [counterCount]string{
 	InFragmentErrors:       "in-fragment-errors",
 	OutBufferErrors:        "out-buffer-errors",
 	OutFragmentErrors:      "out-fragment-errors",
+	InFlowErrors:           "in-flow-errors",
+	OutFlowErrors:          "out-flow-errors",
 	OutTooBig:              "out-too-big",
 	txPackets:              "tx-packets",
 	txBytes:                "tx-bytes",
@@ -120,6 +125,7 @@ var counterNames = [counterCount]string{
 	rxIKE:                  "rx-ike",
 	rxKeepalives:           "rx-keepalives",
 	txDummies:              "tx-dummies",
+	rxBent:                 "rx-flows-translated",
 	rxClamped:              "rx-mss-clamped",
 	rxTooBig:               "rx-icmp-too-big",
 	rxUnreachable:          "rx-icmp-unreachable",

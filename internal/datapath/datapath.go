@@ -65,6 +65,8 @@ type Config struct {
 	DF DF
 	// ClampMSS lowers the MSS of TCP connections to what fits through their tunnel.
 	ClampMSS bool
+	// Seed of the places in tables that peers can fill; a gateway takes a random one.
+	Seed uint64
 }
 
 // Path is a gateway's data path. Run starts its workers. SendPlain and Receive
@@ -75,6 +77,7 @@ type Path struct {
 	counters Counters
 	device   int // MTU of the device, in bytes
 	acquires acquires
+	flows    flows
 
 	mu      sync.Mutex // of the synchronous lines
 	syncOut *outWorker
@@ -89,6 +92,10 @@ type Path struct {
 // New makes a Path; nothing moves before Run.
 func New(cfg Config) *Path {
 	p := &Path{cfg: cfg, device: maxPacket, closed: make(chan struct{})}
+	p.flows.seed = cfg.Seed
+	if cfg.SAs != nil {
+		p.flows.alive = cfg.SAs.HasClient
+	}
 	if cfg.Device == nil {
 		return p // nothing moves
 	}

@@ -25,6 +25,12 @@ type Explanation struct {
 // packet itself can show (a size, headers that cannot be protected, sequence
 // numbers that are used up) is not in it.
 func (p *Path) ExplainOut(now time.Time, f *wire.Flow) Explanation {
+	k := p.flows.answered(talk{remote: f.Dst, local: f.Src, rport: f.DstPort, lport: f.SrcPort, proto: f.Proto}, now.UnixNano())
+	if k != nil && k.port != k.rport {
+		g := *f
+		g.DstPort = k.rport
+		f = &g
+	}
 	pol := p.cfg.Policies.Lookup(f)
 	x := Explanation{Reason: Passed, Policy: pol}
 	switch {
@@ -41,8 +47,10 @@ func (p *Path) ExplainOut(now time.Time, f *wire.Flow) Explanation {
 		x.Reason = OutUnprotected
 		return x
 	}
-	out := p.cfg.SAs.Outbound(pol.Ref, f)
+	out, several := p.cfg.outbound(pol, k, f)
 	switch {
+	case several:
+		x.Reason = OutFlowErrors
 	case out != nil:
 		x.SA = out.Child()
 		x.Reason = usable(x.SA, now, f)

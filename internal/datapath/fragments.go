@@ -13,9 +13,10 @@ import (
 // packet is whole, and that goes through the line, where
 //
 //	out   a policy asks for ports before one that does not matches; the SAs of
-//	      the policy ask for them; the SA is for transport mode (RFC 4301 §4.1)
+//	      the policy ask for them; the SA is for transport mode (RFC 4301 §4.1), or
+//	      for one of several clients (flows.go)
 //	in    the SA's selectors ask for ports, or a policy does before one that does
-//	      not matches
+//	      not matches; the SA is for one of several clients
 //
 // Every piece ends in one counter, when its fate is known:
 //
@@ -81,7 +82,7 @@ func (c *Config) waitsOut(f *wire.Flow) bool {
 		return false
 	}
 	if out := c.SAs.Outbound(pol.Ref, &blind); out != nil {
-		return !out.Child().Tunnel
+		return !out.Child().Tunnel || out.Child().Client != 0
 	}
 	return c.SAs.Seals(pol.Ref)
 }
@@ -90,7 +91,7 @@ func (c *Config) waitsOut(f *wire.Flow) bool {
 // does not wait.
 func (c *Config) waitsIn(in *sad.Inbound, f *wire.Flow) bool {
 	blind := f.Blind()
-	if !in.Covers(&blind) {
+	if in.Child().Client != 0 || !in.Covers(&blind) {
 		return in.Reaches(&blind)
 	}
 	return c.Policies.Hidden(&blind, true)
@@ -141,10 +142,14 @@ func (w *inWorker) hold(in *sad.Inbound, pkt []byte, info wire.Info, now int64) 
 		return Passed
 	case reassembly.Whole:
 		w.count.add(rxFragments, uint64(r.Pieces))
-		if _, ok := wire.ParseFlow(r.Buf[r.Off:r.Off+r.Len], &w.flow); !ok {
+		whole, ok := wire.ParseFlow(r.Buf[r.Off:r.Off+r.Len], &w.flow)
+		if !ok {
 			return InHeaderErrors
 		}
 		if verdict := w.allowed(in); verdict != Passed {
+			return verdict
+		}
+		if verdict := w.remember(in, r.Buf[r.Off:r.Off+r.Len], whole); verdict != Passed {
 			return verdict
 		}
 		w.accept(r.Buf, r.Off, r.Len)

@@ -28,6 +28,7 @@ import (
 //	wire.ParseFlow   the inner packet                            in-header-errors
 //	fragments        held where ports decide (fragments.go)      in-buffer-errors, in-fragment-errors, in-header-errors
 //	selector check   the SA's own pairs, then the policy         in-template-mismatches, in-no-policies, in-policy-blocked, in-policy-errors
+//	flows            whose it is, where addresses do not say     in-flow-errors (flows.go)
 //	congestion       the outer header's ECN, in tunnel mode      in-header-errors
 //	MSS              of TCP SYNs (mss.go)
 //	tun.Write        the batch; what the device refuses          in-errors
@@ -251,6 +252,9 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 	if waits {
 		return w.hold(in, buf[off:off+info.Total], info, now)
 	}
+	if r := w.remember(in, buf[off:off+info.Total], info); r != Passed {
+		return r
+	}
 	w.clamp(in.Child(), buf[off:off+info.Total], info)
 	w.accept(buf, off, info.Total)
 	return Passed
@@ -282,6 +286,9 @@ func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next 
 	}
 	if p.NATT {
 		mend(pkt, info)
+	}
+	if r := w.remember(in, pkt, info); r != Passed {
+		return r
 	}
 	w.clamp(in.Child(), pkt, info)
 	w.accept(p.Buf, start, size)

@@ -17,9 +17,11 @@ import (
 //	tun.Read         a batch of plain packets, with headroom in front of each; out-errors: one that cannot be read
 //	wire.ParseFlow   is it an IP packet, and of which flow?      out-errors
 //	fragments        held where ports decide (fragments.go)      out-buffer-errors, out-fragment-errors, out-errors
+//	flows            whose conversation, where addresses do not say (flows.go)
 //	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked
 //	                                                             none: it goes on in clear (out-unprotected where it cannot)
 //	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
+//	                                                             level unique: of the client whose flow it is; out-flow-errors
 //	                                                             level use: in clear, and nobody is asked
 //	                                                             out-policy-dead: nobody could be asked
 //	place            tunnel or transport, ESP or AH, or both     out-state-mode-errors, out-bundle-errors, out-bundle-check-errors
@@ -41,6 +43,7 @@ type outWorker struct {
 	asked  asked
 	flow   wire.Flow
 	frags  fragments
+	bent   *known // the conversation of the packet that is judged, if its port was replaced
 	bufs   [][]byte
 	sizes  []int
 	plain  []plain           // what is left of the batch after sad.Outbound
@@ -187,6 +190,7 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 	if info.Fragment() && w.path.cfg.waitsOut(f) {
 		return w.hold(pkt, info, now)
 	}
+	k := w.recall(pkt, info, now)
 	pol := w.cache.Lookup(w.path.cfg.Policies, f)
 	switch {
 	case pol == nil:
@@ -196,10 +200,12 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 	case pol.Action == spd.None:
 		return w.clear(pkt)
 	}
-	out := w.path.cfg.SAs.Outbound(pol.Ref, f)
+	out, several := w.path.cfg.outbound(pol, k, f)
 	switch {
 	case out != nil:
 		w.asked.satisfied(pol.Ref)
+	case several:
+		return OutFlowErrors
 	case pol.Level == spd.Use:
 		return w.clear(pkt)
 	case pol.Dead:

@@ -284,6 +284,7 @@ func (w *outWorker) answer(p *plain, info wire.Info, room int, now int64) {
 	if !answerable(pkt, info, w.flow.Src, w.flow.Dst) || !w.answers.allow(now) {
 		return
 	}
+	w.unbend(pkt, info)
 	h, most := wire.ICMP{Type: wire.ICMPUnreachable, Code: 4, Rest: uint32(room)}, 576 // RFC 1812 §4.3.2.3
 	if info.Version == 6 {
 		h, most = wire.ICMP{Type: wire.ICMPv6TooBig, Rest: uint32(max(room, sad.MinPMTU6))}, sad.MinPMTU6
