@@ -15,6 +15,7 @@ import (
 	"culvert/internal/underlay"
 	"culvert/internal/wire"
 	"culvert/sad"
+	"culvert/spd"
 	"culvert/spd/selector"
 )
 
@@ -93,6 +94,10 @@ func rareSteps() []step {
 		}
 	}
 	delivered := map[string]uint64{"rx-packets": times, "rx-bytes": times * uint64(len(good))}
+	ofNewest := func(u *tunnel) Reason { // by the left's newest SA
+		u.left.path.SendPlain(start, append(wire.AppendIP(nil, netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("10.2.0.1"), 47, 4), 0, 0, 0, 0))
+		return u.right.path.Receive(start, datagram(u.left.conn.take()[0]))
+	}
 	var larval uint32
 	id := uint16(0)
 	piece := func() []byte { // of another packet each time
@@ -123,6 +128,17 @@ func rareSteps() []step {
 				u.left.host.refuse = times
 			},
 			do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, udp("10.1.0.1", "10.2.0.1", 1500)) }},
+		{name: "for one of several clients", want: OutFlowErrors, do: plainStep, setup: func(u *tunnel) {
+			pols := leftPolicies()
+			pols[0].Level = spd.Unique
+			u.left.pols.Replace(pols)
+			u.connect(2, 1, func(l, _ *sad.Params) { l.Client = 7 })
+		}},
+		{name: "in, of another client too, and without ports", want: InFlowErrors, do: ofNewest, told: "used 3,heard 3", setup: func(u *tunnel) {
+			u.connect(2, 1, func(_, r *sad.Params) { r.Client = 7 })
+			ofNewest(u)
+			u.connect(3, 1, func(_, r *sad.Params) { r.Client = 8 })
+		}},
 		{name: "ESP without the AH around it", want: OutBundleCheckErrors, do: plainStep,
 			setup: betweenHosts(func(l, r *sad.Params) { l.Bundled = true })},
 		{name: "no room for fragments out", want: OutBufferErrors, do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, piece()) },
