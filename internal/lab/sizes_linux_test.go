@@ -15,8 +15,17 @@ type narrow struct {
 	outer6  bool
 	gateway string // further lines of [gateway]
 	mtu     int    // of the narrow link
-	swan    bool   // the far gateway is strongSwan
+	far     far
 }
+
+// far is what differs from two culverts that speak ESP.
+type far int
+
+const (
+	espCulvert far = iota
+	ahCulvert      // both speak AH
+	strongSwan     // the far gateway is strongSwan
+)
 
 // narrowSite is two gateways with a host behind each, and a router with a narrow
 // link between them: east meets it in the middle of its path, west at the first hop.
@@ -72,12 +81,12 @@ func newNarrowSite(t *testing.T, ctx context.Context, c narrow) *narrowSite {
 	s.wh.Run("ip", "route", "add", "default", "via", "10.2.0.1")
 	s.wh.Run("ip", "-6", "route", "add", "default", "via", "fd02::1")
 	gateway := fmt.Sprintf("mtu = %d\n%s", deviceMTU, c.gateway)
-	if c.swan {
+	if c.far == strongSwan {
 		s.west.StrongSwan(ctx, narrowSwanctl(addr(3), addr(0)))
 	} else {
-		s.westSide = s.west.Culvert(ctx, gateway, passive(narrowConf(addr(0), "2", "1")))
+		s.westSide = s.west.Culvert(ctx, gateway, passive(c.conf(addr(0), "2", "1")))
 	}
-	s.eastCulvert = s.east.Culvert(ctx, gateway, narrowConf(addr(3), "1", "2"))
+	s.eastCulvert = s.east.Culvert(ctx, gateway, c.conf(addr(3), "1", "2"))
 	for _, to := range []string{"10.2.0.2", "fd02::2"} {
 		if err := Until(ctx, func() error {
 			_, err := s.eh.Try("ping", "-c", "1", "-W", "2", to)
@@ -89,16 +98,21 @@ func newNarrowSite(t *testing.T, ctx context.Context, c narrow) *narrowSite {
 	return s
 }
 
-// narrowConf is a tunnel for both families, with an algorithm whose overhead the tests know.
-func narrowConf(remote, us, them string) string {
-	policy := func(src, dst string) string {
-		return fmt.Sprintf("[[policy]]\nsrc-address = %q\ndst-address = %q\npeer = \"p\"\ntunnel = true\n", src, dst)
+// conf is a tunnel for both families, with an algorithm whose overhead the tests know.
+func (c narrow) conf(remote, us, them string) string {
+	policy, algorithm := "", `enc-algorithms = ["aes-256-gcm"]`
+	if c.far == ahCulvert {
+		policy, algorithm = `ipsec-protocols = "ah"`, `auth-algorithms = ["sha256"]`
 	}
-	return policy("10."+us+".0.0/24", "10."+them+".0.0/24") + policy("fd0"+us+"::/64", "fd0"+them+"::/64") + fmt.Sprintf(`
+	var b strings.Builder
+	for _, ends := range [][2]string{{"10." + us + ".0.0/24", "10." + them + ".0.0/24"}, {"fd0" + us + "::/64", "fd0" + them + "::/64"}} {
+		fmt.Fprintf(&b, "[[policy]]\nsrc-address = %q\ndst-address = %q\npeer = \"p\"\ntunnel = true\n%s\n", ends[0], ends[1], policy)
+	}
+	fmt.Fprintf(&b, `
 [[proposal]]
 name = "default"
-enc-algorithms = ["aes-256-gcm"]
 pfs-group = "none"
+%s
 [[peer]]
 name = "p"
 address = %q
@@ -106,10 +120,11 @@ exchange-mode = "ike2"
 [[identity]]
 peer = "p"
 secret = "correct horse battery staple"
-`, remote)
+`, algorithm, remote)
+	return b.String()
 }
 
-// narrowSwanctl is the far end of narrowConf.
+// narrowSwanctl is the far end of conf.
 func narrowSwanctl(us, them string) string {
 	return fmt.Sprintf(`connections {
 	p {
@@ -147,7 +162,15 @@ secrets {
 
 // fits is the longest inner packet: header, UDP, SPI and sequence number, IV, ICV,
 // and the trailer within whole words.
+//
+// With AH: header, and 12 bytes before an ICV of 16, in IPv6 a multiple of 8.
 func (c narrow) fits() int {
+	switch {
+	case c.far == ahCulvert && c.outer6:
+		return c.mtu - 40 - 32
+	case c.far == ahCulvert:
+		return c.mtu - 20 - 28
+	}
 	n := c.mtu - 20 - 8 - 8 - 16
 	if c.outer6 {
 		n -= 20
@@ -161,15 +184,17 @@ func (c narrow) fits() int {
 // narrowPaths are the cases. Packets of IPv6's least size do not fit through a link of 1280 bytes
 // in one piece; of 1400 there is something to discover for both inner families.
 var narrowPaths = []narrow{
-	{"UDP, IPv4", false, `encapsulation = "udp"`, 1280, false},
-	{"UDP, IPv6, MSS as it is", true, "encapsulation = \"udp\"\nclamp-mss = false", 1400, false},
-	{"raw, IPv4, MSS as it is", false, "encapsulation = \"raw\"\nclamp-mss = false", 1400, false},
-	{"raw, IPv6", true, `encapsulation = "raw"`, 1280, false},
-	{"UDP, IPv4, DF set", false, "encapsulation = \"udp\"\ndf = \"set\"", 1400, false},
-	{"UDP, IPv4, DF clear", false, "encapsulation = \"udp\"\ndf = \"clear\"", 1280, false},
-	{"raw, IPv6, DF clear", true, "encapsulation = \"raw\"\ndf = \"clear\"", 1400, false},
-	{"UDP, IPv4, strongSwan", false, `encapsulation = "udp"`, 1400, true},
-	{"UDP, IPv6, strongSwan, MSS as it is", true, "encapsulation = \"udp\"\nclamp-mss = false", 1280, true},
+	{"UDP, IPv4", false, `encapsulation = "udp"`, 1280, espCulvert},
+	{"UDP, IPv6, MSS as it is", true, "encapsulation = \"udp\"\nclamp-mss = false", 1400, espCulvert},
+	{"raw, IPv4, MSS as it is", false, "encapsulation = \"raw\"\nclamp-mss = false", 1400, espCulvert},
+	{"raw, IPv6", true, `encapsulation = "raw"`, 1280, espCulvert},
+	{"UDP, IPv4, DF set", false, "encapsulation = \"udp\"\ndf = \"set\"", 1400, espCulvert},
+	{"UDP, IPv4, DF clear", false, "encapsulation = \"udp\"\ndf = \"clear\"", 1280, espCulvert},
+	{"raw, IPv6, DF clear", true, "encapsulation = \"raw\"\ndf = \"clear\"", 1400, espCulvert},
+	{"AH, IPv4", false, `encapsulation = "raw"`, 1280, ahCulvert},
+	{"AH, IPv6, MSS as it is", true, "encapsulation = \"raw\"\nclamp-mss = false", 1400, ahCulvert},
+	{"UDP, IPv4, strongSwan", false, `encapsulation = "udp"`, 1400, strongSwan},
+	{"UDP, IPv6, strongSwan, MSS as it is", true, "encapsulation = \"udp\"\nclamp-mss = false", 1280, strongSwan},
 }
 
 // Through a path that is narrower than its first link: who sends one byte too much
@@ -229,7 +254,7 @@ func (s *narrowSite) discovered() {
 			s.t.Errorf("%s is 0", name)
 		}
 	}
-	if s.swan {
+	if s.far == strongSwan {
 		return
 	}
 	s.tooMuch(s.wh, "10.1.0.2", s.fits())

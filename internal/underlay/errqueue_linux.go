@@ -24,7 +24,7 @@ import (
 //	IPv6        PROBE: the link's MTU        DONT: cut for the path as the system knows it, since no router cuts
 //
 // An ICMPv6 message about a packet with AH reaches the sockets of the protocol
-// behind the AH: of AH around ESP it is told, of AH alone it is not.
+// behind the AH: of AH around ESP it is told, of AH alone icmp6_linux.go hears.
 //
 // With DONT instead of OMIT an IPv4 UDP socket is not told of "fragmentation
 // needed", and with OMIT an IPv6 one not of "packet too big".

@@ -22,7 +22,8 @@ import (
 // back from the addresses and the extension headers among the ancillary data.
 // What is not known of it is what an ICV does not cover.
 
-// openRaw opens both sockets on every address.
+// openRaw opens both sockets on every address, and for IPv6 the one that hears what
+// is told of AH (icmp6_linux.go).
 func (c *conn) openRaw(o Options) error {
 	addrs, all := o.Listen, len(o.Listen) == 0
 	if all {
@@ -31,6 +32,11 @@ func (c *conn) openRaw(o Options) error {
 	for _, a := range addrs {
 		for _, proto := range []int{unix.IPPROTO_ESP, unix.IPPROTO_AH} {
 			if err := c.addRaw(o, a, proto); err != nil && (!all || !noFamily(a, err)) {
+				return err
+			}
+		}
+		if a.Is6() {
+			if err := c.addErrors(a); err != nil && (!all || !noFamily(a, err)) {
 				return err
 			}
 		}
@@ -124,6 +130,9 @@ func (c *conn) routeRaw(p *Packet) (*socket, []byte, error) {
 
 // acceptRaw fills p with what a raw socket received: n bytes at Headroom.
 func (s *socket) acceptRaw(p *Packet, n int, oob []byte, local, remote netip.Addr) bool {
+	if s.proto == unix.IPPROTO_ICMPV6 {
+		return p.quoted(n, local)
+	}
 	p.Off, p.Len, p.NATT, p.Header = Headroom, n, false, s.proto == unix.IPPROTO_AH
 	p.Local, p.Remote = netip.AddrPortFrom(local, 0), netip.AddrPortFrom(remote, 0)
 	p.Kind = ESP
