@@ -2,6 +2,8 @@ package ike
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +152,12 @@ func TestCertificatesRefused(t *testing.T) {
 	fine := func() *core.Credential { return own(k.root.Leaf("a", "p256", testcert.DNS("a.example.net"))) }
 	expired := testcert.Valid(testcert.From, epoch.Add(-time.Hour))
 	constrained := k.root.Intermediate("constrained", "p256", testcert.With(func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.org"} }))
+	short := k.root.Intermediate("short", "p256", testcert.With(func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true }))
+	authority := testcert.With(func(c *x509.Certificate) {
+		c.IsCA, c.BasicConstraintsValid, c.KeyUsage = true, true, x509.KeyUsageCertSign
+	})
+	x, y := testcert.Root("x", "p256"), testcert.Root("y", "p256")
+	xByY, yByX := y.Again("x", x.Key, authority), x.Again("y", y.Key, authority)
 	notCA := k.root.Leaf("no authority", "p256")
 	stolen := own(good)
 	stolen.Key = pki.NewKey(testcert.Key("p256"))
@@ -170,6 +178,15 @@ func TestCertificatesRefused(t *testing.T) {
 			m := k.root.Intermediate("old", "p256", expired)
 			return own(m.Leaf("b", "p256"), m)
 		}(), nil, "expired on"},
+		{"too long a path", own(short.Intermediate("further", "p256").Leaf("b", "p256"), short), nil, "no trusted certificate leads to"},
+		{"a link below its authority's path length", func() *core.Credential {
+			m := short.Intermediate("further", "p256")
+			return own(m.Leaf("b", "p256"), m, short)
+		}(), nil, "too many intermediates"},
+		{"authorities that issued each other", own(x.Leaf("b", "p256"), xByY, yByX), nil, "no trusted certificate leads to"},
+		{"an unknown critical extension", own(k.root.Leaf("b", "p256", testcert.With(func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Critical: true, Value: []byte{5, 0}}}
+		}))), nil, "unhandled critical extension"},
 		{"constrained authority", own(constrained.Leaf("b", "p256", testcert.DNS("b.example.net")), constrained), nil, "a name that its authority may not give"},
 		{"key usage of a client", own(k.root.Leaf("b", "p256", testcert.EKU(x509.ExtKeyUsageClientAuth))), nil, "serverAuth"},
 		{"key usage of mail", own(k.root.Leaf("b", "p256", testcert.EKU(x509.ExtKeyUsageEmailProtection))), nil, "extended key usages that do not allow IKE"},

@@ -103,3 +103,49 @@ func TestRevocationAnswersTooLate(t *testing.T) {
 		t.Errorf("b has %v", p.b.e.SAs())
 	}
 }
+
+// The authority between a certificate and the trusted one was revoked.
+func TestRevokedIntermediate(t *testing.T) {
+	k := newCerts()
+	crl := k.root.CRL(epoch.Add(-time.Hour), epoch.Add(time.Hour), k.mid)
+	p := newPair(t, 13, simnet.Link{Delay: 10 * time.Millisecond}, func(a, b *core.Config) {
+		sign(a, trustIn(k.root), own(k.mid.Leaf("a", "p256"), k.mid))
+		sign(b, trustIn(k.root), own(k.root.Leaf("b", "p256")))
+		b.Trust.Authorities[0].CRLs = []string{"http://192.0.2.9/root.crl"}
+		passiveB(b)
+	})
+	p.b.fetchBy(func(_ auth.Fetch, answer func([]byte, error)) { answer(crl, nil) })
+	p.up()
+	p.run(time.Second)
+	if got := p.b.reasons(core.EvAuthFailed); !strings.Contains(got, `intermediate" was revoked on`) || p.b.established() != 0 {
+		t.Errorf("b has %d SAs and says %q", p.b.established(), got)
+	}
+}
+
+// A client is revoked while it is connected: it stays until its proof has to be made anew, and not longer, make before
+// break or not.
+func TestRevokedMeanwhile(t *testing.T) {
+	k := newCerts()
+	leaf := k.root.Leaf("a", "p256")
+	good, revoked := k.root.CRL(epoch.Add(-time.Hour), epoch.Add(time.Minute)), k.root.CRL(epoch.Add(-time.Hour), epoch.Add(time.Hour), leaf)
+	p := newPair(t, 14, simnet.Link{Delay: 10 * time.Millisecond}, func(a, b *core.Config) {
+		sign(a, trustIn(k.root), own(leaf))
+		sign(b, trustIn(k.root), own(k.root.Leaf("b", "p256")))
+		b.Trust.Authorities[0].CRLs = []string{"http://192.0.2.9/root.crl"}
+		b.Peers[0].Profile.Reauth = 10 * time.Minute
+		passiveB(b)
+	})
+	crl := good
+	p.b.fetchBy(func(_ auth.Fetch, answer func([]byte, error)) { answer(crl, nil) })
+	p.up()
+	p.until(5*time.Second, "up", p.bothUp)
+	crl = revoked
+	p.run(7 * time.Minute)
+	if !p.bothUp() {
+		t.Fatalf("gone before its time: %v", p.b.e.SAs())
+	}
+	p.run(4 * time.Minute)
+	if got := p.b.reasons(core.EvAuthFailed); !strings.Contains(got, "was revoked on") || p.b.established() != 0 || p.a.established() != 0 {
+		t.Errorf("a has %d SAs, b has %d and says %q", p.a.established(), p.b.established(), got)
+	}
+}
