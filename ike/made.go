@@ -33,13 +33,14 @@ func madeOwner(sa *v2.SA, p *core.Policy) string {
 	return fmt.Sprintf("%s\x00%c%s", p.Peer.Name, byte(id.Type), id.Data)
 }
 
-// Generate is of v2.Owner. Two peers cannot have the same selectors. Of the same peer, a policy with the same selectors is
-// the same policy: one that connects anew shares it with what is left of before.
+// Generate is of v2.Owner. Of the same peer, a policy with the same selectors is the same policy: one that connects anew
+// shares it with what is left of before. Of two peers only one can have it, unless it is of level unique: then it is one
+// policy for both, and their conversations are kept apart.
 func (e *Endpoint) Generate(sa *v2.SA, p core.Policy) (*core.Policy, error) {
 	key, owner := madeKey(&p), madeOwner(sa, &p)
 	if m := e.made[e.madeBy[key]]; m != nil {
-		if m.policy.Made.Owner != owner {
-			return nil, v2.Refuse(message.NotifyTSUnacceptable, "another peer has a policy for %v%s", m.policy.Pairs(), sameHost(&p))
+		if m.policy.Made.Owner != owner && !shared(m.policy, &p) {
+			return nil, v2.Refuse(message.NotifyTSUnacceptable, "another peer has a policy for %v%s", m.policy.Pairs(), instead(m.policy, &p))
 		}
 		if m.policy.Made.Template == p.Made.Template && m.policy.Tunnel == p.Tunnel && (p.Ref == 0 || p.Ref == m.policy.Ref) {
 			return m.policy, nil
@@ -53,12 +54,24 @@ func (e *Endpoint) Generate(sa *v2.SA, p core.Policy) (*core.Policy, error) {
 	return &p, nil
 }
 
-// sameHost tells people how two peers can come to the same selectors.
-func sameHost(p *core.Policy) string {
-	if p.Tunnel {
-		return ""
+// shared reports whether one policy may serve two clients.
+func shared(a, b *core.Policy) bool {
+	return a.Unique && b.Unique && a.Made.Template == b.Made.Template && a.Peer == b.Peer && a.Tunnel == b.Tunnel && a.Made.Dialed == nil && b.Made.Dialed == nil
+}
+
+// instead tells people how two peers can come to the same selectors, and what to do.
+func instead(there, p *core.Policy) string {
+	why := ", where both have the same network"
+	if !p.Tunnel {
+		why = ", and in transport mode the traffic of two behind the same NAT has the same addresses"
 	}
-	return ", and in transport mode the traffic of two behind the same NAT has the same addresses: give them tunnel mode, or ports of their own"
+	switch {
+	case there.Peer != p.Peer || there.Made.Template != p.Made.Template || there.Tunnel != p.Tunnel:
+		return why + ": let them be clients of one [[peer]] by one template with level = \"unique\""
+	case !p.Unique:
+		return why + ": give the template level = \"unique\""
+	}
+	return why
 }
 
 // Use is of v2.Owner.

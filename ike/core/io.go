@@ -168,10 +168,14 @@ type HalfSA struct {
 // Install asks for a CHILD SA in the data plane. It comes before the message
 // that lets the peer use it.
 type Install struct {
-	Child    ChildID
-	SA       SAID
-	Policy   PolicyRef
-	Peer     string // name of the peer, for people
+	Child  ChildID
+	SA     SAID
+	Policy PolicyRef
+	Peer   string // name of the peer, for people
+	// Client names the peer as it proved itself where its policy may serve several at
+	// the same addresses (level unique): it is the same for all that one client has, also
+	// after rekeys and moves, and mostly when it connects anew. 0: they are not told apart.
+	Client   uint64
 	Protocol Protocol
 	Tunnel   bool
 	Encr     *suite.Encr

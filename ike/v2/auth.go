@@ -205,7 +205,7 @@ func initialContact() task {
 // began. One that came up later is no leftover: both ends began at once.
 func (sa *SA) forgetOlder() {
 	for _, s := range sa.owner.Namesakes(sa) {
-		if s.state >= Established && s.established.Before(sa.created) {
+		if s.state >= Established && s.established.Before(sa.created) && !sa.elsewhere(s) {
 			s.end(false, "the peer made initial contact anew: it had forgotten this SA")
 		}
 	}

@@ -105,7 +105,7 @@ func (x *exchange) install(standby bool) error {
 	x.spi = 0 // it is the data plane's now
 	soft := softLife(sa.env, p.Lifetime)
 	padTo, dummies := tfc(x.policy, ag)
-	sa.env.Emit(core.Install{Child: c.id, SA: sa.id, Policy: x.policy.Ref, Peer: sa.peer.Name,
+	sa.env.Emit(core.Install{Child: c.id, SA: sa.id, Policy: x.policy.Ref, Peer: sa.peer.Name, Client: sa.clientOf(x.policy),
 		Protocol: x.policy.Protocol, Tunnel: x.policy.Tunnel,
 		Encr: ag.suite.Encr, Integ: ag.suite.Integ, ESN: ag.suite.ESN, In: in, Out: out,
 		Standby: standby, Pairs: ag.pairs, Local: sa.local, Remote: sa.remote, UDP: sa.inUDP(x.policy),
@@ -350,7 +350,7 @@ func (sa *SA) linger(id core.ChildID) {
 func (c *Child) replacement() *Child {
 	var standby *Child
 	for _, sa := range append([]*SA{c.sa}, c.sa.owner.Namesakes(c.sa)...) {
-		if sa.state == Ended || sa.peerID != c.sa.peerID {
+		if sa.state == Ended || sa.peerID != c.sa.peerID || sa.client != c.sa.client {
 			continue
 		}
 		for _, d := range slices.Backward(sa.children) {

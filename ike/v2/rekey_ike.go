@@ -265,7 +265,7 @@ func (sa *SA) replacedBy(n *SA) {
 	n.inheritAuth(sa)
 	n.inheritAway(sa)
 	n.inheritTickets(sa)
-	n.birth = sa.birth
+	n.birth, n.client = sa.birth, sa.client
 	sa.adopter = n
 	sa.successor, n.inherits = nil, nil
 	sa.redundant()

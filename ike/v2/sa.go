@@ -116,6 +116,7 @@ type SA struct {
 	Seat     int    // the owner's: where it keeps the SA
 	lowNonce []byte // lowest nonce of the exchange that made it, to settle collisions
 	birth    birth  // of the first IKE SA of its line
+	client   uint64 // see clientOf; 0: not asked for yet
 
 	comesFrom netip.Addr // the gateway that sent us to this one
 	away      away       // the peer is, or can be, sent to another gateway

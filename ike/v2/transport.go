@@ -125,7 +125,8 @@ func (x *exchange) seenHere(local, remote []selector.TS) string {
 }
 
 // clash refuses a peer whose traffic in transport mode could not be told from that
-// of another behind the same NAT: what goes back has one address for both.
+// of another behind the same NAT: what goes back has one address for both. At level
+// unique the data plane remembers whose each conversation is.
 func (x *exchange) clash(pairs []selector.Pair) error {
 	sa := x.sa
 	if x.policy.Tunnel || !sa.nat.remote {
@@ -136,9 +137,9 @@ func (x *exchange) clash(pairs []selector.Pair) error {
 			continue
 		}
 		for _, c := range s.children {
-			if !c.policy.Tunnel && c.Live() && overlap(c.pairs, pairs) {
+			if !c.policy.Tunnel && c.Live() && overlap(c.pairs, pairs) && !(x.policy.Unique && c.policy.Unique) {
 				return refuse(message.NotifyTSUnacceptable, "%s is behind the same NAT as %s, and in transport mode their traffic has the same addresses: "+
-					"give them tunnel mode, or policies for ports of their own", sa.peerID, s.peerID)
+					"give their policies or their template level = \"unique\"", sa.peerID, s.peerID)
 			}
 		}
 	}

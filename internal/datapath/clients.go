@@ -57,6 +57,9 @@ func (w *inWorker) remember(in *sad.Inbound, pkt []byte, info wire.Info) Reason 
 		}
 	}
 	k.touch(w.now)
+	if policy := in.Child().Policy; k.policy.Load() != policy {
+		k.policy.Store(policy)
+	}
 	if k.port != k.rport {
 		wire.SetPort(pkt, info, p.SrcAt, k.port)
 	}
@@ -112,7 +115,11 @@ func (c *Config) outbound(pol *spd.Policy, k *known, f *wire.Flow) (out *sad.Out
 	case pol.Level != spd.Unique:
 		return c.SAs.Outbound(pol.Ref, f), false
 	case k != nil:
-		return c.SAs.OutboundOf(pol.Ref, k.client, f), false
+		// Policies of several clients may overlap, of which pol is the first.
+		if out = c.SAs.OutboundOf(k.policy.Load(), k.client, f); out == nil {
+			out = c.SAs.OutboundOf(pol.Ref, k.client, f)
+		}
+		return out, false
 	}
 	return c.SAs.OutboundSole(pol.Ref, f)
 }

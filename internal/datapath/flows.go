@@ -62,11 +62,12 @@ type talk struct {
 	proto         uint8
 }
 
-// known is a talk that is remembered. Only last changes.
+// known is a talk that is remembered. Only its atomics change.
 type known struct {
 	talk
-	port uint16       // in place of rport, between us and the host
-	last atomic.Int64 // Unix ns
+	port   uint16        // in place of rport, between us and the host
+	policy atomic.Uint32 // of the SA that it came by last
+	last   atomic.Int64  // Unix ns
 }
 
 // flows is what all workers remember. Its memory, 1.5 MB and 150 bytes for each

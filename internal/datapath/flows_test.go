@@ -30,6 +30,7 @@ type crowd struct {
 	clients []*gateway
 	newest  []uint64 // CHILD SA of each client
 	serial  uint64
+	policy  uint32 // of the server's SAs
 }
 
 var (
@@ -40,7 +41,7 @@ var (
 )
 
 func newCrowd(t testing.TB, tunnel bool, n int) *crowd {
-	c := &crowd{t: t, tunnel: tunnel, now: start, server: newGateway()}
+	c := &crowd{t: t, tunnel: tunnel, now: start, server: newGateway(), policy: 1}
 	c.server.pols.Replace([]spd.Policy{{Ref: 1, Pair: c.pair(true), Action: spd.Encrypt, Level: spd.Unique, Tunnel: tunnel}})
 	for range n {
 		g := newGateway()
@@ -92,7 +93,7 @@ func (c *crowd) connect(i int) {
 		Local: netip.AddrPortFrom(crowdInside, 4500), Remote: netip.AddrPortFrom(crowdHost, 4500)}
 	q := p
 	q.In, q.Out = cipher.params(r, byte(c.serial)+100, true), cipher.params(l, byte(c.serial), true)
-	q.Pairs, q.Client = []selector.Pair{c.pair(true)}, uint64(i+1)
+	q.Pairs, q.Client, q.Policy = []selector.Pair{c.pair(true)}, uint64(i+1), c.policy
 	q.Local, q.Remote = p.Remote, netip.AddrPortFrom(crowdNAT, uint16(40000+i))
 	if _, err := g.sads.Install(p); err != nil {
 		c.t.Fatal(err)
@@ -594,6 +595,25 @@ func TestPortStrictPolicyOfClients(t *testing.T) {
 	stranger := wire.AppendUDPPacket(nil, netip.AddrPortFrom(crowdHost, 1701), netip.AddrPortFrom(crowdNAT, 7), nil)
 	if r := c.server.path.SendPlain(c.now, stranger); r != OutPolicyBlocked {
 		t.Errorf("%v", r)
+	}
+}
+
+// One client's policy is for one port and another's for all: whichever stands first, each
+// client has its own conversations.
+func TestOverlappingPoliciesOfClients(t *testing.T) {
+	c := newCrowd(t, false, 2)
+	narrow := c.pair(true)
+	narrow.Local.Proto, narrow.Remote.Proto = wire.ProtoUDP, wire.ProtoUDP
+	narrow.Remote.PortLo, narrow.Remote.PortHi = 1701, 1701
+	pols := []spd.Policy{{Ref: 2, Pair: narrow, Action: spd.Encrypt, Level: spd.Unique}, {Ref: 1, Pair: c.pair(true), Action: spd.Encrypt, Level: spd.Unique}}
+	c.policy = 2
+	c.connect(1)
+	for range 2 {
+		c.server.pols.Replace(pols)
+		at := [2][]byte{c.enters(0, c.udp(1701, 1701)), c.enters(1, c.udp(1701, 1701))}
+		c.out(1, reply(t, at[1]))
+		c.out(0, reply(t, at[0]))
+		pols[0], pols[1] = pols[1], pols[0]
 	}
 }
 

@@ -77,7 +77,7 @@ func newPlane(cfg planeConfig) *Plane {
 	p.sas.OnLink(cfg.LinkMTU)
 	p.path = datapath.New(datapath.Config{
 		Device: cfg.Device, Conn: cfg.Conn, Policies: p.policies, SAs: p.sas, Notify: p.inbox, Now: cfg.Now, Clear: cfg.Clear,
-		DSCP: cfg.DSCP, DF: cfg.DF, ClampMSS: cfg.ClampMSS,
+		DSCP: cfg.DSCP, DF: cfg.DF, ClampMSS: cfg.ClampMSS, Seed: p.random.Uint64(),
 	})
 	return p
 }
@@ -200,7 +200,7 @@ func (p *Plane) put(pkt underlay.Packet) {
 
 func (p *Plane) install(now time.Time, in core.Install) {
 	_, err := p.sas.Install(sad.Params{
-		ID: uint64(in.Child), Policy: uint32(in.Policy), Peer: in.Peer, Protocol: uint8(in.Protocol), Tunnel: in.Tunnel,
+		ID: uint64(in.Child), Policy: uint32(in.Policy), Peer: in.Peer, Client: in.Client, Protocol: uint8(in.Protocol), Tunnel: in.Tunnel,
 		In: p.half(in, in.In), Out: p.half(in, in.Out), Pairs: in.Pairs,
 		Local: in.Local, Remote: in.Remote, UDP: in.UDP, ReplayWindow: in.ReplayWindow, TFC: p.padding(in), Dummies: in.Dummies, Standby: in.Standby,
 		Added: now, Soft: in.Soft, Hard: in.Hard, SoftBytes: in.SoftBytes, HardBytes: in.HardBytes,
