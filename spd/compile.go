@@ -2,7 +2,6 @@ package spd
 
 import (
 	"cmp"
-	"math"
 	"slices"
 
 	"culvert/spd/selector"
@@ -26,6 +25,7 @@ func compile(policies []Policy) *snapshot {
 	for i := range s.families {
 		s.addFamily(&s.families[i], pieces[i])
 	}
+	s.table, s.entries = newTable(s.entries), nil
 	s.ported = compilePorted(policies)
 	return s
 }
@@ -79,101 +79,135 @@ func covers(t selector.TS) (out []prefix, exact bool) {
 func fragmentOK(t selector.TS) bool { return t.AnyPort() || t.IsOpaque() }
 
 func (s *snapshot) addFamily(fam *family, pieces []piece) {
-	var ends []int32
-	fam.local, ends = newSide(pieces, func(p *piece) (prefix, *int32) { return p.local, &p.l })
-	fam.remote, _ = newSide(pieces, func(p *piece) (prefix, *int32) { return p.remote, &p.r })
+	locals := number(pieces, func(p *piece) (prefix, *int32) { return p.local, &p.l })
+	remotes := number(pieces, func(p *piece) (prefix, *int32) { return p.remote, &p.r })
 	slices.SortFunc(pieces, func(a, b piece) int {
 		return cmp.Or(cmp.Compare(a.r, b.r), cmp.Compare(a.l, b.l), cmp.Compare(a.rule.index, b.rule.index))
 	})
-	var entries []entry
-	for len(pieces) > 0 {
-		n := run(pieces, func(a, b *piece) bool { return a.r == b.r })
-		entries = s.addRemote(fam, ends, entries, pieces[:n])
-		pieces = pieces[n:]
-	}
-	fam.table = newTable(entries)
-}
+	pieces = reached(pieces, locals, remotes)
+	locals = renumber(pieces, locals, func(p *piece) *int32 { return &p.l })
+	remotes = renumber(pieces, remotes, func(p *piece) *int32 { return &p.r })
 
-// run is how many pieces at the start are alike.
-func run(pieces []piece, alike func(a, b *piece) bool) int {
-	n := 1
-	for n < len(pieces) && alike(&pieces[0], &pieces[n]) {
-		n++
+	var lasts []int32
+	fam.local.prefixes, lasts = nest(locals)
+	fam.local.trie = newTrie(locals)
+	infos, _ := nest(remotes)
+	fam.remote = side{newTrie(remotes), infos}
+	own := groupsOf(pieces, lasts, len(remotes))
+	lists := spread(infos, manyPairs-1, func(i int) []*group { return own[i] }, mergeGroups)
+	for i, list := range lists {
+		s.addRemote(fam, &infos[i], list)
 	}
-	return n
+	findFirsts(infos)
 }
 
 // manyPairs is from where on the pairs of a remote prefix have a trie of their own.
-const manyPairs = 5
+const manyPairs = 7
 
-// addRemote enters the pieces of one remote prefix. ends has the last prefix
-// within each local one.
-func (s *snapshot) addRemote(fam *family, ends []int32, entries []entry, pieces []piece) []entry {
-	var pairs []localPair
-	for rest := pieces; len(rest) > 0; {
-		n := run(rest, func(a, b *piece) bool { return a.l == b.l })
-		var e span
-		e, entries = s.addPair(entries, rest[:n])
-		l := rest[0].l
-		pairs = append(pairs, localPair{l, ends[l], e})
-		rest = rest[n:]
-	}
-	r := pieces[0].r
-	p := &fam.remote.prefixes[r]
-	if len(pairs) >= manyPairs {
+// addRemote enters the groups of one remote prefix, which are in order of their
+// local ones.
+func (s *snapshot) addRemote(fam *family, p *prefixInfo, list []*group) {
+	if len(list) >= manyPairs {
 		p.more, p.from = manyPairs, int32(len(fam.locals))
-		fam.locals = append(fam.locals, fam.localsOf(pairs))
-		return entries
+		fam.locals = append(fam.locals, s.localsOf(fam, list))
+		p.first = fam.locals[p.from].lowest()
+		return
 	}
-	p.pair, p.more, p.from = pairs[0], uint8(len(pairs)-1), int32(len(fam.pairs))
-	fam.pairs = append(fam.pairs, pairs[1:]...)
-	return entries
+	var few [manyPairs - 1]*group
+	list = few[:copy(few[:], list)]
+	slices.SortFunc(list, func(a, b *group) int { return cmp.Compare(a.first(), b.first()) })
+	p.first, p.pair = list[0].first(), s.pairOf(list[0])
+	p.more, p.from = uint8(len(list)-1), int32(len(fam.pairs))
+	for _, g := range list[1:] {
+		fam.pairs = append(fam.pairs, s.pairOf(g))
+	}
 }
 
-// localsOf is the local ends of pairs, which are in order.
-func (fam *family) localsOf(pairs []localPair) side {
-	sorted := make([]prefix, len(pairs))
-	for i := range pairs {
-		p := &fam.local.prefixes[pairs[i].local]
-		sorted[i] = prefix{p.key, p.bits}
+func (s *snapshot) pairOf(g *group) localPair {
+	if !g.built {
+		g.span, g.built = s.addPair(g.rules), true
 	}
+	return localPair{g.l, g.end, g.span}
+}
+
+// localsOf is the local ends of the groups of a remote prefix.
+func (s *snapshot) localsOf(fam *family, list []*group) side {
+	var sorted []prefix
+	var at []int32 // where the groups of each begin in list
+	for i, g := range list {
+		if i == 0 || g.l != list[i-1].l {
+			p := &fam.local.prefixes[g.l]
+			sorted, at = append(sorted, prefix{p.key, p.bits}), append(at, int32(i))
+		}
+	}
+	at = append(at, int32(len(list)))
 	infos, _ := nest(sorted)
+	rules := spread(infos, manyRules-1, func(i int) []rule {
+		own := list[at[i]].rules
+		for _, g := range list[at[i]+1 : at[i+1]] {
+			own = mergeRules(own, g.rules)
+		}
+		return own
+	}, mergeRules)
 	for i := range infos {
-		infos[i].pair, infos[i].first = pairs[i], pairs[i].first
+		g := list[at[i]]
+		if len(rules[i]) != len(g.rules) || &rules[i][0] != &g.rules[0] {
+			g = &group{l: g.l, end: g.end, rules: rules[i]}
+		}
+		infos[i].pair, infos[i].first = s.pairOf(g), g.first()
 	}
 	findFirsts(infos)
 	return side{newTrie(sorted), infos}
 }
 
-// newSide numbers the prefixes of one end, which field gives with the place
-// for their number. ends is the last prefix within each.
-func newSide(pieces []piece, field func(*piece) (prefix, *int32)) (_ side, ends []int32) {
-	sorted := make([]prefix, len(pieces))
-	for i := range pieces {
-		sorted[i], _ = field(&pieces[i])
+// number gives the prefixes of one end their places in order; field is a
+// piece's prefix with the place for its number.
+func number(pieces []piece, field func(*piece) (prefix, *int32)) (sorted []prefix) {
+	order := make([]int32, len(pieces))
+	for i := range order {
+		order[i] = int32(i)
 	}
-	slices.SortFunc(sorted, comparePrefix)
-	sorted = slices.Compact(sorted)
-	number := make(map[prefix]int32, len(sorted))
-	for i, p := range sorted {
-		number[p] = int32(i)
-	}
-	infos, ends := nest(sorted)
-	for i := range pieces {
+	slices.SortFunc(order, func(a, b int32) int {
+		p, _ := field(&pieces[a])
+		q, _ := field(&pieces[b])
+		return comparePrefix(p, q)
+	})
+	for _, i := range order {
 		p, place := field(&pieces[i])
-		*place = number[p]
-		infos[*place].first = min(infos[*place].first, pieces[i].rule.index)
+		if n := len(sorted); n == 0 || sorted[n-1] != p {
+			sorted = append(sorted, p)
+		}
+		*place = int32(len(sorted) - 1)
 	}
-	findFirsts(infos)
-	return side{newTrie(sorted), infos}, ends
+	return sorted
 }
 
-// findFirsts sets firstAny from first.
+// renumber leaves out the prefixes that no piece has any more.
+func renumber(pieces []piece, sorted []prefix, field func(*piece) *int32) []prefix {
+	numbers := make([]int32, len(sorted))
+	for i := range pieces {
+		numbers[*field(&pieces[i])] = 1
+	}
+	left := sorted[:0]
+	for i, used := range numbers {
+		if used != 0 {
+			numbers[i] = int32(len(left))
+			left = append(left, sorted[i])
+		}
+	}
+	for i := range pieces {
+		place := field(&pieces[i])
+		*place = numbers[*place]
+	}
+	return left
+}
+
+// findFirsts sets beyond from first.
 func findFirsts(infos []prefixInfo) {
 	for i := range infos {
-		infos[i].firstAny = infos[i].first
-		if a := infos[i].around; a != none {
-			infos[i].firstAny = min(infos[i].first, infos[a].firstAny)
+		infos[i].beyond = maxIndex
+		if j := infos[i].next; j != none {
+			infos[i].beyond = min(infos[j].first, infos[j].beyond)
 		}
 	}
 }
@@ -188,10 +222,7 @@ func nest(sorted []prefix) (infos []prefixInfo, ends []int32) {
 		for around != none && (sorted[around].bits >= p.bits || !p.under(sorted[around].key, sorted[around].bits)) {
 			around = infos[around].around
 		}
-		infos[i] = prefixInfo{key: p.key, bits: p.bits, around: around, first: math.MaxInt32}
-		if around != none {
-			infos[i].depth = infos[around].depth + 1
-		}
+		infos[i] = prefixInfo{key: p.key, bits: p.bits, around: around}
 		ends[i] = int32(i)
 	}
 	for i := len(infos) - 1; i >= 0; i-- {
@@ -205,38 +236,38 @@ func nest(sorted []prefix) (infos []prefixInfo, ends []int32) {
 // manyRules is from where on the rules of one pair are spread by kind.
 const manyRules = 8
 
-// addPair is the span of one pair of prefixes, whose rules are in order. Where
-// there are many, the entries by kind are appended to entries.
-func (s *snapshot) addPair(entries []entry, pieces []piece) (span, []entry) {
-	if len(pieces) < manyRules {
-		return s.addRules(pieces), entries
+// addPair is the span of the rules of a pair of prefixes, which are in order.
+// Where there are many, they get entries by kind.
+func (s *snapshot) addPair(rules []rule) span {
+	if len(rules) < manyRules {
+		return s.addRules(rules)
 	}
-	whole := span{first: pieces[0].rule.index}
-	byKey := map[uint64][]piece{}
+	s.ids++
+	whole := span{from: s.ids, first: rules[0].index}
+	byKey := map[uint64][]rule{}
 	var order []uint64
-	for _, p := range pieces {
-		k := kindOf(&p.rule)
+	for i := range rules {
+		r := &rules[i]
+		k := kindOf(r)
 		whole.kinds |= 1 << k
-		sub := k.key(p.rule.proto, p.rule.localLo, p.rule.remoteLo)
+		sub := k.key(r.proto, r.localLo, r.remoteLo)
 		if byKey[sub] == nil {
 			order = append(order, sub)
 		}
-		byKey[sub] = append(byKey[sub], p)
+		byKey[sub] = append(byKey[sub], *r)
 	}
 	for _, sub := range order {
-		entries = append(entries, entry{pairKey(pieces[0].l, pieces[0].r), sub, s.addRules(byKey[sub])})
+		s.entries = append(s.entries, entry{sub, s.ids, s.addRules(byKey[sub])})
 	}
-	return whole, entries
+	return whole
 }
 
-func (s *snapshot) addRules(pieces []piece) span {
+func (s *snapshot) addRules(rules []rule) span {
 	from := uint32(len(s.rules))
-	for _, p := range pieces {
-		s.rules = append(s.rules, p.rule)
-	}
-	r := &pieces[0].rule
-	e := span{from: from, to: uint32(len(s.rules)), first: r.index, always: r.proto == 0 && r.anyPorts && !r.ranges}
-	if len(pieces) >= manyRules {
+	s.rules = append(s.rules, rules...)
+	r := &rules[0]
+	e := span{from: from, to: uint32(len(s.rules)), first: r.index, always: r.wall()}
+	if len(rules) >= manyRules {
 		s.addTree(&e)
 	}
 	return e

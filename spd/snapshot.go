@@ -7,33 +7,39 @@ import (
 	"culvert/spd/selector"
 )
 
-// A snapshot answers a lookup in three steps, whose cost does not depend on how
-// many policies there are, but on how they nest around the packet's addresses:
+// A snapshot answers a lookup in three steps, whose cost hardly depends on how
+// many policies there are and how they nest around the packet's addresses:
 //
 //  1. For each end, a trie gives the longest prefix around the address that any
-//     policy names; each prefix knows the next shorter one around it.
-//  2. For each remote prefix that could beat the best policy so far, the rules
-//     of its pairs with a local prefix around the local address: from a short
-//     list of the remote prefix, or where it has many pairs, by a trie of its own.
-//  3. The first of these rules whose protocol and ports match is a candidate.
+//     policy names.
+//  2. A remote prefix has pairs with local prefixes, its own and some of those around
+//     it, see spread.go. Those whose local prefix is around the local address, and
+//     that could beat the best policy so far, are asked: from a short list, or where
+//     there are many, by a trie of its own.
+//  3. The first of their rules whose protocol and ports match is a candidate.
 //     Where a pair has many rules, they are spread further by protocol and exact
 //     ports, and what is left of them by ranges of ports, see ports.go.
 //
 // A range of addresses that is no prefix is entered under at most two prefixes
-// that cover it, and compared when it is met.
+// that cover it, and compared when it is met. Policies that no packet meets are
+// left out, see walls.go.
 type snapshot struct {
 	policies []Policy
 	families [2]family // IPv4, IPv6
 	rules    []rule
 	cuts     []cut   // port trees, see ports.go
+	table    table   // rules by protocol and port, of pairs that have many
 	ported   *ported // nil: no policy asks for ports
+
+	// While it is made: what goes into table, and the last number of a span there.
+	entries []entry
+	ids     uint32
 }
 
 type family struct {
 	local, remote side
 	pairs         []localPair // of the remote prefixes that have few
 	locals        []side      // of each that has many: the local ends of its pairs
-	table         table       // rules by protocol and port, of pairs that have many
 }
 
 // side is the prefixes of one end, in order: what is within a prefix follows it.
@@ -46,14 +52,14 @@ type side struct {
 // costs is the lines that it has to fetch.
 type prefixInfo struct {
 	key
-	bits     uint8
-	more     uint8     // of its pairs but the first, how many are in family.pairs; manyPairs: they are in family.locals
-	depth    int32     // how many are around this one
-	around   int32     // the next shorter prefix that covers this one
-	first    int32     // lowest policy index with exactly this prefix
-	firstAny int32     // the same, with this prefix or any around it
-	from     int32     // in family.pairs or family.locals
-	pair     localPair // the first of its pairs
+	bits   uint8
+	more   uint8     // of its pairs but the first, how many are in family.pairs; manyPairs: they are in family.locals
+	around int32     // the next shorter prefix that covers this one
+	next   int32     // the one around this one whose pairs are not here: see spread
+	first  int32     // lowest policy index of its pairs
+	beyond int32     // the same of next and what follows it
+	from   int32     // in family.pairs or family.locals
+	pair   localPair // the first of its pairs, which are in order of their first policy
 }
 
 // localPair is the rules of a remote prefix and a local one. The local prefixes
@@ -61,6 +67,15 @@ type prefixInfo struct {
 type localPair struct {
 	local, localEnd int32
 	span
+}
+
+// lowest is the lowest policy index of all pairs.
+func (s *side) lowest() int32 {
+	low := s.prefixes[0].first
+	for i := range s.prefixes {
+		low = min(low, s.prefixes[i].first)
+	}
+	return low
 }
 
 // lookup is the longest prefix around k, or none.
@@ -84,6 +99,9 @@ type rule struct {
 	ranges               bool // the prefixes cover more than the addresses
 }
 
+// maxIndex is of no policy.
+const maxIndex = math.MaxInt32
+
 // view is a flow as rules see it.
 type view struct {
 	flow                      *wire.Flow
@@ -105,6 +123,10 @@ func viewOf(f *wire.Flow, in bool) view {
 	}
 	return v
 }
+
+// wall says whether the rule matches whatever has the addresses: what stands
+// behind it for the same addresses is never reached.
+func (r *rule) wall() bool { return r.proto == 0 && r.anyPorts && !r.ranges }
 
 func (r *rule) matches(v *view) bool {
 	switch {
@@ -152,74 +174,69 @@ func (s *snapshot) match(f *wire.Flow, in bool) int32 {
 	}
 	v := viewOf(f, in)
 	best := s.search(fam, keyOf(local), keyOf(remote), &v)
-	if best == math.MaxInt32 {
+	if best == maxIndex {
 		return none
 	}
 	return best
 }
 
-// deep is from how many remote prefixes within each other on a packet is tried
-// with the first policies alone before. With many of them, it mostly matches one
-// of these, and a low bound leaves out most of the prefixes.
-const deep = 8
-
-// search is the lowest index of a policy that matches, or MaxInt32.
+// search is the lowest index of a policy that matches, or maxIndex.
 func (s *snapshot) search(fam *family, local, remote key, v *view) int32 {
-	const worst = int32(math.MaxInt32)
+	best := int32(maxIndex)
 	l, r := fam.local.lookup(local), fam.remote.lookup(remote)
-	if l == none || r == none {
-		return worst
+	if l == none {
+		return best
 	}
-	if fam.remote.prefixes[r].depth >= deep {
-		for guess := 64; guess < len(s.policies); guess *= 8 {
-			if best := s.searchBelow(fam, l, r, local, v, int32(guess)); best < int32(guess) {
-				return best
-			}
-		}
-	}
-	return s.searchBelow(fam, l, r, local, v, worst)
-}
-
-// searchBelow is the lowest index below best of a policy that matches, or best.
-// l and r are the longest prefixes around the packet's addresses.
-func (s *snapshot) searchBelow(fam *family, l, r int32, local key, v *view, best int32) int32 {
 	for r != none {
 		p := &fam.remote.prefixes[r]
 		switch {
-		case p.firstAny >= best:
-			return best
 		case p.first >= best:
 		case p.more == manyPairs:
-			best = s.searchMany(fam, &fam.locals[p.from], local, r, v, best)
+			best = s.searchMany(&fam.locals[p.from], local, v, best)
 		default:
-			if e := &p.pair; e.local <= l && l <= e.localEnd {
-				best = s.searchSpan(&fam.table, &e.span, pairKey(e.local, r), v, best)
-			}
-			for i := p.from; i < p.from+int32(p.more); i++ {
-				if e := &fam.pairs[i]; e.local <= l && l <= e.localEnd {
-					best = s.searchSpan(&fam.table, &e.span, pairKey(e.local, r), v, best)
-				}
-			}
+			best = s.searchFew(fam, p, l, v, best)
 		}
-		r = p.around
+		if p.beyond >= best {
+			break
+		}
+		r = p.next
+	}
+	return best
+}
+
+// searchFew asks the pairs of a remote prefix, whose first policies are in order.
+func (s *snapshot) searchFew(fam *family, p *prefixInfo, l int32, v *view, best int32) int32 {
+	if e := &p.pair; e.local <= l && l <= e.localEnd {
+		if best = s.searchSpan(&e.span, v, best); best == p.first {
+			return best
+		}
+	}
+	for i := p.from; i < p.from+int32(p.more); i++ {
+		e := &fam.pairs[i]
+		if e.first >= best {
+			break
+		}
+		if e.local <= l && l <= e.localEnd {
+			best = s.searchSpan(&e.span, v, best)
+		}
 	}
 	return best
 }
 
 // searchMany asks the pairs of a remote prefix by the trie of its local ends.
-func (s *snapshot) searchMany(fam *family, locals *side, local key, r int32, v *view, best int32) int32 {
+func (s *snapshot) searchMany(locals *side, local key, v *view, best int32) int32 {
 	for l := locals.lookup(local); l != none; {
 		p := &locals.prefixes[l]
-		if p.firstAny >= best {
+		best = s.searchSpan(&p.pair.span, v, best)
+		if p.beyond >= best {
 			break
 		}
-		best = s.searchSpan(&fam.table, &p.pair.span, pairKey(p.pair.local, r), v, best)
-		l = p.around
+		l = p.next
 	}
 	return best
 }
 
-func (s *snapshot) searchSpan(t *table, e *span, pair uint64, v *view, best int32) int32 {
+func (s *snapshot) searchSpan(e *span, v *view, best int32) int32 {
 	if e.first >= best {
 		return best
 	}
@@ -230,7 +247,7 @@ func (s *snapshot) searchSpan(t *table, e *span, pair uint64, v *view, best int3
 		if e.kinds>>k&1 == 0 || v.opaque && k&(exactLocal|exactRemote) != 0 {
 			continue
 		}
-		if sub := t.find(pair, k.key(v.proto, v.local, v.remote)); sub != nil {
+		if sub := s.table.find(e.from, k.key(v.proto, v.local, v.remote)); sub != nil {
 			best = s.firstOf(sub, v, best)
 		}
 	}

@@ -52,23 +52,22 @@ func (k kind) key(proto uint8, local, remote uint16) uint64 {
 
 // span is the rules of a pair of prefixes, or of one kind of key within it.
 type span struct {
-	from, to uint32 // in snapshot.rules; of a tree: the root in snapshot.cuts, and not 0
+	from, to uint32 // in snapshot.rules; of a tree: the root in snapshot.cuts, and not 0; with kinds: from is a number of its own
 	first    int32  // policy index of the first
 	always   bool   // the first matches whatever has the addresses
 	tree     bool   // the rules are under a port tree
-	kinds    uint8  // not 0: there are no rules here, but under keys of these kinds
+	kinds    uint8  // not 0: there are no rules here, but in the table under keys of these kinds
 }
 
-// entry is the rules of one kind of key of a pair that has many.
+// entry is the rules of one kind of key of a pair that has many; id is of its span.
 type entry struct {
-	pair, sub uint64
+	sub uint64
+	id  uint32
 	span
 }
 
 // used: no span ends at 0.
 func (e *entry) used() bool { return e.to != 0 }
-
-func pairKey(l, r int32) uint64 { return uint64(uint32(l))<<32 | uint64(uint32(r)) }
 
 // table is a hash table with linear probing, at most half full.
 type table struct {
@@ -80,7 +79,7 @@ func newTable(entries []entry) table {
 	width := bits.Len(uint(2 * len(entries)))
 	t := table{make([]entry, 1<<width), uint8(64 - width)}
 	for _, e := range entries {
-		i := t.slot(e.pair, e.sub)
+		i := t.slot(e.id, e.sub)
 		for t.entries[i].used() {
 			i = (i + 1) & (len(t.entries) - 1)
 		}
@@ -89,14 +88,14 @@ func newTable(entries []entry) table {
 	return t
 }
 
-func (t *table) slot(pair, sub uint64) int {
-	h := (pair ^ sub*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
+func (t *table) slot(id uint32, sub uint64) int {
+	h := (uint64(id) ^ sub*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
 	return int((h ^ h>>32) * 0xd6e8feb86659fd93 >> t.shift)
 }
 
-func (t *table) find(pair, sub uint64) *span {
-	for i := t.slot(pair, sub); t.entries[i].used(); i = (i + 1) & (len(t.entries) - 1) {
-		if e := &t.entries[i]; e.pair == pair && e.sub == sub {
+func (t *table) find(id uint32, sub uint64) *span {
+	for i := t.slot(id, sub); t.entries[i].used(); i = (i + 1) & (len(t.entries) - 1) {
+		if e := &t.entries[i]; e.id == id && e.sub == sub {
 			return &e.span
 		}
 	}
