@@ -67,10 +67,10 @@ func (w *inWorker) remember(in *sad.Inbound, pkt []byte, info wire.Info) Reason 
 }
 
 // recall finds the conversation that a packet of the host belongs to, and gives it the
-// port that the client knows it by. w.flow follows. Nil: it belongs to none.
-func (w *outWorker) recall(pkt []byte, info wire.Info, now int64) *known {
+// port that the client knows it by. f follows. Nil: it belongs to none.
+func (w *outWorker) recall(f *wire.Flow, pkt []byte, info wire.Info, now int64) *known {
 	w.bent = nil
-	x, f := &w.path.flows, &w.flow
+	x := &w.path.flows
 	if !x.any() || info.Fragment() {
 		return nil
 	}

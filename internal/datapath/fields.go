@@ -56,31 +56,17 @@ func (w *inWorker) congestion(pkt []byte, outer uint8) Reason {
 	return Passed
 }
 
-// mark decides about the fields of the outer header of p, a packet of f that has
-// its place.
-func (y *way) mark(p *plain, dscp *uint8, info wire.Info, f *wire.Flow) {
-	p.tos = wire.TOS(p.buf[p.off:])
-	c := y.child
-	if !c.Tunnel {
-		return
+// label is the flow label of a packet of f.
+func (y *way) label(info wire.Info, f *wire.Flow) uint32 {
+	if y.over != nil {
+		return flowLabel(y.over.Child().Inbound().SPI(), nil) // ESP within hides the flow
 	}
-	if dscp != nil {
-		p.tos = *dscp<<2 | p.tos&wire.ECNMask
+	if info.Fragment() {
+		whole := *f
+		whole.SrcPort, whole.DstPort = 0, 0 // all fragments of a packet go one way
+		f = &whole
 	}
-	if p.form != formTunnelAH && p.over == nil || y.ends.Local.Addr().Is4() {
-		return // the header is not written here, or has no label
-	}
-	switch {
-	case p.over != nil:
-		p.label = flowLabel(p.over.Child().Inbound().SPI(), nil) // ESP within hides the flow
-	case p.form == formTunnelAH:
-		if info.Fragment() {
-			whole := *f
-			whole.SrcPort, whole.DstPort = 0, 0 // all fragments of a packet go one way
-			f = &whole
-		}
-		p.label = flowLabel(c.Inbound().SPI(), f)
-	}
+	return flowLabel(y.child.Inbound().SPI(), f)
 }
 
 // flowLabel spreads the flows of an SA over the labels (RFC 6437 §3, RFC 6438

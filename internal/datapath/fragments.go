@@ -98,8 +98,8 @@ func (c *Config) waitsIn(in *sad.Inbound, f *wire.Flow) bool {
 }
 
 // hold takes a fragment, and the packet through the line that it makes whole.
-func (w *outWorker) hold(pkt []byte, info wire.Info, now int64) Reason {
-	r := w.frags.add(0, pkt, info, &w.flow, now)
+func (w *outWorker) hold(f *wire.Flow, pkt []byte, info wire.Info, now int64) Reason {
+	r := w.frags.add(0, pkt, info, f, now)
 	switch r.Verdict {
 	case reassembly.Held:
 		return Passed

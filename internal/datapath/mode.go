@@ -39,6 +39,8 @@ type way struct {
 	child   *sad.Child    // of out
 	ends    *sad.Endpoint
 	verdict Reason // on all of them, before anything else is known
+	form    form   // tunnel mode: of all of them
+	labels  bool   // the outer header has a flow label that is written here
 	mtu     int    // of the path, in bytes of outer packets
 	fitted  fitted
 }
@@ -47,38 +49,24 @@ func (y *way) set(out *sad.Outbound, now int64) {
 	c := out.Child()
 	*y = way{out: out, child: c, ends: c.Endpoint(), mtu: c.Path().MTU(now), verdict: Passed}
 	if c.Tunnel && c.Protocol == sad.ProtocolAH {
-		y.verdict = placeAH(y.ends)
+		y.form, y.verdict = formTunnelAH, placeAH(y.ends)
 	}
-	if !c.Bundled {
-		return
+	if c.Bundled {
+		over := c.Over()
+		if over == nil {
+			y.verdict = OutBundleCheckErrors
+			return
+		}
+		y.over, y.verdict = over.Outbound(), placeAH(y.ends)
 	}
-	over := c.Over()
-	if over == nil {
-		y.verdict = OutBundleCheckErrors
-		return
-	}
-	y.over, y.verdict = over.Outbound(), placeAH(y.ends)
+	y.labels = c.Tunnel && (y.form == formTunnelAH || y.over != nil) && !y.ends.Local.Addr().Is4()
 }
 
-// place decides how p, a packet that was parsed as info, goes out through its
-// SA, and where in it the transform begins.
+// place decides how p, a packet that was parsed as info, goes out in transport
+// mode, and where in it the transform begins. This mode is for the traffic of the
+// two ends themselves, in whole packets (RFC 4301 §4.1).
 func (y *way) place(p *plain, info wire.Info, f *wire.Flow) Reason {
 	c, ends := y.child, y.ends
-	p.over = y.over
-	if y.verdict != Passed {
-		return y.verdict
-	}
-	if c.Tunnel {
-		p.next = wire.ProtoIPv4
-		if info.Version == 6 {
-			p.next = wire.ProtoIPv6
-		}
-		if c.Protocol == sad.ProtocolAH {
-			p.form = formTunnelAH
-		}
-		return Passed
-	}
-	// Transport mode is for the traffic of the two ends themselves, in whole packets (RFC 4301 §4.1).
 	if !sameHost(f.Src, ends.Local.Addr()) || !sameHost(f.Dst, ends.Remote.Addr()) {
 		return OutStateModeErrors
 	}

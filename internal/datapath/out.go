@@ -41,7 +41,8 @@ type outWorker struct {
 	sads   *sad.Worker
 	cache  spd.Cache
 	asked  asked
-	flow   wire.Flow
+	flows  [2]wire.Flow // of the last packet that found its SA, and of the one that may not
+	found  int          // which is the former
 	frags  fragments
 	bent   *known // the conversation of the packet that is judged, if its port was replaced
 	bufs   [][]byte
@@ -179,56 +180,92 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	return verdict
 }
 
-// classify finds the SA of the packet buf[off:off+n]: ParseFlow, Lookup, Outbound.
+// classify finds the SA of the packet buf[off:off+n] and how it goes out by it. In a
+// run of packets of one flow the first one's answer is good for all.
 func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
-	f := &w.flow
+	f := &w.flows[1-w.found]
 	info, ok := wire.ParseFlow(buf[off:][:n], f)
 	if !ok {
 		return OutErrors
 	}
 	pkt := buf[off:][:info.Total]
 	if info.Fragment() && w.path.cfg.waitsOut(f) {
-		return w.hold(pkt, info, now)
+		return w.hold(f, pkt, info, now)
 	}
-	k := w.recall(pkt, info, now)
+	// Of conversations each packet may be changed.
+	if w.way.out == nil || w.path.flows.any() || !f.Is(&w.flows[w.found]) {
+		out, r := w.lookUp(f, pkt, info, now)
+		if out == nil {
+			return r
+		}
+		w.found = 1 - w.found
+		if w.way.out != out {
+			w.way.set(out, now)
+		}
+	}
+	return w.prepare(buf, off, info, now)
+}
+
+// lookUp is Lookup and Outbound. Without an SA the packet ends here, in clear or not at all.
+func (w *outWorker) lookUp(f *wire.Flow, pkt []byte, info wire.Info, now int64) (*sad.Outbound, Reason) {
+	k := w.recall(f, pkt, info, now)
 	pol := w.cache.Lookup(w.path.cfg.Policies, f)
 	switch {
 	case pol == nil:
-		return OutPolicyErrors
+		return nil, OutPolicyErrors
 	case pol.Action == spd.Discard:
-		return OutPolicyBlocked
+		return nil, OutPolicyBlocked
 	case pol.Action == spd.None:
-		return w.clear(pkt)
+		return nil, w.clear(pkt)
 	}
 	out, several := w.path.cfg.outbound(pol, k, f)
 	switch {
 	case out != nil:
 		w.asked.satisfied(pol.Ref)
 	case several:
-		return OutFlowErrors
+		return nil, OutFlowErrors
 	case pol.Level == spd.Use:
-		return w.clear(pkt)
+		return nil, w.clear(pkt)
 	case pol.Dead:
-		return OutPolicyDead
+		return nil, OutPolicyDead
 	default:
 		if w.asked.first(pol.Ref, now) {
 			w.path.cfg.Notify.Acquire(pol.Ref, *f)
 		}
-		return OutNoStates
+		return nil, OutNoStates
 	}
-	y, before := &w.way, len(w.plain)
-	if y.out != out {
-		y.set(out, now)
+	return out, Passed
+}
+
+// prepare decides how a packet goes out by the SA of w.way.
+func (w *outWorker) prepare(buf []byte, off int, info wire.Info, now int64) Reason {
+	y, f, before := &w.way, &w.flows[w.found], len(w.plain)
+	r := y.verdict
+	if r != Passed {
+		return r
 	}
 	p := next(&w.plain)
 	*p = plain{}
-	p.out, p.buf, p.off, p.n = out, buf, off, info.Total
-	r := y.place(p, info, f)
-	if r == Passed {
-		y.mark(p, w.path.cfg.DSCP, info, f)
-		if y.child.TFC > p.n {
-			p.pad = padding(out, p.form, p.n, now)
+	p.out, p.over, p.buf, p.off, p.n = y.out, y.over, buf, off, info.Total
+	p.tos = wire.TOS(buf[off:])
+	if y.child.Tunnel {
+		p.form, p.next = y.form, wire.ProtoIPv4
+		if info.Version == 6 {
+			p.next = wire.ProtoIPv6
 		}
+		if dscp := w.path.cfg.DSCP; dscp != nil {
+			p.tos = *dscp<<2 | p.tos&wire.ECNMask
+		}
+		if y.labels {
+			p.label = y.label(info, f)
+		}
+		if y.child.TFC > p.n {
+			p.pad = padding(y.out, p.form, p.n, now)
+		}
+	} else {
+		r = y.place(p, info, f)
+	}
+	if r == Passed {
 		r = w.fit(p, info, now)
 	}
 	if r != Passed {

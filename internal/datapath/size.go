@@ -127,7 +127,7 @@ func (w *outWorker) tooLong(p *plain, info wire.Info, now int64) Reason {
 // separable reports whether the SA may carry the flow's fragments that have no
 // ports (RFC 4301 §7).
 func (w *outWorker) separable(out *sad.Outbound) bool {
-	f := w.flow
+	f := w.flows[w.found]
 	f.Opaque, f.SrcPort, f.DstPort = true, 0, 0
 	return out.Covers(&f)
 }
@@ -281,7 +281,8 @@ func (s *spare) take(n int) []byte {
 // the host's own addresses the host itself would not take it.
 func (w *outWorker) answer(p *plain, info wire.Info, room int, now int64) {
 	pkt := p.buf[p.off:][:p.n]
-	if !answerable(pkt, info, w.flow.Src, w.flow.Dst) || !w.answers.allow(now) {
+	f := &w.flows[w.found]
+	if !answerable(pkt, info, f.Src, f.Dst) || !w.answers.allow(now) {
 		return
 	}
 	w.unbend(pkt, info)
@@ -290,7 +291,7 @@ func (w *outWorker) answer(p *plain, info wire.Info, room int, now int64) {
 		h, most = wire.ICMP{Type: wire.ICMPv6TooBig, Rest: uint32(max(room, sad.MinPMTU6))}, sad.MinPMTU6
 	}
 	most -= bareHeader(info.Version) + wire.ICMPHeaderLen
-	b := wire.AppendICMPPacket(w.icmp[:deviceOffset], h, w.flow.Dst, w.flow.Src, pkt[:min(len(pkt), most)])
+	b := wire.AppendICMPPacket(w.icmp[:deviceOffset], h, f.Dst, f.Src, pkt[:min(len(pkt), most)])
 	w.reply[0] = b
 	if n, _ := w.path.cfg.Device.Write(w.reply[:], deviceOffset); n == 1 {
 		w.count.add(txTooBig, 1)

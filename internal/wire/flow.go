@@ -23,6 +23,11 @@ func (f Flow) Reverse() Flow {
 	return f
 }
 
+// Is compares, what differs most first: a bare == asks a function.
+func (f *Flow) Is(g *Flow) bool {
+	return f.SrcPort == g.SrcPort && f.DstPort == g.DstPort && f.Dst == g.Dst && f.Src == g.Src && f.Proto == g.Proto && f.Opaque == g.Opaque
+}
+
 // Blind is the flow of a fragment that shows no ports.
 func (f Flow) Blind() Flow {
 	f.Opaque, f.SrcPort, f.DstPort = true, 0, 0

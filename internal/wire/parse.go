@@ -112,6 +112,10 @@ func parse4(pkt []byte, f *Flow) (Info, bool) {
 	}
 	f.Src = netip.AddrFrom4([4]byte(pkt[12:16]))
 	f.Dst = netip.AddrFrom4([4]byte(pkt[16:20]))
+	if upper := pkt[hlen:total]; (i.Proto == ProtoTCP || i.Proto == ProtoUDP) && i.FragOffset == 0 && len(upper) >= 4 {
+		f.SrcPort, f.DstPort, f.Proto, f.Opaque = binary.BigEndian.Uint16(upper), binary.BigEndian.Uint16(upper[2:]), i.Proto, false
+		return i, true
+	}
 	f.setUpper(i.Proto, i.FragOffset != 0, pkt[hlen:total])
 	return i, true
 }

@@ -19,12 +19,13 @@ const (
 // TOS is the type of service or traffic class of an IP packet; 0 where pkt does
 // not begin with an IP header.
 func TOS(pkt []byte) uint8 {
-	switch {
-	case len(pkt) < 2:
-	case pkt[0]>>4 == 4:
-		return pkt[1]
-	case pkt[0]>>4 == 6:
-		return pkt[0]<<4 | pkt[1]>>4
+	if len(pkt) >= 2 {
+		switch pkt[0] >> 4 {
+		case 4:
+			return pkt[1]
+		case 6:
+			return pkt[0]<<4 | pkt[1]>>4
+		}
 	}
 	return 0
 }
