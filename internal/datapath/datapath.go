@@ -46,6 +46,9 @@ type Notify interface {
 	// Moved says that the newest packet of the peer came from remote, and the SA's
 	// packets go elsewhere (RFC 7296 §2.23); at most once in sad.HeardEvery.
 	Moved(child uint64, local, remote netip.AddrPort)
+	// Waits says that fragments wait for the rest of their packets, so that GiveUp
+	// is to be called by GiveUpAt: once until that finds that none do.
+	Waits()
 }
 
 // Config is what a Path stands between. All fields but Clear are needed; Now only
@@ -77,6 +80,7 @@ type Path struct {
 	counters Counters
 	device   int // MTU of the device, in bytes
 	acquires acquires
+	waiting  waiting
 	flows    flows
 
 	mu      sync.Mutex // of the synchronous lines

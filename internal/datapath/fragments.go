@@ -1,6 +1,10 @@
 package datapath
 
 import (
+	"sync"
+	"sync/atomic"
+	"time"
+
 	"culvert/internal/reassembly"
 	"culvert/internal/underlay"
 	"culvert/internal/wire"
@@ -27,41 +31,114 @@ import (
 //	it came twice, or time is up                  out-fragment-errors   in-fragment-errors
 //
 // One that does not fit takes those along that wait. That time is up is noticed
-// when the next batch comes.
+// when the next batch comes, and where none does, by GiveUp.
 
 // fragments is what one worker holds. The zero value holds nothing; the memory is
 // there from the first fragment on that has to wait.
 type fragments struct {
-	table *reassembly.Table
 	// Of the packet that was made whole and is judged now: as long as its pieces
 	// came, and their identification. limit 0: it came whole.
 	limit int
 	id    uint32
 	piece []byte
+	whole bool // packets became whole in this batch
+
+	due   atomic.Int64 // nobody's time is up before, Unix ns; 0: nobody waits
+	mu    sync.Mutex   // of the table: GiveUp is called by others than the worker
+	table *reassembly.Table
+	count *counters
+	late  Reason
+}
+
+// waiting is what the workers of a Path hold.
+type waiting struct {
+	mu   sync.Mutex
+	list []*fragments
+	told atomic.Bool // whoever calls GiveUp knows that he has to
 }
 
 // begin gives up at the start of a batch what waited for too long.
-func (f *fragments) begin(count *counters, late Reason, now int64) {
-	if f.table != nil {
-		if n := f.table.Expire(now); n > 0 {
-			count.add(int(late), uint64(n))
-		}
+func (f *fragments) begin(now int64) {
+	if due := f.due.Load(); due == 0 || now < due {
+		return
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.expire(now)
+}
+
+// expire is for who has mu.
+func (f *fragments) expire(now int64) {
+	if n := f.table.Expire(now); n > 0 {
+		f.count.add(int(f.late), uint64(n))
+	}
+	f.due.Store(f.table.Due())
 }
 
 // release ends the use of the packets that became whole in this batch.
 func (f *fragments) release() {
-	if f.table != nil {
+	if f.whole {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		f.table.Release()
+		f.whole = false
 	}
 }
 
-// add takes a piece; the memory is made with the first.
-func (f *fragments) add(owner uint64, pkt []byte, info wire.Info, flow *wire.Flow, now int64) reassembly.Result {
+// hold takes a piece; the memory is made with the first. late is what those count as
+// whose time is up.
+func (p *Path) hold(f *fragments, count *counters, late Reason, owner uint64, pkt []byte, info wire.Info, flow *wire.Flow, now int64) reassembly.Result {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.table == nil {
-		f.table = reassembly.New(underlay.Headroom, tailroom)
+		f.table, f.count, f.late = reassembly.New(underlay.Headroom, tailroom), count, late
+		p.waiting.mu.Lock()
+		p.waiting.list = append(p.waiting.list, f)
+		p.waiting.mu.Unlock()
 	}
-	return f.table.Add(owner, pkt, info, flow, now)
+	r := f.table.Add(owner, pkt, info, flow, now)
+	f.whole = f.whole || r.Verdict == reassembly.Whole
+	f.due.Store(f.table.Due())
+	if r.Verdict == reassembly.Held && !p.waiting.told.Load() && !p.waiting.told.Swap(true) {
+		p.cfg.Notify.Waits()
+	}
+	return r
+}
+
+// GiveUpAt is when GiveUp is due at the latest; not ok: nobody waits, and
+// Notify.Waits says when somebody does. Safe for any goroutine, as GiveUp is.
+func (p *Path) GiveUpAt() (at time.Time, ok bool) {
+	due := p.waiting.first()
+	if due == 0 {
+		p.waiting.told.Store(false)
+		due = p.waiting.first() // who came before is here, who came after tells
+	}
+	return time.Unix(0, due), due != 0
+}
+
+func (w *waiting) first() (due int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range w.list {
+		if at := f.due.Load(); at != 0 && (due == 0 || at < due) {
+			due = at
+		}
+	}
+	return due
+}
+
+// GiveUp counts and forgets fragments that waited for too long, and reports whether
+// any were to be looked at.
+func (p *Path) GiveUp(now time.Time) (was bool) {
+	p.waiting.mu.Lock()
+	defer p.waiting.mu.Unlock()
+	for _, f := range p.waiting.list {
+		if due := f.due.Load(); due != 0 && now.UnixNano() >= due {
+			was = true
+			f.begin(now.UnixNano())
+		}
+	}
+	return was
 }
 
 // verdicts are the reasons for what reassembly says, out and in.
@@ -99,7 +176,7 @@ func (c *Config) waitsIn(in *sad.Inbound, f *wire.Flow) bool {
 
 // hold takes a fragment, and the packet through the line that it makes whole.
 func (w *outWorker) hold(f *wire.Flow, pkt []byte, info wire.Info, now int64) Reason {
-	r := w.frags.add(0, pkt, info, f, now)
+	r := w.path.hold(&w.frags, w.count, OutFragmentErrors, 0, pkt, info, f, now)
 	switch r.Verdict {
 	case reassembly.Held:
 		return Passed
@@ -136,7 +213,7 @@ func (f *fragments) send(way underlay.Clear, pkt []byte) bool {
 
 // hold takes a fragment, and on what it makes whole. All pieces have to come by one SA.
 func (w *inWorker) hold(in *sad.Inbound, pkt []byte, info wire.Info, now int64) Reason {
-	r := w.frags.add(in.Child().ID, pkt, info, &w.flow, now)
+	r := w.path.hold(&w.frags, w.count, InFragmentErrors, in.Child().ID, pkt, info, &w.flow, now)
 	switch r.Verdict {
 	case reassembly.Held:
 		return Passed

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -321,6 +322,65 @@ func TestFragmentCounters(t *testing.T) {
 		u.right.moved(t, right, c.in)
 		if t.Failed() {
 			t.Fatal(c.name)
+		}
+	}
+}
+
+// Fragments whose time is up are counted though nothing comes any more: whoever was
+// told that some wait gives them up. It is told once, and again when none did.
+func TestFragmentsOnAnIdleLine(t *testing.T) {
+	u := newTunnel(t, ciphers[0])
+	withPorts(u)
+	list := cut(t, large("10.1.0.1", "10.2.0.1", 1, 4000), 1400)
+	for _, g := range []*gateway{u.left, u.right} {
+		give := func(at time.Duration, pieces ...[]byte) {
+			for _, p := range pieces {
+				if g == u.left {
+					g.path.SendPlain(start.Add(at), p)
+				} else {
+					g.path.Receive(start.Add(at), datagram(sealed(u, p, 4)))
+				}
+			}
+		}
+		late := "out-fragment-errors"
+		if g == u.right {
+			late = "in-fragment-errors"
+		}
+		waits := func(want time.Duration) {
+			t.Helper()
+			if at, ok := g.path.GiveUpAt(); ok != (want > 0) || ok && !at.Equal(start.Add(want)) {
+				t.Errorf("%s: due %v, %v, want %v", late, at, ok, want)
+			}
+		}
+		g.log.lines = slices.DeleteFunc(g.log.lines, func(l string) bool { return l != "waits" })
+		waits(0)
+		give(0, list[0])
+		give(time.Second, list[1])
+		waits(30 * time.Second)
+		before := g.values()
+		if g.path.GiveUp(start.Add(30*time.Second - 1)) {
+			t.Error("given up too early")
+		}
+		g.moved(t, before, nil)
+		if !g.path.GiveUp(start.Add(30 * time.Second)) {
+			t.Error("nothing was due")
+		}
+		g.moved(t, before, map[string]uint64{late: 2})
+		waits(0)
+		// What became whole leaves nothing to give up.
+		give(40*time.Second, list...)
+		waits(0)
+		give(50*time.Second, list[0])
+		give(51*time.Second, list[1:]...)
+		waits(0)
+		n := 0
+		for _, l := range g.log.lines {
+			if l == "waits" {
+				n++
+			}
+		}
+		if n != 3 {
+			t.Errorf("%s: told %d times that fragments wait", late, n)
 		}
 	}
 }

@@ -113,7 +113,7 @@ func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
 	w.sads.Enter()
 	defer w.sads.Leave()
 	w.deliver, w.bytes, w.now = w.deliver[:0], 0, now
-	w.frags.begin(w.count, InFragmentErrors, now)
+	w.frags.begin(now)
 	defer w.frags.release()
 	verdict := Passed
 	for i := range packets {

@@ -153,7 +153,7 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	w.asked.begin(&w.path.acquires, now)
 	w.plain, w.sealed, w.bytes, w.odd = w.plain[:0], w.sealed[:0], 0, Passed
 	w.way.out = nil
-	w.frags.begin(w.count, OutFragmentErrors, now)
+	w.frags.begin(now)
 	defer w.frags.release()
 	w.spare.reset()
 	verdict := Passed

@@ -134,6 +134,9 @@ func (b *inbox) Expire(child uint64, hard bool) {
 
 func (b *inbox) Used(child uint64) { b.put(core.Used{Child: core.ChildID(child)}) }
 
+// Waits: the loop asks the plane for its next deadline.
+func (b *inbox) Waits() { b.signal() }
+
 // pairOfFlow is the packet itself as selectors (RFC 7296 §2.9). Ports that the
 // packet does not show, or its protocol does not have, are any; of a protocol
 // with message types the type is the source's (RFC 7296 §3.13.1).

@@ -48,3 +48,17 @@ func TestInboxStrangers(t *testing.T) {
 		t.Errorf("%d kept once there was room", n)
 	}
 }
+
+// That fragments wait makes the loop look at its deadlines, and is no input.
+func TestWaitsWakes(t *testing.T) {
+	b := newInbox()
+	b.Waits()
+	select {
+	case <-b.wake:
+	default:
+		t.Error("nobody is woken")
+	}
+	if list := b.take(); len(list) != 0 {
+		t.Errorf("%v", list)
+	}
+}

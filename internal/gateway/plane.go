@@ -99,19 +99,23 @@ func (p *Plane) Work(now time.Time) bool {
 func (p *Plane) Deadline() (time.Time, bool) {
 	at, ok := p.cfg.Endpoint.Deadline()
 	if !p.dummies.IsZero() && (!ok || p.dummies.Before(at)) {
-		return p.dummies, true
+		at, ok = p.dummies, true
+	}
+	if late, some := p.path.GiveUpAt(); some && (!ok || late.Before(at)) {
+		at, ok = late, true
 	}
 	return at, ok
 }
 
-// tick sends the dummy packets that are due. False: nothing else is.
+// tick sends the dummy packets that are due, and gives fragments up. False: nothing else is due.
 func (p *Plane) tick(now time.Time) bool {
-	if p.dummies.IsZero() || now.Before(p.dummies) {
-		return true
+	ours := p.path.GiveUp(now)
+	if !p.dummies.IsZero() && !now.Before(p.dummies) {
+		p.dummies = p.path.SendDummies(now, func(n int64) int64 { return int64(p.random.Uint64() % uint64(n)) })
+		ours = true
 	}
-	p.dummies = p.path.SendDummies(now, func(n int64) int64 { return int64(p.random.Uint64() % uint64(n)) })
 	at, ok := p.cfg.Endpoint.Deadline()
-	return ok && !now.Before(at)
+	return !ours || ok && !now.Before(at)
 }
 
 // Input hands the endpoint one input and does what it wants done.

@@ -3,6 +3,8 @@ package gateway
 import (
 	"errors"
 	"maps"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"culvert/internal/datapath"
 	"culvert/internal/simnet"
 	"culvert/internal/underlay"
+	"culvert/internal/wire"
 )
 
 // The manual's site-to-site example, both sides of it, IPv4 and IPv6 inside.
@@ -214,6 +217,31 @@ func TestShutdownTellsThePeer(t *testing.T) {
 	w.run(time.Second)
 	if w.west.sent > sent+8 { // answers to the other end's attempts at most
 		t.Errorf("%d messages after the shutdown", w.west.sent-sent)
+	}
+}
+
+// Fragments that wait for the rest of their packet, which never comes, are counted
+// when their time is up, with no packet after them and no SA that has anything to do.
+func TestFragmentsAreGivenUp(t *testing.T) {
+	w := newWorld(t, simnet.Link{})
+	w.west.mustConfigure(strings.Replace(site(eastAddr, "101", "102"), "tunnel = true", "tunnel = true\nprotocol = \"udp\"\ndst-port = 2000", 1))
+	w.west.input(core.Command{Do: core.Shutdown})
+	h := wire.IPv4{TTL: 1, Proto: wire.ProtoUDP, ID: 1, More: true, FragOffset: 8, Src: netip.MustParseAddr("10.1.101.5"), Dst: netip.MustParseAddr("10.1.102.6")}
+	if r := w.west.plane.Send(w.clock.Now(), append(h.Append(nil, 8), make([]byte, 8)...)); r != datapath.Passed {
+		t.Fatal(r)
+	}
+	w.west.settle()
+	late := func() uint64 { return w.west.plane.path.Counters().Get(datapath.OutFragmentErrors) }
+	w.run(30*time.Second - 1)
+	if n := late(); n != 0 {
+		t.Errorf("%d are counted too early", n)
+	}
+	w.run(1)
+	if n := late(); n != 1 {
+		t.Errorf("%d are counted", n)
+	}
+	if at, ok := w.west.plane.Deadline(); ok && at.Sub(w.clock.Now()) < time.Second {
+		t.Errorf("and due again at %v", at)
 	}
 }
 

@@ -114,6 +114,15 @@ func New(front, tail int) *Table {
 // Held is how many datagrams are waited for, those that were given up included.
 func (t *Table) Held() int { return t.held }
 
+// Due is when Expire may find something, not later than it does, in Unix ns; 0:
+// nothing is waited for.
+func (t *Table) Due() int64 {
+	if t.held == 0 {
+		return 0
+	}
+	return t.next
+}
+
 // Release takes back the buffers of the packets that became whole.
 func (t *Table) Release() {
 	if len(t.lent) > 0 {

@@ -213,9 +213,13 @@ func TestTime(t *testing.T) {
 	for _, c := range []struct {
 		now  int64
 		want int
-	}{{30e9 - 1, 0}, {30e9, 2}, {30e9 + 20, 0}, {60e9 + 9, 0}, {60e9 + 10, 1}, {1 << 60, 0}} {
+		due  int64 // afterwards
+	}{{30e9 - 1, 0, 30e9}, {30e9, 2, 30e9 + 20}, {30e9 + 20, 0, 60e9 + 10}, {60e9 + 9, 0, 60e9 + 10}, {60e9 + 10, 1, 0}, {1 << 60, 0, 0}} {
 		if n := table.Expire(c.now); n != c.want {
 			t.Errorf("at %d: %d pieces, want %d", c.now, n, c.want)
+		}
+		if due := table.Due(); due != c.due {
+			t.Errorf("at %d: due at %d, want %d", c.now, due, c.due)
 		}
 	}
 	if table.Held() != 0 || len(table.free) != table.made {
