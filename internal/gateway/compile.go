@@ -307,15 +307,16 @@ func routeOf(p *config.Policy) tun.Route {
 // plan is the wanted state of the host. has tells whether a policy has an SA
 // that seals: without one, a policy of level use lets its traffic pass by.
 func (n *compiled) plan(has func(core.PolicyRef) bool) tun.Plan {
-	p := tun.Plan{Bypass: n.ports[:], MTU: n.mtu, Routes: n.planRoutes(has, nil)}
+	p := tun.Plan{Bypass: n.ports[:], MTU: n.mtu, Routes: n.planRoutes(has, nil, nil)}
 	if n.core.Encapsulation != core.EncapUDP {
 		p.Protocols = []uint8{wire.ProtoESP, wire.ProtoAH}
 	}
 	return p
 }
 
-// planRoutes are the routes in order; made are those of policies made from templates.
-func (n *compiled) planRoutes(has func(core.PolicyRef) bool, made map[*template][]tun.Route) (routes []tun.Route) {
+// planRoutes are the routes in order; made are those of policies made from templates,
+// open tells of policies for any port of the peer's; nil: none is.
+func (n *compiled) planRoutes(has func(core.PolicyRef) bool, made map[*template][]tun.Route, open func(core.PolicyRef) bool) (routes []tun.Route) {
 	for _, r := range n.routes {
 		if t := r.template; t != nil {
 			routes = append(append(routes, t.routesTo()...), made[t]...)
@@ -323,6 +324,9 @@ func (n *compiled) planRoutes(has func(core.PolicyRef) bool, made map[*template]
 		}
 		if r.use {
 			r.Pass, r.Optional = !has(r.ref), true
+		}
+		if open != nil && open(r.ref) {
+			r.RemotePort = 0
 		}
 		routes = append(routes, r.Route)
 	}

@@ -236,6 +236,8 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 			asked = ", and the IKE daemon is asked for one"
 		}
 		say("there is no SA that covers it: it is dropped%s; %s", asked, help)
+	case datapath.OutFlowErrors:
+		say("several clients have SAs that cover it, and it belongs to no conversation that one of them has begun: nobody knows for whom it is")
 	case datapath.OutPolicyErrors:
 		x.Verdict, x.Counter = "pass-unprotected", r.String()
 		say("no route leads it to the device: the host sends it by its own routes, in clear; if it came out of the device all the same, it would be dropped and count in %s", r)

@@ -109,7 +109,7 @@ func (p *Plane) unconfigured(holder core.SAID) {
 // at run time.
 func (p *Plane) Plan(c *compiled) tun.Plan {
 	plan := c.plan(p.Has)
-	if len(p.made.policies) == 0 && len(p.made.addrs) == 0 {
+	if len(p.made.policies) == 0 && len(p.made.addrs) == 0 && len(p.tenants) == 0 {
 		return plan
 	}
 	of := map[*template][]tun.Route{}
@@ -119,12 +119,16 @@ func (p *Plane) Plan(c *compiled) tun.Plan {
 			continue
 		}
 		for _, pair := range m.Pairs {
-			if !t.leadsTo(pair) {
-				of[t] = append(of[t], routesOf(pair)...)
+			if t.leadsTo(pair) {
+				continue
 			}
+			if p.several(m.Ref) {
+				pair.Remote.PortLo, pair.Remote.PortHi = 0, 65535
+			}
+			of[t] = append(of[t], routesOf(pair)...)
 		}
 	}
-	plan.Routes = c.planRoutes(p.Has, of)
+	plan.Routes = c.planRoutes(p.Has, of, p.several)
 	for _, holder := range slices.Sorted(maps.Keys(p.made.addrs)) {
 		for _, a := range p.made.addrs[holder].Addrs {
 			if whole := netip.PrefixFrom(a, a.BitLen()); !slices.Contains(plan.Addresses, whole) {

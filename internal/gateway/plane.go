@@ -66,6 +66,7 @@ type Plane struct {
 
 	templates map[core.PolicyRef]*template // of the configuration in force
 	made      madeThings
+	tenants   map[core.PolicyRef]*tenants // of policies of level unique
 }
 
 // maxChildren is how many CHILD SAs a gateway holds at most.
@@ -154,6 +155,7 @@ func (p *Plane) apply(now time.Time, out core.Output) {
 		p.sas.Retire(uint64(out.Child))
 	case core.Remove:
 		p.touched(out.Child)
+		p.leaves(out.Child)
 		p.sas.Remove(uint64(out.Child))
 		p.supply()
 	case core.Move:
@@ -220,6 +222,7 @@ func (p *Plane) install(now time.Time, in core.Install) {
 		p.dummies = now
 	}
 	p.touched(in.Child)
+	p.arrived(in)
 	p.path.Acquired(uint32(in.Policy))
 }
 

@@ -1,0 +1,56 @@
+package gateway
+
+import "culvert/ike/core"
+
+// tenants are the clients that one policy of level unique serves, with how many CHILD SAs
+// each has. As soon as there are two, conversations may go by other ports of the client
+// between us and the host (datapath/flows.go), and have to be led to the device although the
+// policy names the client's port: until its last SA goes, its routes leave that port open.
+type tenants struct {
+	children map[uint64]int
+	several  bool
+}
+
+// arrived is called after an SA was installed.
+func (p *Plane) arrived(in core.Install) {
+	if in.Client == 0 {
+		return
+	}
+	t := p.tenants[in.Policy]
+	if t == nil {
+		t = &tenants{children: map[uint64]int{}}
+		if p.tenants == nil {
+			p.tenants = map[core.PolicyRef]*tenants{}
+		}
+		p.tenants[in.Policy] = t
+	}
+	if t.children[in.Client]++; len(t.children) > 1 && !t.several {
+		t.several, p.replan = true, true
+	}
+}
+
+// leaves is called before an SA is removed.
+func (p *Plane) leaves(child core.ChildID) {
+	c := p.sas.Child(uint64(child))
+	if c == nil || c.Client == 0 {
+		return
+	}
+	ref := core.PolicyRef(c.Policy)
+	t := p.tenants[ref]
+	if t == nil {
+		return
+	}
+	if t.children[c.Client]--; t.children[c.Client] <= 0 {
+		delete(t.children, c.Client)
+	}
+	if len(t.children) == 0 {
+		delete(p.tenants, ref)
+		p.replan = p.replan || t.several
+	}
+}
+
+// several reports whether a policy's routes have to leave the clients' ports open.
+func (p *Plane) several(ref core.PolicyRef) bool {
+	t := p.tenants[ref]
+	return t != nil && t.several
+}
