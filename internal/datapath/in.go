@@ -240,6 +240,9 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 		return InHeaderErrors
 	}
 	waits := info.Fragment() && w.path.cfg.waitsIn(in, &w.flow)
+	if info.Fragment() && !waits && !info.Sound() {
+		return InHeaderErrors
+	}
 	if !waits {
 		if r := w.allowed(in); r != Passed {
 			return r
@@ -274,7 +277,7 @@ func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next 
 	}
 	pkt := p.Buf[start : start+size]
 	info, ok := wire.ParseFlow(pkt, &w.flow)
-	if !ok {
+	if !ok || info.Fragment() && !info.Sound() {
 		return InHeaderErrors
 	}
 	r := w.allowed(in)

@@ -189,8 +189,13 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 		return OutErrors
 	}
 	pkt := buf[off:][:info.Total]
-	if info.Fragment() && w.path.cfg.waitsOut(f) {
-		return w.hold(f, pkt, info, now)
+	if info.Fragment() {
+		switch {
+		case w.path.cfg.waitsOut(f):
+			return w.hold(f, pkt, info, now)
+		case !info.Sound():
+			return OutErrors
+		}
 	}
 	// Of conversations each packet may be changed.
 	if w.way.out == nil || w.path.flows.any() || !f.Is(&w.flows[w.found]) {

@@ -106,9 +106,9 @@ func rareSteps() []step {
 		return append(h.Append(nil, 8), make([]byte, 8)...)
 	}
 	again := piece()
-	// An option of length 0: AH cannot tell what changes on the way.
+	// A source route without an address: AH cannot tell what the destination will see.
 	odd := wire.IPv4{TTL: 1, Proto: wire.ProtoUDP, Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.2.0.1")}.Append(nil, 12)
-	odd = append(odd, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	odd = append(odd, 131, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 	odd[0] = 0x46
 	return []step{
 		{name: "headers that AH cannot read", want: OutStateProtocolErrors, setup: betweenHosts(func(l, r *sad.Params) { asAH(l); asAH(r) }),

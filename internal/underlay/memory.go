@@ -74,7 +74,7 @@ func (m *Memory) DeliverPacket(p Packet) bool {
 		if port := d.to.Port(); port != m.ike && port != m.natt || len(d.data) > MaxDatagram {
 			return false
 		}
-	case !m.raw || d.to.Addr() != m.addr || d.kind == ESP && len(d.data) < minESP || len(d.data) > maxIP:
+	case !m.raw || d.to.Addr() != m.addr || len(d.data) > maxIP:
 		return false
 	case d.kind == AH:
 		d.tos = wire.TOS(d.data)

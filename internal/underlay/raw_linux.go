@@ -128,7 +128,9 @@ func (c *conn) routeRaw(p *Packet) (*socket, []byte, error) {
 	return s, data, nil
 }
 
-// acceptRaw fills p with what a raw socket received: n bytes at Headroom.
+// acceptRaw fills p with what a raw socket received: n bytes at Headroom. What has
+// no header that can be read is handed up with no bytes at all, to be counted.
+// False: an ICMPv6 message that is not about a packet of ours.
 func (s *socket) acceptRaw(p *Packet, n int, oob []byte, local, remote netip.Addr) bool {
 	if s.proto == unix.IPPROTO_ICMPV6 {
 		return p.quoted(n, local)
@@ -137,21 +139,22 @@ func (s *socket) acceptRaw(p *Packet, n int, oob []byte, local, remote netip.Add
 	p.Local, p.Remote = netip.AddrPortFrom(local, 0), netip.AddrPortFrom(remote, 0)
 	p.Kind = ESP
 	switch {
-	case s.proto == unix.IPPROTO_AH && s.v6:
-		p.Kind = AH
-		return p.restore(oob)
 	case s.proto == unix.IPPROTO_AH:
 		p.Kind = AH
-		return true
-	case s.v6:
-		return n >= minESP
+		if s.v6 && !p.restore(oob) {
+			p.Len = 0
+		}
+	case !s.v6:
+		head := wire.IPv4HeaderLen
+		if n > 0 {
+			head = int(p.Buf[p.Off]&0xf) * 4
+		}
+		if head < wire.IPv4HeaderLen || head > n {
+			head = n
+		}
+		p.Off, p.Len = p.Off+head, n-head
 	}
-	if n < wire.IPv4HeaderLen {
-		return false
-	}
-	head := int(p.Buf[p.Off]&0xf) * 4
-	p.Off, p.Len = p.Off+head, n-head
-	return head >= wire.IPv4HeaderLen && p.Len >= minESP
+	return true
 }
 
 // restore puts the IPv6 header and the extension headers in front of p's AH.

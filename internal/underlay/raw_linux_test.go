@@ -197,3 +197,40 @@ func TestNoRawSocketsUnasked(t *testing.T) {
 		t.Error(n, err)
 	}
 }
+
+// What strangers send by the protocols of ESP and AH comes up whole or not at all, and
+// never is it passed over: whoever counts has to see it.
+func TestRawRunts(t *testing.T) {
+	isolateBoth(t)
+	for _, ends := range [][2]string{{"127.0.0.1", "127.0.0.2"}, {"fd00::1", "fd00::2"}} {
+		from, to := netip.MustParseAddr(ends[0]), netip.MustParseAddr(ends[1])
+		b := listenRaw(t, to)
+		for _, proto := range []int{unix.IPPROTO_ESP, unix.IPPROTO_AH} {
+			domain, sa, dest := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Sockaddr(&unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 2}})
+			if from.Is6() {
+				domain, sa, dest = unix.AF_INET6, &unix.SockaddrInet6{Addr: from.As16()}, &unix.SockaddrInet6{Addr: to.As16()}
+			}
+			fd, err := unix.Socket(domain, unix.SOCK_RAW, proto)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			if err := unix.Bind(fd, sa); err != nil {
+				t.Fatal(err)
+			}
+			for n := range 13 {
+				if err := unix.Sendto(fd, bytes.Repeat([]byte{0xAB}, n), 0, dest); err != nil {
+					t.Fatal(err)
+				}
+				got := receive(t, b, 1)[0]
+				kind, size := ESP, n
+				if proto == unix.IPPROTO_AH {
+					kind, size = AH, n+wire.AppendedIPLen(from)
+				}
+				if got.Kind != kind || got.Len != size || got.Header != (kind == AH) || got.NATT {
+					t.Errorf("%v, protocol %d, %d bytes: %+v", from, proto, n, got)
+				}
+			}
+		}
+	}
+}

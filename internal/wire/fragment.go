@@ -18,6 +18,18 @@ type Fragment struct {
 	More   bool
 }
 
+// Sound reports whether a fragment can be part of a packet: it has data, whole units
+// of eight bytes where others follow (RFC 791 §3.2, RFC 8200 §4.5), and does not end
+// behind the longest packet. In IPv6 what its first piece has in front counts too,
+// but is not known here.
+func (i Info) Sound() bool {
+	n, head := i.PayloadLen(), 0
+	if i.Version == 4 {
+		head = i.Payload
+	}
+	return n > 0 && (!i.More || n%8 == 0) && head+i.FragOffset+n <= 0xffff
+}
+
 // Len is the length of the piece's data.
 func (x Fragment) Len() int { return x.Total - x.Data }
 

@@ -67,10 +67,11 @@ func (i Info) Fragment() bool { return i.More || i.FragOffset != 0 }
 func (i Info) PayloadLen() int { return i.Total - i.Payload }
 
 // ParseFlow is the one validity check of an IP packet: version, header lengths,
-// total length, IPv6 extension headers (8 at most). It fills f. Not ok means
-// that the packet must be dropped and f is not to be used: truncated, header
-// chain incomplete or too long, jumbogram (RFC 2675), IPv4-mapped IPv6 address.
-// Checksums are not looked at. pkt may be longer than the packet.
+// total length, IPv6 extension headers (8 at most), the lengths of options. It
+// fills f. Not ok means that the packet must be dropped and f is not to be used:
+// truncated, header chain incomplete or too long, an option that ends behind its
+// header, jumbogram (RFC 2675), IPv4-mapped IPv6 address. Checksums are not looked
+// at, and of a fragment not its place: see Sound. pkt may be longer than the packet.
 func ParseFlow(pkt []byte, f *Flow) (Info, bool) {
 	if len(pkt) == 0 {
 		return Info{}, false
@@ -103,6 +104,9 @@ func parse4(pkt []byte, f *Flow) (Info, bool) {
 	hlen := int(pkt[0]&0xf) * 4
 	total := int(binary.BigEndian.Uint16(pkt[2:]))
 	if hlen < IPv4HeaderLen || total < hlen || total > len(pkt) {
+		return Info{}, false
+	}
+	if hlen > IPv4HeaderLen && !options4(pkt[IPv4HeaderLen:hlen]) {
 		return Info{}, false
 	}
 	frag := binary.BigEndian.Uint16(pkt[6:])
@@ -172,7 +176,7 @@ func walk(pkt []byte) (Info, bool) {
 		default:
 			return Info{Kind{6, proto, more, true}, at, len(pkt), offset}, true
 		}
-		if len(rest) < size {
+		if len(rest) < size || (proto == ProtoHopByHop || proto == ProtoDstOpts) && !options6(rest[2:size]) {
 			return Info{}, false
 		}
 		proto = rest[0]
@@ -182,6 +186,37 @@ func walk(pkt []byte) (Info, bool) {
 		}
 	}
 	return Info{}, false
+}
+
+// options4 reports whether the options of an IPv4 header end where they say (RFC
+// 791 §3.1).
+func options4(o []byte) bool {
+	for len(o) > 0 && o[0] != 0 {
+		size := 1
+		if o[0] != 1 { // all but end and no operation have a length
+			if len(o) < 2 || o[1] < 2 || int(o[1]) > len(o) {
+				return false
+			}
+			size = int(o[1])
+		}
+		o = o[size:]
+	}
+	return true
+}
+
+// options6 is the same for hop-by-hop and destination options (RFC 8200 §4.2).
+func options6(o []byte) bool {
+	for len(o) > 0 {
+		size := 1
+		if o[0] != 0 { // all but Pad1 have a length
+			if len(o) < 2 || 2+int(o[1]) > len(o) {
+				return false
+			}
+			size = 2 + int(o[1])
+		}
+		o = o[size:]
+	}
+	return true
 }
 
 // setUpper fills what comes from the upper layer's header.

@@ -167,11 +167,44 @@ func TestParseFlowRefuses(t *testing.T) {
 		"fragment in a fragment":         ipv6(44, AppendIPv6Fragment(nil, 44, 0, true, 1), AppendIPv6Fragment(nil, 17, 0, true, 1), udp),
 		"chain cut in first fragment":    ipv6(44, AppendIPv6Fragment(nil, 60, 0, true, 1)),
 		"jumbogram":                      jumbo,
+		"option without length":          withOptions(ipv4(IPv4{Proto: 17}, join([]byte{1, 1, 1, 7}, udp))),
+		"option of length 0":             withOptions(ipv4(IPv4{Proto: 17}, join([]byte{7, 0, 0, 0}, udp))),
+		"option of length 1":             withOptions(ipv4(IPv4{Proto: 17}, join([]byte{1, 7, 1, 0}, udp))),
+		"option beyond the header":       withOptions(ipv4(IPv4{Proto: 17}, join([]byte{1, 7, 4, 0}, udp))),
+		"hop-by-hop option beyond":       ipv6(0, []byte{17, 0, 5, 5, 0, 0, 0, 0}, udp),
+		"hop-by-hop option, no length":   ipv6(0, []byte{17, 0, 1, 3, 0, 0, 0, 5}, udp),
+		"destination option beyond":      ipv6(60, []byte{17, 0, 1, 0, 30, 3, 0, 0}, udp),
+		"option beyond in a fragment":    ipv6(44, AppendIPv6Fragment(nil, 60, 0, true, 1), []byte{17, 0, 1, 9, 0, 0, 0, 0}, udp),
 		"IPv4-mapped source":             mapped,
 	} {
 		var f Flow
 		if info, ok := ParseFlow(pkt, &f); ok {
 			t.Errorf("%s is taken: %+v %+v", name, info, f)
+		}
+	}
+}
+
+func TestSound(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		pkt   []byte
+		sound bool
+	}{
+		{"first", ipv4(IPv4{Proto: 17, More: true}, make([]byte, 16)), true},
+		{"last, odd", ipv4(IPv4{Proto: 17, FragOffset: 16}, make([]byte, 5)), true},
+		{"first, odd", ipv4(IPv4{Proto: 17, More: true}, make([]byte, 15)), false},
+		{"without data", ipv4(IPv4{Proto: 17, FragOffset: 16}, nil), false},
+		{"up to the longest packet", ipv4(IPv4{Proto: 17, FragOffset: 65504}, make([]byte, 11)), true},
+		{"behind it", ipv4(IPv4{Proto: 17, FragOffset: 65504}, make([]byte, 12)), false},
+		{"IPv6", ipv6(44, AppendIPv6Fragment(nil, 17, 0, true, 1), make([]byte, 16)), true},
+		{"IPv6, odd", ipv6(44, AppendIPv6Fragment(nil, 17, 0, true, 1), make([]byte, 15)), false},
+		{"IPv6 without data", ipv6(44, AppendIPv6Fragment(nil, 17, 8, true, 1)), false},
+		{"IPv6 up to the longest packet", ipv6(44, AppendIPv6Fragment(nil, 17, 65528, false, 1), make([]byte, 7)), true},
+		{"IPv6 behind it", ipv6(44, AppendIPv6Fragment(nil, 17, 65528, false, 1), make([]byte, 8)), false},
+	} {
+		var f Flow
+		if i, ok := ParseFlow(c.pkt, &f); !ok || i.Sound() != c.sound {
+			t.Errorf("%s: %v, sound %v", c.what, ok, i.Sound())
 		}
 	}
 }
