@@ -108,10 +108,12 @@ func (l *loader) checkGenerate(i *Identity, d *directory) {
 	}
 }
 
+// any6 is all addresses of both families, as in the manual's own template.
+var any6 = netip.MustParsePrefix("::/0")
+
 // checkTemplate looks at a policy that is a pattern for others.
 func (l *loader) checkTemplate(p *Policy) {
 	e := &p.Entry
-	any6 := netip.MustParsePrefix("::/0") // of both families, as in the manual's own template
 	for _, end := range []struct {
 		key    string
 		prefix *netip.Prefix
@@ -148,10 +150,14 @@ func (l *loader) checkTemplate(p *Policy) {
 // has no template for it.
 func (l *loader) warnTemplates() {
 	has, tunnels := map[string]bool{}, map[string]bool{}
+	remote := map[string][]netip.Prefix{} // of templates for tunnels
 	for _, p := range l.config.Policies {
 		if p.Template && !p.Disabled {
 			has[p.Group] = true
-			tunnels[p.Group] = tunnels[p.Group] || p.Tunnel || p.AnyMode
+			if p.Tunnel || p.AnyMode {
+				tunnels[p.Group] = true
+				remote[p.Group] = append(remote[p.Group], p.DstAddress)
+			}
 		}
 	}
 	for _, i := range l.config.Identities {
@@ -161,11 +167,38 @@ func (l *loader) warnTemplates() {
 		if has[i.PolicyTemplateGroup] {
 			if i.Mode != nil && !tunnels[i.PolicyTemplateGroup] {
 				l.warnAt(&i.Entry, "identity", "mode-config", "addresses that are given go by tunnels, and the templates of [[policy-group]] %q say tunnel = false: take it out of one", i.PolicyTemplateGroup)
+			} else if r, out := i.Mode.outside(remote[i.PolicyTemplateGroup]); out {
+				l.warnAt(&i.Entry, "identity", "mode-config", "[[mode-config]] %q gives %s, which the dst-address of no template of [[policy-group]] %q covers, so that who gets it gets no policy: widen one",
+					i.ModeConfig, r, i.PolicyTemplateGroup)
 			}
 			continue
 		}
 		l.warnAt(&i.Entry, "identity", "generate-policy", "the [[policy-group]] %q has no template, so that no policy is made: write a [[policy]] with template = true and that group", i.PolicyTemplateGroup)
 	}
+}
+
+// outside finds addresses that the entry gives and that none of the prefixes covers.
+func (m *ModeConfig) outside(prefixes []netip.Prefix) (AddrRange, bool) {
+	if m == nil || !m.Responder {
+		return AddrRange{}, false
+	}
+	var gives []AddrRange
+	if m.Address.IsValid() {
+		gives = append(gives, AddrRange{m.Address, m.Address})
+	}
+	seen := map[*Pool]bool{} // one that leads back is a fault of its own
+	for p := m.Pool; p != nil && !seen[p]; p = p.Next {
+		seen[p] = true
+		gives = append(gives, p.Ranges...)
+	}
+	covered := func(a netip.Addr) bool {
+		return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) || p == any6 })
+	}
+	i := slices.IndexFunc(gives, func(r AddrRange) bool { return !covered(r.From) || !covered(r.To) })
+	if i < 0 {
+		return AddrRange{}, false
+	}
+	return gives[i], true
 }
 
 func equalModes(a, b *ModeConfig) bool {

@@ -104,7 +104,7 @@ func TestModeConfigFaults(t *testing.T) {
 		{`ranges = "192`, `disabled = true; ranges = "192`, `14: mode-config.address-pool: [[pool]] "ike2-pool" is disabled, enable it or disable the mode-config`, ""},
 		{`ranges = "192.168.77.2-192.168.77.254"`, ``, `8: pool.ranges: is missing, accepted: ` + rangeAccepts, ""},
 		{`ranges = "192`, `next-pool = "ike2-pool"; ranges = "192`, `10: pool.next-pool: leads back to this pool, leave it out in the last one`, ""},
-		{`"192.168.77.2-192.168.77.254"`, `["192.168.77.2-192.168.77.254", "10.0.0.1", "192.168.77.9"]`, "", `10: pool.ranges: 192.168.77.9 and 192.168.77.2-192.168.77.254 of [[pool]] "ike2-pool" overlap`},
+		{`"192.168.77.2-192.168.77.254"`, `["192.168.77.2-192.168.77.254", "192.168.77.1", "192.168.77.9"]`, "", `10: pool.ranges: 192.168.77.9 and 192.168.77.2-192.168.77.254 of [[pool]] "ike2-pool" overlap`},
 		{`src-address = "0.0.0.0/0"`, `src-address = "2001:db8::/32"`, `22: policy.dst-address: 192.168.77.0/24 and src-address 2001:db8::/32 are of different address families`, ""},
 		{`src-address = "0.0.0.0/0"`, `peer = "ike2"`, `23: policy.peer: a template has none, leave it out: peers come by policy-template-group of their identity, ports by generate-policy`, ""},
 		{`src-address = "0.0.0.0/0"`, `action = "discard"`, `23: policy.action: discard, and the policies made from a template encrypt, leave it out`, ""},
@@ -112,6 +112,8 @@ func TestModeConfigFaults(t *testing.T) {
 		{`src-address = "0.0.0.0/0"`, `tunnel = false`, "", `34: identity.mode-config: addresses that are given go by tunnels, and the templates of [[policy-group]] "ike2-policies" say tunnel = false: take it out of one`},
 		{`template-group = "ike2-policies"`, `template-group = "none"`, `35: identity.policy-template-group: is none, and generate-policy = "port-strict" needs a group with templates`, ""},
 		{`group = "ike2-policies"`, ``, "", `33: identity.generate-policy: the [[policy-group]] "ike2-policies" has no template, so that no policy is made: write a [[policy]] with template = true and that group`},
+		{`"192.168.77.2-192.168.77.254"`, `"192.168.77.2-192.168.78.9"`, "", `34: identity.mode-config: [[mode-config]] "ike2-conf" gives 192.168.77.2-192.168.78.9, which the dst-address of no template of [[policy-group]] "ike2-policies" covers, so that who gets it gets no policy: widen one`},
+		{`address-pool = "ike2-pool"`, `address = "192.168.66.2"`, "", `34: identity.mode-config: [[mode-config]] "ike2-conf" gives 192.168.66.2, which the dst-address of no template of [[policy-group]] "ike2-policies" covers, so that who gets it gets no policy: widen one`},
 		{`mode-config = "ike2-conf"`, `mode-config = "request-only"`, "", `34: identity.mode-config: [[mode-config]] "request-only" asks the other side for an address, and [[peer]] "ike2" never starts an exchange: give it a single address, without passive`},
 	} {
 		text := strings.Replace(roadWarriors, c.old, strings.ReplaceAll(c.now, "; ", "\n"), 1)
