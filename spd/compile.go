@@ -91,35 +91,37 @@ func (s *snapshot) addFamily(fam *family, pieces []piece) {
 	var lasts []int32
 	fam.local.prefixes, lasts = nest(locals)
 	fam.local.trie = newTrie(locals)
+	fam.remotes = newTrie(remotes)
 	infos, _ := nest(remotes)
-	fam.remote = side{newTrie(remotes), infos}
 	own := groupsOf(pieces, lasts, len(remotes))
 	lists := spread(infos, manyPairs-1, func(i int) []*group { return own[i] }, mergeGroups)
+	fam.remote = make([]remotePrefix, len(infos))
 	for i, list := range lists {
-		s.addRemote(fam, &infos[i], list)
+		p := &fam.remote[i]
+		p.prefixInfo = infos[i]
+		s.addRemote(fam, p, list)
+		p.beyond = maxIndex
+		if p.next != none {
+			p.beyond = min(fam.remote[p.next].pairs[0].first, fam.remote[p.next].beyond)
+		}
 	}
-	findFirsts(infos)
 }
-
-// manyPairs is from where on the pairs of a remote prefix have a trie of their own.
-const manyPairs = 7
 
 // addRemote enters the groups of one remote prefix, which are in order of their
 // local ones.
-func (s *snapshot) addRemote(fam *family, p *prefixInfo, list []*group) {
+func (s *snapshot) addRemote(fam *family, p *remotePrefix, list []*group) {
 	if len(list) >= manyPairs {
-		p.more, p.from = manyPairs, int32(len(fam.locals))
-		fam.locals = append(fam.locals, s.localsOf(fam, list))
-		p.first = fam.locals[p.from].lowest()
+		p.many = true
+		m, first := s.localsOf(fam, list)
+		p.pairs[0] = localPair{first: first, span: uint32(len(fam.locals))}
+		fam.locals = append(fam.locals, m)
 		return
 	}
 	var few [manyPairs - 1]*group
 	list = few[:copy(few[:], list)]
 	slices.SortFunc(list, func(a, b *group) int { return cmp.Compare(a.first(), b.first()) })
-	p.first, p.pair = list[0].first(), s.pairOf(list[0])
-	p.more, p.from = uint8(len(list)-1), int32(len(fam.pairs))
-	for _, g := range list[1:] {
-		fam.pairs = append(fam.pairs, s.pairOf(g))
+	for i, g := range list {
+		p.pairs[i] = s.pairOf(g)
 	}
 }
 
@@ -127,11 +129,11 @@ func (s *snapshot) pairOf(g *group) localPair {
 	if !g.built {
 		g.span, g.built = s.addPair(g.rules), true
 	}
-	return localPair{g.l, g.end, g.span}
+	return localPair{uint32(g.l), uint32(g.end-g.l) + 1, g.first(), g.span}
 }
 
-// localsOf is the local ends of the groups of a remote prefix.
-func (s *snapshot) localsOf(fam *family, list []*group) side {
+// localsOf is the local ends of the groups of a remote prefix, and its lowest policy index.
+func (s *snapshot) localsOf(fam *family, list []*group) (m locals, first int32) {
 	var sorted []prefix
 	var at []int32 // where the groups of each begin in list
 	for i, g := range list {
@@ -149,15 +151,21 @@ func (s *snapshot) localsOf(fam *family, list []*group) side {
 		}
 		return own
 	}, mergeRules)
+	m, first = locals{side{newTrie(sorted), infos}, make([]localPair, len(infos))}, maxIndex
 	for i := range infos {
 		g := list[at[i]]
 		if len(rules[i]) != len(g.rules) || &rules[i][0] != &g.rules[0] {
 			g = &group{l: g.l, end: g.end, rules: rules[i]}
 		}
-		infos[i].pair, infos[i].first = s.pairOf(g), g.first()
+		m.pairs[i] = s.pairOf(g)
+		first = min(first, g.first())
+		p := &infos[i]
+		p.beyond = maxIndex
+		if p.next != none {
+			p.beyond = min(m.pairs[p.next].first, infos[p.next].beyond)
+		}
 	}
-	findFirsts(infos)
-	return side{newTrie(sorted), infos}
+	return m, first
 }
 
 // number gives the prefixes of one end their places in order; field is a
@@ -202,16 +210,6 @@ func renumber(pieces []piece, sorted []prefix, field func(*piece) *int32) []pref
 	return left
 }
 
-// findFirsts sets beyond from first.
-func findFirsts(infos []prefixInfo) {
-	for i := range infos {
-		infos[i].beyond = maxIndex
-		if j := infos[i].next; j != none {
-			infos[i].beyond = min(infos[j].first, infos[j].beyond)
-		}
-	}
-}
-
 // nest says what is within what: around each prefix, and the last one within it.
 // Prefixes are masked, sorted and distinct.
 func nest(sorted []prefix) (infos []prefixInfo, ends []int32) {
@@ -236,14 +234,18 @@ func nest(sorted []prefix) (infos []prefixInfo, ends []int32) {
 // manyRules is from where on the rules of one pair are spread by kind.
 const manyRules = 8
 
-// addPair is the span of the rules of a pair of prefixes, which are in order.
-// Where there are many, they get entries by kind.
-func (s *snapshot) addPair(rules []rule) span {
-	if len(rules) < manyRules {
-		return s.addRules(rules)
+// addPair enters the rules of a pair of prefixes, which are in order, and is its
+// localPair.span. Where there are many, they get entries by kind.
+func (s *snapshot) addPair(rules []rule) uint32 {
+	if rules[0].wall() {
+		return always
 	}
-	s.ids++
-	whole := span{from: s.ids, first: rules[0].index}
+	id := uint32(len(s.spans))
+	if len(rules) < manyRules {
+		s.spans = append(s.spans, s.addRules(rules))
+		return id
+	}
+	whole := span{first: rules[0].index}
 	byKey := map[uint64][]rule{}
 	var order []uint64
 	for i := range rules {
@@ -257,16 +259,16 @@ func (s *snapshot) addPair(rules []rule) span {
 		byKey[sub] = append(byKey[sub], *r)
 	}
 	for _, sub := range order {
-		s.entries = append(s.entries, entry{sub, s.ids, s.addRules(byKey[sub])})
+		s.entries = append(s.entries, entry{sub, id, s.addRules(byKey[sub])})
 	}
-	return whole
+	s.spans = append(s.spans, whole)
+	return id
 }
 
 func (s *snapshot) addRules(rules []rule) span {
 	from := uint32(len(s.rules))
 	s.rules = append(s.rules, rules...)
-	r := &rules[0]
-	e := span{from: from, to: uint32(len(s.rules)), first: r.index, always: r.wall()}
+	e := span{from: from, to: uint32(len(s.rules)), first: rules[0].index}
 	if len(rules) >= manyRules {
 		s.addTree(&e)
 	}

@@ -2,6 +2,7 @@ package spd
 
 import (
 	"math"
+	"math/bits"
 
 	"culvert/internal/wire"
 	"culvert/spd/selector"
@@ -27,19 +28,18 @@ type snapshot struct {
 	policies []Policy
 	families [2]family // IPv4, IPv6
 	rules    []rule
+	spans    []span
 	cuts     []cut   // port trees, see ports.go
 	table    table   // rules by protocol and port, of pairs that have many
 	ported   *ported // nil: no policy asks for ports
-
-	// While it is made: what goes into table, and the last number of a span there.
-	entries []entry
-	ids     uint32
+	entries  []entry // while it is made: what goes into table
 }
 
 type family struct {
-	local, remote side
-	pairs         []localPair // of the remote prefixes that have few
-	locals        []side      // of each that has many: the local ends of its pairs
+	local   side
+	remotes trie
+	remote  []remotePrefix
+	locals  []locals // of each remote prefix that has many pairs
 }
 
 // side is the prefixes of one end, in order: what is within a prefix follows it.
@@ -48,34 +48,44 @@ type side struct {
 	prefixes []prefixInfo
 }
 
-// prefixInfo fills one cache line: where there are many prefixes, what a lookup
-// costs is the lines that it has to fetch.
 type prefixInfo struct {
 	key
 	bits   uint8
-	more   uint8     // of its pairs but the first, how many are in family.pairs; manyPairs: they are in family.locals
-	around int32     // the next shorter prefix that covers this one
-	next   int32     // the one around this one whose pairs are not here: see spread
-	first  int32     // lowest policy index of its pairs
-	beyond int32     // the same of next and what follows it
-	from   int32     // in family.pairs or family.locals
-	pair   localPair // the first of its pairs, which are in order of their first policy
+	many   bool  // of a remote prefix: its pairs are in family.locals, the first says where
+	around int32 // the next shorter prefix that covers this one
+	next   int32 // the one around this one whose pairs are not here: see spread
+	beyond int32 // lowest policy index of the pairs of next and what follows it
 }
 
-// localPair is the rules of a remote prefix and a local one. The local prefixes
-// from local to localEnd are within that one.
+// remotePrefix fills two cache lines, of which a lookup mostly needs the first:
+// where there are many prefixes, what it costs is the lines that it has to fetch.
+type remotePrefix struct {
+	prefixInfo
+	pairs [manyPairs - 1]localPair // in order of their first policy
+}
+
+// manyPairs is from where on the pairs of a remote prefix have a trie of their own.
+const manyPairs = 7
+
+// localPair is the rules of a remote prefix and a local one: those local prefixes
+// are within that one that follow local by less than within.
 type localPair struct {
-	local, localEnd int32
-	span
+	local, within uint32
+	first         int32  // policy index
+	span          uint32 // in snapshot.spans; always: the first matches whatever has the addresses
 }
 
-// lowest is the lowest policy index of all pairs.
-func (s *side) lowest() int32 {
-	low := s.prefixes[0].first
-	for i := range s.prefixes {
-		low = min(low, s.prefixes[i].first)
-	}
-	return low
+// around is 1 if the local prefix l is within the pair's.
+func (p *localPair) around(l uint32) uint32 {
+	return uint32((uint64(l-p.local) - uint64(p.within)) >> 63)
+}
+
+const always = 1 << 31
+
+// locals is the local ends of the pairs of a remote prefix.
+type locals struct {
+	side
+	pairs []localPair // by prefix
 }
 
 // lookup is the longest prefix around k, or none.
@@ -183,18 +193,18 @@ func (s *snapshot) match(f *wire.Flow, in bool) int32 {
 // search is the lowest index of a policy that matches, or maxIndex.
 func (s *snapshot) search(fam *family, local, remote key, v *view) int32 {
 	best := int32(maxIndex)
-	l, r := fam.local.lookup(local), fam.remote.lookup(remote)
+	l, r := fam.local.lookup(local), fam.lookupRemote(remote)
 	if l == none {
 		return best
 	}
 	for r != none {
-		p := &fam.remote.prefixes[r]
+		p := &fam.remote[r]
 		switch {
-		case p.first >= best:
-		case p.more == manyPairs:
-			best = s.searchMany(&fam.locals[p.from], local, v, best)
+		case p.pairs[0].first >= best:
+		case p.many:
+			best = s.searchMany(&fam.locals[p.pairs[0].span], local, v, best)
 		default:
-			best = s.searchFew(fam, p, l, v, best)
+			best = s.searchFew(p, uint32(l), v, best)
 		}
 		if p.beyond >= best {
 			break
@@ -204,30 +214,45 @@ func (s *snapshot) search(fam *family, local, remote key, v *view) int32 {
 	return best
 }
 
-// searchFew asks the pairs of a remote prefix, whose first policies are in order.
-func (s *snapshot) searchFew(fam *family, p *prefixInfo, l int32, v *view, best int32) int32 {
-	if e := &p.pair; e.local <= l && l <= e.localEnd {
-		if best = s.searchSpan(&e.span, v, best); best == p.first {
-			return best
+// lookupRemote is side.lookup.
+func (fam *family) lookupRemote(k key) int32 {
+	i := fam.remotes.lookup(k)
+	if i != none {
+		if p := &fam.remote[i]; !k.under(p.key, p.bits) {
+			return p.around
 		}
 	}
-	for i := p.from; i < p.from+int32(p.more); i++ {
-		e := &fam.pairs[i]
-		if e.first >= best {
-			break
+	return i
+}
+
+// searchFew asks the pairs of a remote prefix, whose first policies are in order.
+// Which of them have the local address nobody foresees: it is found out without
+// a branch, so that the CPU goes on meanwhile.
+func (s *snapshot) searchFew(p *remotePrefix, l uint32, v *view, best int32) int32 {
+	hits := uint32(0)
+	for i := range p.pairs {
+		hits |= p.pairs[i].around(l) << i
+	}
+	for ; hits != 0; hits &= hits - 1 {
+		e := &p.pairs[bits.TrailingZeros32(hits)%len(p.pairs)]
+		switch {
+		case e.first >= best:
+			return best
+		case e.span == always:
+			return e.first
 		}
-		if e.local <= l && l <= e.localEnd {
-			best = s.searchSpan(&e.span, v, best)
-		}
+		best = s.searchPair(e, v, best)
 	}
 	return best
 }
 
 // searchMany asks the pairs of a remote prefix by the trie of its local ends.
-func (s *snapshot) searchMany(locals *side, local key, v *view, best int32) int32 {
-	for l := locals.lookup(local); l != none; {
-		p := &locals.prefixes[l]
-		best = s.searchSpan(&p.pair.span, v, best)
+func (s *snapshot) searchMany(m *locals, local key, v *view, best int32) int32 {
+	for l := m.lookup(local); l != none; {
+		if e := &m.pairs[l]; e.first < best {
+			best = s.searchPair(e, v, best)
+		}
+		p := &m.prefixes[l]
 		if p.beyond >= best {
 			break
 		}
@@ -236,10 +261,12 @@ func (s *snapshot) searchMany(locals *side, local key, v *view, best int32) int3
 	return best
 }
 
-func (s *snapshot) searchSpan(e *span, v *view, best int32) int32 {
-	if e.first >= best {
-		return best
+// searchPair is for a pair whose first policy is below best.
+func (s *snapshot) searchPair(p *localPair, v *view, best int32) int32 {
+	if p.span == always {
+		return p.first
 	}
+	e := &s.spans[p.span]
 	if e.kinds == 0 {
 		return s.firstOf(e, v, best)
 	}
@@ -247,7 +274,7 @@ func (s *snapshot) searchSpan(e *span, v *view, best int32) int32 {
 		if e.kinds>>k&1 == 0 || v.opaque && k&(exactLocal|exactRemote) != 0 {
 			continue
 		}
-		if sub := s.table.find(e.from, k.key(v.proto, v.local, v.remote)); sub != nil {
+		if sub := s.table.find(p.span, k.key(v.proto, v.local, v.remote)); sub != nil {
 			best = s.firstOf(sub, v, best)
 		}
 	}
@@ -257,9 +284,6 @@ func (s *snapshot) searchSpan(e *span, v *view, best int32) int32 {
 func (s *snapshot) firstOf(e *span, v *view, best int32) int32 {
 	if e.first >= best {
 		return best
-	}
-	if e.always {
-		return e.first
 	}
 	from, to := e.from, e.to
 	if e.tree && !v.opaque && !v.ignoreLocal && !v.ignoreRemote {

@@ -64,7 +64,7 @@ func spread[T any](infos []prefixInfo, few int, own func(i int) []T, merge func(
 type group struct {
 	l, end int32
 	rules  []rule
-	span   span // once it is built
+	span   uint32 // localPair.span, once it is built
 	built  bool
 }
 

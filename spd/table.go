@@ -52,14 +52,14 @@ func (k kind) key(proto uint8, local, remote uint16) uint64 {
 
 // span is the rules of a pair of prefixes, or of one kind of key within it.
 type span struct {
-	from, to uint32 // in snapshot.rules; of a tree: the root in snapshot.cuts, and not 0; with kinds: from is a number of its own
+	from, to uint32 // in snapshot.rules; of a tree: the root in snapshot.cuts, and not 0
 	first    int32  // policy index of the first
-	always   bool   // the first matches whatever has the addresses
 	tree     bool   // the rules are under a port tree
 	kinds    uint8  // not 0: there are no rules here, but in the table under keys of these kinds
 }
 
-// entry is the rules of one kind of key of a pair that has many; id is of its span.
+// entry is the rules of one kind of key of a span that has many; id is the span's
+// place in snapshot.spans.
 type entry struct {
 	sub uint64
 	id  uint32

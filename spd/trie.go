@@ -88,80 +88,93 @@ const (
 // trie finds the longest prefix of a set that an address is in. A node looks at
 // six bits and jumps over the bits in which everything below it agrees, so the
 // depth grows with the logarithm of the size of the set, not with the length of
-// addresses. The 64 answers of a node are bitmaps: a set bit of kids is a child,
-// a set bit of runs is where a run of equal leaves begins.
-type trie struct {
-	nodes  []trieNode
-	leaves []int32
-}
+// addresses. The 64 answers of a node are runs of equal ones, of which it has a
+// bitmap and a list: positions of prefixes, none, or children. Node and list are
+// in one place, since what a lookup costs are the cache lines that it fetches: a
+// node begins with a line and has room for eight answers in it.
+//
+//	 0       4        6         7       8
+//	+-------+--------+---------+-------+---------------
+//	|  key  |  runs  | outside | depth |  answers …       words of 32 bits
+//	+-------+--------+---------+-------+---------------
+type trie struct{ words []uint32 }
 
-type trieNode struct {
-	key         key
-	kids, runs  uint64
-	child, leaf uint32 // where the node's children and leaves begin
-	outside     int32  // the answer for what is not under key
-	depth       uint8
-}
+const (
+	nodeRuns    = 4
+	nodeOutside = 6 // the answer for what is not under key
+	nodeDepth   = 7
+	nodeAnswers = 8
+	nodeUnit    = 16 // words of a cache line
+)
+
+// child is the answer that says where a child is, in units; the number is below none.
+func child(unit int) int32 { return none - 1 - int32(unit) }
 
 // newTrie takes prefixes that are masked, sorted and distinct; answers are
 // positions in that slice.
 func newTrie(sorted []prefix) trie {
 	var t trie
 	if len(sorted) > 0 {
-		t.nodes = append(t.nodes, trieNode{})
-		t.build(0, sorted, 0, none)
+		t.build(sorted, 0, none)
 	}
 	return t
 }
 
-// build fills the node at with sorted, whose first element has position base.
-// outside is the longest prefix that is around all of them.
-func (t *trie) build(at uint32, sorted []prefix, base, outside int32) {
-	first := sorted[0]
-	n := trieNode{key: first.key, outside: outside}
-	n.depth = min(first.bits, first.common(sorted[len(sorted)-1].key))
+// build makes the node of sorted, whose first element has position base, and all
+// below it. outside is the longest prefix that is around all of them.
+func (t *trie) build(sorted []prefix, base, outside int32) {
+	key, depth := sorted[0].key, min(sorted[0].bits, sorted[0].common(sorted[len(sorted)-1].key))
 	var slots [1 << stride]int32
 	inside, next := outside, 0
-	if first.bits == n.depth {
+	if sorted[0].bits == depth {
 		inside, next = base, 1
 	}
 	for i := range slots {
 		slots[i] = inside
 	}
 	type group struct{ from, to, slot int }
-	var groups []group
+	var room [1 << stride]group
+	groups := room[:0]
 	for next < len(sorted) {
 		p := sorted[next]
-		slot := int(p.from(n.depth) >> (64 - stride))
-		if p.bits <= n.depth+stride {
-			for i := range 1 << (n.depth + stride - p.bits) {
+		slot := int(p.from(depth) >> (64 - stride))
+		if p.bits <= depth+stride {
+			for i := range 1 << (depth + stride - p.bits) {
 				slots[slot+i] = base + int32(next)
 			}
 			next++
 			continue
 		}
 		from := next
-		for next < len(sorted) && sorted[next].under(p.key, n.depth+stride) {
+		for next < len(sorted) && sorted[next].under(p.key, depth+stride) {
 			next++
 		}
 		if next == from+1 {
 			slots[slot] = base + int32(from)
 			continue
 		}
-		n.kids |= 1 << slot
 		groups = append(groups, group{from, next, slot})
 	}
-	n.leaf, n.child = uint32(len(t.leaves)), uint32(len(t.nodes))
+	above := slots // what is around all of a group
+	for i, g := range groups {
+		slots[g.slot] = child(i) // no two alike, until it is known where they are
+	}
+	at, runs := len(t.words), uint64(0)
+	t.words = append(t.words, make([]uint32, nodeAnswers)...)
 	for i, v := range slots {
-		if n.kids>>i&1 == 0 && (n.runs == 0 || t.leaves[len(t.leaves)-1] != v) {
-			n.runs |= 1 << i
-			t.leaves = append(t.leaves, v)
+		if i == 0 || slots[i-1] != v {
+			runs |= 1 << i
+			t.words = append(t.words, uint32(v))
 		}
 	}
-	t.nodes = append(t.nodes, make([]trieNode, len(groups))...)
-	t.nodes[at] = n
-	for i, g := range groups {
-		t.build(n.child+uint32(i), sorted[g.from:g.to], base+int32(g.from), slots[g.slot])
+	t.words = append(t.words, make([]uint32, -len(t.words)&(nodeUnit-1))...)
+	n := t.words[at:]
+	n[0], n[1], n[2], n[3] = uint32(key.hi>>32), uint32(key.hi), uint32(key.lo>>32), uint32(key.lo)
+	n[nodeRuns], n[nodeRuns+1], n[nodeOutside], n[nodeDepth] = uint32(runs), uint32(runs>>32), uint32(outside), uint32(depth)
+	for _, g := range groups {
+		answer := at + nodeAnswers + bits.OnesCount64(runs&(1<<g.slot-1))
+		t.words[answer] = uint32(child(len(t.words) / nodeUnit))
+		t.build(sorted[g.from:g.to], base+int32(g.from), above[g.slot])
 	}
 }
 
@@ -169,16 +182,22 @@ func (t *trie) build(at uint32, sorted []prefix, base, outside int32) {
 // is alone under its bits of a node has no node of its own: the caller checks
 // that k is in the answer, and if not, what is around the answer is the answer.
 func (t *trie) lookup(k key) int32 {
-	if len(t.nodes) == 0 {
+	if len(t.words) == 0 {
 		return none
 	}
-	n := &t.nodes[0]
-	for k.under(n.key, n.depth) {
-		bit := uint64(1) << (k.from(n.depth) >> (64 - stride))
-		if n.kids&bit == 0 {
-			return t.leaves[int(n.leaf)+bits.OnesCount64(n.runs&(bit|(bit-1)))-1]
+	n := (*[nodeAnswers]uint32)(t.words)
+	for at := 0; ; {
+		depth := uint8(n[nodeDepth])
+		if !k.under(key{uint64(n[0])<<32 | uint64(n[1]), uint64(n[2])<<32 | uint64(n[3])}, depth) {
+			return int32(n[nodeOutside])
 		}
-		n = &t.nodes[int(n.child)+bits.OnesCount64(n.kids&(bit-1))]
+		runs := uint64(n[nodeRuns+1])<<32 | uint64(n[nodeRuns])
+		slot := k.from(depth) >> (64 - stride)
+		v := int32(t.words[at+nodeAnswers-1+bits.OnesCount64(runs<<(63-slot))])
+		if v >= none {
+			return v
+		}
+		at = int(none-1-v) * nodeUnit
+		n = (*[nodeAnswers]uint32)(t.words[at:])
 	}
-	return n.outside
 }
