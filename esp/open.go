@@ -1,6 +1,10 @@
 package esp
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"culvert/crypto/aead"
+)
 
 // Stations of a packet on its way in:
 //
@@ -13,7 +17,7 @@ import "encoding/binary"
 // Open verifies and decrypts an ESP packet in place. The payload is
 // pkt[off:off+n] and next its next header; 59 marks a dummy packet, which the
 // caller drops (RFC 4303 §2.6). pkt begins with the header, and the whole of it
-// is the packet.
+// is the packet. What its capacity has behind it is room to write to.
 //
 // seq is the full sequence number: with ESN its high half, which is not on the
 // wire, is what the replay window infers. The packet's SPI is covered by the
@@ -24,7 +28,7 @@ import "encoding/binary"
 func (t *Transform) Open(pkt []byte, seq uint64) (off, n int, next uint8, err error) {
 	off = t.Front()
 	body := len(pkt) - t.icv
-	if body-off < t.align || (body-off)%t.align != 0 {
+	if body-off < t.align || (body-off)&(t.align-1) != 0 {
 		return 0, 0, 0, ErrShort
 	}
 	if SPI(pkt) != t.spi || Seq(pkt) != uint32(seq) {
@@ -52,7 +56,12 @@ func (t *Transform) Open(pkt []byte, seq uint64) (off, n int, next uint8, err er
 func (t *Transform) openAEAD(pkt []byte, seq uint64) error {
 	iv := [8]byte(pkt[HeaderLen:])
 	aad := t.putAAD(pkt, seq)
-	_, err := t.aead.Open(iv, pkt[t.Front():], aad)
+	var err error
+	if room := pkt[len(pkt):cap(pkt)]; len(room) >= len(aead.Nonce{}) {
+		_, err = t.aead.OpenIn((*aead.Nonce)(room), iv, pkt[t.Front():], aad)
+	} else {
+		_, err = t.aead.Open(iv, pkt[t.Front():], aad)
+	}
 	t.putHeader(pkt, seq)
 	copy(pkt[HeaderLen:], iv[:])
 	if err != nil {

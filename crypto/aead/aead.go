@@ -96,8 +96,14 @@ func (a *AEAD) SealIn(n *Nonce, iv [IVLen]byte, buf, aad []byte) []byte {
 // not defined.
 func (a *AEAD) Open(iv [IVLen]byte, buf, aad []byte) ([]byte, error) {
 	n := nonces.Get().(*Nonce)
-	out, err := a.aead.Open(buf[:0], a.fill(n, iv), buf, aad)
+	out, err := a.OpenIn(n, iv, buf, aad)
 	nonces.Put(n)
+	return out, err
+}
+
+// OpenIn is Open for those who have memory for the nonce: see SealIn.
+func (a *AEAD) OpenIn(n *Nonce, iv [IVLen]byte, buf, aad []byte) ([]byte, error) {
+	out, err := a.aead.Open(buf[:0], a.fill(n, iv), buf, aad)
 	if err != nil {
 		return nil, ErrICV
 	}

@@ -36,7 +36,7 @@ func (w *inWorker) remember(in *sad.Inbound, pkt []byte, info wire.Info) Reason 
 		return Passed
 	}
 	x := &w.path.flows
-	t, p, ok := talkOf(pkt, info, &w.flow, false)
+	t, p, ok := talkOf(pkt, info, w.flow, false)
 	t.client = client
 	if !ok {
 		if q, ok := wire.QuoteOf(pkt, info); ok { // a packet of the host, as it came to the client

@@ -213,13 +213,13 @@ func (f *fragments) send(way underlay.Clear, pkt []byte) bool {
 
 // hold takes a fragment, and on what it makes whole. All pieces have to come by one SA.
 func (w *inWorker) hold(in *sad.Inbound, pkt []byte, info wire.Info, now int64) Reason {
-	r := w.path.hold(&w.frags, w.count, InFragmentErrors, in.Child().ID, pkt, info, &w.flow, now)
+	r := w.path.hold(&w.frags, w.count, InFragmentErrors, in.Child().ID, pkt, info, w.flow, now)
 	switch r.Verdict {
 	case reassembly.Held:
 		return Passed
 	case reassembly.Whole:
 		w.count.add(rxFragments, uint64(r.Pieces))
-		whole, ok := wire.ParseFlow(r.Buf[r.Off:r.Off+r.Len], &w.flow)
+		whole, ok := w.parse(r.Buf[r.Off : r.Off+r.Len])
 		if !ok {
 			return InHeaderErrors
 		}

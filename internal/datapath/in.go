@@ -49,7 +49,10 @@ type inWorker struct {
 	count   *counters
 	sads    *sad.Worker
 	cache   spd.Cache
-	flow    wire.Flow
+	flow    *wire.Flow   // of the packet that is judged, one of flows
+	flows   [2]wire.Flow // one is of the last packet that was allowed in
+	known   int          // which
+	by      *sad.Inbound // and by which SA; nil: none yet in this batch
 	frags   fragments
 	deliver [][]byte // what goes to the device, deviceOffset bytes in front of each
 	bytes   int      // of the packets in deliver
@@ -112,7 +115,7 @@ func (p *Path) Receive(now time.Time, pkt *underlay.Packet) Reason {
 func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
 	w.sads.Enter()
 	defer w.sads.Leave()
-	w.deliver, w.bytes, w.now = w.deliver[:0], 0, now
+	w.deliver, w.bytes, w.now, w.by = w.deliver[:0], 0, now, nil
 	w.frags.begin(now)
 	defer w.frags.release()
 	verdict := Passed
@@ -183,9 +186,10 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 	}
 	off, n, next, err := in.Transform().Open(pkt, seq)
 	switch {
+	case err == nil:
 	case errors.Is(err, esp.ErrShort), errors.Is(err, ah.ErrShort), errors.Is(err, ah.ErrHeader):
 		return InHeaderErrors
-	case err != nil:
+	default:
 		return InStateProtocolErrors
 	}
 	if !in.Commit(seq) {
@@ -235,11 +239,11 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 	default:
 		return InStateModeErrors
 	}
-	info, ok := wire.ParseFlow(buf[off:off+n], &w.flow)
+	info, ok := w.parse(buf[off : off+n])
 	if !ok || info.Version != version {
 		return InHeaderErrors
 	}
-	waits := info.Fragment() && w.path.cfg.waitsIn(in, &w.flow)
+	waits := info.Fragment() && w.path.cfg.waitsIn(in, w.flow)
 	if info.Fragment() && !waits && !info.Sound() {
 		return InHeaderErrors
 	}
@@ -258,7 +262,9 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 	if r := w.remember(in, buf[off:off+info.Total], info); r != Passed {
 		return r
 	}
-	w.clamp(in.Child(), buf[off:off+info.Total], info)
+	if info.Proto == wire.ProtoTCP {
+		w.clamp(in.Child(), buf[off:off+info.Total], info)
+	}
 	w.accept(buf, off, info.Total)
 	return Passed
 }
@@ -276,7 +282,7 @@ func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next 
 		return InStateModeErrors
 	}
 	pkt := p.Buf[start : start+size]
-	info, ok := wire.ParseFlow(pkt, &w.flow)
+	info, ok := w.parse(pkt)
 	if !ok || info.Fragment() && !info.Sound() {
 		return InHeaderErrors
 	}
@@ -311,7 +317,10 @@ func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next 
 // dead lets nothing in: its peer is disabled, and what came by an SA from before
 // that, or by one of another peer, is not that peer's to send.
 func (w *inWorker) allowed(in *sad.Inbound) Reason {
-	f := &w.flow
+	f := w.flow
+	if w.by == in && f.Is(&w.flows[w.known]) {
+		return Passed // in a run of packets of one flow the first one's answer is good for all
+	}
 	if !in.Covers(f) {
 		return InTemplateMismatches
 	}
@@ -326,7 +335,14 @@ func (w *inWorker) allowed(in *sad.Inbound) Reason {
 	case pol.Dead:
 		return InPolicyErrors
 	}
+	w.by, w.known = in, 1-w.known
 	return Passed
+}
+
+// parse is ParseFlow to w.flow.
+func (w *inWorker) parse(pkt []byte) (wire.Info, bool) {
+	w.flow = &w.flows[1-w.known]
+	return wire.ParseFlow(pkt, w.flow)
 }
 
 // spend counts a packet in its SA: at once where bytes are limited, else as
