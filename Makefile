@@ -41,7 +41,7 @@ demo: ## two gateways and a tunnel in one unprivileged process
 	go run ./cmd/culvert demo
 
 test: packages ## run all tests; as root with strongSwan as peer (installs Debian packages)
-	@$(TESTSUM) -timeout 40m ./...
+	@$(TESTSUM) -timeout 60m ./...
 
 packages:
 	@if [ "$$(id -u)" != 0 ]; then \
@@ -81,7 +81,7 @@ storm: ## SEEDS (10000) simulated networks for IKE, GATEWAY_SEEDS (1000) for who
 interop: packages ## (root) the matrix with strongSwan, written to docs/interop.md
 	@if [ "$$(id -u)" != 0 ]; then echo "make interop needs root: run it with sudo"; exit 1; fi
 	@mkdir -p docs
-	@CULVERT_INTEROP_DOC=$(CURDIR)/docs/interop.md $(TESTSUM) -timeout 40m ./internal/lab/...
+	@CULVERT_INTEROP_DOC=$(CURDIR)/docs/interop.md $(TESTSUM) -timeout 60m ./internal/lab/...
 
 lint: ## gofmt, go vet for each system, staticcheck
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$unformatted" ] || { echo "gofmt would change:" $$unformatted; exit 1; }

@@ -162,7 +162,7 @@ Example:
 }
 
 func (c *versionCmd) Run(s *session) error {
-	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second) // a gateway that hangs is as none
 	defer cancel()
 	v := struct {
 		control.Version

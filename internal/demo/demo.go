@@ -44,9 +44,9 @@ const (
 	// delay is what the network needs one way.
 	delay = time.Millisecond
 	// upWithin is how long the tunnel may take to come up.
-	upWithin = 20 * time.Second
+	upWithin = time.Minute
 	// answerWithin is how long a control socket may take to answer the auditor.
-	answerWithin = 5 * time.Second
+	answerWithin = 30 * time.Second
 )
 
 // demo is one run.

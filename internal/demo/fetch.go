@@ -31,7 +31,7 @@ const (
 )
 
 // stalled is how long nothing may arrive.
-const stalled = 10 * time.Second
+const stalled = 30 * time.Second
 
 // run has client fetch the payload from a server on server, each hashing what
 // it sees.
