@@ -355,6 +355,7 @@ func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, 
 	p := cfg.Peers[i]
 	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.AddressText(), State: "down",
 		SAs: []control.PeerSA{}, Attempts: []control.Attempt{}, Policies: []string{}, Offers: []control.Offering{}}
+	refused := ""
 	for _, sa := range plane.cfg.Endpoint.SAs() {
 		if sa.Peer != name {
 			continue
@@ -362,6 +363,9 @@ func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, 
 		row := control.PeerSA{State: sa.State, Side: side(sa.Initiator), LocalAddress: sa.Local.String(), RemoteAddress: sa.Remote.String(),
 			Since: since(now, sa.Created), Children: len(sa.Children)}
 		x.SAs = append(x.SAs, row)
+		if err := plane.refused[sa.Remote.Addr()]; err != nil {
+			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): look at its addresses and routes, and at local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)
+		}
 		if sa.State == "established" {
 			x.State = sa.State
 		} else if x.State == "down" {
@@ -383,6 +387,9 @@ func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, 
 	}
 	x.Policies = core.Lines(x.Policies)
 	x.Note = waitsFor(p, uses, x.State)
+	if refused != "" {
+		x.Note = refused
+	}
 	x.Offers = offers(c, peer)
 	for _, a := range slices.Backward(past) {
 		x.Attempts = append(x.Attempts, attemptRow(a, now))

@@ -63,6 +63,7 @@ type Plane struct {
 	next    []core.Input            // what applying outputs led to, for the endpoint
 	buf     []byte                  // of the packet being sent
 	unsent  uint64                  // IKE messages that the network refused
+	refused map[netip.Addr]error    // why, by where the last one was to go; at most maxRefused
 
 	templates map[core.PolicyRef]*template // of the configuration in force
 	made      madeThings
@@ -199,10 +200,21 @@ func (p *Plane) send(s core.Send) {
 // put sends one packet. A message that the network refuses is lost like one
 // under way: the endpoint sends it again.
 func (p *Plane) put(pkt underlay.Packet) {
-	if n, _ := p.cfg.Conn.Send([]underlay.Packet{pkt}); n == 0 {
-		p.unsent++
+	n, err := p.cfg.Conn.Send([]underlay.Packet{pkt})
+	to := pkt.Remote.Addr()
+	if n > 0 {
+		delete(p.refused, to)
+		return
 	}
+	p.unsent++
+	if p.refused == nil || len(p.refused) >= maxRefused {
+		p.refused = map[netip.Addr]error{}
+	}
+	p.refused[to] = err
 }
+
+// maxRefused bounds what is remembered for `culvert explain peer`.
+const maxRefused = 256
 
 func (p *Plane) install(now time.Time, in core.Install) {
 	_, err := p.sas.Install(sad.Params{

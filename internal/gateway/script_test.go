@@ -90,6 +90,15 @@ func TestPlaneSends(t *testing.T) {
 	if !reflect.DeepEqual(s.sent, want) || s.plane.unsent != 1 {
 		t.Errorf("sent %q, %d unsent", s.sent, s.plane.unsent)
 	}
+	if len(s.plane.refused) != 1 || s.plane.refused[netip.MustParseAddr("2001:db8::1")] == nil {
+		t.Errorf("refused: %v", s.plane.refused)
+	}
+	for i := range 2 * maxRefused { // strangers from everywhere
+		s.do(core.Send{Local: port(westAddr, 500), Remote: port(netip.AddrFrom16([16]byte{0x20, 1, 0x0d, 0xb8, 14: byte(i >> 8), 15: byte(i)}), 500), Data: []byte{1}})
+	}
+	if n := len(s.plane.refused); n == 0 || n > maxRefused {
+		t.Errorf("%d addresses are remembered", n)
+	}
 }
 
 func TestPlaneInstalls(t *testing.T) {
