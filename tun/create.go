@@ -95,6 +95,9 @@ type device struct {
 func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	for {
 		n, err := d.dev.Read(bufs, sizes, offset)
+		for i := range n {
+			mendLength(bufs[i][offset:][:sizes[i]])
+		}
 		switch {
 		case err == nil:
 			return n, nil

@@ -89,6 +89,70 @@ func TestDeviceCompletesChecksums(t *testing.T) {
 	}
 }
 
+// Several segments of TCP behind an extension header are split as well.
+func TestDeviceSplitsBehindExtensionHeaders(t *testing.T) {
+	isolate(t)
+	dev, err := Create("culvert0", 1400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	run(t, "ip -6 addr add fd03::1/64 dev culvert0 nodad")
+	peer := netip.MustParseAddrPort("[fd03::2]:9")
+	socket, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(socket)
+	options := string([]byte{0, 0, 1, 4, 0, 0, 0, 0}) // hop-by-hop, nothing but padding
+	if err := unix.SetsockoptString(socket, unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, options); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(socket, &unix.SockaddrInet6{Addr: peer.Addr().As16(), Port: int(peer.Port())}); !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatal(err)
+	}
+	const amount = 20000
+	left := make([]byte, amount)
+	n := dev.BatchSize()
+	bufs, sizes := make([][]byte, n), make([]int, n)
+	for i := range bufs {
+		bufs[i] = make([]byte, Offset+2000)
+	}
+	for got := 0; got < amount; {
+		n, err := dev.Read(bufs, sizes, Offset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			var f wire.Flow
+			pkt := bufs[i][Offset:][:sizes[i]]
+			info, ok := wire.ParseFlow(pkt, &f)
+			if !ok || info.Proto != wire.ProtoTCP {
+				continue // the kernel's own
+			}
+			if info.Total != len(pkt) || !wire.VerifyChecksum(pkt, info) || pkt[6] != wire.ProtoHopByHop {
+				t.Fatalf("of %d bytes %d are the packet: %x", len(pkt), info.Total, pkt[:60])
+			}
+			tcp := pkt[info.Payload:]
+			data := len(tcp) - int(tcp[12]>>4)*4
+			got += data
+			h := wire.TCP{Seq: 1001, Ack: binary.BigEndian.Uint32(tcp[4:]) + uint32(data), Flags: 0x10, Window: 65535}
+			if tcp[13]&2 != 0 { // its SYN
+				h.Seq, h.Ack, h.Flags = 1000, h.Ack+1, 0x12
+			}
+			answer := wire.AppendTCPPacket(make([]byte, Offset), h, peer, netip.AddrPortFrom(f.Src, f.SrcPort), nil)
+			if _, err := dev.Write([][]byte{answer}, Offset); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, err := unix.Write(socket, left); n > 0 {
+			left = left[n:]
+		} else if len(left) > 0 && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.ENOTCONN) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestDeviceCloseWakesRead(t *testing.T) {
 	isolate(t)
 	dev, err := Create("culvert0", 1400)
