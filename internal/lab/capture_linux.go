@@ -15,6 +15,8 @@ type Sort struct {
 	Kind  string // "esp", "ah", "esp in udp", "ike", "keepalive", "tcp", "icmp", "fragment", or the protocol's number
 	AHLen int    // bytes of the AH
 	Next  uint8  // the protocol in AH
+	// Options: there are IPv4 options, or hop-by-hop options of IPv6, in front.
+	Options bool
 }
 
 // Capture counts the packets of a device, both ways.
@@ -51,10 +53,14 @@ func sortOf(p []byte) (s Sort, ok bool) {
 			s.Kind = "fragment"
 			return s, true
 		}
+		s.Options = p[0]&15 > 5
 		p = p[min(len(p), int(p[0]&15)*4):]
 	case len(p) >= 40 && p[0]>>4 == 6:
 		s.From, proto = netip.AddrFrom16([16]byte(p[8:24])), p[6]
 		p = p[40:]
+		if s.Options = proto == unix.IPPROTO_HOPOPTS && len(p) >= 8; s.Options {
+			proto, p = p[0], p[min(len(p), int(p[1])*8+8):]
+		}
 	default:
 		return s, false
 	}

@@ -43,7 +43,7 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS`, `web FOLDER`, `flood …`, `natt`, or
+// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS [options]`, `web FOLDER`, `flood …`, `natt`, or
 // as the first process of a guest `guest`.
 func helper(args []string) error {
 	switch {
@@ -57,7 +57,7 @@ func helper(args []string) error {
 		return flood(args[1:])
 	case args[0] == "web" && len(args) == 2:
 		return web(args[1])
-	case args[0] == "fetch" && len(args) == 5:
+	case args[0] == "fetch" && (len(args) == 5 || len(args) == 6 && args[5] == withOptions):
 		local, err1 := netip.ParseAddr(args[1])
 		remote, err2 := netip.ParseAddr(args[2])
 		size, err3 := strconv.ParseUint(args[3], 10, 63)
@@ -65,7 +65,7 @@ func helper(args []string) error {
 		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return err
 		}
-		return fetch(local, remote, int64(size), time.Duration(limit*float64(time.Second)))
+		return fetch(local, remote, int64(size), time.Duration(limit*float64(time.Second)), len(args) == 6)
 	default:
 		return fmt.Errorf("unknown helper %q", args)
 	}
@@ -75,10 +75,20 @@ func helper(args []string) error {
 // address of another node, and as many other ones back; both ends check them by
 // SHA-256. While no connection comes about it tries again until the context ends.
 func (n *Node) Transfer(ctx context.Context, local netip.Addr, to Machine, remote netip.Addr, size int64) error {
+	return n.transfer(ctx, local, to, remote, fetchArgs(ctx, local, remote, size))
+}
+
+// TransferWithOptions is Transfer with options in the IP headers of all packets that
+// are sent from here; of IPv4 most come back from the other end.
+func (n *Node) TransferWithOptions(ctx context.Context, local netip.Addr, to Machine, remote netip.Addr, size int64) error {
+	return n.transfer(ctx, local, to, remote, fetchArgs(ctx, local, remote, size)+" "+withOptions)
+}
+
+func (n *Node) transfer(ctx context.Context, local netip.Addr, to Machine, remote netip.Addr, args string) error {
 	if err := to.serveTransfers(ctx); err != nil {
 		return err
 	}
-	out, err := run("ip", "netns", "exec", n.NS, "env", helperEnv+"="+fetchArgs(ctx, local, remote, size), testBinary())
+	out, err := run("ip", "netns", "exec", n.NS, "env", helperEnv+"="+args, testBinary())
 	if err != nil {
 		return fmt.Errorf("transfer from %s (%s) to %s: %w: %s", n.Name, local, remote, err, strings.TrimSpace(out))
 	}
@@ -158,9 +168,9 @@ func answer(conn net.Conn) error {
 	return send(conn, size)
 }
 
-func fetch(local, remote netip.Addr, size int64, limit time.Duration) error {
+func fetch(local, remote netip.Addr, size int64, limit time.Duration, options bool) error {
 	end := time.Now().Add(limit)
-	conn, err := dial(local, remote, end)
+	conn, err := dial(local, remote, end, options)
 	if err != nil {
 		return err
 	}
@@ -180,8 +190,11 @@ func fetch(local, remote netip.Addr, size int64, limit time.Duration) error {
 
 // dial tries again each second: a SYN that met no SA is lost, and the kernel's
 // own retransmissions grow slow.
-func dial(local, remote netip.Addr, end time.Time) (net.Conn, error) {
+func dial(local, remote netip.Addr, end time.Time, options bool) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0)), Timeout: time.Second}
+	if options {
+		d.Control = setOptions
+	}
 	for {
 		conn, err := d.Dial("tcp", netip.AddrPortFrom(remote, transferPort).String())
 		if err == nil || time.Now().After(end) {

@@ -224,10 +224,19 @@ func (g *Guest) Inner(addrs ...netip.Addr) {
 
 // Transfer is Node.Transfer from the guest.
 func (g *Guest) Transfer(ctx context.Context, local netip.Addr, to Machine, remote netip.Addr, size int64) error {
+	return g.transfer(ctx, to, fetchArgs(ctx, local, remote, size))
+}
+
+// TransferWithOptions is Node.TransferWithOptions from the guest.
+func (g *Guest) TransferWithOptions(ctx context.Context, local netip.Addr, to Machine, remote netip.Addr, size int64) error {
+	return g.transfer(ctx, to, fetchArgs(ctx, local, remote, size)+" "+withOptions)
+}
+
+func (g *Guest) transfer(ctx context.Context, to Machine, args string) error {
 	if err := to.serveTransfers(ctx); err != nil {
 		return err
 	}
-	_, err := g.do(guestRequest{Args: []string{testBinary()}, Env: []string{helperEnv + "=" + fetchArgs(ctx, local, remote, size)}})
+	_, err := g.do(guestRequest{Args: []string{testBinary()}, Env: []string{helperEnv + "=" + args}})
 	return err
 }
 

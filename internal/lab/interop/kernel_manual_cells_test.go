@@ -25,6 +25,7 @@ type manualCell struct {
 	inner6    bool // so do the protected networks; in transport mode those are the gateways
 	esn       bool
 	rounded   bool // the kernel's AH is a multiple of 8 bytes in IPv4 too
+	options   bool // the headers in front have IPv4 options, or hop-by-hop options of IPv6
 }
 
 const manualGroup = "Linux kernel, keys by hand"
@@ -59,11 +60,13 @@ func manualCells() []manualCell {
 	return all
 }
 
-// manualSuiteCells: each cipher, each hash, in a tunnel by IPv4 and in transport mode by IPv6.
+// manualSuiteCells: each cipher with sha256 and each hash with aes-128-cbc in a
+// tunnel by IPv4 and in transport mode by IPv6, every other cipher with every other hash in one of these.
 func manualSuiteCells() (cs []manualCell) {
-	add := func(e *suite.Encr, a *suite.Integ) {
-		cs = append(cs, manualCell{encr: e, integ: a}, manualCell{encr: e, integ: a, transport: true, outer6: true, inner6: true})
+	both := func(e *suite.Encr, a *suite.Integ) []manualCell {
+		return []manualCell{{encr: e, integ: a}, {encr: e, integ: a, transport: true, outer6: true, inner6: true}}
 	}
+	add := func(e *suite.Encr, a *suite.Integ) { cs = append(cs, both(e, a)...) }
 	for i := range suite.Encrs {
 		e, a := &suite.Encrs[i], suite.IntegByName("sha256")
 		if e.AEAD() {
@@ -74,6 +77,14 @@ func manualSuiteCells() (cs []manualCell) {
 	for i := range suite.Integs {
 		if a := &suite.Integs[i]; a.Name != "sha256" {
 			add(suite.EncrByName("aes-128-cbc"), a)
+		}
+	}
+	for i := range suite.Encrs {
+		for j := range suite.Integs {
+			e, a := &suite.Encrs[i], &suite.Integs[j]
+			if !e.AEAD() && e.Name != "aes-128-cbc" && a.Name != "sha256" {
+				cs = append(cs, both(e, a)[(i+j)%2])
+			}
 		}
 	}
 	return cs
@@ -120,6 +131,20 @@ func manualAHCells() (cs []manualCell) {
 			c.transport = true
 			cs = append(cs, c)
 		}
+	}
+	return append(cs, manualOptionsCells()...)
+}
+
+// manualOptionsCells: what AH covers of headers with options, in front of the packet
+// itself or of ESP. In tunnel mode the headers are made by the ends, and have none.
+func manualOptionsCells() (cs []manualCell) {
+	alone := manualCell{ah: suite.IntegByName("sha256"), transport: true, options: true}
+	bundle := manualESPs()[0]
+	bundle.ah, bundle.transport, bundle.options = alone.ah, true, true
+	for _, c := range []manualCell{alone, bundle} {
+		cs = append(cs, c)
+		c.outer6, c.inner6, c.esn = true, true, true
+		cs = append(cs, c)
 	}
 	return cs
 }
@@ -192,6 +217,9 @@ func (c *manualCell) String() string {
 	words = append(words, c.like().mode())
 	if c.esn {
 		words = append(words, "esn")
+	}
+	if c.options {
+		words = append(words, "options in front")
 	}
 	return strings.Join(words, " ")
 }
@@ -337,7 +365,7 @@ func (c *manualCell) wireWants() lab.Sort {
 	case c.ah == nil:
 		return lab.Sort{Kind: "esp"}
 	}
-	s := lab.Sort{Kind: "ah", AHLen: 12 + c.ah.ICVLen, Next: 4} // RFC 4302 §2.2, §2.6
+	s := lab.Sort{Kind: "ah", AHLen: 12 + c.ah.ICVLen, Next: 4, Options: c.options} // RFC 4302 §2.2, §2.6
 	switch {
 	case c.encr != nil:
 		s.Next = 50
