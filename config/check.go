@@ -259,9 +259,35 @@ func (l *loader) checkPolicy(p *Policy, d *directory) {
 	if p.Template || p.Disabled || e.bad["template"] {
 		return
 	}
+	if p.Action == Encrypt && !p.Tunnel {
+		p.fillHosts()
+	}
 	l.checkSelectors(p)
 	if p.Action == Encrypt && !e.bad["action"] {
 		l.checkEncrypting(p, d)
+	}
+}
+
+// fillHosts: transport mode is for the traffic of the two hosts themselves, whose
+// addresses need not stand in the policy as well (the manual's src-address and
+// dst-address are for tunnels and templates).
+func (p *Policy) fillHosts() {
+	src, dst := p.SASrcAddress, p.SADstAddress
+	if q := p.Peer; q != nil {
+		src, dst = q.LocalAddress, netip.Addr{}
+		if q.DNSName == "" && q.Address.IsSingleIP() {
+			dst = q.Address.Addr()
+		}
+	}
+	for _, end := range []struct {
+		key string
+		to  *netip.Prefix
+		of  netip.Addr
+	}{{"src-address", &p.SrcAddress, src}, {"dst-address", &p.DstAddress, dst}} {
+		if end.of.IsValid() && !p.Written(end.key) {
+			*end.to = netip.PrefixFrom(end.of, end.of.BitLen())
+			p.keys[end.key] = p.Entry.at("")
+		}
 	}
 }
 
@@ -269,7 +295,12 @@ func (l *loader) checkSelectors(p *Policy) {
 	e := &p.Entry
 	whole := true
 	for _, key := range []string{"src-address", "dst-address"} {
-		if !p.Written(key) {
+		switch {
+		case p.Written(key):
+		case p.Action == Encrypt && !p.Tunnel && p.Written("peer"):
+			whose := map[string]string{"src-address": "local-address", "dst-address": "one address"}[key]
+			l.faultAt(e, "policy", key, "is missing, write it, or %s in [[peer]] %q, which counts in transport mode (tunnel = false)", whose, p.PeerName)
+		default:
 			l.faultAt(e, "policy", key, `is missing, write a prefix, "0.0.0.0/0" or "::/0" for any`)
 		}
 		whole = whole && p.Written(key) && !e.bad[key]
@@ -290,7 +321,7 @@ func (l *loader) checkSelectors(p *Policy) {
 // checkEncrypting looks at a policy that is to protect packets.
 func (l *loader) checkEncrypting(p *Policy, d *directory) {
 	e := &p.Entry
-	if !p.Tunnel && !e.bad["tunnel"] && !(p.SrcAddress.IsSingleIP() && p.DstAddress.IsSingleIP()) {
+	if !p.Tunnel && !e.bad["tunnel"] && p.Written("src-address") && p.Written("dst-address") && !(p.SrcAddress.IsSingleIP() && p.DstAddress.IsSingleIP()) {
 		l.faultAt(e, "policy", "tunnel", "false is transport mode, which protects two hosts themselves, write tunnel = true, or single addresses in src-address and dst-address")
 	}
 	if len(p.IPsecProtocols) > 1 && p.Written("peer") {
@@ -353,6 +384,12 @@ func (l *loader) checkOuter(p *Policy) {
 	}
 	if p.SASrcAddress.Is4() != p.SADstAddress.Is4() {
 		l.faultAt(e, "policy", keys[1], "%s and sa-src-address %s are of different address families", p.SADstAddress, p.SASrcAddress)
+	}
+	for _, q := range l.config.Peers {
+		if !q.Disabled && q.DNSName == "" && q.Address.IsSingleIP() && q.Address.Addr() == p.SADstAddress {
+			l.warnAt(e, "policy", keys[1], "is the address of [[peer]] %q, and the policy gets no SA from it but by hand (culvert sa add), write peer = %q instead if that is not meant", q.Name, q.Name)
+			break
+		}
 	}
 	for i, end := range []struct {
 		inner netip.Prefix

@@ -83,7 +83,9 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("policy", "'q1'", "'q2'"), "", `17: policy.proposal: there is no [[proposal]] named "q2"`, ""},
 		{replaced("policy", "tunnel = true\n", ""), "", `15: policy.tunnel: false is transport mode, which protects two hosts themselves, write tunnel = true, or single addresses in src-address and dst-address`, ""},
 		{replaced("policy", "tunnel = true\n", "tunnel = true\nipsec-protocols = ['ah', 'esp']\n"), "", `19: policy.ipsec-protocols: is one of the two with IKEv2, which cannot negotiate both together, write ["esp"] or ["ah"]`, ""},
-		{replaced("policy", "peer = 'a'\n", "sa-src-address = '192.0.2.9'\nsa-dst-address = '192.0.2.1'\nipsec-protocols = ['ah', 'esp']\n"), "", "", ""},
+		{replaced("policy", "peer = 'a'\n", "sa-src-address = '192.0.2.9'\nsa-dst-address = '192.0.2.2'\nipsec-protocols = ['ah', 'esp']\n"), "", "", ""},
+		{replaced("policy", "peer = 'a'\n", "sa-src-address = '192.0.2.9'\nsa-dst-address = '192.0.2.1'\n"), "", "",
+			`17: policy.sa-dst-address: is the address of [[peer]] "a", and the policy gets no SA from it but by hand (culvert sa add), write peer = "a" instead if that is not meant`},
 		{replaced("policy", "peer = 'a'\n", "sa-src-address = '192.0.2.9'\n"), "", `15: policy.sa-dst-address: is missing, sa-src-address alone is not enough`, ""},
 		{replaced("policy", "peer = 'a'\n", "sa-dst-address = '192.0.2.9'\n"), "", `15: policy.sa-src-address: is missing, sa-dst-address alone is not enough`, ""},
 		{replaced("policy", "peer = 'a'\n", "peer = 'a'\nsa-dst-address = '192.0.2.9'\n"), "", `17: policy.sa-dst-address: is for policies whose SAs are added by hand, and this one has a peer, whose addresses count: leave it out`, ""},
@@ -92,6 +94,7 @@ func TestCrossChecks(t *testing.T) {
 			`25: policy.sa-dst-address: is 192.0.2.2, and transport mode (tunnel = false) protects the ends themselves, which the policy says are 192.0.2.1: write that`, ""},
 		{replaced("policy", "tunnel = true\n", "tunnel = true\nipsec-protocols = ['ah']\n"), "[gateway]\nencapsulation = 'udp'\n", `19: policy.ipsec-protocols: AH cannot go by UDP, and encapsulation in [gateway] is "udp", write ["esp"]`, ""},
 		{replaced("policy", "tunnel = true\n", "tunnel = false\n"), "", `18: policy.tunnel: false is transport mode, which protects two hosts themselves, write tunnel = true, or single addresses in src-address and dst-address`, ""},
+		{replaced("policy", "tunnel = true\nsrc-address = '10.1.0.0/16'\ndst-address = '10.2.0.0/16'\n", ""), "", `15: policy.src-address: is missing, write it, or local-address in [[peer]] "a", which counts in transport mode (tunnel = false)`, ""},
 		{replaced("policy", "src-address = '10.1.0.0/16'\n", ""), "", `15: policy.src-address: is missing, write a prefix, "0.0.0.0/0" or "::/0" for any`, ""},
 		{replaced("policy", "10.2.0.0/16", "2001:db8::/32"), "", `20: policy.dst-address: 2001:db8::/32 and src-address 10.1.0.0/16 are of different address families`, ""},
 		{replaced("policy", "10.2.0.0/16", "10.2.0.1/16"), "", "", `20: policy.dst-address: 10.2.0.1/16 has bits behind its length and is taken as 10.2.0.0/16, write that`},
@@ -435,4 +438,39 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// In transport mode the hosts' addresses need not be written twice.
+func TestHostsOfTransportMode(t *testing.T) {
+	const peers = `[[peer]]
+name = "a"
+address = "192.0.2.1"
+local-address = "192.0.2.9"
+exchange-mode = "ike2"
+[[identity]]
+peer = "a"
+secret = "s"
+[[policy]]
+peer = "a"
+`
+	for text, want := range map[string]string{
+		peers:                                 "192.0.2.9/32 192.0.2.1/32",
+		peers + "dst-address = '192.0.2.1'\n": "192.0.2.9/32 192.0.2.1/32",
+		peers + "protocol = 'udp'\ndst-port = 1701\n":                                  "192.0.2.9/32 192.0.2.1/32",
+		"[[policy]]\nsa-src-address = '2001:db8::1'\nsa-dst-address = '2001:db8::2'\n": "2001:db8::1/128 2001:db8::2/128",
+	} {
+		c, warnings, err := Parse("test.toml", []byte(text))
+		if err != nil || len(warnings) != 0 {
+			t.Errorf("%s: %v, %v", text, warnings, err)
+			continue
+		}
+		p := c.Policies[len(c.Policies)-1]
+		if got := p.SrcAddress.String() + " " + p.DstAddress.String(); got != want || p.Tunnel || !p.Works() {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	if _, _, err := Parse("test.toml", []byte(strings.Replace(peers, "192.0.2.1", "192.0.2.0/24", 1))); err == nil ||
+		!strings.Contains(err.Error(), `policy.dst-address: is missing, write it, or one address in [[peer]] "a"`) {
+		t.Error(err)
+	}
 }
