@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"culvert/internal/underlay"
@@ -78,7 +79,7 @@ type Config struct {
 type Path struct {
 	cfg      Config
 	counters Counters
-	device   int // MTU of the device, in bytes
+	device   atomic.Int32 // MTU of the device, in bytes
 	acquires acquires
 	waiting  waiting
 	flows    flows
@@ -95,18 +96,24 @@ type Path struct {
 
 // New makes a Path; nothing moves before Run.
 func New(cfg Config) *Path {
-	p := &Path{cfg: cfg, device: maxPacket, closed: make(chan struct{})}
+	p := &Path{cfg: cfg, closed: make(chan struct{})}
 	p.flows.seed = cfg.Seed
 	if cfg.SAs != nil {
 		p.flows.alive = cfg.SAs.HasClient
 	}
-	if cfg.Device == nil {
-		return p // nothing moves
-	}
-	if mtu, err := cfg.Device.MTU(); err == nil && mtu > 0 {
-		p.device = mtu
-	}
+	p.device.Store(maxPacket)
+	p.DeviceChanged()
 	return p
+}
+
+// DeviceChanged says that the device may have another MTU now. Safe for any goroutine.
+func (p *Path) DeviceChanged() {
+	if p.cfg.Device == nil {
+		return // nothing moves
+	}
+	if mtu, err := p.cfg.Device.MTU(); err == nil && mtu > 0 {
+		p.device.Store(int32(min(mtu, maxPacket)))
+	}
 }
 
 // Counters are those of this Path.

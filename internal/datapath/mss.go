@@ -85,7 +85,7 @@ func (w *inWorker) clamp(c *sad.Child, pkt []byte, info wire.Info) {
 		over = o.Outbound()
 	}
 	fits := capacity(c.Outbound(), over, form, front, c.Path().MTU(w.now))
-	if clampMSS(pkt, info, min(fits, w.path.device)) {
+	if clampMSS(pkt, info, min(fits, int(w.path.device.Load()))) {
 		w.count.add(rxClamped, 1)
 	}
 }

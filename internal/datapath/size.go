@@ -87,7 +87,7 @@ func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
 	if !last.known || last.form != p.form || last.front != p.front {
 		*last = fitted{true, p.form, p.front, capacity(y.out, y.over, p.form, p.front, y.mtu)}
 	}
-	if w.path.cfg.ClampMSS && clampMSS(p.buf[p.off:], info, min(last.room, w.path.device)) {
+	if w.path.cfg.ClampMSS && clampMSS(p.buf[p.off:], info, min(last.room, int(w.path.device.Load()))) {
 		w.count.add(txClamped, 1)
 	}
 	if w.frags.limit != 0 {

@@ -40,7 +40,7 @@ var offices = [2]office{
 func (o office) file() string { return o.name + ".toml" }
 
 const (
-	deviceMTU = 1400 // what a gateway takes where mtu is auto
+	deviceMTU = 1400 // fits with any algorithm
 	ikePort   = 500
 	nattPort  = 4500
 )

@@ -64,34 +64,6 @@ type policyKey struct {
 	outer    manualEnds // of a policy whose SAs are added by hand
 }
 
-// autoMTU is the device's MTU where the configuration says auto. A packet of
-// 1400 bytes becomes, in the longest transform over IPv4:
-//
-//	20 IPv4 + 8 UDP + 8 ESP + 16 IV (CBC) + 1408 (1400 + 2 trailer, whole blocks) + 32 ICV (sha512) = 1492
-//
-// and over IPv6, whose header is 20 longer, 1496 with any ICV up to 16 bytes:
-// outer packets fit into an Ethernet frame of 1500.
-const autoMTU = 1400
-
-// autoBundleMTU is the same of a gateway with AH around ESP. Over IPv6:
-//
-//	40 IPv6 + 48 AH (sha512) + 8 ESP + 16 IV (CBC) + 1344 (1340 + 2 trailer, whole blocks) + 32 ICV (sha512) = 1488
-//
-// It has to fit: a packet of AH is not sent in fragments.
-const autoBundleMTU = 1340
-
-// mtuOf is the device's MTU.
-func mtuOf(c *config.Config) int {
-	bundled := func(p *config.Policy) bool { return len(p.IPsecProtocols) > 1 && !p.Disabled }
-	switch {
-	case c.Gateway.MTU != 0:
-		return c.Gateway.MTU
-	case slices.ContainsFunc(c.Policies, bundled):
-		return autoBundleMTU
-	}
-	return autoMTU
-}
-
 // compile makes the planes' view of c. ports are those that the sockets have;
 // prev is what was in force before, nil at the start.
 func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
@@ -100,7 +72,7 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 	}
 	n := &compiled{
 		core:  &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1]},
-		ports: ports, mtu: mtuOf(c), last: prev.last, lastTemplate: prev.lastTemplate,
+		ports: ports, mtu: mtuOf(c, nil), last: prev.last, lastTemplate: prev.lastTemplate,
 		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
 		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{}, hands: map[core.PolicyRef]manualEnds{},
 		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{}, where: places{},

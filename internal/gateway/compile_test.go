@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"culvert/config"
 	"culvert/crypto/suite"
+	"culvert/esp"
 	"culvert/ike/core"
 	"culvert/internal/wire"
 	"culvert/spd"
@@ -136,7 +138,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.7/32"), Proto: 6, RemotePort: 23},
 			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.0/24")},
 		},
-		Bypass: []uint16{500, 4500}, Protocols: []uint8{50, 51}, MTU: 1400,
+		Bypass: []uint16{500, 4500}, Protocols: []uint8{50, 51}, MTU: 1422,
 	}); !reflect.DeepEqual(plan, want) {
 		t.Errorf("plan:\ngot  %+v\nwant %+v", plan, want)
 	}
@@ -212,23 +214,69 @@ func TestPairOfFlow(t *testing.T) {
 }
 
 // The device's MTU, where nothing is said of it, leaves room for what is around a
-// packet; that of a bundle is longer.
+// packet in the longest of the ways that the configuration allows.
 func TestAutoMTU(t *testing.T) {
-	policy := func(protocols string) string {
-		return "[[policy]]\nsrc-address = \"10.1.0.0/24\"\ndst-address = \"10.2.0.0/24\"\nsa-src-address = \"10.9.0.1\"\nsa-dst-address = \"10.9.0.2\"\ntunnel = true\nipsec-protocols = " + protocols + "\n"
+	const gcm, cbc, old = `["aes-256-gcm"]`, `["aes-256-cbc"]`, `["3des"]`
+	proposal := func(enc, auth string) string {
+		return "[[proposal]]\nname = \"default\"\nenc-algorithms = " + enc + "\nauth-algorithms = \"" + auth + "\"\n"
 	}
+	policy := func(protocols, remote string) string {
+		local := "10.9.0.1"
+		if strings.Contains(remote, ":") {
+			local = "2001:db8::1"
+		}
+		return "[[policy]]\nsrc-address = \"10.1.0.0/24\"\ndst-address = \"10.2.0.0/24\"\nsa-src-address = \"" + local + "\"\nsa-dst-address = \"" + remote + "\"\ntunnel = true\nipsec-protocols = " + protocols + "\n"
+	}
+	const esp, ah, both, v4, v6 = `["esp"]`, `["ah"]`, `["ah", "esp"]`, "10.9.0.2", "2001:db8::2"
+	far := func(a netip.Addr) int { return map[string]int{v4: 1420, v6: 9000}[a.String()] }
 	for _, c := range []struct {
 		toml string
+		link func(netip.Addr) int
 		want int
 	}{
-		{policy(`["esp"]`), 1400},
-		{policy(`["ah"]`), 1400},
-		{policy(`["ah", "esp"]`), 1340},
-		{policy(`["ah", "esp"]`) + "disabled = true\n", 1400},
-		{"[gateway]\nmtu = 1420\n" + policy(`["ah", "esp"]`), 1420},
+		{"", nil, 1400},
+		{"[gateway]\nmtu = 1234\n" + policy(esp, v4), far, 1234},
+		{proposal(gcm, "null") + policy(esp, v4), nil, 1500 - 20 - 8 - 8 - 8 - 16 - 2},
+		{"[gateway]\nencapsulation = \"raw\"\n" + proposal(gcm, "null") + policy(esp, v4), nil, 1446},
+		{proposal(gcm, "null") + policy(esp, v6), nil, 1418},
+		{proposal(cbc, "sha512") + policy(esp, v4), nil, (1500-20-8-8-16-32)&^15 - 2},
+		{proposal(`["aes-256-gcm", "3des"]`, "sha1") + policy(esp, v4), nil, (1500-20-8-8-8-12)&^7 - 2},
+		{proposal(cbc, "sha512") + policy(ah, v4), nil, 1500 - 20 - 48},
+		{proposal(cbc, "sha512") + policy(both, v6), nil, (1500-40-48-8-16-32)&^15 - 2},
+		{proposal(cbc, "sha512") + policy(both, v6) + "disabled = true\n", nil, 1400},
+		// What links take, but not more than is usual, nor less than IPv6 needs.
+		{proposal(gcm, "null") + policy(esp, v4), far, 1420 - 62},
+		{proposal(gcm, "null") + policy(esp, v6), far, 1418},
+		{proposal(gcm, "null") + policy(esp, v4), func(netip.Addr) int { return 600 }, 1280},
+		{proposal(old, "sha1") + "[[peer]]\nname = \"p\"\nexchange-mode = \"ike2\"\naddress = \"vpn.example\"\n[[identity]]\npeer = \"p\"\nsecret = \"x\"\n" +
+			"[[policy]]\nsrc-address = \"10.1.0.0/24\"\ndst-address = \"10.2.0.0/24\"\npeer = \"p\"\ntunnel = true\n", far, (1500-40-8-8-8-12)&^7 - 2},
+		{proposal(gcm, "null") + "[[peer]]\nname = \"p\"\nexchange-mode = \"ike2\"\npassive = true\n[[identity]]\npeer = \"p\"\nsecret = \"x\"\ngenerate-policy = \"port-strict\"\n", far, 1438},
 	} {
-		if got := compile(parse(t, c.toml), [2]uint16{500, 4500}, nil).mtu; got != c.want {
+		if got := mtuOf(parse(t, c.toml), c.link); got != c.want {
 			t.Errorf("MTU %d, want %d, of\n%s", got, c.want, c.toml)
+		}
+	}
+}
+
+// What the device lets through fits through an SA of each algorithm, to the byte.
+func TestAutoMTUFits(t *testing.T) {
+	for i := range suite.Encrs {
+		for j := range suite.Integs {
+			e, a := &suite.Encrs[i], &suite.Integs[j]
+			p := &config.Policy{IPsecProtocols: []string{"esp"}, Proposal: &config.Proposal{Encrs: []*suite.Encr{e}}}
+			x := esp.Params{SPI: 256, Encr: e, EncKey: make([]byte, e.MaterialLen())}
+			if !e.AEAD() {
+				p.Proposal.Integs, x.Integ, x.IntegKey = []*suite.Integ{a}, a, make([]byte, a.KeyLen)
+			}
+			tr, err := esp.New(x)
+			if err != nil {
+				t.Fatal(e.Name, a.Name, err)
+			}
+			for size := 1400; size < 1432; size++ {
+				if got, want := largest(p, size, false), tr.MaxPayload(size); got != want {
+					t.Fatalf("%s %s in %d bytes: %d, want %d", e.Name, a.Name, size, got, want)
+				}
+			}
 		}
 	}
 }

@@ -156,6 +156,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	ike, natt := g.edges.Conn.Ports()
 	carried(g.cfg, underlay.IsRaw(g.edges.Conn))
 	g.compiled = compile(g.cfg, [2]uint16{ike, natt}, nil)
+	g.compiled.mtu = g.deviceMTU(g.cfg)
 	g.recordConfig(g.snapshot, g.compiled.ports)
 	g.snapshot = nil
 	if err := g.plane.Reconfigure(time.Now(), g.compiled, func(p tun.Plan) error { return g.apply(p, g.cfg.Gateway.Guard) }); err != nil {
@@ -196,6 +197,14 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 		err = errors.Join(err, g.edges.Guard.Close())
 	}
 	return err
+}
+
+// deviceMTU is mtuOf with the links as they are now.
+func (g *gateway) deviceMTU(c *config.Config) int {
+	if g.edges.LinkMTU == nil {
+		return mtuOf(c, nil)
+	}
+	return mtuOf(c, func(remote netip.Addr) int { return g.edges.LinkMTU(netip.Addr{}, remote) })
 }
 
 // book opens the book of leases where a configuration gives addresses, and tells it the pools.

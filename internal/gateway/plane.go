@@ -304,6 +304,7 @@ func (p *Plane) Reconfigure(now time.Time, c *compiled, apply func(tun.Plan) err
 		p.uses, p.templates = uses, templates
 		return err
 	}
+	p.path.DeviceChanged()
 	p.Input(now, core.Reconfigure{Config: c.core})
 	return nil
 }

@@ -33,7 +33,7 @@ func TestSiteToSite(t *testing.T) {
 				t.Errorf("%v: policy %+v", n.addr, r)
 			}
 		}
-		if plans := n.host.Plans(); len(plans) != 1 || len(plans[0].Routes) != 2 || plans[0].MTU != 1400 {
+		if plans := n.host.Plans(); len(plans) != 1 || len(plans[0].Routes) != 2 || plans[0].MTU != 1422 {
 			t.Errorf("%v: plans %+v", n.addr, plans)
 		}
 	}

@@ -23,6 +23,7 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	changes := config.Diff(g.cfg, next)
 	next = running(g.cfg, next)
 	c := compile(next, g.compiled.ports, g.compiled)
+	c.mtu = g.deviceMTU(next)
 	g.recordConfig(snapshot, c.ports)
 	if err := errors.Join(g.book(next), g.loadTicketKeys(next)); err != nil {
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)

@@ -355,3 +355,29 @@ func TestRejectedOnTheWay(t *testing.T) {
 		s.ping(s.eh, "10.2.0.2", 100, "do")
 	}
 }
+
+// The device's MTU, where nothing is said of it, is what its first link and the
+// algorithms leave, and follows a reload.
+func TestDeviceMTU(t *testing.T) {
+	Need(t)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	l := New(t)
+	us, them := l.Node("us"), l.Node("them")
+	l.Wire(End{us, "eth0", netip.MustParsePrefix("10.9.0.1/24")}, End{them, "eth0", netip.MustParsePrefix("10.9.0.2/24")})
+	us.Run("ip", "link", "set", "eth0", "mtu", "1400")
+	path := narrow{gateway: `encapsulation = "udp"`, mtu: 1400}
+	c := us.Culvert(ctx, path.gateway, passive(path.conf("10.9.0.2", "1", "2")))
+	check := func(want int) {
+		t.Helper()
+		if got := strings.TrimSpace(us.Run("cat", "/sys/class/net/culvert0/mtu")); got != fmt.Sprint(want) {
+			t.Errorf("%s, want %d", got, want)
+		}
+	}
+	check(path.fits())
+	c.Configure(path.gateway, passive(path.conf("2001:db8::2", "1", "2")))
+	if err := c.Reload(ctx); err != nil {
+		t.Fatal(err)
+	}
+	check(narrow{gateway: path.gateway, mtu: 1500, outer6: true}.fits()) // no way leads there
+}
