@@ -201,12 +201,12 @@ func header(c *sad.Child, p *underlay.Packet, off, n int, next uint8) (start, si
 	return start, off + n - start, n+wire.IPv6HeaderLen <= maxPacket
 }
 
-// mend makes the TCP or UDP checksum of a packet right that came in UDP: it
-// was computed over the addresses that the sender sees, which a NAT may have
+// mend makes the checksum of a packet right that came in UDP: TCP, UDP and ICMPv6
+// compute it over the addresses that the sender sees, too, which a NAT may have
 // changed. The ICV says that nothing else was (RFC 3948 §3.1.2).
 func mend(pkt []byte, info wire.Info) {
 	switch info.Proto {
-	case wire.ProtoTCP:
+	case wire.ProtoTCP, wire.ProtoICMPv6:
 	case wire.ProtoUDP:
 		if u := pkt[info.Payload:info.Total]; len(u) >= wire.UDPHeaderLen && u[6]|u[7] == 0 && info.Version == 4 {
 			return // it has none

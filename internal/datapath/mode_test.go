@@ -387,40 +387,50 @@ func (s shape) params(g *gateway, id uint64) sad.Params {
 
 // Behind a NAT the sender computed its checksum over another address.
 func TestTransportThroughNAT(t *testing.T) {
-	private := netip.MustParseAddr("10.9.9.9")
-	s := shape{protocol: sad.ProtocolESP, udp: true,
-		left: netip.MustParseAddrPort("192.0.2.1:61000"), right: netip.MustParseAddrPort("192.0.2.2:4500")}
-	s.leftIn, s.rightIn = s.left.Addr(), s.right.Addr()
-	_, right := s.connect(t)
-	spi := right.sads.Children()[0].Inbound().SPI()
-	tr, err := esp.New(s.half(spi, 2))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, build := range []func(src netip.Addr) []byte{
-		func(src netip.Addr) []byte {
-			return wire.AppendUDPPacket(nil, netip.AddrPortFrom(src, 1), s.right, []byte("payload"))
-		},
-		func(src netip.Addr) []byte {
-			return wire.AppendTCPPacket(nil, wire.TCP{}, netip.AddrPortFrom(src, 1), s.right, []byte("payload"))
-		},
-		func(src netip.Addr) []byte {
-			pkt := wire.AppendUDPPacket(nil, netip.AddrPortFrom(src, 1), s.right, []byte("none"))
-			pkt[26], pkt[27] = 0, 0
-			return pkt
-		},
+	for _, c := range []struct{ private, left, right string }{
+		{"10.9.9.9", "192.0.2.1:61000", "192.0.2.2:4500"},
+		{"fd00::9:9", "[2001:db8::1]:61000", "[2001:db8::2]:4500"},
 	} {
-		sent, want := build(private), build(s.leftIn)
-		buf := append(make([]byte, 64), sent[20:]...)
-		buf = append(buf, make([]byte, tr.Back())...)
-		from, to := tr.Seal(buf, 64, len(sent)-20, uint64(i+1), sent[9])
-		p := datagram(buf[from:to])
-		p.Remote = s.left
-		if v := right.path.Receive(start, p); v != Passed {
-			t.Fatal(v)
+		private := netip.MustParseAddr(c.private)
+		s := shape{protocol: sad.ProtocolESP, udp: true, left: netip.MustParseAddrPort(c.left), right: netip.MustParseAddrPort(c.right)}
+		s.leftIn, s.rightIn = s.left.Addr(), s.right.Addr()
+		_, right := s.connect(t)
+		tr, err := esp.New(s.half(right.sads.Children()[0].Inbound().SPI(), 2))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got := right.host.take()[0]; !bytes.Equal(got, want) {
-			t.Errorf("%x, want %x", got, want)
+		builds := []func(src netip.Addr) []byte{
+			func(src netip.Addr) []byte {
+				return wire.AppendUDPPacket(nil, netip.AddrPortFrom(src, 1), s.right, []byte("payload"))
+			},
+			func(src netip.Addr) []byte {
+				return wire.AppendTCPPacket(nil, wire.TCP{}, netip.AddrPortFrom(src, 1), s.right, []byte("payload"))
+			},
+			func(src netip.Addr) []byte {
+				return wire.AppendEcho(nil, src, s.rightIn, false, 1, 2, []byte("payload"))
+			},
+		}
+		if private.Is4() {
+			builds = append(builds, func(src netip.Addr) []byte {
+				pkt := wire.AppendUDPPacket(nil, netip.AddrPortFrom(src, 1), s.right, []byte("none"))
+				pkt[26], pkt[27] = 0, 0
+				return pkt
+			})
+		}
+		for i, build := range builds {
+			sent, want := build(private), build(s.leftIn)
+			front, _, next, _ := wire.PathHeaders(sent)
+			buf := append(make([]byte, 64), sent[front:]...)
+			buf = append(buf, make([]byte, tr.Back())...)
+			from, to := tr.Seal(buf, 64, len(sent)-front, uint64(i+1), next)
+			p := datagram(buf[from:to])
+			p.Remote, p.Local = s.left, s.right
+			if v := right.path.Receive(start, p); v != Passed {
+				t.Fatal(v)
+			}
+			if got := right.host.take()[0]; !bytes.Equal(got, want) {
+				t.Errorf("%d:\n%x, want\n%x", i, got, want)
+			}
 		}
 	}
 }
