@@ -50,7 +50,7 @@ type space struct{ pid int }
 
 func newSpace(t *testing.T) space {
 	t.Helper()
-	cmd := exec.Command("sleep", "600")
+	cmd := exec.Command("sleep", "86400")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

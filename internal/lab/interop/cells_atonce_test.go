@@ -35,12 +35,16 @@ func bothInitiate(what string, times int, deaf bool) event {
 			if err := r.bothLeave(ctx); err != nil {
 				return err
 			}
+			theirs := make(chan error, 1)
+			begin := func() { theirs <- r.swan.InitiateChild(ctx, "c") }
 			if deaf {
 				r.hear(false)
+				r.culvert.Restart(ctx) // which goes on asking; strongSwan does for ten seconds
+				go begin()
+			} else {
+				go begin()
+				r.culvert.Restart(ctx)
 			}
-			theirs := make(chan error, 1)
-			go func() { theirs <- r.swan.InitiateChild(ctx, "c") }()
-			r.culvert.Restart(ctx)
 			if deaf {
 				if err := r.bothBegun(ctx); err != nil {
 					return err

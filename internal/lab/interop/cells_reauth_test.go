@@ -171,7 +171,7 @@ func reauthenticates(ctx context.Context, t *testing.T, l *lab.Lab, makeFirst bo
 	if err := anna.Transfer(ctx, host(addrs[0]), office, netip.MustParseAddr(officeHost), payload/4); err != nil {
 		t.Fatal(err)
 	}
-	if rows, err := us.Print(ctx, "pool"); err != nil || len(rows) != 1 || rows[0].Number("used") != 1 {
-		t.Errorf("pools %v, %v", rows, err)
+	if err := lab.Until(ctx, func() error { return leased(ctx, us, map[string]string{"anna": addrs[0]}) }); err != nil {
+		t.Error(err)
 	}
 }
