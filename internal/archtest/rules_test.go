@@ -269,7 +269,7 @@ func librariesHaveTheirPlace(s *source, report report) {
 			report("%s uses cgo: one static binary that cross-compiles is a promise", s.line(spec))
 		case within(path, "github.com/google/gopacket") && !s.test:
 			report("%s imports %s: it is an oracle for tests; packets are read by internal/wire", s.line(spec), path)
-		case within(path, "pgregory.net/rapid", "go.uber.org/goleak", "testing") && !s.test && !within(s.room, "internal/lab", "internal/simnet", "internal/vectors", "internal/testsum", "benchmarks"):
+		case within(path, "pgregory.net/rapid", "go.uber.org/goleak", "testing") && !s.test && !within(s.room, "internal/lab", "internal/simnet", "internal/vectors", "internal/testsum", "internal/beside", "benchmarks"):
 			report("%s imports %s: it belongs into tests, not into the binary", s.line(spec), path)
 		case within(path, "github.com/alecthomas/kong") && !within(s.room, "cmd"):
 			report("%s imports %s: flags are read in cmd alone; hand values in", s.line(spec), path)

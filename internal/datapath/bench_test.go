@@ -1,9 +1,13 @@
 package datapath
 
 import (
+	"crypto/aes"
+	stdcipher "crypto/cipher"
 	"fmt"
 	"testing"
 
+	"culvert/crypto/suite"
+	"culvert/internal/beside"
 	"culvert/internal/underlay"
 )
 
@@ -81,33 +85,104 @@ func TestLinesDoNotAllocate(t *testing.T) {
 	}
 }
 
-// BenchmarkLine takes packets through a whole line; bare is the transform alone.
-// The time is for one packet, with the copy that stands for the device or the socket.
+// sink is a network that takes packets as they lie, void a device of the same kind:
+// what an edge copies is not the line's.
+type (
+	sink struct{ network }
+	void struct{ host }
+)
+
+func (*sink) Send(packets []underlay.Packet) (int, error) { return len(packets), nil }
+func (*void) Write(bufs [][]byte, _ int) (int, error)     { return len(bufs), nil }
+
+// fill puts plain packets into the worker's buffers, as a device would, of so many flows in turn.
+func (b *bench) fill(flows int) {
+	for i := range b.out.bufs {
+		to := b.out.bufs[i][underlay.Headroom:]
+		b.out.sizes[i] = copy(to, b.plain)
+		to[21] = byte(i % flows) // of the port
+	}
+}
+
+func (b *bench) sealBatch() {
+	if r := b.out.batch(b.now, benchBatch); r != Passed {
+		b.t.Fatal(r)
+	}
+	b.now += 1000
+}
+
+func (b *bench) openBatch() {
+	if r := b.in.batch(b.now, b.packets); r != Passed {
+		b.t.Fatal(r)
+	}
+}
+
+// arrive seals a batch and puts it before the inbound line.
+func (b *bench) arrive(flows int) {
+	b.fill(flows)
+	b.sealBatch()
+	for i := range b.packets {
+		p := &b.packets[i]
+		p.Off, p.Len = underlay.Headroom, copy(p.Buf[underlay.Headroom:], b.out.sealed[i].Data())
+	}
+}
+
+// BenchmarkLine takes batches of packets through a whole line, from the look-ups to
+// the datagram or the plain packet, beside the standard library's Seal or Open for as
+// many bytes in as many buffers.
 func BenchmarkLine(b *testing.B) {
-	for _, c := range ciphers {
+	for _, name := range []string{"aes-128-gcm", "aes-256-gcm"} {
 		for _, size := range []int{64, 512, 1420} {
-			x := newBench(b, c, size)
-			b.Run(fmt.Sprintf("%s/%d/out", c.name, size), func(b *testing.B) {
-				b.SetBytes(int64(size))
-				for n := 0; n < b.N; n += benchBatch {
-					x.send()
-				}
-			})
-			b.Run(fmt.Sprintf("%s/%d/seal", c.name, size), func(b *testing.B) {
-				b.SetBytes(int64(size))
-				t, buf := x.left.sads.Child(1).Outbound().Transform(), x.out.bufs[0]
-				for i := range b.N {
-					copy(buf[underlay.Headroom:], x.plain)
-					t.Seal(buf, underlay.Headroom, size, uint64(i), 4)
-				}
-			})
-			b.Run(fmt.Sprintf("%s/%d/both", c.name, size), func(b *testing.B) {
-				b.SetBytes(int64(size))
-				for n := 0; n < b.N; n += benchBatch {
-					x.send()
-					x.receive()
-				}
-			})
+			for _, flows := range []int{1, benchBatch} {
+				benchLine(b, name, size, flows)
+			}
 		}
 	}
+}
+
+func benchLine(b *testing.B, name string, size, flows int) {
+	c := cipherCase{name, suite.EncrByName(name), nil}
+	x := newBench(b, c, size)
+	x.left.path.cfg.Conn, x.right.path.cfg.Device = &sink{}, &void{}
+	block, err := aes.NewCipher(make([]byte, c.encr.KeyLen))
+	if err != nil {
+		b.Fatal(err)
+	}
+	gcm, err := stdcipher.NewGCM(block)
+	if err != nil {
+		b.Fatal(err)
+	}
+	nonce, header := make([]byte, 12), make([]byte, 12) // with ESN
+	text := make([]byte, (size+2+3)&^3)                 // the packet and its trailer
+	sealed := gcm.Seal(nil, nonce, text, header)
+	bufs := make([][]byte, benchBatch)
+	for i := range bufs {
+		bufs[i] = make([]byte, len(x.out.bufs[i]))
+	}
+	fill := func(with []byte) func() {
+		return func() {
+			for _, buf := range bufs {
+				copy(buf[underlay.Headroom:], with)
+			}
+		}
+	}
+	run := func(direction string, line, bare beside.Side) {
+		b.Run(fmt.Sprintf("%s/%d/%d-flows/%s", name, size, flows, direction), func(b *testing.B) {
+			beside.Run(b, benchBatch, line, bare)
+		})
+	}
+	run("out", beside.Side{Prepare: func() { x.fill(flows) }, Round: x.sealBatch}, beside.Side{Prepare: fill(text), Round: func() {
+		for _, buf := range bufs {
+			at := buf[underlay.Headroom:]
+			gcm.Seal(at[:0], nonce, at[:len(text)], header)
+		}
+	}})
+	run("in", beside.Side{Prepare: func() { x.arrive(flows) }, Round: x.openBatch}, beside.Side{Prepare: fill(sealed), Round: func() {
+		for _, buf := range bufs {
+			at := buf[underlay.Headroom:]
+			if _, err := gcm.Open(at[:0], nonce, at[:len(sealed)], header); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}})
 }
