@@ -2,6 +2,7 @@ package ike
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -122,6 +123,31 @@ func TestLeaseForAClientThatAsksForEverything(t *testing.T) {
 	}
 	if dropped := seen[core.DropPolicy](r); len(dropped) != 1 || dropped[0].Ref != added[0].Ref {
 		t.Errorf("dropped %v", dropped)
+	}
+}
+
+// The addresses that a client had before are asked for; what is none is passed over.
+func TestWishesForAnAddress(t *testing.T) {
+	for _, c := range []struct {
+		attrs []message.Attribute
+		want  string
+	}{
+		{[]message.Attribute{{Type: 1, Value: []byte{192, 168, 77, 9}}}, "[192.168.77.9]"},
+		{[]message.Attribute{{Type: 1, Value: []byte{0, 0, 0, 0}}, {Type: 1, Value: []byte{192, 168, 77, 8}}, {Type: 1, Value: []byte{192, 168, 77, 9}}}, "[192.168.77.8]"},
+		{[]message.Attribute{{Type: 1}, {Type: 8, Value: append(netip.MustParseAddr("fd00::7").AsSlice(), 64)}}, "[fd00::7]"},
+		{[]message.Attribute{{Type: 1, Value: []byte{1, 2, 3}}, {Type: 8, Value: make([]byte, 17)}}, "[]"},
+	} {
+		r := newRig(t, givesLeases)
+		r.hold = true
+		p := newPuppet(r, 1)
+		p.init()
+		id := p.nextID
+		p.nextID++
+		r.datagram(p.addr, p.seal(p.header(message.ExchangeIKEAuth, id, false),
+			p.authPayloads(append([]message.Payload{cp(1, c.attrs...)}, p.offer(wholeSpace(true), wholeSpace(false))...)...)...))
+		if got := fmt.Sprint(r.asks[0].Work.(core.Lease).Wishes); got != c.want {
+			t.Errorf("%v: %s, want %s", c.attrs, got, c.want)
+		}
 	}
 }
 

@@ -162,6 +162,7 @@ type Lease struct {
 	From    netip.Addr // where the peer is
 	Anew    bool       // the peer has no other SA any more, as it says
 	V4, V6  bool
+	Wishes  []netip.Addr // that the peer would like to have (RFC 7296 §3.15.1); nobody else's
 	DNS     bool
 }
 

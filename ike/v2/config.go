@@ -246,7 +246,7 @@ func (x *exchange) lease(m *core.ModeConfig) {
 	}
 	w := core.Lease{Pool: m.Pool, Address: m.Address, Owner: sa.leaseOwner(), From: sa.remote.Addr(),
 		Anew: notify(x.in, message.NotifyInitialContact) != nil,
-		V4:   wants(req, cfgIP4Address), V6: wants(req, cfgIP6Address), DNS: m.SystemDNS}
+		V4:   wants(req, cfgIP4Address), V6: wants(req, cfgIP6Address), Wishes: wishes(req), DNS: m.SystemDNS}
 	x.waiting++
 	sa.lease = &lease{holder: sa.id} // given back at the end, whatever the answer is
 	sa.env.Ask(sa.id, w, func(b secret.Bytes, err error) {
@@ -267,6 +267,22 @@ func (x *exchange) lease(m *core.ModeConfig) {
 		}
 		x.proceed()
 	})
+}
+
+// wishes are the addresses that a request names, one of each family: the peer had them before, perhaps from another gateway.
+func wishes(c *message.Config) (list []netip.Addr) {
+	for _, kind := range []uint16{cfgIP4Address, cfgIP6Address} {
+		for _, v := range attributes(c, kind) {
+			if kind == cfgIP6Address && len(v) == 17 {
+				v = v[:16] // the rest is the length of its prefix
+			}
+			if a, ok := netip.AddrFromSlice(v); ok && !a.IsUnspecified() && a.Is4() == (kind == cfgIP4Address) {
+				list = append(list, a)
+				break
+			}
+		}
+	}
+	return list
 }
 
 // leaseOwner is the peer as the book of leases knows it, after a restart, too.

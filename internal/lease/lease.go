@@ -44,6 +44,8 @@ type Request struct {
 	// Anew: the owner says that it has no other holder any more.
 	Anew   bool
 	V4, V6 bool
+	// Wishes are given where they are the owner's or nobody ever had them, and the owner has no other.
+	Wishes []netip.Addr
 }
 
 // ErrExhausted: every address is in use.
@@ -189,11 +191,23 @@ func (b *Book) Take(now time.Time, r Request) ([]netip.Addr, error) {
 	return nil, errors.New("there is no address of the family that the peer asks for")
 }
 
-// find chooses a lease: the owner's own, an address that nobody ever had, the
+// find chooses a lease: the owner's own, an address that nobody ever had, the wished one first, the
 // one that nobody has used for longest.
 func (b *Book) find(now time.Time, chain []*pool, r *Request, v6 int) *entry {
+	for _, a := range r.Wishes {
+		if e := b.leases[a]; e != nil && e.owner == r.Owner && a.Is6() == (v6 == 1) && e.freeFor(r) && covers(chain, a) {
+			return e
+		}
+	}
 	for _, e := range b.owners[r.Owner] {
 		if (e.addr.Is6()) == (v6 == 1) && e.freeFor(r) && covers(chain, e.addr) {
+			return e
+		}
+	}
+	for _, a := range r.Wishes {
+		if b.leases[a] == nil && a.Is6() == (v6 == 1) && covers(chain, a) {
+			e := &entry{addr: a, owner: r.Owner, used: now}
+			b.enter(e)
 			return e
 		}
 	}

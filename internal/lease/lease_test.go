@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -273,5 +274,37 @@ func BenchmarkTakeExhausted(b *testing.B) {
 			b.Fatal(err)
 		}
 		book.Release(epoch.Add(time.Duration(i)*time.Second), 2)
+	}
+}
+
+// A wish is granted where the address is free or the owner's own, and takes nothing from anybody.
+func TestWishes(t *testing.T) {
+	b := open(t, &store.Memory{}, epoch, Pool{Name: "p", Ranges: []Range{span("10.0.0.2", "10.0.0.9"), span("fd00::2", "fd00::9")}})
+	for i, c := range []struct {
+		owner, wishes, want string
+		from                netip.Addr
+	}{
+		{"a", "10.0.0.5 fd00::7", "[10.0.0.5 fd00::7]", here},
+		{"b", "10.0.0.5", "[10.0.0.2 fd00::2]", here},              // somebody's
+		{"b", "10.0.0.8", "[10.0.0.2 fd00::2]", here},              // it has one
+		{"c", "192.0.2.1 2001:db8::1", "[10.0.0.3 fd00::3]", here}, // in no pool
+		{"a", "10.0.0.6", "[10.0.0.6 fd00::4]", there},             // a second device
+		{"d", "", "[10.0.0.4 fd00::5]", here},
+		{"e", "", "[10.0.0.7 fd00::6]", here}, // past those that were wished for
+	} {
+		r := Request{Pool: "p", Owner: c.owner, Holder: uint64(i + 1), From: c.from, V4: true, V6: true}
+		for _, w := range strings.Fields(c.wishes) {
+			r.Wishes = append(r.Wishes, netip.MustParseAddr(w))
+		}
+		if got, err := b.Take(epoch.Add(time.Duration(i)*time.Second), r); err != nil || fmt.Sprint(got) != c.want {
+			t.Errorf("%d: %v %v, want %s", i+1, got, err, c.want)
+		}
+	}
+	// Both of a's devices go, and the second comes first: it gets what it had.
+	b.Release(epoch.Add(time.Minute), 1)
+	b.Release(epoch.Add(time.Minute), 5)
+	got, err := b.Take(epoch.Add(time.Hour), Request{Pool: "p", Owner: "a", Holder: 20, From: there, V4: true, Wishes: []netip.Addr{netip.MustParseAddr("10.0.0.6")}})
+	if err != nil || fmt.Sprint(got) != "[10.0.0.6]" {
+		t.Errorf("%v %v", got, err)
 	}
 }
