@@ -42,6 +42,18 @@ func command(t *testing.T, lines ...string) {
 	}
 }
 
+// carries waits until the link works: the kernel loses what is sent before.
+func carries(t *testing.T) {
+	t.Helper()
+	var out []byte
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if out, _ = exec.Command("ip", "-o", "link", "show", "dev", "v0").Output(); strings.Contains(string(out), " state UP ") {
+			return
+		}
+	}
+	t.Fatalf("v0 does not carry: %s", out)
+}
+
 func newOnAHost(t *testing.T) *onAHost {
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces need root")
@@ -55,6 +67,7 @@ func newOnAHost(t *testing.T) *onAHost {
 	}
 	command(t, "ip link set lo up", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1", "ip link add v0 type veth peer name v1",
 		"ip addr add 10.9.0.1/24 dev v0", "ip link set v0 up", "ip link set v1 up", "ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev v0")
+	carries(t)
 	dev, err := tun.Create("culvert0", 1400)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +120,7 @@ func (h *onAHost) send(n, size int) {
 func (h *onAHost) moved(what string, want map[string]uint64) {
 	h.t.Helper()
 	var moved map[string]uint64
-	for range 1000 {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		now := h.values()
 		moved = map[string]uint64{}
 		for name, v := range now {
@@ -119,7 +132,6 @@ func (h *onAHost) moved(what string, want map[string]uint64) {
 			h.seen = now
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	h.t.Fatalf("%s: %v moved, want %v", what, moved, want)
 }
@@ -141,6 +153,7 @@ func TestRealNetworkRefuses(t *testing.T) {
 	command(t, "ip link set v0 down")
 	fail("the link is down")
 	command(t, "ip link set v0 up", "ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:02 dev v0")
+	carries(t)
 	pass("the link is up")
 	for _, kind := range []string{"unreachable", "prohibit", "blackhole"} {
 		command(t, "ip route add "+kind+" 10.9.0.2/32")
@@ -173,28 +186,23 @@ func TestRealLinkShrinks(t *testing.T) {
 	h.send(1, 1390)
 	h.moved("too long for the link", map[string]uint64{"out-errors": 1})
 	child := h.u.left.sads.Child(1)
-	for i := 0; child.Path().MTU(time.Now().UnixNano()) != 1300; i++ {
-		if i == 1000 {
-			t.Fatal("the path is not learned")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	eventually(t, "the path is learned", func() bool { return child.Path().MTU(time.Now().UnixNano()) == 1300 })
 	h.send(1, 1390)
 	h.moved("known to be too long", map[string]uint64{"out-too-big": 1, "tx-icmp-too-big": 1})
-	for i := 0; ; i++ { // the host takes the message in as it is written
-		if _, err := h.from.Write(make([]byte, 1390-28)); errors.Is(err, unix.EMSGSIZE) {
-			break
-		}
-		if i == 100 {
-			t.Fatal("the program is not told")
-		}
-	}
+	eventually(t, "the program is told", func() bool {
+		_, err := h.from.Write(make([]byte, 1390-28))
+		return errors.Is(err, unix.EMSGSIZE)
+	})
 	h.send(1, 1000)
-	for i := 0; h.values()["tx-packets"] != 2; i++ {
-		if i == 1000 {
-			t.Fatal("short ones do not leave")
+	eventually(t, "short ones leave", func() bool { return h.values()["tx-packets"] == 2 })
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not: %s", what)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 

@@ -37,7 +37,7 @@ func (r *third) refuses() error {
 func (r *running) settled(t *testing.T, what string, want map[string]uint64) {
 	t.Helper()
 	var got string
-	for range 2000 {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		moved := map[string]uint64{}
 		for _, c := range r.path.Counters().Snapshot() {
 			if c.Value != 0 {
@@ -47,7 +47,6 @@ func (r *running) settled(t *testing.T, what string, want map[string]uint64) {
 		if got = fmt.Sprint(moved); got == fmt.Sprint(want) {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatalf("%s: %s, want %v", what, got, want)
 }

@@ -38,7 +38,7 @@ func (r *running) ended(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(limit):
 		t.Fatal("Run does not end")
 	}
 }
@@ -73,6 +73,9 @@ func TestRunBackToBack(t *testing.T) {
 	}
 }
 
+// limit is for how long a test waits for what has to come, on a busy machine too.
+const limit = time.Minute
+
 func arrives(t *testing.T, r *running, want []byte) {
 	t.Helper()
 	select {
@@ -80,7 +83,7 @@ func arrives(t *testing.T, r *running, want []byte) {
 		if !bytes.Equal(got, want) {
 			t.Fatal("another packet")
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(limit):
 		t.Fatal("no packet")
 	}
 }

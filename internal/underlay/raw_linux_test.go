@@ -36,7 +36,7 @@ func listenRaw(t *testing.T, addr netip.Addr) Conn {
 func isolateBoth(t *testing.T, commands ...string) {
 	t.Helper()
 	isolate(t, append(commands, "sysctl -qw net.ipv4.icmp_ratemask=0", "sysctl -qw net.ipv6.icmp.ratemask=2", "ip link set lo up", "ip addr add fd00::1/128 dev lo nodad", "ip addr add fd00::2/128 dev lo nodad")...)
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+	for end := time.Now().Add(limit); time.Now().Before(end); {
 		routes, _ := exec.Command("ip", "-6", "route", "show", "table", "local").Output()
 		tentative, _ := exec.Command("ip", "-6", "addr", "show", "tentative").Output()
 		if strings.Contains(string(routes), "fd00::1 ") && strings.Contains(string(routes), "fd00::2 ") && len(tentative) == 0 {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,22 @@ func link(t *testing.T) {
 		"sysctl -qw net.ipv6.conf.v0.disable_ipv6=1", "sysctl -qw net.ipv6.conf.v1.disable_ipv6=1",
 		"ip addr add 10.9.0.1/24 dev v0", "ip addr add 10.9.0.3/24 dev v0", "ip link set v0 up", "ip link set v1 up",
 		"ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:02 dev v0")
+	carries(t, "v0")
+}
+
+// limit is for how long a test waits for what has to come, on a busy machine too.
+const limit = time.Minute
+
+// carries waits until a link that was set up works: the kernel loses what is sent before.
+func carries(t *testing.T, device string) {
+	t.Helper()
+	var out []byte
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if out, _ = exec.Command("ip", "-o", "link", "show", "dev", device).Output(); bytes.Contains(out, []byte(" state UP ")) {
+			return
+		}
+	}
+	t.Fatalf("%s does not carry: %s", device, out)
 }
 
 func command(t *testing.T, text string) {
@@ -43,6 +60,18 @@ func queue(t *testing.T, text string) {
 	if out, err := exec.Command("sh", "-c", "tc qdisc replace dev v0 root "+text).CombinedOutput(); err != nil {
 		t.Skipf("the kernel has no such queue (%s), whose modules are sch_tbf and sch_fifo: %s", text, out)
 	}
+}
+
+// leftSince is how many packets came out of v0 since there were before. What waits to
+// be dequeued is waited for.
+func leftSince(t *testing.T, before, want int) (n int) {
+	t.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if n = leftBy(t) - before; n >= want {
+			break
+		}
+	}
+	return n
 }
 
 // leftBy is how many packets came out of v0.
@@ -137,11 +166,13 @@ func TestLinkChangesUnderTheSockets(t *testing.T) {
 		command(t, c.change)
 		if c.change == "ip link set v0 up" {
 			command(t, "ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:02 dev v0")
+			carries(t, "v0")
 		}
 		before := leftBy(t)
 		n, err := a.Send(list)
-		if n != c.sent || (err != nil) != (c.err != nil) || c.err != nil && !errors.Is(err, c.err) || leftBy(t)-before != c.wire {
-			t.Errorf("%s: %d sent, %d on the link, %v", c.change, n, leftBy(t)-before, err)
+		left := leftSince(t, before, c.wire)
+		if n != c.sent || (err != nil) != (c.err != nil) || c.err != nil && !errors.Is(err, c.err) || left != c.wire {
+			t.Errorf("%s: %d sent, %d on the link, %v", c.change, n, left, err)
 		}
 	}
 	one := packets(1, 2000)
@@ -194,7 +225,7 @@ func TestQueueTooShortForAMessage(t *testing.T) {
 		list = append(list, outgoing(ESP, netip.AddrPort{}, netip.AddrPortFrom(far, 4500), true, espPacket(1350, i)))
 	}
 	before := leftBy(t)
-	if n, err := a.Send(list); n != 50 || err != nil || leftBy(t)-before != 50 {
+	if n, err := a.Send(list); n != 50 || err != nil || leftSince(t, before, 50) != 50 {
 		t.Errorf("%d sent, %d on the link, %v", n, leftBy(t)-before, err)
 	}
 	if !a.(*conn).by[1][0][0].gso {
