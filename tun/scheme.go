@@ -206,11 +206,18 @@ func inside(p netip.Prefix, own []netip.Addr) (netip.Addr, bool) {
 	return own[i], true
 }
 
+// bound reports whether who sends by a rule has an address already: it asks for a local
+// port, which a server has, and its connections have both. Servers of UDP often answer
+// from a socket that has the port alone.
+func bound(policy rule) bool { return policy.sport != 0 && policy.proto != protoUDP }
+
+const protoUDP = 17
+
 // ownRules lead what the host sends itself, before it has a source address,
 // the same way. What has chosen another source goes the system's way.
 func ownRules(r Route, policy rule, own []netip.Addr, routes map[netip.Prefix]netip.Addr) []rule {
 	src, ok := inside(r.Local, own)
-	if !ok || policy.sport != 0 || r.Local.Bits() == 0 {
+	if !ok || bound(policy) || r.Local.Bits() == 0 {
 		return nil
 	}
 	if !routes[r.Remote].IsValid() {
@@ -235,19 +242,27 @@ func ownRules(r Route, policy rule, own []netip.Addr, routes map[netip.Prefix]ne
 	switch {
 	case r.Remote.Bits() == 0:
 		connected := base
-		connected.act, connected.proto, connected.dport, connected.to = toMain, 0, 0, netip.Prefix{}
+		connected.act, connected.proto, connected.dport, connected.to = toMain, keptProto(base), 0, netip.Prefix{}
 		out = append(out, connected)
 	case r.Remote.Bits() < r.Local.Bits() && r.Remote.Contains(r.Local.Addr()):
 		lan := base
-		lan.act, lan.proto, lan.dport, lan.to = toEnd, 0, 0, r.Local
+		lan.act, lan.proto, lan.dport, lan.to = toEnd, keptProto(base), 0, r.Local
 		out = append(out, lan)
 	}
 	return append(out, base)
 }
 
+// keptProto: a rule for a port is for its protocol.
+func keptProto(base rule) uint8 {
+	if base.sport != 0 {
+		return base.proto
+	}
+	return 0
+}
+
 // passOwn keeps the host's own traffic out as well.
 func passOwn(r Route, policy rule, own []netip.Addr) []rule {
-	if _, ok := inside(r.Local, own); !ok || policy.sport != 0 || policy.v6 {
+	if _, ok := inside(r.Local, own); !ok || bound(policy) || policy.v6 {
 		return nil
 	}
 	policy.from, policy.own = netip.PrefixFrom(netip.IPv4Unspecified(), 32), true

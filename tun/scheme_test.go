@@ -58,6 +58,20 @@ func TestCompile(t *testing.T) {
 		{"local port: a server has its address", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/24"), Proto: 6, LocalPort: 80}, []rule{
 			{act: toTable, from: pfx("10.1.0.0/24"), to: pfx("10.2.0.0/24"), proto: 6, sport: 80},
 		}, map[string]string{"0.0.0.0/0": ""}},
+		{"local port of UDP: a server may have only that", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/24"), Proto: 17, LocalPort: 1701}, []rule{
+			{act: toTable, from: pfx("10.1.0.0/24"), to: pfx("10.2.0.0/24"), proto: 17, sport: 1701},
+			{act: toTable, from: unset, to: pfx("10.2.0.0/24"), own: true, proto: 17, sport: 1701},
+		}, map[string]string{"0.0.0.0/0": "", "10.2.0.0/24": "10.1.0.1"}},
+		{"local port of UDP, to everybody", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("0.0.0.0/0"), Proto: 17, LocalPort: 1701}, []rule{
+			{act: toEnd, from: pfx("10.1.0.0/24"), to: pfx("10.1.0.0/24")},
+			{act: toTable, from: pfx("10.1.0.0/24"), proto: 17, sport: 1701},
+			{act: toMain, from: unset, own: true, proto: 17, sport: 1701},
+			{act: toTable, from: unset, own: true, proto: 17, sport: 1701},
+		}, map[string]string{"0.0.0.0/0": "10.1.0.1"}},
+		{"local port of UDP that passes", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/24"), Proto: 17, LocalPort: 1701, Pass: true}, []rule{
+			{act: toEnd, from: pfx("10.1.0.0/24"), to: pfx("10.2.0.0/24"), proto: 17, sport: 1701},
+			{act: toEnd, from: unset, to: pfx("10.2.0.0/24"), own: true, proto: 17, sport: 1701},
+		}, map[string]string{"0.0.0.0/0": ""}},
 		{"ICMP type", Route{Local: pfx("10.5.0.0/24"), Remote: pfx("10.2.0.0/24"), Proto: 1, LocalPort: 0x800}, []rule{
 			{act: toTable, from: pfx("10.5.0.0/24"), to: pfx("10.2.0.0/24"), proto: 1},
 		}, map[string]string{"0.0.0.0/0": ""}},

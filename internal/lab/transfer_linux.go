@@ -43,14 +43,18 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS [options]`, `web FOLDER`, `flood …`, `natt`, or
-// as the first process of a guest `guest`.
+// helper runs `serve`, `fetch LOCAL REMOTE SIZE SECONDS [options]`, `listen`, `talk LOCAL REMOTE TEXT SECONDS`,
+// `web FOLDER`, `flood …`, `natt`, or as the first process of a guest `guest`.
 func helper(args []string) error {
 	switch {
 	case args[0] == "guest" && len(args) == 1 && os.Getpid() == 1:
 		return guest()
 	case args[0] == "serve" && len(args) == 1:
 		return serve()
+	case args[0] == "listen" && len(args) == 1:
+		return listen()
+	case args[0] == "talk" && len(args) == 5:
+		return talk(args[1], args[2], args[3], args[4])
 	case args[0] == "natt" && len(args) == 1:
 		return natt()
 	case args[0] == "flood" && len(args) == 5:
