@@ -101,6 +101,12 @@ func (w *outWorker) recall(f *wire.Flow, pkt []byte, info wire.Info, now int64) 
 	return k
 }
 
+// alike reports whether packets of one flow may be of several conversations: a flow shows
+// no identifiers of echoes, and not what an error is about.
+func (w *outWorker) alike(f *wire.Flow) bool {
+	return (f.Proto == wire.ProtoICMP || f.Proto == wire.ProtoICMPv6) && w.path.flows.any()
+}
+
 // unbend gives a packet that goes back to the host the port that the host knows.
 func (w *outWorker) unbend(pkt []byte, info wire.Info) {
 	if p := wire.PortsOf(pkt, info); w.bent != nil && p.DstAt != 0 {

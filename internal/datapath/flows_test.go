@@ -617,6 +617,55 @@ func TestOverlappingPoliciesOfClients(t *testing.T) {
 	}
 }
 
+// Packets of all conversations in one batch, in any order: each goes where it would alone.
+func TestConversationsInOneBatch(t *testing.T) {
+	modes(t, func(t *testing.T, tunnel bool) {
+		c := newCrowd(t, tunnel, 3)
+		ping := wire.AppendEcho(nil, crowdInside, c.host(), false, 1, 1, []byte("ping"))
+		type packet struct {
+			client int
+			pkt    []byte
+		}
+		var all []packet
+		for i := range c.clients {
+			for _, pkt := range [][]byte{c.udp(1701, 1701), c.udp(uint16(2000+i), 1701), ping} {
+				all = append(all, packet{i, reply(t, c.enters(i, pkt))})
+			}
+		}
+		w := c.server.path.outward()
+		w = newOutWorker(c.server.path, w.count, 128)
+		defer w.sads.Close()
+		r := rand.New(rand.NewPCG(3, 3))
+		var want [3]int
+		for i := range w.bufs {
+			p := all[r.IntN(len(all))]
+			if i%4 == 3 { // runs too
+				p = all[want[0]%len(all)]
+			}
+			want[p.client]++
+			w.sizes[i] = copy(w.bufs[i][underlay.Headroom:], p.pkt)
+		}
+		if r := w.batch(c.now.UnixNano(), len(w.bufs)); r != Passed {
+			t.Fatal(r)
+		}
+		var got [3]int
+		for _, data := range c.server.conn.take() {
+			for i, g := range c.clients {
+				if r := g.path.Receive(c.now, datagram(data)); r == Passed {
+					got[i]++
+					f, pkt := flowOf(t, c.sole(g)), uint16(1701)
+					if f.Proto == wire.ProtoUDP && f.DstPort != pkt && f.DstPort != uint16(2000+i) {
+						t.Errorf("client %d gets %v", i, f)
+					}
+				}
+			}
+		}
+		if got != want {
+			t.Errorf("the clients get %v, not %v", got, want)
+		}
+	})
+}
+
 // Neither line allocates while conversations go on.
 func TestConversationsDoNotAllocate(t *testing.T) {
 	if raceEnabled {

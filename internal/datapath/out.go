@@ -197,8 +197,7 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 			return OutErrors
 		}
 	}
-	// Of conversations each packet may be changed.
-	if w.way.out == nil || w.path.flows.any() || !f.Is(&w.flows[w.found]) {
+	if w.way.out == nil || !f.Is(&w.flows[w.found]) || w.bent != nil || w.alike(f) {
 		out, r := w.lookUp(f, pkt, info, now)
 		if out == nil {
 			return r
