@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 )
 
@@ -288,4 +289,45 @@ func BenchmarkShared(b *testing.B) {
 			}
 		})
 	}
+}
+
+// FuzzShared: whatever a peer sends as its public value is refused or gives a secret of
+// the group's length, the same each time.
+func FuzzShared(f *testing.F) {
+	var list []*suite.Group
+	for i := range suite.Groups {
+		g := &suite.Groups[i]
+		if g.ID == 1 || g.ID >= 19 { // the longer MODP groups differ in nothing but time
+			list = append(list, g)
+		}
+	}
+	private := map[uint16]secret.Bytes{}
+	for i, g := range list {
+		p, err := NewPrivate(g, bytes.Repeat([]byte{7}, RandomLen(g)))
+		if err != nil {
+			f.Fatal(err)
+		}
+		private[g.ID] = p
+		public, err := Public(g, p)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(byte(i), public)
+		f.Add(byte(i), make([]byte, len(public)))
+		f.Add(byte(i), bytes.Repeat([]byte{255}, len(public)))
+	}
+	f.Fuzz(func(t *testing.T, n byte, peer []byte) {
+		g := list[int(n)%len(list)]
+		public, shared, err := Both(g, private[g.ID], peer)
+		if err != nil {
+			if !errors.Is(err, ErrPublic) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, err := Shared(g, private[g.ID], peer)
+		if err != nil || !bytes.Equal(again, shared) || len(shared) == 0 || len(public) != len(peer) {
+			t.Fatalf("%s: %d bytes of secret, %v", g.Name, len(shared), err)
+		}
+	})
 }

@@ -120,3 +120,28 @@ func TestACVPKeyCheck(t *testing.T) {
 		t.Errorf("%v keys to refuse and to take", n)
 	}
 }
+
+// FuzzKEM: whatever a peer sends as its key or its ciphertext is refused, or gives a
+// secret; what was made with our key comes out of it.
+func FuzzKEM(f *testing.F) {
+	seed := secret.Bytes(bytes.Repeat([]byte{5}, SeedLen))
+	for i := range suite.KEMs {
+		k := &suite.KEMs[i]
+		public, err := Public(k, seed)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(byte(i), public)
+		f.Add(byte(i), make([]byte, k.CipherLen))
+		f.Add(byte(i), bytes.Repeat([]byte{255}, k.PublicLen))
+	}
+	f.Fuzz(func(t *testing.T, n byte, data []byte) {
+		k := &suite.KEMs[int(n)%len(suite.KEMs)]
+		if c, shared, err := Encapsulate(k, data); err == nil && (len(data) != k.PublicLen || len(c) != k.CipherLen || len(shared) != SharedLen) {
+			t.Fatalf("%s: %d bytes of %d", k.Name, len(c), len(data))
+		}
+		if shared, err := Decapsulate(k, seed, data); (err == nil) != (len(data) == k.CipherLen) || err == nil && len(shared) != SharedLen {
+			t.Fatalf("%s: %d bytes: %d, %v", k.Name, len(data), len(shared), err)
+		}
+	})
+}

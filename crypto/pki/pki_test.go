@@ -289,12 +289,42 @@ func FuzzRead(f *testing.F) {
 	if data, err := os.ReadFile("testdata/aes256-sha256.pem"); err == nil {
 		f.Add(data, []byte("1234567890"))
 	}
+	leaf, key := issue(f, "leaf", false, nil, nil)
+	few := pkcs12.Modern.WithIterations(2)
+	if data, err := few.Encode(key, leaf, []*x509.Certificate{root}, "pass"); err == nil {
+		f.Add(data, []byte("pass"))
+	}
 	f.Fuzz(func(t *testing.T, data, pass []byte) {
 		if bytes.Contains(data, []byte("BEGIN ENCRYPTED")) && len(data) > 4096 {
 			return
 		}
 		if b, err := read(data, nil, pass, 4096); err == nil && len(b.Certs) == 0 {
 			t.Error("a bundle without certificate")
+		}
+	})
+}
+
+// FuzzKey: a file with a private key gives one that fits its certificate, or an error.
+func FuzzKey(f *testing.F) {
+	cert, key := issue(f, "leaf", false, nil, nil)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	_, other := issue(f, "other", false, nil, nil)
+	foreign, err := x509.MarshalPKCS8PrivateKey(other)
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole := block("CERTIFICATE", cert.Raw)
+	for _, kind := range []string{"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"} {
+		f.Add(kind, der, []byte{})
+		f.Add(kind, foreign, []byte("pass"))
+	}
+	f.Fuzz(func(t *testing.T, kind string, der, pass []byte) {
+		b, err := read(whole, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), pass, 4096)
+		if err == nil && b.Key.Present() && !b.Key.Fits(cert.PublicKey) {
+			t.Error("the key of another certificate")
 		}
 	})
 }

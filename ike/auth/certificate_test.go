@@ -355,3 +355,35 @@ func FuzzCertificates(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRevocation: what came from the addresses of a CRL or of an OCSP responder is read
+// or refused, and nothing that the authority did not sign clears or blames anybody.
+func FuzzRevocation(f *testing.F) {
+	root := testcert.Root("root", "p256")
+	leaf := root.Leaf("leaf", "p256", testcert.OCSP("http://192.0.2.1/ocsp"), testcert.CRLAt("http://192.0.2.1/crl"))
+	stranger := testcert.Root("root", "p256")
+	a := authority(root)
+	a.OCSP, a.DistributionPoints = true, true
+	link := Link{leaf.Cert, root.Cert, a}
+	fetches := link.Fetches()
+	if len(fetches) != 2 {
+		f.Fatal(fetches)
+	}
+	f.Add(stranger.CRL(now, now.Add(time.Hour), leaf))
+	f.Add(stranger.Answer(leaf, false, now, now.Add(time.Hour)))
+	for _, genuine := range [][]byte{root.CRL(now, now.Add(time.Hour), leaf), root.Answer(leaf, true, now, now.Add(time.Hour))} {
+		genuine[len(genuine)-1] ^= 1
+		f.Add(genuine)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, fetch := range fetches {
+			if _, err := fetch.Check(data, now); err == nil {
+				t.Fatal("believed")
+			}
+			unknown, err := Revocation{Links: []Link{link}, Got: []Got{{Fetch: fetch, Data: data}}, Now: now}.Do()
+			if err != nil || len(unknown) == 0 {
+				t.Fatalf("%q, %v", string(unknown), err)
+			}
+		}
+	})
+}

@@ -82,6 +82,9 @@ func (m *memory) Rekey(_ context.Context, kids bool) (int, error) {
 }
 
 func (m *memory) AddSA(_ context.Context, sa ManualSA) ([]string, error) {
+	if sa.ESP == nil {
+		return nil, errFault
+	}
 	m.done = append(m.done, fmt.Sprint("add ", sa.Policy, sa.ESP.SPIIn))
 	return []string{"mind the key"}, m.fault
 }

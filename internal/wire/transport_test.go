@@ -66,3 +66,21 @@ func TestSetTotal(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPathHeaders: where the headers of the path end is within the packet, and where
+// ParseFlow finds nothing wrong they end no later than the upper layer begins.
+func FuzzPathHeaders(f *testing.F) {
+	for _, c := range good {
+		f.Add(c.pkt)
+	}
+	f.Fuzz(func(t *testing.T, pkt []byte) {
+		end, at, proto, ok := PathHeaders(pkt)
+		if ok && (end > len(pkt) || at >= end || pkt[at] != proto) {
+			t.Fatalf("%x: %d %d %d", pkt, end, at, proto)
+		}
+		var flow Flow
+		if i, sound := ParseFlow(pkt, &flow); sound && (!ok || end > i.Payload) {
+			t.Fatalf("%x: %v %d, upper layer at %d", pkt, ok, end, i.Payload)
+		}
+	})
+}
