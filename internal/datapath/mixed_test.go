@@ -8,8 +8,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"culvert/crypto/integ"
 	"culvert/crypto/suite"
 	"culvert/internal/underlay"
+	"culvert/internal/wire"
 )
 
 // lines is a shape's two gateways with the packets that travel between them.
@@ -43,9 +45,10 @@ func (l *lines) pass(t *testing.T, i int) {
 	l.right.host.n = 0
 }
 
-// 10^5 packets of many sizes through tunnels of every algorithm and through every
-// combination of protocol, mode, bundle and families, without an
-// allocation.
+// 10^5 packets of many sizes, TCP and UDP, through tunnels of every algorithm and
+// through every combination of protocol, mode, bundle and families, without one
+// allocation by anybody. Fragments are not among them: what waits for the
+// rest of its packet is kept.
 func TestMixedPacketsDoNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("under the race detector sync.Pool drops items on purpose; run without -race")
@@ -56,7 +59,8 @@ func TestMixedPacketsDoNotAllocate(t *testing.T) {
 		l := &lines{left: left, right: right, buf: make([]byte, underlay.Headroom+3000)}
 		left.log.quiet, right.log.quiet = true, true
 		for _, n := range sizes {
-			l.plain = append(l.plain, udp(from.String(), to.String(), n))
+			l.plain = append(l.plain, udp(from.String(), to.String(), n),
+				wire.AppendTCPPacket(nil, wire.TCP{}, netip.AddrPortFrom(from, 1000), netip.AddrPortFrom(to, 80), make([]byte, n)))
 		}
 		all = append(all, l)
 	}
@@ -80,25 +84,47 @@ func TestMixedPacketsDoNotAllocate(t *testing.T) {
 		add(left, right, s.leftIn, s.rightIn)
 	}
 	for range 2 { // pools, caches and twins fill up
-		for i := range len(all) * len(sizes) {
+		for i := range 2 * len(all) * len(sizes) {
 			all[i%len(all)].pass(t, i/len(all))
 		}
 	}
+	settle(t)
 	// Pools are emptied by the collector, and there is one for each processor.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	var before, after runtime.MemStats
-	for i := range len(all) * len(sizes) {
+	for i := range 2 * len(all) * len(sizes) {
 		all[i%len(all)].pass(t, i/len(all))
 	}
-	runtime.ReadMemStats(&before)
 	const packets = 100_000
-	for i := range packets {
-		all[i%len(all)].pass(t, i/len(all))
+	least := ^uint64(0)
+	for range 3 { // others in the process may allocate too, but not each time
+		runtime.ReadMemStats(&before)
+		for i := range packets {
+			all[i%len(all)].pass(t, i/len(all))
+		}
+		runtime.ReadMemStats(&after)
+		if least = min(least, after.Mallocs-before.Mallocs); least == 0 {
+			return
+		}
 	}
-	runtime.ReadMemStats(&after)
-	if n := after.Mallocs - before.Mallocs; n > 20 { // some are the runtime's own
-		t.Errorf("%d allocations for %d packets out and in through %d tunnels", n, packets, len(all))
+	t.Errorf("%d allocations for %d packets out and in through %d tunnels", least, packets, len(all))
+}
+
+// settle uses every MAC until the runtime has made up its mind: crypto/hmac asks its
+// hashes for an interface, and for each kind of hash the runtime makes one cache entry,
+// after thousands of times and by chance, for as long as the process lives.
+func settle(t *testing.T) {
+	for i := range suite.Integs {
+		a := &suite.Integs[i]
+		m, err := integ.New(a, make([]byte, a.KeyLen))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var buf [64]byte
+		for range 100_000 {
+			m.Sum(buf[:0], buf[:], nil)
+		}
 	}
 }
 
