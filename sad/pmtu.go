@@ -31,6 +31,9 @@ type Path struct {
 	learned atomic.Uint64 // MTU<<48 | Unix seconds when; 0: nothing
 }
 
+// near is Child.near of the path.
+func (p *Path) near() uint64 { return uint64(p.link.Load()) + p.learned.Load() }
+
 // MTU is the longest outer packet, header included, that is known to fit through
 // the path; now is in Unix ns.
 func (p *Path) MTU(now int64) int {

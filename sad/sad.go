@@ -85,6 +85,7 @@ type Table struct {
 
 	epoch   atomic.Uint64 // grows with each SA that leaves
 	waiting atomic.Int64  // len(doomed)
+	crowded atomic.Bool   // len(children) is above crowded
 
 	mu          sync.Mutex
 	children    map[uint64]*Child
@@ -167,6 +168,7 @@ func (t *Table) insert(c *Child, standby bool) error {
 	t.serial++
 	c.table, c.serial = t, t.serial
 	t.children[c.ID] = c
+	t.crowded.Store(len(t.children) > crowded)
 	if c.Client != 0 {
 		t.clients[c.Client]++
 	}
@@ -296,6 +298,7 @@ func (t *Table) remove(c *Child) {
 		t.slots.release(c.in.spi)
 	}
 	delete(t.children, c.ID)
+	t.crowded.Store(len(t.children) > crowded)
 	if t.clients[c.Client]--; t.clients[c.Client] <= 0 {
 		delete(t.clients, c.Client)
 	}

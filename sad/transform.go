@@ -16,6 +16,7 @@ type Transform interface {
 	Back() int
 	Overhead(n int) int
 	MaxPayload(size int) int
+	Near() int // reads what it needs for a packet, see Inbound.Near
 	Wipe()
 }
 

@@ -62,7 +62,6 @@ type Policy struct {
 	// Ref is the caller's name for the policy, which SAs refer to. The database
 	// does not look at it.
 	Ref    uint32
-	Pair   selector.Pair
 	Action Action
 	Level  Level
 	Tunnel bool // tunnel mode, otherwise transport mode
@@ -71,6 +70,7 @@ type Policy struct {
 	Dead bool
 	// Index is the place in the order, from 0. Replace sets it.
 	Index int
+	Pair  selector.Pair // behind the rest, which a packet asks for
 }
 
 // MatchesOut says whether a packet that leaves is the policy's.

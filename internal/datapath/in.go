@@ -57,6 +57,7 @@ type inWorker struct {
 	deliver [][]byte // what goes to the device, deviceOffset bytes in front of each
 	bytes   int      // of the packets in deliver
 	now     int64    // of this batch, Unix ns
+	near    near
 
 	// A run of packets of one SA that are not counted in it yet.
 	run        *sad.Inbound
@@ -118,8 +119,11 @@ func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
 	w.deliver, w.bytes, w.now, w.by = w.deliver[:0], 0, now, nil
 	w.frags.begin(now)
 	defer w.frags.release()
-	verdict := Passed
+	verdict, crowded := Passed, len(packets) > 1 && w.path.cfg.SAs.Crowded()
 	for i := range packets {
+		if crowded && i%nearGroup == 0 {
+			w.near.incoming(w.path.cfg.SAs, packets[i:])
+		}
 		if r := w.demux(&packets[i], now); r != Passed {
 			w.count.drop(r)
 			verdict = r

@@ -53,6 +53,7 @@ type outWorker struct {
 	odd    Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
 
 	way      way // of the last packet in this batch that found its SA
+	near     near
 	spare    spare
 	fragment uint32 // identification of the last IPv6 packet that was cut
 	answers  limiter
@@ -156,8 +157,11 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	w.frags.begin(now)
 	defer w.frags.release()
 	w.spare.reset()
-	verdict := Passed
+	verdict, crowded := Passed, n > 1 && w.path.cfg.SAs.Crowded()
 	for i := range n {
+		if crowded && i%nearGroup == 0 {
+			w.near.outgoing(&w.path.cfg, &w.cache, w.bufs[i:n], w.sizes[i:n])
+		}
 		if r := w.classify(w.bufs[i], underlay.Headroom, w.sizes[i], now); r != Passed {
 			w.count.drop(r)
 			verdict = r
