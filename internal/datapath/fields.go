@@ -22,7 +22,8 @@ import (
 // itself is not forwarded, and not decremented.
 //
 // In transport mode there is one header, which keeps all of them: where it is
-// left to the system, or made anew, it gets the type of service of the other side.
+// left to the system, or made anew, it gets the type of service of the other side,
+// and without UDP the TTL with which it came.
 
 // What to do with the ECN field of a tunnel's packet.
 const (

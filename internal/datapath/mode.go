@@ -198,6 +198,9 @@ func header(c *sad.Child, p *underlay.Packet, off, n int, next uint8) (start, si
 	start = off - wire.AppendedIPLen(src)
 	wire.AppendIP(p.Buf[start:start], src, dst, next, n)
 	wire.SetTOS(p.Buf[start:], p.TOS)
+	if p.TTL != 0 { // who counts hops (RFC 5082) hears what the path says
+		wire.SetHopLimit(p.Buf[start:], p.TTL)
+	}
 	return start, off + n - start, n+wire.IPv6HeaderLen <= maxPacket
 }
 

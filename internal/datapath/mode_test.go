@@ -145,8 +145,9 @@ func (s shape) carried(t testing.TB, left *gateway) *underlay.Packet {
 	if len(list) != 1 {
 		t.Fatalf("%d packets were sent", len(list))
 	}
-	data := list[0]
+	data, ttl := list[0], uint8(0)
 	if sent.Header {
+		ttl = wire.HopLimit(data)
 		var f wire.Flow
 		info, ok := wire.ParseFlow(data, &f)
 		if !ok || info.Total != len(data) || f.Src != s.left.Addr() || f.Dst != s.right.Addr() || !wire.VerifyIPv4Checksum(data) {
@@ -162,7 +163,7 @@ func (s shape) carried(t testing.TB, left *gateway) *underlay.Packet {
 		}
 	}
 	p := datagram(data)
-	p.Kind, p.NATT, p.Local, p.Remote = sent.Kind, sent.NATT, s.right, s.left
+	p.Kind, p.NATT, p.Local, p.Remote, p.TTL = sent.Kind, sent.NATT, s.right, s.left, ttl
 	if !p.NATT {
 		p.Local, p.Remote = netip.AddrPortFrom(s.right.Addr(), 0), netip.AddrPortFrom(s.left.Addr(), 0)
 	}
@@ -262,7 +263,7 @@ func TestTransportKeepsTheHeader(t *testing.T) {
 		// ESP's receiver knows what stood behind the path's headers.
 		front, _, proto, _ := wire.PathHeaders(pkt)
 		bare := bareHeader(pkt[0] >> 4)
-		if !bytes.Equal(got[bare:], pkt[front:]) || s.inner6 && got[6] != proto || wire.TotalLen(got) != len(got) {
+		if wire.HopLimit(got) != 3 || !bytes.Equal(got[bare:], pkt[front:]) || s.inner6 && got[6] != proto || wire.TotalLen(got) != len(got) {
 			t.Errorf("%v: %x, want %x", s, got, pkt)
 		}
 	}

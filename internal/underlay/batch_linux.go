@@ -14,9 +14,9 @@ const (
 	batchSize = 128
 	// maxSegments is how many datagrams the kernel cuts from one (UDP_SEGMENT).
 	maxSegments = 64
-	// oobWords holds in6_pktinfo, the traffic class and the segment size or extension
+	// oobWords holds in6_pktinfo, the traffic class, the hop limit and the segment size or extension
 	// headers, each with its header.
-	oobWords = 36
+	oobWords = 40
 )
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -87,7 +87,7 @@ func (b *batch) take(i int, s *socket, packets []Packet, to int) bool {
 	}
 	oob := unsafe.Slice((*byte)(unsafe.Pointer(&b.oob[i])), oobWords*8)
 	oob = oob[:min(int(m.hdr.Controllen), len(oob))]
-	addr, tos := ancillary(oob)
+	addr, tos, ttl := ancillary(oob)
 	if !addr.IsValid() {
 		addr = s.local
 	}
@@ -98,7 +98,7 @@ func (b *batch) take(i int, s *socket, packets []Packet, to int) bool {
 		}
 		copy(p.Buf[Headroom:], packets[i].Buf[Headroom:Headroom+int(m.len)])
 	}
-	p.TOS = tos
+	p.TOS, p.TTL = tos, ttl
 	if s.proto != 0 {
 		return s.acceptRaw(p, int(m.len), oob, addr, remote.Addr())
 	}
@@ -132,9 +132,9 @@ func zoneID(a netip.Addr) uint32 {
 	return uint32(id)
 }
 
-// ancillary finds the address that a datagram was sent to, and its type of
-// service or traffic class.
-func ancillary(oob []byte) (local netip.Addr, tos uint8) {
+// ancillary finds the address that a datagram was sent to, its type of service or
+// traffic class, and its hop limit where the socket is asked for it.
+func ancillary(oob []byte) (local netip.Addr, tos, ttl uint8) {
 	for len(oob) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
 		n := int(h.Len)
@@ -151,10 +151,12 @@ func ancillary(oob []byte) (local netip.Addr, tos uint8) {
 			tos = data[0]
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && len(data) >= 4:
 			tos = uint8(binary.NativeEndian.Uint32(data))
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_HOPLIMIT && len(data) >= 4:
+			ttl = uint8(binary.NativeEndian.Uint32(data))
 		}
 		oob = oob[min(len(oob), unix.CmsgSpace(len(data))):]
 	}
-	return local, tos
+	return local, tos, ttl
 }
 
 func (b *batch) reset(s *socket) { b.socket, b.n, b.m = s, 0, 0 }

@@ -30,6 +30,7 @@ type arrived struct {
 	raw  bool
 	kind Kind
 	tos  uint8
+	ttl  uint8
 }
 
 // memoryQueue is how many datagrams wait for Recv before they are dropped.
@@ -68,7 +69,7 @@ func (m *Memory) Deliver(from, to netip.AddrPort, datagram []byte) bool {
 // DeliverPacket brings a copy of what the function of another Memory was given,
 // from p.Local to p.Remote, and its TOS. False where it is dropped: see Deliver.
 func (m *Memory) DeliverPacket(p Packet) bool {
-	d := arrived{from: p.Local, to: p.Remote, data: append([]byte(nil), p.Data()...), raw: p.isRaw(), kind: p.Kind, tos: p.TOS}
+	d := arrived{from: p.Local, to: p.Remote, data: append([]byte(nil), p.Data()...), raw: p.isRaw(), kind: p.Kind, tos: p.TOS, ttl: p.TTL}
 	switch {
 	case !d.raw:
 		if port := d.to.Port(); port != m.ike && port != m.natt || len(d.data) > MaxDatagram {
@@ -119,7 +120,7 @@ func (m *Memory) Recv(packets []Packet) (int, error) {
 			}
 		}
 		p := &packets[n]
-		p.TOS = d.tos
+		p.TOS, p.TTL = d.tos, d.ttl
 		if len(p.Buf) < Headroom+len(d.data) {
 			continue // as a socket truncates
 		}
@@ -208,9 +209,9 @@ func (m *Memory) sendRaw(p *Packet) error {
 	if !ok {
 		return ErrFrame
 	}
-	tos := p.TOS
+	tos, ttl := p.TOS, uint8(64)
 	if p.Header {
-		tos = wire.TOS(data)
+		tos, ttl = wire.TOS(data), wire.HopLimit(data)
 	}
 	if p.Kind == ESP && p.Header {
 		front, _, _, ok := wire.PathHeaders(data)
@@ -219,7 +220,7 @@ func (m *Memory) sendRaw(p *Packet) error {
 		}
 		data = data[front:]
 	}
-	m.send(Packet{Buf: data, Len: len(data), Kind: p.Kind, Header: p.Kind == AH, TOS: tos,
+	m.send(Packet{Buf: data, Len: len(data), Kind: p.Kind, Header: p.Kind == AH, TOS: tos, TTL: ttl,
 		Local: netip.AddrPortFrom(m.addr, 0), Remote: netip.AddrPortFrom(p.Remote.Addr(), 0)})
 	return nil
 }

@@ -83,11 +83,13 @@ func configureRaw(fd int, v6 bool, proto int) error {
 	type option struct{ level, name int }
 	var options []option
 	switch {
+	case proto == unix.IPPROTO_ESP && v6:
+		options = []option{{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT}}
 	case proto != unix.IPPROTO_AH:
 	case !v6:
 		options = []option{{unix.IPPROTO_IP, unix.IP_HDRINCL}}
 	default:
-		options = []option{{unix.IPPROTO_IPV6, ipv6HeaderIncluded}, {unix.IPPROTO_IPV6, unix.IPV6_RECVHOPOPTS},
+		options = []option{{unix.IPPROTO_IPV6, ipv6HeaderIncluded}, {unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT}, {unix.IPPROTO_IPV6, unix.IPV6_RECVHOPOPTS},
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVDSTOPTS}, {unix.IPPROTO_IPV6, unix.IPV6_RECVRTHDR}}
 	}
 	for _, x := range options {
@@ -151,6 +153,8 @@ func (s *socket) acceptRaw(p *Packet, n int, oob []byte, local, remote netip.Add
 		}
 		if head < wire.IPv4HeaderLen || head > n {
 			head = n
+		} else {
+			p.TTL = p.Buf[p.Off+8]
 		}
 		p.Off, p.Len = p.Off+head, n-head
 	}
@@ -186,7 +190,11 @@ func (p *Packet) restore(oob []byte) bool {
 	if start < 0 || end-start-wire.IPv6HeaderLen > 0xffff {
 		return false
 	}
-	wire.IPv6{TrafficClass: p.TOS, HopLimit: 64, Next: first, Src: p.Remote.Addr().WithZone(""), Dst: p.Local.Addr().WithZone("")}.
+	hops := p.TTL
+	if hops == 0 {
+		hops = 64
+	}
+	wire.IPv6{TrafficClass: p.TOS, HopLimit: hops, Next: first, Src: p.Remote.Addr().WithZone(""), Dst: p.Local.Addr().WithZone("")}.
 		Append(p.Buf[start:start], end-start-wire.IPv6HeaderLen)
 	at := start + wire.IPv6HeaderLen
 	for _, e := range exts[:count] {

@@ -64,6 +64,7 @@ func TestRawESP(t *testing.T) {
 			p := outgoing(ESP, netip.AddrPortFrom(from, 4500), netip.AddrPortFrom(to, 500), false, espPacket(8+i*14, i))
 			if i%3 == 0 && p.Len < 1200 {
 				front := wire.AppendIP(nil, from, to, wire.ProtoESP, p.Len)
+				wire.SetHopLimit(front, 255)
 				p.Off -= len(front)
 				p.Len += copy(p.Buf[p.Off:], front)
 				p.Header = true
@@ -73,17 +74,21 @@ func TestRawESP(t *testing.T) {
 		if n, err := a.Send(batch); n != len(batch) || err != nil {
 			t.Fatal(n, err)
 		}
-		seen := map[string]bool{}
+		seen, hops := map[string]bool{}, map[uint8]int{}
 		for _, got := range receive(t, b, len(batch)) {
 			if got.Kind != ESP || got.NATT || got.Header || got.Remote != netip.AddrPortFrom(from, 0) || got.Local != netip.AddrPortFrom(to, 0) {
 				t.Fatalf("%+v", got)
 			}
 			seen[string(got.Data())] = true
+			hops[got.TTL]++
 		}
 		for i := range batch {
 			if !seen[string(espPacket(8+i*14, i))] {
 				t.Errorf("%v: packet %d is missing", ends, i)
 			}
+		}
+		if hops[255] == 0 || hops[64] == 0 || hops[255]+hops[64] != len(batch) {
+			t.Errorf("%v: hop limits %v, want 255 and 64", ends, hops)
 		}
 	}
 }

@@ -33,6 +33,9 @@ type Packet struct {
 	// writes the header, and with 0 the system does as for any socket. Only Linux
 	// carries it; on other systems nothing is sent of it and 0 received.
 	TOS uint8
+	// TTL is the time to live, or the hop limit, of a packet that came without UDP; 0:
+	// not known. Only Linux tells.
+	TTL uint8
 	// Whole: to send, the packet is not to be cut. IPv4 has DF then, and the system
 	// takes what its own link takes, whatever it was told of the path. Without, IPv4
 	// routers may cut it, and the system does where the link, or with IPv6 the path,

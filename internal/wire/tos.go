@@ -50,3 +50,21 @@ func SetFlowLabel(pkt []byte, label uint32) {
 	pkt[1] = pkt[1]&0xf0 | uint8(label>>16)&0xf
 	binary.BigEndian.PutUint16(pkt[2:], uint16(label))
 }
+
+// HopLimit is the hop limit, or time to live, of a packet that passed ParseFlow.
+func HopLimit(pkt []byte) uint8 {
+	if pkt[0]>>4 == 4 {
+		return pkt[8]
+	}
+	return pkt[7]
+}
+
+// SetHopLimit writes it into a packet that passed ParseFlow, or was made here.
+func SetHopLimit(pkt []byte, limit uint8) {
+	if pkt[0]>>4 != 4 {
+		pkt[7] = limit
+		return
+	}
+	pkt[8] = limit
+	FillIPv4Checksum(pkt)
+}

@@ -21,6 +21,10 @@ func TestTOS(t *testing.T) {
 			if TOS(pkt) != uint8(is) || !VerifyIPv4Checksum(pkt) {
 				t.Fatalf("%#x to %#x: %x", was, is, pkt)
 			}
+			SetHopLimit(pkt, uint8(was))
+			if HopLimit(pkt) != uint8(was) || pkt[8] != uint8(was) || !VerifyIPv4Checksum(pkt) {
+				t.Fatalf("TTL %d: %x", was, pkt)
+			}
 			pkt = IPv6{TrafficClass: uint8(was), FlowLabel: 0xabcde, Src: v6, Dst: v6}.Append(nil, 100)
 			if TOS(pkt) != uint8(was) {
 				t.Fatalf("%#x reads as %#x", was, TOS(pkt))
@@ -28,6 +32,10 @@ func TestTOS(t *testing.T) {
 			SetTOS(pkt, uint8(is))
 			if want := 6<<28 | uint32(is)<<20 | 0xabcde; binary.BigEndian.Uint32(pkt) != want {
 				t.Fatalf("%#x to %#x: %x", was, is, pkt[:4])
+			}
+			SetHopLimit(pkt, uint8(is))
+			if HopLimit(pkt) != uint8(is) || pkt[7] != uint8(is) {
+				t.Fatalf("hop limit %d: %x", is, pkt)
 			}
 			SetFlowLabel(pkt, uint32(was)<<12|uint32(is))
 			if want := 6<<28 | uint32(is)<<20 | uint32(was)<<12 | uint32(is); binary.BigEndian.Uint32(pkt) != want {
