@@ -49,6 +49,7 @@ func TestAreasAgainstSelectors(t *testing.T) {
 			pairs = append(pairs, selector.Pair{Local: ts(), Remote: ts()})
 		}
 		list := compileAreas(pairs)
+		sealer := newSealer(&Outbound{child: &Child{areas: list}})
 		for range 10 {
 			f := wire.Flow{Src: addr(), Dst: addr(), Proto: protos[1+rng.IntN(4)], SrcPort: uint16(rng.IntN(8)), DstPort: uint16(rng.IntN(8))}
 			if f.Src.Is4() != f.Dst.Is4() {
@@ -70,7 +71,7 @@ func TestAreasAgainstSelectors(t *testing.T) {
 					in = in || p.MatchesIn(f.Dst, f.Src, f.Proto, f.DstPort, f.SrcPort)
 				}
 			}
-			if list.cover(&f, false) != out || list.cover(&f, true) != in {
+			if list.cover(&f, false) != out || list.cover(&f, true) != in || sealer.covers(&f) != out {
 				t.Fatalf("%+v in %+v: want %v out, %v in", f, pairs, out, in)
 			}
 			if out || in {

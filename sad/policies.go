@@ -1,6 +1,12 @@
 package sad
 
-import "sync/atomic"
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+
+	"culvert/internal/wire"
+)
 
 // policyIndex finds the active outbound SAs of a policy: a hash table whose
 // buckets are immutable lists. A change replaces what stands before it in one
@@ -8,8 +14,7 @@ import "sync/atomic"
 // for each change. find is for everybody, the rest is under the table's mutex.
 //
 // With a million SAs nothing of it is in a processor's cache, so what a look-up
-// asks for lies together: mostly it fetches a bucket, a sealers and its areas,
-// and not the SA.
+// asks for lies together: mostly it fetches a bucket and a sealers, and not the SA.
 type policyIndex struct {
 	buckets atomic.Pointer[[]atomic.Pointer[sealers]]
 	entries int
@@ -23,10 +28,39 @@ type sealers struct {
 	one    [1]sealer // what active is of when it is one
 }
 
+// sealer is what decides between SAs; where the selectors are one pair of IPv4
+// networks, that is in here, and not a cache line further.
 type sealer struct {
-	areas  areas // of out
-	out    *Outbound
-	client uint64 // of out
+	local, remote range4
+	areas         areas // of out; nil: they are local and remote alone
+	out           *Outbound
+	client        uint64 // of out
+}
+
+type range4 struct{ lo, hi uint32 }
+
+func (r range4) holds(a netip.Addr) bool {
+	b := a.As4()
+	n := binary.BigEndian.Uint32(b[:])
+	return r.lo <= n && n <= r.hi
+}
+
+func newSealer(o *Outbound) sealer {
+	s := sealer{areas: o.child.areas, out: o, client: o.child.Client, local: range4{1, 0}} // which holds nothing
+	if len(s.areas) == 1 && s.areas[0].is4 && s.areas[0].open {
+		a := &s.areas[0]
+		s.local, s.remote = range4{uint32(a.local.lo.lo), uint32(a.local.hi.lo)}, range4{uint32(a.remote.lo.lo), uint32(a.remote.hi.lo)}
+		s.areas = nil
+	}
+	return s
+}
+
+// covers is Outbound.Covers.
+func (s *sealer) covers(f *wire.Flow) bool {
+	if s.areas == nil && f.Src.Is4() && f.Dst.Is4() {
+		return s.local.holds(f.Src) && s.remote.holds(f.Dst)
+	}
+	return s.areas.cover(f, false)
 }
 
 const firstBuckets = 64
@@ -60,7 +94,7 @@ func (x *policyIndex) add(policy uint32, o *Outbound) {
 	}
 	list := make([]sealer, 0, len(old)+1)
 	list = append(list, old[:at]...)
-	list = append(list, sealer{o.child.areas, o, o.child.Client})
+	list = append(list, newSealer(o))
 	list = append(list, old[at:]...)
 	x.set(policy, list)
 }

@@ -373,7 +373,7 @@ func (t *Table) Larval(spi uint32) bool { return t.slots.larval(spi) }
 func (t *Table) Outbound(policy uint32, f *wire.Flow) *Outbound {
 	active := t.policies.find(policy)
 	for i := range active {
-		if s := &active[i]; s.areas.cover(f, false) {
+		if s := &active[i]; s.covers(f) {
 			return s.out
 		}
 	}
@@ -384,7 +384,7 @@ func (t *Table) Outbound(policy uint32, f *wire.Flow) *Outbound {
 func (t *Table) OutboundOf(policy uint32, client uint64, f *wire.Flow) *Outbound {
 	active := t.policies.find(policy)
 	for i := range active {
-		if s := &active[i]; s.client == client && s.areas.cover(f, false) {
+		if s := &active[i]; s.client == client && s.covers(f) {
 			return s.out
 		}
 	}
@@ -398,7 +398,7 @@ func (t *Table) OutboundSole(policy uint32, f *wire.Flow) (out *Outbound, severa
 	active := t.policies.find(policy)
 	for i := range active {
 		switch s := &active[i]; {
-		case out != nil && s.client == client || !s.areas.cover(f, false):
+		case out != nil && s.client == client || !s.covers(f):
 		case out != nil:
 			return nil, true
 		default:

@@ -95,9 +95,14 @@ func BenchmarkLookup(b *testing.B) {
 }
 
 func BenchmarkReplace(b *testing.B) {
-	policies := gateway(100000)
-	db := New()
-	for b.Loop() {
-		db.Replace(policies)
+	for _, n := range []int{10, 1000, 100000} {
+		b.Run(fmt.Sprintf("policies=%d", n), func(b *testing.B) {
+			policies := gateway(n)
+			db := New()
+			b.ReportAllocs()
+			for b.Loop() {
+				db.Replace(policies)
+			}
+		})
 	}
 }
