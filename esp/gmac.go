@@ -12,16 +12,29 @@ import (
 // sent, so for a moment everything behind it moves into the room of the ICV.
 
 // sealGMAC: the IV is the sequence number, as with every counter mode.
-func (t *Transform) sealGMAC(pkt []byte, body int, seq uint64) {
+func (t *Transform) sealGMAC(pkt []byte, body int, seq uint64, nonce *aead.Nonce) {
 	var iv [8]byte
 	binary.BigEndian.PutUint64(iv[:], t.first+seq)
 	copy(pkt[HeaderLen:], iv[:])
+	if !t.esn {
+		t.putHeader(pkt, seq)
+		t.gmac.SumIn(nonce, iv, pkt[body:body], pkt[:body])
+		return
+	}
 	icv := t.sumGMAC(pkt, body, seq, iv)
 	copy(pkt[body:], icv[:])
 }
 
 func (t *Transform) openGMAC(pkt []byte, body int, seq uint64) error {
 	sent := [aead.GMACLen]byte(pkt[body:])
+	const nonceLen = len(aead.Nonce{})
+	if room := pkt[len(pkt):cap(pkt)]; !t.esn && len(room) >= nonceLen+aead.GMACLen {
+		icv := t.gmac.SumIn((*aead.Nonce)(room), [8]byte(pkt[HeaderLen:]), room[nonceLen:nonceLen], pkt[:body])
+		if subtle.ConstantTimeCompare(sent[:], icv) != 1 {
+			return ErrICV
+		}
+		return nil
+	}
 	icv := t.sumGMAC(pkt, body, seq, [8]byte(pkt[HeaderLen:]))
 	if subtle.ConstantTimeCompare(sent[:], icv[:]) != 1 {
 		return ErrICV

@@ -18,9 +18,6 @@ import (
 // full for a moment; a MAC needs its high half behind the packet. GMAC is in
 // gmac.go.
 
-// paddingBytes is the default padding (RFC 4303 §2.4); no cipher here has longer blocks.
-var paddingBytes = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
-
 // Seal makes an ESP packet of the payload buf[off:off+n] with its next header
 // and returns where it is: buf[start:end]. It needs Front() bytes before and
 // Back() bytes after the payload in buf, panics without them and writes to all of them; the rest of
@@ -31,7 +28,9 @@ var paddingBytes = [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 1
 func (t *Transform) Seal(buf []byte, off, n int, seq uint64, next uint8) (start, end int) {
 	pad := t.padding(n)
 	body := off + n + pad + trailerLen
-	copy(buf[off+n:], paddingBytes[:pad])
+	for i := range pad { // the default padding (RFC 4303 §2.4)
+		buf[off+n+i] = uint8(i + 1)
+	}
 	buf[body-2] = uint8(pad)
 	buf[body-1] = next
 	start, end = off-t.ivLen-HeaderLen, body+t.icv
@@ -39,7 +38,7 @@ func (t *Transform) Seal(buf []byte, off, n int, seq uint64, next uint8) (start,
 	case t.aead != nil:
 		t.sealAEAD(pkt, body-start, seq, (*aead.Nonce)(buf[end:]))
 	case t.gmac != nil:
-		t.sealGMAC(pkt, body-start, seq)
+		t.sealGMAC(pkt, body-start, seq, (*aead.Nonce)(buf[end:]))
 	default:
 		t.sealMAC(pkt, body-start, seq)
 	}

@@ -125,7 +125,7 @@ func (t *Transform) Front() int { return HeaderLen + t.ivLen }
 // trailer and ICV, and with an AEAD behind these the nonce, which is not of the packet.
 func (t *Transform) Back() int {
 	back := t.align - 1 + trailerLen + t.icv
-	if t.aead != nil {
+	if t.aead != nil || t.gmac != nil {
 		back += len(aead.Nonce{})
 	}
 	return back

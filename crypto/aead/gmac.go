@@ -21,7 +21,7 @@ type GMAC struct {
 // sum is one goroutine's computation: what the standard library's interface is
 // given escapes, so it cannot be on the stack.
 type sum struct {
-	nonce [4 + IVLen]byte
+	nonce Nonce
 	icv   [GMACLen]byte
 }
 
@@ -56,10 +56,16 @@ func NewGMAC(e *suite.Encr, material []byte) (*GMAC, error) {
 // never come twice under one key. Whoever verifies an ICV compares it in constant time.
 func (g *GMAC) Sum(iv [IVLen]byte, data []byte) [GMACLen]byte {
 	s := sums.Get().(*sum)
-	copy(s.nonce[:], g.salt[:])
-	copy(s.nonce[len(g.salt):], iv[:])
-	g.gcm.Seal(s.icv[:0], s.nonce[:], nil, data)
+	g.SumIn(&s.nonce, iv, s.icv[:0], data)
 	icv := s.icv
 	sums.Put(s)
 	return icv
+}
+
+// SumIn appends Sum to dst, for those who have memory for the nonce and for the ICV:
+// neither must overlap with data. What the nonce holds afterwards is not defined.
+func (g *GMAC) SumIn(n *Nonce, iv [IVLen]byte, dst, data []byte) []byte {
+	*(*[4]byte)(n[:]) = g.salt
+	*(*[IVLen]byte)(n[len(g.salt):]) = iv
+	return g.gcm.Seal(dst, n[:], nil, data)
 }

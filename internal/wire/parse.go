@@ -73,32 +73,14 @@ func (i Info) PayloadLen() int { return i.Total - i.Payload }
 // header, jumbogram (RFC 2675), IPv4-mapped IPv6 address. Checksums are not looked
 // at, and of a fragment not its place: see Sound. pkt may be longer than the packet.
 func ParseFlow(pkt []byte, f *Flow) (Info, bool) {
-	if len(pkt) == 0 {
+	if len(pkt) < IPv4HeaderLen {
 		return Info{}, false
 	}
 	switch pkt[0] >> 4 {
-	case 4:
-		return parse4(pkt, f)
+	case 4: // here, as most packets are
 	case 6:
 		return parse6(pkt, f)
-	}
-	return Info{}, false
-}
-
-// TotalLen is the length that the IP header at the start of pkt claims, which
-// may be more than len(pkt); 0 where there is no IP header.
-func TotalLen(pkt []byte) int {
-	switch {
-	case len(pkt) >= IPv4HeaderLen && pkt[0]>>4 == 4:
-		return int(binary.BigEndian.Uint16(pkt[2:]))
-	case len(pkt) >= IPv6HeaderLen && pkt[0]>>4 == 6:
-		return IPv6HeaderLen + int(binary.BigEndian.Uint16(pkt[4:]))
-	}
-	return 0
-}
-
-func parse4(pkt []byte, f *Flow) (Info, bool) {
-	if len(pkt) < IPv4HeaderLen {
+	default:
 		return Info{}, false
 	}
 	hlen := int(pkt[0]&0xf) * 4
@@ -122,6 +104,18 @@ func parse4(pkt []byte, f *Flow) (Info, bool) {
 	}
 	f.setUpper(i.Proto, i.FragOffset != 0, pkt[hlen:total])
 	return i, true
+}
+
+// TotalLen is the length that the IP header at the start of pkt claims, which
+// may be more than len(pkt); 0 where there is no IP header.
+func TotalLen(pkt []byte) int {
+	switch {
+	case len(pkt) >= IPv4HeaderLen && pkt[0]>>4 == 4:
+		return int(binary.BigEndian.Uint16(pkt[2:]))
+	case len(pkt) >= IPv6HeaderLen && pkt[0]>>4 == 6:
+		return IPv6HeaderLen + int(binary.BigEndian.Uint16(pkt[4:]))
+	}
+	return 0
 }
 
 func parse6(pkt []byte, f *Flow) (Info, bool) {
