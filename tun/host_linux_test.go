@@ -205,9 +205,29 @@ func TestHostAddress(t *testing.T) {
 	}
 }
 
+// settled waits until the kernel has routes to all of its IPv6 addresses: it makes
+// them a moment after it was told of the address.
+func settled(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		routes, missing := run(t, "ip -6 -N route show table 255"), ""
+		for l := range strings.Lines(run(t, "ip -6 -o addr show up")) {
+			addr, _, _ := strings.Cut(strings.Fields(l)[3], "/")
+			if !strings.Contains(routes, " "+addr+" dev ") {
+				missing = addr
+			}
+		}
+		if missing == "" {
+			return
+		}
+	}
+	t.Fatalf("the system has no routes to its own addresses:\n%s\n%s", run(t, "ip -6 addr"), run(t, "ip -6 route show table all"))
+}
+
 // snapshot is all rules and routes of all tables.
 func snapshot(t *testing.T) []string {
 	t.Helper()
+	settled(t)
 	var lines []string
 	for _, c := range []string{"ip -4 -N rule", "ip -6 -N rule", "ip -4 -N route show table all", "ip -6 -N route show table all"} {
 		for l := range strings.Lines(run(t, c)) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -67,6 +68,26 @@ func (n *Node) Inner(addrs ...netip.Addr) {
 	for _, a := range addrs {
 		n.Run("ip", "addr", "add", netip.PrefixFrom(a, a.BitLen()).String(), "dev", "lo")
 	}
+	for _, a := range addrs {
+		n.await("ip", a, "-o", "route", "show", "table", "local", "dev", "lo")
+	}
+}
+
+// await waits until a command's output has the word. What the kernel is told of links
+// and addresses it does a moment later.
+func (n *Node) await(command string, word any, args ...string) {
+	n.lab.TB.Helper()
+	if a, ok := word.(netip.Addr); ok && a.Is6() {
+		args = append([]string{"-6"}, args...)
+	}
+	if err := Until(n.lab.TB.Context(), func() error {
+		if out := n.Run(append([]string{command}, args...)...); !slices.Contains(strings.Fields(out), fmt.Sprint(word)) {
+			return fmt.Errorf("on %s: %s %s has no %v: %s", n.Name, command, strings.Join(args, " "), word, out)
+		}
+		return nil
+	}); err != nil {
+		n.lab.TB.Fatal(err)
+	}
 }
 
 // Sysctl sets a kernel parameter of the node's network.
@@ -108,14 +129,8 @@ func (l *Lab) Wire(a, b End) {
 		e.Node.Run("ip", "link", "set", e.Device, "up")
 	}
 	for _, e := range []End{a, b} {
-		if err := Until(l.TB.Context(), func() error {
-			if out := e.Node.Run("ip", "-o", "link", "show", "dev", e.Device); !strings.Contains(out, " state UP ") {
-				return fmt.Errorf("%s of %s does not carry: %s", e.Device, e.Node.Name, out)
-			}
-			return nil
-		}); err != nil {
-			l.TB.Fatal(err)
-		}
+		e.Node.await("ip", "UP", "-o", "link", "show", "dev", e.Device) // the state
+		e.Node.await("ip", e.Prefix.Addr(), "-o", "route", "show", "table", "local", "dev", e.Device)
 	}
 }
 
