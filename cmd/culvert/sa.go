@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"culvert/config"
 	"culvert/internal/control"
 )
 
@@ -20,6 +21,18 @@ func (v *spiValue) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is no SPI: write a number such as 4096 or 0x1000", text)
 	}
 	*v = spiValue(n)
+	return nil
+}
+
+// lifeValue is a time as the configuration has them.
+type lifeValue time.Duration
+
+func (v *lifeValue) UnmarshalText(text []byte) error {
+	d, ok := config.ParseDuration(string(text))
+	if !ok {
+		return fmt.Errorf("%q is no time: write one such as 8h or 1d2h", text)
+	}
+	*v = lifeValue(d)
 	return nil
 }
 
@@ -41,11 +54,11 @@ type saAddCmd struct {
 	AHKeyIn     string   `name:"ah-key-in" placeholder:"KEY" help:"AH: hexadecimal, or @FILE."`
 	AHKeyOut    string   `name:"ah-key-out" placeholder:"KEY" help:"AH: the same for packets to the peer."`
 
-	UDP          bool          `name:"udp" help:"ESP in UDP, from the NAT-T port to 4500."`
-	ESN          bool          `name:"esn" help:"Extended sequence numbers."`
-	ReplayWindow int           `default:"128" placeholder:"N" help:"Packets, 32 to 4096 (default 128)."`
-	Lifetime     time.Duration `placeholder:"TIME" help:"End of the SA's use, such as 8h; none by default."`
-	Lifebytes    uint64        `placeholder:"N" help:"The same in bytes for each direction; none by default."`
+	UDP          bool      `name:"udp" help:"ESP in UDP, from the NAT-T port to 4500."`
+	ESN          bool      `name:"esn" help:"Extended sequence numbers."`
+	ReplayWindow int       `default:"128" placeholder:"N" help:"Packets, 32 to 4096 (default 128)."`
+	Lifetime     lifeValue `placeholder:"TIME" help:"End of the SA's use, such as 8h or 1d; none by default."`
+	Lifebytes    uint64    `placeholder:"N" help:"The same in bytes for each direction; none by default."`
 }
 
 func (saAddCmd) Help() string {
@@ -62,7 +75,7 @@ Example:
 }
 
 func (c *saAddCmd) Run(s *session) error {
-	sa := control.ManualSA{Policy: c.Policy, UDP: c.UDP, ESN: c.ESN, ReplayWindow: c.ReplayWindow, Lifetime: c.Lifetime, Lifebytes: c.Lifebytes}
+	sa := control.ManualSA{Policy: c.Policy, UDP: c.UDP, ESN: c.ESN, ReplayWindow: c.ReplayWindow, Lifetime: time.Duration(c.Lifetime), Lifebytes: c.Lifebytes}
 	if c.SPIIn|c.SPIOut != 0 {
 		sa.ESP = &control.ManualKeys{SPIIn: uint32(c.SPIIn), SPIOut: uint32(c.SPIOut),
 			EncAlgorithm: c.EncAlgorithm, EncKeyIn: c.EncKeyIn, EncKeyOut: c.EncKeyOut,

@@ -19,12 +19,12 @@ func TestSAAddAndDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := strings.Fields("sa add --policy 3 --spi-in 0x1001 --spi-out 4098 --enc-algorithm aes-256-gcm --enc-key-in @" + file +
-		" --enc-key-out 0a0b --ah-spi-in 0x2001 --ah-spi-out 0x2002 --ah-algorithm sha1 --ah-key-in 01 --ah-key-out 02 --udp --esn --lifetime 8h --lifebytes 9")
+		" --enc-key-out 0a0b --ah-spi-in 0x2001 --ah-spi-out 0x2002 --ah-algorithm sha1 --ah-key-in 01 --ah-key-out 02 --udp --esn --lifetime 1d2h --lifebytes 9")
 	code, out, stderr := call(args...)
 	if code != exitOK || out != "added\n" || stderr != "warning: mind the key\n" {
 		t.Fatalf("%d, %q, %q", code, out, stderr)
 	}
-	want := control.ManualSA{Policy: 3, UDP: true, ESN: true, ReplayWindow: 128, Lifetime: 8 * time.Hour, Lifebytes: 9,
+	want := control.ManualSA{Policy: 3, UDP: true, ESN: true, ReplayWindow: 128, Lifetime: 26 * time.Hour, Lifebytes: 9,
 		ESP: &control.ManualKeys{SPIIn: 0x1001, SPIOut: 4098, EncAlgorithm: "aes-256-gcm", EncKeyIn: "0x0102", EncKeyOut: "0a0b"},
 		AH:  &control.ManualKeys{SPIIn: 0x2001, SPIOut: 0x2002, AuthAlgorithm: "sha1", AuthKeyIn: "01", AuthKeyOut: "02"}}
 	if !reflect.DeepEqual(g.added, want) {
@@ -35,6 +35,8 @@ func TestSAAddAndDelete(t *testing.T) {
 		"sa add --spi-in 1":                                  "--policy",
 		"sa add --policy 1 --spi-in many":                    `"many" is no SPI`,
 		"sa add --policy 1 --spi-in 256 --enc-key-in @/none": "/none",
+		"sa add --policy 1 --spi-in 256 --lifetime 1.5h":     `"1.5h" is no time`,
+		"sa add --policy 1 --spi-in 256 --lifetime=-1h":      `"-1h" is no time`,
 		"sa delete":   "<SPI>",
 		"sa delete x": `"x" is no SPI`,
 	} {
