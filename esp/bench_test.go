@@ -40,7 +40,7 @@ func (c combination) rig(b *testing.B, n int) *rig {
 	g := &rig{combination: c, tr: c.transform(b), n: n}
 	g.body = n + g.tr.padding(n) + trailerLen
 	for i := range g.bufs {
-		g.bufs[i] = make([]byte, g.tr.Front()+n+g.tr.Back())
+		g.bufs[i] = make([]byte, g.tr.Front()+n+g.tr.Back()+64)
 	}
 	g.sealed = seal(b, g.tr, make([]byte, n), 1, 4)
 	return g
