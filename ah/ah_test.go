@@ -220,6 +220,11 @@ func TestSourceRoutes(t *testing.T) {
 		t.Errorf("IPv4: %v", err)
 	}
 
+	done := withOptions(udp4("there"), append([]byte{optStrictRoute, 7, 8}, first[:]...)...) // where it goes is where it is going
+	if _, _, _, err := tr.Open(sealed(t, tr, done, 2), 2); err != nil {
+		t.Errorf("IPv4, at its end: %v", err)
+	}
+
 	p6 := sealed(t, tr, ip6("routed", routing(2, hop6, src6)), 1)
 	for left := range 2 {
 		addr := p6[48+16*left:][:16]

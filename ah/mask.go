@@ -38,7 +38,9 @@ func mask4(h []byte, sealing bool) bool {
 			if len(opt) < 7 {
 				return false
 			}
-			copy(h[16:20], opt[len(opt)-4:])
+			if int(opt[2]) <= len(opt) { // else its end was reached (RFC 791 §3.1)
+				copy(h[16:20], opt[len(opt)-4:])
+			}
 		}
 		if !immutable(kind) {
 			clear(opt)
