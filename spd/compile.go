@@ -81,9 +81,7 @@ func fragmentOK(t selector.TS) bool { return t.AnyPort() || t.IsOpaque() }
 func (s *snapshot) addFamily(fam *family, pieces []piece) {
 	locals := number(pieces, func(p *piece) (prefix, *int32) { return p.local, &p.l })
 	remotes := number(pieces, func(p *piece) (prefix, *int32) { return p.remote, &p.r })
-	slices.SortFunc(pieces, func(a, b piece) int {
-		return cmp.Or(cmp.Compare(a.r, b.r), cmp.Compare(a.l, b.l), cmp.Compare(a.rule.index, b.rule.index))
-	})
+	pieces = inOrder(pieces)
 	pieces = reached(pieces, locals, remotes)
 	locals = renumber(pieces, locals, func(p *piece) *int32 { return &p.l })
 	remotes = renumber(pieces, remotes, func(p *piece) *int32 { return &p.r })
@@ -105,6 +103,30 @@ func (s *snapshot) addFamily(fam *family, pieces []piece) {
 			p.beyond = min(fam.remote[p.next].pairs[0].first, fam.remote[p.next].beyond)
 		}
 	}
+}
+
+// inOrder is pieces by their remote and local prefixes and the order of the policies,
+// which they are in. What is sorted is small numbers.
+func inOrder(pieces []piece) []piece {
+	type place struct {
+		pair uint64
+		at   int32
+	}
+	places := make([]place, len(pieces))
+	for i := range pieces {
+		places[i] = place{uint64(pieces[i].r)<<32 | uint64(pieces[i].l), int32(i)}
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		if a.pair != b.pair {
+			return less(a.pair < b.pair)
+		}
+		return int(a.at - b.at)
+	})
+	out := make([]piece, len(pieces))
+	for i, p := range places {
+		out[i] = pieces[p.at]
+	}
+	return out
 }
 
 // addRemote enters the groups of one remote prefix, which are in order of their
