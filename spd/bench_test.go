@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"culvert/internal/wire"
 	"culvert/spd/selector"
@@ -90,6 +91,44 @@ func BenchmarkLookup(b *testing.B) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// BenchmarkScale is a look-up without a cache with few and with many policies: ns, the
+// least of the rounds, which take turns so that both have the same machine.
+func BenchmarkScale(b *testing.B) {
+	const round = 8192
+	for _, shape := range []struct {
+		name string
+		make func(int) []Policy
+	}{{"gateway", gateway}, {"ports", ports}, {"random", random}} {
+		var db [2]*Database
+		var flows [2][]wire.Flow
+		for i, n := range []int{10, 100000} {
+			policies := shape.make(n)
+			db[i], flows[i] = New(), traffic(policies, round)
+			db[i].Replace(policies)
+		}
+		for _, count := range []int{64, round} {
+			b.Run(fmt.Sprintf("%s/flows=%d", shape.name, count), func(b *testing.B) {
+				least := [2]time.Duration{time.Hour, time.Hour}
+				for b.Loop() {
+					for i := range db {
+						for range 2 { // the first brings into the caches what the other has put out
+							begin := time.Now()
+							for k := range round {
+								db[i].Lookup(&flows[i][k%count])
+							}
+							least[i] = min(least[i], time.Since(begin))
+						}
+					}
+				}
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(float64(least[0].Nanoseconds())/round, "ns-10")
+				b.ReportMetric(float64(least[1].Nanoseconds())/round, "ns-100000")
+				b.ReportMetric(float64(least[1])/float64(least[0]), "ratio")
+			})
 		}
 	}
 }
