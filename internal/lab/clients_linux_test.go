@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Two clients that have the same address, each behind a NAT of its own, and both of these behind a third, so that the server
@@ -145,7 +144,7 @@ func TestClientsOfOneAddress(t *testing.T) {
 			if strings.HasPrefix(name, "the kernel") {
 				NeedGuest(t)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			s := newCrowdSite(ctx, t)
 			s.to = c.to

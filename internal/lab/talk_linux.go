@@ -28,7 +28,7 @@ func (g *Guest) Talk(ctx context.Context, local, remote netip.Addr, text string)
 }
 
 func talkArgs(ctx context.Context, local, remote netip.Addr, text string) string {
-	limit := 30 * time.Second
+	limit := 2 * time.Minute
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end))
 	}
