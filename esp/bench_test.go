@@ -13,8 +13,10 @@ import (
 	"hash"
 	"testing"
 
+	//lint:ignore SA1019 old peers have nothing else
 	"golang.org/x/crypto/blowfish"
 	"golang.org/x/crypto/chacha20poly1305"
+	//lint:ignore SA1019 old peers have nothing else
 	"golang.org/x/crypto/twofish"
 
 	"culvert/crypto/aead"
