@@ -82,7 +82,7 @@ type plain struct {
 const (
 	// maxPacket is the largest IP packet.
 	maxPacket = 65535
-	// tailroom takes padding, trailer and ICV of every transform.
+	// tailroom takes what every transform writes behind a packet.
 	tailroom = 128
 )
 
