@@ -261,7 +261,10 @@ func addrRange(v value) (AddrRange, bool) {
 	}
 	if strings.Contains(s, "/") {
 		p, ok := prefix(v)
-		return AddrRange{p.Addr(), lastOf(p)}, ok
+		if !ok {
+			return AddrRange{}, false
+		}
+		return AddrRange{p.Addr(), lastOf(p)}, true
 	}
 	from, to, is := strings.Cut(s, "-")
 	if !is {

@@ -170,6 +170,7 @@ var keyCases = []keyCase{
 	{"pool", "ranges", `["192.0.2.2-192.0.2.9", "198.51.100.0/24"]`, `"192.0.2.9-192.0.2.2"`, `"192.0.2.9-192.0.2.2" ends before it begins, accepted: ` + rangeAccepts},
 	{"pool", "ranges", `"2001:db8::2 - 2001:db8::ff"`, `"192.0.2.2-2001:db8::ff"`, `"192.0.2.2-2001:db8::ff" begins and ends in different address families, accepted: ` + rangeAccepts},
 	{"pool", "ranges", `"192.0.2.2"`, `"192.0.2.2-9"`, `"192.0.2.2-9" is no range, accepted: ` + rangeAccepts},
+	{"pool", "ranges", `"192.0.2.0/24"`, `"192.0.2.0/33"`, `"192.0.2.0/33" is no prefix, accepted: ` + prefixAccepts},
 
 	{"certificate", "name", `"c"`, `""`, `"" is no name, ` + namesAble},
 	{"certificate", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},

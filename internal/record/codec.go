@@ -230,10 +230,13 @@ func (w *writer) texts(list []string) {
 	}
 }
 
+// longestZone is that of an address which is kept whole.
+const longestZone = 200
+
 // addr: netip's own encoding never fails; an address with a longer zone than
 // fits cannot come from a socket and is kept without it.
 func (w *writer) addr(a netip.Addr) {
-	if len(a.Zone()) > 200 {
+	if len(a.Zone()) > longestZone {
 		a = a.WithZone("")
 	}
 	b, _ := a.MarshalBinary()
@@ -310,7 +313,7 @@ func (r *reader) count(size int) int {
 func (r *reader) addr() (a netip.Addr) {
 	n := r.u8()
 	var v []byte
-	r.ok = r.ok && r.s.ReadBytes(&v, int(n)) && a.UnmarshalBinary(v) == nil
+	r.ok = r.ok && r.s.ReadBytes(&v, int(n)) && a.UnmarshalBinary(v) == nil && len(a.Zone()) <= longestZone
 	return a
 }
 

@@ -143,7 +143,8 @@ func TestUnknownInputIsAnError(t *testing.T) {
 	if _, err := appendInput(nil, core.Reconfigure{}); err == nil {
 		t.Error("a compiled configuration was encoded")
 	}
-	for _, b := range [][]byte{nil, {0}, {200}, unhex(t, "09 ffffffff 00000001"), unhex(t, "03 0000000000000005 02")} {
+	zone := append(append([]byte{byte(kindLocalAddrs), 0, 0, 0, 1, 16 + longestZone + 1}, make([]byte, 16)...), bytes.Repeat([]byte("z"), longestZone+1)...)
+	for _, b := range [][]byte{nil, {0}, {200}, zone, unhex(t, "09 ffffffff 00000001"), unhex(t, "03 0000000000000005 02")} {
 		if in, err := parseInput(b); err == nil {
 			t.Errorf("%x is %+v", b, in)
 		}
