@@ -370,6 +370,13 @@ func (e *Endpoint) settleTwins(sa *v2.SA, tries int) {
 // let it keeps both.
 const maxTwinTries = 30
 
+// settling reports whether sa has a twin, and it may still be that one of them goes.
+func (e *Endpoint) settling(sa *v2.SA) bool {
+	return slices.ContainsFunc(e.namesakes(sa), func(s *v2.SA) bool {
+		return s.State() == v2.Established && sa.Twin(s) && e.env.Now().Before(sa.TwinsSince(s).Add(maxTwinTries*v2.TwinDelay))
+	})
+}
+
 func (e *Endpoint) settleTwinsLater(sa *v2.SA, tries int) {
 	if tries < maxTwinTries && sa.Peer().Initiates() { // else only the other end begins
 		e.env.After(v2.TwinDelay, func() { e.settleTwins(sa, tries) })

@@ -5,7 +5,12 @@ import "culvert/ike/v2"
 // Reauthenticate begins the IKE SA that takes over from sa. If it comes to
 // nothing, sa stays and asks again.
 func (e *Endpoint) Reauthenticate(sa *v2.SA) {
-	if e.down || e.hasHeir(sa) {
+	sa = newest(sa)
+	switch {
+	case e.down || sa.State() != v2.Established || e.hasHeir(sa):
+		return
+	case e.settling(sa): // an heir is begun too late to be known as a twin, and both would stay
+		e.env.After(v2.TwinDelay, func() { e.Reauthenticate(sa) })
 		return
 	}
 	n := sa.InitiateAnew(e.cfg.StartsAt(sa.Peer()))

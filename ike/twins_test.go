@@ -65,6 +65,63 @@ func twinsFarApart(t *testing.T, seed uint64, kind message.ExchangeType, lost ti
 	}
 }
 
+// Both ends began at once, and the first of the two IKE SAs is due for
+// re-authentication when the second comes up:
+//
+//	a: IKE_SA_INIT  IKE_AUTH ──────────► up          IKE_SA_INIT … in its place
+//	b: IKE_SA_INIT ─╳ ─╳ ─╳ ─ … ──────────────────► up as well
+//
+// What would replace the first was begun too late to be a twin of the second, so
+// first one of the two goes. One is left.
+func TestTwinsOfWhichOneIsDueForReauthentication(t *testing.T) {
+	for due := 46 * time.Second; due < 54*time.Second; due += 500 * time.Millisecond { // the second is up after some 48 s
+		for seed := range uint64(4) { // each end has the lower nonce in some
+			t.Run(fmt.Sprint(due, " ", seed), func(t *testing.T) {
+				p := newPair(t, seed, goodLink, func(a, _ *core.Config) { a.Peers[0].Profile.Reauth = due * 10 / 9 })
+				p.log = testing.Verbose()
+				early := true
+				p.drop = func(from *side, h message.Header) bool {
+					return early && h.Exchange == message.ExchangeIKESAInit && (from == p.b) != h.Response()
+				}
+				p.up()
+				p.until(5*time.Second, "a's IKE SA up at both ends", p.bothUp)
+				p.run(44 * time.Second)
+				early = false
+				for range 30 {
+					p.run(time.Second)
+					if !p.a.esp() || !p.b.esp() {
+						t.Fatal("an end has no SA to seal with")
+					}
+				}
+				if !p.bothUpOrStandby() {
+					t.Errorf("%d and %d IKE SAs are left, %d and %d CHILD SAs", p.a.established(), p.b.established(), len(p.a.kids), len(p.b.kids))
+				}
+			})
+		}
+	}
+}
+
+// A peer that keeps its twin for ever, though it is the one to go, holds the
+// re-authentication up for as long as it could still have gone, and no longer.
+func TestReauthenticationBesideATwinThatStays(t *testing.T) {
+	r := newRig(t, initiates, func(c *core.Config) { c.Peers[0].Profile.DPD = 0 })
+	ours := newPuppet(r, 1)
+	theirs := newPuppet(r, 0) // the lowest nonce
+	ours.accept()
+	theirs.connect()
+	r.take()
+	ours.request(message.ExchangeInformational, &message.Notify{Kind: message.NotifyAuthLifetime, Data: u32(20)})
+	r.pass(85 * time.Second)
+	r.silent("what is due for re-authentication and has a twin")
+	r.pass(10 * time.Second)
+	again := newPuppet(r, 2)
+	again.r.sends = r.sends[:min(1, len(r.sends))] // the others repeat it
+	again.called()
+	if r.established() != 2 {
+		t.Errorf("%d IKE SAs are left", r.established())
+	}
+}
+
 // The peer's IKE SA comes up while we still ask the system for the way to it: it
 // is used, and none of our own is begun.
 func TestPeerIsFasterThanTheSystem(t *testing.T) {

@@ -41,6 +41,14 @@ func twins(a, b birth) bool {
 // Twin reports whether two IKE SAs with one peer are twins.
 func (sa *SA) Twin(s *SA) bool { return twins(sa.birth, s.birth) }
 
+// TwinsSince is when the second of two twins came up.
+func (sa *SA) TwinsSince(twin *SA) time.Time {
+	if sa.birth.up.After(twin.birth.up) {
+		return sa.birth.up
+	}
+	return twin.birth.up
+}
+
 // YieldsTo says which of two twins goes.
 func (sa *SA) YieldsTo(twin *SA) bool { return lower(sa.birth.lowNonce, twin.birth.lowNonce) }
 
