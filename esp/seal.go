@@ -19,9 +19,9 @@ import (
 // gmac.go.
 
 // Seal makes an ESP packet of the payload buf[off:off+n] with its next header
-// and returns where it is: buf[start:end]. It needs Front() bytes before and
-// Back() bytes after the payload in buf, panics without them and writes to all of them; the rest of
-// buf is left alone.
+// and returns where it is: buf[start:end]. The payload needs Front() bytes before and
+// Back() bytes behind it in buf. All of them may be written to, the rest of buf is left
+// alone; where what is written does not fit, Seal panics.
 //
 // seq is the full sequence number. It must never come twice under one key, and
 // not exceed 32 bits without ESN; both are up to whoever reserves them.

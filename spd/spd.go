@@ -101,9 +101,9 @@ func (p *Policy) matches(f *wire.Flow, in bool) bool {
 type Database struct {
 	whole atomic.Pointer[whole]
 
-	// The writer's own: by ref the snapshots that made policies are in, and the last serial.
+	// The writer's own.
 	rows   map[uint32][]uint16 // made policies by Ref: the snapshots that their rows are in
-	serial uint64
+	serial uint64              // of the last row that was made
 }
 
 // New is a database without policies.

@@ -8,9 +8,10 @@ import (
 // The package's devices disagree about packets that the system refuses.
 
 // writeJoined is for those that try all packets and join the errors; n counts
-// bytes. Segments of one flow were written as one packet and are refused as one.
-// So where nothing was taken, none was; else each error stands for one packet: it
-// is of what the packet is, and what is odd is not joined.
+// bytes. Segments of one flow are written as one packet and refused as one, with one
+// error. Where no byte was taken, all packets were refused, however many errors there
+// are. Else each error stands for one packet: it is of what that packet is, and what
+// is odd is not joined.
 func writeJoined(write func(bufs [][]byte, offset int) (int, error), bufs [][]byte, offset int) (int, error) {
 	bytes, err := write(bufs, offset)
 	switch {

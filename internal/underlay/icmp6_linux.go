@@ -51,13 +51,17 @@ const (
 
 // quoted makes p, an ICMPv6 message of n bytes at Headroom that came to local, a
 // Trouble about the packet that it quotes, if local sent that and it had AH. Its
-// checksum was right, or the system would have kept it.
+// checksum was right, or the system would have kept it. Its type is looked at, since
+// before the filter was set another may have come.
 func (p *Packet) quoted(n int, local netip.Addr) bool {
 	const head = 8
 	if n < head+wire.IPv6HeaderLen {
 		return false
 	}
 	msg := p.Buf[Headroom:][:n]
+	if msg[0] < icmp6Unreachable || msg[0] > icmp6Parameter {
+		return false
+	}
 	pkt := msg[head:]
 	at, _, proto, ok := wire.PathHeaders(pkt)
 	if ok && proto == wire.ProtoFragment && len(pkt) >= at+8 && binary.BigEndian.Uint16(pkt[at+2:])&0xfff8 == 0 { // AH is in the first only

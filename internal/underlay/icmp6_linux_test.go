@@ -44,6 +44,8 @@ func TestQuoted(t *testing.T) {
 		{"policy", toldOf(1, 5, 0, wire.ProtoAH, 41), told6, Fault{Cause: Prohibited, Kind: AH}},
 		{"hop limit", toldOf(3, 0, 0, wire.ProtoAH, 41), told6, Fault{Cause: Unreachable, Kind: AH}},
 		{"next header", toldOf(4, 1, 40, wire.ProtoAH, 41), told6, Fault{Cause: Undelivered, Kind: AH}},
+		{"an echo that looks like one", toldOf(128, 0, 0, wire.ProtoAH, 41), told6, Fault{}},
+		{"no error at all", toldOf(0, 0, 0, wire.ProtoAH, 41), told6, Fault{}},
 		{"AH around ESP", toldOf(2, 0, 1300, wire.ProtoAH, wire.ProtoESP), told6, Fault{}},
 		{"ESP", toldOf(2, 0, 1300, wire.ProtoESP, 41), told6, Fault{}},
 		{"a later piece", toldOf(2, 0, 1300, wire.ProtoFragment, 41, laterPiece...), told6, Fault{}},

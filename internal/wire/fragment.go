@@ -91,9 +91,9 @@ type Cutter struct {
 
 // NewCutter prepares to cut pkt, which passed ParseFlow, into pieces of at most
 // limit bytes each. id is for IPv6 (no other packet between the two ends that is
-// under way may have it), its low half for IPv4 packets that have none. Not ok: limit is too small, or it is an IPv6 packet with a
-// fragment header. Whether the sender allowed it (don't fragment; IPv6: never on
-// the way) is for the caller to know.
+// under way may have it), its low half for IPv4 packets that have none. Not ok:
+// limit is too small, or it is an IPv6 packet with a fragment header. Whether the
+// sender allowed it (don't fragment; IPv6: never on the way) is for the caller to know.
 func NewCutter(pkt []byte, limit int, id uint32) (Cutter, bool) {
 	var f Flow
 	i, ok := ParseFlow(pkt, &f)

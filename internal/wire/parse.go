@@ -69,9 +69,10 @@ func (i Info) PayloadLen() int { return i.Total - i.Payload }
 // ParseFlow is the one validity check of an IP packet: version, header lengths,
 // total length, IPv6 extension headers (8 at most), the lengths of options. It
 // fills f. Not ok means that the packet must be dropped and f is not to be used:
-// truncated, header chain incomplete or too long, an option that ends behind its
-// header, jumbogram (RFC 2675), IPv4-mapped IPv6 address. Checksums are not looked
-// at, and of a fragment not its place: see Sound. pkt may be longer than the packet.
+// truncated, header chain incomplete or too long, two fragment headers, an option
+// that ends behind its header, jumbogram (RFC 2675), IPv4-mapped IPv6 address.
+// Checksums are not looked at, and of a fragment not its place: see Sound. pkt may be
+// longer than the packet.
 func ParseFlow(pkt []byte, f *Flow) (Info, bool) {
 	if len(pkt) < IPv4HeaderLen {
 		return Info{}, false
@@ -146,6 +147,7 @@ func parse6(pkt []byte, f *Flow) (Info, bool) {
 // not a header.
 func walk(pkt []byte) (Info, bool) {
 	proto, at, offset, more := pkt[6], IPv6HeaderLen, 0, false
+	fragment := false // its header was met: a second one would be another place in another packet
 	for range maxExtHeaders + 1 {
 		size := 0
 		rest := pkt[at:]
@@ -161,9 +163,10 @@ func walk(pkt []byte) (Info, bool) {
 			}
 			size = 8 + int(rest[1])*8
 		case ProtoFragment:
-			if len(rest) < fragmentHdrLen || more || offset != 0 {
+			if len(rest) < fragmentHdrLen || fragment {
 				return Info{}, false
 			}
+			fragment = true
 			frag := binary.BigEndian.Uint16(rest[2:])
 			offset, more = int(frag&^7), frag&1 != 0
 			size = fragmentHdrLen
