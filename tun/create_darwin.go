@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // systemName: macOS knows utun0, utun1…; for any other name it chooses a number.
@@ -18,16 +17,6 @@ func systemName(name string) string {
 		}
 	}
 	return "utun"
-}
-
-func bringUp(string) error { return nil }
-
-func ofPacket(error) bool { return false }
-
-func ofWatch(error) bool { return false }
-
-func writeAll(dev wgtun.Device, bufs [][]byte, offset int) (int, error) {
-	return writeOn(dev.Write, bufs, offset)
 }
 
 func explainCreate(name string, err error) error {

@@ -33,6 +33,34 @@ func onesSum(parts ...[]byte) uint16 {
 	return uint16(sum)
 }
 
+// segments sends n bytes of UDP, which the kernel hands to the device as one packet
+// that is to be split into datagrams of size bytes; 0: as one datagram.
+func segments(t *testing.T, to string) (send func(n, size int)) {
+	t.Helper()
+	c, err := net.Dial("udp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(n, size int) {
+		t.Helper()
+		var refused error
+		if err := raw.Control(func(fd uintptr) { refused = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size) }); err != nil {
+			t.Fatal(err)
+		}
+		if refused != nil {
+			t.Skip("this kernel has no UDP_SEGMENT, take Linux 4.18 or later:", refused)
+		}
+		if _, err := c.Write(make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // The kernel hands packets to the device with checksums half done and several
 // segments in one: what Read returns is whole packets that are right.
 func TestDeviceCompletesChecksums(t *testing.T) {
@@ -49,22 +77,8 @@ func TestDeviceCompletesChecksums(t *testing.T) {
 		t.Error("no file")
 	}
 	run(t, "ip addr add 10.3.0.1/24 dev culvert0")
-	c, err := net.Dial("udp", "10.3.0.2:9")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	raw, err := c.(*net.UDPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, 1001) })
-	if err != nil {
-		t.Skip("kernel without UDP_SEGMENT:", err)
-	}
-	if _, err := c.Write(make([]byte, 10*1001+77)); err != nil {
-		t.Fatal(err)
-	}
+	send := segments(t, "10.3.0.2:9")
+	send(10*1001+77, 1001)
 	n := dev.BatchSize()
 	bufs, sizes := make([][]byte, n), make([]int, n)
 	for i := range bufs {
@@ -213,7 +227,7 @@ func TestDeviceDown(t *testing.T) {
 	}
 	defer dev.Close()
 	run(t, "ip addr add 10.3.0.1/24 dev culvert0")
-	segments := func() (list [][]byte) {
+	train := func() (list [][]byte) {
 		for i := range 6 {
 			pkt := wire.AppendTCPPacket(nil, wire.TCP{Seq: uint32(1 + 100*i), Flags: 0x10}, netip.MustParseAddrPort("10.3.0.2:80"), netip.MustParseAddrPort("10.3.0.1:81"), make([]byte, 100))
 			pkt[6] |= 0x40
@@ -230,7 +244,7 @@ func TestDeviceDown(t *testing.T) {
 		_, line, _ := strings.Cut(string(b), "culvert0:")
 		return strings.Fields(line)[1]
 	}
-	list := segments()
+	list := train()
 	if n, err := dev.Write(list, Offset); n != 6 || err != nil {
 		t.Fatal(n, err)
 	}
@@ -238,12 +252,12 @@ func TestDeviceDown(t *testing.T) {
 		t.Error("nothing was joined, so that this test shows less than it should")
 	}
 	run(t, "ip link set culvert0 down")
-	if n, err := dev.Write(segments(), Offset); n != 0 || !errors.Is(err, unix.EIO) {
+	if n, err := dev.Write(train(), Offset); n != 0 || !errors.Is(err, unix.EIO) {
 		t.Errorf("down: %d, %v", n, err)
 	}
 	run(t, "ip link set culvert0 up")
 	odd := append(make([]byte, Offset), bytes.Repeat([]byte{0xF5}, 40)...)
-	if n, err := dev.Write(append(segments(), odd), Offset); n != 6 || !errors.Is(err, unix.EINVAL) {
+	if n, err := dev.Write(append(train(), odd), Offset); n != 6 || !errors.Is(err, unix.EINVAL) {
 		t.Errorf("up: %d, %v", n, err)
 	}
 }
@@ -257,22 +271,7 @@ func TestDeviceReadsOn(t *testing.T) {
 	}
 	defer dev.Close()
 	run(t, "ip addr add 10.3.0.1/24 dev culvert0")
-	c, err := net.Dial("udp", "10.3.0.2:9")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	// A packet of the kernel that becomes more packets than there are buffers.
-	raw, err := c.(*net.UDPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	segment := func(n int) {
-		raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, n) })
-		if err != nil {
-			t.Skip("kernel without UDP_SEGMENT:", err)
-		}
-	}
+	send := segments(t, "10.3.0.2:9")
 	bufs, sizes := [][]byte{make([]byte, 2000), make([]byte, 2000)}, make([]int, 2)
 	next := func() (int, error) {
 		for {
@@ -283,17 +282,11 @@ func TestDeviceReadsOn(t *testing.T) {
 			return n, err
 		}
 	}
-	segment(10)
-	if _, err := c.Write(make([]byte, 50)); err != nil {
-		t.Fatal(err)
-	}
+	send(50, 10) // which becomes more packets than there are buffers
 	if n, err := next(); n > 2 || !errors.Is(err, ErrPacket) {
 		t.Errorf("%d, %v", n, err)
 	}
-	segment(0)
-	if _, err := c.Write(make([]byte, 50)); err != nil {
-		t.Fatal(err)
-	}
+	send(50, 0)
 	if n, err := next(); n != 1 || err != nil || sizes[0] != 78 {
 		t.Errorf("after it: %d, %v, %d bytes", n, err, sizes[0])
 	}

@@ -6,21 +6,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/windows"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 func systemName(name string) string { return name }
-
-func bringUp(string) error { return nil }
-
-func ofPacket(error) bool { return false }
-
-func ofWatch(error) bool { return false }
-
-// What a full ring drops the package does not say: nobody counts it.
-func writeAll(dev wgtun.Device, bufs [][]byte, offset int) (int, error) {
-	return writeOn(dev.Write, bufs, offset)
-}
 
 func explainCreate(name string, err error) error {
 	switch {

@@ -133,18 +133,6 @@ func index(b bool) int {
 	return 0
 }
 
-func cause(err error) error {
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		return ErrPortInUse
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return ErrPrivilege
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return ErrNoAddress
-	}
-	return nil
-}
-
 func sockaddr(at netip.AddrPort) unix.Sockaddr {
 	if at.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}

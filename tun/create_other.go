@@ -1,0 +1,16 @@
+//go:build !linux
+
+package tun
+
+import wgtun "golang.zx2c4.com/wireguard/tun"
+
+func bringUp(string) error { return nil }
+
+func ofPacket(error) bool { return false }
+
+func ofWatch(error) bool { return false }
+
+// What a full ring of Windows drops the package does not say: nobody counts it.
+func writeAll(dev wgtun.Device, bufs [][]byte, offset int) (int, error) {
+	return writeOn(dev.Write, bufs, offset)
+}
