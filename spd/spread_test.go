@@ -3,6 +3,7 @@ package spd
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"culvert/internal/wire"
@@ -110,22 +111,47 @@ func TestWalksAreShort(t *testing.T) {
 	}
 }
 
-// Policies behind one that takes all of their packets are left out.
+// Policies behind one that takes all of their packets are left out, whether they are for
+// the same addresses or fewer, and no others. All of them stay listed.
 func TestWallsEnd(t *testing.T) {
+	const reachable = 3000
 	policies := gateway(5000)
+	for i := reachable; i < len(policies); i++ {
+		pair := policies[i-reachable+1].Pair
+		if i%2 == 1 {
+			pair.Remote.Hi = pair.Remote.Lo
+			pair.Local.Proto, pair.Remote.Proto, pair.Remote.PortLo, pair.Remote.PortHi = 6, 6, 80, 80
+		}
+		policies[i].Pair = pair
+	}
+	s := &snapshot{policies: policies}
+	var families [2][]piece
 	for i := range policies {
-		if i >= 3000 { // all that stands behind one for the same and more addresses
-			policies[i].Pair.Remote = policies[i-2999].Pair.Remote
-			policies[i].Pair.Local = policies[i-2999].Pair.Local
+		policies[i].Index = i
+		s.cut(&policies[i], &families)
+	}
+	pieces, found := families[0], map[int32]bool{}
+	locals := number(pieces, func(p *piece) (prefix, *int32) { return p.local, &p.l })
+	remotes := number(pieces, func(p *piece) (prefix, *int32) { return p.remote, &p.r })
+	for _, p := range reached(inOrder(pieces), locals, remotes) {
+		found[p.rule.index] = true
+	}
+	for i := range found {
+		if i >= reachable {
+			t.Fatalf("policy %d cannot be reached and is in the snapshot", i)
 		}
 	}
-	s := compile(policies)
-	for _, r := range s.rules {
-		if r.index >= 3000 {
-			t.Fatalf("policy %d cannot be reached and is in the snapshot", r.index)
+	for i := range policies[:reachable] {
+		walled := slices.ContainsFunc(policies[:i], func(p Policy) bool {
+			return p.Pair.Local.Proto == 0 && p.Pair.Local.Covers(policies[i].Pair.Local) && p.Pair.Remote.Covers(policies[i].Pair.Remote)
+		})
+		if found[int32(i)] == walled {
+			t.Fatalf("policy %d is in the snapshot: %v; one before it takes all of its packets: %v", i, found[int32(i)], walled)
 		}
 	}
-	if got := index(&s.policies[4000]); got != 4000 || len(s.policies) != 5000 {
+	db := New()
+	db.Replace(policies)
+	if list := db.Policies(); len(list) != len(policies) || list[4000].Index != 4000 {
 		t.Fatal("a policy that is not reached is not listed")
 	}
 }

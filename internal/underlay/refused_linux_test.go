@@ -218,7 +218,7 @@ func TestQueueTooShortForAMessage(t *testing.T) {
 	queue(t, "bfifo limit 1450")
 	a := listen(t, here)
 	if !a.(*conn).by[1][0][0].gso {
-		t.Skip("kernel without UDP_SEGMENT")
+		t.Skip("this kernel has no UDP_SEGMENT, take Linux 4.18 or later")
 	}
 	var list []Packet
 	for i := range 50 {
