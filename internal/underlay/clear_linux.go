@@ -14,14 +14,15 @@ import (
 // clearSockets are raw sockets with header included, one for each family. Their
 // mark leads what they send past the rules that would bring it back.
 type clearSockets struct {
-	fd  [2]int // IPv4, IPv6; -1: the system has none
-	mtu int    // a socket to ask for the MTU of a way; -1: none
-	buf []byte // of a piece
+	call func(fd int, pkt []byte, flags int, to unix.Sockaddr) error // sendto(2)
+	fd   [2]int                                                      // IPv4, IPv6; -1: the system has none
+	mtu  int                                                         // a socket to ask for the MTU of a way; -1: none
+	buf  []byte                                                      // of a piece
 }
 
 // OpenClear opens the way past the policies.
 func OpenClear(mark uint32) (Clear, error) {
-	c := &clearSockets{fd: [2]int{-1, -1}, mtu: -1}
+	c := &clearSockets{call: unix.Sendto, fd: [2]int{-1, -1}, mtu: -1}
 	for i, domain := range []int{unix.AF_INET, unix.AF_INET6} {
 		fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 		if errors.Is(err, unix.EAFNOSUPPORT) {
@@ -77,7 +78,7 @@ func (c *clearSockets) Send(pkt []byte) error {
 	if fd < 0 {
 		return ErrNoSocket
 	}
-	err := unix.Sendto(fd, pkt, 0, to)
+	err := c.sendto(fd, pkt, to)
 	if errors.Is(err, unix.EMSGSIZE) && fd == c.fd[0] && pkt[6]&0x40 == 0 {
 		err = c.sendPieces(pkt, to)
 	}
@@ -85,6 +86,15 @@ func (c *clearSockets) Send(pkt []byte) error {
 		return fmt.Errorf("sending a packet past the policies: %w", err)
 	}
 	return nil
+}
+
+// sendto goes on after a signal: with a time limit the system does not by itself.
+func (c *clearSockets) sendto(fd int, pkt []byte, to unix.Sockaddr) error {
+	for {
+		if err := c.call(fd, pkt, 0, to); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // sendPieces does what every router on the way would with an IPv4 packet that is
@@ -104,7 +114,7 @@ func (c *clearSockets) sendPieces(pkt []byte, to unix.Sockaddr) error {
 	}
 	for more := true; more; {
 		c.buf, more = cut.Next(c.buf)
-		if err := unix.Sendto(c.fd[0], c.buf, 0, to); err != nil {
+		if err := c.sendto(c.fd[0], c.buf, to); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"culvert/internal/wire"
 )
 
@@ -84,5 +86,21 @@ func TestClearCutsWhatMayBeCut(t *testing.T) {
 	}
 	if err := c.Send(wire.AppendUDPPacket(nil, src, dst, body)); !errors.Is(err, syscall.EMSGSIZE) {
 		t.Errorf("one that must not be cut: %v", err)
+	}
+}
+
+// A signal that comes while a packet waits for room does not cost the packet.
+func TestClearIsInterrupted(t *testing.T) {
+	var errs []error
+	c := &clearSockets{fd: [2]int{1, 2}, mtu: -1, call: func(int, []byte, int, unix.Sockaddr) (err error) {
+		err, errs = errs[0], errs[1:]
+		return err
+	}}
+	pkt := wire.AppendUDPPacket(nil, netip.MustParseAddrPort("10.1.0.1:1"), netip.MustParseAddrPort("10.2.0.1:2"), []byte("in clear"))
+	for _, last := range []error{nil, unix.EAGAIN} {
+		errs = []error{unix.EINTR, unix.EINTR, last}
+		if err := c.Send(pkt); !errors.Is(err, last) || len(errs) != 0 {
+			t.Errorf("%v, with %v left", err, errs)
+		}
 	}
 }
