@@ -341,6 +341,22 @@ func TestCertreqChooses(t *testing.T) {
 	}
 }
 
+// Of two identities that fit alike, a responder is the one whose certificate the initiator's CERTREQ asks for.
+func TestCertreqChoosesAsResponder(t *testing.T) {
+	k := newCerts()
+	p := newPair(t, 8, simnet.Link{Delay: 10 * time.Millisecond}, func(a, b *core.Config) {
+		sign(a, trustIn(k.root), own(k.root.Leaf("a", "p256")))
+		sign(b, trustIn(k.root, k.other), own(k.other.Leaf("first", "p256")))
+		b.Peers[0].Identities = append(b.Peers[0].Identities, &core.Identity{Auth: core.AuthSignature, Own: own(k.mid.Leaf("second", "p256"), k.mid)})
+		passiveB(b)
+	})
+	p.up()
+	p.until(10*time.Second, "up", p.bothUp)
+	if got := p.b.e.SAs()[0].LocalID.String(); !strings.Contains(got, "second") {
+		t.Errorf("the identity is %s", got)
+	}
+}
+
 // An initiator that cannot be signed for says why and asks again later.
 func TestNoSchemeInCommon(t *testing.T) {
 	k := newCerts()

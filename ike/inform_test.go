@@ -349,6 +349,36 @@ func TestPeerMoves(t *testing.T) {
 	}
 }
 
+// Where there is no NAT, or we are the one behind it, a peer that is heard from elsewhere is answered
+// there and moves nothing (RFC 7296 §2.23).
+func TestPeerThatNoNATMoves(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		natted bool
+		sees   netip.AddrPort // where the peer sees us
+	}{
+		{name: "no NAT"},
+		{name: "we are behind a NAT", sees: netip.MustParseAddrPort("203.0.113.9:500")},
+		{name: "both are", natted: true, sees: netip.MustParseAddrPort("203.0.113.9:500")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			p := newPuppet(r, 1)
+			p.natted, p.sees = c.natted, c.sees
+			p.connect()
+			old := p.addr
+			p.addr = netip.MustParseAddrPort("192.0.2.77:4500")
+			r.datagram(p.addr, p.seal(p.header(message.ExchangeInformational, p.nextID, false)))
+			if s := r.one(); s.Remote != p.addr {
+				t.Errorf("answered to %v, not where the request came from", s.Remote)
+			}
+			if at := r.e.SAs()[0].Remote; at != old || len(r.moves) != 0 {
+				t.Errorf("the SA is at %v, moves %v", at, r.moves)
+			}
+		})
+	}
+}
+
 // Deletions, rekeys and questions wait for the answers to Asks; what comes when
 // the SA is gone is dropped, and leaves nothing.
 func TestAnswerAfterTheEnd(t *testing.T) {

@@ -127,7 +127,7 @@ func TestCookieAsked(t *testing.T) {
 	if n := len(r.e.SAs()); n != 1 {
 		t.Fatalf("%d SAs: something is kept about who has shown no cookie", n)
 	}
-	// A wrong cookie, one from elsewhere, one for another nonce: asked again.
+	// A wrong cookie, one from elsewhere, one for another nonce or another IKE SA: asked again.
 	p.first = []message.Payload{&message.Notify{Kind: message.NotifyCookie, Data: bytes.Repeat([]byte{1}, 32)}}
 	ask()
 	p.first = []message.Payload{c}
@@ -138,6 +138,9 @@ func TestCookieAsked(t *testing.T) {
 	p.ni[0] ^= 1
 	ask()
 	p.ni[0] ^= 1
+	p.spii ^= 1
+	ask()
+	p.spii ^= 1
 	// Half a minute later, after the secret turned, it is still good; the next
 	// half minute it is old.
 	r.pass(61 * time.Second)

@@ -320,6 +320,24 @@ func TestWrongCookie2(t *testing.T) {
 	}
 }
 
+// Who began the IKE SA decides about addresses (RFC 4555 §3.5): UPDATE_SA_ADDRESSES of the other one moves nothing.
+func TestUpdateByWhoDoesNotLead(t *testing.T) {
+	r := newRig(t, initiates, func(c *core.Config) { c.Peers[0].Profile.MOBIKE = true })
+	p := newPuppet(r, 1)
+	p.acceptInit()
+	h, in := p.asked(message.ExchangeIKEAuth)
+	p.note(in)
+	p.answer(h, p.authPayloads(append(p.childAnswer(), note(message.NotifyMOBIKESupported))...)...)
+	h, _ = p.asked(message.ExchangeInformational)
+	p.answer(h)
+	old := p.addr
+	p.addr = netip.MustParseAddrPort("203.0.113.2:4500")
+	p.update()
+	if to := r.goesTo()[0]; to != old || r.e.SAs()[0].Remote != old || len(r.moves) != 0 {
+		t.Errorf("the SA is at %v, ESP goes to %v, moves %v", r.e.SAs()[0].Remote, to, r.moves)
+	}
+}
+
 func TestUpdateRefused(t *testing.T) {
 	r, p := mobilePuppet(t)
 	old := p.addr

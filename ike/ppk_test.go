@@ -241,3 +241,27 @@ func TestPPKInitiator(t *testing.T) {
 		}
 	}
 }
+
+// A responder that speaks of PPKs, proves itself without ours and does not say why: who requires
+// the PPK does not follow it to the keys without, however right the proof is.
+//
+//	endpoint                                    puppet
+//	N(USE_PPK)                   ────────►
+//	                             ◄────────      N(USE_PPK)
+//	N(PPK_IDENTITY), AUTH        ────────►
+//	                             ◄────────      IDr, AUTH by the keys without PPK
+//	N(AUTHENTICATION_FAILED)     ────────►
+func TestPPKRequiredAndLeftOut(t *testing.T) {
+	r := newRig(t, initiates, func(c *core.Config) { c.Peers[0].Identities[0].PPK = ppk("one", "postquantum", true) })
+	p := newPuppet(r, 1)
+	p.first = []message.Payload{note(message.NotifyUsePPK)}
+	p.acceptInit()
+	h, in := p.asked(message.ExchangeIKEAuth)
+	says(t, in, "IDi N(INITIAL_CONTACT) N(PPK_IDENTITY) AUTH SA TSi TSr")
+	p.answer(h, p.authPayloads(p.childAnswer()...)...)
+	_, in = p.asked(message.ExchangeInformational)
+	says(t, in, "N(AUTHENTICATION_FAILED)")
+	if r.established() != 0 || len(r.kids) != 0 || !strings.Contains(r.event(core.EvAuthFailed).Reason, "ppk-required") {
+		t.Errorf("%d IKE SAs, %d CHILD SAs; %s", r.established(), len(r.kids), r.reasons())
+	}
+}

@@ -48,11 +48,17 @@ func TestTrafficWhileASecondChildStandsBy(t *testing.T) {
 	if len(r.kids) != 2 || r.kids[2].active {
 		t.Fatalf("%v", r.pairs())
 	}
-	r.in(core.Acquire{Policy: 2})
+	p.sealsWhenAsked(2)
+}
+
+// sealsWhenAsked: traffic of a policy has us asked, and with our answer its CHILD SA seals.
+func (p *puppet) sealsWhenAsked(policy core.PolicyRef) {
+	p.t.Helper()
+	p.r.in(core.Acquire{Policy: policy})
 	h, _ := p.asked(message.ExchangeInformational)
 	p.answer(h)
-	if !r.kids[2].active {
-		t.Error("the peer answered, and it does not seal")
+	if !p.r.kids[core.ChildID(policy)].active {
+		p.t.Error("the peer answered, and it does not seal")
 	}
 }
 
@@ -76,12 +82,7 @@ func TestTrafficWhileTheResponseIsLost(t *testing.T) {
 	if r.kids[1].active {
 		t.Error("it seals for a peer that may not have it")
 	}
-	r.in(core.Acquire{Policy: 1})
-	h, _ = p.asked(message.ExchangeInformational)
-	p.answer(h)
-	if !r.kids[1].active {
-		t.Error("the peer answered, and it does not seal")
-	}
+	p.sealsWhenAsked(1)
 }
 
 // Without traffic nobody is asked, and after a while without a repeated request the response has arrived.

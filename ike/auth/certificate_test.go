@@ -2,8 +2,11 @@ package auth
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"math/big"
 	"strings"
@@ -139,6 +142,20 @@ func TestWeakKeysArePeersToo(t *testing.T) {
 	}
 }
 
+// The key of an authority between, which stands in the configuration, is as good as those of a peer.
+func TestWeakKeyInTheChain(t *testing.T) {
+	root := testcert.Root("root", "p256")
+	short := root.Intermediate("short", "p224")
+	leaf := short.Leaf("leaf", "p256")
+	s := sign.ByName("ecdsa-sha256")
+	data, err := Sign{Own: credential(leaf), Scheme: s, Octets: []byte("octets")}.Do()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "a chain with a key of 224 bits", Verify{Method: MethodOf(s), Data: data, Octets: []byte("octets"), Certs: []*x509.Certificate{leaf.Cert},
+		Trust: &core.Trust{Authorities: []*core.Authority{authority(root)}, Intermediates: []*x509.Certificate{short.Cert}}, Now: now}, "key")
+}
+
 func TestReadCerts(t *testing.T) {
 	root := testcert.Root("root", "p256")
 	leaf := root.Leaf("leaf", "p256")
@@ -203,6 +220,13 @@ func TestCRLs(t *testing.T) {
 	root, stranger := testcert.Root("root", "p256"), testcert.Root("root", "p256")
 	good, bad := root.Leaf("good", "p256"), root.Leaf("bad", "p256")
 	fresh, stale, early := root.CRL(now.Add(-time.Hour), now.Add(time.Hour), bad), root.CRL(now.Add(-48*time.Hour), now.Add(-24*time.Hour), bad), root.CRL(now.Add(time.Hour), now.Add(2*time.Hour))
+	other := testcert.Root("other", "p256").CRL(now.Add(-time.Hour), now.Add(time.Hour))
+	// A list of what has changed since another one (RFC 5280 §5.2.4) alone says nothing.
+	delta, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(2), ThisUpdate: now.Add(-time.Hour), NextUpdate: now.Add(time.Hour),
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}}}, root.Cert, root.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	foreign := stranger.CRL(now.Add(-time.Hour), now.Add(time.Hour), good)
 	a := authority(root)
 	a.CRLs = []string{"http://192.0.2.1/root.crl"}
@@ -231,6 +255,9 @@ func TestCRLs(t *testing.T) {
 		{what: "stale", leaf: bad, a: a, data: stale, unknown: "was good until"},
 		{what: "stale, strict", leaf: good, a: &strict, data: stale, refused: true},
 		{what: "from the future", leaf: good, a: a, data: early, unknown: "from the future"},
+		{what: "of another authority", leaf: good, a: a, data: other, unknown: "of another authority"},
+		{what: "changes alone", leaf: bad, a: a, data: delta, unknown: "critical extension 2.5.29.27"},
+		{what: "changes alone, strict", leaf: good, a: &strict, data: delta, refused: true},
 		{what: "no CRL", leaf: good, a: a, data: []byte("<html>"), unknown: "no CRL"},
 		{what: "unavailable", leaf: good, a: a, err: errors.New("no answer within 5s"), unknown: "no answer within 5s"},
 		{what: "unavailable, strict", leaf: good, a: &strict, err: errors.New("no answer within 5s"), refused: true},
@@ -266,6 +293,7 @@ func TestOCSP(t *testing.T) {
 	server := testcert.With(func(c *x509.Certificate) { c.OCSPServer = []string{"ldap://x/", "http://192.0.2.1/ocsp"} })
 	leaf := root.Leaf("leaf", "p256", server)
 	delegate := root.Leaf("responder", "p256", testcert.EKU(x509.ExtKeyUsageOCSPSigning))
+	former := root.Leaf("former responder", "p256", testcert.EKU(x509.ExtKeyUsageOCSPSigning), testcert.Valid(now.Add(-48*time.Hour), now.Add(-24*time.Hour)))
 	impostor := root.Leaf("any other", "p256")
 	a := authority(root)
 	a.OCSP = true
@@ -300,6 +328,7 @@ func TestOCSP(t *testing.T) {
 		{"revoked", response(ocsp.Revoked, root, now, serial), true, ""},
 		{"revoked by a delegate", response(ocsp.Revoked, delegate, now, serial), true, ""},
 		{"good by another certificate", response(ocsp.Good, impostor, now, serial), false, "not for that"},
+		{"good by a delegate whose certificate has expired", response(ocsp.Good, former, now, serial), false, "not for that"},
 		{"not known", response(ocsp.Unknown, root, now, serial), false, "does not know"},
 		{"stale", response(ocsp.Good, root, now.Add(-3*time.Hour), serial), false, "was good until"},
 		{"another certificate", response(ocsp.Good, root, now, big.NewInt(7)), false, "cannot be used"},
