@@ -33,6 +33,18 @@ func onesSum(parts ...[]byte) uint16 {
 	return uint16(sum)
 }
 
+// created is a device in a namespace of its own, for as long as the test runs.
+func created(t *testing.T) Device {
+	t.Helper()
+	isolate(t)
+	dev, err := Create("culvert0", 1400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dev.Close() })
+	return dev
+}
+
 // segments sends n bytes of UDP, which the kernel hands to the device as one packet
 // that is to be split into datagrams of size bytes; 0: as one datagram.
 func segments(t *testing.T, to string) (send func(n, size int)) {
@@ -64,12 +76,7 @@ func segments(t *testing.T, to string) (send func(n, size int)) {
 // The kernel hands packets to the device with checksums half done and several
 // segments in one: what Read returns is whole packets that are right.
 func TestDeviceCompletesChecksums(t *testing.T) {
-	isolate(t)
-	dev, err := Create("culvert0", 1400)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
+	dev := created(t)
 	if mtu, err := dev.MTU(); mtu != 1400 || err != nil || dev.Name() != "culvert0" {
 		t.Error(dev.Name(), mtu, err)
 	}
@@ -79,11 +86,7 @@ func TestDeviceCompletesChecksums(t *testing.T) {
 	run(t, "ip addr add 10.3.0.1/24 dev culvert0")
 	send := segments(t, "10.3.0.2:9")
 	send(10*1001+77, 1001)
-	n := dev.BatchSize()
-	bufs, sizes := make([][]byte, n), make([]int, n)
-	for i := range bufs {
-		bufs[i] = make([]byte, Offset+2000)
-	}
+	bufs, sizes := buffers(dev.BatchSize())
 	for seen := 0; seen < 11; {
 		n, err := dev.Read(bufs, sizes, Offset)
 		if err != nil {
@@ -105,12 +108,7 @@ func TestDeviceCompletesChecksums(t *testing.T) {
 
 // Several segments of TCP behind an extension header are split as well.
 func TestDeviceSplitsBehindExtensionHeaders(t *testing.T) {
-	isolate(t)
-	dev, err := Create("culvert0", 1400)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
+	dev := created(t)
 	run(t, "ip -6 addr add fd03::1/64 dev culvert0 nodad")
 	peer := netip.MustParseAddrPort("[fd03::2]:9")
 	socket, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
@@ -127,11 +125,7 @@ func TestDeviceSplitsBehindExtensionHeaders(t *testing.T) {
 	}
 	const amount = 20000
 	left := make([]byte, amount)
-	n := dev.BatchSize()
-	bufs, sizes := make([][]byte, n), make([]int, n)
-	for i := range bufs {
-		bufs[i] = make([]byte, Offset+2000)
-	}
+	bufs, sizes := buffers(dev.BatchSize())
 	for got := 0; got < amount; {
 		n, err := dev.Read(bufs, sizes, Offset)
 		if err != nil {
@@ -198,12 +192,7 @@ func TestDeviceCloseWakesRead(t *testing.T) {
 
 // A packet that the kernel refuses does not keep the others of a batch back.
 func TestDeviceWriteCounts(t *testing.T) {
-	isolate(t)
-	dev, err := Create("culvert0", 1400)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
+	dev := created(t)
 	run(t, "ip addr add 10.3.0.1/24 dev culvert0")
 	good := make([]byte, Offset+20)
 	copy(good[Offset:], []byte{0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 10, 3, 0, 2, 10, 3, 0, 1})
@@ -220,12 +209,7 @@ func TestDeviceWriteCounts(t *testing.T) {
 // A device that is down refuses all packets, also those that are written as one;
 // up again, it takes them.
 func TestDeviceDown(t *testing.T) {
-	isolate(t)
-	dev, err := Create("culvert0", 1400)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
+	dev := created(t)
 	run(t, "ip addr add 10.3.0.1/24 dev culvert0")
 	train := func() (list [][]byte) {
 		for i := range 6 {
@@ -264,15 +248,10 @@ func TestDeviceDown(t *testing.T) {
 
 // A host that sends what the device cannot read loses that, and nothing else.
 func TestDeviceReadsOn(t *testing.T) {
-	isolate(t)
-	dev, err := Create("culvert0", 1400)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dev.Close()
+	dev := created(t)
 	run(t, "ip addr add 10.3.0.1/24 dev culvert0")
 	send := segments(t, "10.3.0.2:9")
-	bufs, sizes := [][]byte{make([]byte, 2000), make([]byte, 2000)}, make([]int, 2)
+	bufs, sizes := buffers(2)
 	next := func() (int, error) {
 		for {
 			n, err := dev.Read(bufs, sizes, Offset)
