@@ -200,6 +200,7 @@ func TestUnusableAnswer(t *testing.T) {
 		{"other selectors", initiates, []message.Payload{saOf(espProposal), ts(true, "10.1.0.0/16"), ts(false, "10.3.0.0/16")}, core.EvTSUnacceptable},
 		{"no selectors", initiates, []message.Payload{saOf(espProposal), ts(true), ts(false)}, core.EvTSUnacceptable},
 		{"two proposals", initiates, []message.Payload{saOf(espProposal, espProposal), ts(true, "10.1.0.0/16"), ts(false, "10.2.0.0/16")}, core.EvNoProposal},
+		{"transport mode unasked", initiates, []message.Payload{saOf(espProposal), ts(true, "10.1.0.0/16"), ts(false, "10.2.0.0/16"), note(message.NotifyUseTransportMode)}, core.EvNoProposal},
 		{"PFS unasked", initiates, []message.Payload{saOf(pfsProposal), ts(true, "10.1.0.0/16"), ts(false, "10.2.0.0/16")}, core.EvNoProposal},
 	}
 	for _, inAuth := range []bool{true, false} {

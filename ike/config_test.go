@@ -90,7 +90,9 @@ func TestLeaseForAClientThatAsksForEverything(t *testing.T) {
 	ps := p.authLeased("192.168.77.9", p.authPayloads(append([]message.Payload{asksAddress()}, p.offer(wholeSpace(true), wholeSpace(false))...)...)...)
 	says(t, ps, "IDr AUTH CP SA TSi TSr")
 	lease := r.asks[0].Work.(core.Lease)
-	if lease.Pool != "pool" || !lease.V4 || lease.V6 || lease.From != puppetAddr.Addr() || !strings.HasPrefix(lease.Owner, "b\x00") {
+	if lease.Pool != "pool" || !lease.V4 || lease.V6 || lease.From != puppetAddr.Addr() ||
+		lease.Owner != "b\x00"+string(rune(p.id.Type))+p.id.Data { // who comes back gets it again, and nobody else
+
 		t.Errorf("lease %+v", lease)
 	}
 	want := cp(2, message.Attribute{Type: 1, Value: []byte{192, 168, 77, 9}}, message.Attribute{Type: 2, Value: []byte{255, 255, 255, 255}},
@@ -123,6 +125,25 @@ func TestLeaseForAClientThatAsksForEverything(t *testing.T) {
 	}
 	if dropped := seen[core.DropPolicy](r); len(dropped) != 1 || dropped[0].Ref != added[0].Ref {
 		t.Errorf("dropped %v", dropped)
+	}
+}
+
+// An address is its client's across a rekey of the IKE SA, until the successor ends.
+func TestLeaseAcrossARekey(t *testing.T) {
+	r := newRig(t, givesLeases)
+	p := newPuppet(r, 1)
+	p.init()
+	says(t, p.authLeased("192.168.77.9", p.authPayloads(append([]message.Payload{asksAddress()}, p.offer(wholeSpace(true), wholeSpace(false))...)...)...),
+		"IDr AUTH CP SA TSi TSr")
+	holder := r.asks[0].SA
+	q := p.rekeyed(true, 0xaaaa, 3, p.request(message.ExchangeCreateChildSA, p.ikeRekey(0xaaaa, 3)...))
+	says(t, p.request(message.ExchangeInformational, deleteIKE()), "")
+	if rel, infos := seen[core.Release](r), r.e.SAs(); len(rel) != 0 || len(infos) != 1 || len(infos[0].Leased) != 1 {
+		t.Fatalf("released %v; %+v", rel, infos)
+	}
+	says(t, q.request(message.ExchangeInformational, deleteIKE()), "")
+	if rel := seen[core.Release](r); len(rel) != 1 || rel[0].Holder != holder {
+		t.Errorf("released %v", rel)
 	}
 }
 

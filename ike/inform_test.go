@@ -349,6 +349,57 @@ func TestPeerMoves(t *testing.T) {
 	}
 }
 
+// Who is behind a NAT keeps its mapping alive every 20 s (RFC 3948 §4), by any traffic or none, and nobody else does.
+func TestKeepalives(t *testing.T) {
+	for _, behind := range []bool{false, true} {
+		r := newRig(t)
+		p := newPuppet(r, 1)
+		if behind {
+			p.sees = netip.MustParseAddrPort("203.0.113.9:500")
+		}
+		p.connect()
+		r.pass(65 * time.Second)
+		sent := seen[core.KeepaliveTo](r)
+		if n := len(sent); behind && n != 3 || !behind && n != 0 {
+			t.Fatalf("behind a NAT %t: %d keepalives", behind, n)
+		}
+		for _, k := range sent {
+			if k.Remote != p.addr {
+				t.Errorf("a keepalive to %v", k.Remote)
+			}
+		}
+	}
+}
+
+// send-initial-contact = no: the initiator does not say it.
+func TestNoInitialContact(t *testing.T) {
+	r := newRig(t, initiates, func(c *core.Config) { c.Peers[0].InitialContact = false })
+	p := newPuppet(r, 1)
+	p.acceptInit()
+	_, in := p.asked(message.ExchangeIKEAuth)
+	says(t, in, "IDi AUTH SA TSi TSr")
+}
+
+// INITIAL_CONTACT is about what was there when its IKE SA was begun: one that came up since stays.
+//
+//	puppet p                            endpoint                             puppet q, the same peer
+//	IKE_SA_INIT              ────────►
+//	                                            ◄────────  IKE_SA_INIT, IKE_AUTH: up
+//	IKE_AUTH, N(INITIAL_CONTACT) ────►  both are up
+func TestInitialContactSparesWhatCameSince(t *testing.T) {
+	r := newRig(t)
+	p := newPuppet(r, 1)
+	p.init()
+	r.pass(time.Second)
+	q := newPuppet(r, 2)
+	q.connect()
+	r.pass(time.Second)
+	says(t, p.auth(p.authPayloads(append([]message.Payload{note(message.NotifyInitialContact)}, p.childOffer()...)...)...), "IDr AUTH SA TSi TSr")
+	if n := r.established(); n != 2 {
+		t.Errorf("%d IKE SAs, not both: %s", n, r.reasons())
+	}
+}
+
 // Where there is no NAT, or we are the one behind it, a peer that is heard from elsewhere is answered
 // there and moves nothing (RFC 7296 §2.23).
 func TestPeerThatNoNATMoves(t *testing.T) {

@@ -16,6 +16,9 @@ func TestReauthentication(t *testing.T) {
 	for name, who := range map[string]func(a, b *core.Config){
 		"the initiator's wish":          func(a, _ *core.Config) { a.Peers[0].Profile.Reauth = time.Hour },
 		"the responder's AUTH_LIFETIME": func(_, b *core.Config) { b.Peers[0].Profile.Reauth = time.Hour },
+		"the shorter of two": func(a, b *core.Config) {
+			a.Peers[0].Profile.Reauth, b.Peers[0].Profile.Reauth = 2*time.Hour, time.Hour
+		},
 		"across rekeys of the IKE SA": func(a, _ *core.Config) {
 			a.Peers[0].Profile.Reauth = time.Hour
 			a.Peers[0].Profile.Lifetime = 20 * time.Minute

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -132,6 +133,32 @@ func TestFetchBesideAHangingServer(t *testing.T) {
 		}
 	}
 	p.close()
+}
+
+// A server that hangs is given up, and what hang at once are bounded.
+func TestFetchGivesUp(t *testing.T) {
+	now := time.Now()
+	root := testcert.Root("root", "p256")
+	hangs, _ := served(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	ask := func(n int) auth.Fetch {
+		return auth.Fetch{URL: fmt.Sprint(hangs, "/", n), Limit: 1000, Link: auth.Link{Cert: root.Cert, Issuer: root.Cert, Authority: &core.Authority{Cert: root.Cert}}}
+	}
+	f := newFetcher(func() time.Time { return now })
+	f.limit = 10 * time.Millisecond
+	if _, err := fetch1(f, ask(0)); err == nil || !strings.Contains(err.Error(), "no answer within 10ms") {
+		t.Errorf("%v", err)
+	}
+	f.close()
+
+	f = newFetcher(func() time.Time { return now })
+	f.limit = time.Hour
+	for n := range maxFlights {
+		f.fetch(ask(n), func([]byte, error) {})
+	}
+	if _, err := fetch1(f, ask(maxFlights)); err == nil || !strings.Contains(err.Error(), "too many") {
+		t.Errorf("%v", err)
+	}
+	f.close()
 }
 
 type nothingToDo struct{}
