@@ -64,7 +64,7 @@ type host struct {
 	// What the last Apply made, and of which addresses of the host.
 	applied bool
 	made    state
-	own     []netip.Addr
+	own     []netip.Addr // less addrs
 }
 
 func (h *host) Apply(p Plan) error {
@@ -94,7 +94,9 @@ func (h *host) Apply(p Plan) error {
 		return err
 	}
 	for _, a := range p.Addresses {
-		own = append(own, a.Addr()) // on the device in a moment
+		if !slices.Contains(own, a.Addr()) {
+			own = append(own, a.Addr()) // on the device in a moment
+		}
 	}
 	h.warnings = warnings(p, own)
 	reached, err := h.kernel.change(current, next)
@@ -104,7 +106,7 @@ func (h *host) Apply(p Plan) error {
 		return err
 	}
 	h.addrs = next.addrs
-	h.applied, h.made, h.own = true, next, own
+	h.applied, h.made, h.own = true, next, others(own, h.addrs)
 	if link, err := h.kernel.link(); err == nil {
 		h.watch.device.Store(uint32(link.Attrs().Index))
 	}

@@ -477,6 +477,29 @@ func TestHostNoticesChanges(t *testing.T) {
 	}
 }
 
+// The kernel lists addresses by the index of their links: an address that we put
+// on the device need not be the last, and it is there when the plan is applied again.
+func TestHostKnowsItsOwnAddress(t *testing.T) {
+	lone(t)
+	h := newHost(t)
+	run(t, "ip link add later type veth peer name later2")
+	run(t, "ip addr add 10.7.0.1/32 dev later")
+	run(t, "ip link set later up")
+	plan := Plan{Addresses: []netip.Prefix{netip.MustParsePrefix("10.9.0.5/32")}, Routes: []Route{route("10.9.0.5/32", "10.2.0.0/24")}}
+	for _, name := range []string{"the first time", "again"} {
+		if err := h.Apply(plan); err != nil {
+			t.Fatal(err)
+		}
+		quiet(t, h, name)
+	}
+	run(t, "ip addr del 10.9.0.5/32 dev culvert0")
+	select {
+	case <-h.(Watcher).Changed():
+	case <-time.After(limit):
+		t.Error("nobody noticed that the address was removed")
+	}
+}
+
 // quiet checks that what was done so far is not reported.
 func quiet(t *testing.T, h Host, name string) {
 	t.Helper()

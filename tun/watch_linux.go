@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -128,6 +129,15 @@ func (h *host) intact() bool {
 	}
 	there := set(now.rules)
 	missing := func(p placed) bool { return !there[p] }
-	return slices.Equal(own, h.own) && !slices.ContainsFunc(h.made.rules, missing) &&
+	gone := func(p netip.Prefix) bool { return !slices.Contains(own, p.Addr()) }
+	return slices.Equal(others(own, h.addrs), h.own) && !slices.ContainsFunc(h.addrs, gone) && !slices.ContainsFunc(h.made.rules, missing) &&
 		maps.Equal(now.routes, h.made.routes) && now.fences == h.made.fences
+}
+
+// others are the addresses less ours, in the kernel's order. Where in it ours
+// come depends on the device's index, and nothing on that: compile takes them first.
+func others(own []netip.Addr, ours []netip.Prefix) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool {
+		return slices.ContainsFunc(ours, func(p netip.Prefix) bool { return p.Addr() == a })
+	})
 }
