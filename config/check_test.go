@@ -142,6 +142,8 @@ func TestCrossChecks(t *testing.T) {
 		{map[string]string{"policy": ""}, "[policy]\ntunnel = true\n", `15: policy: is a single table, write [[policy]]`, ""},
 		{nil, "[policys]\n[[policy_group]]\n", "21: policys: unknown (did you mean \"policy\"?), accepted: " + tablesAble() + "\n" +
 			"22: policy_group: unknown (did you mean \"policy-group\"?), accepted: " + tablesAble(), ""},
+		{nil, "[[proposal]]\nname = 'x'\nenc-algorithms = 'aes-128-gcm, aes-256-gcm'\n", `23: proposal.enc-algorithms: "aes-128-gcm, aes-256-gcm" is several in one string, write ["aes-128-gcm", "aes-256-gcm"] if the key takes a list, accepted: ` + espAble, ""},
+		{nil, "[gateway]\nguard = yes\n", `22: is not TOML: a boolean is true or false, without quotes`, ""},
 		{nil, "[[policy]\n", `21: is not TOML: expected end of table array name delimiter ']', but got '\n' instead`, ""},
 	} {
 		text := built(c.instead, c.more)

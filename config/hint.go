@@ -31,6 +31,13 @@ func didYouMean(given string, known []string) string {
 	return fmt.Sprintf(" (did you mean %q?)", best)
 }
 
+func trimmed(list []string) []string {
+	for i, s := range list {
+		list[i] = strings.TrimSpace(s)
+	}
+	return list
+}
+
 // editDistance counts the letters to change, insert, remove or swap with their
 // neighbour; limit where there are that many or more.
 func editDistance(a, b string, limit int) int {

@@ -127,6 +127,9 @@ func (l *loader) syntax(name string, data []byte, err error) {
 	if message == "" {
 		message = strings.TrimPrefix(err.Error(), "toml: ")
 	}
+	if strings.Contains(message, `found "yes"`) || strings.Contains(message, `found "no"`) {
+		message = "a boolean is true or false, without quotes"
+	}
 	if mayHoldSecret(data, line) {
 		message = "a value cannot be read, write it in quotes and close them"
 	}

@@ -147,6 +147,8 @@ func oneOf[S ~string](names ...string) parser[S] {
 		}
 		if valueNotYet(v.table, v.key, s) || valueNotYet(v.table, v.key, anyOther) {
 			v.wrong("%q is not supported yet, accepted: %s", s, accepted(able))
+		} else if several := strings.Split(s, ","); len(several) > 1 {
+			v.wrong("%q is several in one string, write [\"%s\"] if the key takes a list, accepted: %s", s, strings.Join(trimmed(several), `", "`), accepted(able))
 		} else {
 			v.wrong("%q is unknown%s, accepted: %s", s, didYouMean(s, names), accepted(able))
 		}

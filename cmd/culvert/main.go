@@ -82,7 +82,7 @@ func run(arguments []string, stdout, stderr io.Writer) (code int) {
 	}
 	parsed, err := parser.Parse(arguments)
 	if err != nil {
-		fmt.Fprintf(stderr, "culvert: %v\n%s\n", err, hint(err))
+		fmt.Fprintf(stderr, "culvert: %v\n%s\n", err, hint(err, arguments))
 		return exitUsage
 	}
 	s := &session{ctx: context.Background(), control: grammar.Control, stdout: stdout, stderr: stderr, width: terminalWidth(stdout)}
@@ -93,8 +93,22 @@ func run(arguments []string, stdout, stderr io.Writer) (code int) {
 	return exitCode(err)
 }
 
+// elsewhere is what other tools call our commands.
+var elsewhere = map[string]string{
+	"--version": "version",
+	"help":      "--help",
+	"status":    "active-peers print",
+	"stats":     "statistics print",
+	"up":        "run --help",
+	"start":     "run --help",
+	"down":      "active-peers kill-connections --help",
+}
+
 // hint names the help page nearest to what could not be parsed.
-func hint(err error) string {
+func hint(err error, arguments []string) string {
+	if other, ok := elsewhere[arguments[0]]; ok {
+		return "see: culvert " + other
+	}
 	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil {
 		if node := parse.Context.Selected(); node != nil {

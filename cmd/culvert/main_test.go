@@ -363,6 +363,9 @@ func TestWrongUsage(t *testing.T) {
 		{"check -c", "culvert check --help"},
 		{"check -c a b", "unexpected argument b"},
 		{"--control", "--control"},
+		{"--version", "see: culvert version"},
+		{"help run", "see: culvert --help"},
+		{"status", "see: culvert active-peers print"},
 	} {
 		code, out, stderr := call(strings.Fields(c.args)...)
 		if code != exitUsage || out != "" || !strings.Contains(stderr, c.says) {

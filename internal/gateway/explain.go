@@ -361,7 +361,7 @@ func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, 
 			continue
 		}
 		row := control.PeerSA{State: sa.State, Side: side(sa.Initiator), LocalAddress: sa.Local.String(), RemoteAddress: sa.Remote.String(),
-			Since: since(now, sa.Created), Children: len(sa.Children)}
+			Since: since(now, begun(&sa)), Children: len(sa.Children)}
 		x.SAs = append(x.SAs, row)
 		if err := plane.refused[sa.Remote.Addr()]; err != nil {
 			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): look at its addresses and routes, and at local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)
@@ -457,4 +457,13 @@ func attemptRow(a attempt, now time.Time) control.Attempt {
 		row.Ours, row.Theirs = append(row.Ours, d.Ours...), append(row.Theirs, d.Theirs...)
 	}
 	return row
+}
+
+// begun is when an IKE SA came into the state that it is in: it was established
+// then, or its first message was made.
+func begun(sa *core.SAInfo) time.Time {
+	if sa.Established.IsZero() {
+		return sa.Created
+	}
+	return sa.Established
 }
