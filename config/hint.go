@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -29,6 +30,21 @@ func didYouMean(given string, known []string) string {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %q?)", best)
+}
+
+// kindOf is didYouMean for an ID that others write without its kind.
+func kindOf(id, kind string, kinds []string) string {
+	id = strings.TrimPrefix(id, "@")
+	switch _, err := netip.ParseAddr(id); {
+	case err == nil:
+		return fmt.Sprintf(" (did you mean %q?)", "address:"+id)
+	case strings.Contains(id, ":"):
+	case strings.Contains(id, "@"):
+		return fmt.Sprintf(" (did you mean %q?)", "user-fqdn:"+id)
+	case strings.Contains(id, ".") && isDNSName(id):
+		return fmt.Sprintf(" (did you mean %q?)", "fqdn:"+id)
+	}
+	return didYouMean(kind, kinds)
 }
 
 func trimmed(list []string) []string {

@@ -378,7 +378,7 @@ func identityID(extra ...IDKind) parser[ID] {
 		id := ID{Kind: IDKind(kind), Value: rest}
 		switch {
 		case !slices.Contains(kinds, kind):
-			v.wrong("%q is unknown%s, accepted: %s", s, didYouMean(kind, kinds), accepts)
+			v.wrong("%q is unknown%s, accepted: %s", s, kindOf(s, kind, kinds), accepts)
 			return ID{}, false
 		case valueNotYet(v.table, v.key, kind):
 			v.wrong("%q is not supported yet, accepted: %s", kind, accepts)
