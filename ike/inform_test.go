@@ -349,7 +349,7 @@ func TestPeerMoves(t *testing.T) {
 	}
 }
 
-// Who is behind a NAT keeps its mapping alive every 20 s (RFC 3948 §4), by any traffic or none, and nobody else does.
+// Who is behind a NAT keeps its mapping alive every 20 s (RFC 3948 §4), and nobody else does.
 func TestKeepalives(t *testing.T) {
 	for _, behind := range []bool{false, true} {
 		r := newRig(t)

@@ -124,6 +124,22 @@ func TestOldestFirst(t *testing.T) {
 	}
 }
 
+// A pool that is used up does not give an address of another pool, although nobody uses that.
+func TestIdleLeaseOfAnotherPool(t *testing.T) {
+	one := Pool{Name: "p", Ranges: []Range{span("10.0.0.2", "10.0.0.2")}}
+	b := open(t, &store.Memory{}, epoch, one, Pool{Name: "other", Ranges: []Range{span("10.7.0.1", "10.7.0.1")}})
+	for holder, r := range []Request{{Pool: "other", Owner: "a"}, {Pool: "p", Owner: "b"}} {
+		r.Holder, r.V4, r.From = uint64(holder), true, here
+		if _, err := b.Take(epoch, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Release(epoch.Add(time.Second), 0)
+	if a, err := b.Take(epoch.Add(time.Minute), Request{Pool: "p", Owner: "c", Holder: 3, V4: true, From: here}); !errors.Is(err, ErrExhausted) {
+		t.Errorf("%v, %v", a, err)
+	}
+}
+
 // After a restart everybody gets what he had, and new ones get what nobody had.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
