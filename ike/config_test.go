@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +145,24 @@ func TestLeaseAcrossARekey(t *testing.T) {
 	says(t, q.request(message.ExchangeInformational, deleteIKE()), "")
 	if rel := seen[core.Release](r); len(rel) != 1 || rel[0].Holder != holder {
 		t.Errorf("released %v", rel)
+	}
+}
+
+// Also where a policy of the table, and no template, is for all clients, each has
+// its own address and no other's.
+func TestLeaseUnderAPolicy(t *testing.T) {
+	r := newRig(t, func(c *core.Config) {
+		p := c.Policies[0]
+		p.Pair.Remote = selector.FromPrefix(netip.MustParsePrefix("192.168.77.0/24"))
+		givesLeases(c)
+		c.Policies = []*core.Policy{p}
+	})
+	p := newPuppet(r, 1)
+	p.init()
+	in := p.authLeased("192.168.77.9", p.authPayloads(append([]message.Payload{asksAddress()}, p.offer(wholeSpace(true), wholeSpace(false))...)...)...)
+	says(t, in, "IDr AUTH CP SA TSi TSr")
+	if got, want := findPayload[*message.TS](in).Selectors, ts(true, "192.168.77.9/32").Selectors; !slices.Equal(got, want) {
+		t.Errorf("the client has %v, not %v", got, want)
 	}
 }
 

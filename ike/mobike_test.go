@@ -151,6 +151,23 @@ func TestSilentPath(t *testing.T) {
 	}
 }
 
+// An address that the peer has told and then, with NO_ADDITIONAL_ADDRESSES, has no
+// more is not gone to, whatever lives there now.
+func TestSilentPathAndNoOtherAddress(t *testing.T) {
+	p := mobilePair(t, 4, goodLink)
+	p.b.have("192.0.2.2", "203.0.113.2")
+	p.run(time.Second)
+	p.b.have("192.0.2.2")
+	p.run(time.Second)
+	p.byIP[netip.MustParseAddr("203.0.113.2")] = p.b
+	delete(p.byIP, netip.MustParseAddr("192.0.2.2"))
+	p.a.in(core.Command{Do: core.RekeyKids})
+	p.run(10 * time.Second)
+	if !p.a.between("192.0.2.1", "192.0.2.2") {
+		t.Error("the SA moved")
+	}
+}
+
 // Without MOBIKE at one end nothing moves.
 func TestNobodyMovesUnasked(t *testing.T) {
 	for i := range 2 {

@@ -429,6 +429,37 @@ func TestResumption(t *testing.T) {
 	p.until(time.Minute, "made anew", func() bool { return p.bothUp() && !p.a.e.SAs()[0].Resumed })
 }
 
+// A ticket is for the gateway that gave it: where the peer's name has another
+// address by now, somebody else may be there.
+func TestTicketIsForItsGateway(t *testing.T) {
+	for at, want := range map[string]message.ExchangeType{"192.0.2.2": message.ExchangeSessionResume, "203.0.113.2": message.ExchangeIKESAInit} {
+		t.Run(at, func(t *testing.T) {
+			p := newPair(t, 42, goodLink, passive, bothResume, func(a, _ *core.Config) {
+				a.Peers[0].Address, a.Peers[0].DNSName = netip.Prefix{}, "b.example"
+			})
+			p.log = testing.Verbose()
+			address := netip.MustParseAddr("192.0.2.2")
+			p.a.system = func(a core.Ask) (core.Answer, bool) {
+				if _, ok := a.Work.(core.Resolve); !ok {
+					return core.Answer{}, false
+				}
+				return core.Answer{ID: a.ID, Data: address.AsSlice()}, true
+			}
+			p.up()
+			p.until(time.Minute, "up", p.bothUp)
+			p.run(time.Second)
+			p.outage()
+			address = netip.MustParseAddr(at)
+			p.byIP[address] = p.b
+			before := len(p.a.sent)
+			p.until(3*time.Minute, "a begins", func() bool { return len(p.a.sent) > before })
+			if got := p.a.sent[before].Exchange; got != want {
+				t.Errorf("it begins with %v, not %v", got, want)
+			}
+		})
+	}
+}
+
 // The client comes back as the gateway's keys are lost: TICKET_NACK, and a whole
 // handshake at once.
 func TestResumptionWithAForgetfulGateway(t *testing.T) {
