@@ -8,21 +8,26 @@ import (
 )
 
 // didYouMean is " (did you mean "x"?)" for the known name that is most like
-// the given one, or nothing.
+// the given one, or nothing. Most like is the same name otherwise written, then the
+// one that goes on where the other ends (sha2, sha256), then the one of fewest changes.
 func didYouMean(given string, known []string) string {
 	flat := func(s string) string {
 		return strings.NewReplacer("-", "", "_", "", " ", "", ".", "").Replace(strings.ToLower(s))
 	}
-	best, distance := "", len(given)/3+1
-	if distance > 3 {
-		distance = 3
-	}
+	was := flat(given)
+	best, distance := "", min(len(given)/3+1, 3)
+	more := len(was) + 1 // letters that one of the two has behind the other
 	for _, k := range known {
-		if flat(k) == flat(given) {
+		name := flat(k)
+		if name == was {
 			best = k
 			break
 		}
-		if d := editDistance(flat(given), flat(k), distance); d < distance {
+		if len(was) >= 3 && strings.HasPrefix(name, was) || 2*len(name) >= max(6, len(was)) && strings.HasPrefix(was, name) {
+			if n := max(len(name)-len(was), len(was)-len(name)); n < more {
+				best, more, distance = k, n, 0
+			}
+		} else if d := editDistance(was, name, distance); d < distance {
 			best, distance = k, d
 		}
 	}

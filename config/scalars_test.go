@@ -60,10 +60,11 @@ func TestProtocol(t *testing.T) {
 }
 
 func TestDidYouMean(t *testing.T) {
-	known := []string{"src-address", "dst-address", "tunnel", "enc-algorithms"}
+	known := []string{"src-address", "dst-address", "tunnel", "enc-algorithms", "sha1", "sha384", "sha256", "aes-128-cbc", "camellia-128"}
 	for given, want := range map[string]string{
 		"src_address": "src-address", "srcAddress": "src-address", "dst-adress": "dst-address", "tunel": "tunnel",
 		"enc-algorithm": "enc-algorithms", "tnunel": "tunnel", "comment": "", "x": "",
+		"SHA2": "sha256", "aes-128": "aes-128-cbc", "camellia-128-cbc": "camellia-128", "tun": "tunnel", "tunnels-and-more": "",
 	} {
 		got := didYouMean(given, known)
 		if want != "" {

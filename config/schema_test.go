@@ -71,7 +71,7 @@ var keyCases = []keyCase{
 	{"profile", "lifetime", `"1d2h"`, `"1 day"`, `"1 day" is no duration, accepted: a duration such as "30m" or "1d2h", 1s to 365d`},
 	{"profile", "mobike", `false`, `"off"`, `is a string, write false without quotes, accepted: true, false`},
 	{"profile", "nat-traversal", `true`, `[true]`, `is a list, accepted: true, false`},
-	{"profile", "prf-algorithm", `["sha384", "sha256"]`, `["sha3"]`, `"sha3" is unknown (did you mean "sha1"?), accepted: auto, ` + hashesAble},
+	{"profile", "prf-algorithm", `["sha384", "sha256"]`, `["sha3"]`, `"sha3" is unknown (did you mean "sha384"?), accepted: auto, ` + hashesAble},
 	{"profile", "proposal-check", `"strict"`, `"none"`, `"none" is unknown, accepted: claim, exact, obey, strict`},
 
 	{"proposal", "name", `"p"`, `7`, `is a number, accepted: a name in quotes`},
@@ -79,7 +79,7 @@ var keyCases = []keyCase{
 	{"proposal", "disabled", `true`, `1`, `is a number, accepted: true, false`},
 	{"proposal", "auth-algorithms", `"sha512"`, `["sha256", "none"]`, `"none" is unknown, accepted: ` + hashesAble + `, null`},
 	{"proposal", "enc-algorithms", `["aes-256-gcm", "aes-128-cbc"]`, `["aes-128gcm"]`, `"aes-128gcm" is unknown (did you mean "aes-128-gcm"?), accepted: ` + espAble},
-	{"proposal", "enc-algorithms", `["aes-192-ctr", "null"]`, `["aes-128"]`, `"aes-128" is unknown, accepted: ` + espAble},
+	{"proposal", "enc-algorithms", `["aes-192-ctr", "null"]`, `["aes-128"]`, `"aes-128" is unknown (did you mean "aes-128-cbc"?), accepted: ` + espAble},
 	{"proposal", "enc-algorithms", `["aes-192-gcm"]`, `["aes-192-gcm", "aes-192-gcm"]`, `aes-192-gcm stands in the list twice, remove one`},
 	{"proposal", "enc-algorithms", `["aes-192-gcm"]`, `[]`, `is empty, name at least one value or leave the key out`},
 	{"proposal", "esn", `"yes"`, `true`, `is a boolean, accepted: one of no, yes, both`},
