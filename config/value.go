@@ -126,7 +126,11 @@ func integer[N int | uint16 | uint32 | uint64](low, high int64) parser[N] {
 			return 0, false
 		}
 		if n < low || n > high {
-			v.wrong("%d is out of range, accepted: %d..%d", n, low, high)
+			if valueNotYet(v.table, v.key, strconv.FormatInt(n, 10)) {
+				v.wrong("%d is not supported yet, accepted: %d..%d", n, low, high)
+			} else {
+				v.wrong("%d is out of range, accepted: %d..%d", n, low, high)
+			}
 			return 0, false
 		}
 		return N(n), true

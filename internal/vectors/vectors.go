@@ -32,11 +32,18 @@ func Load(t testing.TB, name string, v any) {
 // Read is the content of a file of the folder; it skips the test where that is absent.
 func Read(t testing.TB, name string) []byte {
 	t.Helper()
-	path := filepath.Join(root(t), "..", "shared", "vectors", filepath.FromSlash(name))
-	if _, err := os.Stat(filepath.Dir(filepath.Dir(path))); err != nil {
-		t.Skipf("no test vectors here: %v", err)
+	return Shared(t, "vectors/"+name)
+}
+
+// Shared is the content of a file of ../shared, which has the test vectors and what
+// the project agreed on, such as config.md; it skips the test where that folder is absent.
+func Shared(t testing.TB, name string) []byte {
+	t.Helper()
+	folder := filepath.Join(root(t), "..", "shared")
+	if _, err := os.Stat(folder); err != nil {
+		t.Skipf("%s is compared only where the folder ../shared is beside the repository: %v", name, err)
 	}
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(name)))
 	if err != nil {
 		t.Fatal(err)
 	}
