@@ -98,7 +98,7 @@ func all(lists ...[]expr.Any) (e []expr.Any) {
 // sparedIn is what has to arrive in clear even from where a policy protects
 // everything: the gateway's own IKE, ESP and AH, errors that routers on the way
 // report about them (RFC 4301 §6.1.1), and what a link needs to work.
-func (k *kernel) sparedIn(p Plan) (rules [][]expr.Any) {
+func (k *builder) sparedIn(p Plan) (rules [][]expr.Any) {
 	here := destination(unix.RTN_LOCAL)
 	for _, port := range p.Ports {
 		rules = append(rules, all(protocol(unix.IPPROTO_UDP), inHeader(2, big16(port)), here))

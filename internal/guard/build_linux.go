@@ -1,0 +1,117 @@
+package guard
+
+import (
+	"strconv"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// sink takes the parts of a table: a batch for the kernel, or a table in memory
+// to compare the kernel's with.
+type sink interface {
+	AddTable(*nftables.Table) *nftables.Table
+	AddChain(*nftables.Chain) *nftables.Chain
+	AddRule(*nftables.Rule) *nftables.Rule
+	AddSet(*nftables.Set, []nftables.SetElement) error
+	SetAddElements(*nftables.Set, []nftables.SetElement) error
+}
+
+// builder makes a table of a plan.
+type builder struct {
+	conn  sink
+	table *nftables.Table
+}
+
+// build adds the whole table to the batch. The counters go on from was.
+func (k *builder) build(p Plan, was Counts) {
+	t := k.conn.AddTable(k.table)
+	chain := func(name string) *nftables.Chain { return k.conn.AddChain(&nftables.Chain{Name: name, Table: t}) }
+	in, out := chain("in"), chain("out")
+	sparedIn, sparedOut := chain("spared-in"), chain("spared-out")
+	for name, packets := range map[string]uint64{"drop-in": was.In, "drop-out": was.Out} {
+		k.rule(chain(name), &expr.Counter{Packets: packets}, &expr.Verdict{Kind: expr.VerdictDrop})
+	}
+	for _, e := range k.sparedIn(p) {
+		k.rule(sparedIn, append(e, accept)...)
+	}
+	for _, e := range sparedOutside() {
+		k.rule(sparedOut, append(e, accept)...)
+	}
+	for _, name := range []string{p.Device, "lo"} {
+		k.rule(in, &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, equal(ifname(name)), accept)
+		k.rule(out, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, equal(ifname(name)), accept)
+	}
+	k.rule(out, &expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, equal(native32(p.Mark)), accept)
+	for v := family4; v <= family6; v++ {
+		f := compile(p.Flows, v == family6)
+		if len(f.spans) == 0 {
+			continue
+		}
+		k.direction(in, v, f, true)
+		k.direction(out, v, f, false)
+	}
+	for _, h := range []struct {
+		name     string
+		hook     *nftables.ChainHook
+		priority int32
+		to       string
+	}{
+		{"input", nftables.ChainHookInput, -10, "in"},
+		{"forward", nftables.ChainHookForward, -10, "in"},
+		{"postrouting", nftables.ChainHookPostrouting, 90, "out"},
+	} {
+		c := k.conn.AddChain(&nftables.Chain{Name: h.name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: h.hook, Priority: nftables.ChainPriorityRef(nftables.ChainPriority(h.priority))})
+		k.rule(c, &expr.Verdict{Kind: expr.VerdictGoto, Chain: h.to})
+	}
+}
+
+// elements is how many elements go into one message, whose length has 16 bits.
+const elements = 256
+
+// direction adds the chains of a family and the map that leads to them.
+func (k *builder) direction(from *nftables.Chain, v int, f family, inbound bool) {
+	name, ip := "out"+"46"[v:v+1], header[v]
+	remote, local := ip.dst, ip.src
+	if inbound {
+		name, remote, local = "in"+"46"[v:v+1], ip.src, ip.dst
+	}
+	for i, flows := range f.chains {
+		c := k.conn.AddChain(&nftables.Chain{Name: name + "-" + strconv.Itoa(i), Table: k.table})
+		spared, drop := "spared-out", "drop-out"
+		if inbound {
+			spared, drop = "spared-in", "drop-in"
+		}
+		k.rule(c, &expr.Verdict{Kind: expr.VerdictJump, Chain: spared})
+		for _, w := range flows {
+			verdict := accept
+			if !w.Pass {
+				verdict = &expr.Verdict{Kind: expr.VerdictGoto, Chain: drop}
+			}
+			k.rule(c, append(w.match(local, inbound), verdict)...)
+		}
+	}
+	set := &nftables.Set{Table: k.table, Name: name, IsMap: true, Interval: true, KeyType: ip.kind, DataType: nftables.TypeVerdict}
+	var list []nftables.SetElement
+	for _, s := range f.spans {
+		list = append(list, nftables.SetElement{Key: s.from.AsSlice(),
+			VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: name + "-" + strconv.Itoa(s.chain)}})
+		if next := s.to.Next(); next.IsValid() {
+			list = append(list, nftables.SetElement{Key: next.AsSlice(), IntervalEnd: true})
+		}
+	}
+	first := list[:min(len(list), elements)]
+	// Only a set that is too big for the kernel's names makes an error here, and
+	// Flush reports it.
+	_ = k.conn.AddSet(set, first)
+	for rest := list[len(first):]; len(rest) > 0; rest = rest[min(len(rest), elements):] {
+		_ = k.conn.SetAddElements(set, rest[:min(len(rest), elements)])
+	}
+	k.rule(from, &expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal([]byte{ip.nfproto}),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: remote, Len: ip.len},
+		&expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: set.Name, SetID: set.ID})
+}
+
+func (k *builder) rule(c *nftables.Chain, exprs ...expr.Any) {
+	k.conn.AddRule(&nftables.Rule{Table: k.table, Chain: c, Exprs: exprs})
+}
