@@ -51,6 +51,7 @@ func (l *loader) check() {
 	l.warnWeak()
 	l.warnTemplates()
 	l.markDuplicates()
+	l.faults = append(l.faults, c.Lockouts(c.ownAddresses())...)
 }
 
 func (l *loader) faultAt(e *Entry, table, key, format string, args ...any) {
@@ -307,6 +308,9 @@ func (l *loader) checkSelectors(p *Policy) {
 	}
 	if whole && p.SrcAddress.Addr().Is4() != p.DstAddress.Addr().Is4() {
 		l.faultAt(e, "policy", "dst-address", "%s and src-address %s are of different address families", p.DstAddress, p.SrcAddress)
+	}
+	if whole {
+		l.checkEnds(p)
 	}
 	for _, end := range []struct {
 		key  string

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"culvert/config"
 )
 
 // addrs watches the addresses that peers can reach this host at: those of
@@ -41,12 +43,32 @@ func (a *addrs) watch(done <-chan struct{}, changed func([]netip.Addr)) {
 	}
 }
 
-func (a *addrs) list() ([]netip.Addr, error) {
+func (a *addrs) list() (list []netip.Addr, err error) {
+	err = a.each(func(_ net.Interface, p netip.Prefix) {
+		if p.Addr().IsGlobalUnicast() && (len(a.listen) == 0 || slices.Contains(a.listen, p.Addr())) {
+			list = append(list, p.Addr())
+		}
+	})
+	return list, err
+}
+
+// networks are those of interfaces that have a link, each with the host's address in it.
+func (a *addrs) networks() (list []config.OwnNetwork, err error) {
+	err = a.each(func(l net.Interface, p netip.Prefix) {
+		if l.Flags&net.FlagRunning != 0 && p.Addr().IsGlobalUnicast() {
+			list = append(list, config.OwnNetwork{Addr: p.Addr(), Prefix: p.Masked(), Where: l.Name})
+		}
+	})
+	return list, err
+}
+
+// each calls f with every address, and the length of its network, of interfaces that
+// are up, but for loopback and the device.
+func (a *addrs) each(f func(net.Interface, netip.Prefix)) error {
 	links, err := net.Interfaces()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var list []netip.Addr
 	for _, l := range links {
 		if l.Flags&net.FlagUp == 0 || l.Flags&net.FlagLoopback != 0 || l.Name == a.device {
 			continue
@@ -60,12 +82,14 @@ func (a *addrs) list() ([]netip.Addr, error) {
 			if !ok {
 				continue
 			}
-			if addr, ok := netip.AddrFromSlice(n.IP); ok && addr.IsGlobalUnicast() {
-				list = append(list, addr.Unmap())
+			if addr, ok := netip.AddrFromSlice(n.IP); ok {
+				bits, _ := n.Mask.Size()
+				if addr = addr.Unmap(); bits > addr.BitLen() {
+					bits -= 96 // an IPv4 mask in IPv6 form
+				}
+				f(l, netip.PrefixFrom(addr, bits))
 			}
 		}
 	}
-	return slices.DeleteFunc(list, func(x netip.Addr) bool {
-		return len(a.listen) > 0 && !slices.Contains(a.listen, x)
-	}), nil
+	return nil
 }

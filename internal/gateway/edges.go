@@ -32,6 +32,8 @@ type Edges struct {
 	// LinkMTU is what the first link of the way from local to remote takes, in bytes;
 	// 0: not known. Nil: it never is. It is called from any goroutine.
 	LinkMTU func(local, remote netip.Addr) int
+	// Networks are those that the host is in, but for the device's. Nil: none is known.
+	Networks func() ([]config.OwnNetwork, error)
 	// Store opens what outlives the process; nil: it is in the state directory.
 	Store func(stateDir string) (store.Store, error)
 	// Watch calls changed with the addresses that peers can reach this host at, at
@@ -110,6 +112,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	if e.Device, err = tun.Create(g.Tun, mtu); err != nil {
 		return e, err
 	}
+	e.Networks = (&addrs{device: e.Device.Name()}).networks
 	e.Watch = (&addrs{device: e.Device.Name(), listen: g.Listen}).watch
 	if e.Host == nil {
 		e.Host, err = newHost(g, e.Device.Name())

@@ -9,6 +9,7 @@
 //	gateway.go   Run: start, stop
 //	loop.go      the one goroutine that owns a plane
 //	reload.go    going over to a changed configuration
+//	lockout.go   policies that would take this host's own networks away from it
 //	backend.go   the rows and commands of the control socket
 package gateway
 
@@ -67,6 +68,7 @@ type gateway struct {
 	manuals   uint64        // SAs added by hand so far
 	unguarded error         // why there is no guard, once that was said
 	told      []string      // what the host warned of last
+	lost      []string      // networks of this host that policies take, as warnLockouts told them
 	calls     chan func()   // of the control server's goroutines
 	gone      chan struct{} // closed when calls are taken no more
 	leases    *leases
@@ -110,6 +112,9 @@ func Run(ctx context.Context, o Options) error {
 	g.warn(warnings)
 	if g.edges, err = o.Edges(&cfg.Gateway); err != nil {
 		return err
+	}
+	if err := g.lockedOut(cfg); err != nil {
+		return errors.Join(err, g.edges.close())
 	}
 	door, err := control.Listen(o.Control)
 	if err != nil {

@@ -57,6 +57,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 		case <-disturbed:
 			g.log.Warn("rules, routes or addresses of this host were changed by somebody else: putting them in order")
 			g.restore()
+			g.warnLockouts()
 		case call := <-g.calls:
 			call()
 		case _, ok := <-g.o.Reload:

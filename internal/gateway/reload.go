@@ -19,6 +19,9 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	if err != nil {
 		return control.ReloadReport{}, err
 	}
+	if err := g.lockedOut(next); err != nil {
+		return control.ReloadReport{}, err
+	}
 	carried(next, underlay.IsRaw(g.edges.Conn))
 	changes := config.Diff(g.cfg, next)
 	next = running(g.cfg, next)
