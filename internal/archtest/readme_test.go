@@ -2,6 +2,9 @@ package archtest
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -41,12 +44,19 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// TestReadmeConfigurationsPassCheck: what a newcomer copies first has neither
-// faults nor warnings and is a whole configuration.
-func TestReadmeConfigurationsPassCheck(t *testing.T) {
-	examples := blocks("README.md", read(t, "README.md"), "toml")
-	if len(examples) < 2 {
-		t.Fatalf("README.md has %d configurations; a tunnel has two ends", len(examples))
+// wholeConfigurations are the documents whose blocks of TOML are whole configurations.
+var wholeConfigurations = []string{"README.md", "docs/tunnels.md"}
+
+// TestConfigurationsInDocumentsPassCheck: what a newcomer copies has neither faults nor
+// warnings and is a whole configuration.
+func TestConfigurationsInDocumentsPassCheck(t *testing.T) {
+	var examples []block
+	for _, file := range wholeConfigurations {
+		found := blocks(file, read(t, file), "toml")
+		if len(found) < 2 {
+			t.Errorf("%s has %d configurations; a tunnel has two ends", file, len(found))
+		}
+		examples = append(examples, found...)
 	}
 	for _, example := range examples {
 		c, warnings, err := config.Parse(example.name, []byte(example.text))
@@ -63,11 +73,16 @@ func TestReadmeConfigurationsPassCheck(t *testing.T) {
 	}
 }
 
-// TestReadmeSitesFitTogether: each end's policy is the other's, seen from there.
-func TestReadmeSitesFitTogether(t *testing.T) {
-	examples := blocks("README.md", read(t, "README.md"), "toml")
+// TestSitesInDocumentsFitTogether: each end's policy is the other's, seen from there.
+func TestSitesInDocumentsFitTogether(t *testing.T) {
+	for _, file := range wholeConfigurations {
+		t.Run(file, func(t *testing.T) { sitesFitTogether(t, blocks(file, read(t, file), "toml")) })
+	}
+}
+
+func sitesFitTogether(t *testing.T, examples []block) {
 	if len(examples) < 2 {
-		t.Fatal("README.md has no two ends")
+		t.Fatal("there are no two ends")
 	}
 	var ends [2]*config.Config
 	for i := range ends {
@@ -96,4 +111,37 @@ func encrypting(c *config.Config) *config.Policy {
 		}
 	}
 	return nil
+}
+
+// TestReadmeIsShort: the README is for somebody who decides in a minute; all else is in docs.
+func TestReadmeIsShort(t *testing.T) {
+	if n := len(strings.Fields(read(t, "README.md"))); n < 600 || n > 900 {
+		t.Errorf("README.md has %d words; 600 to 900 are wanted: move the rest to docs", n)
+	}
+}
+
+// TestLinksInDocuments: every document that a document links to is there.
+func TestLinksInDocuments(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, "../../README.md", "../../CONTRIBUTING.md", "../../benchmarks/README.md")
+	links := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	count := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range links.FindAllStringSubmatch(string(text), -1) {
+			count++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s links to %s, which does not exist", filepath.Base(file), m[1])
+			}
+		}
+	}
+	if count < 20 {
+		t.Errorf("only %d links were found", count)
+	}
 }
