@@ -32,24 +32,33 @@ type Result struct {
 	Outcome   Outcome
 }
 
-const intro = `# Interoperability
+// The document begins with a summary of one screen: what was tried, with whom, and with which result.
+const (
+	intro = `# Interoperability
 
-Culvert against strongSwan (%s), both as processes on one Linux machine, by ` + "`make interop`" + `.
-strongSwan carries ESP in user space (kernel-libipsec), which speaks tunnel mode in UDP only. In the group
-"Linux kernel" it runs in a guest (User Mode Linux), and the kernel there carries ESP and AH. In "Linux kernel, keys by hand"
-there is no IKE: ` + "`culvert sa add`" + ` on one side and ` + "`ip xfrm`" + ` on the other make the SAs.
+Culvert was tested with %s and with the ESP and AH of the Linux kernel, all on one Linux host, by
+` + "`make interop`" + `. **%d of %d cells passed**, %d failed, %d were not run.
 
-A cell has passed when strongSwan itself (` + "`swanctl --list-sas`" + `) reports the algorithms that were asked for, its
-byte counters grew by what was sent in each direction, culvert's ` + "`installed-sa print`" + ` names the same SPIs and
-algorithms, and a TCP transfer checked by SHA-256 went both ways before the event and again after it.
-Of the Linux kernel the counters are its own (` + "`ip -s xfrm state`" + `); there it also names the algorithms, mode, ESN and
-encapsulation asked for and has dropped nothing, and a capture between the two shows the right protocol and nothing in clear.
-Where one side has to refuse the other, a cell has passed when no tunnel came about and both logs say why.
-Road warriors, and the clients that the manual lists, are told in the column of events: who has which address,
-which row of proposals was agreed on, and a checked transfer.
-
-%d of %d cells passed, %d failed, %d not run.
+| group | cells | passed |
+|---|---|---|
 `
+	method = `
+## How a cell is judged
+
+The peer is believed, not Culvert. A cell passes if strongSwan (` + "`swanctl --list-sas`" + `) reports the algorithms that were configured, its
+byte counters grew in each direction by what was sent, Culvert's ` + "`installed-sa print`" + ` shows the same SPIs and
+algorithms, and a TCP transfer checked by SHA-256 succeeded in both directions, before the event and again after it.
+
+- **strongSwan** encrypts in user space (kernel-libipsec), which supports only tunnel mode in UDP.
+- **Linux kernel**: strongSwan runs in a guest (User Mode Linux) whose kernel encrypts. The counters are the kernel's
+  (` + "`ip -s xfrm state`" + `). The kernel also confirms algorithms, mode, ESN and encapsulation, and must not have dropped a packet.
+  A capture between the two shows the right protocol and nothing in clear.
+- **Linux kernel, keys by hand**: there is no IKE. ` + "`culvert sa add`" + ` and ` + "`ip xfrm`" + ` make the SAs.
+- **Refused**: a cell passes if no tunnel comes up and both logs say why.
+- **Road warriors, and the clients that the manual lists**: the column of events shows the address, the
+  proposal that was selected, and a transfer.
+`
+)
 
 // Table writes the results as Markdown. Results of one group must be adjacent.
 func Table(peer string, results []Result) string {
@@ -59,6 +68,17 @@ func Table(peer string, results []Result) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, intro, peer, count[Passed], len(results), count[Failed], count[NotRun])
+	for rest := results; len(rest) > 0; {
+		name, cells, passed := rest[0].Group, 0, 0
+		for ; len(rest) > 0 && rest[0].Group == name; rest = rest[1:] {
+			cells++
+			if rest[0].Outcome == Passed {
+				passed++
+			}
+		}
+		fmt.Fprintf(&b, "| [%s](#%s) | %d | %d |\n", name, anchor(name), cells, passed)
+	}
+	b.WriteString(method)
 	group := ""
 	for _, r := range results {
 		if r.Group != group {
@@ -71,4 +91,17 @@ func Table(peer string, results []Result) string {
 			r.Name, r.Initiator, r.IKE, r.ESP, r.Inside, r.Event, r.Outcome)
 	}
 	return b.String()
+}
+
+// anchor is the fragment of a link to a heading, as GitHub and GitLab make it.
+func anchor(heading string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-', '0' <= r && r <= '9', 'a' <= r && r <= 'z':
+			return r
+		}
+		return -1
+	}, strings.ToLower(heading))
 }
