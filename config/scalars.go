@@ -174,6 +174,15 @@ type ID struct {
 	Value string     // what stands after the colon
 	Addr  netip.Addr // of kind address
 	DER   string     // of kind dn where a name stands after the colon
+	Bytes string     // what Value stands for where it is # and hexadecimal digits
+}
+
+// Data is what stands after the colon, as bytes.
+func (id ID) Data() string {
+	if id.Bytes != "" {
+		return id.Bytes
+	}
+	return id.Value
 }
 
 // String is the ID as it is written.

@@ -134,7 +134,7 @@ var keyCases = []keyCase{
 	{"identity", "peer", `"there"`, `"x\ty"`, `"x\ty" is no name, ` + namesAble},
 	{"identity", "policy-template-group", `"none"`, `true`, `is a boolean, accepted: a name in quotes`},
 	{"identity", "remote-id", `"ignore"`, `"user_fqdn:a@example.net"`, `"user_fqdn:a@example.net" is unknown (did you mean "user-fqdn"?), accepted: ` + idAccepts + `, ignore`},
-	{"identity", "remote-id", `"dn:C=DE, CN=gw"`, `"dn:gw"`, `"gw" is no attribute, accepted: NAME=value with the names CN, C, L, ST, STREET, O, OU, SERIALNUMBER, DC, UID, E`},
+	{"identity", "remote-id", `"dn:C=DE, CN=gw"`, `"dn:gw"`, `"gw" is no attribute, accepted: NAME=value with the names CN, C, L, ST, STREET, O, OU, SERIALNUMBER, SN, GN, T, DC, UID, E, or an OID as the name`},
 	{"identity", "secret", `"0x00ff"`, `"0x0q"`, `starts with 0x but is not hexadecimal, accepted: 0x and pairs of the digits 0-9 and a-f, or text that does not start with 0x`},
 	{"identity", "secret", `"text"`, `""`, `is empty, accepted: text, or 0x and hexadecimal digits`},
 	{"identity", "ppk-id", "", `true`, `is a boolean, accepted: a name in quotes`},

@@ -401,6 +401,14 @@ func identityID(extra ...IDKind) parser[ID] {
 			}
 			id.Addr, id.Value = a, a.String()
 		}
+		if digits, ok := strings.CutPrefix(rest, "#"); ok {
+			b, err := hex.DecodeString(digits)
+			if err != nil || len(b) == 0 {
+				v.wrong("%q has a # behind the colon and then no bytes, accepted: # and pairs of the digits 0-9 and a-f, or text that does not start with #", s)
+				return ID{}, false
+			}
+			id.Bytes = string(b)
+		}
 		return id, true
 	}
 }

@@ -6,9 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 
 	"culvert/crypto/pki"
 	"culvert/crypto/sign"
@@ -116,8 +114,8 @@ func NameOf(c *x509.Certificate) core.ID {
 		return core.ID{Type: core.IDFQDN, Data: c.DNSNames[0]}
 	}
 	if len(c.IPAddresses) > 0 {
-		if a, ok := netip.AddrFromSlice(c.IPAddresses[0]); ok {
-			return AddressID(a)
+		if id, ok := addressName(c.IPAddresses[0]); ok {
+			return id
 		}
 	}
 	if len(c.EmailAddresses) > 0 {
@@ -131,11 +129,25 @@ func Subject(c *x509.Certificate) core.ID {
 	return core.ID{Type: core.IDDN, Data: string(c.RawSubject)}
 }
 
+// addressName is the ID that an address of a certificate proves: one of 4 octets
+// an IPv4 address, one of 16 an IPv6 address (RFC 5280 §4.2.1.6). An IPv4 address
+// in the form ::ffff:192.0.2.1 proves no IPv4 address: nobody has asked whether the
+// certificate's issuer may give that.
+func addressName(ip []byte) (core.ID, bool) {
+	switch len(ip) {
+	case 4:
+		return core.ID{Type: core.IDIPv4, Data: string(ip)}, true
+	case 16:
+		return core.ID{Type: core.IDIPv6, Data: string(ip)}, true
+	}
+	return core.ID{}, false
+}
+
 // Proves reports whether an ID is one of the certificate's: a DN its subject,
 // any other one of its subject alternative names (RFC 4945 §3.1). A key-id can
 // only be its subject key identifier.
 func Proves(c *x509.Certificate, id core.ID) bool {
-	equal := func(name string) bool { return strings.EqualFold(name, id.Data) }
+	equal := func(name string) bool { return pki.EqualFold(name, id.Data) }
 	switch id.Type {
 	case core.IDDN:
 		return id.Data != "" && pki.SameDN(c.RawSubject, []byte(id.Data))
@@ -145,7 +157,7 @@ func Proves(c *x509.Certificate, id core.ID) bool {
 		return slices.ContainsFunc(c.EmailAddresses, equal)
 	case core.IDIPv4, core.IDIPv6:
 		for _, ip := range c.IPAddresses {
-			if a, ok := netip.AddrFromSlice(ip); ok && AddressID(a) == id {
+			if a, ok := addressName(ip); ok && a == id {
 				return true
 			}
 		}
@@ -164,8 +176,8 @@ func Names(c *x509.Certificate) []string {
 		add(core.ID{Type: core.IDFQDN, Data: n})
 	}
 	for _, ip := range c.IPAddresses {
-		if a, ok := netip.AddrFromSlice(ip); ok {
-			add(AddressID(a))
+		if id, ok := addressName(ip); ok {
+			add(id)
 		}
 	}
 	for _, n := range c.EmailAddresses {

@@ -3,7 +3,6 @@ package auth
 import (
 	"crypto/x509"
 	"net/netip"
-	"strings"
 
 	"culvert/crypto/pki"
 	"culvert/ike/core"
@@ -126,13 +125,14 @@ func Accepts(id *core.Identity, remote core.ID) bool {
 	return Same(id.RemoteID, remote)
 }
 
-// Same compares two IDs; names are compared without regard to case (RFC 4343).
+// Same compares two IDs; names are compared without regard to the case of ASCII
+// letters (RFC 4343), distinguished names as RFC 5280 §7.1 does.
 func Same(a, b core.ID) bool {
 	if a.Type != b.Type {
 		return false
 	}
 	if a.Type == core.IDFQDN || a.Type == core.IDUser {
-		return strings.EqualFold(a.Data, b.Data)
+		return pki.EqualFold(a.Data, b.Data)
 	}
 	if a.Type == core.IDDN {
 		return pki.SameDN([]byte(a.Data), []byte(b.Data))
@@ -145,7 +145,7 @@ func Key(id core.ID) string {
 	data := id.Data
 	switch id.Type {
 	case core.IDFQDN, core.IDUser:
-		data = strings.ToLower(strings.ToUpper(data)) // letters that differ in case only may have two lower ones
+		data = pki.Lower(data)
 	case core.IDDN:
 		data = pki.DNKey([]byte(data))
 	}

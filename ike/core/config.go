@@ -2,11 +2,15 @@ package core
 
 import (
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"culvert/crypto/pki"
 	"culvert/crypto/secret"
@@ -262,11 +266,11 @@ func (id ID) text() string {
 			return "address:" + a.String()
 		}
 	case IDFQDN:
-		return "fqdn:" + printable(id.Data)
+		return "fqdn:" + written(id.Data)
 	case IDUser:
-		return "user-fqdn:" + printable(id.Data)
+		return "user-fqdn:" + written(id.Data)
 	case IDKeyID:
-		return "key-id:" + printable(id.Data)
+		return "key-id:" + written(id.Data)
 	case IDDN:
 		if id.Data == "" {
 			return "dn"
@@ -274,6 +278,15 @@ func (id ID) text() string {
 		return "dn:" + printable(pki.DNText([]byte(id.Data)))
 	}
 	return fmt.Sprintf("type-%d:%x", id.Type, id.Data)
+}
+
+// written is the value of an ID as it can be written in the configuration: what
+// is no text as # and hexadecimal digits.
+func written(s string) string {
+	if strings.HasPrefix(s, "#") || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return "#" + hex.EncodeToString([]byte(s))
+	}
+	return printable(s)
 }
 
 // printable keeps a peer's bytes from reaching a terminal as they are.

@@ -100,8 +100,8 @@ func TestIDStrings(t *testing.T) {
 		{ID{IDIPv4, "abc"}, "type-1:616263"},
 		{ID{IDFQDN, "gw.example.net"}, "fqdn:gw.example.net"},
 		{ID{IDUser, "joe@example.net"}, "user-fqdn:joe@example.net"},
-		{ID{IDKeyID, "\x1b[31m\x00"}, `key-id:\x1b[31m\x00`},
-		{ID{IDDN, "\x30\x00"}, "dn:3000"},
+		{ID{IDKeyID, "\x1b[31m\x00"}, `key-id:#1b5b33316d00`},
+		{ID{IDDN, "\x30\x00"}, "dn:#3000"},
 		{ID{77, "x"}, "type-77:78"},
 	}
 	for _, c := range tests {

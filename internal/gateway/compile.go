@@ -235,7 +235,7 @@ func coreID(id config.ID) core.ID {
 		return core.ID{Type: t, Data: string(id.Addr.AsSlice())}
 	}
 	if t, ok := idTypes[id.Kind]; ok {
-		return core.ID{Type: t, Data: id.Value}
+		return core.ID{Type: t, Data: id.Data()}
 	}
 	return core.ID{}
 }
