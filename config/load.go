@@ -96,6 +96,10 @@ func (l *loader) read(name string, data []byte, depth int) {
 	l.config.Files = append(l.config.Files, name)
 	raw := map[string]any{}
 	if _, err := toml.Decode(string(data), &raw); err != nil {
+		if other, ok := foreignFormat(data); ok {
+			l.fault(spot{file: name}, "", "is %s, and culvert reads TOML: %s (docs/tunnels.md has examples to copy)", other.is, other.advice)
+			return
+		}
 		l.syntax(name, data, err)
 		return
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -8,19 +9,31 @@ import (
 )
 
 type checkCmd struct {
-	Config string `short:"c" required:"" placeholder:"FILE" help:"Configuration to check."`
+	File   string `arg:"" optional:"" placeholder:"FILE" help:"Configuration to check."`
+	Config string `short:"c" placeholder:"FILE" help:"The same, as run takes it."`
 }
 
 func (checkCmd) Help() string {
 	return `Reads a configuration and everything it includes and prints every fault, one line each, with file, line and what is accepted instead. Nothing is started and nothing is changed; no privilege is needed. What works but likely not as meant is a warning on standard error.
 
+A file of another tool (a RouterOS export, swanctl.conf, ipsec.conf, a WireGuard configuration, …) is recognised and named.
+
 Example:
 
-    culvert check -c site.toml`
+    culvert check site.toml`
+}
+
+// Validate refuses none and two: the arguments are parsed by kong, which calls it.
+func (c *checkCmd) Validate() error {
+	if (c.File == "") == (c.Config == "") {
+		return errors.New("name one file: culvert check FILE")
+	}
+	return nil
 }
 
 func (c *checkCmd) Run(s *session) error {
-	cfg, warnings, err := config.Load(c.Config)
+	path := cmp.Or(c.File, c.Config)
+	cfg, warnings, err := config.Load(path)
 	for _, w := range warnings {
 		fmt.Fprintln(s.stderr, "warning:", w)
 	}
@@ -32,7 +45,7 @@ func (c *checkCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.stdout, "%s: ok, %s, %s\n", c.Config, plural(len(cfg.Peers), "peer"), plural(written(cfg.Policies), "policy"))
+	fmt.Fprintf(s.stdout, "%s: ok, %s, %s\n", path, plural(len(cfg.Peers), "peer"), plural(written(cfg.Policies), "policy"))
 	return nil
 }
 

@@ -54,6 +54,15 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%d %q %q", code, out, stderr)
 	}
 
+	if again, same, _ := call("check", path); again != exitOK || same != out {
+		t.Errorf("without -c: %d %q", again, same)
+	}
+	for _, none := range [][]string{{"check"}, {"check", path, "-c", path}} {
+		if code, _, stderr := call(none...); code != exitUsage || !strings.Contains(stderr, "name one file: culvert check FILE") {
+			t.Errorf("%q: %d %q", none, code, stderr)
+		}
+	}
+
 	path = write(t, strings.NewReplacer("192.168.80.1/32", "192.168.80.1/33", `proposal = "site2"`, `proposal = "site3"`).Replace(siteTOML))
 	code, out, _ = call("check", "-c", path)
 	lines := strings.Split(strings.TrimSpace(out), "\n")

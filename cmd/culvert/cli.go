@@ -12,7 +12,7 @@ First steps:
   1. see a tunnel work in this very process, without privilege:
          culvert demo
   2. write site.toml (README.md has one to copy) and have it checked:
-         culvert check -c site.toml
+         culvert check site.toml
   3. run it, and look at what it does:
          sudo culvert run -c site.toml
          sudo culvert active-peers print

@@ -17,7 +17,7 @@ func (reloadCmd) Help() string {
 
 Example:
 
-    culvert check -c /etc/culvert/site.toml && culvert reload`
+    culvert check /etc/culvert/site.toml && culvert reload`
 }
 
 func (reloadCmd) Run(s *session) error {
