@@ -63,10 +63,21 @@ type Warner interface {
 	Warnings() []string
 }
 
-// Watcher is what a Host may have beside: Changed delivers when others changed
-// what the last Apply made or depends on, so that the plan is to be applied again.
+// Watcher is what a Host has beside where the system reports changes. What the last
+// Apply made is the desired state; others may change it.
 type Watcher interface {
+	// Changed delivers when the system has reported a change of something that
+	// Apply made or depends on, whoever made it. A report may be of our own change,
+	// and one may stand for many.
 	Changed() <-chan struct{}
+	// Differences says how the system differs from the desired state, a phrase for
+	// each difference, and changes nothing.
+	Differences() ([]string, error)
+	// Restore removes the differences and says which there were. It goes on behind
+	// what cannot be put right; the error is of that. It also follows the host's
+	// addresses, which is no difference. by names who may have caused the
+	// differences, if that is known.
+	Restore() (restored, by []string, err error)
 }
 
 var (

@@ -10,6 +10,9 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"culvert/internal/nlwatch"
 )
 
 // NewHost takes the routing table (ErrTableInUse where another gateway has it)
@@ -31,20 +34,21 @@ func NewHost(o Options) (Host, error) {
 		return nil, err
 	}
 	h := &host{o: o, kernel: k, lock: lock}
-	if h.watch, err = newWatch(h.intact); err != nil {
+	if h.watch, err = newWatch(o); err != nil {
 		k.close()
 		lock.Close()
 		return nil, err
 	}
 	current, err := k.read()
 	if err == nil {
-		_, err = k.change(current, state{addrs: current.addrs})
+		_, err = k.change(current.state, state{})
+		err = errors.Join(append(k.drop(current.foreign), err)...)
 	}
 	if err == nil {
 		err = k.sweep()
 	}
 	if err != nil {
-		h.watch.close()
+		h.watch.Close()
 		h.release()
 		return nil, fmt.Errorf("cannot remove rules and routes that an earlier run left (\"ip rule\", \"ip route show table %d\"): %w", o.Table, err)
 	}
@@ -59,12 +63,13 @@ type host struct {
 	closed   bool
 	addrs    []netip.Prefix // on the device by us
 	warnings []string
-	watch    *watch
+	watch    *nlwatch.Watch
 
-	// What the last Apply made, and of which addresses of the host.
+	// The desired state: the last plan that was applied and what it means.
 	applied bool
+	plan    Plan
 	made    state
-	own     []netip.Addr // less addrs
+	found   []string // what an Apply put right besides, for Restore to tell
 }
 
 func (h *host) Apply(p Plan) error {
@@ -73,44 +78,114 @@ func (h *host) Apply(p Plan) error {
 	if h.closed {
 		return os.ErrClosed
 	}
-	if err := h.kernel.setMTU(p.MTU); err != nil {
+	if err := h.kernel.setUp(p.MTU); err != nil {
 		return err
 	}
-	own, err := h.kernel.hostAddresses()
+	v, err := h.look(p, nil)
 	if err != nil {
 		return err
 	}
-	w, err := compile(p, h.o.Mark, own)
+	if h.applied {
+		h.found = append(h.found, v.differ...)
+	}
+	h.warnings = warnings(p, v.own)
+	if errs := h.kernel.drop(v.current.foreign); len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	reached, err := h.kernel.change(v.current.state, v.next)
 	if err != nil {
-		return err
-	}
-	current, err := h.kernel.read()
-	if err != nil {
-		return err
-	}
-	current.addrs = h.addrs
-	next := state{addrs: w.addrs, routes: w.routes, fences: w.fences}
-	if next.rules, err = w.place(current.rules, h.o.Pref); err != nil {
-		return err
-	}
-	for _, a := range p.Addresses {
-		if !slices.Contains(own, a.Addr()) {
-			own = append(own, a.Addr()) // on the device in a moment
-		}
-	}
-	h.warnings = warnings(p, own)
-	reached, err := h.kernel.change(current, next)
-	if err != nil {
-		back, _ := h.kernel.change(reached, current)
+		back, _ := h.kernel.change(reached, v.current.state)
 		h.addrs = back.addrs
 		return err
 	}
-	h.addrs = next.addrs
-	h.applied, h.made, h.own = true, next, others(own, h.addrs)
-	if link, err := h.kernel.link(); err == nil {
-		h.watch.device.Store(uint32(link.Attrs().Index))
-	}
+	h.addrs = v.next.addrs
+	h.applied, h.plan, h.made = true, clonePlan(p), v.next
 	return nil
+}
+
+// view is the system compared with a plan.
+type view struct {
+	own     []netip.Addr // of the host, those of the plan included
+	current held
+	next    state    // what the plan means, with the host's addresses as they are now
+	differ  []string // what of the desired state is not so, if there is one
+	gone    bool     // the device
+}
+
+// look compares. Rules keep the places that they have in keep, or in the kernel where that is nil.
+func (h *host) look(p Plan, keep []placed) (v view, err error) {
+	if v.own, err = h.kernel.hostAddresses(); err != nil {
+		return v, err
+	}
+	w, err := compile(p, h.o.Mark, v.own)
+	if err != nil {
+		return v, err
+	}
+	if v.current, err = h.kernel.read(); err != nil {
+		return v, err
+	}
+	link, gone := h.kernel.link()
+	var there []netip.Prefix
+	if gone == nil {
+		if there, err = h.kernel.addressesOf(link); err != nil {
+			return v, err
+		}
+	}
+	for _, a := range there {
+		if slices.Contains(h.addrs, a) || slices.Contains(w.addrs, a) {
+			v.current.addrs = append(v.current.addrs, a)
+		}
+	}
+	v.next = state{addrs: w.addrs, routes: w.routes, fences: w.fences}
+	if keep == nil {
+		keep = v.current.rules
+	}
+	if v.next.rules, err = w.place(keep, h.o.Pref); err != nil {
+		return v, err
+	}
+	for _, a := range p.Addresses {
+		if !slices.Contains(v.own, a.Addr()) {
+			v.own = append(v.own, a.Addr()) // on the device in a moment
+		}
+	}
+	v.gone = gone != nil
+	if h.applied {
+		v.differ = differences(h.o, link, h.plan.MTU, v.current, h.made)
+	}
+	return v, nil
+}
+
+// Differences: see Watcher.
+func (h *host) Differences() ([]string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || !h.applied {
+		return nil, nil
+	}
+	v, err := h.look(h.plan, h.made.rules)
+	return v.differ, err
+}
+
+// Restore: see Watcher.
+func (h *host) Restore() (restored, by []string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || !h.applied {
+		return nil, nil, nil
+	}
+	by = h.watch.Suspects()
+	v, err := h.look(h.plan, h.made.rules)
+	if err != nil {
+		return nil, by, err
+	}
+	restored, h.found = append(h.found, v.differ...), nil
+	errs := h.kernel.drop(v.current.foreign)
+	if !v.gone {
+		errs = append(errs, h.kernel.setUp(h.plan.MTU))
+	}
+	_, err = h.kernel.goOver(v.current.state, v.next, true)
+	h.addrs, h.made = v.next.addrs, v.next
+	return restored, by, errors.Join(append(errs, err)...)
 }
 
 // Warnings are what the last Apply found.
@@ -128,13 +203,14 @@ func (h *host) Close() error {
 	if was {
 		return nil
 	}
-	h.watch.close()
+	h.watch.Close()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	current, err := h.kernel.read()
 	if err == nil {
 		current.addrs = h.addrs
-		_, err = h.kernel.change(current, state{})
+		_, err = h.kernel.change(current.state, state{})
+		err = errors.Join(append(h.kernel.drop(current.foreign), err)...)
 	}
 	return errors.Join(err, h.release())
 }
@@ -175,6 +251,20 @@ func (k *kernel) setMTU(mtu int) error {
 		return fmt.Errorf("cannot set MTU %d on %s: %w", mtu, k.o.Device, err)
 	}
 	return nil
+}
+
+// setUp sets the device up again, and its MTU.
+func (k *kernel) setUp(mtu int) error {
+	link, err := k.link()
+	if err != nil {
+		return err
+	}
+	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
+		if err := k.h.LinkSetUp(link); err != nil {
+			return fmt.Errorf("cannot set %s up: %w", k.o.Device, hint(err))
+		}
+	}
+	return k.setMTU(mtu)
 }
 
 // hostAddresses are the host's unicast addresses of global scope, those that the

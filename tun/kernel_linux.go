@@ -127,7 +127,7 @@ func (k *kernel) sweep() error {
 		gone.o.Table = table
 		current, e := gone.read()
 		if e == nil {
-			_, e = gone.change(current, state{addrs: current.addrs})
+			_, e = gone.change(current.state, state{addrs: current.addrs})
 		}
 		if e != nil {
 			err = errors.Join(err, fmt.Errorf("table %d: %w", table, e))
@@ -148,9 +148,21 @@ func usable(ip netip.Addr, a netlink.Addr) bool {
 	return ip.IsGlobalUnicast() && a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&(unix.IFA_F_DADFAILED|unix.IFA_F_TENTATIVE) == 0
 }
 
-// read is what the kernel holds of ours: our protocol number and table.
-func (k *kernel) read() (state, error) {
-	s := state{routes: map[netip.Prefix]netip.Addr{}}
+// held is what the kernel holds: of ours (our protocol number and table), and of
+// others where only ours belongs.
+type held struct {
+	state                   // but for addrs
+	foreign []netlink.Route // routes of others in our table
+}
+
+// read lists the rules and routes. Which addresses of the device are ours only who
+// added them knows: see addressesOf.
+func (k *kernel) read() (held, error) {
+	s := held{state: state{routes: map[netip.Prefix]netip.Addr{}}}
+	device := 0
+	if link, err := k.link(); err == nil {
+		device = link.Attrs().Index
+	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		rules, err := retry(func() ([]netlink.Rule, error) { return k.h.RuleList(family) })
 		if err != nil && !noFamily(err) {
@@ -161,27 +173,51 @@ func (k *kernel) read() (state, error) {
 				s.rules = append(s.rules, p)
 			}
 		}
-		filter := &netlink.Route{Table: k.o.Table, Protocol: Protocol}
+		filter := &netlink.Route{Table: k.o.Table}
 		routes, err := retry(func() ([]netlink.Route, error) {
-			return k.h.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+			return k.h.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
 		})
 		if err != nil && !noFamily(err) {
 			return s, fmt.Errorf("cannot list routes: %w", err)
 		}
 		for _, r := range routes {
-			if r.Type == unix.RTN_UNREACHABLE {
-				s.fences[index(family == unix.AF_INET6)] = true
-				continue
-			}
 			dst := anyPrefix(family == unix.AF_INET6)
 			if r.Dst != nil {
 				dst = fromIPNet(r.Dst)
 			}
-			src, _ := netip.AddrFromSlice(r.Src)
-			s.routes[dst] = src.Unmap()
+			plain := r.Protocol == Protocol && r.Gw == nil && r.Via == nil && r.Encap == nil && len(r.MultiPath) == 0
+			switch {
+			case plain && r.Type == unix.RTN_UNREACHABLE && dst.Bits() == 0 && r.Priority == fenceMetric:
+				s.fences[index(family == unix.AF_INET6)] = true
+			case plain && r.Type == unix.RTN_UNICAST && r.LinkIndex == device && r.Priority == defaultMetric(dst):
+				src, _ := netip.AddrFromSlice(r.Src)
+				s.routes[dst] = src.Unmap()
+			default:
+				s.foreign = append(s.foreign, r)
+			}
 		}
 	}
 	return s, nil
+}
+
+// addressesOf are the addresses of a device.
+func (k *kernel) addressesOf(link netlink.Link) (list []netip.Prefix, err error) {
+	all, err := retry(func() ([]netlink.Addr, error) { return k.h.AddrList(link, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the addresses of %s: %w", k.o.Device, err)
+	}
+	for _, a := range all {
+		list = append(list, fromIPNet(a.IPNet))
+	}
+	return list, nil
+}
+
+// defaultMetric is what the kernel gives a route that comes without one.
+func defaultMetric(dst netip.Prefix) int {
+	if dst.Addr().Is6() {
+		return 1024 // IP6_RT_PRIO_USER
+	}
+	return 0
 }
 
 // noFamily: the kernel has no IPv6.
@@ -274,50 +310,90 @@ func toIPNet(p netip.Prefix) *net.IPNet {
 // way round. It stops at the first thing that cannot be added; reached is where
 // it stopped.
 func (k *kernel) change(from, to state) (reached state, err error) {
+	return k.goOver(from, to, false)
+}
+
+// goOver is change, or with on goes on behind what cannot be added, so that as much
+// as possible holds; then nothing old is left either.
+func (k *kernel) goOver(from, to state, on bool) (reached state, err error) {
 	reached = state{addrs: slices.Clone(from.addrs), routes: maps.Clone(from.routes), fences: from.fences, rules: slices.Clone(from.rules)}
 	if reached.routes == nil {
 		reached.routes = map[netip.Prefix]netip.Addr{}
 	}
+	var errs []error
+	failed := func(err error) (stop bool) {
+		errs = append(errs, err)
+		return !on
+	}
 	var link netlink.Link
 	if len(to.addrs)+len(to.routes) > 0 {
-		if link, err = k.link(); err != nil {
+		if link, err = k.link(); err != nil && failed(err) {
 			return reached, err
 		}
 	}
 	for _, a := range to.addrs {
-		if !slices.Contains(from.addrs, a) {
-			if err := k.addAddress(link, a); err != nil {
+		if link == nil || slices.Contains(from.addrs, a) {
+			continue
+		}
+		if err := k.addAddress(link, a); err != nil {
+			if failed(err) {
 				return reached, err
 			}
-			reached.addrs = append(reached.addrs, a)
+			continue
 		}
+		reached.addrs = append(reached.addrs, a)
 	}
 	for i, wanted := range to.fences {
-		if wanted && !from.fences[i] {
-			if err := k.h.RouteReplace(k.fence(i == 1)); err != nil {
-				return reached, fmt.Errorf("cannot add the unreachable route behind the device's: %w", hint(err))
-			}
-			reached.fences[i] = true
+		if !wanted || from.fences[i] {
+			continue
 		}
+		if err := k.h.RouteReplace(k.fence(i == 1)); err != nil {
+			if err = fmt.Errorf("cannot add the unreachable route behind the device's: %w", hint(err)); failed(err) {
+				return reached, err
+			}
+			continue
+		}
+		reached.fences[i] = true
 	}
 	for dst, src := range to.routes {
-		if old, ok := from.routes[dst]; !ok || old != src {
-			if err := k.h.RouteReplace(k.route(link, dst, src)); err != nil {
-				return reached, fmt.Errorf("cannot add route to %v: %w", dst, hint(err))
-			}
-			reached.routes[dst] = src
+		if old, ok := from.routes[dst]; link == nil || ok && old == src {
+			continue
 		}
+		if err := k.h.RouteReplace(k.route(link, dst, src)); err != nil {
+			if err = fmt.Errorf("cannot add route to %v: %w", dst, hint(err)); failed(err) {
+				return reached, err
+			}
+			continue
+		}
+		reached.routes[dst] = src
 	}
 	have := set(from.rules)
 	for _, p := range slices.Backward(to.rules) {
-		if !have[p] {
-			if err := k.h.RuleAdd(k.encode(p)); err != nil && !errors.Is(err, unix.EEXIST) {
-				return reached, fmt.Errorf("cannot add rule %+v: %w", p, hint(err))
+		if have[p] {
+			continue
+		}
+		if err := k.h.RuleAdd(k.encode(p)); err != nil && !errors.Is(err, unix.EEXIST) {
+			if err = fmt.Errorf("cannot add rule %+v: %w", p, hint(err)); failed(err) {
+				return reached, err
 			}
-			reached.rules = append(reached.rules, p)
+			continue
+		}
+		reached.rules = append(reached.rules, p)
+	}
+	if len(errs) == 0 {
+		reached = to
+	}
+	return reached, errors.Join(append(errs, k.remove(link, from, to))...)
+}
+
+// drop removes routes of others from our table.
+func (k *kernel) drop(foreign []netlink.Route) (errs []error) {
+	for _, r := range foreign {
+		if err := unlessGone(k.h.RouteDel(&r)); err != nil {
+			errs = append(errs, fmt.Errorf("cannot remove %s: %w", foreignText(r), hint(err)))
 		}
 	}
-	return to, k.remove(link, from, to)
+	return errs
 }
 
 func set(rules []placed) map[placed]bool {
@@ -388,11 +464,11 @@ func (k *kernel) addAddress(link netlink.Link, p netip.Prefix) error {
 
 // fence is what a packet of a policy meets when the device's routes are gone.
 func (k *kernel) fence(v6 bool) *netlink.Route {
-	return &netlink.Route{Table: k.o.Table, Protocol: Protocol, Dst: hostNet(anyPrefix(v6)), Type: unix.RTN_UNREACHABLE, Priority: lastMetric}
+	return &netlink.Route{Table: k.o.Table, Protocol: Protocol, Dst: hostNet(anyPrefix(v6)), Type: unix.RTN_UNREACHABLE, Priority: fenceMetric}
 }
 
-// lastMetric is behind every metric that the system gives by itself.
-const lastMetric = 0xFFFFFFFE
+// fenceMetric is behind every metric that the system gives by itself.
+const fenceMetric = 0xFFFFFFFE
 
 func (k *kernel) route(link netlink.Link, dst netip.Prefix, src netip.Addr) *netlink.Route {
 	r := &netlink.Route{Table: k.o.Table, Protocol: Protocol, Scope: netlink.SCOPE_LINK, Dst: hostNet(dst), Type: unix.RTN_UNICAST}

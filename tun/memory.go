@@ -136,7 +136,10 @@ type MemoryHost struct {
 	closed bool
 	fail   error
 
-	changed chan struct{}
+	changed  chan struct{}
+	differ   []string
+	by       []string
+	restored int
 }
 
 // Apply records the plan, or returns what Fail was given.
@@ -153,7 +156,7 @@ func (h *MemoryHost) Apply(p Plan) error {
 	return nil
 }
 
-// Fail lets every further Apply fail with err; nil lets them succeed again.
+// Fail lets every further Apply and Restore fail with err; nil lets them succeed again.
 func (h *MemoryHost) Fail(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -170,13 +173,45 @@ func (h *MemoryHost) Changed() <-chan struct{} {
 	return h.changed
 }
 
-// Disturb is somebody who changes what Apply made.
-func (h *MemoryHost) Disturb() {
+// Disturb is somebody who changes what Apply made: differ says what.
+func (h *MemoryHost) Disturb(by string, differ ...string) {
 	h.Changed()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.differ = append(h.differ, differ...)
+	if by != "" {
+		h.by = append(h.by, by)
+	}
 	select {
 	case h.changed <- struct{}{}:
 	default:
 	}
+}
+
+// Differences are what Disturb was given since the last Restore.
+func (h *MemoryHost) Differences() ([]string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]string(nil), h.differ...), nil
+}
+
+// Restore puts right what Disturb was given.
+func (h *MemoryHost) Restore() (restored, by []string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.restored++
+	if h.fail != nil {
+		return nil, nil, h.fail
+	}
+	restored, by, h.differ, h.by = h.differ, h.by, nil, nil
+	return restored, by, nil
+}
+
+// Restores is how often Restore was called.
+func (h *MemoryHost) Restores() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.restored
 }
 
 // Plans are all plans so far, oldest first.

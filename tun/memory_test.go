@@ -100,6 +100,17 @@ func TestMemoryHost(t *testing.T) {
 	if plans := h.Plans(); len(plans) != 1 || !slices.Equal(plans[0].Bypass, []uint16{500}) {
 		t.Error(plans)
 	}
+	h.Disturb("somebody", "a rule was removed")
+	<-h.Changed()
+	if list, err := h.Differences(); err != nil || len(list) != 1 {
+		t.Error(list, err)
+	}
+	if what, by, err := h.Restore(); err != nil || len(what) != 1 || len(by) != 1 {
+		t.Error(what, by, err)
+	}
+	if list, _ := h.Differences(); len(list) != 0 || h.Restores() != 1 {
+		t.Error(list)
+	}
 	h.Close()
 	if err := h.Apply(p); err != os.ErrClosed || !h.Closed() {
 		t.Error(err)

@@ -1,143 +1,193 @@
 package tun
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"sync"
-	"sync/atomic"
-	"time"
+	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"culvert/internal/nlwatch"
 )
 
-// watch listens for what others change of what Apply depends on: rules (network
-// daemons remove those that they do not know), the device's link (its routes
-// go when it is set down) and the host's addresses.
-type watch struct {
-	socket  *nl.NetlinkSocket
-	changed chan struct{} // has room for one
-	dirty   chan struct{} // has room for one
-	done    chan struct{}
-	device  atomic.Uint32 // index; 0: not known yet
-	ended   sync.WaitGroup
-}
+// What others do with what Apply made, or with what it depends on: network daemons
+// remove rules and routes that they do not know, somebody sets the device down, the
+// host gets another address.
 
-// settleTime is how long changes gather: they seldom come alone.
-const settleTime = 200 * time.Millisecond
-
-// newWatch calls intact after changes, and signals changed where it says no.
-func newWatch(intact func() bool) (*watch, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
-		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen to rtnetlink: %w", err)
-	}
-	w := &watch{socket: socket, changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1), done: make(chan struct{})}
-	w.ended.Go(w.receive)
-	w.ended.Go(func() { w.judge(intact) })
-	return w, nil
-}
-
-func (w *watch) close() {
-	close(w.done)
-	w.socket.Close()
-	w.ended.Wait()
-}
-
-func (w *watch) receive() {
-	for {
-		messages, _, err := w.socket.Receive()
-		select {
-		case <-w.done:
-			return
-		default:
+// newWatch listens to rtnetlink. The kernel does not report the IPv4 routes that it
+// removes because a device went down or an address was removed: hence links and addresses.
+func newWatch(o Options) (*nlwatch.Watch, error) {
+	return nlwatch.Listen(unix.NETLINK_ROUTE, func(w *nlwatch.Watch, m *syscall.NetlinkMessage) bool {
+		if !o.matters(m.Header.Type, m.Data) {
+			return false
 		}
-		lost := err == unix.ENOBUFS // more happened than the socket holds
-		if err != nil && !lost {
-			return
-		}
-		for _, m := range messages {
-			lost = lost || w.matters(m.Header.Type, m.Data)
-		}
-		if lost {
-			signal(w.dirty)
-		}
-	}
-}
-
-func (w *watch) matters(kind uint16, data []byte) bool {
-	switch kind {
-	case unix.RTM_DELRULE, unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		w.Suspect(nlwatch.Process(m.Header.Pid))
 		return true
-	case unix.RTM_NEWLINK: // struct ifinfomsg has the index behind four bytes
-		return len(data) >= 8 && binary.NativeEndian.Uint32(data[4:]) == w.device.Load()
+	}, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+}
+
+// matters reports whether a message can be about what we made or depend on. Of links
+// that is our device, and others that go up or down; of routes our table, and what the
+// kernel itself puts into the main one for addresses.
+func (o Options) matters(kind uint16, data []byte) bool {
+	switch kind {
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_DELLINK:
+		return true
+	case unix.RTM_NEWLINK:
+		if len(data) < unix.SizeofIfInfomsg {
+			return false
+		}
+		msg := nl.DeserializeIfInfomsg(data)
+		name := attribute(data[msg.Len():], unix.IFLA_IFNAME)
+		return msg.Change&(unix.IFF_UP|unix.IFF_RUNNING) != 0 || string(bytes.TrimRight(name, "\x00")) == o.Device
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if len(data) < unix.SizeofRtMsg {
+			return false
+		}
+		msg := nl.DeserializeRtMsg(data)
+		table := int(msg.Table)
+		if long := attribute(data[msg.Len():], unix.RTA_TABLE); len(long) >= 4 { // it need not fit into the header
+			table = int(binary.NativeEndian.Uint32(long))
+		}
+		return table == o.Table || table == unix.RT_TABLE_MAIN && msg.Protocol == unix.RTPROT_KERNEL
 	}
 	return false
 }
 
-func (w *watch) judge(intact func() bool) {
-	for {
-		select {
-		case <-w.done:
-			return
-		case <-w.dirty:
-		}
-		select {
-		case <-w.done:
-			return
-		case <-time.After(settleTime):
-		}
-		if !intact() {
-			signal(w.changed)
+// attribute is the value of the first attribute of a type; nil: there is none.
+func attribute(data []byte, kind uint16) []byte {
+	attrs, err := nl.ParseRouteAttr(data)
+	if err != nil {
+		return nil
+	}
+	for _, a := range attrs {
+		if a.Attr.Type == kind {
+			return a.Value
 		}
 	}
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	return nil
 }
 
 // Changed: see Watcher.
-func (h *host) Changed() <-chan struct{} { return h.watch.changed }
+func (h *host) Changed() <-chan struct{} { return h.watch.Changed() }
 
-// intact reports whether the last Apply would find nothing to do. While the
-// device is down nothing can be done, and its coming up is a change.
-func (h *host) intact() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed || !h.applied {
-		return true
+// differences are phrases about what of the desired state is not so.
+func differences(o Options, link netlink.Link, mtu int, now held, made state) (list []string) {
+	say := func(format string, a ...any) { list = append(list, fmt.Sprintf(format, a...)) }
+	switch {
+	case link == nil:
+		say("device %s is gone", o.Device)
+	case link.Attrs().RawFlags&unix.IFF_UP == 0:
+		say("device %s was set down", o.Device)
 	}
-	link, err := h.kernel.link()
-	if err != nil || link.Attrs().RawFlags&unix.IFF_UP == 0 {
-		return true
+	if link != nil && mtu != 0 && link.Attrs().MTU != mtu {
+		say("MTU of %s was set to %d", o.Device, link.Attrs().MTU)
 	}
-	own, err := h.kernel.hostAddresses()
-	if err != nil {
-		return true
+	for _, a := range made.addrs {
+		if !slices.Contains(now.addrs, a) {
+			say("address %v of %s was removed", a, o.Device)
+		}
 	}
-	now, err := h.kernel.read()
-	if err != nil {
-		return true
+	var gone []string
+	for _, dst := range slices.SortedFunc(maps.Keys(made.routes), comparePrefix) {
+		if src, ok := now.routes[dst]; !ok || src != made.routes[dst] {
+			gone = append(gone, dst.String())
+		}
 	}
-	there := set(now.rules)
-	missing := func(p placed) bool { return !there[p] }
-	gone := func(p netip.Prefix) bool { return !slices.Contains(own, p.Addr()) }
-	return slices.Equal(others(own, h.addrs), h.own) && !slices.ContainsFunc(h.addrs, gone) && !slices.ContainsFunc(h.made.rules, missing) &&
-		maps.Equal(now.routes, h.made.routes) && now.fences == h.made.fences
+	for i, wanted := range made.fences {
+		if wanted && !now.fences[i] {
+			gone = append(gone, "unreachable "+anyPrefix(i == 1).String())
+		}
+	}
+	list = appendCounted(list, gone, "route", fmt.Sprintf("removed from table %d", o.Table))
+	var foreign []string
+	for _, r := range now.foreign {
+		foreign = append(foreign, foreignText(r))
+	}
+	list = appendCounted(list, foreign, "foreign route", fmt.Sprintf("added to table %d", o.Table))
+	have, wanted := set(now.rules), set(made.rules)
+	var lost, more []string
+	for _, p := range made.rules {
+		if !have[p] {
+			lost = append(lost, p.String())
+		}
+	}
+	for _, p := range now.rules {
+		if !wanted[p] {
+			more = append(more, p.String())
+		}
+	}
+	list = appendCounted(list, lost, "rule", "removed")
+	return appendCounted(list, more, "rule", "added with our protocol number")
 }
 
-// others are the addresses less ours, in the kernel's order. Where in it ours
-// come depends on the device's index, and nothing on that: compile takes them first.
-func others(own []netip.Addr, ours []netip.Prefix) []netip.Addr {
-	return slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool {
-		return slices.ContainsFunc(ours, func(p netip.Prefix) bool { return p.Addr() == a })
-	})
+// named is how many things of one kind are named before the rest is only counted.
+const named = 3
+
+func appendCounted(list, things []string, kind, fate string) []string {
+	switch n := len(things); {
+	case n == 0:
+		return list
+	case n == 1:
+		return append(list, fmt.Sprintf("%s %s was %s", kind, things[0], fate))
+	default:
+		text := fmt.Sprintf("%d %ss were %s (", n, kind, fate)
+		for i, x := range things[:min(n, named)] {
+			if i > 0 {
+				text += ", "
+			}
+			text += x
+		}
+		if n > named {
+			text += ", …"
+		}
+		return append(list, text+")")
+	}
+}
+
+func comparePrefix(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
+// foreignText is a route of others as people write it.
+func foreignText(r netlink.Route) string {
+	text := "default"
+	if r.Dst != nil {
+		if p := fromIPNet(r.Dst); p.Bits() != 0 {
+			text = p.String()
+		}
+	}
+	if gw, ok := netip.AddrFromSlice(r.Gw); ok {
+		text += " via " + gw.Unmap().String()
+	}
+	return fmt.Sprintf("%s (protocol %v)", text, r.Protocol)
+}
+
+// String is a rule as `ip rule` has it, more or less.
+func (p placed) String() string {
+	text := fmt.Sprintf("%d:", p.pref)
+	add := func(wanted bool, format string, a ...any) {
+		if wanted {
+			text += fmt.Sprintf(" "+format, a...)
+		}
+	}
+	add(p.from.IsValid(), "from %v", p.from)
+	add(p.to.IsValid(), "to %v", p.to)
+	add(p.own, "iif lo")
+	add(p.mark != 0, "fwmark %#x", p.mark)
+	add(p.proto != 0, "ipproto %d", p.proto)
+	add(p.sport != 0, "sport %d", p.sport)
+	add(p.dport != 0, "dport %d", p.dport)
+	add(true, "%s", map[action]string{toTable: "lookup", toEnd: "goto", toMain: "lookup main", nop: "nop"}[p.act])
+	return text
 }
