@@ -9,6 +9,7 @@
 //	gateway.go   Run: start, stop
 //	loop.go      the one goroutine that owns a plane
 //	reload.go    going over to a changed configuration
+//	restore.go   putting right what others changed on the host
 //	lockout.go   policies that would take this host's own networks away from it
 //	backend.go   the rows and commands of the control socket
 package gateway
@@ -75,6 +76,7 @@ type gateway struct {
 	store     store.Store // see state; nil: not open
 	tickets   bool        // the endpoint has the keys of session tickets
 
+	restorer  *restorer
 	following time.Time // before this the host does not follow again
 
 	recorder *record.Recorder // nil: none
@@ -170,6 +172,10 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	g.log.Info("started", "config", g.o.ConfigPath, "device", g.edges.Device.Name(), "port", ike, "natt-port", natt,
 		"peers", len(g.compiled.core.Peers), "policies", len(g.compiled.policies))
 
+	g.restorer = &restorer{log: g.log, now: time.Now, after: func(restored bool) {
+		g.plane.path.DeviceChanged()
+		g.warnLockouts()
+	}}
 	path, ctl := make(chan error, 1), make(chan error, 1)
 	var watching sync.WaitGroup
 	defer watching.Wait()

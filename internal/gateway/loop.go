@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/tun"
 )
 
 // farewell is how long a stopping gateway waits for its peers' answers.
@@ -21,12 +20,9 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 	var limit <-chan time.Time // of the farewell; nil before it
 	var hurry <-chan struct{}  // nil before the farewell
 	quit := ctx.Done()
-	var disturbed <-chan struct{}
-	if w, ok := g.edges.Host.(tun.Watcher); ok {
-		disturbed = w.Changed()
-	}
+	guardChanged, hostChanged := g.restorer.add(g.edges.Guard), g.restorer.add(g.edges.Host)
 	for {
-		later := g.follow()
+		later := sooner(g.follow(), g.restorer.work())
 		if limit != nil && g.plane.cfg.Endpoint.Idle() {
 			return false, false, nil
 		}
@@ -54,10 +50,10 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 			g.plane.Work(time.Now())
 		case <-timer.C:
 			g.plane.Input(time.Now(), core.Tick{})
-		case <-disturbed:
-			g.log.Warn("rules, routes or addresses of this host were changed by somebody else: putting them in order")
-			g.restore()
-			g.warnLockouts()
+		case <-guardChanged:
+			g.restorer.changed()
+		case <-hostChanged:
+			g.restorer.changed()
 		case call := <-g.calls:
 			call()
 		case _, ok := <-g.o.Reload:
@@ -75,6 +71,14 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 			return false, true, err
 		}
 	}
+}
+
+// sooner is the earlier of two times, of which the zero time is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // follow lets the host follow what was made and lost at run time: the SAs of

@@ -1,0 +1,183 @@
+package gateway
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What the gateway has put into the host (rules, routes, addresses, the device's link,
+// the guard) is a desired state. When the system reports a change, it is compared and what
+// differs is put right. Two programs that each put their own state right could go on
+// for ever: there are pauses, so that this costs little, and fewer and fewer lines
+// of log. The pauses stay below a second, because plaintext may leave in them.
+
+// watcher is an edge to the machine that reports changes: tun.Watcher.
+type watcher interface {
+	Changed() <-chan struct{}
+	Differences() ([]string, error)
+	Restore() (restored, by []string, err error)
+}
+
+const (
+	// gatherChanges is how long changes gather: they seldom come alone.
+	gatherChanges = 20 * time.Millisecond
+	// The pause between two comparisons. It doubles with each that has something to
+	// restore shortly after the last one, and is restoreShare times as long as a
+	// comparison took, so that thousands of rules leave time for everything else.
+	shortestPause = 50 * time.Millisecond
+	longestPause  = 500 * time.Millisecond
+	restoreShare  = 4
+	// fightGap: what has to be restored again within this time is a fight.
+	fightGap = 10 * time.Second
+	// fightAfter is how many times something is restored, each within fightGap of the
+	// last, before it is called so.
+	fightAfter = 5
+	// The shortest time between two lines about a fight, which doubles.
+	firstQuiet, longestQuiet = 2 * time.Second, 10 * time.Minute
+	// What could not be put right is tried again after this, which doubles.
+	firstRetry, longestRetry = time.Second, time.Minute
+)
+
+// restorer compares and restores. It belongs to one goroutine.
+type restorer struct {
+	log    *slog.Logger
+	now    func() time.Time
+	layers []watcher           // in the order in which they are put right
+	after  func(restored bool) // each comparison
+
+	due   time.Time // of the next comparison; zero: nothing was reported
+	ended time.Time // the last comparison
+	pause time.Duration
+
+	last   time.Time // something was restored
+	streak int       // how many times, each shortly after the last
+
+	quiet  time.Duration // of the fight
+	spoken time.Time     // the last line of the log
+	silent int           // how many times something was restored without one since
+	by     []string      // who may have caused that
+
+	failure string // what could not be put right last
+	retry   time.Duration
+}
+
+// add adds a layer where it reports changes. It returns what it reports by; nil: it does not.
+func (r *restorer) add(layer any) <-chan struct{} {
+	w, ok := layer.(watcher)
+	if !ok {
+		return nil
+	}
+	r.layers = append(r.layers, w)
+	return w.Changed()
+}
+
+// changed notes that something was reported.
+func (r *restorer) changed() {
+	at := r.now().Add(gatherChanges)
+	if next := r.ended.Add(r.pause); at.Before(next) {
+		at = next
+	}
+	if r.due.IsZero() || at.Before(r.due) {
+		r.due = at
+	}
+}
+
+// work compares and restores if it is time, and says when it will be. Zero: when
+// something is reported.
+func (r *restorer) work() time.Time {
+	start := r.now()
+	if r.due.IsZero() || start.Before(r.due) {
+		return r.due
+	}
+	r.due = time.Time{}
+	var restored, failed []string
+	for _, l := range r.layers {
+		what, by, err := l.Restore()
+		restored = append(restored, what...)
+		for _, name := range by {
+			if !slices.Contains(r.by, name) {
+				r.by = append(r.by, name)
+			}
+		}
+		if err != nil {
+			failed = append(failed, err.Error())
+		}
+	}
+	r.ended = r.now()
+	r.pause = max(shortestPause, restoreShare*r.ended.Sub(start))
+	if len(restored) > 0 {
+		r.restored(restored)
+	} else if len(failed) == 0 && r.silent == 0 {
+		r.by = nil // they changed something that is nobody's business
+	}
+	r.failed(strings.Join(failed, "; "))
+	r.after(len(restored) > 0)
+	return r.due
+}
+
+func (r *restorer) restored(what []string) {
+	now := r.ended
+	if r.last.IsZero() || now.Sub(r.last) > fightGap {
+		r.streak, r.quiet, r.silent = 0, firstQuiet, 0
+	}
+	r.last = now
+	r.streak++
+	r.pause = max(r.pause, min(shortestPause<<min(r.streak-1, 10), longestPause))
+	fight := r.streak > fightAfter
+	if fight && now.Sub(r.spoken) < r.quiet {
+		r.silent++
+		return
+	}
+	by := strings.Join(r.by, ", ")
+	if fight {
+		if by == "" {
+			by = "not known: run `ip monitor rule route address link` and `nft monitor trace ruleset` to see who"
+		}
+		r.log.Warn("somebody keeps changing what the gateway needs on this host: it is restored each time, but traffic is lost in between",
+			"restored", strings.Join(what, "; "), "by", by, "unlogged", r.silent)
+		r.quiet = min(2*r.quiet, longestQuiet)
+	} else {
+		args := []any{"restored", strings.Join(what, "; ")}
+		if by != "" {
+			args = append(args, "by", by)
+		}
+		r.log.Warn("somebody changed what the gateway needs on this host", args...)
+	}
+	r.spoken, r.silent, r.by = now, 0, nil
+}
+
+// failed notes what could not be put right, "" for nothing, and has it tried again.
+func (r *restorer) failed(why string) {
+	if why == "" {
+		if r.failure != "" {
+			r.log.Info("the host's rules, routes and addresses are in order again")
+		}
+		r.failure, r.retry = "", 0
+		return
+	}
+	if why != r.failure {
+		r.retry = firstRetry
+		r.log.Error("what the gateway needs on this host could not be restored", "error", why)
+	} else {
+		r.retry = min(2*r.retry, longestRetry)
+	}
+	r.failure = why
+	if at := r.ended.Add(r.retry); r.due.IsZero() || at.Before(r.due) {
+		r.due = at
+	}
+}
+
+// differences is what differs now, for people who ask.
+func (r *restorer) differences() (list []string) {
+	for _, l := range r.layers {
+		d, err := l.Differences()
+		list = append(list, d...)
+		if err != nil {
+			list = append(list, fmt.Sprintf("it cannot be compared: %v", err))
+		}
+	}
+	return list
+}
