@@ -155,7 +155,11 @@ func (l *loader) readCertificate(c *Certificate) bool {
 			l.faultAt(e, "certificate", key, "%v, accepted: a file that this process can read", err)
 			return nil, false
 		}
-		if key != "file" && othersCanRead(mode) || key == "file" && holdsKey(data) && othersCanRead(mode) {
+		if key == "file" && !holdsKey(data) {
+			return data, true
+		}
+		l.config.secretFiles = append(l.config.secretFiles, path)
+		if othersCanRead(mode) {
 			l.warnAt(e, "certificate", key, "%s can be read by others (mode %04o), run chmod 600 on it", path, mode.Perm())
 		}
 		return data, true

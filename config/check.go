@@ -49,6 +49,7 @@ func (l *loader) check() {
 	l.warnPeers(d)
 	l.warnIgnored()
 	l.warnWeak()
+	l.warnSecrets()
 	l.warnTemplates()
 	l.markDuplicates()
 	l.faults = append(l.faults, c.Lockouts(c.ownAddresses())...)

@@ -30,10 +30,10 @@ func Load(path string) (*Config, []Warning, error) {
 // Parse is Load for the bytes of a file; name is what its faults say and what
 // paths in it are relative to.
 func Parse(name string, data []byte) (*Config, []Warning, error) {
-	return parse(machine{}, name, data)
+	return parse(machine{}, name, data, 0)
 }
 
-func parse(d disk, name string, data []byte) (*Config, []Warning, error) {
+func parse(d disk, name string, data []byte, mode fs.FileMode) (*Config, []Warning, error) {
 	l := &loader{
 		disk:   d,
 		config: &Config{Gateway: defaultGateway(), Settings: defaultSettings()},
@@ -42,7 +42,7 @@ func parse(d disk, name string, data []byte) (*Config, []Warning, error) {
 		named:  map[string]int{},
 	}
 	ownEntries(l.config)
-	l.read(name, data, 0)
+	l.read(name, data, mode, 0)
 	l.check()
 	sortFaults(l.faults, func(f Fault) Fault { return f }, l.order)
 	sortFaults(l.warnings, func(w Warning) Fault { return Fault(w) }, l.order)
@@ -91,7 +91,8 @@ func (f *source) beside(path string) string {
 // maxIncludes bounds includes in includes.
 const maxIncludes = 8
 
-func (l *loader) read(name string, data []byte, depth int) {
+// read reads one file. mode is 0 where it is none of a disk.
+func (l *loader) read(name string, data []byte, mode fs.FileMode, depth int) {
 	l.order[name] = len(l.order)
 	l.config.Files = append(l.config.Files, name)
 	raw := map[string]any{}
@@ -102,6 +103,12 @@ func (l *loader) read(name string, data []byte, depth int) {
 		}
 		l.syntax(name, data, err)
 		return
+	}
+	if secrets(raw) && !l.disk.redacted() {
+		l.config.secretFiles = append(l.config.secretFiles, name)
+		if othersCanRead(mode) {
+			l.warn(spot{file: name}, "", "has secrets and can be read by others (mode %04o), run chmod 600 on it, or write secret-file in the place of secret", mode.Perm())
+		}
 	}
 	f := &source{name, indexLines(data)}
 	if inc, ok := raw["include"]; ok {
@@ -181,12 +188,12 @@ func (l *loader) include(f *source, raw any, depth int) {
 				l.fault(at, "include", "%s is read twice, include it once", p)
 				continue
 			}
-			data, _, err := l.disk.read(p)
+			data, mode, err := l.disk.read(p)
 			if err != nil {
 				l.fault(at, "include", "%v, accepted: files that this process can read", err)
 				continue
 			}
-			l.read(p, data, depth+1)
+			l.read(p, data, mode, depth+1)
 		}
 	}
 }
@@ -380,6 +387,23 @@ func readFile(path string) ([]byte, fs.FileMode, error) {
 		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
 	}
 	return data, st.Mode(), err
+}
+
+// secrets reports whether a file has any.
+func secrets(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, x := range v {
+			if _, text := x.(string); text && holdsSecret(key) || secrets(x) {
+				return true
+			}
+		}
+	case []map[string]any:
+		return slices.ContainsFunc(v, func(m map[string]any) bool { return secrets(m) })
+	case []any:
+		return slices.ContainsFunc(v, secrets)
+	}
+	return false
 }
 
 // othersCanRead: Windows keeps rights elsewhere than in the mode.

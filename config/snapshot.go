@@ -98,9 +98,9 @@ func LoadSnapshot(path string) (*Config, []Warning, *Snapshot, error) {
 func (s *Snapshot) Load() (*Config, []Warning, error) { return load(stored{s}, s.Path) }
 
 func load(d disk, path string) (*Config, []Warning, error) {
-	data, _, err := d.read(path)
+	data, mode, err := d.read(path)
 	if err != nil {
 		return nil, nil, Faults{{File: path, Message: fmt.Sprintf("%v, name a file that this process can read", err)}}
 	}
-	return parse(d, path, data)
+	return parse(d, path, data, mode)
 }

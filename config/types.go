@@ -32,7 +32,13 @@ type Config struct {
 	// Certificates are the certificate store: our own, the authorities', the peers'.
 	Certificates []*Certificate
 	Files        []string // all files that were read, the first is the one given to Load
+
+	secretFiles []string // files with secrets, those of other kinds among them
 }
+
+// SecretFiles are the files that secrets were read from, the configuration's own among
+// them.
+func (c *Config) SecretFiles() []string { return c.secretFiles }
 
 // Entry is what all entries of all tables have.
 type Entry struct {

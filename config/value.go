@@ -450,6 +450,7 @@ func pskFile(v value) (secret.Bytes, bool) {
 		v.wrong("%v, accepted: a file that this process can read", err)
 		return nil, false
 	}
+	v.load.config.secretFiles = append(v.load.config.secretFiles, v.file.beside(path))
 	if othersCanRead(mode) {
 		v.warn("%s can be read by others (mode %04o), run chmod 600 on it", v.file.beside(path), mode.Perm())
 	}

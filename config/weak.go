@@ -2,61 +2,145 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"culvert/crypto/suite"
 )
 
-// warnWeak names the weak algorithms that written keys allow, in one warning:
-// an old peer may have nothing else, but the peer also chooses among what is
-// allowed. The manual's defaults are not written.
+// What is weak is said of every profile and proposal that is in force, whether its
+// algorithms are written or the manual's defaults, and of what is written elsewhere.
+// The peer chooses among all that is allowed, and who is on the path may choose for it.
+
+// weakKey is a key with a list of algorithms.
+type weakKey struct {
+	name  string
+	all   []string // as allowed
+	weak  func(name string) bool
+	inUse bool   // whether anything looks at the key
+	good  string // what to write where all are weak
+}
+
+// warnWeak says of each profile and each proposal in one line which weak algorithms
+// it allows, and what to write instead.
 func (l *loader) warnWeak() {
-	var first *Entry
-	var table, key string
-	var all []string
-	look := func(e *Entry, of string, keys ...weakKey) {
-		var found []string
-		for _, k := range keys {
-			if e.Disabled || !e.Written(k.name) || len(k.weak) == 0 {
-				continue
-			}
-			if found = append(found, k.weak...); first == nil {
-				first, table, key = e, of, k.name
-			}
-		}
-		if len(found) > 0 {
-			all = append(all, fmt.Sprintf("[[%s]] %q: %s", of, e.Name, accepted(found)))
-		}
-	}
+	profiles, proposals := l.inForce()
 	for _, p := range l.config.Profiles {
-		look(&p.Entry, "profile",
-			weakKey{"dh-group", weak(p.DHGroup, groupOf, func(g *suite.Group) bool { return g.Weak })},
-			weakKey{"enc-algorithm", weak(p.EncAlgorithm, suite.EncrByIKEName, func(e *suite.Encr) bool { return e.Weak })},
-			weakKey{"hash-algorithm", weak(p.HashAlgorithm, suite.IntegByName, func(a *suite.Integ) bool { return a.Weak })},
-			weakKey{"prf-algorithm", weak(p.PRFAlgorithm, suite.PRFByName, func(f *suite.PRF) bool { return f.Weak })})
+		hash := !allAEAD(p.Encrs) || slices.Contains(p.PRFAlgorithm, "auto")
+		l.warnWeakKeys(&p.Entry, "profile", profiles[p],
+			weakKey{"dh-group", p.DHGroup, weakGroup, true, "modp2048"},
+			weakKey{"enc-algorithm", p.EncAlgorithm, isWeak(suite.EncrByIKEName, func(e *suite.Encr) bool { return e.Weak }), true, "aes-256"},
+			weakKey{"hash-algorithm", p.HashAlgorithm, weakInteg, hash, "sha256"},
+			weakKey{"prf-algorithm", p.PRFAlgorithm, isWeak(suite.PRFByName, func(f *suite.PRF) bool { return f.Weak }), true, "sha256"})
 	}
 	for _, p := range l.config.Proposals {
-		look(&p.Entry, "proposal",
-			weakKey{"auth-algorithms", weak(p.AuthAlgorithms, suite.IntegByName, func(a *suite.Integ) bool { return a.Weak })},
-			weakKey{"enc-algorithms", weak(p.EncAlgorithms, suite.EncrByName, func(e *suite.Encr) bool { return e.Weak })},
-			weakKey{"pfs-group", weak(p.PFSGroup, groupOf, func(g *suite.Group) bool { return g.Weak })})
-	}
-	if first != nil {
-		l.warnAt(first, table, key, "weak algorithms are allowed (%s), allow them only for a peer that has nothing better", strings.Join(all, "; "))
+		l.warnWeakKeys(&p.Entry, "proposal", proposals[p],
+			weakKey{"auth-algorithms", p.AuthAlgorithms, weakInteg, !allAEAD(p.Encrs), "sha256"},
+			weakKey{"enc-algorithms", p.EncAlgorithms, isWeak(suite.EncrByName, func(e *suite.Encr) bool { return e.Weak }), true, "aes-256-gcm"},
+			weakKey{"pfs-group", p.PFSGroup, weakGroup, true, "modp2048"})
 	}
 }
 
-// weakKey is a key with those of its values that are weak.
-type weakKey struct {
-	name string
-	weak []string
+// user is an entry by which a profile or a proposal is in force.
+type user struct {
+	entry      *Entry
+	table, key string
 }
 
-func weak[R any](names []string, find func(string) *R, is func(*R) bool) (list []string) {
-	for _, n := range names {
-		if r := find(n); r != nil && is(r) {
-			list = append(list, n)
+// inForce are the profiles and proposals that a running gateway would use, each with
+// the first entry that makes it so.
+func (l *loader) inForce() (map[*Profile]*user, map[*Proposal]*user) {
+	profiles, proposals := map[*Profile]*user{}, map[*Proposal]*user{}
+	groups := map[string]bool{} // whose templates policies are made from
+	for _, p := range l.config.Peers {
+		if p.Disabled || len(p.Identities) == 0 {
+			continue
+		}
+		if profiles[p.Profile] == nil {
+			profiles[p.Profile] = &user{&p.Entry, "peer", "profile"}
+		}
+		for _, i := range p.Identities {
+			if i.Generates() {
+				groups[i.PolicyTemplateGroup] = true
+			}
 		}
 	}
-	return list
+	byGroup := map[string]*Identity{}
+	for _, i := range l.config.Identities {
+		if i.Peer != nil && !i.Disabled && !i.Peer.Disabled && i.Generates() && byGroup[i.PolicyTemplateGroup] == nil {
+			byGroup[i.PolicyTemplateGroup] = i
+		}
+	}
+	for _, p := range l.config.Policies {
+		made := p.Template && !p.Disabled && groups[p.Group]
+		written := p.Works() && p.Action == Encrypt && p.Peer != nil && !p.Peer.Disabled
+		if !made && !written || p.Proposal == nil || proposals[p.Proposal] != nil {
+			continue
+		}
+		u := &user{&p.Entry, "policy", "proposal"}
+		if p.File == "" { // the manual's own template
+			u = &user{&byGroup[p.Group].Entry, "identity", "policy-template-group"}
+		}
+		proposals[p.Proposal] = u
+	}
+	return profiles, proposals
 }
+
+// warnWeakKeys looks at one entry. An entry that nobody wrote is told of where it is used.
+func (l *loader) warnWeakKeys(e *Entry, table string, by *user, keys ...weakKey) {
+	var found, instead []string
+	at, key := "", ""
+	for _, k := range keys {
+		weak := slices.DeleteFunc(slices.Clone(k.all), func(n string) bool { return !k.weak(n) })
+		if e.Disabled || len(weak) == 0 || e.bad[k.name] || !e.Written(k.name) && (by == nil || !k.inUse) {
+			continue
+		}
+		if e.Written(k.name) && at == "" {
+			at, key = k.name, table+"."+k.name
+		}
+		for _, n := range weak {
+			if !slices.Contains(found, n) {
+				found = append(found, n)
+			}
+		}
+		instead = append(instead, k.name+" = "+k.without())
+	}
+	if len(found) == 0 {
+		return
+	}
+	text := fmt.Sprintf("weak algorithms are allowed by [[%s]] %q: %s, write %s at both ends, and allow weak ones only for a peer that has nothing better",
+		table, e.Name, accepted(found), strings.Join(instead, ", "))
+	switch {
+	case e.File == "":
+		l.warnAt(by.entry, by.table, by.key, "%s", strings.Replace(text, ", write ", fmt.Sprintf(" (the manual's defaults), write a [[%s]] %q with ", table, e.Name), 1))
+	case at == "":
+		l.warn(e.at(""), table, "%s", text)
+	default:
+		l.warn(e.at(at), key, "%s", text)
+	}
+}
+
+// without is what to write for the key: what it allows less what is weak.
+func (k weakKey) without() string {
+	list := slices.DeleteFunc(slices.Clone(k.all), k.weak)
+	switch len(list) {
+	case 0:
+		return fmt.Sprintf("%q", k.good)
+	case 1:
+		return fmt.Sprintf("%q", list[0])
+	}
+	return `["` + strings.Join(list, `", "`) + `"]`
+}
+
+// isWeak looks a name up in a table of crypto/suite.
+func isWeak[R any](find func(string) *R, is func(*R) bool) func(string) bool {
+	return func(name string) bool {
+		r := find(name)
+		return r != nil && is(r)
+	}
+}
+
+var (
+	weakGroup = isWeak(groupOf, func(g *suite.Group) bool { return g.Weak })
+	weakInteg = isWeak(suite.IntegByName, func(a *suite.Integ) bool { return a.Weak })
+)

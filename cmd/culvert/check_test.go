@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -48,7 +49,9 @@ func write(t *testing.T, text string) (path string) {
 
 func TestCheck(t *testing.T) {
 	quiet(t)
-	path := write(t, siteTOML)
+	strong := strings.NewReplacer("dh-group", "hash-algorithm = 'sha256'\ndh-group", "pfs-group", "auth-algorithms = 'sha256'\npfs-group",
+		"thisisnotasecurepsk", "0x8d1f0c4be2a95377d06e1fb84ac3925e").Replace(siteTOML)
+	path := write(t, strong)
 	code, out, stderr := call("check", "-c", path)
 	if code != exitOK || out != path+": ok, 1 peer, 1 policy\n" || stderr != "" {
 		t.Errorf("%d %q %q", code, out, stderr)
@@ -61,6 +64,26 @@ func TestCheck(t *testing.T) {
 		if code, _, stderr := call(none...); code != exitUsage || !strings.Contains(stderr, "name one file: culvert check FILE") {
 			t.Errorf("%q: %d %q", none, code, stderr)
 		}
+	}
+	// What is weak is told although it is the default, and what others can read.
+	path = write(t, siteTOML)
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr = call("check", "-c", path)
+	want := []string{`:2: profile: weak algorithms are allowed by [[profile]] "ike2": sha1, write hash-algorithm = "sha256"`,
+		`:6: proposal: weak algorithms are allowed by [[proposal]] "site2": sha1, write auth-algorithms = "sha256"`,
+		`:18: identity.secret: is short, easy to guess or published, write "0x" and the output of openssl rand -hex 32`}
+	if runtime.GOOS != "windows" {
+		want = append(want, ": has secrets and can be read by others (mode 0644), run chmod 600 on it")
+	}
+	for _, w := range want {
+		if code != exitOK || !strings.Contains(stderr, "warning: "+path+w) {
+			t.Errorf("%d %q\nwant %q", code, stderr, w)
+		}
+	}
+	if n := strings.Count(stderr, "\n"); n != len(want) {
+		t.Errorf("%d lines, want %d: %s", n, len(want), stderr)
 	}
 
 	path = write(t, strings.NewReplacer("192.168.80.1/32", "192.168.80.1/33", `proposal = "site2"`, `proposal = "site3"`).Replace(siteTOML))

@@ -31,7 +31,7 @@ type Encr struct {
 	Block    int    // the plaintext with its padding is a multiple of this
 	ICVLen   int    // of an AEAD; 0 otherwise
 	Explicit bool   // the IV of each packet must be unpredictable (CBC)
-	Weak     bool   // broken, or too short for today; kept for peers that have nothing else
+	Weak     bool   // broken, too short for today, or on its way out; kept for peers that have nothing else
 	AuthOnly bool   // an AEAD that encrypts nothing: header, IV and payload are its associated data (RFC 4543)
 }
 
@@ -116,16 +116,18 @@ var (
 		{"des", "des", "des", 2, 0, 8, 0, 8, 8, 0, true, true, false},
 		{"null", "", "null", 11, 0, 0, 0, 0, 1, 0, false, true, false},
 	}
+	// SHA-1 is not broken in HMAC, but nobody who has a choice is to choose it (RFC 8247
+	// §2.2 and §2.3, RFC 8221 §6: MUST-).
 	Integs = []Integ{
 		{"md5", 1, 16, 12, true},
-		{"sha1", 2, 20, 12, false},
+		{"sha1", 2, 20, 12, true},
 		{"sha256", 12, 32, 16, false},
 		{"sha384", 13, 48, 24, false},
 		{"sha512", 14, 64, 32, false},
 	}
 	PRFs = []PRF{
 		{"md5", 1, 16, true},
-		{"sha1", 2, 20, false},
+		{"sha1", 2, 20, true},
 		{"sha256", 5, 32, false},
 		{"sha384", 6, 48, false},
 		{"sha512", 7, 64, false},

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"culvert/config"
@@ -23,12 +24,16 @@ type Recording struct {
 }
 
 // load reads the configuration; for a recording also the snapshot of it.
-func (o *Options) load() (*config.Config, []config.Warning, *config.Snapshot, error) {
+func (o *Options) load() (c *config.Config, w []config.Warning, s *config.Snapshot, err error) {
 	if o.Recording.Dir == "" {
-		c, w, err := config.Load(o.ConfigPath)
-		return c, w, nil, err
+		c, w, err = config.Load(o.ConfigPath)
+	} else {
+		c, w, s, err = config.LoadSnapshot(o.ConfigPath)
 	}
-	return config.LoadSnapshot(o.ConfigPath)
+	if err == nil {
+		w = append(w, owners(c.SecretFiles(), os.Geteuid(), ownerOf)...)
+	}
+	return c, w, s, err
 }
 
 // newEndpoint makes the endpoint, inside a recorder where one is wanted.

@@ -1,0 +1,20 @@
+//go:build unix
+
+package gateway
+
+import (
+	"os"
+	"syscall"
+)
+
+func ownerOf(path string) (uid int, ok bool) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0, false
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(sys.Uid), true
+}
