@@ -1,7 +1,7 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -o pipefail
-.PHONY: help build demo test race fuzz storm interop lint cross bench clean packages
+.PHONY: help build install demo test race fuzz storm interop lint cross bench clean packages
 
 FUZZTIME ?= 15s
 SEEDS ?= 10000
@@ -10,11 +10,13 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
 # Debian packages: the peers of the interoperability tests; those with a kernel of their
-# own, which is not there for every processor; the race detector's linker.
+# own, which is not there for every processor; the race detector's linker; the shells
+# whose completions are tried, and what checks the manual page.
 LAB_PACKAGES := iproute2 nftables conntrack strongswan-charon strongswan-swanctl \
 	libcharon-extra-plugins libstrongswan-standard-plugins libstrongswan-extra-plugins
 GUEST_PACKAGES := user-mode-linux kmod gcc libc6-dev util-linux
 RACE_PACKAGES := gcc libc6-dev
+SHELL_PACKAGES := zsh fish mandoc
 
 # Where the race detector looks: every package but ike/…, which has no
 # goroutines, and the lab, whose goroutines are other processes.
@@ -37,6 +39,25 @@ help: ## list the targets
 build: ## build bin/culvert
 	CGO_ENABLED=0 go build -trimpath -o bin/culvert ./cmd/culvert
 
+# Where it is installed; DESTDIR is put in front, for packages.
+PREFIX ?= /usr/local
+UNITDIR ?= /etc/systemd/system
+BINDIR = $(PREFIX)/bin
+SHAREDIR = $(PREFIX)/share
+
+install: build ## binary, manual page, completions and systemd unit under PREFIX (/usr/local); DESTDIR for packages
+	install -D -m 0755 bin/culvert $(DESTDIR)$(BINDIR)/culvert
+	install -d $(DESTDIR)$(SHAREDIR)/man/man8 $(DESTDIR)$(SHAREDIR)/bash-completion/completions \
+		$(DESTDIR)$(SHAREDIR)/zsh/site-functions $(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d $(DESTDIR)$(UNITDIR)
+	bin/culvert man >$(DESTDIR)$(SHAREDIR)/man/man8/culvert.8
+	bin/culvert completion bash >$(DESTDIR)$(SHAREDIR)/bash-completion/completions/culvert
+	bin/culvert completion zsh >$(DESTDIR)$(SHAREDIR)/zsh/site-functions/_culvert
+	bin/culvert completion fish >$(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d/culvert.fish
+	sed 's,@BINDIR@,$(BINDIR),' cmd/culvert/install/culvert.service >$(DESTDIR)$(UNITDIR)/culvert.service
+	install -D -m 0644 cmd/culvert/install/culvert.sysusers $(DESTDIR)/usr/lib/sysusers.d/culvert.conf
+	@[ -n "$(DESTDIR)" ] || ! command -v systemd-sysusers >/dev/null || systemd-sysusers
+	@echo "write /etc/culvert/site.toml, then: systemctl enable --now culvert"
+
 demo: ## two gateways and a tunnel in one unprivileged process
 	go run ./cmd/culvert demo
 
@@ -51,6 +72,7 @@ packages:
 	else \
 		$(call install,$(LAB_PACKAGES)); \
 		$(call install,$(GUEST_PACKAGES)); \
+		$(call install,$(SHELL_PACKAGES)); \
 	fi
 
 race: ## run the tests of all concurrent code under the race detector

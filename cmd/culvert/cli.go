@@ -40,12 +40,15 @@ var groups = []kong.Group{
 type cli struct {
 	Control string `placeholder:"PATH" env:"CULVERT_CONTROL" help:"Control socket of the gateway (default ${control_default})."`
 
-	Demo    demoCmd    `cmd:"" group:"gateway" help:"Two gateways and a tunnel in this process, without privilege."`
-	Run     runCmd     `cmd:"" group:"gateway" help:"Run the gateway."`
-	Check   checkCmd   `cmd:"" group:"gateway" help:"Check a configuration without starting anything."`
-	Replay  replayCmd  `cmd:"" group:"gateway" help:"Play what run --record kept, and compare."`
-	Reload  reloadCmd  `cmd:"" group:"gateway" help:"Have the gateway read its configuration again."`
-	Version versionCmd `cmd:"" group:"gateway" help:"Print the version of this binary and of a gateway that runs."`
+	Demo       demoCmd       `cmd:"" group:"gateway" help:"Two gateways and a tunnel in this process, without privilege."`
+	Run        runCmd        `cmd:"" group:"gateway" help:"Run the gateway."`
+	Check      checkCmd      `cmd:"" group:"gateway" help:"Check a configuration without starting anything."`
+	Replay     replayCmd     `cmd:"" group:"gateway" help:"Play what run --record kept, and compare."`
+	Reload     reloadCmd     `cmd:"" group:"gateway" help:"Have the gateway read its configuration again."`
+	Completion completionCmd `cmd:"" group:"gateway" help:"Print the completion script of a shell."`
+	Man        manCmd        `cmd:"" group:"gateway" help:"Print the manual page."`
+	Complete   completeCmd   `cmd:"" hidden:"" passthrough:"" help:"Print what may stand where the cursor is."`
+	Version    versionCmd    `cmd:"" group:"gateway" help:"Print the version of this binary and of a gateway that runs."`
 
 	Policy struct {
 		Print policyPrint `cmd:"" help:"Policies in the order in which they are tried."`

@@ -50,11 +50,10 @@ func (s *session) client() *control.Client {
 // helped is panicked with where kong wants to leave the process after printing help.
 type helped struct{}
 
-// run is the whole program: it parses the arguments, does what they say and
-// returns the exit code.
-func run(arguments []string, stdout, stderr io.Writer) (code int) {
-	var grammar cli
-	parser, err := kong.New(&grammar,
+// newParser makes the parser of the command line, whose model the completions and the
+// manual page are made from, too.
+func newParser(grammar *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
+	return kong.New(grammar,
 		kong.Name("culvert"),
 		kong.Description(description),
 		kong.Writers(stdout, stderr),
@@ -63,6 +62,13 @@ func run(arguments []string, stdout, stderr io.Writer) (code int) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true, FlagsLast: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups(groups),
 	)
+}
+
+// run is the whole program: it parses the arguments, does what they say and
+// returns the exit code.
+func run(arguments []string, stdout, stderr io.Writer) (code int) {
+	var grammar cli
+	parser, err := newParser(&grammar, stdout, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, "culvert:", err)
 		return exitFailed
