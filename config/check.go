@@ -46,6 +46,9 @@ func (l *loader) check() {
 		p.Index = i
 		l.checkPolicy(p, d)
 	}
+	if !c.Gateway.Written("lan-bypass") {
+		c.Gateway.LANBypass = !slices.ContainsFunc(c.Identities, (*Identity).Requests)
+	}
 	l.warnPeers(d)
 	l.warnIgnored()
 	l.warnWeak()
@@ -120,6 +123,9 @@ func (l *loader) checkGateway() {
 			key = "port"
 		}
 		l.faultAt(&g.Entry, "gateway", key, "port and natt-port are both %d, they need to differ", g.Port)
+	}
+	if g.GuardAlways && !g.Guard && !g.bad["guard"] {
+		l.faultAt(&g.Entry, "gateway", "guard-always", "is true and guard is false, leave one of them out")
 	}
 }
 

@@ -17,6 +17,7 @@ func defaultGateway() Gateway {
 		NATTPort:      4500,
 		Encapsulation: Detect,
 		Guard:         true,
+		LANBypass:     true,
 		Table:         50500,
 		Mark:          0xC0150,
 		Control:       defaultControl(),

@@ -50,6 +50,8 @@ var gatewayKeys = []struct {
 	{"natt-port", true, func(g *Gateway) any { return g.NATTPort }},
 	{"encapsulation", true, func(g *Gateway) any { return g.Encapsulation }},
 	{"guard", false, func(g *Gateway) any { return g.Guard }},
+	{"guard-always", false, func(g *Gateway) any { return g.GuardAlways }},
+	{"lan-bypass", false, func(g *Gateway) any { return g.LANBypass }},
 	{"table", true, func(g *Gateway) any { return g.Table }},
 	{"mark", true, func(g *Gateway) any { return g.Mark }},
 	{"control", true, func(g *Gateway) any { return g.Control }},

@@ -108,6 +108,11 @@ func (l *loader) checkGenerate(i *Identity, d *directory) {
 	}
 }
 
+// Requests reports whether the identity asks its peer for an address of this host.
+func (i *Identity) Requests() bool {
+	return !i.Disabled && i.Mode != nil && !i.Mode.Responder
+}
+
 // any6 is all addresses of both families, as in the manual's own template.
 var any6 = netip.MustParsePrefix("::/0")
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -163,5 +164,31 @@ func TestModesOfTemplates(t *testing.T) {
 	_, err := parse("proposal = 'aead'\nipsec-protocols = ['ah']\n")
 	if want := `f:10: policy.proposal: AH needs auth-algorithms, which [[proposal]] "aead" does not have beside AEADs, add a cipher such as aes-256-cbc to its enc-algorithms`; err == nil || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
+	}
+}
+
+// Who asks for an address is a client, and past its tunnel goes nothing unless
+// that is written; a site gateway reaches its private links.
+func TestLANBypass(t *testing.T) {
+	const peer = "[[peer]]\nname = 'p'\naddress = '192.0.2.1'\nexchange-mode = 'ike2'\n"
+	const asks = peer + "[[identity]]\npeer = 'p'\nsecret = 's'\ngenerate-policy = 'port-strict'\nmode-config = 'request-only'\n"
+	const serves = "[[mode-config]]\nname = 'm'\naddress = '10.9.0.5'\n[[peer]]\nname = 'p'\npassive = true\nexchange-mode = 'ike2'\n[[identity]]\npeer = 'p'\nsecret = 's'\ngenerate-policy = 'port-strict'\nmode-config = 'm'\n"
+	for text, want := range map[string]bool{
+		"":                                      true,
+		serves:                                  true,
+		asks:                                    false,
+		asks + "disabled = true\n":              true,
+		"[gateway]\nlan-bypass = true\n" + asks: true,
+		"[gateway]\nlan-bypass = false\n":       false,
+	} {
+		if c := mustParse(t, text); c.Gateway.LANBypass != want {
+			t.Errorf("%s\nlan-bypass %v, want %v", text, c.Gateway.LANBypass, want)
+		}
+	}
+	if d := Diff(mustParse(t, ""), mustParse(t, asks)); !slices.Contains(d.Gateway, "lan-bypass") || len(d.Restart) != 0 {
+		t.Errorf("%+v", d)
+	}
+	if _, _, err := Parse("f", []byte("[gateway]\nguard = false\nguard-always = true\n")); err == nil || err.Error() != "f:3: gateway.guard-always: is true and guard is false, leave one of them out" {
+		t.Error(err)
 	}
 }

@@ -26,9 +26,7 @@ var notYet = []notYetRow{
 	{"l2tp-server", "", nil},
 
 	{"gateway", "workers", nil},
-	{"gateway", "lan-bypass", nil},
 	{"gateway", "nat-bypass", nil},
-	{"gateway", "guard-always", nil},
 
 	{"settings", "accounting", []string{"true"}},
 	{"settings", "interim-update", nil},

@@ -83,6 +83,8 @@ var gatewayFields = []field[Gateway]{
 	of("natt-port", integer[uint16](1, 65535), func(g *Gateway) *uint16 { return &g.NATTPort }),
 	of("encapsulation", oneOf[Encapsulation]("detect", "udp", "raw"), func(g *Gateway) *Encapsulation { return &g.Encapsulation }),
 	of("guard", boolean, func(g *Gateway) *bool { return &g.Guard }),
+	of("guard-always", boolean, func(g *Gateway) *bool { return &g.GuardAlways }),
+	of("lan-bypass", boolean, func(g *Gateway) *bool { return &g.LANBypass }),
 	of("table", routingTable, func(g *Gateway) *uint32 { return &g.Table }),
 	of("mark", integer[uint32](1, math.MaxUint32), func(g *Gateway) *uint32 { return &g.Mark }),
 	of("control", absolutePath, func(g *Gateway) *string { return &g.Control }),

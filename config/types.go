@@ -83,6 +83,8 @@ type Gateway struct {
 	NATTPort      uint16       // IKE and ESP in UDP
 	Encapsulation Encapsulation
 	Guard         bool   // stop plaintext that never meets the device
+	GuardAlways   bool   // also after the gateway has ended
+	LANBypass     bool   // what goes everywhere does not go to private networks on this host's links
 	Table         uint32 // routing table of our routes
 	Mark          uint32 // firewall mark of our own packets
 	Control       string // path of the control socket, or name of the pipe

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -501,11 +500,14 @@ func absolutePath(v value) (string, bool) {
 	return s, ok
 }
 
+// maxTable is the last routing table that has one of ours beside it, 2^30 above (tun).
+const maxTable = 1<<30 - 1
+
 // routingTable leaves out the system's own tables.
 func routingTable(v value) (uint32, bool) {
-	n, ok := integer[uint32](1, math.MaxUint32)(v)
+	n, ok := integer[uint32](1, maxTable)(v)
 	if ok && n >= 253 && n <= 255 {
-		v.wrong("%d is a table of the system, accepted: 1..%d without 253, 254, 255", n, uint32(math.MaxUint32))
+		v.wrong("%d is a table of the system, accepted: 1..%d without 253, 254, 255", n, maxTable)
 		return 0, false
 	}
 	return n, ok

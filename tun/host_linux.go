@@ -3,6 +3,7 @@ package tun
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -53,6 +54,18 @@ func NewHost(o Options) (Host, error) {
 		return nil, fmt.Errorf("cannot remove rules and routes that an earlier run left (\"ip rule\", \"ip route show table %d\"): %w", o.Table, err)
 	}
 	return h, nil
+}
+
+// LANs are the private networks on the links of this host, but for those of a
+// device. It asks the network namespace of the calling thread.
+func LANs(device string) ([]netip.Prefix, error) {
+	k, err := newKernel(Options{Device: device})
+	if err != nil {
+		return nil, err
+	}
+	defer k.close()
+	lans, err := k.allLANs()
+	return slices.Collect(maps.Keys(lans)), err
 }
 
 type host struct {
@@ -117,7 +130,11 @@ func (h *host) look(p Plan, keep []placed) (v view, err error) {
 	if v.own, err = h.kernel.hostAddresses(); err != nil {
 		return v, err
 	}
-	w, err := compile(p, h.o.Mark, v.own)
+	lans, err := h.kernel.lans(p)
+	if err != nil {
+		return v, err
+	}
+	w, err := compile(p, h.o.Mark, v.own, lans)
 	if err != nil {
 		return v, err
 	}
@@ -136,7 +153,7 @@ func (h *host) look(p Plan, keep []placed) (v view, err error) {
 			v.current.addrs = append(v.current.addrs, a)
 		}
 	}
-	v.next = state{addrs: w.addrs, routes: w.routes, fences: w.fences}
+	v.next = state{addrs: w.addrs, routes: w.routes, near: w.near, fences: w.fences}
 	if keep == nil {
 		keep = v.current.rules
 	}
@@ -150,7 +167,7 @@ func (h *host) look(p Plan, keep []placed) (v view, err error) {
 	}
 	v.gone = gone != nil
 	if h.applied {
-		v.differ = differences(h.o, link, h.plan.MTU, v.current, h.made)
+		v.differ = differences(h.o, link, h.plan.MTU, v.current, h.made, lans)
 	}
 	return v, nil
 }

@@ -136,11 +136,11 @@ func TestHostDefaultPolicyStrictReversePath(t *testing.T) {
 	mustPing(t, "gateway to remote", "", "10.2.0.1")
 	mustPing(t, "gateway to LAN", "", "10.1.0.2")
 	mustPing(t, "LAN to gateway", lan, "10.1.0.1")
-	mustPing(t, "gateway to its router", "", "192.0.2.2")
+	// Its router is neither in the policy's network nor in a private one.
+	ways(t, "gateway to its router", "culvert0", "192.0.2.2", "2001:db8:ff::2")
 	mustPing(t, "LAN to remote", lan, "2001:db8:2::1")
 	mustPing(t, "gateway to LAN", "", "2001:db8:1::2")
 	mustPing(t, "LAN to gateway", lan, "2001:db8:1::1")
-	mustPing(t, "gateway to its router", "", "2001:db8:ff::2")
 	want1(t, "the gateway's own IKE", ask(t, DefaultMark, "", "198.51.100.1:4500"), "uplink 192.0.2.1")
 	want1(t, "the gateway's own IKE", ask(t, DefaultMark, "", "[2001:db8:5::1]:4500"), "uplink 2001:db8:ff::1")
 	want1(t, "the gateway, source not chosen", ask(t, 0, "", "198.51.100.1:4500"), "remote 10.1.0.1")
@@ -455,14 +455,23 @@ func TestKernelRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.close()
-	plan := Plan{Bypass: []uint16{500, 4500}, Routes: []Route{route("10.1.0.0/24", "0.0.0.0/0"), route("0.0.0.0/0", "0.0.0.0/0"), route("2001:db8:1::/64", "::/0"), route("::/0", "::/0"),
+	plan := Plan{Bypass: []uint16{500, 4500}, LANBypass: true, Routes: []Route{route("10.1.0.0/24", "0.0.0.0/0"), route("0.0.0.0/0", "0.0.0.0/0"), route("2001:db8:1::/64", "::/0"), route("::/0", "::/0"),
 		{Local: netip.MustParsePrefix("10.1.0.0/16"), Remote: netip.MustParsePrefix("10.3.0.0/16"), Proto: 6, LocalPort: 80, RemotePort: 81},
 		{Local: netip.MustParsePrefix("10.1.0.0/16"), Remote: netip.MustParsePrefix("10.4.0.0/16"), Proto: 17, RemotePort: 53, Pass: true}}}
-	w, err := compile(plan, 5, []netip.Addr{netip.MustParseAddr("2001:db8:7::1")})
+	run(t, "ip link add lan0 type veth peer name lan1")
+	run(t, "ip link set lan0 up")
+	run(t, "ip addr add 192.168.1.50/24 dev lan0")
+	run(t, "ip addr add fd01::50/64 dev lan0 nodad")
+	run(t, "ip addr add 10.1.0.1/32 dev lo")
+	lans, err := k.allLANs()
+	if err != nil || len(lans) != 2 {
+		t.Fatal(lans, err)
+	}
+	w, err := compile(plan, 5, []netip.Addr{netip.MustParseAddr("2001:db8:7::1"), netip.MustParseAddr("10.1.0.1")}, lans)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := state{routes: w.routes, fences: w.fences}
+	wanted := state{routes: w.routes, near: w.near, fences: w.fences}
 	if wanted.rules, err = w.place(nil, 10000); err != nil {
 		t.Fatal(err)
 	}

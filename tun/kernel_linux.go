@@ -103,7 +103,7 @@ func (k *kernel) otherTables() (tables []int, err error) {
 			return nil, fmt.Errorf("cannot list rules: %w", err)
 		}
 		for _, r := range rules {
-			table := r.Table
+			table := r.Table &^ nearBit
 			if table == unix.RT_TABLE_MAIN {
 				table = r.SuppressIfgroup
 			}
@@ -152,13 +152,13 @@ func usable(ip netip.Addr, a netlink.Addr) bool {
 // others where only ours belongs.
 type held struct {
 	state                   // but for addrs
-	foreign []netlink.Route // routes of others in our table
+	foreign []netlink.Route // routes of others in our tables
 }
 
 // read lists the rules and routes. Which addresses of the device are ours only who
 // added them knows: see addressesOf.
 func (k *kernel) read() (held, error) {
-	s := held{state: state{routes: map[netip.Prefix]netip.Addr{}}}
+	s := held{state: state{routes: map[netip.Prefix]netip.Addr{}, near: map[netip.Prefix]link{}}}
 	device := 0
 	if link, err := k.link(); err == nil {
 		device = link.Attrs().Index
@@ -173,7 +173,7 @@ func (k *kernel) read() (held, error) {
 				s.rules = append(s.rules, p)
 			}
 		}
-		filter := &netlink.Route{Table: k.o.Table}
+		filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC} // of all tables
 		routes, err := retry(func() ([]netlink.Route, error) {
 			return k.h.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
 		})
@@ -181,16 +181,25 @@ func (k *kernel) read() (held, error) {
 			return s, fmt.Errorf("cannot list routes: %w", err)
 		}
 		for _, r := range routes {
+			if r.Table&^nearBit != k.o.Table {
+				continue
+			}
 			dst := anyPrefix(family == unix.AF_INET6)
 			if r.Dst != nil {
 				dst = fromIPNet(r.Dst)
 			}
 			plain := r.Protocol == Protocol && r.Gw == nil && r.Via == nil && r.Encap == nil && len(r.MultiPath) == 0
+			src, _ := netip.AddrFromSlice(r.Src)
 			switch {
+			case r.Table != k.o.Table:
+				if l := (link{r.LinkIndex, src.Unmap()}); plain && r.Type == unix.RTN_UNICAST && r.Priority == defaultMetric(dst) {
+					s.near[dst] = l
+					continue
+				}
+				s.foreign = append(s.foreign, r)
 			case plain && r.Type == unix.RTN_UNREACHABLE && dst.Bits() == 0 && r.Priority == fenceMetric:
 				s.fences[index(family == unix.AF_INET6)] = true
 			case plain && r.Type == unix.RTN_UNICAST && r.LinkIndex == device && r.Priority == defaultMetric(dst):
-				src, _ := netip.AddrFromSlice(r.Src)
 				s.routes[dst] = src.Unmap()
 			default:
 				s.foreign = append(s.foreign, r)
@@ -198,6 +207,48 @@ func (k *kernel) read() (held, error) {
 		}
 	}
 	return s, nil
+}
+
+// lans are the private networks on the host's links, where a plan asks for them:
+// destinations for which the kernel itself made a route when an address was added
+// (proto kernel), without a router. Routes that a DHCP client or a router
+// advertisement adds are of other protocols.
+func (k *kernel) lans(p Plan) (map[netip.Prefix]link, error) {
+	if !p.asksLANs() {
+		return nil, nil
+	}
+	return k.allLANs()
+}
+
+func (k *kernel) allLANs() (map[netip.Prefix]link, error) {
+	out := map[netip.Prefix]link{}
+	own := 0
+	if l, err := k.link(); err == nil {
+		own = l.Attrs().Index
+	}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_KERNEL, Type: unix.RTN_UNICAST}
+		routes, err := retry(func() ([]netlink.Route, error) {
+			return k.h.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TYPE)
+		})
+		if err != nil && !noFamily(err) {
+			return nil, fmt.Errorf("cannot list the main routing table: %w", err)
+		}
+		best := map[netip.Prefix]int{}
+		for _, r := range routes {
+			if r.Dst == nil || r.Gw != nil || r.Via != nil || len(r.MultiPath) > 0 || r.LinkIndex == own ||
+				family == unix.AF_INET && r.Scope != netlink.SCOPE_LINK {
+				continue
+			}
+			dst := fromIPNet(r.Dst)
+			if metric, ok := best[dst]; !isPrivate(dst) || ok && metric <= r.Priority {
+				continue
+			}
+			src, _ := netip.AddrFromSlice(r.Src)
+			best[dst], out[dst] = r.Priority, link{r.LinkIndex, src.Unmap()}
+		}
+	}
+	return out, nil
 }
 
 // addressesOf are the addresses of a device.
@@ -238,6 +289,8 @@ func (k *kernel) decode(r netlink.Rule, v6 bool) (placed, bool) {
 	switch {
 	case r.Protocol != Protocol:
 		return p, false
+	case r.Table == k.o.Table|nearBit:
+		p.act = toNear
 	case r.Table == unix.RT_TABLE_MAIN && r.SuppressIfgroup == k.o.Table:
 		p.act = toMain
 	case r.Table != k.o.Table:
@@ -252,9 +305,9 @@ func (k *kernel) decode(r netlink.Rule, v6 bool) (placed, bool) {
 	return p, true
 }
 
-// encode carries our table in every rule: it is how rules are known as this
-// instance's. The one rule that looks up another table carries it as the
-// number of an interface group, which no interface has.
+// encode carries our table in every rule, with nearBit where that is the table to
+// look up: it is how rules are known as this instance's. Those of earlier versions
+// that look up the main table carry it as the number of an interface group.
 func (k *kernel) encode(p placed) *netlink.Rule {
 	r := netlink.NewRule()
 	r.Family = unix.AF_INET
@@ -276,6 +329,8 @@ func (k *kernel) encode(p placed) *netlink.Rule {
 	switch p.act {
 	case toEnd:
 		r.Goto = k.o.Pref + PrefSpan
+	case toNear:
+		r.Table = k.o.Table | nearBit
 	case toMain:
 		r.Table, r.SuppressPrefixlen, r.SuppressIfgroup = unix.RT_TABLE_MAIN, 0, k.o.Table
 	case nop:
@@ -316,26 +371,29 @@ func (k *kernel) change(from, to state) (reached state, err error) {
 // goOver is change, or with on goes on behind what cannot be added, so that as much
 // as possible holds; then nothing old is left either.
 func (k *kernel) goOver(from, to state, on bool) (reached state, err error) {
-	reached = state{addrs: slices.Clone(from.addrs), routes: maps.Clone(from.routes), fences: from.fences, rules: slices.Clone(from.rules)}
+	reached = state{addrs: slices.Clone(from.addrs), routes: maps.Clone(from.routes), near: maps.Clone(from.near), fences: from.fences, rules: slices.Clone(from.rules)}
 	if reached.routes == nil {
 		reached.routes = map[netip.Prefix]netip.Addr{}
+	}
+	if reached.near == nil {
+		reached.near = map[netip.Prefix]link{}
 	}
 	var errs []error
 	failed := func(err error) (stop bool) {
 		errs = append(errs, err)
 		return !on
 	}
-	var link netlink.Link
+	var device netlink.Link
 	if len(to.addrs)+len(to.routes) > 0 {
-		if link, err = k.link(); err != nil && failed(err) {
+		if device, err = k.link(); err != nil && failed(err) {
 			return reached, err
 		}
 	}
 	for _, a := range to.addrs {
-		if link == nil || slices.Contains(from.addrs, a) {
+		if device == nil || slices.Contains(from.addrs, a) {
 			continue
 		}
-		if err := k.addAddress(link, a); err != nil {
+		if err := k.addAddress(device, a); err != nil {
 			if failed(err) {
 				return reached, err
 			}
@@ -356,16 +414,26 @@ func (k *kernel) goOver(from, to state, on bool) (reached state, err error) {
 		reached.fences[i] = true
 	}
 	for dst, src := range to.routes {
-		if old, ok := from.routes[dst]; link == nil || ok && old == src {
+		if old, ok := from.routes[dst]; device == nil || ok && old == src {
 			continue
 		}
-		if err := k.h.RouteReplace(k.route(link, dst, src)); err != nil {
+		if err := k.h.RouteReplace(k.route(device, dst, src)); err != nil {
 			if err = fmt.Errorf("cannot add route to %v: %w", dst, hint(err)); failed(err) {
 				return reached, err
 			}
 			continue
 		}
 		reached.routes[dst] = src
+	}
+	for dst, l := range to.near {
+		if from.near[dst] == l {
+			continue
+		}
+		// A link or an address that has gone again in the meantime is no fault: what is
+		// for that network goes into the tunnel then.
+		if err := k.h.RouteReplace(k.nearRoute(dst, l)); err == nil {
+			reached.near[dst] = l
+		}
 	}
 	have := set(from.rules)
 	for _, p := range slices.Backward(to.rules) {
@@ -383,7 +451,7 @@ func (k *kernel) goOver(from, to state, on bool) (reached state, err error) {
 	if len(errs) == 0 {
 		reached = to
 	}
-	return reached, errors.Join(append(errs, k.remove(link, from, to))...)
+	return reached, errors.Join(append(errs, k.remove(device, from, to))...)
 }
 
 // drop removes routes of others from our table.
@@ -405,7 +473,7 @@ func set(rules []placed) map[placed]bool {
 }
 
 // remove removes what from has and to has not; what is gone already is fine.
-func (k *kernel) remove(link netlink.Link, from, to state) error {
+func (k *kernel) remove(device netlink.Link, from, to state) error {
 	var errs []error
 	keep := set(to.rules)
 	for _, p := range from.rules {
@@ -418,6 +486,11 @@ func (k *kernel) remove(link netlink.Link, from, to state) error {
 			errs = append(errs, unlessGone(k.h.RouteDel(k.route(nil, dst, netip.Addr{}))))
 		}
 	}
+	for dst := range from.near {
+		if _, ok := to.near[dst]; !ok {
+			errs = append(errs, unlessGone(k.h.RouteDel(k.nearRoute(dst, link{}))))
+		}
+	}
 	for i, there := range from.fences {
 		if there && !to.fences[i] {
 			errs = append(errs, unlessGone(k.h.RouteDel(k.fence(i == 1))))
@@ -427,13 +500,13 @@ func (k *kernel) remove(link netlink.Link, from, to state) error {
 		if slices.Contains(to.addrs, a) {
 			continue
 		}
-		if link == nil {
+		if device == nil {
 			var err error
-			if link, err = k.link(); err != nil {
+			if device, err = k.link(); err != nil {
 				break // the addresses went with the device
 			}
 		}
-		errs = append(errs, unlessGone(k.h.AddrDel(link, &netlink.Addr{IPNet: hostNet(a)})))
+		errs = append(errs, unlessGone(k.h.AddrDel(device, &netlink.Addr{IPNet: hostNet(a)})))
 	}
 	return errors.Join(errs...)
 }
@@ -481,6 +554,13 @@ func (k *kernel) route(link netlink.Link, dst netip.Prefix, src netip.Addr) *net
 	if src.IsValid() {
 		r.Src = src.AsSlice()
 	}
+	return r
+}
+
+// nearRoute is the copy of a route to a network on a link.
+func (k *kernel) nearRoute(dst netip.Prefix, l link) *netlink.Route {
+	r := k.route(nil, dst, l.src)
+	r.Table, r.LinkIndex = k.o.Table|nearBit, l.index
 	return r
 }
 

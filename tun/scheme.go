@@ -3,6 +3,7 @@ package tun
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -17,6 +18,19 @@ import (
 //	from Local to Remote [proto, ports]  lookup T    the policy
 //	from 0.0.0.0 to Remote …             lookup T    the host itself, source not chosen yet
 //	end: ipproto udp                     nop         and on with the system's own rules
+//
+// In front of a policy for everywhere stands what every link needs, and what
+// LANBypass lets past it (see Near):
+//
+//	iif lo ipproto udp sport 68 dport 67 goto end    DHCP renewal (IPv6: 546, 547)
+//	iif lo to 224.0.0.0/4                goto end    multicast and broadcast (IPv6: link-local addresses)
+//	from 0.0.0.0 to KEPT                 lookup T    a network in LAN that another policy protects
+//	from 0.0.0.0 to LAN                  lookup L    a private network on one of the links
+//
+// The main table is not asked, whatever is in it: a DHCP server or a router
+// advertisement may have put it there (CVE-2024-3661, "TunnelVision"). Table L,
+// nearBit above T, has copies of those of the main table's routes that the kernel
+// made itself for addresses on the links, and none of them leads to a router.
 //
 // Table T has a default route to the device, and one for each Remote that
 // gives the host's own packets the source address inside Local. They go with
@@ -38,8 +52,9 @@ type action uint8
 const (
 	toTable action = iota // lookup our table
 	toEnd                 // goto the end of our rules
-	toMain                // lookup main, but not its default route
+	toNear                // lookup the table of the private networks on the links
 	nop                   // the end itself
+	toMain                // lookup main without its default route; earlier versions made it
 )
 
 // rule is one rule without its place. It is comparable; identical rules are one.
@@ -58,10 +73,20 @@ type placed struct {
 	pref int
 }
 
+// link is where a private network is, and the host's address in it.
+type link struct {
+	index int
+	src   netip.Addr
+}
+
+// nearBit makes of the number of our table that of table L.
+const nearBit = 1 << 30
+
 // state is what the kernel is wanted to hold, or holds.
 type state struct {
 	addrs  []netip.Prefix
 	routes map[netip.Prefix]netip.Addr // destination → preferred source, or none
+	near   map[netip.Prefix]link       // routes of table L
 	fences [2]bool                     // the unreachable default route, IPv4 and IPv6
 	rules  []placed                    // ascending in pref for each family
 }
@@ -70,6 +95,7 @@ type state struct {
 type want struct {
 	addrs  []netip.Prefix
 	routes map[netip.Prefix]netip.Addr
+	near   map[netip.Prefix]link
 	fences [2]bool
 	head   []rule // fixed places from Pref on
 	body   []rule
@@ -83,9 +109,9 @@ const maxBypass = 98
 const headSpan = 100
 
 // compile turns a plan into rules and routes. own are the host's addresses,
-// the preferred first.
-func compile(p Plan, mark uint32, own []netip.Addr) (want, error) {
-	w := want{routes: map[netip.Prefix]netip.Addr{}}
+// the preferred first; lans are the private networks on its links.
+func compile(p Plan, mark uint32, own []netip.Addr, lans map[netip.Prefix]link) (want, error) {
+	w := want{routes: map[netip.Prefix]netip.Addr{}, near: map[netip.Prefix]link{}}
 	if n := len(p.Bypass) + len(p.Protocols); n > maxBypass {
 		return w, fmt.Errorf("%d ports and protocols of the gateway itself: at most %d", n, maxBypass)
 	}
@@ -99,6 +125,7 @@ func compile(p Plan, mark uint32, own []netip.Addr) (want, error) {
 		own = slices.Insert(slices.Clone(own), 0, a.Addr())
 	}
 	var used [2]bool
+	near := [2]Near{p.Near(slices.Collect(maps.Keys(lans)), false), p.Near(slices.Collect(maps.Keys(lans)), true)}
 	seen := map[rule]bool{}
 	for i, r := range p.Routes {
 		if !r.Local.IsValid() || !r.Remote.IsValid() || r.Local.Addr().Is4() != r.Remote.Addr().Is4() {
@@ -106,8 +133,11 @@ func compile(p Plan, mark uint32, own []netip.Addr) (want, error) {
 		}
 		r.Local, r.Remote = r.Local.Masked(), r.Remote.Masked()
 		used[index(r.Remote.Addr().Is6())] = true
-		for _, x := range policyRules(r, own, w.routes) {
+		for _, x := range policyRules(p, r, own, near[index(r.Remote.Addr().Is6())], w.routes) {
 			x.from, x.to = orNone(x.from), orNone(x.to)
+			if x.act == toNear {
+				w.near[x.to] = lans[x.to]
+			}
 			if !seen[x] {
 				seen[x] = true
 				w.body = append(w.body, x)
@@ -162,29 +192,60 @@ func anyPrefix(v6 bool) netip.Prefix {
 
 // policyRules are the rules of one route of the plan, and enters the source
 // address of the host's own packets in routes.
-func policyRules(r Route, own []netip.Addr, routes map[netip.Prefix]netip.Addr) []rule {
+func policyRules(p Plan, r Route, own []netip.Addr, near Near, routes map[netip.Prefix]netip.Addr) []rule {
 	v6 := r.Remote.Addr().Is6()
-	act := toTable
-	if r.Pass {
-		act = toEnd
-	}
-	policy := rule{v6: v6, act: act, from: r.Local, to: r.Remote, proto: r.Proto}
-	if HasPorts(r.Proto) {
-		policy.sport, policy.dport = r.LocalPort, r.RemotePort
-	}
+	policy := ruleOf(r)
 	if r.Pass {
 		return append([]rule{policy}, passOwn(r, policy, own)...)
 	}
 	var out []rule
-	switch {
-	case r.Remote.Bits() < r.Local.Bits() && r.Remote.Contains(r.Local.Addr()):
+	if r.Everywhere() {
+		out = append(out, linkRules(v6)...)
+	}
+	if r.aroundLocal() {
 		out = append(out, rule{v6: v6, act: toEnd, from: r.Local, to: r.Local})
-	case r.Remote.Bits() == 0 && r.Local.Bits() == 0:
-		// Everything to everything: what is connected or routed on purpose stays.
-		out = append(out, rule{v6: v6, act: toMain})
+	}
+	for _, x := range near.Around(p, r) {
+		beside := ruleOf(x)
+		if x.Pass {
+			beside.act = toNear
+		}
+		out = append(out, beside)
 	}
 	out = append(out, policy)
-	return append(out, ownRules(r, policy, own, routes)...)
+	return append(out, ownRules(r, policy, own, near, routes)...)
+}
+
+// aroundLocal reports whether Remote covers a network, Local, that talks to itself.
+func (r Route) aroundLocal() bool {
+	return r.Remote.Bits() < r.Local.Bits() && r.Remote.Contains(r.Local.Addr()) && !r.Local.IsSingleIP()
+}
+
+// ruleOf is the rule of a route by itself.
+func ruleOf(r Route) rule {
+	x := rule{v6: r.Remote.Addr().Is6(), from: r.Local, to: r.Remote, proto: r.Proto}
+	if r.Pass {
+		x.act = toEnd
+	}
+	if HasPorts(r.Proto) {
+		x.sport, x.dport = r.LocalPort, r.RemotePort
+	}
+	return x
+}
+
+// linkRules are what every link needs, whatever is protected.
+func linkRules(v6 bool) []rule {
+	if v6 {
+		return []rule{
+			{v6: true, act: toEnd, own: true, proto: protoUDP, sport: 546, dport: 547},
+			{v6: true, act: toEnd, own: true, to: netip.MustParsePrefix("fe80::/10")},
+		}
+	}
+	return []rule{
+		{act: toEnd, own: true, proto: protoUDP, sport: 68, dport: 67},
+		{act: toEnd, own: true, to: netip.MustParsePrefix("224.0.0.0/4")},
+		{act: toEnd, own: true, to: netip.MustParsePrefix("255.255.255.255/32")},
+	}
 }
 
 // HasPorts reports whether the kernel's rules know ports of a protocol. A policy
@@ -214,8 +275,9 @@ func bound(policy rule) bool { return policy.sport != 0 && policy.proto != proto
 const protoUDP = 17
 
 // ownRules lead what the host sends itself, before it has a source address,
-// the same way. What has chosen another source goes the system's way.
-func ownRules(r Route, policy rule, own []netip.Addr, routes map[netip.Prefix]netip.Addr) []rule {
+// the same way. What has chosen another source goes the system's way, and the
+// guard knows whether it may.
+func ownRules(r Route, policy rule, own []netip.Addr, near Near, routes map[netip.Prefix]netip.Addr) []rule {
 	src, ok := inside(r.Local, own)
 	if !ok || bound(policy) || r.Local.Bits() == 0 {
 		return nil
@@ -239,12 +301,17 @@ func ownRules(r Route, policy rule, own []netip.Addr, routes map[netip.Prefix]ne
 			}
 		}
 	}
-	switch {
-	case r.Remote.Bits() == 0:
-		connected := base
-		connected.act, connected.proto, connected.dport, connected.to = toMain, keptProto(base), 0, netip.Prefix{}
-		out = append(out, connected)
-	case r.Remote.Bits() < r.Local.Bits() && r.Remote.Contains(r.Local.Addr()):
+	if r.Remote.Bits() == 0 {
+		for _, x := range near.Routes(r) {
+			beside := base
+			beside.to, beside.dport = x.Remote, 0
+			if x.Pass {
+				beside.act, beside.proto = toNear, keptProto(base)
+			}
+			out = append(out, beside)
+		}
+	}
+	if r.aroundLocal() {
 		lan := base
 		lan.act, lan.proto, lan.dport, lan.to = toEnd, keptProto(base), 0, r.Local
 		out = append(out, lan)

@@ -2,6 +2,7 @@ package tun
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -20,6 +21,8 @@ func pfx(s string) netip.Prefix {
 func TestCompile(t *testing.T) {
 	own := []netip.Addr{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("2001:db8:ff::1")}
 	unset := pfx("0.0.0.0/32")
+	dhcp := rule{act: toEnd, own: true, proto: 17, sport: 68, dport: 67}
+	multicast, broadcast := rule{act: toEnd, own: true, to: pfx("224.0.0.0/4")}, rule{act: toEnd, own: true, to: pfx("255.255.255.255/32")}
 	tests := []struct {
 		name   string
 		route  Route
@@ -37,11 +40,21 @@ func TestCompile(t *testing.T) {
 			{act: toTable, from: pfx("10.5.0.0/24"), to: pfx("10.2.0.0/24")},
 		}, map[string]string{"0.0.0.0/0": ""}},
 		{"default", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("0.0.0.0/0")}, []rule{
+			dhcp, multicast, broadcast,
 			{act: toEnd, from: pfx("10.1.0.0/24"), to: pfx("10.1.0.0/24")},
 			{act: toTable, from: pfx("10.1.0.0/24")},
-			{act: toMain, from: unset, own: true},
+			{act: toEnd, from: unset, to: pfx("10.1.0.0/24"), own: true},
 			{act: toTable, from: unset, own: true},
 		}, map[string]string{"0.0.0.0/0": "10.1.0.1"}},
+		{"default, IPv6", Route{Local: pfx("2001:db8:1::/64"), Remote: pfx("::/0")}, []rule{
+			{v6: true, act: toEnd, own: true, proto: 17, sport: 546, dport: 547},
+			{v6: true, act: toEnd, own: true, to: pfx("fe80::/10")},
+			{v6: true, act: toEnd, from: pfx("2001:db8:1::/64"), to: pfx("2001:db8:1::/64")},
+			{v6: true, act: toTable, from: pfx("2001:db8:1::/64")},
+			{v6: true, act: toEnd, from: pfx("2001:db8:ff::1/128"), own: true},
+			{v6: true, act: toEnd, to: pfx("2001:db8:1::/64"), own: true},
+			{v6: true, act: toTable, own: true},
+		}, map[string]string{"::/0": "2001:db8:1::1"}},
 		{"Remote covers Local", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.0.0.0/8")}, []rule{
 			{act: toEnd, from: pfx("10.1.0.0/24"), to: pfx("10.1.0.0/24")},
 			{act: toTable, from: pfx("10.1.0.0/24"), to: pfx("10.0.0.0/8")},
@@ -49,7 +62,7 @@ func TestCompile(t *testing.T) {
 			{act: toTable, from: unset, to: pfx("10.0.0.0/8"), own: true},
 		}, map[string]string{"0.0.0.0/0": "", "10.0.0.0/8": "10.1.0.1"}},
 		{"everything", Route{Local: pfx("0.0.0.0/0"), Remote: pfx("0.0.0.0/0")}, []rule{
-			{act: toMain}, {act: toTable},
+			dhcp, multicast, broadcast, {act: toTable},
 		}, map[string]string{"0.0.0.0/0": ""}},
 		{"ports", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/24"), Proto: 6, RemotePort: 80}, []rule{
 			{act: toTable, from: pfx("10.1.0.0/24"), to: pfx("10.2.0.0/24"), proto: 6, dport: 80},
@@ -65,7 +78,7 @@ func TestCompile(t *testing.T) {
 		{"local port of UDP, to everybody", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("0.0.0.0/0"), Proto: 17, LocalPort: 1701}, []rule{
 			{act: toEnd, from: pfx("10.1.0.0/24"), to: pfx("10.1.0.0/24")},
 			{act: toTable, from: pfx("10.1.0.0/24"), proto: 17, sport: 1701},
-			{act: toMain, from: unset, own: true, proto: 17, sport: 1701},
+			{act: toEnd, from: unset, to: pfx("10.1.0.0/24"), own: true, proto: 17, sport: 1701},
 			{act: toTable, from: unset, own: true, proto: 17, sport: 1701},
 		}, map[string]string{"0.0.0.0/0": "10.1.0.1"}},
 		{"local port of UDP that passes", Route{Local: pfx("10.1.0.0/24"), Remote: pfx("10.2.0.0/24"), Proto: 17, LocalPort: 1701, Pass: true}, []rule{
@@ -87,12 +100,12 @@ func TestCompile(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			w, err := compile(Plan{Routes: []Route{tt.route, tt.route}, Bypass: []uint16{500, 500}}, 7, own)
+			w, err := compile(Plan{Routes: []Route{tt.route, tt.route}, Bypass: []uint16{500, 500}}, 7, own, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(w.body, tt.want) {
-				t.Errorf("rules\n%+v\nwant\n%+v", w.body, tt.want)
+				t.Errorf("rules\n%s\nwant\n%s", listed(w.body), listed(tt.want))
 			}
 			routes := map[string]string{}
 			for dst, src := range w.routes {
@@ -120,14 +133,14 @@ func TestCompileRefuses(t *testing.T) {
 		"invalid address": {Addresses: []netip.Prefix{{}}},
 		"too many ports":  {Bypass: make([]uint16, maxBypass+1)},
 	} {
-		if _, err := compile(p, 7, nil); err == nil {
+		if _, err := compile(p, 7, nil, nil); err == nil {
 			t.Error(name, "accepted")
 		}
 	}
 }
 
 func TestCompileEmpty(t *testing.T) {
-	w, err := compile(Plan{Bypass: []uint16{500}}, 7, nil)
+	w, err := compile(Plan{Bypass: []uint16{500}}, 7, nil, nil)
 	if err != nil || len(w.head)+len(w.body)+len(w.tail)+len(w.routes) != 0 {
 		t.Errorf("an empty plan wants %+v, %v", w, err)
 	}
@@ -200,7 +213,7 @@ func TestOptions(t *testing.T) {
 	if err != nil || o.Table != DefaultTable || o.Mark != DefaultMark || o.Pref != DefaultPref || o.LockDir == "" {
 		t.Errorf("%+v, %v", o, err)
 	}
-	for _, o := range []Options{{}, {Device: "x", Table: 254}, {Device: "x", Table: -1}, {Device: "x", Pref: 20000}} {
+	for _, o := range []Options{{}, {Device: "x", Table: 254}, {Device: "x", Table: -1}, {Device: "x", Table: nearBit}, {Device: "x", Pref: 20000}} {
 		if _, err := o.withDefaults(); err == nil {
 			t.Errorf("%+v accepted", o)
 		}
@@ -246,5 +259,130 @@ func TestManualCommands(t *testing.T) {
 	}
 	if err := h.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func listed(rules []rule) string {
+	var b strings.Builder
+	for _, r := range rules {
+		fmt.Fprintf(&b, "\t%d from %v to %v own %v proto %d %d %d\n", r.act, r.from, r.to, r.own, r.proto, r.sport, r.dport)
+	}
+	return b.String()
+}
+
+// What stands in front of a tunnel to everywhere, for the networks that a link can have.
+func TestNear(t *testing.T) {
+	all, all6 := Route{Local: pfx("0.0.0.0/0"), Remote: pfx("0.0.0.0/0")}, Route{Local: pfx("::/0"), Remote: pfx("::/0")}
+	leased := Route{Local: pfx("10.9.0.5/32"), Remote: pfx("0.0.0.0/0")}
+	to := func(local, remote string) Route { return Route{Local: pfx(local), Remote: pfx(remote)} }
+	pass := to("0.0.0.0/0", "10.20.0.0/16")
+	pass.Pass = true
+	tests := []struct {
+		name       string
+		routes     []Route
+		lan        string
+		nets, kept string
+	}{
+		{"RFC 1918", []Route{all}, "192.168.1.0/24", "192.168.1.0/24", ""},
+		{"all of 10/8", []Route{all}, "10.0.0.0/8", "10.0.0.0/8", ""},
+		{"172.16/12", []Route{leased}, "172.31.0.0/16", "172.31.0.0/16", ""},
+		{"link-local", []Route{leased}, "169.254.0.0/16", "169.254.0.0/16", ""},
+		{"RFC 4193", []Route{all6}, "fd12:3456::/48", "fd12:3456::/48", ""},
+		{"half of everything", []Route{all}, "0.0.0.0/1", "", ""},
+		{"more than 10/8", []Route{all}, "10.0.0.0/7", "", ""},
+		{"more than 172.16/12", []Route{all}, "172.0.0.0/8", "", ""},
+		{"public", []Route{all}, "203.0.113.0/24", "", ""},
+		{"of carriers (RFC 6598)", []Route{all}, "100.64.0.0/10", "", ""},
+		{"public, IPv6", []Route{all6}, "2001:db8::/64", "", ""},
+		{"half of everything, IPv6", []Route{all6}, "8000::/1", "", ""},
+		{"around a protected network, which stands below", []Route{leased, to("10.9.0.5/32", "10.20.0.0/16")}, "10.0.0.0/8", "10.0.0.0/8", "10.20.0.0/16"},
+		{"around a protected network, which stands above", []Route{to("10.9.0.5/32", "10.20.0.0/16"), leased}, "10.0.0.0/8", "10.0.0.0/8", "10.20.0.0/16"},
+		{"inside a protected network", []Route{leased, to("10.9.0.5/32", "10.0.0.0/8")}, "10.20.0.0/24", "", ""},
+		{"a protected network itself", []Route{leased, to("10.9.0.5/32", "10.20.0.0/24")}, "10.20.0.0/24", "", ""},
+		{"the network of a policy that covers it", []Route{all, to("10.1.0.0/24", "10.0.0.0/8")}, "10.1.0.0/24", "10.1.0.0/24", ""},
+		{"another one that it covers", []Route{all, to("10.1.0.0/24", "10.0.0.0/8")}, "10.2.0.0/24", "", ""},
+		{"around what passes", []Route{pass, all}, "10.0.0.0/8", "10.0.0.0/8", ""},
+		{"another family", []Route{all, to("fd01::/64", "fd02::/64")}, "10.0.0.0/8", "10.0.0.0/8", ""},
+	}
+	list := func(s string) (out []netip.Prefix) {
+		if s != "" {
+			out = append(out, pfx(s))
+		}
+		return out
+	}
+	for _, tt := range tests {
+		p := Plan{Routes: tt.routes, Addresses: []netip.Prefix{pfx("10.9.0.5/32")}, LANBypass: true}
+		lan := pfx(tt.lan)
+		if n := p.Near([]netip.Prefix{lan}, lan.Addr().Is6()); !slices.Equal(n.Nets, list(tt.nets)) || !slices.Equal(n.Kept, list(tt.kept)) {
+			t.Errorf("%s: %+v", tt.name, n)
+		}
+		p.LANBypass = false
+		if n := p.Near([]netip.Prefix{lan}, lan.Addr().Is6()); n.Nets != nil || n.Kept != nil {
+			t.Errorf("%s, without lan-bypass: %+v", tt.name, n)
+		}
+	}
+	// A LAN around many protected networks is not left alone at all.
+	p := Plan{Routes: []Route{leased}, LANBypass: true}
+	for i := range maxKept {
+		p.Routes = append(p.Routes, to("10.9.0.5/32", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 20, byte(i), 0}), 24).String()))
+	}
+	lans := []netip.Prefix{pfx("10.0.0.0/8"), pfx("192.168.1.0/24")}
+	if n := p.Near(lans, false); len(n.Nets) != 2 || len(n.Kept) != maxKept {
+		t.Errorf("%d protected networks: %+v", maxKept, n)
+	}
+	p.Routes = append(p.Routes, to("10.9.0.5/32", "10.30.0.0/24"))
+	if n := p.Near(lans, false); !slices.Equal(n.Nets, lans[1:]) || n.Kept != nil {
+		t.Errorf("one more: %+v", n)
+	}
+}
+
+// The rules in front of a tunnel to everywhere, with a private LAN around a
+// network that another policy protects.
+func TestCompileNear(t *testing.T) {
+	own := []netip.Addr{netip.MustParseAddr("192.168.1.50"), netip.MustParseAddr("fd01::50")}
+	lans := map[netip.Prefix]link{pfx("192.168.1.0/24"): {2, own[0]}, pfx("fd01::/64"): {2, own[1]}, pfx("203.0.113.0/24"): {3, own[0]}}
+	unset, lan := pfx("0.0.0.0/32"), pfx("192.168.1.0/24")
+	kept := pfx("192.168.1.128/28")
+	for _, tt := range []struct {
+		name  string
+		local string
+		lease bool
+		want  []rule // without those of links and of the other policy
+	}{
+		{"from everywhere", "0.0.0.0/0", false, []rule{
+			{act: toTable, to: kept}, {act: toNear, to: lan}, {act: toTable},
+		}},
+		{"from a leased address", "10.9.0.5/32", true, []rule{
+			{act: toTable, from: pfx("10.9.0.5/32")},
+			{act: toTable, from: unset, own: true, to: kept}, {act: toNear, from: unset, own: true, to: lan}, {act: toTable, from: unset, own: true},
+		}},
+		{"from a leased address in the LAN", "192.168.1.7/32", true, []rule{
+			{act: toTable, from: pfx("192.168.1.7/32")},
+			{act: toTable, from: unset, own: true, to: kept}, {act: toNear, from: unset, own: true, to: lan}, {act: toTable, from: unset, own: true},
+		}},
+		{"from an address in the LAN", "192.168.1.50/32", false, []rule{
+			{act: toTable, from: pfx("192.168.1.50/32"), to: kept}, {act: toNear, from: pfx("192.168.1.50/32"), to: lan}, {act: toTable, from: pfx("192.168.1.50/32")},
+			{act: toTable, from: unset, own: true, to: kept}, {act: toNear, from: unset, own: true, to: lan}, {act: toTable, from: unset, own: true},
+		}},
+		{"from another network", "10.1.0.0/24", false, []rule{
+			{act: toEnd, from: pfx("10.1.0.0/24"), to: pfx("10.1.0.0/24")}, {act: toTable, from: pfx("10.1.0.0/24")},
+		}},
+	} {
+		p := Plan{Routes: []Route{{Local: pfx(tt.local), Remote: pfx("0.0.0.0/0")}, {Local: pfx("172.20.0.0/16"), Remote: kept}}, LANBypass: true}
+		if tt.lease {
+			p.Addresses = []netip.Prefix{pfx(tt.local)}
+		}
+		w, err := compile(p, 7, own, lans)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := w.body[len(linkRules(false)) : len(w.body)-1]
+		if !slices.Equal(w.body[:len(linkRules(false))], linkRules(false)) || !slices.Equal(got, tt.want) {
+			t.Errorf("%s:\n%s\nwant\n%s", tt.name, listed(w.body), listed(tt.want))
+		}
+		passes := slices.ContainsFunc(got, func(r rule) bool { return r.act == toNear })
+		if _, ok := w.near[lan]; ok != passes || len(w.near) > 1 {
+			t.Errorf("%s: routes %v", tt.name, w.near)
+		}
 	}
 }

@@ -51,6 +51,8 @@ type Plan struct {
 	// Protocols are the IP protocols of the gateway itself, where it sends them
 	// without UDP: 50 and 51.
 	Protocols []uint8
+	// LANBypass: what goes everywhere does not go to the private networks on this host's links.
+	LANBypass bool
 	MTU       int
 }
 

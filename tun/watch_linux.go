@@ -56,7 +56,7 @@ func (o Options) matters(kind uint16, data []byte) bool {
 		if long := attribute(data[msg.Len():], unix.RTA_TABLE); len(long) >= 4 { // it need not fit into the header
 			table = int(binary.NativeEndian.Uint32(long))
 		}
-		return table == o.Table || table == unix.RT_TABLE_MAIN && msg.Protocol == unix.RTPROT_KERNEL
+		return table&^nearBit == o.Table || table == unix.RT_TABLE_MAIN && msg.Protocol == unix.RTPROT_KERNEL
 	}
 	return false
 }
@@ -78,17 +78,17 @@ func attribute(data []byte, kind uint16) []byte {
 // Changed: see Watcher.
 func (h *host) Changed() <-chan struct{} { return h.watch.Changed() }
 
-// differences are phrases about what of the desired state is not so.
-func differences(o Options, link netlink.Link, mtu int, now held, made state) (list []string) {
+// differences are phrases about what of the desired state is not so; links are the networks on links as they are now.
+func differences(o Options, device netlink.Link, mtu int, now held, made state, links map[netip.Prefix]link) (list []string) {
 	say := func(format string, a ...any) { list = append(list, fmt.Sprintf(format, a...)) }
 	switch {
-	case link == nil:
+	case device == nil:
 		say("device %s is gone", o.Device)
-	case link.Attrs().RawFlags&unix.IFF_UP == 0:
+	case device.Attrs().RawFlags&unix.IFF_UP == 0:
 		say("device %s was set down", o.Device)
 	}
-	if link != nil && mtu != 0 && link.Attrs().MTU != mtu {
-		say("MTU of %s was set to %d", o.Device, link.Attrs().MTU)
+	if device != nil && mtu != 0 && device.Attrs().MTU != mtu {
+		say("MTU of %s was set to %d", o.Device, device.Attrs().MTU)
 	}
 	for _, a := range made.addrs {
 		if !slices.Contains(now.addrs, a) {
@@ -98,6 +98,12 @@ func differences(o Options, link netlink.Link, mtu int, now held, made state) (l
 	var gone []string
 	for _, dst := range slices.SortedFunc(maps.Keys(made.routes), comparePrefix) {
 		if src, ok := now.routes[dst]; !ok || src != made.routes[dst] {
+			gone = append(gone, dst.String())
+		}
+	}
+	// Those of links that went, and of addresses, the kernel removes itself.
+	for _, dst := range slices.SortedFunc(maps.Keys(made.near), comparePrefix) {
+		if now.near[dst] != made.near[dst] && links[dst] == made.near[dst] {
 			gone = append(gone, dst.String())
 		}
 	}
@@ -188,6 +194,6 @@ func (p placed) String() string {
 	add(p.proto != 0, "ipproto %d", p.proto)
 	add(p.sport != 0, "sport %d", p.sport)
 	add(p.dport != 0, "dport %d", p.dport)
-	add(true, "%s", map[action]string{toTable: "lookup", toEnd: "goto", toMain: "lookup main", nop: "nop"}[p.act])
+	add(true, "%s", map[action]string{toTable: "lookup", toEnd: "goto", toNear: "lookup the networks on links", toMain: "lookup main", nop: "nop"}[p.act])
 	return text
 }

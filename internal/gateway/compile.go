@@ -23,6 +23,7 @@ type compiled struct {
 	routes   []route
 	ports    [2]uint16 // IKE, NAT-T
 	mtu      int
+	lan      bool // lan-bypass
 
 	refs  map[policyKey]core.PolicyRef
 	last  core.PolicyRef                    // the highest ref given out so far
@@ -72,7 +73,7 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 	}
 	n := &compiled{
 		core:  &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1]},
-		ports: ports, mtu: mtuOf(c, nil), last: prev.last, lastTemplate: prev.lastTemplate,
+		ports: ports, mtu: mtuOf(c, nil), lan: c.Gateway.LANBypass, last: prev.last, lastTemplate: prev.lastTemplate,
 		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
 		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{}, hands: map[core.PolicyRef]manualEnds{},
 		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{}, where: places{},
@@ -279,7 +280,7 @@ func routeOf(p *config.Policy) tun.Route {
 // plan is the wanted state of the host. has tells whether a policy has an SA
 // that seals: without one, a policy of level use lets its traffic pass by.
 func (n *compiled) plan(has func(core.PolicyRef) bool) tun.Plan {
-	p := tun.Plan{Bypass: n.ports[:], MTU: n.mtu, Routes: n.planRoutes(has, nil, nil)}
+	p := tun.Plan{Bypass: n.ports[:], MTU: n.mtu, LANBypass: n.lan, Routes: n.planRoutes(has, nil, nil)}
 	if n.core.Encapsulation != core.EncapUDP {
 		p.Protocols = []uint8{wire.ProtoESP, wire.ProtoAH}
 	}

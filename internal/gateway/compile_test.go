@@ -138,7 +138,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.7/32"), Proto: 6, RemotePort: 23},
 			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.0/24")},
 		},
-		Bypass: []uint16{500, 4500}, Protocols: []uint8{50, 51}, MTU: 1422,
+		Bypass: []uint16{500, 4500}, Protocols: []uint8{50, 51}, LANBypass: true, MTU: 1422,
 	}); !reflect.DeepEqual(plan, want) {
 		t.Errorf("plan:\ngot  %+v\nwant %+v", plan, want)
 	}

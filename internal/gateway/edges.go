@@ -34,12 +34,23 @@ type Edges struct {
 	LinkMTU func(local, remote netip.Addr) int
 	// Networks are those that the host is in, but for the device's. Nil: none is known.
 	Networks func() ([]config.OwnNetwork, error)
+	// LANs are the private networks on the host's links; nil: there are none.
+	LANs func() ([]netip.Prefix, error)
 	// Store opens what outlives the process; nil: it is in the state directory.
 	Store func(stateDir string) (store.Store, error)
 	// Watch calls changed with the addresses that peers can reach this host at, at
 	// first and each time that they have changed, until done is closed. Nil: they
 	// never change.
 	Watch func(done <-chan struct{}, changed func([]netip.Addr))
+}
+
+// lans are the private networks on the host's links, where a plan asks for them:
+// with many routes it takes time to find them.
+func (e *Edges) lans(p tun.Plan, always bool) ([]netip.Prefix, error) {
+	if e.LANs == nil || !p.LANBypass || !always && !slices.ContainsFunc(p.Routes, tun.Route.Everywhere) {
+		return nil, nil
+	}
+	return e.LANs()
 }
 
 func (e *Edges) store(stateDir string) func() (store.Store, error) {
@@ -112,7 +123,9 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	if e.Device, err = tun.Create(g.Tun, mtu); err != nil {
 		return e, err
 	}
-	e.Networks = (&addrs{device: e.Device.Name()}).networks
+	device := e.Device.Name()
+	e.LANs = func() ([]netip.Prefix, error) { return tun.LANs(device) }
+	e.Networks = (&addrs{device: device}).networks
 	e.Watch = (&addrs{device: e.Device.Name(), listen: g.Listen}).watch
 	if e.Host == nil {
 		e.Host, err = newHost(g, e.Device.Name())

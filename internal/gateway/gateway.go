@@ -166,7 +166,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	g.compiled.mtu = g.deviceMTU(g.cfg)
 	g.recordConfig(g.snapshot, g.compiled.ports)
 	g.snapshot = nil
-	if err := g.plane.Reconfigure(time.Now(), g.compiled, func(p tun.Plan) error { return g.apply(p, g.cfg.Gateway.Guard) }); err != nil {
+	if err := g.plane.Reconfigure(time.Now(), g.compiled, func(p tun.Plan) error { return g.apply(p, g.cfg) }); err != nil {
 		return errors.Join(environment(err), door.Close(), g.edges.close())
 	}
 	g.log.Info("started", "config", g.o.ConfigPath, "device", g.edges.Device.Name(), "port", ike, "natt-port", natt,
@@ -203,9 +203,16 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	if g.edges.Clear != nil {
 		err = errors.Join(err, g.edges.Clear.Close())
 	}
+	if g.edges.Guard != nil && g.cfg.Gateway.GuardAlways {
+		g.log.Info("the guard stays: \"culvert guard off\" takes it away")
+	}
 	g.log.Info("stopped")
-	if g.edges.Guard != nil {
-		err = errors.Join(err, g.edges.Guard.Close())
+	switch e := &g.edges; {
+	case e.Guard == nil:
+	case g.cfg.Gateway.GuardAlways:
+		err = errors.Join(err, e.Guard.Leave())
+	default:
+		err = errors.Join(err, e.Guard.Close())
 	}
 	return err
 }
@@ -238,10 +245,10 @@ func (g *gateway) event(now time.Time, e core.Event) {
 	}
 }
 
-// apply brings the host to a plan. Where routes are to be set by hand, the
+// apply brings the host to a plan of a configuration. Where routes are to be set by hand, the
 // commands are shown and the gateway goes on.
-func (g *gateway) apply(p tun.Plan, guarded bool) error {
-	if err := g.guard(p, guarded); err != nil {
+func (g *gateway) apply(p tun.Plan, c *config.Config) error {
+	if err := g.guard(p, c); err != nil {
 		return err
 	}
 	err := g.edges.Host.Apply(p)

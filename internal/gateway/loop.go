@@ -109,7 +109,7 @@ const (
 
 // restore applies the plan as it is now.
 func (g *gateway) restore() {
-	if err := g.apply(g.plane.Plan(g.compiled), g.cfg.Gateway.Guard); err != nil {
+	if err := g.apply(g.plane.Plan(g.compiled), g.cfg); err != nil {
 		g.log.Error("the host's rules and routes are not as the policies want them", "error", err)
 	}
 }

@@ -105,6 +105,16 @@ func (p *Plane) unconfigured(holder core.SAID) {
 	}
 }
 
+// connected reports whether a peer has given this host an address.
+func (p *Plane) connected(peer string) bool {
+	for _, c := range p.made.addrs {
+		if c.Peer == peer {
+			return true
+		}
+	}
+	return false
+}
+
 // Plan is the wanted state of the host under a configuration and what was made
 // at run time.
 func (p *Plane) Plan(c *compiled) tun.Plan {

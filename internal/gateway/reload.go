@@ -31,7 +31,7 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	if err := errors.Join(g.book(next), g.loadTicketKeys(next)); err != nil {
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
 	}
-	if err := g.plane.Reconfigure(time.Now(), c, func(p tun.Plan) error { return g.apply(p, next.Gateway.Guard) }); err != nil {
+	if err := g.plane.Reconfigure(time.Now(), c, func(p tun.Plan) error { return g.apply(p, next) }); err != nil {
 		g.restore() // the guard may have gone ahead
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
 	}
@@ -61,7 +61,7 @@ func (g *gateway) reloadAndLog() {
 // gateway cannot take over.
 func running(old, next *config.Config) *config.Config {
 	c, gw := *next, old.Gateway
-	gw.Guard, gw.LogLevel = next.Gateway.Guard, next.Gateway.LogLevel
+	gw.Guard, gw.GuardAlways, gw.LANBypass, gw.LogLevel = next.Gateway.Guard, next.Gateway.GuardAlways, next.Gateway.LANBypass, next.Gateway.LogLevel
 	c.Gateway = gw
 	return &c
 }

@@ -1,10 +1,12 @@
 package guard
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 )
 
 // sink takes the parts of a table: a batch for the kernel, or a table in memory
@@ -35,7 +37,7 @@ func (k *builder) build(p Plan, was Counts) {
 	for _, e := range k.sparedIn(p) {
 		k.rule(sparedIn, append(e, accept)...)
 	}
-	for _, e := range sparedOutside() {
+	for _, e := range append(sparedOutside(), dhcpOut()...) {
 		k.rule(sparedOut, append(e, accept)...)
 	}
 	for _, name := range []string{p.Device, "lo"} {
@@ -84,11 +86,21 @@ func (k *builder) direction(from *nftables.Chain, v int, f family, inbound bool)
 		}
 		k.rule(c, &expr.Verdict{Kind: expr.VerdictJump, Chain: spared})
 		for _, w := range flows {
+			match := w.match(local, inbound)
+			switch {
+			case w.Own && inbound:
+				continue
+			case w.Own:
+				match = append(match, source(unix.RTN_LOCAL)...)
+				if !w.Pass {
+					k.rule(c, append(append(slices.Clip(match), answer()...), accept)...)
+				}
+			}
 			verdict := accept
 			if !w.Pass {
 				verdict = &expr.Verdict{Kind: expr.VerdictGoto, Chain: drop}
 			}
-			k.rule(c, append(w.match(local, inbound), verdict)...)
+			k.rule(c, append(match, verdict)...)
 		}
 	}
 	set := &nftables.Set{Table: k.table, Name: name, IsMap: true, Interval: true, KeyType: ip.kind, DataType: nftables.TypeVerdict}

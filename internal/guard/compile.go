@@ -71,7 +71,7 @@ func (f *family) share() {
 		for _, w := range f.chains[f.spans[i].chain] {
 			w.Remote = netip.Prefix{}
 			c = append(c, w)
-			if w.Local.Bits() == 0 && w.Proto == 0 {
+			if w.Local.Bits() == 0 && w.Proto == 0 && !w.Own {
 				break // nothing gets past it
 			}
 		}

@@ -9,18 +9,18 @@ import (
 )
 
 // verdict is what the compiled family says to a packet, seen from this side.
-func (f family) verdict(local, remote netip.Addr, proto uint8, localPort, remotePort uint16) string {
+func (f family) verdict(own bool, local, remote netip.Addr, proto uint8, localPort, remotePort uint16) string {
 	i := slices.IndexFunc(f.spans, func(s span) bool { return s.from.Compare(remote) <= 0 && remote.Compare(s.to) <= 0 })
 	if i < 0 {
 		return "none"
 	}
-	return walk(f.chains[f.spans[i].chain], local, remote, proto, localPort, remotePort)
+	return walk(f.chains[f.spans[i].chain], own, local, remote, proto, localPort, remotePort)
 }
 
-// walk is the naive answer.
-func walk(flows []Flow, local, remote netip.Addr, proto uint8, localPort, remotePort uint16) string {
+// walk is the naive answer. own: this host sends the packet.
+func walk(flows []Flow, own bool, local, remote netip.Addr, proto uint8, localPort, remotePort uint16) string {
 	for _, w := range flows {
-		if !w.Local.Contains(local) || w.Remote.IsValid() && !w.Remote.Contains(remote) || w.Proto != 0 && w.Proto != proto ||
+		if w.Own && !own || !w.Local.Contains(local) || w.Remote.IsValid() && !w.Remote.Contains(remote) || w.Proto != 0 && w.Proto != proto ||
 			w.LocalPort != 0 && w.LocalPort != localPort || w.RemotePort != 0 && w.RemotePort != remotePort {
 			continue
 		}
@@ -57,7 +57,7 @@ func TestCompiledIsTheList(t *testing.T) {
 		for range r.IntN(20) {
 			a, b := addr(), addr()
 			bits := func() int { return []int{0, a.BitLen() - 8, a.BitLen() - 4, a.BitLen() - 2, a.BitLen()}[r.IntN(5)] }
-			w := Flow{Local: netip.PrefixFrom(a, bits()), Remote: netip.PrefixFrom(b, bits()), Pass: r.IntN(3) == 0}
+			w := Flow{Local: netip.PrefixFrom(a, bits()), Remote: netip.PrefixFrom(b, bits()), Pass: r.IntN(3) == 0, Own: r.IntN(4) == 0}
 			if r.IntN(2) == 0 {
 				w.Proto, w.LocalPort, w.RemotePort = 17, uint16(r.IntN(3)), uint16(r.IntN(3))
 			}
@@ -71,7 +71,8 @@ func TestCompiledIsTheList(t *testing.T) {
 		}
 		for range 500 {
 			local, remote, proto, lp, rp := addr(), addr(), []uint8{6, 17}[r.IntN(2)], uint16(r.IntN(3)), uint16(r.IntN(3))
-			if got, want := f.verdict(local, remote, proto, lp, rp), walk(list, local, remote, proto, lp, rp); got != want {
+			own := r.IntN(2) == 0
+			if got, want := f.verdict(own, local, remote, proto, lp, rp), walk(list, own, local, remote, proto, lp, rp); got != want {
 				t.Fatalf("seed %d: %v:%d %v:%d proto %d: %s, want %s\n%v", seed, local, lp, remote, rp, proto, got, want, flows)
 			}
 		}
@@ -84,7 +85,7 @@ func TestLocalNetworkStays(t *testing.T) {
 	lan, all := netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("0.0.0.0/0")
 	f := compile([]Flow{{Local: lan, Remote: all}}, false)
 	for to, want := range map[string]string{"10.1.0.7": "pass", "10.1.1.7": "drop", "255.255.255.255": "drop", "0.0.0.0": "drop"} {
-		if got := f.verdict(lan.Addr().Next(), netip.MustParseAddr(to), 6, 1, 2); got != want {
+		if got := f.verdict(false, lan.Addr().Next(), netip.MustParseAddr(to), 6, 1, 2); got != want {
 			t.Errorf("%s: %s, want %s", to, got, want)
 		}
 	}

@@ -19,6 +19,9 @@ type Flow struct {
 	LocalPort, RemotePort uint16
 	// Pass: it may be in clear. Else it may only come out of or go into the device.
 	Pass bool
+	// Own: only what this host sends itself, by whichever of its addresses; answers
+	// to connections that others began may be in clear all the same.
+	Own bool
 }
 
 // Plan is what the guard has to keep apart.
@@ -46,6 +49,8 @@ type Guard interface {
 	Counts() (Counts, error)
 	// Close takes the guard away.
 	Close() error
+	// Leave ends without taking it away: it goes on guarding.
+	Leave() error
 }
 
 // ErrNone: this system has no guard.

@@ -2,7 +2,9 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -131,7 +133,10 @@ func send(from, to string, mark int) {
 		}
 		return err
 	}}
-	c, err := d.ListenPacket(context.Background(), "udp", net.JoinHostPort(from, "7777"))
+	if _, err := netip.ParseAddr(from); err == nil {
+		from = net.JoinHostPort(from, "7777")
+	}
+	c, err := d.ListenPacket(context.Background(), "udp", from)
 	if err != nil {
 		panic(err)
 	}
@@ -168,6 +173,10 @@ func flow(local, remote string) Flow {
 	return Flow{Local: netip.MustParsePrefix(local), Remote: netip.MustParsePrefix(remote)}
 }
 
+func pass(w Flow) Flow { w.Pass = true; return w }
+
+func own(w Flow) Flow { w.Own = true; return w }
+
 func udpPass(w Flow, localPort, remotePort uint16) Flow {
 	w.Proto, w.LocalPort, w.RemotePort, w.Pass = 17, localPort, remotePort, true
 	return w
@@ -201,6 +210,7 @@ func TestPlaintextIsStopped(t *testing.T) {
 	const sideIn, sideOut = "in", "out"
 	v4, v6 := flow("10.1.0.0/24", "10.2.0.0/24"), flow("fd01::/64", "fd02::/64")
 	all4, all6 := flow("0.0.0.0/0", "0.0.0.0/0"), flow("::/0", "::/0")
+	own4, own6, ownPass := own(all4), own(all6), own(pass(flow("0.0.0.0/0", "10.9.0.0/24")))
 	for _, c := range []struct {
 		name  string
 		flows []Flow
@@ -225,8 +235,25 @@ func TestPlaintextIsStopped(t *testing.T) {
 		{"the gateway's own", []Flow{all4, all6}, sideOut, "10.1.0.1", "10.2.0.1:9000", mark, true},
 		{"IKE", []Flow{flow("10.9.0.1/32", "10.9.0.2/32")}, sideIn, "10.9.0.2", "10.9.0.1:4500", 0, true},
 		{"no IKE", []Flow{flow("10.9.0.1/32", "10.9.0.2/32")}, sideIn, "10.9.0.2", "10.9.0.1:4501", 0, false},
-		{"everything, near", []Flow{all4, all6}, sideIn, "10.9.0.2", "10.1.0.1:9000", 0, true},
-		{"everything, near, IPv6", []Flow{all4, all6}, sideOut, "fd09::1", "[fd09::2]:9000", 0, true},
+		{"everything", []Flow{all4, all6}, sideIn, "10.9.0.2", "10.1.0.1:9000", 0, false},
+		{"everything, to the link", []Flow{all4, all6}, sideOut, "fd09::1", "[fd09::2]:9000", 0, false},
+		{"everything but the link", []Flow{pass(flow("0.0.0.0/0", "10.9.0.0/24")), all4, all6}, sideIn, "10.9.0.2", "10.1.0.1:9000", 0, true},
+		{"everything but the link, IPv6", []Flow{all4, pass(flow("::/0", "fd09::/64")), all6}, sideOut, "fd09::1", "[fd09::2]:9000", 0, true},
+		{"renewal of DHCP", []Flow{all4, all6}, sideOut, "10.9.0.1:68", "10.2.0.1:67", 0, true},
+		{"no renewal of DHCP", []Flow{all4, all6}, sideOut, "10.9.0.1:68", "10.2.0.1:68", 0, false},
+		{"answer of DHCP", []Flow{all4, all6}, sideIn, "10.2.0.1:67", "10.9.0.1:68", 0, true},
+		{"no answer of DHCP", []Flow{all4, all6}, sideIn, "10.2.0.1:68", "10.9.0.1:67", 0, false},
+		{"renewal of DHCPv6", []Flow{all4, all6}, sideOut, "[fd09::1]:546", "[fd02::1]:547", 0, true},
+		{"answer of DHCPv6", []Flow{all4, all6}, sideIn, "[fd02::1]:547", "[fd09::1]:546", 0, true},
+		{"own, another source", []Flow{flow("10.1.0.0/24", "0.0.0.0/0"), own4, own6}, sideOut, "10.9.0.1", "10.2.0.1:9000", 0, false},
+		{"own, another source, IPv6", []Flow{flow("fd01::/64", "::/0"), own4, own6}, sideOut, "fd09::1", "[fd02::1]:9000", 0, false},
+		{"own, to the link", []Flow{own4, own6}, sideOut, "10.9.0.1", "10.9.0.2:9000", 0, false},
+		{"own, to the link that passes", []Flow{ownPass, own4, own6}, sideOut, "10.9.0.1", "10.9.0.2:9000", 0, true},
+		{"own, none above", []Flow{udpPass(flow("0.0.0.0/0", "10.2.0.0/24"), 0, 9000), own4}, sideOut, "10.9.0.1", "10.2.0.1:9000", 0, true},
+		{"own, the gateway's", []Flow{own4, own6}, sideOut, "10.9.0.1", "10.2.0.1:9000", mark, true},
+		{"own, renewal of DHCP", []Flow{own4, own6}, sideOut, "10.9.0.1:68", "10.2.0.1:67", 0, true},
+		{"own says nothing of what comes in", []Flow{own4, own6}, sideIn, "10.2.0.1", "10.1.0.1:9000", 0, true},
+		{"own says nothing of what comes in, IPv6", []Flow{own4, own6}, sideIn, "fd02::1", "[fd01::1]:9000", 0, true},
 		{"the link of a policy for all", []Flow{flow("fd09::1/128", "::/0")}, sideIn, "fd09::2", "[fd01::1]:9000", 0, true},
 		{"the other side of it", []Flow{flow("fd01::1/128", "::/0")}, sideIn, "fd09::2", "[fd01::1]:9000", 0, false},
 		{"the network itself", []Flow{flow("10.9.0.0/24", "0.0.0.0/0")}, sideOut, "10.9.0.1", "10.9.0.2:9000", 0, true},
@@ -294,6 +321,76 @@ func TestGuardOutlivesItsMaker(t *testing.T) {
 		t.Errorf("a plan without flows left %v, %v", tables, err)
 	}
 	if err := second.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// By its other addresses a host answers whoever began, in TCP, UDP and ICMP, and
+// begins nothing itself.
+func TestOwnAddressesAnswer(t *testing.T) {
+	w := newWire(t)
+	g := w.guard()
+	apply(t, g, plan(flow("10.1.0.1/32", "0.0.0.0/0"), own(flow("0.0.0.0/0", "0.0.0.0/0")), own(flow("::/0", "::/0"))))
+	for _, end := range [][2]string{{"10.9.0.1", "10.9.0.2"}, {"fd09::1", "fd09::2"}} {
+		ours, theirs := net.JoinHostPort(end[0], "9000"), net.JoinHostPort(end[1], "9000")
+		serve := func(at string) net.Listener {
+			l, err := net.Listen("tcp", at)
+			if err != nil {
+				panic(err)
+			}
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = c.Write([]byte("hello"))
+					_ = c.Close()
+				}
+			}()
+			return l
+		}
+		fetch := func(from, to string, wait time.Duration) string {
+			d := net.Dialer{Timeout: wait, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))}
+			c, err := d.Dial("tcp", to)
+			if err != nil {
+				return ""
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(wait))
+			text := make([]byte, 5)
+			n, _ := io.ReadFull(c, text)
+			return string(text[:n])
+		}
+		l := serve(ours)
+		defer l.Close()
+		var there net.Listener
+		w.there(func() { there = serve(theirs) })
+		defer there.Close()
+		var got string
+		w.there(func() { got = fetch(end[1], ours, soon) })
+		if got != "hello" {
+			t.Errorf("an answer by TCP to %s: %q", end[1], got)
+		}
+		if n := w.blocks(g, "our own connection", func() bool { return fetch(end[0], theirs, 10*not) != "" }); n.Out == 0 || n.In != 0 {
+			t.Errorf("our own connection from %s: counted %+v", end[0], n)
+		}
+		var err error
+		w.there(func() { // nobody listens, and the answer is an error of ICMP
+			var c net.Conn
+			if c, err = net.Dial("udp", net.JoinHostPort(end[0], "9")); err != nil {
+				panic(err)
+			}
+			defer c.Close()
+			_, _ = c.Write([]byte("anybody?"))
+			_ = c.SetReadDeadline(time.Now().Add(soon))
+			_, err = c.Read(make([]byte, 10))
+		})
+		if !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("an answer by ICMP from %s: %v", end[0], err)
+		}
+	}
+	if err := g.Close(); err != nil {
 		t.Error(err)
 	}
 }

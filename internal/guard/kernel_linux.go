@@ -3,7 +3,6 @@ package guard
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	mdlnetlink "github.com/mdlayher/netlink"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -73,7 +71,7 @@ func New(o Options) (Guard, error) {
 type kernel struct {
 	conn *nftables.Conn
 	name string
-	plan *Plan  // in force, connected networks included
+	plan *Plan  // in force
 	past Counts // of tables that stood in for a moment
 }
 
@@ -103,11 +101,7 @@ func (k *kernel) Apply(p Plan) error {
 	if len(p.Flows) == 0 {
 		return k.remove()
 	}
-	flows, err := withConnected(p.Flows)
-	if err != nil {
-		return err
-	}
-	p.Flows, p.Ports = flows, slices.Clone(p.Ports)
+	p.Flows, p.Ports = slices.Clone(p.Flows), slices.Clone(p.Ports)
 	mine, err := k.tables()
 	if err != nil {
 		return fmt.Errorf("cannot read the guard's table: %w", err)
@@ -151,49 +145,6 @@ func (k *kernel) replace(t *nftables.Table, p Plan, was Counts) {
 	(&builder{k.conn, t}).build(p, was)
 }
 
-// withConnected lets pass, in front of a flow from everywhere to everywhere,
-// what the host reaches without its default route: such a flow means the rest
-// (tun's rules for it do the same).
-func withConnected(flows []Flow) ([]Flow, error) {
-	var out []Flow
-	for _, w := range flows {
-		if w.Local.Bits() == 0 && w.Remote.Bits() == 0 && !w.Pass {
-			near, err := connected(w.Local.Addr().Is6())
-			if err != nil {
-				return nil, err
-			}
-			for _, p := range near {
-				out = append(out, Flow{Local: w.Local, Remote: p, Pass: true})
-			}
-		}
-		out = append(out, w)
-	}
-	return out, nil
-}
-
-// connected are the destinations of the main table but for its default route.
-func connected(v6 bool) (list []netip.Prefix, err error) {
-	f := unix.AF_INET
-	if v6 {
-		f = unix.AF_INET6
-	}
-	routes, err := netlink.RouteListFiltered(f, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list the main routing table: %w", err)
-	}
-	for _, r := range routes {
-		if r.Dst == nil {
-			continue
-		}
-		a, ok := netip.AddrFromSlice(r.Dst.IP)
-		ones, _ := r.Dst.Mask.Size()
-		if p := netip.PrefixFrom(a.Unmap(), ones); ok && ones > 0 && a.Unmap().Is6() == v6 && !slices.Contains(list, p) {
-			list = append(list, p)
-		}
-	}
-	return list, nil
-}
-
 func (k *kernel) remove() error {
 	k.plan = nil
 	mine, err := k.tables()
@@ -212,6 +163,8 @@ func (k *kernel) remove() error {
 func (k *kernel) Close() error {
 	return errors.Join(k.remove(), k.conn.CloseLasting())
 }
+
+func (k *kernel) Leave() error { return k.conn.CloseLasting() }
 
 func (k *kernel) Counts() (n Counts, err error) {
 	mine, err := k.tables()

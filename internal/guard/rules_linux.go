@@ -52,6 +52,29 @@ func destination(kind uint32) []expr.Any {
 	return []expr.Any{&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true}, equal(native32(kind))}
 }
 
+// source compares the kind of the source address.
+func source(kind uint32) []expr.Any {
+	return []expr.Any{&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagSADDR: true}, equal(native32(kind))}
+}
+
+// answer: the packet goes back to who began its connection. Packets without an
+// entry of connection tracking are none.
+func answer() []expr.Any {
+	const reply = 1 // IP_CT_DIR_REPLY
+	return []expr.Any{&expr.Ct{Register: 1, Key: expr.CtKeyDIRECTION}, equal([]byte{reply})}
+}
+
+// dhcpPorts are the client's and the server's, of IPv4 and IPv6.
+var dhcpPorts = [2][2]uint16{{68, 67}, {546, 547}}
+
+// dhcpOut is the renewal of this host's own addresses.
+func dhcpOut() (rules [][]expr.Any) {
+	for _, p := range dhcpPorts {
+		rules = append(rules, all(protocol(unix.IPPROTO_UDP), inHeader(0, append(big16(p[0]), big16(p[1])...)), source(unix.RTN_LOCAL)))
+	}
+	return rules
+}
+
 // address compares the prefix of an address at an offset of the IP header.
 func address(offset uint32, p netip.Prefix) []expr.Any {
 	if p.Bits() == 0 {
@@ -109,6 +132,9 @@ func (k *builder) sparedIn(p Plan) (rules [][]expr.Any) {
 	// Destination unreachable, time exceeded, parameter problem.
 	for _, kind := range []byte{3, 11, 12} {
 		rules = append(rules, all(protocol(unix.IPPROTO_ICMP), inHeader(0, []byte{kind}), here))
+	}
+	for _, p := range dhcpPorts {
+		rules = append(rules, all(protocol(unix.IPPROTO_UDP), inHeader(0, append(big16(p[1]), big16(p[0])...)), here))
 	}
 	for kind := byte(1); kind <= 4; kind++ {
 		rules = append(rules, all(protocol(unix.IPPROTO_ICMPV6), inHeader(0, []byte{kind}), here))
