@@ -26,7 +26,7 @@ func (p *Policy) admits() bool {
 const protocolTCP = 6
 
 // checkEnds refuses a policy from a network to itself. From everywhere to everywhere
-// is a full tunnel, and connected networks pass by it.
+// is a full tunnel, and lan-bypass says whether private networks on the links pass by it.
 func (l *loader) checkEnds(p *Policy) {
 	same := p.SrcAddress == p.DstAddress && p.SrcAddress.Bits() > 0
 	if same && (p.Action == Encrypt || p.Action == Discard && p.admits()) {

@@ -171,7 +171,7 @@ func TestFullTunnelInAHostileLAN(t *testing.T) {
 			case <-time.After(time.Until(end)):
 				t.Fatalf("%q was not noticed", commands)
 			}
-			if err := c.host.Apply(plan); err != nil {
+			if _, _, err := c.host.(Watcher).Restore(); err != nil {
 				t.Fatal(err)
 			}
 			return

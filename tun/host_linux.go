@@ -57,7 +57,7 @@ func NewHost(o Options) (Host, error) {
 }
 
 // LANs are the private networks on the links of this host, but for those of a
-// device. It asks the network namespace of the calling thread.
+// device, in order. It asks the network namespace of the calling thread.
 func LANs(device string) ([]netip.Prefix, error) {
 	k, err := newKernel(Options{Device: device})
 	if err != nil {
@@ -65,7 +65,7 @@ func LANs(device string) ([]netip.Prefix, error) {
 	}
 	defer k.close()
 	lans, err := k.allLANs()
-	return slices.Collect(maps.Keys(lans)), err
+	return slices.SortedFunc(maps.Keys(lans), comparePrefix), err
 }
 
 type host struct {

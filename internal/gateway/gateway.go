@@ -66,12 +66,13 @@ type gateway struct {
 	pool      *pool
 	cfg       *config.Config // in force
 	compiled  *compiled
-	manuals   uint64        // SAs added by hand so far
-	unguarded error         // why there is no guard, once that was said
-	told      []string      // what the host warned of last
-	lost      []string      // networks of this host that policies take, as warnLockouts told them
-	calls     chan func()   // of the control server's goroutines
-	gone      chan struct{} // closed when calls are taken no more
+	manuals   uint64         // SAs added by hand so far
+	unguarded error          // why there is no guard, once that was said
+	lans      []netip.Prefix // private networks on links that the guard was told of
+	told      []string       // what the host warned of last
+	lost      []string       // networks of this host that policies take, as warnLockouts told them
+	calls     chan func()    // of the control server's goroutines
+	gone      chan struct{}  // closed when calls are taken no more
 	leases    *leases
 	store     store.Store // see state; nil: not open
 	tickets   bool        // the endpoint has the keys of session tickets
@@ -175,6 +176,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	g.restorer = &restorer{log: g.log, now: time.Now, after: func(restored bool) {
 		g.plane.path.DeviceChanged()
 		g.warnLockouts()
+		g.followLANs()
 	}}
 	path, ctl := make(chan error, 1), make(chan error, 1)
 	var watching sync.WaitGroup
@@ -204,7 +206,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 		err = errors.Join(err, g.edges.Clear.Close())
 	}
 	if g.edges.Guard != nil && g.cfg.Gateway.GuardAlways {
-		g.log.Info("the guard stays: \"culvert guard off\" takes it away")
+		g.log.Info("the guard stays (guard-always)")
 	}
 	g.log.Info("stopped")
 	switch e := &g.edges; {

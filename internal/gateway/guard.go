@@ -27,9 +27,21 @@ func (g *gateway) guard(p tun.Plan, c *config.Config) error {
 		if err != nil {
 			return err
 		}
+		g.lans = lans
 		return e.Guard.Apply(guardPlan(p, c, e.Device.Name(), lans, g.plane.connected))
 	}
 	return nil
+}
+
+// followLANs lets the guard follow private networks that came to a link or went.
+func (g *gateway) followLANs() {
+	if g.edges.Guard == nil || !g.cfg.Gateway.Guard {
+		return
+	}
+	p := g.plane.Plan(g.compiled)
+	if lans, err := g.edges.lans(p, g.cfg.Gateway.GuardAlways); err != nil || !slices.Equal(lans, g.lans) {
+		g.restore()
+	}
 }
 
 // guardPlan is what the routes of a plan mean for packets that are not led. lans
