@@ -304,6 +304,27 @@ func (l *loader) checkProof(i *Identity, d *directory) {
 	}
 	l.checkOwn(i)
 	l.checkRemote(i)
+	l.checkIDs(i)
+}
+
+// checkIDs: with a secret, a peer that says it is who we are is taken for ourselves
+// and refused (ike/v2/reflection.go). Addresses are exempt.
+func (l *loader) checkIDs(i *Identity) {
+	if i.AuthMethod != AuthPSK || i.RemoteAuthMethod != AuthPSK || i.MyID.Kind != i.RemoteID.Kind {
+		return
+	}
+	switch i.MyID.Kind {
+	case IDFQDN, IDUserFQDN, IDKeyID:
+	default:
+		return
+	}
+	same := i.MyID.Value == i.RemoteID.Value
+	if i.MyID.Kind != IDKeyID {
+		same = strings.EqualFold(i.MyID.Value, i.RemoteID.Value)
+	}
+	if same {
+		l.faultAt(&i.Entry, "identity", "remote-id", "is my-id too, %s, and a peer that says it is this gateway itself is refused, give each side an ID of its own", i.MyID)
+	}
 }
 
 // checkOwn: our own certificate.

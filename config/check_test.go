@@ -55,6 +55,10 @@ func TestCrossChecks(t *testing.T) {
 		warns   string
 	}{
 		{nil, "", "", ""},
+		{replaced("identity", "secret", "my-id = 'fqdn:gw.example'\nremote-id = 'fqdn:GW.example'\nsecret"), "", `15: identity.remote-id: is my-id too, fqdn:gw.example, and a peer that says it is this gateway itself is refused, give each side an ID of its own`, ""},
+		{replaced("identity", "secret", "my-id = 'key-id:gw'\nremote-id = 'key-id:gw'\nsecret"), "", `15: identity.remote-id: is my-id too, key-id:gw, and a peer that says it is this gateway itself is refused, give each side an ID of its own`, ""},
+		{replaced("identity", "secret", "my-id = 'key-id:gw'\nremote-id = 'key-id:GW'\nsecret"), "", "", ""},
+		{replaced("identity", "secret", "my-id = 'address:192.168.1.1'\nremote-id = 'address:192.168.1.1'\nsecret"), "", "", ""},
 		{replaced("peer", "'p1'", "'p2'"), "", `11: peer.profile: there is no [[profile]] named "p2"`, ""},
 		{replaced("peer", "exchange-mode = 'ike2'\n", ""), "", `7: peer.exchange-mode: is missing and its default "main" is not supported yet, write exchange-mode = "ike2"`, ""},
 		{replaced("peer", "profile", "local-address = '2001:db8::1'\nprofile"), "", `11: peer.local-address: 2001:db8::1 and the peer's address 192.0.2.1/32 are of different address families`, ""},

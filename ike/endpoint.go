@@ -203,6 +203,10 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 		e.bad(d, "an %v request with an impossible header", h.Exchange)
 		return
 	}
+	if sa := e.bySPI[h.SPIi]; sa != nil && sa.Reflected(h.SPIi) {
+		e.bad(d, "%v", v2.ErrReflected)
+		return
+	}
 	if e.down {
 		e.bad(d, "this gateway stops and takes nobody in")
 		return

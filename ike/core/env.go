@@ -28,6 +28,10 @@ type Env struct {
 	asks    map[AskID]func(secret.Bytes, error)
 	lastAsk AskID
 
+	// Own is what our requests carry that are not answered yet: whoever says it to us
+	// has it from us.
+	Own Own
+
 	spis     []uint32
 	spiAsked int
 
@@ -38,7 +42,7 @@ type Env struct {
 // NewEnv makes an Env whose randomness is the seed's alone. ChaCha8 erases its
 // key as it goes, so what was drawn cannot be computed from a later state.
 func NewEnv(seed [32]byte) *Env {
-	return &Env{rng: rand.NewChaCha8(seed), asks: map[AskID]func(secret.Bytes, error){}}
+	return &Env{rng: rand.NewChaCha8(seed), asks: map[AskID]func(secret.Bytes, error){}, Own: Own{}}
 }
 
 // Now is the time of the input being handled.

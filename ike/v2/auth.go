@@ -78,6 +78,9 @@ func identities() task {
 					sa.peer.Name, sa.peerID, expected, sa.peerID)
 			}
 			sa.myID = auth.As(sa.identity, expected, sa.local.Addr())
+			if sa.itself() {
+				return sa.authFailed(nil, itselfText, sa.peerID)
+			}
 			return nil
 		},
 		reply: func(x *exchange) error {
@@ -93,6 +96,9 @@ func identities() task {
 			sa.name(idOf(idr))
 			if !auth.Accepts(sa.identity, sa.peerID) {
 				return sa.distrust(sa.identityParts([]*core.Identity{sa.identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
+			}
+			if sa.itself() {
+				return sa.distrust(nil, itselfText, sa.peerID)
 			}
 			return nil
 		},

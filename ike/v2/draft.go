@@ -38,6 +38,8 @@ type draft struct {
 
 	noSource []byte // IKE_SA_INIT: the NAT detection hash that matches no source
 
+	own []string // what of our request is in core.Env.Own
+
 	newSPI    uint64 // rekey of the IKE SA: our SPI of the successor
 	peerSPI   uint64 // and the peer's
 	successor *SA    // what came of it

@@ -148,6 +148,7 @@ func (x *exchange) compute(slow bool, w core.Work, done func(secret.Bytes) error
 func (x *exchange) abandon() {
 	if !x.over {
 		x.over = true
+		x.forgetOwn()
 		x.sa.env.Timers.Stop(x.timer)
 		x.draft.drop(x.sa.env)
 	}
@@ -203,6 +204,7 @@ func (sa *SA) sendRequest(x *exchange) {
 			x.fail(end(0, "%v", err))
 			return
 		}
+		x.noteOwn()
 		x.tries = 0
 		sa.retransmit(x)
 	})
@@ -246,6 +248,7 @@ func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, 
 // take lets the tasks read a response.
 func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax error) {
 	sa.env.Timers.Stop(x.timer)
+	x.forgetOwn()
 	x.in = in
 	if x.in == nil {
 		x.in = []message.Payload{}
@@ -366,6 +369,9 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 
 // answer runs the stages of a request of the peer.
 func (sa *SA) answer(x *exchange, err error) {
+	if err == nil && !x.kind.clear && reflected(sa.env, x.in) != nil {
+		err = refuse(message.NotifyInvalidSyntax, "%v", ErrReflected)
+	}
 	if err != nil {
 		x.fail(err)
 		return

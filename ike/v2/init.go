@@ -49,6 +49,9 @@ const maxRepeats = 5
 // initiator's SPI and address if the request comes again.
 func Accept(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Datagram) (*SA, error) {
 	m, err := parseFirst(raw)
+	if err == nil {
+		err = reflected(env, m.Payloads)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -133,6 +133,9 @@ func (sa *SA) firstAuth() *kind {
 // count, there is no SA and refused says why, for people; the answer is TICKET_NACK.
 func AcceptResume(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Datagram) (refused, err error) {
 	m, err := parseFirst(raw)
+	if err == nil {
+		err = reflected(env, m.Payloads)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,96 @@
+package v2
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"culvert/ike/auth"
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Reflection: somebody on the path sends our own messages back to us from the peer's
+// address. With a pre-shared key, which both sides prove in the same way, we would
+// then authenticate ourselves as the peer. So whoever says to us what only we can
+// have drawn is not answered, in any exchange:
+//
+//	SPI            of the IKE SA that we begin, in the header or in a proposal
+//	nonce          of a request of ours that is not answered yet
+//	public value   of the same, in a KE payload
+//
+// The keys of the two directions of an IKE SA differ, so that protected messages
+// cannot come back; there it is the peer itself that says what is ours.
+
+// noteOwn notes what a request of ours carries, before it leaves.
+func (x *exchange) noteOwn() {
+	x.forgetOwn()
+	for _, p := range x.out {
+		switch p := p.(type) {
+		case *message.Nonce:
+			x.own = append(x.own, string(p.Data))
+		case *message.KE:
+			x.own = append(x.own, string(p.Data))
+		}
+	}
+	if x.newSPI != 0 {
+		x.own = append(x.own, string(binary.BigEndian.AppendUint64(nil, x.newSPI)))
+	}
+	for _, v := range x.own {
+		x.sa.env.Own.Add(v)
+	}
+}
+
+// forgetOwn is called when the request was answered, or never will be.
+func (x *exchange) forgetOwn() {
+	for _, v := range x.own {
+		x.sa.env.Own.Drop(v)
+	}
+	x.own = nil
+}
+
+// Reflected reports whether the header of a request that an IKE SA begins with has
+// the SPI of one that we began.
+func (sa *SA) Reflected(spii uint64) bool { return sa.initiator && sa.spii == spii }
+
+// ErrReflected: a request carries what only we can have drawn.
+var ErrReflected = errors.New("what we say was sent back to us: check that the peer's address is not our own, and who is on the path")
+
+// reflected is ErrReflected where a request of the peer carries what is ours.
+func reflected(env *core.Env, in []message.Payload) error {
+	for _, p := range in {
+		switch p := p.(type) {
+		case *message.Nonce:
+			if env.Own.Has(p.Data) {
+				return ErrReflected
+			}
+		case *message.KE:
+			if env.Own.Has(p.Data) {
+				return ErrReflected
+			}
+		case *message.SA:
+			for _, prop := range p.Proposals {
+				if len(prop.SPI) == 8 && env.Own.Has(prop.SPI) {
+					return ErrReflected
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// itself reports whether the peer says that it is who we are, with a secret that
+// proves no more than that it has what we have. Only a my-id that is written is
+// ours alone, and no address: two sites behind NATs may have the same.
+func (sa *SA) itself() bool {
+	id := sa.identity
+	if id.Auth != core.AuthPSK || id.Remote() != core.AuthPSK {
+		return false
+	}
+	switch id.MyID.Type {
+	case core.IDNone, core.IDIPv4, core.IDIPv6:
+		return false
+	}
+	return auth.Same(id.MyID, sa.peerID)
+}
+
+const itselfText = "the peer says it is %s, which is our own my-id: give each side a my-id of its own; if they have one, somebody sends back to us what we say"
