@@ -114,6 +114,27 @@ func TestReflectionOfAPart(t *testing.T) {
 	}
 }
 
+// The same of a request that presents a ticket.
+func TestReflectionOfAResumption(t *testing.T) {
+	r, p := clientOf(t, lifeTicket(86400, "ticket"))
+	p.dies()
+	p.r.sends = p.r.sends[:min(1, len(p.r.sends))]
+	_, ours := p.open(r.one().Data)
+	for _, n := range []*message.Nonce{findPayload[*message.Nonce](ours), nonce(3)} {
+		m := message.Message{Header: message.Header{SPIi: 7, Version: 0x20, Exchange: message.ExchangeSessionResume, Flags: message.FlagInitiator},
+			Payloads: []message.Payload{n, ticketNotify([]byte("ticket"))}}
+		r.datagram(puppetAddr, m.Append(nil))
+		if n.Data[0] == 3 { // somebody else's
+			r.one()
+			continue
+		}
+		r.silent("our own nonce")
+		if e := r.event(core.EvBadMessage); !strings.Contains(e.Reason, "was sent back") {
+			t.Errorf("the event says %q", e.Reason)
+		}
+	}
+}
+
 // A peer that has proved who it is begins something with the SPI, the nonce or the
 // key exchange of what we are beginning: it is refused, and ours goes on.
 func TestRekeyWithWhatIsOurs(t *testing.T) {
