@@ -50,6 +50,8 @@ type cli struct {
 	Complete   completeCmd   `cmd:"" hidden:"" passthrough:"" help:"Print what may stand where the cursor is."`
 	Version    versionCmd    `cmd:"" group:"gateway" help:"Print the version of this binary and of a gateway that runs."`
 
+	JudgeState judgeStateCmd `cmd:"" hidden:"" help:"Say whether a file with the state is damaged, for the gateway."`
+
 	Policy struct {
 		Print policyPrint `cmd:"" help:"Policies in the order in which they are tried."`
 	} `cmd:"" group:"menus" help:"What is protected, and how."`

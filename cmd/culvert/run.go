@@ -59,6 +59,7 @@ func (c *runCmd) Run(s *session) error {
 		Control:    s.control,
 		Reload:     reloads(ctx, hangup),
 		Hurry:      hurry,
+		Judge:      []string{gateway.Self(), "judge-state"},
 		Recording:  gateway.Recording{Dir: c.Record, Limit: c.RecordLimit << 20, Total: c.RecordTotal << 20, For: c.RecordFor, Redact: c.Redact},
 	})
 	var faults config.Faults

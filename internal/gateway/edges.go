@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"runtime"
@@ -53,13 +54,24 @@ func (e *Edges) lans(p tun.Plan, always bool) ([]netip.Prefix, error) {
 	return e.LANs()
 }
 
-func (e *Edges) store(stateDir string) func() (store.Store, error) {
-	open := e.Store
-	if open == nil {
-		open = store.Open
+// openStore opens what outlives the process.
+func (g *gateway) openStore() (store.Store, error) {
+	dir := g.cfg.Gateway.StateDir
+	if g.edges.Store != nil {
+		return g.edges.Store(dir)
 	}
-	return func() (store.Store, error) { return open(stateDir) }
+	o := store.Options{Log: g.log}
+	if judge := g.o.Judge; len(judge) > 0 {
+		o.Judge = store.JudgeBy(judge[0], judge[1:]...)
+	}
+	return store.Open(dir, o)
 }
+
+// JudgeState is what the command of Options.Judge calls with the path that it is given.
+func JudgeState(verdict io.Writer, path string) error { return store.WriteVerdict(verdict, path) }
+
+// Self is the program that runs, for Options.Judge.
+func Self() string { return store.Self() }
 
 // close takes back in the reverse order: nothing is led to the device any more
 // when it goes. What guards stays: who could not start leaves what a killed run

@@ -50,6 +50,10 @@ type Options struct {
 	Hurry <-chan struct{}
 	// Edges opens what the gateway has of the machine: OpenEdges. Run closes it.
 	Edges func(*config.Gateway) (Edges, error)
+	// Judge is a command that is given the path of the file with the state and calls
+	// JudgeState, in a process of its own because a damaged file may end it. Empty: it is
+	// judged in this one.
+	Judge []string
 	// Event sees every event, in the gateway's own goroutine.
 	Event     func(core.Event)
 	Recording Recording

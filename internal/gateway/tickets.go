@@ -48,17 +48,24 @@ func (g *gateway) loadTicketKeys(c *config.Config) error {
 	return nil
 }
 
-// keepTicketKeys writes the keys. They change a few times a day.
+// keepTicketKeys has the keys written, out of the way of the control loop: the disk may be
+// slow. They change a few times a day.
 func (g *gateway) keepTicketKeys(keys []core.TicketKey) {
 	s, err := g.state()
-	if err == nil {
-		err = writeTicketKeys(s, keys)
-	}
-	for _, k := range keys {
-		k.Secret.Wipe()
+	failed := func(err error) {
+		if err != nil {
+			g.log.Error("the keys of session tickets were not written: after a restart no session is resumed", "error", err)
+		}
 	}
 	if err != nil {
-		g.log.Error("the keys of session tickets were not written: after a restart no session is resumed", "error", err)
+		failed(err)
+		return
+	}
+	g.leases.queue <- func(time.Time) {
+		failed(writeTicketKeys(s, keys))
+		for _, k := range keys {
+			k.Secret.Wipe()
+		}
 	}
 }
 
@@ -96,7 +103,7 @@ func writeTicketKeys(s store.Store, keys []core.TicketKey) error {
 // state opens what outlives the process, once somebody needs it.
 func (g *gateway) state() (store.Store, error) {
 	if g.store == nil {
-		s, err := g.edges.store(g.cfg.Gateway.StateDir)()
+		s, err := g.openStore()
 		if err != nil {
 			return nil, err
 		}
@@ -110,5 +117,8 @@ func (g *gateway) closeState() error {
 	if g.store == nil {
 		return nil
 	}
-	return g.store.Close()
+	if err := g.store.Close(); err != nil {
+		g.log.Error(err.Error()) // it ends well all the same
+	}
+	return nil
 }

@@ -143,7 +143,7 @@ func TestIdleLeaseOfAnotherPool(t *testing.T) {
 // After a restart everybody gets what he had, and new ones get what nobody had.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
-	s, err := store.Open(dir)
+	s, err := store.Open(dir, store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestRestart(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = store.Open(dir); err != nil {
+	if s, err = store.Open(dir, store.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()

@@ -1,10 +1,16 @@
 // Package store keeps what has to outlive the process: a few buckets of keys and
-// values, in one file (Open) or in memory (Memory).
+// values, in memory (Memory), and in one file behind it (Open).
+//
+//	store.go   the interface, and the twin in memory
+//	behind.go  memory in front of a disk that may fail, be full or be slow
+//	file.go    the disk: a file, set aside where it is damaged
+//	judge.go   whether a file is damaged, found out in a process of its own
 package store
 
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -12,9 +18,10 @@ import (
 
 // Store is a set of buckets. It is safe for concurrent use.
 type Store interface {
-	// Update runs f in a transaction. If f returns an error nothing has changed;
-	// otherwise all of it is durable when Update returns nil, and none of it where
-	// Update returns an error. f must not use the store but through tx.
+	// Update runs f in a transaction. If f returns an error nothing has changed,
+	// and Update returns it. Otherwise all of it holds when Update returns nil, and is
+	// durable, unless the disk fails or is late: see Open. f must not use the store
+	// but through tx.
 	Update(f func(tx Tx) error) error
 	// View runs f over one state; f must not write.
 	View(f func(tx Tx) error) error
@@ -38,11 +45,27 @@ var (
 	ErrClosed = errors.New("store: closed")
 )
 
+// maxKey is what the file takes as a key, in bytes.
+const maxKey = 32768
+
+// changes are values by bucket and key; nil: the key is deleted.
+type changes map[string]map[string][]byte
+
+func (c changes) set(bucket, key string, value []byte) {
+	if c[bucket] == nil {
+		c[bucket] = map[string][]byte{}
+	}
+	c[bucket][key] = value
+}
+
 // Memory is a Store that keeps nothing beyond the process. Its zero value is ready.
 type Memory struct {
 	mu      sync.Mutex
-	buckets map[string]map[string][]byte
+	buckets changes // without nil
 	closed  bool
+	// changed, where it is set, is called with what a transaction changed, in the
+	// order of transactions.
+	changed func(changes)
 }
 
 func (m *Memory) Update(f func(Tx) error) error { return m.run(f, true) }
@@ -61,66 +84,105 @@ func (m *Memory) run(f func(Tx) error, write bool) error {
 	if m.closed {
 		return ErrClosed
 	}
-	tx := &memoryTx{m: m, write: write, changed: map[string]map[string][]byte{}}
+	tx := &memoryTx{m: m, write: write, before: changes{}}
+	done := false
+	defer func() {
+		if !done {
+			tx.undo()
+		}
+	}()
 	if err := f(tx); err != nil {
 		return err
 	}
-	if m.buckets == nil {
-		m.buckets = map[string]map[string][]byte{}
+	done = true
+	if m.changed != nil && len(tx.before) > 0 {
+		m.changed(tx.now())
 	}
-	maps.Copy(m.buckets, tx.changed)
 	return nil
 }
 
-// memoryTx copies a bucket before it changes it.
+// all is a copy of the buckets; their values are shared and never changed.
+func (m *Memory) all() changes {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := changes{}
+	for name, b := range m.buckets {
+		c[name] = maps.Clone(b)
+	}
+	return c
+}
+
+// memoryTx changes the buckets and remembers what they had.
 type memoryTx struct {
-	m       *Memory
-	write   bool
-	changed map[string]map[string][]byte
+	m      *Memory
+	write  bool
+	before changes
 }
 
-func (t *memoryTx) bucket(name string) map[string][]byte {
-	if b, ok := t.changed[name]; ok {
-		return b
-	}
-	return t.m.buckets[name]
-}
-
-func (t *memoryTx) Get(bucket string, key []byte) []byte { return t.bucket(bucket)[string(key)] }
-
-func (t *memoryTx) own(bucket string) (map[string][]byte, error) {
-	if !t.write {
-		return nil, errReadOnly
-	}
-	if _, ok := t.changed[bucket]; !ok {
-		t.changed[bucket] = map[string][]byte{}
-		maps.Copy(t.changed[bucket], t.m.buckets[bucket])
-	}
-	return t.changed[bucket], nil
-}
+func (t *memoryTx) Get(bucket string, key []byte) []byte { return t.m.buckets[bucket][string(key)] }
 
 func (t *memoryTx) Put(bucket string, key, value []byte) error {
-	b, err := t.own(bucket)
-	if err == nil {
-		b[string(key)] = append([]byte{}, value...)
+	if !t.write {
+		return errReadOnly
 	}
-	return err
+	if bucket == "" || len(key) == 0 || len(key) > maxKey {
+		return fmt.Errorf("store: a key of %d bytes in bucket %q, accepted: 1 to %d, and a name", len(key), bucket, maxKey)
+	}
+	t.remember(bucket, string(key))
+	if t.m.buckets == nil {
+		t.m.buckets = changes{}
+	}
+	t.m.buckets.set(bucket, string(key), append([]byte{}, value...))
+	return nil
 }
 
 func (t *memoryTx) Delete(bucket string, key []byte) error {
-	b, err := t.own(bucket)
-	if err == nil {
-		delete(b, string(key))
+	if !t.write {
+		return errReadOnly
 	}
-	return err
+	if t.m.buckets[bucket][string(key)] != nil {
+		t.remember(bucket, string(key))
+		delete(t.m.buckets[bucket], string(key))
+	}
+	return nil
 }
 
 func (t *memoryTx) Each(bucket string, f func(key, value []byte) error) error {
-	b := t.bucket(bucket)
+	b := t.m.buckets[bucket]
 	for _, k := range slices.Sorted(maps.Keys(b)) {
 		if err := f([]byte(k), bytes.Clone(b[k])); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (t *memoryTx) remember(bucket, key string) {
+	if _, known := t.before[bucket][key]; !known {
+		t.before.set(bucket, key, t.m.buckets[bucket][key])
+	}
+}
+
+// undo puts back what was there.
+func (t *memoryTx) undo() {
+	for bucket, keys := range t.before {
+		for key, value := range keys {
+			if value == nil {
+				delete(t.m.buckets[bucket], key)
+			} else {
+				t.m.buckets.set(bucket, key, value)
+			}
+		}
+	}
+}
+
+// now is what the transaction changed, as it is.
+func (t *memoryTx) now() changes {
+	c := changes{}
+	for bucket, keys := range t.before {
+		for key := range keys {
+			c.set(bucket, key, t.m.buckets[bucket][key])
+		}
+	}
+	return c
 }

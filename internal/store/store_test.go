@@ -13,7 +13,7 @@ import (
 func both(t *testing.T, f func(t *testing.T, s Store)) {
 	t.Run("memory", func(t *testing.T) { f(t, &Memory{}) })
 	t.Run("file", func(t *testing.T) {
-		s, err := Open(t.TempDir())
+		s, err := Open(t.TempDir(), Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +98,7 @@ func TestStore(t *testing.T) {
 // the file as it stands, without Close, opens with all of it.
 func TestFileSurvivesAKill(t *testing.T) {
 	dir := t.TempDir()
-	s, err := Open(dir)
+	s, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestFileSurvivesAKill(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(left, FileName), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Open(left)
+		again, err := Open(left, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,18 +139,18 @@ func TestFileIsOpenOnce(t *testing.T) {
 		t.Skip("waits two seconds for a lock")
 	}
 	dir := filepath.Join(t.TempDir(), "made", "on the way")
-	s, err := Open(dir)
+	s, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := Open(dir); !errors.Is(err, ErrInUse) {
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrInUse) {
 		t.Errorf("opened twice: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(filepath.Join(dir, "f")); err == nil {
+	if _, err := Open(filepath.Join(dir, "f"), Options{}); err == nil {
 		t.Error("a file is no directory")
 	}
 }

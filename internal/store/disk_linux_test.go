@@ -1,0 +1,169 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// small mounts a file system of some pages, which root can.
+func small(t *testing.T, size string) (dir string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounts a file system: run it as root")
+	}
+	dir = t.TempDir()
+	if err := syscall.Mount("culvert", dir, "tmpfs", 0, "size="+size+",mode=0700"); err != nil {
+		t.Skipf("this system lets nobody mount: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// impatient are the options of a gateway whose pauses a test ends.
+func impatient(log *lines) (Options, *clocks) {
+	c := &clocks{make(chan clock, 1000)}
+	return Options{Judge: JudgeBy(Self(), "judge-state"), Log: slog.New(slog.NewTextHandler(log, nil)), after: func(d time.Duration) <-chan time.Time {
+		if d == ackWait || d == openWait || d == closeWait {
+			return time.After(time.Minute) // the disk answers, in its way
+		}
+		return c.after(d)
+	}}, c
+}
+
+// A disk that fills up while the store is open, and one that is full before, holds nothing
+// up. When there is room again, all of it is written.
+func TestFullDisk(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		dir := small(t, "128k")
+		state := filepath.Join(dir, "state")
+		filler := filepath.Join(dir, "filler")
+		fill := func() {
+			t.Helper()
+			if err := os.WriteFile(filler, bytes.Repeat([]byte{1}, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("the disk is not full: %v", err)
+			}
+		}
+		if err := os.Mkdir(state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if before {
+			fill()
+		}
+		var log lines
+		o, c := impatient(&log)
+		s, err := Open(state, o)
+		if err != nil {
+			t.Fatalf("full before %v: %v", before, err)
+		}
+		if !before {
+			if err := put(s, "x", "first", "1"); err != nil {
+				t.Fatal(err)
+			}
+			fill()
+		}
+		value := strings.Repeat("v", 1000)
+		for _, k := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v", "w", "x", "y", "z"} {
+			if err := put(s, "x", k, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k := c.next(t, shortestPause)
+		if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "no space left") {
+			t.Errorf("full before %v: %d lines:\n%s", before, n, &log)
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		k.fire <- time.Time{}
+		if err := put(s, "x", "last", "1"); err != nil {
+			t.Fatal(err)
+		}
+		want := dump(t, s, "x")
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = Open(state, o); err != nil {
+			t.Fatal(err)
+		}
+		if got := dump(t, s, "x"); got != want || len(got) < 26000 {
+			t.Errorf("full before %v: after a restart %d bytes, want %d\n%s", before, len(got), len(want), &log)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// From a disk that became read-only the store reads what is there and keeps what is new in
+// memory, until it can be written.
+func TestReadOnlyDisk(t *testing.T) {
+	dir := small(t, "1m")
+	state := filepath.Join(dir, "state")
+	var log lines
+	o, c := impatient(&log)
+	s, err := Open(state, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(put(s, "x", "old", "1"), put(s, "x", "gone", "1"), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	remount := func(flags uintptr) {
+		t.Helper()
+		if err := syscall.Mount("culvert", dir, "tmpfs", syscall.MS_REMOUNT|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remount(syscall.MS_RDONLY)
+	if s, err = Open(state, o); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(put(s, "x", "new", "1"), s.Update(func(tx Tx) error { return tx.Delete("x", []byte("gone")) })); err != nil {
+		t.Fatal(err)
+	}
+	if got := dump(t, s, "x"); got != "new=1 old=1 " {
+		t.Errorf("in memory: %s", got)
+	}
+	k := c.next(t, shortestPause)
+	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "read-only file system") {
+		t.Errorf("%d lines:\n%s", n, &log)
+	}
+	remount(0)
+	k.fire <- time.Time{}
+	if err := errors.Join(put(s, "x", "newer", "1"), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(state, o); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if got := dump(t, s, "x"); got != "new=1 newer=1 old=1 " {
+		t.Errorf("after a restart: %s", got)
+	}
+	// A state directory that cannot even be made.
+	remountedOnly := filepath.Join(dir, "not", "there")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	remount(syscall.MS_RDONLY)
+	if s, err = Open(remountedOnly, o); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(s, "x", "new", "1"); err != nil || dump(t, s, "x") != "new=1 " {
+		t.Error(err)
+	}
+	if err := s.Close(); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("closed without a word: %v", err)
+	}
+}
