@@ -20,6 +20,7 @@ func (l *loader) check() {
 		pools:        indexOf("pool", c.Pools, func(p *Pool) *Entry { return &p.Entry }),
 		certificates: indexOf("certificate", c.Certificates, func(c *Certificate) *Entry { return &c.Entry }),
 		modes:        indexOf("mode-config", c.ModeConfigs, func(m *ModeConfig) *Entry { return &m.Entry }),
+		identities:   indexOf("identity", c.Identities, func(i *Identity) *Entry { return &i.Entry }),
 	}
 	l.checkGateway()
 	now := time.Now()
@@ -54,6 +55,7 @@ func (l *loader) check() {
 	l.warnWeak()
 	l.warnSecrets()
 	l.warnTemplates()
+	l.warnAmbiguous()
 	l.markDuplicates()
 	l.faults = append(l.faults, c.Lockouts(c.ownAddresses())...)
 }
@@ -110,6 +112,7 @@ type directory struct {
 	pools        index[Pool]
 	modes        index[ModeConfig]
 	certificates index[Certificate]
+	identities   index[Identity]
 	// stray: there is an identity whose peer could not be told, so that nobody can
 	// say which peer has none.
 	stray bool
@@ -261,6 +264,7 @@ func (l *loader) checkPolicy(p *Policy, d *directory) {
 	if p.Written("peer") {
 		p.Peer = refer(l, e, "policy", "peer", p.PeerName, d.peers)
 	}
+	l.checkPolicyIdentity(p, d)
 	if p.Template && !e.bad["template"] {
 		l.checkTemplate(p)
 	}

@@ -23,7 +23,7 @@ type Changes struct {
 	PeersRedirected []string
 
 	// Kept maps a policy of the new configuration to the equal one of the old:
-	// the same selectors, action, level, peer name and proposal with equal content.
+	// the same selectors, action, level, peer name, and identity and proposal with equal content.
 	Kept                           map[*Policy]*Policy
 	PoliciesAdded, PoliciesRemoved []*Policy
 	// Reordered: policies that were kept stand in another order than before.
@@ -118,7 +118,9 @@ func diffPolicies(c *Changes, old, next []*Policy) {
 	last := -1
 	for _, p := range next {
 		k := contentOf(p)
-		i := slices.IndexFunc(was[k], func(o *Policy) bool { return equalProposals(o.Proposal, p.Proposal) })
+		i := slices.IndexFunc(was[k], func(o *Policy) bool {
+			return equalProposals(o.Proposal, p.Proposal) && sameIdentity(o.Identity, p.Identity)
+		})
 		if i < 0 {
 			c.PoliciesAdded = append(c.PoliciesAdded, p)
 			continue
@@ -180,9 +182,18 @@ func equalProfiles(a, b *Profile) bool {
 	return reflect.DeepEqual(x, y)
 }
 
+// sameIdentity compares whom two policies are for. A name is only what a policy finds
+// its identity by: to give one, or another, changes nothing.
+func sameIdentity(a, b *Identity) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return equalIdentities(a, b)
+}
+
 func equalIdentities(a, b *Identity) bool {
 	x, y := *a, *b
-	x.Entry, y.Entry = a.bare(), b.bare()
+	x.Entry, y.Entry = Entry{Disabled: a.Disabled}, Entry{Disabled: b.Disabled}
 	x.Peer, y.Peer = nil, nil
 	x.Secret, y.Secret, x.PPKSecret, y.PPKSecret = nil, nil, nil, nil
 	x.Mode, y.Mode = nil, nil

@@ -22,9 +22,12 @@ func TestDiff(t *testing.T) {
 		"profile":  {strings.Replace(base, "ecp256", "ecp384", 1), "a", "", "", 3, 0, 0, false},
 		"secret":   {strings.Replace(base, "'s'", "'t'", 1), "a", "", "", 3, 0, 0, false},
 		"identity": {base + "[[identity]]\npeer = 'a'\nremote-id = 'fqdn:x'\nsecret = 's'\n", "a", "", "", 3, 0, 0, false},
-		"proposal": {strings.Replace(base, "'none'", "'ecp256'", 1), "", "", "", 2, 1, 1, false},
-		"policy":   {strings.Replace(base, "10.2.0.0", "10.3.0.0", 1), "", "", "", 2, 1, 1, false},
-		"renamed":  {strings.NewReplacer("name = 'a'", "name = 'b'", "peer = 'a'", "peer = 'b'").Replace(base), "", "b", "a", 2, 1, 1, false},
+		// A name alone is no change, nor is a policy's identity under another name.
+		"named":           {strings.Replace(base, "[[identity]]", "[[identity]]\nname = 'x'", 1), "", "", "", 3, 0, 0, false},
+		"policy identity": {strings.NewReplacer("[[identity]]", "[[identity]]\nname = 'x'", "[[policy]]\npeer", "[[policy]]\nidentity = 'x'\npeer").Replace(base), "", "", "", 2, 1, 1, false},
+		"proposal":        {strings.Replace(base, "'none'", "'ecp256'", 1), "", "", "", 2, 1, 1, false},
+		"policy":          {strings.Replace(base, "10.2.0.0", "10.3.0.0", 1), "", "", "", 2, 1, 1, false},
+		"renamed":         {strings.NewReplacer("name = 'a'", "name = 'b'", "peer = 'a'", "peer = 'b'").Replace(base), "", "b", "a", 2, 1, 1, false},
 		"moved": {strings.Replace(base, "[[policy]]\npeer", "[[policy]]\naction = 'discard'\nsrc-address = '::/0'\ndst-address = '::/0'\n[[policy]]\npeer", 1) + "disabled = true\n",
 			"", "", "", 3, 1, 0, true},
 		"swapped": {built(map[string]string{"policy": "action = 'discard'\nsrc-address = '::/0'\ndst-address = '::/0'\n"}, "[[policy]]\n"+sound["policy"]), "", "", "", 3, 0, 0, true},
@@ -51,6 +54,25 @@ func TestDiff(t *testing.T) {
 			if next.SrcAddress != was.SrcAddress || next.DstAddress != was.DstAddress || next.Action != was.Action {
 				t.Errorf("%s: %v is kept as %v", name, was, next)
 			}
+		}
+	}
+	named := base + "[[identity]]\nname = 'x'\npeer = 'a'\nremote-id = 'fqdn:x'\nsecret = 'x'\n[[identity]]\nname = 'y'\npeer = 'a'\nremote-id = 'fqdn:y'\nsecret = 'y'\n"
+	named = strings.Replace(named, "[[policy]]\npeer", "[[policy]]\nidentity = 'x'\npeer", 1)
+	for name, c := range map[string]struct {
+		replace []string
+		kept    int
+		changed string
+	}{
+		"the other":           {[]string{"identity = 'x'", "identity = 'y'"}, 2, ""},
+		"none":                {[]string{"identity = 'x'\n", ""}, 2, ""},
+		"the same, renamed":   {[]string{"'x'\n", "'z'\n", "secret = 'x'", "secret = 'x'"}, 3, ""},
+		"the names change":    {[]string{"name = 'x'", "name = 'y'", "name = 'y'", "name = 'x'"}, 2, ""},
+		"the secret of it":    {[]string{"secret = 'x'", "secret = 'X'"}, 2, "a"},
+		"the secret of other": {[]string{"secret = 'y'", "secret = 'Y'"}, 3, "a"},
+	} {
+		d := Diff(mustParse(t, named), mustParse(t, strings.NewReplacer(c.replace...).Replace(named)))
+		if len(d.Kept) != c.kept || strings.Join(d.PeersChanged, ",") != c.changed {
+			t.Errorf("%s: kept %d, peers changed %v", name, len(d.Kept), d.PeersChanged)
 		}
 	}
 	d := Diff(old, mustParse(t, base+"[gateway]\nlog-level = 'warn'\nlisten = '192.0.2.1'\ntun = 'culvert1'\n"))

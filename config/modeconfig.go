@@ -137,7 +137,7 @@ func (l *loader) checkTemplate(p *Policy) {
 	if p.SrcAddress != any6 && p.DstAddress != any6 && p.SrcAddress.Addr().Is4() != p.DstAddress.Addr().Is4() {
 		l.faultAt(e, "policy", "dst-address", "%s and src-address %s are of different address families", p.DstAddress, p.SrcAddress)
 	}
-	for _, key := range []string{"peer", "src-port", "dst-port"} {
+	for _, key := range []string{"peer", "identity", "src-port", "dst-port"} {
 		if p.Written(key) {
 			l.faultAt(e, "policy", key, "a template has none, leave it out: peers come by policy-template-group of their identity, ports by generate-policy")
 		}

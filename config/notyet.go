@@ -32,8 +32,6 @@ var notYet = []notYetRow{
 	{"settings", "interim-update", nil},
 	{"settings", "xauth-use-radius", []string{"true"}},
 
-	{"policy", "identity", nil},
-
 	{"proposal", "auth-algorithms", []string{"sha256-96"}},
 	{"proposal", "pfs-group", groupsNotYet},
 	{"proposal", "replay-window", []string{"0"}},
@@ -56,7 +54,6 @@ var notYet = []notYetRow{
 	{"identity", "eap-server-name", nil},
 	{"identity", "ignore-initial-contact", nil},
 	{"identity", "key", nil},
-	{"identity", "name", nil},
 	{"identity", "notrack-chain", nil},
 	{"identity", "password", nil},
 	{"identity", "remote-key", nil},

@@ -54,7 +54,9 @@ var tables = []table{
 			place(l, "peer", &l.config.Peers, p, func(p *Peer) *Entry { return &p.Entry })
 		}),
 	many("identity", false, identityFields, defaultIdentity, func(i *Identity) *Entry { return &i.Entry },
-		func(l *loader, i *Identity) { l.config.Identities = append(l.config.Identities, i) }),
+		func(l *loader, i *Identity) {
+			place(l, "identity", &l.config.Identities, i, func(i *Identity) *Entry { return &i.Entry })
+		}),
 	many("certificate", true, certificateFields, defaultCertificate, func(c *Certificate) *Entry { return &c.Entry },
 		func(l *loader, c *Certificate) {
 			place(l, "certificate", &l.config.Certificates, c, func(c *Certificate) *Entry { return &c.Entry })
@@ -160,6 +162,7 @@ var identityFields = []field[Identity]{
 	of("match-by", oneOf[string]("remote-id", "certificate"), func(i *Identity) *string { return &i.MatchBy }),
 	of("mode-config", label, func(i *Identity) *string { return &i.ModeConfig }),
 	of("my-id", identityID(), func(i *Identity) *ID { return &i.MyID }),
+	of("name", label, func(i *Identity) *string { return &i.Name }),
 	of("peer", label, func(i *Identity) *string { return &i.PeerName }),
 	of("policy-template-group", label, func(i *Identity) *string { return &i.PolicyTemplateGroup }),
 	of("redirect", host, func(i *Identity) *Host { return &i.Redirect }),
@@ -179,6 +182,7 @@ var policyFields = []field[Policy]{
 	of("dst-address", prefix, func(p *Policy) *netip.Prefix { return &p.DstAddress }),
 	of("dst-port", port, func(p *Policy) *Port { return &p.DstPort }),
 	of("group", label, func(p *Policy) *string { return &p.Group }),
+	of("identity", label, func(p *Policy) *string { return &p.IdentityName }),
 	of("ipsec-protocols", list(oneOf[string]("ah", "esp")), func(p *Policy) *[]string { return &p.IPsecProtocols }),
 	of("level", oneOf[Level]("require", "unique", "use"), func(p *Policy) *Level { return &p.Level }),
 	of("peer", label, func(p *Policy) *string { return &p.PeerName }),

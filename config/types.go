@@ -42,7 +42,7 @@ func (c *Config) SecretFiles() []string { return c.secretFiles }
 
 // Entry is what all entries of all tables have.
 type Entry struct {
-	Name     string // empty in tables without names (policy, identity)
+	Name     string // empty in tables without names (policy) and where none was written (identity)
 	Comment  string
 	Disabled bool
 	Default  bool   // the manual's own entry, written over or not (flag *)
@@ -252,6 +252,7 @@ type Policy struct {
 	IPsecProtocols []string
 	Level          Level
 	PeerName       string // empty: none
+	IdentityName   string // ours: which identity of the peer it is for; empty: any
 	ProposalName   string
 	Template       bool
 	Tunnel         bool
@@ -264,6 +265,7 @@ type Policy struct {
 	Invalid                    bool // an earlier policy has the same selectors (flag I)
 
 	Peer     *Peer     // nil: none
+	Identity *Identity `json:"-"` // nil: any of the peer's
 	Proposal *Proposal // nil only where the policy does not encrypt and its proposal has gone
 }
 

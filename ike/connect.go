@@ -130,10 +130,21 @@ func (e *Endpoint) needed(peer *core.Peer, wanted []*core.Policy) ([]*core.Polic
 	return wanted, len(wanted) > 0
 }
 
+// initiate begins an IKE SA for each identity that the wanted policies are for.
 func (e *Endpoint) initiate(peer *core.Peer, local, remote netip.Addr, wanted []*core.Policy) {
+	parts := byIdentity(peer, wanted)
+	if len(parts) == 0 {
+		e.begin(peer, local, remote, nil)
+	}
+	for _, part := range parts {
+		e.begin(peer, local, remote, part)
+	}
+}
+
+func (e *Endpoint) begin(peer *core.Peer, local, remote netip.Addr, wanted []*core.Policy) {
 	sa := v2.Initiate(e.env, e, peer, netip.AddrPortFrom(local.Unmap(), e.cfg.StartsAt(peer)), netip.AddrPortFrom(remote, peer.Port), wanted)
 	e.settleRedirect(sa)
-	if s := e.session(peer, remote); s != nil {
+	if s := e.session(peer, remote, sa.Identity()); s != nil {
 		sa.Resume(s)
 	}
 	e.Adopt(sa)

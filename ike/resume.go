@@ -27,15 +27,18 @@ func (e *Endpoint) dropSession(peer string) {
 	delete(e.sessions, peer)
 }
 
-// session takes the session that an IKE SA with a peer at an address can resume;
-// nil: none. It is presented once (RFC 5723 §4.3.1).
-func (e *Endpoint) session(peer *core.Peer, remote netip.Addr) *v2.Session {
+// session takes the session that an IKE SA with a peer at an address can resume, as a
+// certain identity unless that is nil; nil: none. It is presented once (RFC 5723 §4.3.1).
+func (e *Endpoint) session(peer *core.Peer, remote netip.Addr, as *core.Identity) *v2.Session {
 	s := e.sessions[peer.Name]
 	if s == nil {
 		return nil
 	}
 	if !s.Usable(e.env.Now(), &e.tickets, peer, remote) {
 		e.dropSession(peer.Name)
+		return nil
+	}
+	if as != nil && s.Identity(&e.tickets, peer) != as {
 		return nil
 	}
 	delete(e.sessions, peer.Name)

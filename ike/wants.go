@@ -65,7 +65,7 @@ func (e *Endpoint) joins(p *core.Policy, flow *selector.Pair) bool {
 		return true
 	}
 	for sa := range e.of(p.Peer.Name) {
-		if sa.State() == v2.Established && !sa.Leaving() && (p.Made == nil || sa.Leased()) {
+		if sa.State() == v2.Established && !sa.Leaving() && sa.MayHave(p) && (p.Made == nil || sa.Leased()) {
 			if !sa.Making(p) {
 				sa.CreateChild(p, flow)
 			}
@@ -73,7 +73,7 @@ func (e *Endpoint) joins(p *core.Policy, flow *selector.Pair) bool {
 		}
 	}
 	for sa := range e.of(p.Peer.Name) {
-		if sa.State() == v2.Connecting {
+		if sa.State() == v2.Connecting && sa.MayHave(p) && (p.Made == nil || asFirst(sa)) {
 			if !sa.Making(p) {
 				sa.Want([]*core.Policy{p})
 			}
@@ -81,6 +81,31 @@ func (e *Endpoint) joins(p *core.Policy, flow *selector.Pair) bool {
 		}
 	}
 	return false
+}
+
+// asFirst reports whether an IKE SA that we are making is one of the peer's first identity,
+// as which an address is asked for.
+func asFirst(sa *v2.SA) bool {
+	return sa.Identity() == nil || sa.Identity() == sa.Peer().Identities[0]
+}
+
+// byIdentity parts wanted policies into those that one IKE SA can have. One that
+// names no identity goes with the first identity.
+func byIdentity(peer *core.Peer, wanted []*core.Policy) (parts [][]*core.Policy) {
+	at := map[*core.Identity]int{}
+	for _, p := range wanted {
+		id := p.Identity
+		if id == nil {
+			id = peer.Identities[0]
+		}
+		i, there := at[id]
+		if !there {
+			i, at[id] = len(parts), len(parts)
+			parts = append(parts, nil)
+		}
+		parts[i] = append(parts[i], p)
+	}
+	return parts
 }
 
 func (e *Endpoint) hasChild(p *core.Policy) bool {
@@ -99,8 +124,12 @@ func (e *Endpoint) hasChild(p *core.Policy) bool {
 // about to make them.
 func (e *Endpoint) fill(sa *v2.SA) {
 	for _, p := range sa.TakeWants() {
-		if !e.hasChild(p) {
+		switch {
+		case e.hasChild(p):
+		case sa.MayHave(p):
 			sa.CreateChild(p, nil)
+		default:
+			e.later(p, false)
 		}
 	}
 	for _, p := range e.wanted {

@@ -220,6 +220,7 @@ type Policy struct {
 	Ref      PolicyRef
 	Index    int // place in the table, for people
 	Peer     *Peer
+	Identity *Identity // one of the peer's: nobody else of the peer gets the policy; nil: whoever is the peer
 	Pair     selector.Pair
 	Tunnel   bool
 	Unique   bool

@@ -46,7 +46,9 @@ func identities() task {
 	return task{
 		prepare: func(x *exchange) error {
 			sa := x.sa
-			sa.identity = sa.firstIdentity()
+			if sa.identity == nil { // else it is that of the policies
+				sa.identity = sa.firstIdentity()
+			}
 			sa.myID = auth.MyID(sa.identity, sa.local.Addr())
 			return nil
 		},

@@ -367,7 +367,7 @@ func (x *exchange) readChild(withPFS bool) error {
 func (sa *SA) choosePolicy(local, remote []selector.TS) *core.Policy {
 	var any *core.Policy
 	for _, p := range sa.owner.Config().Policies {
-		if p.Peer != sa.peer || len(local) == 0 || len(remote) == 0 {
+		if p.Peer != sa.peer || !sa.MayHave(p) || len(local) == 0 || len(remote) == 0 {
 			continue
 		}
 		if p.Pair.Local.Covers(local[0]) && p.Pair.Remote.Covers(remote[0]) {
@@ -379,6 +379,10 @@ func (sa *SA) choosePolicy(local, remote []selector.TS) *core.Policy {
 	}
 	return any
 }
+
+// MayHave reports whether a policy is for whom the peer proves to be, or for whom
+// we connect: one that names no identity is for each of its peer's.
+func (sa *SA) MayHave(p *core.Policy) bool { return p.Identity == nil || p.Identity == sa.identity }
 
 // withoutGroups takes key exchanges out of proposals: in IKE_AUTH they mean
 // nothing, and some peers leave them in.

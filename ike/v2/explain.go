@@ -133,8 +133,15 @@ func (sa *SA) selectorParts(local, remote []selector.TS) *core.Mismatch {
 	m.Theirs = core.Lines(m.Theirs)
 	var near *core.Policy // has one end in common
 	end := ""
+	var others *core.Policy // is for another identity, and would do
 	for _, p := range sa.owner.Config().Policies {
 		if p.Peer != sa.peer {
+			continue
+		}
+		if !sa.MayHave(p) {
+			if _, _, ok := p.Narrow(local, remote); ok && others == nil {
+				others = p
+			}
 			continue
 		}
 		m.Ours = append(m.Ours, sa.policyLine(p))
@@ -155,6 +162,12 @@ func (sa *SA) selectorParts(local, remote []selector.TS) *core.Mismatch {
 		return m
 	}
 	switch {
+	case others != nil:
+		m.Ours = append(m.Ours, sa.policyLine(others)+", for another identity"+at(sa.place(others.Identity, "")))
+		m.Part, m.Where = "identity", sa.place(others, "identity")
+		m.Hint = fmt.Sprintf("identity: policy %d is for another identity than %s proved to be%s: name that one there, or take identity out, or write a policy of its own%s",
+			others.Index, sa.peerID, at(sa.place(sa.identity, "")), at(m.Where))
+		return m
 	case near == nil:
 		m.Hint = fmt.Sprintf("no policy names peer %q: add one with peer = %q, src-address = %q and dst-address = %q",
 			sa.peer.Name, sa.peer.Name, local[0], remote[0])

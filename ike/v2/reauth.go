@@ -2,6 +2,7 @@ package v2
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"culvert/ike/core"
@@ -118,7 +119,11 @@ func (sa *SA) inheritAuth(old *SA) {
 // InitiateAnew makes the IKE SA that replaces sa at a re-authentication, with
 // the same policies. The caller adopts it and calls Begin.
 func (sa *SA) InitiateAnew(ikePort uint16) *SA {
-	return Initiate(sa.env, sa.owner, sa.peer, withPort(sa.local, ikePort), withPort(sa.remote, sa.peer.Port), sa.mainPolicy())
+	n := Initiate(sa.env, sa.owner, sa.peer, withPort(sa.local, ikePort), withPort(sa.remote, sa.peer.Port), sa.mainPolicy())
+	if slices.ContainsFunc(sa.children, func(c *Child) bool { return c.policy.Identity != nil }) {
+		n.identity = sa.identity // that of the policies that it takes over
+	}
+	return n
 }
 
 // mainPolicy is what the IKE SA that takes over from sa begins with: a policy that

@@ -58,6 +58,11 @@ func (s *Session) Usable(now time.Time, jar *TicketJar, p *core.Peer, remote net
 	return p.Profile.Resumption && now.Before(s.expires) && s.gateway == remote.Unmap() && jar.identity(p, s.origin) != nil && allowed(p, s.suite)
 }
 
+// Identity is the peer's identity that the session is of; nil: it is none any more.
+func (s *Session) Identity(jar *TicketJar, p *core.Peer) *core.Identity {
+	return jar.identity(p, s.origin)
+}
+
 // allowed reports whether a profile would still agree to a suite.
 func allowed(p *core.Peer, s core.Suite) bool {
 	_, ok := core.InitOffer(&p.Profile, true).Accepts([]message.Proposal{s.Chosen()})

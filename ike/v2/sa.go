@@ -154,13 +154,19 @@ type SA struct {
 const halfOpenLife = 30 * time.Second
 
 // Initiate makes an IKE SA as initiator and begins its IKE_SA_INIT. The wanted
-// policies get CHILD SAs, the first of them in IKE_AUTH. The caller puts it
-// under its SPI and then calls Begin.
+// policies get CHILD SAs, the first of them in IKE_AUTH; those that name an
+// identity name the same, which is whom we then are. The caller puts it under its
+// SPI and then calls Begin.
 func Initiate(env *core.Env, owner Owner, peer *core.Peer, local, remote netip.AddrPort, wanted []*core.Policy) *SA {
 	sa := newSA(env, owner, peer, local, remote)
 	sa.initiator = true
 	sa.spii = env.RandomSPI()
 	sa.wanted = wanted
+	for _, p := range wanted {
+		if p.Identity != nil {
+			sa.identity = p.Identity
+		}
+	}
 	sa.natt = remote.Port() == peer.NATT()
 	return sa
 }
@@ -175,6 +181,7 @@ func (sa *SA) Begin() { sa.start(&exchange{kind: sa.firstExchange()}) }
 
 func (sa *SA) ID() core.SAID                { return sa.id }
 func (sa *SA) Peer() *core.Peer             { return sa.peer }
+func (sa *SA) Identity() *core.Identity     { return sa.identity } // nil: not known yet
 func (sa *SA) State() State                 { return sa.state }
 func (sa *SA) Initiator() bool              { return sa.initiator }
 func (sa *SA) Children() []*Child           { return sa.children }

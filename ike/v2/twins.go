@@ -61,7 +61,7 @@ func (sa *SA) Confirmed() bool {
 }
 
 // TakeOver makes CHILD SAs for the policies that only the other SA serves, and
-// reports whether none is missing.
+// reports whether none is missing. One for another identity than ours always is.
 func (sa *SA) TakeOver(from *SA) bool {
 	all := true
 	for _, c := range from.children {
@@ -70,6 +70,9 @@ func (sa *SA) TakeOver(from *SA) bool {
 			continue
 		}
 		all = false
+		if !sa.MayHave(p) {
+			continue
+		}
 		if !sa.Making(p) && !sa.serves(p) {
 			sa.CreateChild(p, nil)
 		}

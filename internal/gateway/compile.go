@@ -61,6 +61,7 @@ type policyKey struct {
 	protocol core.Protocol
 	dead     bool // its peer is disabled; peer and proposal are nil
 	peer     *core.Peer
+	identity *core.Identity // one of the peer's; nil: any
 	proposal *core.Proposal
 	outer    manualEnds // of a policy whose SAs are added by hand
 }
@@ -119,6 +120,7 @@ func (n *compiled) policy(p *config.Policy, prev *compiled) {
 			key.protocol = core.ProtoAH
 		}
 		key.peer = n.peers[p.PeerName]
+		key.identity = identityOf(key.peer, p)
 		key.proposal = n.proposal(p.Proposal, prev)
 		if key.peer == nil || key.proposal == nil {
 			return // config does not let such a policy through
@@ -146,9 +148,17 @@ func (n *compiled) policy(p *config.Policy, prev *compiled) {
 	}
 }
 
+// identityOf is the identity that a policy is for: the peer has them in the same order.
+func identityOf(peer *core.Peer, p *config.Policy) *core.Identity {
+	if peer == nil || p.Identity == nil {
+		return nil
+	}
+	return peer.Identities[slices.Index(p.Peer.Identities, p.Identity)]
+}
+
 func (n *compiled) encrypting(p *config.Policy, key policyKey, ref core.PolicyRef, was *core.Policy) {
 	pol := &core.Policy{
-		Ref: ref, Index: p.Index, Peer: key.peer, Pair: key.pair, Tunnel: key.tunnel,
+		Ref: ref, Index: p.Index, Peer: key.peer, Identity: key.identity, Pair: key.pair, Tunnel: key.tunnel,
 		Unique: key.level == spd.Unique, Protocol: key.protocol, Proposal: *key.proposal,
 	}
 	if was != nil && was.Index == pol.Index {

@@ -1,0 +1,59 @@
+package config
+
+import "fmt"
+
+// A policy may be for one identity of its peer alone (identity, ours). Without it
+// whoever proves to be any of the peer's identities may ask for the policy.
+
+func (l *loader) checkPolicyIdentity(p *Policy, d *directory) {
+	e := &p.Entry
+	if !p.Written("identity") {
+		return
+	}
+	switch {
+	case p.Template && !e.bad["template"]:
+		return // checkTemplate refuses it
+	case p.Action != Encrypt && !e.bad["action"]:
+		l.faultAt(e, "policy", "identity", "is whom a policy encrypts for, and action is %s, leave it out", p.Action)
+		return
+	}
+	i := refer(l, e, "policy", "identity", p.IdentityName, d.identities)
+	switch {
+	case i == nil:
+	case i.Peer != nil && !p.Written("peer"):
+		l.faultAt(e, "policy", "identity", "is an identity of [[peer]] %q, write peer = %q as well", i.PeerName, i.PeerName)
+	case i.Peer != nil && p.Peer != nil && i.Peer != p.Peer:
+		l.faultAt(e, "policy", "identity", "[[identity]] %q is of [[peer]] %q, and the policy is of [[peer]] %q, name one of that", i.Name, i.PeerName, p.PeerName)
+	case i.Disabled && !p.Disabled && (p.Peer == nil || !p.Peer.Disabled):
+		l.faultAt(e, "policy", "identity", "[[identity]] %q is disabled, enable it or disable the policy", i.Name)
+	default:
+		p.Identity = i
+	}
+}
+
+// warnAmbiguous names peers with several identities and policies that any of them
+// may ask for: one warning for each peer, at its first such policy.
+func (l *loader) warnAmbiguous() {
+	first, more := map[*Peer]*Policy{}, map[*Peer]int{}
+	for _, p := range l.config.Policies {
+		switch {
+		case !p.Works() || p.Action != Encrypt || p.Peer == nil || p.Peer.Disabled || p.Written("identity") || len(p.Peer.Identities) < 2:
+		case first[p.Peer] == nil:
+			first[p.Peer] = p
+		default:
+			more[p.Peer]++
+		}
+	}
+	for _, q := range l.config.Peers {
+		p := first[q]
+		if p == nil {
+			continue
+		}
+		others := ""
+		if n := more[q]; n > 0 {
+			others = fmt.Sprintf(" (and of %d more of the peer)", n)
+		}
+		l.warnAt(&p.Entry, "policy", "identity", "is missing, and [[peer]] %q has %d identities: whoever proves to be any of them gets the traffic of this policy%s; "+
+			"write a name into the [[identity]] that it is meant for, and identity with that name here", q.Name, len(q.Identities), others)
+	}
+}
