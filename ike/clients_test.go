@@ -136,10 +136,10 @@ func TestTwoBehindOneNATWithOverlappingPorts(t *testing.T) {
 	}
 }
 
-// Two clients with one network, in tunnel mode: as with one address.
+// Two clients with one network that the template names, in tunnel mode: as with one address.
 func TestTwoTunnelsWithTheSameNetwork(t *testing.T) {
 	for _, level := range []func(*core.Config){func(*core.Config) {}, unique} {
-		r := newRig(t, l2tpServer, level)
+		r := newRig(t, l2tpServer, level, dst("192.168.0.0/16"))
 		join := func(seed byte, id string) []message.Payload {
 			p := r.hidden(seed, fqdn(id), 40000+uint16(seed))
 			return p.auth(p.authPayloads(p.offer(ts(true, "192.168.1.0/24"), ts(false, "10.1.0.0/16"))...)...)

@@ -39,6 +39,7 @@ type Endpoint struct {
 	tickets   v2.TicketJar
 	sessions  map[string]*v2.Session // of peers whose IKE SA was lost, to be resumed
 	addrs     []netip.Addr           // of this host
+	nets      []netip.Prefix         // of this host, which nobody may claim
 	graves    graves
 	versions  versions
 	down      bool // Shutdown was commanded
@@ -47,6 +48,7 @@ type Endpoint struct {
 	dials    map[string]*core.Policy
 	made     map[core.PolicyRef]*made
 	madeBy   map[string]core.PolicyRef // by selectors
+	claims   claims                    // by remote address
 	lastMade core.PolicyRef
 }
 
@@ -99,6 +101,8 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 		for _, sa := range e.sorted() {
 			sa.AddrsChanged()
 		}
+	case core.LocalNets:
+		e.nets = in.Nets
 	case core.Answer:
 		e.env.Answered(in)
 	case core.SPIs:
@@ -267,6 +271,7 @@ func (e *Endpoint) bad(d core.Datagram, format string, a ...any) {
 
 func (e *Endpoint) Config() *core.Config { return e.cfg }
 func (e *Endpoint) Addrs() []netip.Addr  { return e.addrs }
+func (e *Endpoint) Nets() []netip.Prefix { return e.nets }
 
 // Adopt takes in an SA: one that a stranger began, or a successor.
 func (e *Endpoint) Adopt(sa *v2.SA) {

@@ -2,11 +2,13 @@ package ike
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"culvert/ike/core"
 	"culvert/ike/message"
 	"culvert/ike/v2"
+	"culvert/spd/selector"
 )
 
 // Policies made at run time (generate-policy): each lives as long as a CHILD SA
@@ -14,7 +16,7 @@ import (
 
 // made is one of them, in force.
 type made struct {
-	policy   *core.Policy
+	policy   *core.Policy // nil: of none yet
 	key      string
 	children int
 	newest   core.ChildID
@@ -24,20 +26,138 @@ type made struct {
 // for the same packets.
 func madeKey(p *core.Policy) string { return fmt.Sprint(p.Made.Local, p.Made.Remote) }
 
-// madeOwner is a peer as it proved itself, or a peer that we dialed.
+// madeOwner is a peer as it proved itself, or a peer that we dialed. Whose ID proves
+// nothing has to come from the same address as well, unless it was given an address.
 func madeOwner(sa *v2.SA, p *core.Policy) string {
 	if p.Made.Dialed != nil {
 		return p.Peer.Name
 	}
 	id := sa.RemoteID()
-	return fmt.Sprintf("%s\x00%c%s", p.Peer.Name, byte(id.Type), id.Data)
+	owner := fmt.Sprintf("%s\x00%c%s", p.Peer.Name, byte(id.Type), id.Data)
+	if sa.Nameless() && !sa.Given() {
+		owner += "\x00" + sa.Remote().Addr().String()
+	}
+	return owner
+}
+
+// claims finds the made policies whose remote end has an address: those whose remote
+// ends are single addresses by these, and all others. There may be one for each road warrior.
+type claims struct {
+	hosts map[netip.Addr][]*made
+	nets  []*made
+}
+
+func (c *claims) add(m *made) {
+	for _, a := range m.remotes() {
+		if !a.IsValid() {
+			c.nets = append(c.nets, m)
+			return
+		}
+	}
+	if c.hosts == nil {
+		c.hosts = map[netip.Addr][]*made{}
+	}
+	for _, a := range m.remotes() {
+		c.hosts[a] = append(c.hosts[a], m)
+	}
+}
+
+func (c *claims) remove(m *made) {
+	is := func(o *made) bool { return o == m }
+	c.nets = slices.DeleteFunc(c.nets, is)
+	for _, a := range m.remotes() {
+		if list := slices.DeleteFunc(c.hosts[a], is); len(list) > 0 {
+			c.hosts[a] = list
+		} else {
+			delete(c.hosts, a)
+		}
+	}
+}
+
+// remotes are the single addresses of the remote end, each once; invalid ones stand for others.
+func (m *made) remotes() (list []netip.Addr) {
+	for _, t := range m.policy.Made.Remote {
+		a := netip.Addr{}
+		if t.Lo == t.Hi {
+			a = t.Lo
+		}
+		if !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// near are the policies that may have packets of p.
+func (c *claims) near(p *core.Policy, yield func(*made) bool) {
+	for _, m := range c.nets {
+		if !yield(m) {
+			return
+		}
+	}
+	for _, t := range p.Made.Remote {
+		if t.Lo == t.Hi {
+			for _, m := range c.hosts[t.Lo] {
+				if !yield(m) {
+					return
+				}
+			}
+			continue
+		}
+		for a, list := range c.hosts {
+			for _, m := range list {
+				if t.Lo.Compare(a) <= 0 && a.Compare(t.Hi) <= 0 && !yield(m) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Taken is of v2.Owner: it says which policy of another peer stands for some of the packets
+// of p, unless both may have them. What we dialed is ours, and an address that was given is
+// the peer's to whom it was given.
+func (e *Endpoint) Taken(sa *v2.SA, p *core.Policy) string {
+	if p.Made.Dialed != nil || sa.Given() {
+		return ""
+	}
+	var by *core.Policy
+	owner := madeOwner(sa, p)
+	e.claims.near(p, func(m *made) bool {
+		o := m.policy
+		if o.Made.Owner == owner || o.Made.Dialed != nil || sa.Has(o.Ref) || together(o, p) || !v2.Overlap(o.Pairs(), p.Pairs()) {
+			return true
+		}
+		if by == nil || o.Ref < by.Ref { // whatever the order of a map is
+			by = o
+		}
+		return true
+	})
+	if by == nil {
+		return ""
+	}
+	return fmt.Sprintf("another peer has a policy for %v%s", by.Pairs(), instead(by, p))
+}
+
+// together reports whether two clients may have a and b, which have packets in common:
+// at level unique, between the same addresses.
+func together(a, b *core.Policy) bool {
+	return shared(a, b) && !slices.ContainsFunc(a.Made.Remote, func(x selector.TS) bool {
+		return slices.ContainsFunc(b.Made.Remote, func(y selector.TS) bool {
+			_, meet := selector.Intersect(x, y)
+			return meet && (x.Lo != y.Lo || x.Hi != y.Hi)
+		})
+	})
 }
 
 // Generate is of v2.Owner. Of the same peer, a policy with the same selectors is the same policy: one that connects anew
-// shares it with what is left of before. Of two peers only one can have it, unless it is of level unique: then it is one
-// policy for both, and their conversations are kept apart.
+// shares it with what is left of before. Of two peers only one can have it, or a part of it, unless it is of level unique: then
+// it is one policy for both, and their conversations are kept apart.
 func (e *Endpoint) Generate(sa *v2.SA, p core.Policy) (*core.Policy, error) {
 	key, owner := madeKey(&p), madeOwner(sa, &p)
+	if taken := e.Taken(sa, &p); taken != "" {
+		return nil, v2.Refuse(message.NotifyTSUnacceptable, "%s", taken)
+	}
 	if m := e.made[e.madeBy[key]]; m != nil {
 		if m.policy.Made.Owner != owner && !shared(m.policy, &p) {
 			return nil, v2.Refuse(message.NotifyTSUnacceptable, "another peer has a policy for %v%s", m.policy.Pairs(), instead(m.policy, &p))
@@ -59,9 +179,16 @@ func shared(a, b *core.Policy) bool {
 	return a.Unique && b.Unique && a.Made.Template == b.Made.Template && a.Peer == b.Peer && a.Tunnel == b.Tunnel && a.Made.Dialed == nil && b.Made.Dialed == nil
 }
 
+func sameRemotes(a, b *core.Policy) bool {
+	return slices.EqualFunc(a.Made.Remote, b.Made.Remote, func(x, y selector.TS) bool { return x.Lo == y.Lo && x.Hi == y.Hi })
+}
+
 // instead tells people how two peers can come to the same selectors, and what to do.
 func instead(there, p *core.Policy) string {
 	why := ", where both have the same network"
+	if p.Tunnel && !sameRemotes(there, p) {
+		return ", of which this is a part, or around which it is: let each peer ask for its own network alone"
+	}
 	if !p.Tunnel {
 		why = ", and in transport mode the traffic of two behind the same NAT has the same addresses"
 	}
@@ -90,8 +217,12 @@ func (e *Endpoint) Use(p *core.Policy) {
 	if e.madeBy[m.key] == p.Ref {
 		delete(e.madeBy, m.key)
 	}
+	if m.policy != nil {
+		e.claims.remove(m)
+	}
 	m.policy, m.key = p, madeKey(p)
 	e.madeBy[m.key] = p.Ref
+	e.claims.add(m)
 	e.env.Emit(core.AddPolicy{Ref: p.Ref, Template: p.Made.Template, Peer: p.Peer.Name, Pairs: p.Pairs(), Tunnel: p.Tunnel})
 }
 
@@ -102,6 +233,7 @@ func (e *Endpoint) unused(p *core.Policy) {
 		return
 	}
 	delete(e.made, p.Ref)
+	e.claims.remove(m)
 	if e.madeBy[m.key] == p.Ref {
 		delete(e.madeBy, m.key)
 	}

@@ -26,6 +26,9 @@ type Config struct {
 	Policies []*Policy // in the order of the table; only those that encrypt
 	// Templates are in the order of the table.
 	Templates []*Template
+	// Given is what mode-configs give to clients, and Ours the networks behind us that
+	// policies, templates and mode-configs name: nobody gets a policy for them by asking.
+	Given, Ours []netip.Prefix
 	// IKEPort and NATTPort are our own ports, 500 and 4500 by default.
 	IKEPort, NATTPort uint16
 	// Encapsulation says what carries ESP.

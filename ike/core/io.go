@@ -68,6 +68,12 @@ type Moved struct {
 // (RFC 4555); the whole list, each time that it changes.
 type LocalAddrs struct{ Addrs []netip.Addr }
 
+// LocalNets are the addresses and networks that are this host's: its own addresses,
+// each as a prefix of one, the networks that it is in, and those that its routes lead
+// to, but for default routes. No peer gets a policy for them that nobody
+// wrote. The whole list, each time that it changes.
+type LocalNets struct{ Nets []netip.Prefix }
+
 // Answer is the result of an Ask.
 type Answer struct {
 	ID   AskID
@@ -131,6 +137,7 @@ func (Used) input()        {}
 func (Alive) input()       {}
 func (Moved) input()       {}
 func (LocalAddrs) input()  {}
+func (LocalNets) input()   {}
 func (Answer) input()      {}
 func (SPIs) input()        {}
 func (Reconfigure) input() {}

@@ -71,6 +71,10 @@ func (t *Template) Pairs() (pairs []selector.Pair) {
 	return pairs
 }
 
+// Names reports whether the template says which network its peers may have: a prefix
+// of length 0 names none.
+func (t *Template) Names() bool { return t.Remote.Bits() > 0 }
+
 // Narrow is the part of what a peer asks for that the template allows.
 func (t *Template) Narrow(local, remote []selector.TS) (l, r []selector.TS, ok bool) {
 	for _, p := range t.Pairs() {
@@ -118,6 +122,9 @@ type Made struct {
 	Dial   bool
 	Dialed *Policy
 	Owner  string // who may share it: a peer as it proved itself
+	// Outer, if valid, is where the peer was when the policy was made for its traffic
+	// from there, in tunnel mode: the policy goes when the peer moves.
+	Outer netip.Addr
 }
 
 // Refs of templates and of policies made at run time begin here; those of the

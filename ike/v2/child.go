@@ -120,7 +120,7 @@ func (x *exchange) install(standby bool) error {
 		c.awaitQuiet()
 	}
 	sa.emit(core.Event{Kind: core.EvChildUp, Child: c.id, Policy: x.policy.Ref,
-		Reason: fmt.Sprintf("%s, in %08x, out %08x", suiteName(ag.suite), c.spiIn, c.spiOut)})
+		Reason: fmt.Sprintf("%s, in %08x, out %08x", suiteName(ag.suite), c.spiIn, c.spiOut) + x.narrowed()})
 	return nil
 }
 

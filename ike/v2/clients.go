@@ -52,6 +52,19 @@ func (sa *SA) clientOf(p *core.Policy) uint64 {
 // sole is alone, for an identity that is known.
 func (sa *SA) sole() bool { return sa.identity != nil && sa.alone() }
 
+// Nameless reports whether the peer's ID says nothing about who it is: an address or a
+// key-id under a secret that others have too, or any ID where remote-id is "ignore".
+func (sa *SA) Nameless() bool {
+	id := sa.identity
+	switch {
+	case id == nil || id.Remote() == core.AuthSignature && !id.Ignore || !id.Ignore && id.RemoteID.Type != core.IDNone:
+		return false
+	case id.Ignore:
+		return true
+	}
+	return sa.peerID.Type == core.IDIPv4 || sa.peerID.Type == core.IDIPv6 || sa.peerID.Type == core.IDKeyID
+}
+
 func number(peer string, id core.ID, where string) uint64 {
 	h := sha256.New()
 	for _, s := range []string{peer, string([]byte{byte(id.Type)}), id.Data, where} {

@@ -364,5 +364,8 @@ func (sa *SA) giveBack() {
 	}
 }
 
+// Given reports whether we gave the peer an address.
+func (sa *SA) Given() bool { return sa.lease != nil && !sa.lease.asked }
+
 // Leased reports whether the peer gave us an address.
 func (sa *SA) Leased() bool { return sa.lease != nil && sa.lease.asked }

@@ -267,6 +267,11 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		x.policy = nil
 		return mismatched(message.NotifyTSUnacceptable, sa.selectorParts(tsr.Selectors, tsi.Selectors), "%v => %v is outside the policy %v", tsr.Selectors, tsi.Selectors, p.Pair)
 	}
+	remote, err := sa.unlessGiven(remote)
+	if err != nil {
+		x.policy = nil
+		return err
+	}
 	local, remote = local[:min(len(local), maxSelectors)], remote[:min(len(remote), maxSelectors)]
 	offered := find[*message.SA](x.in).Proposals
 	if !withPFS {
@@ -284,8 +289,7 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		x.policy = nil
 		return refuse(message.NotifyInvalidSyntax, "the SPI is not 4 bytes")
 	}
-	err := x.clash(selector.Pairs(local, remote))
-	if err == nil {
+	if err = x.clash(selector.Pairs(local, remote)); err == nil {
 		err = x.grantTransport()
 	}
 	if err != nil {
@@ -378,6 +382,11 @@ func (sa *SA) choosePolicy(local, remote []selector.TS) *core.Policy {
 		}
 	}
 	return any
+}
+
+// Has reports whether a policy has a CHILD SA here.
+func (sa *SA) Has(ref core.PolicyRef) bool {
+	return slices.ContainsFunc(sa.children, func(c *Child) bool { return c.policy.Ref == ref })
 }
 
 // MayHave reports whether a policy is for whom the peer proves to be, or for whom

@@ -54,12 +54,15 @@ func (x *exchange) generate(local, remote []selector.TS) (p *core.Policy, ours, 
 		made = m
 		local, remote = x.betweenHosts(local, remote)
 	default:
-		t, l, r := fit(forTunnels(list), local, remote)
+		t, l, r := fit(forTunnels(list), local, remote, x.entitled)
 		if t == nil {
-			return nil, nil, nil, mismatched(message.NotifyTSUnacceptable, sa.templateParts(local, remote), "no template of policy-group %q allows %v => %v%s:%s",
-				id.Group, local, remote, x.modeAsked(local, remote), sa.templateLines(id.Group))
+			return nil, nil, nil, mismatched(message.NotifyTSUnacceptable, x.templateParts(local, remote), "no template of policy-group %q allows %v => %v%s:%s",
+				id.Group, local, remote, x.modeAsked(local, remote), x.templateLines(id.Group))
 		}
 		made = madeFrom(t, sa.peer, true, l, r)
+		if here := sa.remote.Addr().Unmap().WithZone(""); sa.lease == nil && !t.Names() && slices.ContainsFunc(r, func(ts selector.TS) bool { return ts.Lo == here }) {
+			made.Made.Outer = here
+		}
 	}
 	if id.Generate == core.GenerateOverride {
 		made.Made.Local, made.Made.Remote = anyPort(made.Made.Local), anyPort(made.Made.Remote)
@@ -78,7 +81,7 @@ func (x *exchange) forHosts(list []*core.Template, local, remote []selector.TS) 
 	}
 	list = slices.DeleteFunc(slices.Clone(list), func(t *core.Template) bool { return !t.Transport })
 	local, remote = x.betweenHosts(local, remote)
-	t, l, r := fit(list, local, remote)
+	t, l, r := fit(list, local, remote, nil)
 	if t == nil {
 		return core.Policy{}, false
 	}
@@ -113,13 +116,18 @@ func forTunnels(list []*core.Template) []*core.Template {
 	return slices.DeleteFunc(slices.Clone(list), func(t *core.Template) bool { return !t.Tunnel })
 }
 
-// fit is the first template that allows all of it, else the first that allows some.
-func fit(templates []*core.Template, local, remote []selector.TS) (t *core.Template, l, r []selector.TS) {
+// fit is the first template that allows all of it, else the first that allows some;
+// entitled is what the peer may have by a template at all, nil: whatever that allows.
+func fit(templates []*core.Template, local, remote []selector.TS, entitled func(t *core.Template, local, remote []selector.TS) (l, r []selector.TS)) (t *core.Template, l, r []selector.TS) {
 	for _, c := range templates {
-		a, b, ok := c.Narrow(local, remote)
+		mine, theirs := local, remote
+		if entitled != nil {
+			mine, theirs = entitled(c, local, remote)
+		}
+		a, b, ok := c.Narrow(mine, theirs)
 		switch {
 		case !ok:
-		case c.Covers(local, remote):
+		case slices.Equal(mine, local) && slices.Equal(theirs, remote) && c.Covers(local, remote):
 			return c, bounded(a), bounded(b)
 		case t == nil:
 			t, l, r = c, bounded(a), bounded(b)
@@ -161,10 +169,10 @@ func (sa *SA) templateLine(t *core.Template) string {
 	return line
 }
 
-func (sa *SA) templateLines(group string) string {
+func (x *exchange) templateLines(group string) string {
 	var lines []string
-	for _, t := range sa.owner.Config().TemplatesOf(group) {
-		lines = append(lines, " "+sa.templateLine(t))
+	for _, t := range x.sa.owner.Config().TemplatesOf(group) {
+		lines = append(lines, " "+x.sa.templateLine(t)+x.denials(t))
 	}
 	if len(lines) == 0 {
 		return " it has none"
@@ -173,7 +181,8 @@ func (sa *SA) templateLines(group string) string {
 }
 
 // templateParts is the two sides beside each other, for people.
-func (sa *SA) templateParts(local, remote []selector.TS) *core.Mismatch {
+func (x *exchange) templateParts(local, remote []selector.TS) *core.Mismatch {
+	sa := x.sa
 	m := &core.Mismatch{What: selectors}
 	for _, l := range local {
 		for _, r := range remote {
@@ -182,13 +191,23 @@ func (sa *SA) templateParts(local, remote []selector.TS) *core.Mismatch {
 	}
 	m.Theirs = core.Lines(m.Theirs)
 	for _, t := range sa.owner.Config().TemplatesOf(sa.identity.Group) {
-		m.Ours = append(m.Ours, sa.templateLine(t))
+		m.Ours = append(m.Ours, sa.templateLine(t)+x.denials(t))
 		if m.Where == "" {
 			m.Where = sa.place(t, "")
 		}
 	}
 	m.Ours = core.Lines(m.Ours)
 	m.Hint = fmt.Sprintf("widen src-address or dst-address of a template of policy-group %q, or have the peer ask for less", sa.identity.Group)
+	if len(x.denied) > 0 {
+		d := x.denied[0]
+		m.Part, m.Where = d.key, sa.place(d.template, d.key)
+		m.Hint = fmt.Sprintf("%s: %s", d.key, d.hint)
+		if m.Where == "" { // the manual's own, which stands in no file
+			m.Where = sa.place(sa.identity, "policy-template-group")
+			m.Hint += fmt.Sprintf("; template %d is the one that is there without being written: write a [[policy]] with template = true and group = %q, "+
+				"and that policy-template-group into the identity", d.template.Index, "GROUP")
+		}
+	}
 	m.Hint += at(m.Where)
 	return m
 }
@@ -283,7 +302,7 @@ func (sa *SA) addUncovered(d *core.Policy, own, nets, agreed []selector.TS) {
 		if len(selector.Narrow([]selector.TS{n}, agreed)) > 0 {
 			continue
 		}
-		t, l, r := fit(templates, own, []selector.TS{n})
+		t, l, r := fit(templates, own, []selector.TS{n}, nil)
 		if t == nil {
 			continue
 		}

@@ -68,7 +68,7 @@ func (sa *SA) move(p path) {
 func (sa *SA) moveChildren() {
 	for _, c := range slices.Clone(sa.children) {
 		if c.leftBehind() {
-			c.Delete("in transport mode it is for the addresses that were left: the peer may ask for another")
+			c.Delete("it is for the addresses that were left: the peer may ask for another")
 			continue
 		}
 		sa.env.Emit(core.Move{Child: c.id, Local: sa.local, Remote: sa.remote, UDP: sa.inUDP(c.policy)})
@@ -76,12 +76,16 @@ func (sa *SA) moveChildren() {
 }
 
 // leftBehind: what a template made in transport mode is for the two hosts at the
-// addresses that they had. A policy of the table says itself whom it is for.
+// addresses that they had, and a tunnel that it made for where the peer was is for that
+// address. A policy of the table says itself whom it is for.
 func (c *Child) leftBehind() bool {
-	if c.policy.Made == nil || c.policy.Tunnel {
+	if c.policy.Made == nil {
 		return false
 	}
 	local, remote := c.sa.local.Addr().Unmap().WithZone(""), c.sa.remote.Addr().Unmap().WithZone("")
+	if c.policy.Tunnel {
+		return c.policy.Made.Outer.IsValid() && c.policy.Made.Outer != remote
+	}
 	return !slices.ContainsFunc(c.pairs, func(p selector.Pair) bool { return p.Local.Lo == local && p.Remote.Lo == remote })
 }
 

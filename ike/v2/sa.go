@@ -36,6 +36,8 @@ type Owner interface {
 	Config() *core.Config
 	// Addrs are the addresses that this host has and may use.
 	Addrs() []netip.Addr
+	// Nets are this host's networks and addresses (core.LocalNets).
+	Nets() []netip.Prefix
 	// Adopt takes in an SA that an SA made: the successor at a rekey.
 	Adopt(sa *SA)
 	// Siblings are the other SAs with the same peer, to be looked at only;
@@ -69,9 +71,11 @@ type Owner interface {
 	ChildGone(c *Child)
 	ChildEnded(sa *SA, p *core.Policy)
 	// Generate gives a policy made for sa its Ref, or finds the one that there is
-	// already for the same; not for another peer's. Use puts a policy in force, if
+	// already for the same; not for what another peer has. Taken says
+	// what another peer has of it; "": nothing. Use puts a policy in force, if
 	// it was made at run time, before a CHILD SA for it is installed.
 	Generate(sa *SA, p core.Policy) (*core.Policy, error)
+	Taken(sa *SA, p *core.Policy) string
 	Use(p *core.Policy)
 	ChildFailed(sa *SA, p *core.Policy)
 }

@@ -137,7 +137,7 @@ func (x *exchange) clash(pairs []selector.Pair) error {
 			continue
 		}
 		for _, c := range s.children {
-			if !c.policy.Tunnel && c.Live() && overlap(c.pairs, pairs) && !(x.policy.Unique && c.policy.Unique) {
+			if !c.policy.Tunnel && c.Live() && Overlap(c.pairs, pairs) && !(x.policy.Unique && c.policy.Unique) {
 				return refuse(message.NotifyTSUnacceptable, "%s is behind the same NAT as %s, and in transport mode their traffic has the same addresses: "+
 					"give their policies or their template level = \"unique\"", sa.peerID, s.peerID)
 			}
@@ -146,7 +146,8 @@ func (x *exchange) clash(pairs []selector.Pair) error {
 	return nil
 }
 
-func overlap(a, b []selector.Pair) bool {
+// Overlap reports whether two lists have packets in common.
+func Overlap(a, b []selector.Pair) bool {
 	for _, p := range a {
 		for _, q := range b {
 			_, local := selector.Intersect(p.Local, q.Local)

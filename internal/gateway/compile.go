@@ -104,7 +104,31 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 		}
 	}
 	n.giveTo(c.Identities)
+	n.core.Given, n.core.Ours = reserved(c, used)
 	return n
+}
+
+// reserved is what no peer gets by asking for it: given is what mode-configs give to
+// clients, ours the networks that policies, templates in use and mode-configs say are behind this
+// gateway. Prefixes of length 0 say nothing.
+func reserved(c *config.Config, used map[string]bool) (given, ours []netip.Prefix) {
+	for _, i := range c.Identities {
+		if !i.Disabled && i.Mode != nil && i.Mode.Responder {
+			given = append(given, addressesOf(i.Mode)...)
+			ours = append(ours, i.Mode.SplitInclude...)
+		}
+	}
+	for _, p := range c.Policies {
+		if p.Works() && p.Action == config.Encrypt || p.Template && !p.Disabled && used[p.Group] {
+			ours = append(ours, p.SrcAddress)
+		}
+	}
+	tidy := func(list []netip.Prefix) []netip.Prefix {
+		slices.SortFunc(list, netip.Prefix.Compare)
+		list = slices.Compact(list)
+		return slices.DeleteFunc(list, func(p netip.Prefix) bool { return p.Bits() == 0 })
+	}
+	return tidy(given), tidy(ours)
 }
 
 func (n *compiled) policy(p *config.Policy, prev *compiled) {

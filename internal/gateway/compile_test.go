@@ -118,6 +118,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 				PFS: []suite.KeyExchange{{Group: suite.GroupByName("modp2048")}}, ESN: []bool{true, false}, Lifetime: 30 * time.Minute, ReplayWindow: 128,
 			},
 		}},
+		Ours:    []netip.Prefix{netip.MustParsePrefix("10.1.202.0/24")},
 		IKEPort: 500, NATTPort: 4500, Trust: &core.Trust{}, Encapsulation: core.EncapDetect,
 	}
 	got.core.Where = nil // functions are never equal

@@ -43,6 +43,10 @@ type Edges struct {
 	// first and each time that they have changed, until done is closed. Nil: they
 	// never change.
 	Watch func(done <-chan struct{}, changed func([]netip.Addr))
+	// Nets lists the host's own addresses and networks (core.LocalNets), and WatchNets calls
+	// changed with them each time that they have changed. Nil: there are none.
+	Nets      func() ([]netip.Prefix, error)
+	WatchNets func(done <-chan struct{}, changed func([]netip.Prefix))
 }
 
 // lans are the private networks on the host's links, where a plan asks for them:
@@ -139,6 +143,8 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	e.LANs = func() ([]netip.Prefix, error) { return tun.LANs(device) }
 	e.Networks = (&addrs{device: device}).networks
 	e.Watch = (&addrs{device: e.Device.Name(), listen: g.Listen}).watch
+	nets := &nets{device: e.Device.Name()}
+	e.Nets, e.WatchNets = nets.list, nets.watch
 	if e.Host == nil {
 		e.Host, err = newHost(g, e.Device.Name())
 	}

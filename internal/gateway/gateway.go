@@ -182,6 +182,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 		g.warnLockouts()
 		g.followLANs()
 	}}
+	g.tellNets()
 	path, ctl := make(chan error, 1), make(chan error, 1)
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -192,6 +193,12 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	if watch := g.edges.Watch; watch != nil {
 		watching.Go(func() {
 			watch(serving.Done(), func(a []netip.Addr) { g.plane.inbox.put(core.LocalAddrs{Addrs: a}) })
+		})
+	}
+
+	if watch := g.edges.WatchNets; watch != nil {
+		watching.Go(func() {
+			watch(serving.Done(), func(list []netip.Prefix) { g.plane.inbox.put(core.LocalNets{Nets: list}) })
 		})
 	}
 

@@ -45,6 +45,7 @@ const (
 	kindCommand
 	kindTick
 	kindTicketKeys
+	kindLocalNets
 )
 
 // Reconfigure stands for core.Reconfigure: not the compiled configuration but
@@ -95,6 +96,13 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		w.u32(uint32(len(in.Addrs)))
 		for _, a := range in.Addrs {
 			w.addr(a)
+		}
+	case core.LocalNets:
+		w.kind(kindLocalNets)
+		w.u32(uint32(len(in.Nets)))
+		for _, p := range in.Nets {
+			w.addr(p.Addr())
+			w.u8(uint8(p.Bits()))
 		}
 	case core.Answer:
 		w.kind(kindAnswer)
@@ -161,6 +169,12 @@ func parseInput(b []byte) (any, error) {
 		l := core.LocalAddrs{}
 		for range r.count(1) {
 			l.Addrs = append(l.Addrs, r.addr())
+		}
+		in = l
+	case kindLocalNets:
+		l := core.LocalNets{}
+		for range r.count(2) {
+			l.Nets = append(l.Nets, r.prefix())
 		}
 		in = l
 	case kindAnswer:
@@ -318,6 +332,12 @@ func (r *reader) addr() (a netip.Addr) {
 }
 
 func (r *reader) addrPort() netip.AddrPort { return netip.AddrPortFrom(r.addr(), r.u16()) }
+
+func (r *reader) prefix() netip.Prefix {
+	a, bits := r.addr(), int(r.u8())
+	r.ok = r.ok && a.IsValid() && a.Zone() == "" && bits <= a.BitLen()
+	return netip.PrefixFrom(a, bits)
+}
 
 func (r *reader) ts() selector.TS {
 	return selector.TS{Lo: r.addr(), Hi: r.addr(), Proto: r.u8(), PortLo: r.u16(), PortHi: r.u16()}

@@ -43,6 +43,7 @@ var inputs = []struct {
 	{core.Moved{Child: 8, Local: ap4, Remote: ap4}, "06 0000000000000008 04c0000201 01f4 04c0000201 01f4"},
 	{core.LocalAddrs{Addrs: []netip.Addr{ap4.Addr()}}, "07 00000001 04c0000201"},
 	{core.LocalAddrs{}, "07 00000000"},
+	{core.LocalNets{Nets: []netip.Prefix{netip.PrefixFrom(ap4.Addr(), 24), netip.MustParsePrefix("2001:db8::/32")}}, "0e 00000002 04c0000201 18 1020010db8000000000000000000000000 20"},
 	{core.Answer{ID: 9, Data: secret.Bytes{1}}, "08 0000000000000009 01 00000001 01 00"},
 	{core.Answer{ID: 9, Data: secret.Bytes{}}, "08 0000000000000009 01 00000000 00"},
 	{core.Answer{ID: 9, Err: errors.New("no")}, "08 0000000000000009 00 00000000 01 00000002 6e6f"},

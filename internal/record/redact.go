@@ -58,6 +58,8 @@ func describeInput(in any) string {
 		return fmt.Sprintf("Alive CHILD SA %d", in.Child)
 	case core.Moved:
 		return fmt.Sprintf("Moved CHILD SA %d to %v, %v", in.Child, in.Local, in.Remote)
+	case core.LocalNets:
+		return fmt.Sprintf("LocalNets %v", in.Nets)
 	case core.LocalAddrs:
 		return fmt.Sprintf("LocalAddrs %v", in.Addrs)
 	}
