@@ -23,6 +23,7 @@ type Certificate struct {
 	Trusted        bool     // authorities among Certs are trusted; see Anchors
 	CRL            []string // files, http URLs, or "distribution-points"
 	CRLPolicy      string
+	CRLMaxAge      Duration // of a CRL or an OCSP response without nextUpdate, under strict
 	OCSP           bool
 	RSAPadding     string
 
@@ -43,11 +44,12 @@ const (
 const distributionPoints = "distribution-points"
 
 func defaultCertificate() *Certificate {
-	return &Certificate{Trusted: true, CRLPolicy: CRLIfPresent, RSAPadding: "pkcs1"}
+	return &Certificate{Trusted: true, CRLPolicy: CRLIfPresent, CRLMaxAge: Duration(24 * time.Hour), RSAPadding: "pkcs1"}
 }
 
 var certificateFields = []field[Certificate]{
 	of("crl", list(crlSource), func(c *Certificate) *[]string { return &c.CRL }),
+	of("crl-max-age", duration(time.Minute, 365*day), func(c *Certificate) *Duration { return &c.CRLMaxAge }),
 	of("crl-policy", oneOf[string](CRLIfPresent, CRLStrict), func(c *Certificate) *string { return &c.CRLPolicy }),
 	of("file", pathValue, func(c *Certificate) *string { return &c.File }),
 	of("key-file", pathValue, func(c *Certificate) *string { return &c.KeyFile }),
@@ -141,6 +143,9 @@ func (l *loader) checkCertificate(c *Certificate, now time.Time) {
 	if c.CRLPolicy == CRLStrict && len(c.CRL) == 0 && !c.OCSP {
 		l.faultAt(e, "certificate", "crl-policy", "strict needs something to ask, write crl or ocsp = true")
 	}
+	if c.Written("crl-max-age") && c.CRLPolicy != CRLStrict {
+		l.warnAt(e, "certificate", "crl-max-age", "counts only with crl-policy = %q", CRLStrict)
+	}
 	if (c.Written("crl") || c.Written("ocsp")) && len(c.Anchors()) == 0 {
 		l.warnAt(e, "certificate", "crl", "is for certificates below a trusted authority, and there is none in %s", c.File)
 	}
@@ -219,6 +224,13 @@ func (l *loader) checkUse(c *Certificate, now time.Time) {
 	e := &c.Entry
 	for _, cert := range c.Certs {
 		name := pki.DNText(cert.RawSubject)
+		switch signed := pki.RefusedAlgorithm(cert); {
+		case signed == "":
+		case cert.SignatureAlgorithm == x509.UnknownSignatureAlgorithm:
+			l.faultAt(e, "certificate", "file", "the certificate %q is signed with %s, which is not supported, have it issued with SHA-256", name, signed)
+		case !pki.SelfSigned(cert): // nobody looks at the signature of who is trusted
+			l.warnAt(e, "certificate", "file", "the certificate %q is signed with %s, which is not accepted here nor by other peers, have it issued anew with SHA-256", name, signed)
+		}
 		switch {
 		case now.After(cert.NotAfter):
 			l.warnAt(e, "certificate", "file", "the certificate %q expired on %s, renew it", name, cert.NotAfter.UTC().Format(time.DateTime))
@@ -425,7 +437,7 @@ func diffTrust(old, next []*Certificate) bool {
 	}
 	for i, a := range old {
 		b := next[i]
-		if !equalCertificates(a, b) || a.Disabled != b.Disabled || a.Trusted != b.Trusted || a.CRLPolicy != b.CRLPolicy ||
+		if !equalCertificates(a, b) || a.Disabled != b.Disabled || a.Trusted != b.Trusted || a.CRLPolicy != b.CRLPolicy || a.CRLMaxAge != b.CRLMaxAge ||
 			a.OCSP != b.OCSP || strings.Join(a.CRL, "\n") != strings.Join(b.CRL, "\n") || len(a.Lists) != len(b.Lists) {
 			return true
 		}

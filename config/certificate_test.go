@@ -47,6 +47,13 @@ func certFiles(t *testing.T) (dir string, leaf *testcert.Pair) {
 	write("right", []byte("1234567890\n"))
 	write("wrong", []byte("0987654321\n"))
 	write("text", []byte("hello\n"))
+	for _, name := range []string{"sha1.pem", "sha3.pem"} { // made by openssl
+		data, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(name, data)
+	}
 	return dir, leaf
 }
 
@@ -100,6 +107,10 @@ func TestCertificateFaults(t *testing.T) {
 		{"own way without secret", gw(right), signs + "remote-auth-method = \"pre-shared-key\"\n", "identity.secret: is missing", ""},
 		{"dn without certificate", ca, "my-id = \"dn\"\nsecret = \"s\"\n", "dn is the subject of our certificate", ""},
 		{"CRL", gw(right) + ca + "crl = [\"root.crl\", \"http://192.0.2.1/\"]\ncrl-policy = \"strict\"\n", signs, "", ""},
+		{"a certificate that is signed with SHA-3", gw(right) + "[[certificate]]\nname = \"new\"\nfile = \"sha3.pem\"\n", signs, "f.toml:6: certificate.file: the certificate \"O=Culvert tests, CN=leaf\" is signed with ECDSA with SHA3-256, which is not supported", ""},
+		{"a certificate that is signed with SHA-1", gw(right) + "[[certificate]]\nname = \"old\"\nfile = \"sha1.pem\"\n", signs, "", "f.toml:6: certificate.file: the certificate \"O=Culvert tests, CN=leaf\" is signed with ECDSA with SHA-1, which is not accepted"},
+		{"crl-max-age without strict", gw(right) + ca + "crl = \"root.crl\"\ncrl-max-age = \"2h\"\n", signs, "", "certificate.crl-max-age: counts only with crl-policy = \"strict\""},
+		{"crl-max-age", gw(right) + ca + "crl = \"root.crl\"\ncrl-policy = \"strict\"\ncrl-max-age = \"2h\"\n", signs, "", ""},
 		{"old CRL", gw(right) + ca + "crl = \"old.crl\"\n", signs, "", "old.crl was good until 2020-01-01 01:00:00 only"},
 		{"no CRL", gw(right) + ca + "crl = \"text\"\n", signs, "f.toml:7: certificate.crl: ", ""},
 		{"a CRL that is not there", gw(right) + ca + "crl = \"none\"\n", signs, "f.toml:7: certificate.crl: ", ""},

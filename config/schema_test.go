@@ -189,6 +189,7 @@ var keyCases = []keyCase{
 	{"certificate", "trusted", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
 	{"certificate", "crl", `["http://192.0.2.1/ca.crl", "distribution-points"]`, `"ldap://192.0.2.1/"`, `"ldap://192.0.2.1/" is no place of a CRL, accepted: the path of a file, a URL that begins with http://, or distribution-points`},
 	{"certificate", "crl-policy", `"if-present"`, `"strict"`, `strict needs something to ask, write crl or ocsp = true`},
+	{"certificate", "crl-max-age", `"12h"`, `"1s"`, `1s is out of range, accepted: a duration such as "30m" or "1d2h", 1m to 365d`},
 	{"certificate", "ocsp", `true`, `1`, `is a number, accepted: true, false`},
 	{"certificate", "rsa-padding", `"pss"`, `"oaep"`, `"oaep" is unknown, accepted: pkcs1, pss`},
 
@@ -318,7 +319,7 @@ var ownNames = map[string][]string{
 	"proposal":    {"tfc", "tfc-dummies"},
 	"peer":        {"childless", "natt-port", "on-demand", "redirect", "redirect-above"},
 	"identity":    {"ppk-secret-file", "redirect", "remote-auth-method", "secret-file"},
-	"certificate": {"crl-policy", "ocsp"},
+	"certificate": {"crl-max-age", "crl-policy", "ocsp"},
 }
 
 // listedTable is a row of the list of configuration names: its keys, with the values

@@ -171,7 +171,7 @@ func TestCertificatesRefused(t *testing.T) {
 		{"no authority at all", own(good), func(a *core.Config, _ *core.Identity) { a.Trust = nil }, "no trusted certificate leads to"},
 		{"self-signed", own(testcert.SelfSigned("b", "p256")), nil, "no trusted certificate leads to"},
 		{"intermediate not sent", own(k.mid.Leaf("b", "p256")), nil, "have the peer send its intermediate certificates"},
-		{"issued by a leaf", own(notCA.Leaf("b", "p256"), notCA), nil, "no trusted certificate leads to"},
+		{"issued by a leaf", own(notCA.Leaf("b", "p256"), notCA), nil, "is not that of an authority"},
 		{"expired", own(k.root.Leaf("b", "p256", expired)), nil, "expired on 2025-12-31 23:00:00"},
 		{"not valid yet", own(k.root.Leaf("b", "p256", testcert.Valid(epoch.Add(time.Hour), testcert.Until))), nil, "compare the clocks"},
 		{"intermediate expired", func() *core.Credential {
@@ -182,11 +182,11 @@ func TestCertificatesRefused(t *testing.T) {
 		{"a link below its authority's path length", func() *core.Credential {
 			m := short.Intermediate("further", "p256")
 			return own(m.Leaf("b", "p256"), m, short)
-		}(), nil, "too many intermediates"},
+		}(), nil, "allows 0 authorities below it, and there are 1"},
 		{"authorities that issued each other", own(x.Leaf("b", "p256"), xByY, yByX), nil, "no trusted certificate leads to"},
 		{"an unknown critical extension", own(k.root.Leaf("b", "p256", testcert.With(func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Critical: true, Value: []byte{5, 0}}}
-		}))), nil, "unhandled critical extension"},
+		}))), nil, "has the critical extension 1.3.6.1.4.1.99999.1, which is not supported"},
 		{"constrained authority", own(constrained.Leaf("b", "p256", testcert.DNS("b.example.net")), constrained), nil, "a name that its authority may not give"},
 		{"key usage of a client", own(k.root.Leaf("b", "p256", testcert.EKU(x509.ExtKeyUsageClientAuth))), nil, "serverAuth"},
 		{"key usage of mail", own(k.root.Leaf("b", "p256", testcert.EKU(x509.ExtKeyUsageEmailProtection))), nil, "extended key usages that do not allow IKE"},

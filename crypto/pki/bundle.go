@@ -151,7 +151,7 @@ func Issuer(c *x509.Certificate, pool []*x509.Certificate) *x509.Certificate {
 		return nil
 	}
 	for _, p := range pool {
-		if bytes.Equal(p.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(p) == nil {
+		if SameDN(p.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(p) == nil {
 			return p
 		}
 	}

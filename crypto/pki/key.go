@@ -1,6 +1,6 @@
 // Package pki reads certificates and keys from files, compares distinguished
-// names and orders chains. It trusts nobody: whether a chain is to be believed is
-// decided in ike/auth.
+// names, and finds and validates paths from a certificate to one that is trusted
+// (RFC 5280 §6). It trusts nobody: who is trusted, and for what, is decided in ike/auth.
 package pki
 
 import (

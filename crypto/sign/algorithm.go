@@ -101,7 +101,7 @@ func ParseAlgorithm(der []byte) (*Scheme, error) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("the signature algorithm %x is not supported", oid)
+	return nil, fmt.Errorf("the signature algorithm %s is not supported", nameOID(oid))
 }
 
 // readAlgorithm reads the contents of an AlgorithmIdentifier up to its parameters.
@@ -175,5 +175,5 @@ func parseHash(s cryptobyte.String) (crypto.Hash, error) {
 			return h, nil
 		}
 	}
-	return 0, fmt.Errorf("RSASSA-PSS with the hash %x is not supported", oid)
+	return 0, fmt.Errorf("RSASSA-PSS with the hash %s is not supported", nameOID(oid))
 }

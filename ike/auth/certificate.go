@@ -99,7 +99,7 @@ func Under(own *core.Credential, t *core.Trust, cas []KeyHash) bool {
 	pool := own.Chain
 	if t != nil {
 		for _, a := range t.Authorities {
-			if bytes.Equal(a.Cert.RawSubject, top.RawIssuer) {
+			if pki.SameDN(a.Cert.RawSubject, top.RawIssuer) {
 				pool = append(slices.Clone(pool), a.Cert)
 			}
 		}

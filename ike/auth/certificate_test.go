@@ -262,7 +262,7 @@ func TestCRLs(t *testing.T) {
 		{what: "unavailable", leaf: good, a: a, err: errors.New("no answer within 5s"), unknown: "no answer within 5s"},
 		{what: "unavailable, strict", leaf: good, a: &strict, err: errors.New("no answer within 5s"), refused: true},
 	} {
-		l := Link{c.leaf.Cert, root.Cert, c.a}
+		l := Link{Cert: c.leaf.Cert, Issuer: root.Cert, Authority: c.a}
 		w := Revocation{Links: []Link{l}, Got: got(l, c.data, c.err), Now: now}
 		for _, f := range c.files {
 			w.CRLs = append(w.CRLs, crlOf(t, f))
@@ -277,7 +277,7 @@ func TestCRLs(t *testing.T) {
 		}
 	}
 	// What is fetched is kept only if it passes.
-	f := Link{good.Cert, root.Cert, a}.Fetches()[0]
+	f := Link{Cert: good.Cert, Issuer: root.Cert, Authority: a}.Fetches()[0]
 	if until, err := f.Check(fresh, now); err != nil || !until.Equal(now.Add(time.Hour)) {
 		t.Errorf("until %v, %v", until, err)
 	}
@@ -297,7 +297,7 @@ func TestOCSP(t *testing.T) {
 	impostor := root.Leaf("any other", "p256")
 	a := authority(root)
 	a.OCSP = true
-	l := Link{leaf.Cert, root.Cert, a}
+	l := Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: a}
 	fetches := l.Fetches()
 	if len(fetches) != 1 || fetches[0].URL != "http://192.0.2.1/ocsp" {
 		t.Fatalf("%v", fetches)
@@ -393,7 +393,7 @@ func FuzzRevocation(f *testing.F) {
 	stranger := testcert.Root("root", "p256")
 	a := authority(root)
 	a.OCSP, a.DistributionPoints = true, true
-	link := Link{leaf.Cert, root.Cert, a}
+	link := Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: a}
 	fetches := link.Fetches()
 	if len(fetches) != 2 {
 		f.Fatal(fetches)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"culvert/crypto/pki"
@@ -20,7 +19,7 @@ import (
 // Refusal says which check a peer's certificate did not pass. Its texts are for
 // people; names of the peer's are quoted in them.
 type Refusal struct {
-	Check string // "signature", "hash", "key", "authority", "validity", "key usage", "revocation", "name"
+	Check string // "signature", "hash", "key", "authority", "validity", "key usage", "extension", "policy", "revocation", "name"
 	Why   string
 	Hint  string // what would let it through
 }
@@ -52,12 +51,16 @@ func (w Verify) Do() (secret.Bytes, error) {
 	if err := w.usages(chain); err != nil {
 		return nil, err
 	}
+	return w.indexes(chain), nil
+}
+
+// indexes are a chain as places in all, four bytes for each.
+func (w Verify) indexes(chain []*x509.Certificate) (b secret.Bytes) {
 	all := w.all()
-	var b secret.Bytes
 	for _, c := range chain {
 		b = binary.BigEndian.AppendUint32(b, uint32(slices.IndexFunc(all, c.Equal)))
 	}
-	return b, nil
+	return b
 }
 
 // all is every certificate that can be in the chain.
@@ -115,49 +118,28 @@ func (w Verify) signature(public crypto.PublicKey) error {
 
 // chain is the way from the peer's certificate to one that is trusted.
 func (w Verify) chain() ([]*x509.Certificate, error) {
-	leaf := w.Certs[0]
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	for _, c := range w.Certs[1:] {
-		between.AddCert(c)
+	var anchors []*x509.Certificate
+	pool := w.Certs[1:]
+	if w.Trust != nil {
+		pool = append(slices.Clone(pool), w.Trust.Intermediates...)
 	}
 	if w.Pinned != nil {
-		roots.AddCert(w.Pinned)
+		anchors = append(anchors, w.Pinned)
 	} else if w.Trust != nil {
 		for _, a := range w.Trust.Authorities {
-			roots.AddCert(a.Cert)
+			anchors = append(anchors, a.Cert)
 		}
 	}
-	if w.Trust != nil {
-		for _, c := range w.Trust.Intermediates {
-			between.AddCert(c)
+	chain, err := pki.Path(w.Certs[0], anchors, pool, w.Now)
+	var e *pki.PathError
+	if errors.As(err, &e) {
+		hint := e.Hint
+		if hint == "" {
+			hint = "add the authority as [[certificate]], have the peer send its intermediate certificates, or name the peer's certificate in remote-certificate"
 		}
+		return nil, &Refusal{e.Check, fmt.Sprintf("the certificate %s %s", subject(e.Cert), e.Why), hint}
 	}
-	chains, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: w.Now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
-	if err != nil {
-		return nil, w.explain(err)
-	}
-	return slices.MinFunc(chains, func(a, b []*x509.Certificate) int { return len(a) - len(b) }), nil
-}
-
-// explain says what of x509 people can do something about.
-func (w Verify) explain(err error) error {
-	var invalid x509.CertificateInvalidError
-	var unknown x509.UnknownAuthorityError
-	switch {
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		c := invalid.Cert
-		if w.Now.Before(c.NotBefore) {
-			return &Refusal{"validity", fmt.Sprintf("the certificate %s is not valid before %s", subject(c), c.NotBefore.UTC().Format(time.DateTime)), "compare the clocks on both sides"}
-		}
-		return &Refusal{"validity", fmt.Sprintf("the certificate %s expired on %s", subject(c), c.NotAfter.UTC().Format(time.DateTime)), "renew it; if that is not so, set this host's clock"}
-	case errors.As(err, &invalid) && invalid.Reason == x509.CANotAuthorizedForThisName:
-		return &Refusal{"name", fmt.Sprintf("the certificate %s has a name that its authority may not give (%s)", subject(w.Certs[0]), quoted(invalid.Detail)), "have it issued by an authority without that constraint"}
-	case errors.As(err, &unknown):
-		return &Refusal{"authority", fmt.Sprintf("the certificate %s was issued by %s, which no trusted certificate leads to", subject(w.Certs[0]), quoted(pki.DNText(w.Certs[0].RawIssuer))),
-			"add the authority as [[certificate]], have the peer send its intermediate certificates, or name the peer's certificate in remote-certificate"}
-	}
-	return &Refusal{"authority", fmt.Sprintf("the certificate %s is not accepted (%s)", subject(w.Certs[0]), quoted(err.Error())), "have it issued anew"}
+	return chain, err
 }
 
 // Object identifiers of extended key usages that crypto/x509 has no name for.
@@ -203,18 +185,13 @@ func (w Verify) usages(chain []*x509.Certificate) error {
 
 func subject(c *x509.Certificate) string { return quoted(pki.DNText(c.RawSubject)) }
 
-// quoted keeps a peer's text from reaching a terminal as it is, and short.
-func quoted(s string) string {
-	if len(s) > 200 {
-		s = s[:200] + "…"
-	}
-	return strconv.QuoteToASCII(s)
-}
+func quoted(s string) string { return pki.Quoted(s) }
 
 // Link is one certificate of a chain and the one that issued it.
 type Link struct {
 	Cert, Issuer *x509.Certificate
-	Authority    *core.Authority // at the top of the chain
+	Authority    *core.Authority     // at the top of the chain
+	Known        []*x509.Certificate // among which the issuers of CRLs are
 }
 
 // Links reads what Do answered: the certificates whose revocation can be asked
@@ -238,7 +215,7 @@ func (w Verify) Links(chain []byte) []Link {
 	}
 	var links []Link
 	for n := range certs[:len(certs)-1] {
-		links = append(links, Link{certs[n], certs[n+1], w.Trust.Authorities[i]})
+		links = append(links, Link{certs[n], certs[n+1], w.Trust.Authorities[i], all})
 	}
 	return links
 }

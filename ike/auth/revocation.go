@@ -2,14 +2,18 @@ package auth
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"time"
 
+	"culvert/crypto/pki"
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 
@@ -42,21 +46,33 @@ type Fetch struct {
 
 func (Fetch) Do() (secret.Bytes, error) { return nil, core.ErrSystem }
 
-// Check verifies an answer and tells until when it is good. Only what passes is
-// worth keeping.
+// Check verifies an answer and tells until when it is good; zero: it does not say.
+// Only what passes is worth keeping. Whether it is about the certificate is judged
+// where that is asked.
 func (f Fetch) Check(data []byte, now time.Time) (until time.Time, err error) {
-	if f.Request == nil {
-		list, err := x509.ParseRevocationList(data)
+	l := f.Link
+	if f.Request != nil {
+		r, err := readOCSP(data, l, now)
 		if err != nil {
 			return time.Time{}, err
 		}
-		return list.NextUpdate, checkCRL(list, f.Link.Issuer, now)
+		return l.until(r.ThisUpdate, r.NextUpdate), nil
 	}
-	r, err := readOCSP(data, f.Link, now)
+	list, err := x509.ParseRevocationList(data)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return r.NextUpdate, nil
+	err = errors.New("it is the CRL of another authority")
+	for _, c := range append([]*x509.Certificate{l.Issuer}, l.Known...) {
+		if !pki.SameDN(c.RawSubject, list.RawIssuer) {
+			continue
+		}
+		if signs(c, list) {
+			return l.until(list.ThisUpdate, list.NextUpdate), l.timely("CRL", list.ThisUpdate, list.NextUpdate, now)
+		}
+		err = errors.New("its signature is wrong")
+	}
+	return time.Time{}, err
 }
 
 // Asked reports whether anything is to be asked about the certificate.
@@ -76,7 +92,7 @@ func (l Link) Fetches() []Fetch {
 		}
 	}
 	var urls []string
-	if bytes.Equal(l.Issuer.Raw, l.Authority.Cert.Raw) {
+	if pki.SameDN(l.Issuer.RawSubject, l.Authority.Cert.RawSubject) {
 		urls = append(urls, l.Authority.CRLs...)
 	}
 	if l.Authority.DistributionPoints {
@@ -118,8 +134,9 @@ type Revocation struct {
 
 func (w Revocation) Do() (secret.Bytes, error) {
 	var unknown []string
+	lists := w.lists()
 	for _, l := range w.Links {
-		known, faults, err := w.judge(l)
+		known, faults, err := w.judge(l, lists)
 		if err != nil {
 			return nil, err
 		}
@@ -138,89 +155,99 @@ func (w Revocation) Do() (secret.Bytes, error) {
 	return secret.Bytes(strings.Join(unknown, "\n")), nil
 }
 
-// judge finds out about one certificate; faults say why not.
-func (w Revocation) judge(l Link) (known bool, faults []string, err error) {
-	revoked := func(at time.Time, by string) error {
-		return &Refusal{"revocation", fmt.Sprintf("the certificate %s was revoked on %s (%s)", subject(l.Cert), at.UTC().Format(time.DateTime), by), "have another one issued"}
-	}
-	look := func(list *x509.RevocationList, from string) error {
-		if err := checkCRL(list, l.Issuer, w.Now); err != nil {
-			faults = append(faults, from+": "+err.Error())
-			return nil
-		}
-		known = true
-		for i := range list.RevokedCertificateEntries {
-			if e := &list.RevokedCertificateEntries[i]; e.SerialNumber.Cmp(l.Cert.SerialNumber) == 0 {
-				return revoked(e.RevocationTime, from)
-			}
-		}
-		return nil
-	}
+// lists are all CRLs that are there and can be read.
+func (w Revocation) lists() crls {
+	j := crls{now: w.Now}
 	for _, list := range w.CRLs {
-		if bytes.Equal(list.RawIssuer, l.Issuer.RawSubject) && list.CheckSignatureFrom(l.Issuer) == nil {
-			if err := look(list, "CRL file"); err != nil {
-				return true, nil, err
-			}
-		}
+		j.all = append(j.all, source{list, "CRL file", nil})
 	}
 	for _, g := range w.Got {
-		if g.Link.Cert != l.Cert {
+		if g.Err != nil || g.Request != nil {
 			continue
 		}
-		if g.Err != nil {
+		if list, err := x509.ParseRevocationList(g.Data); err == nil {
+			j.all = append(j.all, source{list, "CRL " + quoted(g.URL), g.Link.Cert})
+		}
+	}
+	return j
+}
+
+// judge finds out about one certificate; faults say why not.
+func (w Revocation) judge(l Link, lists crls) (known bool, faults []string, err error) {
+	clear, faults, err := lists.look(l, nil)
+	if err != nil {
+		return true, nil, err
+	}
+	known = clear == pki.AllReasons
+	if !known && clear != 0 {
+		faults = append(faults, "the CRLs that are there are about some reasons of revocation only")
+	}
+	for _, g := range w.Got {
+		switch {
+		case g.Link.Cert != l.Cert:
+		case g.Err != nil:
 			faults = append(faults, quoted(g.URL)+": "+g.Err.Error())
-			continue
-		}
-		if g.Request == nil {
-			list, err := x509.ParseRevocationList(g.Data)
-			if err != nil {
+		case g.Request == nil:
+			if _, err := x509.ParseRevocationList(g.Data); err != nil {
 				faults = append(faults, quoted(g.URL)+": it is no CRL")
-			} else if err := look(list, "CRL "+quoted(g.URL)); err != nil {
+			}
+		default:
+			good, fault, err := answered(l, g, w.Now)
+			if err != nil {
 				return true, nil, err
 			}
-			continue
-		}
-		r, err := readOCSP(g.Data, l, w.Now)
-		switch {
-		case err != nil:
-			faults = append(faults, quoted(g.URL)+": "+err.Error())
-		case r.Status == ocsp.Revoked:
-			return true, nil, revoked(r.RevokedAt, "OCSP "+quoted(g.URL))
-		case r.Status == ocsp.Good:
-			known = true
-		default:
-			faults = append(faults, quoted(g.URL)+": the responder does not know the certificate")
+			known = known || good
+			if fault != nil {
+				faults = append(faults, quoted(g.URL)+": "+fault.Error())
+			}
 		}
 	}
 	return known, faults, nil
 }
 
-// Critical extensions of CRLs: one that names what the list is about is taken
-// as its being the right one; what lists changes alone cannot stand for a list.
-var oidIssuingDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
-
-// checkCRL says why a list tells nothing about certificates of an issuer.
-func checkCRL(list *x509.RevocationList, issuer *x509.Certificate, now time.Time) error {
-	if !bytes.Equal(list.RawIssuer, issuer.RawSubject) {
-		return errors.New("it is the CRL of another authority")
+// answered is what an OCSP response says.
+func answered(l Link, g Got, now time.Time) (good bool, fault, err error) {
+	r, fault := readOCSP(g.Data, l, now)
+	switch {
+	case fault != nil:
+		return false, fault, nil
+	case r.Status == ocsp.Revoked:
+		return false, nil, revoked(l, r.RevokedAt, "OCSP "+quoted(g.URL))
+	case r.Status != ocsp.Good:
+		return false, errors.New("the responder does not know the certificate"), nil
+	case !pki.Strong(r.SignatureAlgorithm) || r.Certificate != nil && !pki.Strong(r.Certificate.SignatureAlgorithm) && !r.Certificate.Equal(l.Issuer):
+		return false, fmt.Errorf("the OCSP response is signed with an algorithm that is not accepted (%v)", r.SignatureAlgorithm), nil
 	}
-	if err := list.CheckSignatureFrom(issuer); err != nil {
-		return errors.New("its signature is wrong")
-	}
-	for _, e := range list.Extensions {
-		if e.Critical && !e.Id.Equal(oidIssuingDistributionPoint) {
-			return fmt.Errorf("the CRL has the critical extension %v, which is not supported", e.Id)
-		}
-	}
-	return timely("CRL", list.ThisUpdate, list.NextUpdate, now)
+	return true, nil, nil
 }
 
-func timely(what string, from, until, now time.Time) error {
-	if from.After(now.Add(skew)) {
-		return fmt.Errorf("the %s is from the future (%s)", what, from.UTC().Format(time.DateTime))
+// defaultMaxAge is how old an answer without nextUpdate may be where nothing else is said.
+const defaultMaxAge = 24 * time.Hour
+
+// until is when an answer is good no longer; zero where nothing says so. One without
+// nextUpdate is good for long where it is better than nothing, and under crl-policy
+// strict as long as the configuration says: else an old one could be shown for ever.
+func (l Link) until(from, next time.Time) time.Time {
+	if !next.IsZero() || !l.Authority.Strict {
+		return next
 	}
-	if !until.IsZero() && until.Add(skew).Before(now) {
-		return fmt.Errorf("the %s was good until %s only", what, until.UTC().Format(time.DateTime))
+	age := l.Authority.MaxAge
+	if age == 0 {
+		age = defaultMaxAge
+	}
+	return from.Add(age)
+}
+
+// timely says why an answer does not count now.
+func (l Link) timely(what string, from, next, now time.Time) error {
+	until := l.until(from, next)
+	switch {
+	case from.After(now.Add(skew)):
+		return fmt.Errorf("the %s is from the future (%s)", what, from.UTC().Format(time.DateTime))
+	case next.IsZero() && !until.IsZero() && until.Before(now):
+		return fmt.Errorf("the %s is of %s and has no nextUpdate: it counts for %v (crl-max-age)", what, from.UTC().Format(time.DateTime), until.Sub(from))
+	case !next.IsZero() && next.Add(skew).Before(now):
+		return fmt.Errorf("the %s was good until %s only", what, next.UTC().Format(time.DateTime))
 	}
 	return nil
 }
@@ -232,10 +259,87 @@ func readOCSP(data []byte, l Link, now time.Time) (*ocsp.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the OCSP response cannot be used: %s", quoted(err.Error()))
 	}
-	if c := r.Certificate; c != nil && !c.Equal(l.Issuer) {
-		if !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) || now.Before(c.NotBefore.Add(-skew)) || now.After(c.NotAfter.Add(skew)) {
-			return nil, errors.New("the OCSP response was signed by a certificate that is not for that")
+	if err := sameQuestion(r.TBSResponseData, l); err != nil {
+		return nil, err
+	}
+	if c := r.Certificate; c != nil && !c.Equal(l.Issuer) && !charged(c, now) {
+		return nil, errors.New("the OCSP response was signed by a certificate that is not for that")
+	}
+	return r, l.timely("OCSP response", r.ThisUpdate, r.NextUpdate, now)
+}
+
+// charged reports whether a certificate is for signing OCSP responses now.
+func charged(c *x509.Certificate, now time.Time) bool {
+	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) && (c.KeyUsage == 0 || c.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) != 0) &&
+		len(c.UnhandledCriticalExtensions) == 0 && !now.Before(c.NotBefore.Add(-skew)) && !now.After(c.NotAfter.Add(skew))
+}
+
+// ocspQuestion is what of ResponseData says which certificates it is about, and what
+// has to be understood (RFC 6960 §4.2.1).
+type ocspQuestion struct {
+	Version   int           `asn1:"optional,default:0,explicit,tag:0"`
+	Responder asn1.RawValue // byName or byKey
+	Produced  time.Time     `asn1:"generalized"`
+	Responses []struct {
+		CertID struct {
+			Hash          pkix.AlgorithmIdentifier
+			NameHash, Key []byte
+			Serial        *big.Int
 		}
 	}
-	return r, timely("OCSP response", r.ThisUpdate, r.NextUpdate, now)
+	Extensions []pkix.Extension `asn1:"optional,explicit,tag:1"`
+}
+
+// sameQuestion says why a response is not about a certificate of this issuer. The
+// parser compares serial numbers alone, and a responder may answer for many issuers.
+func sameQuestion(tbs []byte, l Link) error {
+	var q ocspQuestion
+	if rest, err := asn1.Unmarshal(tbs, &q); err != nil || len(rest) > 0 {
+		return errors.New("the OCSP response cannot be read")
+	}
+	for _, e := range q.Extensions {
+		if e.Critical {
+			return fmt.Errorf("the OCSP response has the critical extension %v, which is not supported", e.Id)
+		}
+	}
+	for _, r := range q.Responses {
+		if r.CertID.Serial.Cmp(l.Cert.SerialNumber) != 0 {
+			continue
+		}
+		var key struct {
+			Algorithm pkix.AlgorithmIdentifier
+			Key       asn1.BitString
+		}
+		if _, err := asn1.Unmarshal(l.Issuer.RawSubjectPublicKeyInfo, &key); err != nil {
+			return errors.New("the key of the issuer cannot be read")
+		}
+		hash := func(b []byte) []byte {
+			for _, h := range ocspHashes {
+				if h.oid.Equal(r.CertID.Hash.Algorithm) {
+					d := h.hash.New()
+					d.Write(b)
+					return d.Sum(nil)
+				}
+			}
+			return nil
+		}
+		// The name is that in the certificate, or as the issuer's own has it.
+		if name := hash(l.Cert.RawIssuer); !bytes.Equal(name, r.CertID.NameHash) && !bytes.Equal(hash(l.Issuer.RawSubject), r.CertID.NameHash) ||
+			len(name) == 0 || !bytes.Equal(hash(key.Key.RightAlign()), r.CertID.Key) {
+			return errors.New("the OCSP response is about a certificate of another issuer with this serial number")
+		}
+		return nil // of several the parser takes the first, too
+	}
+	return errors.New("the OCSP response is about another certificate")
+}
+
+// ocspHashes are what an issuer may be named by in a response.
+var ocspHashes = []struct {
+	oid  asn1.ObjectIdentifier
+	hash crypto.Hash
+}{
+	{asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}, crypto.SHA1},
+	{asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}, crypto.SHA256},
+	{asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 2}, crypto.SHA384},
+	{asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 3}, crypto.SHA512},
 }

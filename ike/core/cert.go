@@ -2,6 +2,7 @@ package core
 
 import (
 	"crypto/x509"
+	"time"
 
 	"culvert/crypto/pki"
 )
@@ -35,6 +36,9 @@ type Authority struct {
 	OCSP bool
 	// Strict: refuse where nothing that was asked could tell. Else that is an event.
 	Strict bool
+	// MaxAge is for how long, from its thisUpdate, a CRL or an OCSP response without
+	// nextUpdate counts where Strict; 0: 24 hours.
+	MaxAge time.Duration
 }
 
 // Remote is how the peer has to prove itself.

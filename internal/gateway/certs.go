@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/x509"
+	"time"
 
 	"culvert/config"
 	"culvert/crypto/pki"
@@ -25,7 +26,7 @@ func storeOf(list []*config.Certificate) *certStore {
 		for _, a := range anchors {
 			s.trust.Authorities = append(s.trust.Authorities, &core.Authority{
 				Name: c.Name, Cert: a, CRLs: c.CRLURLs(), DistributionPoints: c.DistributionPoints(),
-				OCSP: c.OCSP, Strict: c.CRLPolicy == config.CRLStrict,
+				OCSP: c.OCSP, Strict: c.CRLPolicy == config.CRLStrict, MaxAge: time.Duration(c.CRLMaxAge),
 			})
 		}
 		for _, cert := range c.Certs {
