@@ -222,6 +222,12 @@ func (s *search) current(c *x509.Certificate) *PathError {
 	case s.now.After(c.NotAfter):
 		return &PathError{c, "validity", "expired on " + c.NotAfter.UTC().Format(time.DateTime), "renew it; if that is not so, set this host's clock"}
 	}
+	if c.Version < 3 && extended(c) {
+		return &PathError{c, "extension", fmt.Sprintf("is of version %d and has extensions, which are of version 3", c.Version), "have it issued anew"}
+	}
+	if !c.IsCA && extension(c, oidNameConstraints) != nil {
+		return &PathError{c, "extension", "has name constraints and is not that of an authority", "have it issued without those"}
+	}
 	for _, oid := range c.UnhandledCriticalExtensions {
 		if !oid.Equal(oidNameConstraints) { // those are read by ourselves
 			return &PathError{c, "extension", fmt.Sprintf("has the critical extension %v, which is not supported", oid), "have it issued without that"}
@@ -231,6 +237,18 @@ func (s *search) current(c *x509.Certificate) *PathError {
 		return &PathError{c, "extension", "has critical CRL distribution points that cannot be read", "have it issued anew"}
 	}
 	return nil
+}
+
+// extended reports whether a certificate has something behind its key: extensions,
+// which crypto/x509 reads in version 3 alone (§4.1.2.9).
+func extended(c *x509.Certificate) bool {
+	in := cryptobyte.String(c.RawTBSCertificate)
+	var tbs cryptobyte.String
+	fields := in.ReadASN1(&tbs, tags.SEQUENCE) && tbs.SkipOptionalASN1(inner(0)) && tbs.SkipASN1(tags.INTEGER)
+	for range 5 { // signature, issuer, validity, subject, key
+		fields = fields && tbs.SkipASN1(tags.SEQUENCE)
+	}
+	return !fields || !tbs.Empty()
 }
 
 func critical(c *x509.Certificate, oid asn1.ObjectIdentifier) bool {

@@ -43,12 +43,13 @@ type Scope struct {
 var errPoints = errors.New("the CRL distribution points of the certificate cannot be read")
 
 // Points are the distribution points of a certificate, and as the last one the CRL
-// of its issuer that is about everything (§6.3.3).
+// of its issuer that is about everything (§6.3.3). Where the certificate has points,
+// that one has no name: a part of the issuer's CRLs that bears the issuer's name need
+// not be the part in which this certificate would be.
 func Points(c *x509.Certificate) ([]Point, error) {
-	whole := Point{names: []general{{formDN, c.RawIssuer}}, Reasons: AllReasons}
 	der := extension(c, oidDistributionPoints)
 	if der == nil {
-		return []Point{whole}, nil
+		return []Point{{names: []general{{formDN, c.RawIssuer}}, Reasons: AllReasons}}, nil
 	}
 	var list []Point
 	in := cryptobyte.String(der)
@@ -88,7 +89,7 @@ func Points(c *x509.Certificate) ([]Point, error) {
 		}
 		list = append(list, p)
 	}
-	return append(list, whole), nil
+	return append(list, Point{Reasons: AllReasons}), nil
 }
 
 // readPointName reads a DistributionPointName: full names, or one that goes on

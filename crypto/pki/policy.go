@@ -92,7 +92,7 @@ func mapped(level map[string][]string, c *x509.Certificate, allowed bool) (map[s
 	for _, m := range c.PolicyMappings {
 		from, into := m.IssuerDomainPolicy.String(), m.SubjectDomainPolicy.String()
 		if from == anyPolicy || into == anyPolicy {
-			return nil, errors.New("it maps the certificate policy anyPolicy, which may not be")
+			return nil, errors.New("an authority above it maps the certificate policy anyPolicy, which may not be")
 		}
 		to[from] = append(to[from], into)
 	}

@@ -61,6 +61,13 @@ func (j crls) look(l Link, asked []*x509.Certificate) (clear pki.Reasons, faults
 	return clear, faults, nil
 }
 
+// about reports whether a list is about a certificate for any reason.
+func (l Link) about(list *x509.RevocationList) bool {
+	points, err := pki.Points(l.Cert)
+	scope, fault := pki.ScopeOf(list)
+	return err == nil && fault == nil && slices.ContainsFunc(points, func(p pki.Point) bool { return scope.Covers(l.Cert, p, list.RawIssuer) != 0 })
+}
+
 // errForeign: the list is somebody else's. Of files that is nothing to speak of.
 type errForeign string
 

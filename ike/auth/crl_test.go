@@ -120,6 +120,7 @@ func TestScopeOfCRLs(t *testing.T) {
 		{"another shard beside its own", leaf, [][]byte{listBy(root, 1, ext(issuing(fullName(uriName(other))))), listBy(root, 1, ext(issuing(fullName(uriName(own)))), entry(leaf))}, "was revoked on"},
 		{"a shard, of a certificate without", plain, [][]byte{listBy(root, 1, ext(issuing(fullName(uriName(own)))))}, "about other certificates"},
 		{"the list of the issuer by name", plain, [][]byte{listBy(root, 1, ext(issuing(fullName(dirName(root.Cert.RawSubject)))))}, ""},
+		{"a part by the name of the issuer, of a certificate with a point", leaf, [][]byte{listBy(root, 1, ext(issuing(fullName(dirName(root.Cert.RawSubject)))))}, "about other certificates"},
 		{"all of the issuer's", leaf, [][]byte{listBy(root, 1, nil)}, ""},
 		{"authorities alone", leaf, [][]byte{listBy(root, 1, ext(issuing(onlyCAs)))}, "about other certificates"},
 		{"authorities alone, of an authority", mid, [][]byte{listBy(root, 1, ext(issuing(onlyCAs)))}, ""},
@@ -369,6 +370,102 @@ func TestOCSPOfAnotherIssuer(t *testing.T) {
 			if _, err := f.Check(data, now); (err == nil) != (c.want == "") {
 				t.Errorf("%s is kept: %v", c.what, err)
 			}
+		}
+	}
+}
+
+// Whoever was charged with signing responses, and was revoked, signs no more; and what
+// is signed with SHA-1 can revoke a certificate, and clear none.
+func TestOCSPSigners(t *testing.T) {
+	root := testcert.Root("root", "p256")
+	leaf := root.Leaf("leaf", "p256", testcert.OCSP("http://192.0.2.1/ocsp"))
+	delegate := root.Leaf("responder", "p256", testcert.EKU(x509.ExtKeyUsageOCSPSigning))
+	idle := root.Leaf("responder", "p256", testcert.EKU(x509.ExtKeyUsageOCSPSigning), testcert.With(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }))
+	strange := root.Leaf("responder", "p256", testcert.EKU(x509.ExtKeyUsageOCSPSigning), testcert.With(func(c *x509.Certificate) {
+		c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
+	}))
+	a := authority(root)
+	a.OCSP, a.Strict = true, true
+	l := Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: a}
+	for _, c := range []struct {
+		what   string
+		by     *testcert.Pair
+		with   x509.SignatureAlgorithm
+		status int
+		list   []x509.RevocationListEntry
+		want   string
+	}{
+		{"a delegate", delegate, 0, ocsp.Good, nil, ""},
+		{"a delegate that was revoked", delegate, 0, ocsp.Good, []x509.RevocationListEntry{entry(delegate)}, "it was signed by a certificate that is not accepted"},
+		{"a delegate that may not sign", idle, 0, ocsp.Good, nil, "not for that"},
+		{"a delegate with a critical extension", strange, 0, ocsp.Good, nil, "not for that"},
+		{"SHA-1, good", delegate, x509.ECDSAWithSHA1, ocsp.Good, nil, "an algorithm that is not accepted (ECDSA-SHA1)"},
+		{"SHA-1, revoked", delegate, x509.ECDSAWithSHA1, ocsp.Revoked, nil, "was revoked on"},
+	} {
+		data, err := ocsp.CreateResponse(root.Cert, c.by.Cert, ocsp.Response{Status: c.status, SerialNumber: leaf.Cert.SerialNumber, ThisUpdate: now, NextUpdate: now.Add(time.Hour),
+			RevokedAt: now, Certificate: c.by.Cert, SignatureAlgorithm: c.with}, c.by.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := Revocation{Links: []Link{l}, Got: []Got{{Fetch: l.Fetches()[0], Data: data}}, Now: now}
+		if c.list != nil {
+			// About authorities and users alike, but for the reasons: the leaf is not cleared by it.
+			w.CRLs = append(w.CRLs, crlOf(t, listBy(root, 1, []pkix.Extension{issuing(onlySome)}, c.list...)))
+		}
+		if c.want == "" {
+			if unknown, err := w.Do(); err != nil || len(unknown) > 0 {
+				t.Errorf("%s: %q, %v", c.what, string(unknown), err)
+			}
+		} else if r := refused(t, c.what, w, "revocation"); !strings.Contains(r.Why, c.want) {
+			t.Errorf("%s: %s, want %q", c.what, r.Why, c.want)
+		}
+	}
+}
+
+// A CRL that is signed with SHA-1, and a response with a critical extension.
+func TestWeakCRL(t *testing.T) {
+	root := testcert.Root("root", "p256")
+	leaf := root.Leaf("leaf", "p256")
+	a := authority(root)
+	a.Strict = true
+	l := Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: a}
+	for _, c := range []struct {
+		entries []x509.RevocationListEntry
+		want    string
+	}{
+		{nil, "it is signed with ECDSA with SHA-1, which is not accepted"},
+		{[]x509.RevocationListEntry{entry(leaf)}, "was revoked on"},
+	} {
+		der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour),
+			SignatureAlgorithm: x509.ECDSAWithSHA1, RevokedCertificateEntries: c.entries}, root.Cert, root.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := refused(t, c.want, Revocation{Links: []Link{l}, CRLs: []*x509.RevocationList{crlOf(t, der)}, Now: now}, "revocation"); !strings.Contains(r.Why, c.want) {
+			t.Errorf("%s, want %q", r.Why, c.want)
+		}
+	}
+}
+
+// A list that is about other certificates is kept for a moment, the right one until it is due.
+func TestOtherListsAreNotKept(t *testing.T) {
+	root := testcert.Root("root", "p256")
+	mid := root.Intermediate("mid", "p256")
+	leaf := root.Leaf("leaf", "p256", testcert.CRLAt("http://x/7"))
+	a := authority(root)
+	a.DistributionPoints = true
+	f := Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: a, Known: []*x509.Certificate{mid.Cert}}.Fetches()[0]
+	for _, c := range []struct {
+		what string
+		list []byte
+		keep time.Duration
+	}{
+		{"its own", listBy(root, 1, []pkix.Extension{issuing(fullName(uriName("http://x/7")))}), time.Hour},
+		{"another shard", listBy(root, 1, []pkix.Extension{issuing(fullName(uriName("http://x/3")))}), keepOther},
+		{"another authority's", listBy(mid, 1, nil), keepOther},
+	} {
+		if until, err := f.Check(c.list, now); err != nil || !until.Equal(now.Add(c.keep)) {
+			t.Errorf("%s is kept until %v, %v", c.what, until, err)
 		}
 	}
 }

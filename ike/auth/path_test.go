@@ -2,6 +2,9 @@ package auth
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -148,7 +151,7 @@ func TestChains(t *testing.T) {
 		{"no policy where one is asked for", asks.Leaf("leaf", "p256"), []*testcert.Pair{asks}, "policy", "none of the certificate policies"},
 		{"a policy where one is asked for", asksToo.Leaf("leaf", "p256", policy), []*testcert.Pair{asksToo}, "", ""},
 		{"an unknown critical extension", root.Leaf("leaf", "p256", critical(99, []byte{5, 0})), nil, "extension", "critical extension 2.5.29.99"},
-		{"critical name constraints of an end", root.Leaf("leaf", "p256", limits(nil, dirName(dnOf(t, "CN=x")))), nil, "", ""},
+		{"name constraints of an end", root.Leaf("leaf", "p256", limits(nil, dirName(dnOf(t, "CN=x")))), nil, "extension", "is not that of an authority"},
 		{"critical distribution points", root.Leaf("leaf", "p256", critical(31, sequence(sequence(fullName(uriName("http://x/")))))), nil, "", ""},
 		{"critical distribution points that cannot be read", root.Leaf("leaf", "p256", critical(31, sequence(sequence(primitive(1, "\x01\x02"))))), nil, "extension", "cannot be read"},
 	} {
@@ -164,6 +167,28 @@ func TestChains(t *testing.T) {
 		case c.check != "" && (!errors.As(err, &r) || r.Check != c.check || !strings.Contains(r.Why, c.why) || r.Hint == ""):
 			t.Errorf("%s: %v, want a refusal for %s: %s", c.what, err, c.check, c.why)
 		}
+	}
+}
+
+// A certificate of version 1 has no extensions: nobody would look at them.
+func TestVersion1(t *testing.T) {
+	root := testcert.Root("root", "p256")
+	leaf := root.Leaf("leaf", "p256").Cert
+	was, v1 := []byte{0xa0, 3, 2, 1, 2}, []byte{0xa0, 3, 2, 1, 0}
+	tbs := bytes.Replace(leaf.RawTBSCertificate, was, v1, 1)
+	digest := sha256.Sum256(tbs)
+	signature, err := root.Key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := x509.ParseCertificate(sequence(tbs, sequence([]byte("\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02")), bitString(signature)))
+	if err != nil || old.Version != 1 {
+		t.Fatal(err)
+	}
+	_, err = Verify{Certs: []*x509.Certificate{old}, Trust: &core.Trust{Authorities: []*core.Authority{authority(root)}}, Now: now}.chain()
+	var r *Refusal
+	if !errors.As(err, &r) || r.Check != "extension" || !strings.Contains(r.Why, "version 1") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -198,15 +223,20 @@ func TestChainsAreBounded(t *testing.T) {
 	root, stranger := testcert.Root("root", "p256"), testcert.Root("same", "p256")
 	w := Verify{Trust: &core.Trust{Authorities: []*core.Authority{authority(root)}}, Now: now}
 	ca := testcert.With(func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign })
+	keys := []crypto.Signer{stranger.Key}
+	for range 8 {
+		keys = append(keys, testcert.Key("p256"))
+	}
 	w.Certs = append(w.Certs, stranger.Leaf("leaf", "p256").Cert)
-	for range 12 { // each issues each
-		k := testcert.Key("p256")
-		for range 12 {
-			w.Certs = append(w.Certs, stranger.Again("same", k, ca).Cert)
+	for _, by := range keys { // each issues each
+		issuer := *stranger.Cert
+		issuer.PublicKey = by.Public()
+		for _, k := range keys {
+			w.Certs = append(w.Certs, (&testcert.Pair{Cert: &issuer, Key: by}).Again("same", k, ca).Cert)
 		}
 	}
-	if _, err := w.chain(); err == nil {
-		t.Error("a stranger's chain was accepted")
+	if _, err := w.chain(); err == nil || !strings.Contains(err.Error(), "too many certificates of the same names") {
+		t.Errorf("a stranger's chain: %v", err)
 	}
 	var long []*x509.Certificate
 	top := root

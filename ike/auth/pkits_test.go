@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -106,4 +107,60 @@ func TestPKITS(t *testing.T) {
 	if policies != 35 {
 		t.Errorf("%d cases are about policies that are asked for", policies)
 	}
+}
+
+// bsiRefused are the paths of the BSI's suite that are not valid, with what the refusal says.
+var bsiRefused = map[string]string{
+	"CRL_02": "was revoked on", "CRL_03": "was revoked on", "CRL_04": "is not known", "CRL_07": "was revoked on", "CRL_08": "is from the future",
+	"CRL_10": "negative serial number", "CRL_11": "was revoked on", "CRL_13": "is about other certificates", "CRL_14": "is not known", "CRL_15": "is not known", "CRL_16": "was revoked on",
+	"algo_strength_01": "which is not accepted", "common_02": "no trusted certificate leads to", "common_05": "x509: ", "common_06": "negative serial number",
+	"common_07": "not valid before", "common_09": "not valid before", "common_10": "expired on", "crypt_02": "not by the key", "ext_01": "of version 1", "ext_05": "duplicate extension",
+	"ext_06": "not that of an authority", "ext_10": "x509: ", "ext_11": "may not issue certificates", "ext_12": "polic", "ext_13": "anyPolicy", "ext_15": "is not that of an authority",
+	"ext_18": "certificate policies", "ext_19": "authorities below it",
+}
+
+// The BSI's certification path tests, as Botan keeps them: with the set of certificates from which a path has to be found.
+func TestBSI(t *testing.T) {
+	ends := vectors.Glob(t, "botan/x509-bsi/*/*_ee.TC.pem.crt")
+	if len(ends) != 36 {
+		t.Fatalf("%d cases", len(ends))
+	}
+	for _, end := range ends {
+		folder := path.Dir(end)
+		name := path.Base(folder)
+		err := judgeBSI(t, end, folder, strings.HasPrefix(name, "CRL_"))
+		want := bsiRefused[name]
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+func judgeBSI(t *testing.T, end, folder string, strict bool) error {
+	leaf, err := x509.ParseCertificate(pkitsFile(t, end))
+	if err != nil {
+		return err
+	}
+	w := Verify{Certs: []*x509.Certificate{leaf}, Trust: &core.Trust{}, Initiator: true, Now: time.Date(2017, 8, 1, 0, 0, 0, 0, time.UTC)}
+	for _, name := range vectors.Glob(t, folder+"/*.pem.crt") {
+		if name == end {
+			continue
+		}
+		c, err := x509.ParseCertificate(pkitsFile(t, name))
+		if err != nil {
+			return err
+		}
+		if strings.Contains(name, ".TA.") {
+			w.Trust.Authorities = append(w.Trust.Authorities, &core.Authority{Name: "anchor", Cert: c, Strict: strict})
+		} else {
+			w.Certs = append(w.Certs, c)
+		}
+	}
+	var lists []*x509.RevocationList
+	for _, name := range vectors.Glob(t, folder+"/crls/*") {
+		if list, err := x509.ParseRevocationList(pkitsFile(t, name)); err == nil {
+			lists = append(lists, list)
+		}
+	}
+	return judgePath(w, lists)
 }

@@ -46,6 +46,10 @@ type Fetch struct {
 
 func (Fetch) Do() (secret.Bytes, error) { return nil, core.ErrSystem }
 
+// keepOther is for how long a list is kept that is about other certificates: whoever
+// shows one in the place of the right one shall not keep that away until it is due.
+const keepOther = 10 * time.Second
+
 // Check verifies an answer and tells until when it is good; zero: it does not say.
 // Only what passes is worth keeping. Whether it is about the certificate is judged
 // where that is asked.
@@ -68,7 +72,11 @@ func (f Fetch) Check(data []byte, now time.Time) (until time.Time, err error) {
 			continue
 		}
 		if signs(c, list) {
-			return l.until(list.ThisUpdate, list.NextUpdate), l.timely("CRL", list.ThisUpdate, list.NextUpdate, now)
+			until := l.until(list.ThisUpdate, list.NextUpdate)
+			if !l.about(list) {
+				until = now.Add(keepOther)
+			}
+			return until, l.timely("CRL", list.ThisUpdate, list.NextUpdate, now)
 		}
 		err = errors.New("its signature is wrong")
 	}
@@ -192,7 +200,7 @@ func (w Revocation) judge(l Link, lists crls) (known bool, faults []string, err 
 				faults = append(faults, quoted(g.URL)+": it is no CRL")
 			}
 		default:
-			good, fault, err := answered(l, g, w.Now)
+			good, fault, err := answered(l, g, lists)
 			if err != nil {
 				return true, nil, err
 			}
@@ -206,11 +214,17 @@ func (w Revocation) judge(l Link, lists crls) (known bool, faults []string, err 
 }
 
 // answered is what an OCSP response says.
-func answered(l Link, g Got, now time.Time) (good bool, fault, err error) {
-	r, fault := readOCSP(g.Data, l, now)
-	switch {
-	case fault != nil:
+func answered(l Link, g Got, lists crls) (good bool, fault, err error) {
+	r, fault := readOCSP(g.Data, l, lists.now)
+	if fault != nil {
 		return false, fault, nil
+	}
+	if c := r.Certificate; c != nil && !c.Equal(l.Issuer) {
+		if _, _, err := lists.look(Link{c, l.Issuer, l.Authority, l.Known}, []*x509.Certificate{l.Cert}); err != nil {
+			return false, fmt.Errorf("it was signed by a certificate that is not accepted (%w)", err), nil
+		}
+	}
+	switch {
 	case r.Status == ocsp.Revoked:
 		return false, nil, revoked(l, r.RevokedAt, "OCSP "+quoted(g.URL))
 	case r.Status != ocsp.Good:

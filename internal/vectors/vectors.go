@@ -50,6 +50,28 @@ func Shared(t testing.TB, name string) []byte {
 	return b
 }
 
+// Glob names the files of the folder that fit a pattern, for Read; it skips the test
+// where the folder is absent.
+func Glob(t testing.TB, pattern string) (names []string) {
+	t.Helper()
+	folder := filepath.Join(root(t), "..", "shared", "vectors")
+	if _, err := os.Stat(folder); err != nil {
+		t.Skipf("no test vectors here: %v", err)
+	}
+	paths, err := filepath.Glob(filepath.Join(folder, filepath.FromSlash(pattern)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range paths {
+		name, err := filepath.Rel(folder, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, filepath.ToSlash(name))
+	}
+	return names
+}
+
 // root is the folder with go.mod, at or above the package under test.
 func root(t testing.TB) string {
 	t.Helper()
