@@ -52,7 +52,6 @@ var notYet = []notYetRow{
 	{"identity", "eap-inner-methods", nil},
 	{"identity", "eap-methods", nil},
 	{"identity", "eap-server-name", nil},
-	{"identity", "ignore-initial-contact", nil},
 	{"identity", "key", nil},
 	{"identity", "notrack-chain", nil},
 	{"identity", "password", nil},

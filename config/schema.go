@@ -159,6 +159,7 @@ var identityFields = []field[Identity]{
 		"rsa-signature-hybrid"), func(i *Identity) *string { return &i.AuthMethod }),
 	of("certificate", label, func(i *Identity) *string { return &i.CertificateName }),
 	of("generate-policy", oneOf[string]("no", "port-override", "port-strict"), func(i *Identity) *string { return &i.GeneratePolicy }),
+	of("ignore-initial-contact", boolean, func(i *Identity) *bool { return &i.IgnoreContact }),
 	of("match-by", oneOf[string]("remote-id", "certificate"), func(i *Identity) *string { return &i.MatchBy }),
 	of("mode-config", label, func(i *Identity) *string { return &i.ModeConfig }),
 	of("my-id", identityID(), func(i *Identity) *ID { return &i.MyID }),

@@ -124,6 +124,7 @@ var keyCases = []keyCase{
 	{"identity", "redirect", `"192.0.2.2"`, `500`, `is a number, accepted: the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`},
 	{"identity", "remote-auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is unknown, accepted: digital-signature, pre-shared-key`},
 	{"identity", "generate-policy", `"no"`, `"strict"`, `"strict" is unknown, accepted: no, port-override, port-strict`},
+	{"identity", "ignore-initial-contact", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
 	{"identity", "match-by", `"remote-id"`, `"cert"`, `"cert" is unknown, accepted: remote-id, certificate`},
 	{"identity", "mode-config", `"none"`, `"request_only"`, `there is no [[mode-config]] named "request_only" (did you mean "request-only"?)`},
 	{"identity", "my-id", `"fqdn:gw.example.net"`, `"dn:CN=gw"`, `"dn:CN=gw" is incomplete or has too much, accepted: ` + idAccepts},

@@ -212,6 +212,7 @@ type Identity struct {
 	Secret              secret.Bytes
 	GeneratePolicy      string
 	MatchBy             string
+	IgnoreContact       bool // ignore-initial-contact
 	ModeConfig          string
 	PolicyTemplateGroup string // "none": no group
 	PPKID               string // ours: postquantum preshared key, RFC 8784; empty: none

@@ -91,9 +91,8 @@ func TestLeaseForAClientThatAsksForEverything(t *testing.T) {
 	ps := p.authLeased("192.168.77.9", p.authPayloads(append([]message.Payload{asksAddress()}, p.offer(wholeSpace(true), wholeSpace(false))...)...)...)
 	says(t, ps, "IDr AUTH CP SA TSi TSr")
 	lease := r.asks[0].Work.(core.Lease)
-	if lease.Pool != "pool" || !lease.V4 || lease.V6 || lease.From != puppetAddr.Addr() ||
-		lease.Owner != "b\x00"+string(rune(p.id.Type))+p.id.Data { // who comes back gets it again, and nobody else
-
+	if lease.Pool != "pool" || !lease.V4 || lease.V6 || len(lease.Same) != 0 ||
+		lease.Owner != "b\x00\x00at 192.0.2.2\x00"+string(rune(p.id.Type))+p.id.Data { // who comes back gets it again, and nobody else
 		t.Errorf("lease %+v", lease)
 	}
 	want := cp(2, message.Attribute{Type: 1, Value: []byte{192, 168, 77, 9}}, message.Attribute{Type: 2, Value: []byte{255, 255, 255, 255}},

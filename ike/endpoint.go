@@ -42,7 +42,8 @@ type Endpoint struct {
 	nets      []netip.Prefix         // of this host, which nobody may claim
 	graves    graves
 	versions  versions
-	down      bool // Shutdown was commanded
+	down      bool                    // Shutdown was commanded
+	shared    map[*core.Identity]bool // whose secret is for other IDs too
 
 	wanted   []*core.Policy // what wants has: the policies of the table and dials
 	dials    map[string]*core.Policy
@@ -294,6 +295,8 @@ func (e *Endpoint) Siblings(sa *v2.SA) iter.Seq[*v2.SA] {
 
 func (e *Endpoint) Namesakes(sa *v2.SA) []*v2.SA { return e.namesakes(sa) }
 
+func (e *Endpoint) SharesSecret(id *core.Identity) bool { return e.shared[id] }
+
 func (e *Endpoint) Named(sa *v2.SA, was core.ID) { e.named(sa, was) }
 
 func (e *Endpoint) Established(sa *v2.SA) {
@@ -398,6 +401,7 @@ func (e *Endpoint) settleTwinsLater(sa *v2.SA, tries int) {
 // equal in it stay as they are; others are deleted.
 func (e *Endpoint) reconfigure(cfg *core.Config) {
 	e.cfg = cfg
+	e.shared = sharedSecrets(cfg)
 	clear(e.redirects)
 	e.tickets.Trusting(cfg.Trust)
 	peers := map[string]*core.Peer{}

@@ -26,18 +26,12 @@ type made struct {
 // for the same packets.
 func madeKey(p *core.Policy) string { return fmt.Sprint(p.Made.Local, p.Made.Remote) }
 
-// madeOwner is a peer as it proved itself, or a peer that we dialed. Whose ID proves
-// nothing has to come from the same address as well, unless it was given an address.
+// madeOwner is a client, or a peer that we dialed.
 func madeOwner(sa *v2.SA, p *core.Policy) string {
 	if p.Made.Dialed != nil {
 		return p.Peer.Name
 	}
-	id := sa.RemoteID()
-	owner := fmt.Sprintf("%s\x00%c%s", p.Peer.Name, byte(id.Type), id.Data)
-	if sa.Nameless() && !sa.Given() {
-		owner += "\x00" + sa.Remote().Addr().String()
-	}
-	return owner
+	return sa.Client()
 }
 
 // claims finds the made policies whose remote end has an address: those whose remote
@@ -136,6 +130,7 @@ func (e *Endpoint) Taken(sa *v2.SA, p *core.Policy) string {
 	if by == nil {
 		return ""
 	}
+	e.contest(sa, by)
 	return fmt.Sprintf("another peer has a policy for %v%s", by.Pairs(), instead(by, p))
 }
 
@@ -160,6 +155,7 @@ func (e *Endpoint) Generate(sa *v2.SA, p core.Policy) (*core.Policy, error) {
 	}
 	if m := e.made[e.madeBy[key]]; m != nil {
 		if m.policy.Made.Owner != owner && !shared(m.policy, &p) {
+			e.contest(sa, m.policy)
 			return nil, v2.Refuse(message.NotifyTSUnacceptable, "another peer has a policy for %v%s", m.policy.Pairs(), instead(m.policy, &p))
 		}
 		if m.policy.Made.Template == p.Made.Template && m.policy.Tunnel == p.Tunnel && (p.Ref == 0 || p.Ref == m.policy.Ref) {
@@ -172,6 +168,17 @@ func (e *Endpoint) Generate(sa *v2.SA, p core.Policy) (*core.Policy, error) {
 	}
 	p.Made.Owner = owner
 	return &p, nil
+}
+
+// contest asks who has a policy whether it is there, where that may be the peer of sa
+// itself, which has lost it: the next time it gets the policy.
+func (e *Endpoint) contest(sa *v2.SA, p *core.Policy) {
+	for _, s := range e.namesakes(sa) {
+		has := slices.ContainsFunc(s.Children(), func(c *v2.Child) bool { return c.Policy() == p })
+		if has && sa.Claims(s) {
+			s.Contest(fmt.Sprintf("%s asks from %v for the policy that this one has", sa.RemoteID(), sa.Remote()), func(bool) {})
+		}
+	}
 }
 
 // shared reports whether one policy may serve two clients.

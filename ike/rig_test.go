@@ -28,6 +28,8 @@ type rig struct {
 	spi    uint32
 	local  netip.AddrPort
 	moves  []core.Move
+	// takes, if set, sees each output first and reports whether it was for it.
+	takes func(core.Output) bool
 }
 
 var (
@@ -56,6 +58,9 @@ func (r *rig) in(in core.Input) {
 		o, ok := r.e.Poll()
 		if !ok {
 			return
+		}
+		if r.takes != nil && r.takes(o) {
+			continue
 		}
 		switch o := o.(type) {
 		case core.Send:

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"crypto/sha256"
 	"iter"
 	"slices"
 
@@ -90,6 +91,37 @@ func (b *siblings) namesakes(sa *v2.SA) (others []*v2.SA) {
 		}
 	}
 	return others
+}
+
+// sharedSecrets are the identities whose secret does not say which of several IDs
+// has proved itself: it stands beside another remote-id as well, or beside none.
+func sharedSecrets(cfg *core.Config) map[*core.Identity]bool {
+	first := map[[sha256.Size]byte]*core.Identity{}
+	mixed := map[[sha256.Size]byte]bool{}
+	all := func(yield func(id *core.Identity, key [sha256.Size]byte)) {
+		for _, p := range cfg.Peers {
+			for _, id := range p.Identities {
+				if len(id.Secret) > 0 {
+					yield(id, sha256.Sum256(id.Secret))
+				}
+			}
+		}
+	}
+	all(func(id *core.Identity, key [sha256.Size]byte) {
+		if first[key] == nil {
+			first[key] = id
+		}
+		if id.Ignore || id.RemoteID.Data == "" || !auth.Same(id.RemoteID, first[key].RemoteID) {
+			mixed[key] = true
+		}
+	})
+	shared := map[*core.Identity]bool{}
+	all(func(id *core.Identity, key [sha256.Size]byte) {
+		if mixed[key] {
+			shared[id] = true
+		}
+	})
+	return shared
 }
 
 // bench is SAs in the order in which they came. One that leaves leaves its seat

@@ -171,14 +171,17 @@ type Identity struct {
 	MyID       ID         // Type 0: auto (the local address, or the first name of our certificate)
 	RemoteID   ID         // Type 0: auto (any); Type DN without Data: any DN
 	Ignore     bool       // remote-id=ignore
-	Secret     secret.Bytes
-	Own        *Credential       // to sign with
-	RemoteCert *x509.Certificate // remote-certificate: the only one that the peer may have
-	MatchCert  bool              // match-by=certificate: chosen by RemoteCert, whatever ID the peer has
-	PPK        *PPK              // nil: none
-	Mode       *ModeConfig       // nil: none
-	Generate   Generate
-	Group      string // policy-template-group
+	// IgnoreContact: INITIAL_CONTACT of the peer ends nothing, since several devices
+	// are one peer.
+	IgnoreContact bool
+	Secret        secret.Bytes
+	Own           *Credential       // to sign with
+	RemoteCert    *x509.Certificate // remote-certificate: the only one that the peer may have
+	MatchCert     bool              // match-by=certificate: chosen by RemoteCert, whatever ID the peer has
+	PPK           *PPK              // nil: none
+	Mode          *ModeConfig       // nil: none
+	Generate      Generate
+	Group         string // policy-template-group
 }
 
 // PPK is a postquantum preshared key (RFC 8784).

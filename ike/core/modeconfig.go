@@ -166,8 +166,7 @@ type Lease struct {
 	Pool    string
 	Address netip.Addr // valid: the only one to give, instead of Pool
 	Owner   string     // who it is for; comes back to the same address
-	From    netip.Addr // where the peer is
-	Anew    bool       // the peer has no other SA any more, as it says
+	Same    []SAID     // holders that are the same device: their leases may be given to it too
 	V4, V6  bool
 	Wishes  []netip.Addr // that the peer would like to have (RFC 7296 §3.15.1); nobody else's
 	DNS     bool

@@ -182,43 +182,6 @@ func (sa *SA) name(id core.ID) {
 	sa.owner.Named(sa, was)
 }
 
-// initialContact says that we know of no other SA with the peer, or hears it
-// (RFC 7296 §2.4): what is left of an earlier life of the peer goes away.
-func initialContact() task {
-	return task{
-		request: func(x *exchange) error {
-			sa := x.sa
-			if !sa.peer.InitialContact {
-				return nil
-			}
-			for s := range sa.owner.Siblings(sa) {
-				if s.state == Established {
-					return nil
-				}
-			}
-			x.out = append(x.out, &message.Notify{Kind: message.NotifyInitialContact})
-			return nil
-		},
-		settle: func(x *exchange) error {
-			if x.mine || notify(x.in, message.NotifyInitialContact) == nil {
-				return nil
-			}
-			x.sa.forgetOlder()
-			return nil
-		},
-	}
-}
-
-// forgetOlder ends SAs with the same identity that were up before this one
-// began. One that came up later is no leftover: both ends began at once.
-func (sa *SA) forgetOlder() {
-	for _, s := range sa.owner.Namesakes(sa) {
-		if s.state >= Established && s.established.Before(sa.created) && !sa.elsewhere(s) {
-			s.end(false, "the peer made initial contact anew: it had forgotten this SA")
-		}
-	}
-}
-
 // ikeUp is the end of the initial exchanges.
 func ikeUp() task {
 	return task{settle: func(x *exchange) error {

@@ -182,7 +182,7 @@ func (c *Child) Activate() {
 }
 
 // Heard says that authenticated traffic came on it.
-func (c *Child) Heard() { c.sa.heard = c.sa.env.Now() }
+func (c *Child) Heard() { c.sa.hear() }
 
 // peerHasAnswer is called when a new request shows that the peer got our last
 // response, and with it whatever CHILD SA that made.
@@ -346,11 +346,11 @@ func (sa *SA) linger(id core.ChildID) {
 
 // replacement is another CHILD SA with the same peer that carries the same
 // traffic; one that seals already before one that stands by. A policy may serve
-// several peers, told apart by their IDs.
+// several peers, told apart as clients.go does.
 func (c *Child) replacement() *Child {
 	var standby *Child
 	for _, sa := range append([]*SA{c.sa}, c.sa.owner.Namesakes(c.sa)...) {
-		if sa.state == Ended || sa.peerID != c.sa.peerID || sa.client != c.sa.client {
+		if sa.state == Ended || sa.peerID != c.sa.peerID || sa != c.sa && !c.sa.samePerson(sa) || c.policy.Unique && sa.client != c.sa.client {
 			continue
 		}
 		for _, d := range slices.Backward(sa.children) {

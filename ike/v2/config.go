@@ -237,18 +237,94 @@ func maskBits(mask []byte) (int, bool) {
 
 // --- responder ---
 
-// lease asks for an address for the peer, if the peer asks for one.
+// lease asks for an address for the peer, if the peer asks for one. Whoever has the
+// one that it would get, and may be the peer itself, is asked first whether it is there.
 func (x *exchange) lease(m *core.ModeConfig) {
 	sa := x.sa
 	req := configOf(x.in, cfgRequest)
 	if req == nil || !wants(req, cfgIP4Address) && !wants(req, cfgIP6Address) {
 		return
 	}
-	w := core.Lease{Pool: m.Pool, Address: m.Address, Owner: sa.leaseOwner(), From: sa.remote.Addr(),
-		Anew: notify(x.in, message.NotifyInitialContact) != nil,
-		V4:   wants(req, cfgIP4Address), V6: wants(req, cfgIP6Address), Wishes: wishes(req), DNS: m.SystemDNS}
-	x.waiting++
+	w := core.Lease{Pool: m.Pool, Address: m.Address, Owner: sa.leaseOwner(),
+		V4: wants(req, cfgIP4Address), V6: wants(req, cfgIP6Address), Wishes: wishes(req), DNS: m.SystemDNS}
+	rivals := x.rivals(m)
 	sa.lease = &lease{holder: sa.id} // given back at the end, whatever the answer is
+	x.waiting++
+	left := len(rivals)
+	ask := func() {
+		w.Same = x.shares()
+		x.askLease(m, w)
+		x.waiting--
+		x.proceed()
+	}
+	for _, s := range rivals {
+		s.Contest(fmt.Sprintf("%s asks from %v for the address that this one has", sa.peerID, sa.remote), func(stays bool) {
+			if left--; x.over {
+				return
+			}
+			if stays && len(s.Leases()) > 0 {
+				sa.event(core.EvNotify, "%s at %v is there and keeps %v: two devices with one ID have an address each", s.peerID, s.remote, s.Leases())
+			}
+			if left == 0 {
+				ask()
+			}
+		})
+	}
+	if len(rivals) == 0 {
+		ask()
+	}
+}
+
+// shares are the holders of leases that are the peer's own: of the same device, and
+// of what it says that it has forgotten.
+func (x *exchange) shares() (holders []core.SAID) {
+	for _, s := range x.sa.owner.Namesakes(x.sa) {
+		if s.Given() && (x.sa.sameDevice(s) || x.forgets(s)) {
+			holders = append(holders, s.lease.holder)
+		}
+	}
+	return holders
+}
+
+// rivals are the IKE SAs of other devices that have what the peer would get: those
+// that the book of leases knows by the same name, and who has the only address that
+// its identity gives. A device that has an address already wants nobody else's.
+func (x *exchange) rivals(m *core.ModeConfig) (list []*SA) {
+	sa := x.sa
+	if len(x.shares()) > 0 {
+		return nil // it has one already
+	}
+	add := func(s *SA) {
+		if s.Given() && !sa.sameDevice(s) && !x.forgets(s) && !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	for _, s := range sa.owner.Namesakes(sa) {
+		if s.Given() && s.identity == sa.identity && sa.Claims(s) {
+			add(s)
+		}
+	}
+	if m.Address.IsValid() {
+		for s := range sa.owner.Siblings(sa) {
+			if s.Given() && slices.Contains(s.lease.addrs, m.Address) {
+				add(s)
+			}
+		}
+	}
+	return list
+}
+
+// Leases are the inner addresses of either end.
+func (sa *SA) Leases() []netip.Addr {
+	if sa.lease == nil {
+		return nil
+	}
+	return sa.lease.addrs
+}
+
+func (x *exchange) askLease(m *core.ModeConfig, w core.Lease) {
+	sa := x.sa
+	x.waiting++
 	sa.env.Ask(sa.id, w, func(b secret.Bytes, err error) {
 		if x.over {
 			return
@@ -283,11 +359,6 @@ func wishes(c *message.Config) (list []netip.Addr) {
 		}
 	}
 	return list
-}
-
-// leaseOwner is the peer as the book of leases knows it, after a restart, too.
-func (sa *SA) leaseOwner() string {
-	return fmt.Sprintf("%s\x00%c%s", sa.peer.Name, byte(sa.peerID.Type), sa.peerID.Data)
 }
 
 // configReply gives what was asked for, and the split networks, which few ask

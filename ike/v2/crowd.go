@@ -2,7 +2,6 @@ package v2
 
 import (
 	"culvert/ike/core"
-	"culvert/ike/message"
 )
 
 // maxSame is how many IKE SAs one peer, as it proved itself, can have up. Two are
@@ -11,9 +10,9 @@ import (
 const maxSame = 8
 
 // alone reports whether who the peer is says that it is one: a certificate does,
-// and an ID or address that the configuration names beside a secret of its own. A
-// secret that many share, with whatever ID, does not, nor do the road warriors of
-// one secret.
+// and an ID that the configuration names and that names somebody, or an address
+// that is the only one of the peer. A secret that many share, with an ID that they
+// may share as well, does not, nor do the road warriors of one secret.
 func (sa *SA) alone() bool {
 	id := sa.identity
 	switch {
@@ -24,7 +23,7 @@ func (sa *SA) alone() bool {
 	case id.Generate != core.GenerateNo:
 		return false
 	}
-	return id.RemoteID.Type != core.IDNone || sa.peer.DNSName != "" || sa.peer.Address.IsSingleIP()
+	return id.RemoteID.Type != core.IDNone && sa.named() || sa.peer.DNSName != "" || sa.peer.Address.IsSingleIP()
 }
 
 // boundSame ends the one of the peer's IKE SAs that was silent for longest, where
@@ -59,12 +58,5 @@ func (sa *SA) boundSame() {
 	if n <= maxSame {
 		return
 	}
-	// In case it is alive. Nobody waits for the answer: who connects faster than a
-	// Delete is given up must not be kept for that.
-	id := oldest.sendID
-	if oldest.current != nil && oldest.current.raw != nil {
-		id++
-	}
-	oldest.part(id, &message.Delete{Protocol: uint8(core.ProtoIKE)})
-	oldest.end(false, "%s has %d IKE SAs up, and this one was silent for longest: see why it connects again and again, or have it send INITIAL_CONTACT", sa.peerID, maxSame)
+	oldest.depose("%s has %d IKE SAs up, and this one was silent for longest: see why it connects again and again, or have it send INITIAL_CONTACT", sa.peerID, maxSame)
 }

@@ -35,12 +35,18 @@ func (sa *SA) transmit(p path, message [][]byte) {
 // where it sends from is where it is. An initiator moves to the NAT-T port with
 // IKE_AUTH; later a peer behind a NAT moves with the NAT's mapping.
 func (sa *SA) fresh(in core.Datagram) {
-	sa.heard = sa.env.Now()
+	sa.hear()
 	if sa.state == HalfOpen {
 		sa.local, sa.remote, sa.natt = in.Local, in.Remote, in.NATT
 		return
 	}
 	sa.rebound(pathOf(in))
+}
+
+// hear notes that the peer is there.
+func (sa *SA) hear() {
+	sa.heard = sa.env.Now()
+	sa.settleContest(true)
 }
 
 // rebound follows a peer whose NAT gave it another address or port, unless we

@@ -144,7 +144,7 @@ func (x *exchange) ikeReplaceable() error {
 	}
 	replaced := 0
 	for _, s := range sa.owner.Namesakes(sa) {
-		if s.state == Replaced && s.peerID == sa.peerID {
+		if s.state == Replaced && s.peerID == sa.peerID && sa.samePerson(s) {
 			replaced++
 		}
 	}
@@ -265,7 +265,8 @@ func (sa *SA) replacedBy(n *SA) {
 	n.inheritAuth(sa)
 	n.inheritAway(sa)
 	n.inheritTickets(sa)
-	n.birth, n.client = sa.birth, sa.client
+	n.birth, n.client, n.home = sa.birth, sa.client, sa.home
+	sa.settleContest(true) // whoever made n has just been heard
 	sa.adopter = n
 	sa.successor, n.inherits = nil, nil
 	sa.redundant()

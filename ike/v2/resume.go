@@ -176,6 +176,7 @@ func AcceptResume(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in co
 	sa := acceptFirst(env, owner, peer, m, raw, in)
 	sa.resumed = &resumed{name: name, expires: t.expires, proven: t.proven, d: t.d}
 	sa.suite, sa.identity, sa.myID, sa.peerID, sa.auth.until = s, identity, t.our, t.id, t.until
+	sa.home = t.home
 	owner.Adopt(sa)
 	sa.initRequest(m)
 	return nil, nil
@@ -331,10 +332,15 @@ func resumedProof() task {
 // has lost it (RFC 5723 §4.3.1).
 func (sa *SA) replaceOld() {
 	for _, s := range sa.owner.Namesakes(sa) {
-		if s.state >= Established && slices.ContainsFunc(s.tickets.given, func(g given) bool { return g.name == sa.resumed.name }) {
+		if s.state >= Established && sa.resumes(s) {
 			s.end(false, "the peer had lost it, and resumed it with a ticket")
 		}
 	}
+}
+
+// resumes reports whether sa began with a ticket of s.
+func (sa *SA) resumes(s *SA) bool {
+	return sa.resumed != nil && !sa.initiator && slices.ContainsFunc(s.tickets.given, func(g given) bool { return g.name == sa.resumed.name })
 }
 
 // --- asking for tickets and giving them ---
@@ -432,6 +438,10 @@ func (x *exchange) giveTicket(of *SA) {
 	case life > 0:
 		t := ticket{expires: now.Add(life).Truncate(time.Second), proven: proven, until: a.until, origin: jar.origin(sa.peer, sa.identity), peer: sa.peer.Name,
 			id: sa.peerID, our: sa.myID, chosen: of.suite.Chosen(), d: of.keys.d}
+		if !sa.named() {
+			sa.settleHome()
+			t.home = sa.home
+		}
 		raw, name, err = jar.seal(sa.env, &t)
 	}
 	if err != nil {

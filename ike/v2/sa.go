@@ -44,6 +44,9 @@ type Owner interface {
 	// Namesakes those whose ID is the Same too.
 	Siblings(sa *SA) iter.Seq[*SA]
 	Namesakes(sa *SA) []*SA
+	// SharesSecret reports whether the secret of an identity is also for other IDs than
+	// its remote-id, so that it does not say which of them has proved itself.
+	SharesSecret(id *core.Identity) bool
 	// Named says that the peer's ID became known or, from was, another one.
 	Named(sa *SA, was core.ID)
 	// Established says that an SA came up; Ended that it is gone, and whether a
@@ -117,10 +120,12 @@ type SA struct {
 	identity *core.Identity
 	myID     core.ID
 	peerID   core.ID
-	Seat     int    // the owner's: where it keeps the SA
-	lowNonce []byte // lowest nonce of the exchange that made it, to settle collisions
-	birth    birth  // of the first IKE SA of its line
-	client   uint64 // see clientOf; 0: not asked for yet
+	Seat     int        // the owner's: where it keeps the SA
+	lowNonce []byte     // lowest nonce of the exchange that made it, to settle collisions
+	birth    birth      // of the first IKE SA of its line
+	client   uint64     // see number; 0: not asked for yet
+	home     netip.Addr // see settleHome
+	contest  *contest   // nil: nobody wants what it has
 
 	comesFrom netip.Addr // the gateway that sent us to this one
 	away      away       // the peer is, or can be, sent to another gateway
@@ -385,6 +390,7 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 		sa.event(core.EvIKEDown, format, a...)
 	}
 	sa.owner.Ended(sa, fault)
+	sa.settleContest(false)
 }
 
 // lower reports whether nonce a is lower than b (RFC 7296 §2.8.1).

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -49,6 +50,7 @@ type ticket struct {
 	id, our core.ID // IDi and IDr: the peer's and ours
 	chosen  message.Proposal
 	d       secret.Bytes // SK_d
+	home    netip.Addr   // see SA.settleHome; not valid: the ID names somebody
 }
 
 // append writes the state of a ticket. The error: something is too long.
@@ -67,6 +69,9 @@ func (t *ticket) append() (secret.Bytes, error) {
 	}
 	long((&message.SA{Proposals: []message.Proposal{t.chosen}}).AppendBody(nil))
 	short(t.d)
+	if t.home.IsValid() {
+		short(t.home.AsSlice())
+	}
 	return b.Bytes()
 }
 
@@ -93,8 +98,16 @@ func parseTicket(state []byte) (*ticket, error) {
 		*id = core.ID{Type: core.IDType(kind), Data: string(v)}
 	}
 	var chosen, d cryptobyte.String
-	if !ok || !s.ReadUint16LengthPrefixed(&chosen) || !s.ReadUint8LengthPrefixed(&d) || !s.Empty() || len(d) == 0 {
+	if !ok || !s.ReadUint16LengthPrefixed(&chosen) || !s.ReadUint8LengthPrefixed(&d) || len(d) == 0 {
 		return nil, errTicket
+	}
+	if !s.Empty() {
+		if !s.ReadUint8LengthPrefixed(&v) || !s.Empty() {
+			return nil, errTicket
+		}
+		if t.home, ok = netip.AddrFromSlice(v); !ok {
+			return nil, errTicket
+		}
 	}
 	_, sa := message.AppendPayloads(nil, []message.Payload{&message.Unknown{T: message.TypeSA, Body: chosen}})
 	ps, err := message.ParsePayloads(message.TypeSA, sa)

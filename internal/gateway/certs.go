@@ -47,6 +47,7 @@ func (s *certStore) identity(i *config.Identity) *core.Identity {
 	id := &core.Identity{
 		Auth: authMethods[i.AuthMethod], RemoteAuth: authMethods[i.RemoteAuthMethod], MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
 		Ignore: i.RemoteID.Kind == config.IDIgnore, Secret: i.Secret, MatchCert: i.MatchBy == config.MatchCertificate,
+		IgnoreContact: i.IgnoreContact,
 	}
 	if c := i.Certificate; c != nil && len(c.Certs) > 0 {
 		id.Own = &core.Credential{Name: c.Name, Key: c.Key, PSS: c.RSAPadding == "pss",

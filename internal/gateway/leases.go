@@ -116,8 +116,12 @@ func (l *leases) take(now time.Time, a core.Ask, w core.Lease) {
 		l.ready = append(l.ready, core.Answer{ID: a.ID, Err: errors.New("there is no book of leases")})
 		return
 	}
-	addrs, err := l.book.Take(now, lease.Request{Pool: w.Pool, Address: w.Address, Owner: w.Owner, Holder: uint64(a.SA),
-		From: w.From, Anew: w.Anew, V4: w.V4, V6: w.V6, Wishes: w.Wishes})
+	var same []uint64
+	for _, id := range w.Same {
+		same = append(same, uint64(id))
+	}
+	addrs, err := l.book.Take(now, lease.Request{Pool: w.Pool, Address: w.Address, Owner: w.Owner, Holder: uint64(a.SA), Same: same,
+		V4: w.V4, V6: w.V6, Wishes: w.Wishes})
 	if err != nil {
 		l.ready = append(l.ready, core.Answer{ID: a.ID, Err: err})
 		return

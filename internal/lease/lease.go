@@ -38,11 +38,11 @@ type Request struct {
 	// that may be given, instead of a pool.
 	Pool    string
 	Address netip.Addr
-	Owner   string     // whose lease it is, for good
-	Holder  uint64     // who uses it now; Release names it again
-	From    netip.Addr // where the holder is
-	// Anew: the owner says that it has no other holder any more.
-	Anew   bool
+	Owner   string // whose lease it is, for good
+	Holder  uint64 // who uses it now; Release names it again
+	// Same are holders that are the same device as this one: what they have may be
+	// given to it too. What others hold is given to nobody.
+	Same   []uint64
 	V4, V6 bool
 	// Wishes are given where they are the owner's or nobody ever had them, and the owner has no other.
 	Wishes []netip.Addr
@@ -91,13 +91,7 @@ type entry struct {
 	addr    netip.Addr
 	owner   string
 	used    time.Time // the last time that it was given or given back
-	holders []holder  // mostly one
-}
-
-// holder uses a lease, from somewhere.
-type holder struct {
-	id   uint64
-	from netip.Addr
+	holders []uint64  // mostly one
 }
 
 const bucket = "leases"
@@ -175,7 +169,9 @@ func (b *Book) Take(now time.Time, r Request) ([]netip.Addr, error) {
 			continue
 		}
 		e.used = now
-		e.hold(holder{r.Holder, r.From})
+		if !slices.Contains(e.holders, r.Holder) {
+			e.holders = append(e.holders, r.Holder)
+		}
 		b.holders[r.Holder] = append(b.holders[r.Holder], e)
 		b.dirty[e] = true
 		out = append(out, e.addr)
@@ -191,18 +187,22 @@ func (b *Book) Take(now time.Time, r Request) ([]netip.Addr, error) {
 	return nil, errors.New("there is no address of the family that the peer asks for")
 }
 
-// find chooses a lease: the owner's own, an address that nobody ever had, the wished one first, the
-// one that nobody has used for longest.
+// find chooses a lease: the owner's own, what the same device has first, then an address that nobody
+// ever had, the wished one first, then the one that nobody has used for longest.
 func (b *Book) find(now time.Time, chain []*pool, r *Request, v6 int) *entry {
 	for _, a := range r.Wishes {
 		if e := b.leases[a]; e != nil && e.owner == r.Owner && a.Is6() == (v6 == 1) && e.freeFor(r) && covers(chain, a) {
 			return e
 		}
 	}
+	var own *entry
 	for _, e := range b.owners[r.Owner] {
-		if (e.addr.Is6()) == (v6 == 1) && e.freeFor(r) && covers(chain, e.addr) {
-			return e
+		if (e.addr.Is6()) == (v6 == 1) && e.freeFor(r) && covers(chain, e.addr) && (own == nil || len(own.holders) == 0 && len(e.holders) > 0) {
+			own = e
 		}
+	}
+	if own != nil {
+		return own
 	}
 	for _, a := range r.Wishes {
 		if b.leases[a] == nil && a.Is6() == (v6 == 1) && covers(chain, a) {
@@ -263,27 +263,10 @@ func (b *Book) oldest(chain []*pool, r *Request, v6 int) *entry {
 	}
 }
 
-// hold notes who uses the lease and from where.
-func (e *entry) hold(h holder) {
-	if i := slices.IndexFunc(e.holders, func(was holder) bool { return was.id == h.id }); i >= 0 {
-		e.holders[i] = h
-		return
-	}
-	e.holders = append(e.holders, h)
-}
-
 // freeFor reports whether the owner of a lease may use it again: nobody does, or
-// whoever does is where the owner calls from now, or is gone as the owner says.
+// whoever does is the same device.
 func (e *entry) freeFor(r *Request) bool {
-	if r.Anew {
-		return true
-	}
-	for _, h := range e.holders {
-		if h.from != r.From {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(e.holders, func(h uint64) bool { return !slices.Contains(r.Same, h) })
 }
 
 func covers(chain []*pool, a netip.Addr) bool {
@@ -321,7 +304,7 @@ func (p *pool) fresh(leases map[netip.Addr]*entry, v6 int) (netip.Addr, bool) {
 func (b *Book) Release(now time.Time, id uint64) {
 	b.released++
 	for _, e := range b.holders[id] {
-		e.holders = slices.DeleteFunc(e.holders, func(h holder) bool { return h.id == id })
+		e.holders = slices.DeleteFunc(e.holders, func(h uint64) bool { return h == id })
 		e.used = now
 		b.dirty[e] = true
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,8 +30,6 @@ func TestMain(m *testing.M) {
 
 var (
 	epoch = time.Unix(1_900_000_000, 0)
-	here  = netip.MustParseAddr("192.0.2.10")
-	there = netip.MustParseAddr("192.0.2.11")
 )
 
 func span(from, to string) Range { return Range{netip.MustParseAddr(from), netip.MustParseAddr(to)} }
@@ -68,20 +67,21 @@ func TestTake(t *testing.T) {
 		r    Request
 		want string
 	}{
-		{Request{Pool: "p", Owner: "a", From: here}, "[10.0.0.2]"}, // 1
-		{Request{Pool: "p", Owner: "b", From: here}, "[10.0.0.3]"}, // 2
-		{Request{Pool: "p", Owner: "a", From: here}, "[10.0.0.2]"}, // 3: the same again from the same place
-		{Request{Pool: "p", Owner: "a", From: there}, "[10.0.0.9]"},
-		{Request{Pool: "p", Owner: "c", From: there}, full},
-		{Request{Pool: "p", Owner: "b", From: there, Anew: true}, "[10.0.0.3]"}, // 6: it says that it forgot the other
-		{Request{Pool: "p", Owner: "c", From: there, V6: true}, "[fd00::2]"},
-		{Request{Pool: "p", Owner: "a", From: here, V4: true, V6: true}, "[10.0.0.2 fd00::3]"}, // 8
-		{Request{Pool: "q", Owner: "d", From: here}, "[10.1.0.1]"},
-		{Request{Pool: "q", Owner: "e", From: here}, "all addresses are in use: make pool \"q\" larger or give it a next-pool"},
-		{Request{Pool: "q", Owner: "e", From: here, V6: true}, "all addresses are in use: make pool \"q\" larger or give it a next-pool"},
-		{Request{Address: netip.MustParseAddr("10.9.9.9"), Owner: "f", From: here}, "[10.9.9.9]"},
-		{Request{Address: netip.MustParseAddr("10.9.9.9"), Owner: "g", From: here}, "all addresses are in use: somebody else has 10.9.9.9"},
-		{Request{Address: netip.MustParseAddr("10.9.9.9"), Owner: "f", From: here, V6: true}, "there is no address of the family that the peer asks for"},
+		{Request{Pool: "p", Owner: "a"}, "[10.0.0.2]"},                    // 1
+		{Request{Pool: "p", Owner: "b"}, "[10.0.0.3]"},                    // 2
+		{Request{Pool: "p", Owner: "a", Same: []uint64{1}}, "[10.0.0.2]"}, // 3: the same device again
+		{Request{Pool: "p", Owner: "a"}, "[10.0.0.9]"},                    // 4: another one
+		{Request{Pool: "p", Owner: "c"}, full},
+		{Request{Pool: "p", Owner: "b", Same: []uint64{2}}, "[10.0.0.3]"}, // 6
+		{Request{Pool: "p", Owner: "c", V6: true}, "[fd00::2]"},
+		{Request{Pool: "p", Owner: "a", Same: []uint64{1, 3}, V4: true, V6: true}, "[10.0.0.2 fd00::3]"}, // 8
+		{Request{Pool: "p", Owner: "a", Same: []uint64{1}}, full},                                        // 9: 3 and 8 have it too
+		{Request{Pool: "q", Owner: "d"}, "[10.1.0.1]"},
+		{Request{Pool: "q", Owner: "e"}, "all addresses are in use: make pool \"q\" larger or give it a next-pool"},
+		{Request{Pool: "q", Owner: "e", V6: true}, "all addresses are in use: make pool \"q\" larger or give it a next-pool"},
+		{Request{Address: netip.MustParseAddr("10.9.9.9"), Owner: "f"}, "[10.9.9.9]"},
+		{Request{Address: netip.MustParseAddr("10.9.9.9"), Owner: "g"}, "all addresses are in use: somebody else has 10.9.9.9"},
+		{Request{Address: netip.MustParseAddr("10.9.9.9"), Owner: "f", V6: true}, "there is no address of the family that the peer asks for"},
 		{Request{Pool: "r", Owner: "a"}, `there is no pool "r"`},
 	} {
 		if got := take(c.r); got != c.want {
@@ -90,17 +90,17 @@ func TestTake(t *testing.T) {
 	}
 	// b goes; one of its two holders stays first.
 	b.Release(now, 2)
-	if got := take(Request{Pool: "p", Owner: "c", From: there}); got != full {
+	if got := take(Request{Pool: "p", Owner: "c"}); got != full {
 		t.Errorf("while b still has one holder: %s", got)
 	}
 	b.Release(now, 6)
 	if inUse, kept := b.Count("p"); inUse != 4 || kept != 1 {
 		t.Errorf("%d in use, %d kept", inUse, kept)
 	}
-	if got := take(Request{Pool: "p", Owner: "c", From: there}); got != "[10.0.0.3]" {
+	if got := take(Request{Pool: "p", Owner: "c"}); got != "[10.0.0.3]" {
 		t.Errorf("abandoned: %s", got)
 	}
-	if got := take(Request{Pool: "p", Owner: "b", From: there}); got != full {
+	if got := take(Request{Pool: "p", Owner: "b"}); got != full {
 		t.Errorf("somebody else has it now: %s", got)
 	}
 }
@@ -129,13 +129,13 @@ func TestIdleLeaseOfAnotherPool(t *testing.T) {
 	one := Pool{Name: "p", Ranges: []Range{span("10.0.0.2", "10.0.0.2")}}
 	b := open(t, &store.Memory{}, epoch, one, Pool{Name: "other", Ranges: []Range{span("10.7.0.1", "10.7.0.1")}})
 	for holder, r := range []Request{{Pool: "other", Owner: "a"}, {Pool: "p", Owner: "b"}} {
-		r.Holder, r.V4, r.From = uint64(holder), true, here
+		r.Holder, r.V4 = uint64(holder), true
 		if _, err := b.Take(epoch, r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b.Release(epoch.Add(time.Second), 0)
-	if a, err := b.Take(epoch.Add(time.Minute), Request{Pool: "p", Owner: "c", Holder: 3, V4: true, From: here}); !errors.Is(err, ErrExhausted) {
+	if a, err := b.Take(epoch.Add(time.Minute), Request{Pool: "p", Owner: "c", Holder: 3, V4: true}); !errors.Is(err, ErrExhausted) {
 		t.Errorf("%v, %v", a, err)
 	}
 }
@@ -150,7 +150,7 @@ func TestRestart(t *testing.T) {
 	b := open(t, s, epoch, small)
 	had := map[string]string{}
 	for i, owner := range []string{"a", "b"} {
-		got, err := b.Take(epoch, Request{Pool: "p", Owner: owner, Holder: uint64(i + 1), From: here, V4: true, V6: true})
+		got, err := b.Take(epoch, Request{Pool: "p", Owner: owner, Holder: uint64(i + 1), V4: true, V6: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +169,7 @@ func TestRestart(t *testing.T) {
 	defer s.Close()
 	b = open(t, s, epoch.Add(time.Hour), small)
 	for i, c := range []struct{ owner, want string }{{"new", "[10.0.0.9]"}, {"b", had["b"]}, {"a", had["a"]}} {
-		got, err := b.Take(epoch.Add(time.Hour), Request{Pool: "p", Owner: c.owner, Holder: uint64(i + 1), From: there, V4: true, V6: c.owner != "new"})
+		got, err := b.Take(epoch.Add(time.Hour), Request{Pool: "p", Owner: c.owner, Holder: uint64(i + 1), V4: true, V6: c.owner != "new"})
 		if err != nil || fmt.Sprint(got) != c.want {
 			t.Errorf("%s: %v, %v, want %s", c.owner, got, err, c.want)
 		}
@@ -198,8 +198,8 @@ func TestFlushTriesAgain(t *testing.T) {
 	}
 }
 
-// Whatever comes and goes: no two owners have one address, none is given that is
-// in use elsewhere, and after a restart the book says the same.
+// Whatever comes and goes: no two owners have one address, none is given that
+// another device holds, and after a restart the book says the same.
 func TestNeverTwice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &store.Memory{}
@@ -215,7 +215,12 @@ func TestNeverTwice(t *testing.T) {
 			"take": func(t *rapid.T) {
 				holder++
 				r := Request{Pool: rapid.SampledFrom([]string{"p", "q"}).Draw(t, "pool"), Owner: rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"}).Draw(t, "owner"),
-					Holder: holder, From: rapid.SampledFrom([]netip.Addr{here, there}).Draw(t, "from"), Anew: rapid.Bool().Draw(t, "anew"), V4: true, V6: rapid.Bool().Draw(t, "v6")}
+					Holder: holder, V4: true, V6: rapid.Bool().Draw(t, "v6")}
+				for h := range holder { // in order, so that a seed draws the same
+					if _, ok := live[h]; ok && rapid.Bool().Draw(t, "same") {
+						r.Same = append(r.Same, h)
+					}
+				}
 				got, err := b.Take(now, r)
 				if err != nil {
 					return
@@ -223,8 +228,8 @@ func TestNeverTwice(t *testing.T) {
 				for _, a := range got {
 					for h, u := range live {
 						for _, taken := range u.addrs {
-							if taken == a && u.owner != r.Owner {
-								t.Fatalf("%v is %s's (holder %d) and was given to %s", a, u.owner, h, r.Owner)
+							if taken == a && (u.owner != r.Owner || !slices.Contains(r.Same, h)) {
+								t.Fatalf("%v is %s's (holder %d) and was given to %s (same: %v)", a, u.owner, h, r.Owner, r.Same)
 							}
 						}
 					}
@@ -299,17 +304,17 @@ func TestWishes(t *testing.T) {
 	b := open(t, &store.Memory{}, epoch, Pool{Name: "p", Ranges: []Range{span("10.0.0.2", "10.0.0.9"), span("fd00::2", "fd00::9")}})
 	for i, c := range []struct {
 		owner, wishes, want string
-		from                netip.Addr
+		same                []uint64
 	}{
-		{"a", "10.0.0.5 fd00::7", "[10.0.0.5 fd00::7]", here},
-		{"b", "10.0.0.5", "[10.0.0.2 fd00::2]", here},              // somebody's
-		{"b", "10.0.0.8", "[10.0.0.2 fd00::2]", here},              // it has one
-		{"c", "192.0.2.1 2001:db8::1", "[10.0.0.3 fd00::3]", here}, // in no pool
-		{"a", "10.0.0.6", "[10.0.0.6 fd00::4]", there},             // a second device
-		{"d", "", "[10.0.0.4 fd00::5]", here},
-		{"e", "", "[10.0.0.7 fd00::6]", here}, // past those that were wished for
+		{"a", "10.0.0.5 fd00::7", "[10.0.0.5 fd00::7]", nil},
+		{"b", "10.0.0.5", "[10.0.0.2 fd00::2]", nil},              // somebody's
+		{"b", "10.0.0.8", "[10.0.0.2 fd00::2]", []uint64{2}},      // it has one
+		{"c", "192.0.2.1 2001:db8::1", "[10.0.0.3 fd00::3]", nil}, // in no pool
+		{"a", "10.0.0.6", "[10.0.0.6 fd00::4]", nil},              // a second device
+		{"d", "", "[10.0.0.4 fd00::5]", nil},
+		{"e", "", "[10.0.0.7 fd00::6]", nil}, // past those that were wished for
 	} {
-		r := Request{Pool: "p", Owner: c.owner, Holder: uint64(i + 1), From: c.from, V4: true, V6: true}
+		r := Request{Pool: "p", Owner: c.owner, Holder: uint64(i + 1), Same: c.same, V4: true, V6: true}
 		for _, w := range strings.Fields(c.wishes) {
 			r.Wishes = append(r.Wishes, netip.MustParseAddr(w))
 		}
@@ -317,10 +322,14 @@ func TestWishes(t *testing.T) {
 			t.Errorf("%d: %v %v, want %s", i+1, got, err, c.want)
 		}
 	}
-	// Both of a's devices go, and the second comes first: it gets what it had.
+	// Of a's devices the second authenticates anew while the first is away: it keeps what it has.
 	b.Release(epoch.Add(time.Minute), 1)
+	if got, err := b.Take(epoch.Add(2*time.Minute), Request{Pool: "p", Owner: "a", Holder: 5, Same: []uint64{5}, V4: true, V6: true}); err != nil || fmt.Sprint(got) != "[10.0.0.6 fd00::4]" {
+		t.Errorf("%v %v", got, err)
+	}
+	// Both of a's devices go, and the second comes first: it gets what it had.
 	b.Release(epoch.Add(time.Minute), 5)
-	got, err := b.Take(epoch.Add(time.Hour), Request{Pool: "p", Owner: "a", Holder: 20, From: there, V4: true, Wishes: []netip.Addr{netip.MustParseAddr("10.0.0.6")}})
+	got, err := b.Take(epoch.Add(time.Hour), Request{Pool: "p", Owner: "a", Holder: 20, V4: true, Wishes: []netip.Addr{netip.MustParseAddr("10.0.0.6")}})
 	if err != nil || fmt.Sprint(got) != "[10.0.0.6]" {
 		t.Errorf("%v %v", got, err)
 	}
