@@ -3,6 +3,7 @@ package tun
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Options of NewHost. Zero values take the defaults.
@@ -19,6 +20,9 @@ type Options struct {
 	Pref int
 	// LockDir holds one lock file per table (/run/culvert).
 	LockDir string
+	// LockWait is for how long NewHost waits for another gateway that has the table:
+	// one that was killed may not be gone yet. 0: not at all.
+	LockWait time.Duration
 }
 
 const (

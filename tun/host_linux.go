@@ -25,19 +25,19 @@ func NewHost(o Options) (Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := takeLock(o.LockDir, o.Table)
+	lock, err := takeLock(o.LockDir, o.Table, o.LockWait)
 	if err != nil {
 		return nil, err
 	}
 	k, err := newKernel(o)
 	if err != nil {
-		lock.Close()
+		lock.release()
 		return nil, err
 	}
 	h := &host{o: o, kernel: k, lock: lock}
 	if h.watch, err = newWatch(o); err != nil {
 		k.close()
-		lock.Close()
+		lock.release()
 		return nil, err
 	}
 	current, err := k.read()
@@ -71,7 +71,7 @@ func LANs(device string) ([]netip.Prefix, error) {
 type host struct {
 	o        Options
 	kernel   *kernel
-	lock     *os.File
+	lock     *lock
 	mu       sync.Mutex
 	closed   bool
 	addrs    []netip.Prefix // on the device by us
@@ -229,13 +229,21 @@ func (h *host) Close() error {
 		_, err = h.kernel.change(current.state, state{})
 		err = errors.Join(append(h.kernel.drop(current.foreign), err)...)
 	}
-	return errors.Join(err, h.release())
+	h.kernel.close()
+	if err != nil { // the next start has to clean up
+		return errors.Join(err, h.lock.release())
+	}
+	return h.lock.remove()
 }
 
 func (h *host) release() error {
 	h.kernel.close()
-	return h.lock.Close()
+	return h.lock.release()
 }
+
+// Left reports whether the last instance with this table was killed, and so may
+// not be gone entirely: its device and sockets go a moment after its lock.
+func (h *host) Left() bool { return h.lock.left }
 
 // warnings finds what keeps hosts behind the gateway from using it.
 func warnings(p Plan, own []netip.Addr) []string {

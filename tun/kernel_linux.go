@@ -6,8 +6,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -49,52 +47,6 @@ func retry[T any](list func() (T, error)) (T, error) {
 	}
 }
 
-// takeLock makes this process the one that has the table in this network
-// namespace (namespaces may share the folder). The lock ends with
-// the process, so what a killed one left can be cleaned.
-func takeLock(dir string, table int) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make the folder of lock files: %w", err)
-	}
-	var ns unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &ns); err != nil {
-		return nil, fmt.Errorf("cannot tell the network namespace: %w", err)
-	}
-	path := lockPath(dir, ns.Ino, table)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the lock file: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%w: another gateway on this host has table %d (%s): stop it, or choose another table and mark in [gateway]", ErrTableInUse, table, path)
-	}
-	return f, nil
-}
-
-func lockPath(dir string, ns uint64, table int) string {
-	return filepath.Join(dir, fmt.Sprintf("netns-%d-table-%d.lock", ns, table))
-}
-
-// takeLeftLock takes the lock of an instance with another table, if that one is
-// gone: its lock file is in our folder, and nobody has it. Without the file nobody
-// knows; it may live in a container with a folder of its own. nil: leave it.
-func takeLeftLock(dir string, table int) *os.File {
-	var ns unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &ns); err != nil {
-		return nil
-	}
-	f, err := os.OpenFile(lockPath(dir, ns.Ino, table), os.O_RDWR, 0)
-	if err != nil {
-		return nil
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil
-	}
-	return f
-}
-
 // otherTables are those of rules of other instances.
 func (k *kernel) otherTables() (tables []int, err error) {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -119,8 +71,8 @@ func (k *kernel) otherTables() (tables []int, err error) {
 func (k *kernel) sweep() error {
 	tables, err := k.otherTables()
 	for _, table := range tables {
-		lock := takeLeftLock(k.o.LockDir, table)
-		if lock == nil {
+		left := takeLeftLock(k.o.LockDir, table)
+		if left == nil {
 			continue
 		}
 		gone := *k
@@ -131,8 +83,13 @@ func (k *kernel) sweep() error {
 		}
 		if e != nil {
 			err = errors.Join(err, fmt.Errorf("table %d: %w", table, e))
+			left.release()
+			continue
 		}
-		lock.Close()
+		left.remove()
+	}
+	if err == nil {
+		removeStale(k.o.LockDir)
 	}
 	return err
 }
