@@ -124,8 +124,14 @@ func (l *lock) remove() error {
 	return errors.Join(err, l.file.Close())
 }
 
-// Close implements io.Closer: a clean end.
-func (l *lock) Close() error { return l.remove() }
+// Close implements io.Closer. What an instance left that was killed before is still
+// there, and so is the file that tells of it.
+func (l *lock) Close() error {
+	if l.left {
+		return l.release()
+	}
+	return l.remove()
+}
 
 func bootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

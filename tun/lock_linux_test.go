@@ -64,6 +64,34 @@ func TestLockWaits(t *testing.T) {
 	next.remove()
 }
 
+// Who only locks changes nothing about what the file tells.
+func TestLockAlone(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Table: 7, LockDir: dir}
+	for _, killed := range []bool{false, true} {
+		if killed {
+			l, err := takeLock(dir, 7, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.release()
+		}
+		held, err := Lock(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewHost(Options{Device: "culvert0", Table: 7, LockDir: dir}); !errors.Is(err, ErrTableInUse) {
+			t.Error("a gateway starts with a table that is locked:", err)
+		}
+		if err := held.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := len(files(t, dir)); left != map[bool]int{false: 0, true: 1}[killed] {
+			t.Errorf("killed before: %v, files %d", killed, left)
+		}
+	}
+}
+
 // Of many that take a lock and remove its file one after the other, no two have it
 // at once: who locked a file that was removed in between tries again.
 func TestLockIsOnes(t *testing.T) {

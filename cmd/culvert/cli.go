@@ -40,10 +40,14 @@ var groups = []kong.Group{
 type cli struct {
 	Control string `placeholder:"PATH" env:"CULVERT_CONTROL" help:"Control socket of the gateway (default ${control_default})."`
 
-	Demo       demoCmd       `cmd:"" group:"gateway" help:"Two gateways and a tunnel in this process, without privilege."`
-	Run        runCmd        `cmd:"" group:"gateway" help:"Run the gateway."`
-	Check      checkCmd      `cmd:"" group:"gateway" help:"Check a configuration without starting anything."`
-	Replay     replayCmd     `cmd:"" group:"gateway" help:"Play what run --record kept, and compare."`
+	Demo   demoCmd   `cmd:"" group:"gateway" help:"Two gateways and a tunnel in this process, without privilege."`
+	Run    runCmd    `cmd:"" group:"gateway" help:"Run the gateway."`
+	Check  checkCmd  `cmd:"" group:"gateway" help:"Check a configuration without starting anything."`
+	Replay replayCmd `cmd:"" group:"gateway" help:"Play what run --record kept, and compare."`
+	Guard  struct {
+		On  guardOnCmd  `cmd:"" help:"Set up the guard before a gateway runs."`
+		Off guardOffCmd `cmd:"" help:"Take away a guard that was left."`
+	} `cmd:"" group:"gateway" help:"Stop plaintext while no gateway runs."`
 	Reload     reloadCmd     `cmd:"" group:"gateway" help:"Have the gateway read its configuration again."`
 	Completion completionCmd `cmd:"" group:"gateway" help:"Print the completion script of a shell."`
 	Man        manCmd        `cmd:"" group:"gateway" help:"Print the manual page."`

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"runtime"
@@ -27,13 +28,13 @@ type pool struct {
 }
 
 // newPool starts the workers. answer is called from them.
-func newPool(source func(netip.Addr) (netip.Addr, error), answer func(core.Answer)) *pool {
+func newPool(source func(netip.Addr) (netip.Addr, error), past *net.Resolver, answer func(core.Answer)) *pool {
 	p := &pool{fetcher: newFetcher(time.Now), answer: answer}
 	p.ready = sync.NewCond(&p.mu)
 	for range min(4, runtime.NumCPU()) {
 		p.workers.Go(func() {
 			for a, ok := p.next(); ok; a, ok = p.next() {
-				answer(solve(a, source))
+				answer(solve(a, source, past))
 			}
 		})
 	}
@@ -79,14 +80,14 @@ func (p *pool) close() {
 }
 
 // solve answers a question: by itself, but for what only the system knows.
-func solve(a core.Ask, source func(netip.Addr) (netip.Addr, error)) core.Answer {
+func solve(a core.Ask, source func(netip.Addr) (netip.Addr, error), past *net.Resolver) core.Answer {
 	var addr netip.Addr
 	var err error
 	switch w := a.Work.(type) {
 	case core.SourceFor:
 		addr, err = source(w.Remote)
 	case core.Resolve:
-		addr, err = resolve(w.Name)
+		addr, err = resolve(w.Name, past)
 	default:
 		data, err := a.Work.Do()
 		return core.Answer{ID: a.ID, Data: data, Err: err}
@@ -100,14 +101,41 @@ func solve(a core.Ask, source func(netip.Addr) (netip.Addr, error)) core.Answer 
 // resolveWithin bounds the wait for the DNS.
 const resolveWithin = 5 * time.Second
 
-// resolve is the address of a host, IPv4 before IPv6.
-func resolve(name string) (netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), resolveWithin)
-	defer cancel()
-	all, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+// resolve is the address of a host, IPv4 before IPv6. Where the system has no
+// answer, past is asked: the way to the DNS server may lead into a tunnel that waits
+// for this very answer, or the guard may keep it.
+func resolve(name string, past *net.Resolver) (netip.Addr, error) {
+	all, err := lookUp(net.DefaultResolver, name)
+	var no *net.DNSError
+	if err != nil && past != nil && !(errors.As(err, &no) && no.IsNotFound) {
+		if again, err2 := lookUp(past, name); err2 == nil {
+			all, err = again, nil
+		}
+	}
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	slices.SortStableFunc(all, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() })
 	return all[0].Unmap(), nil
+}
+
+func lookUp(r *net.Resolver, name string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveWithin)
+	defer cancel()
+	return r.LookupNetIP(ctx, "ip", name)
+}
+
+// resolverPast asks the DNS servers of this host by sockets that pass by every
+// policy. Where the host asks a resolver of its own, whose packets do not, it asks
+// those that this one asks.
+func resolverPast(dial func(ctx context.Context, network, address string) (net.Conn, error)) *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		server, err := netip.ParseAddrPort(address)
+		if err == nil && server.Addr().IsLoopback() {
+			if list := systemDNS(); len(list) > 0 {
+				address = netip.AddrPortFrom(list[0], server.Port()).String()
+			}
+		}
+		return dial(ctx, network, address)
+	}}
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/netip"
 	"runtime"
 	"slices"
 	"syscall"
+	"time"
 
 	"culvert/config"
 	"culvert/internal/guard"
@@ -30,6 +32,8 @@ type Edges struct {
 	NoGuard error
 	// Source is the local address that leads to remote. It is called from any goroutine.
 	Source func(remote netip.Addr) (netip.Addr, error)
+	// Resolver asks for names past the policies; nil: nobody does.
+	Resolver *net.Resolver
 	// LinkMTU is what the first link of the way from local to remote takes, in bytes;
 	// 0: not known. Nil: it never is. It is called from any goroutine.
 	LinkMTU func(local, remote netip.Addr) int
@@ -114,6 +118,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 		}
 		return listening(listen, local)
 	}
+	e.Resolver = resolverPast(underlay.Dialer(mark).DialContext)
 	e.LinkMTU = func(local, remote netip.Addr) int { return underlay.LinkMTU(local, remote, mark) }
 	// Only on Linux a host has a lock and leftovers, and only there the device's
 	// name is known beforehand.
@@ -125,7 +130,12 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	if e.Guard, e.NoGuard = guard.New(guard.Options{Table: int(g.Table)}); e.NoGuard != nil && g.Guard && g.Written("guard") {
 		return e, e.NoGuard
 	}
-	if e.Conn, err = sockets(g); err != nil {
+	// What a killed gateway had goes a moment after its lock.
+	var patience time.Time
+	if h, ok := e.Host.(interface{ Left() bool }); ok && h.Left() {
+		patience = time.Now().Add(startWait)
+	}
+	if err = until(patience, underlay.ErrPortInUse, func() (err error) { e.Conn, err = sockets(g); return err }); err != nil {
 		return e, err
 	}
 	// A gateway that may not open raw sockets goes without.
@@ -136,7 +146,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	if mtu == 0 {
 		mtu = autoMTU
 	}
-	if e.Device, err = tun.Create(g.Tun, mtu); err != nil {
+	if err = until(patience, tun.ErrNameTaken, func() (err error) { e.Device, err = tun.Create(g.Tun, mtu); return err }); err != nil {
 		return e, err
 	}
 	device := e.Device.Name()
@@ -149,6 +159,17 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 		e.Host, err = newHost(g, e.Device.Name())
 	}
 	return e, err
+}
+
+// until calls open until it has another error than busy, or the time has come.
+func until(end time.Time, busy error, open func() error) error {
+	for {
+		err := open()
+		if !errors.Is(err, busy) || !time.Now().Before(end) {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // listening is local, if there is a socket for it, or else the first address of
@@ -178,7 +199,7 @@ func sockets(g *config.Gateway) (underlay.Conn, error) {
 }
 
 func newHost(g *config.Gateway, device string) (tun.Host, error) {
-	h, err := tun.NewHost(tun.Options{Device: device, Table: int(g.Table), Mark: g.Mark})
+	h, err := tun.NewHost(tun.Options{Device: device, Table: int(g.Table), Mark: g.Mark, LockWait: startWait})
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("%w: run as root, or as a user with the capability NET_ADMIN who may write there", err)
 	}

@@ -106,7 +106,7 @@ func TestFetchBesideAHangingServer(t *testing.T) {
 
 	later := new(atomic.Int64)
 	answers := make(chan core.Answer, 100)
-	p := newPool(nil, func(a core.Answer) { answers <- a })
+	p := newPool(nil, nil, func(a core.Answer) { answers <- a })
 	p.fetcher.limit = time.Hour // who hangs does so until it is released
 	p.fetcher.now = func() time.Time { return now.Add(time.Duration(later.Load())) }
 	link := auth.Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: &core.Authority{Cert: root.Cert}}

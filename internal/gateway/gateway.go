@@ -162,7 +162,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	if err := errors.Join(g.book(g.cfg), g.loadTicketKeys(g.cfg)); err != nil {
 		return errors.Join(environment(err), door.Close(), g.edges.close())
 	}
-	g.pool = newPool(g.edges.Source, g.plane.Answer)
+	g.pool = newPool(g.edges.Source, g.edges.Resolver, g.plane.Answer)
 	defer g.pool.close()
 
 	ike, natt := g.edges.Conn.Ports()
@@ -217,7 +217,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 		err = errors.Join(err, g.edges.Clear.Close())
 	}
 	if g.edges.Guard != nil && g.cfg.Gateway.GuardAlways {
-		g.log.Info("the guard stays (guard-always)")
+		g.log.Info("the guard stays: \"culvert guard off\" takes it away")
 	}
 	g.log.Info("stopped")
 	switch e := &g.edges; {

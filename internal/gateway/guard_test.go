@@ -1,10 +1,14 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"culvert/config"
 	"culvert/internal/guard"
@@ -96,4 +100,72 @@ func flowLine(f guard.Flow) string {
 		s += " own"
 	}
 	return s
+}
+
+// A guard before the gateway: what is written is protected, level use is not, and a
+// client waits for its address with all that its template allows.
+func TestGuardBefore(t *testing.T) {
+	const site = "[[peer]]\nname = 'p'\naddress = '192.0.2.1'\nexchange-mode = 'ike2'\n[[identity]]\npeer = 'p'\nsecret = 's'\n" +
+		"[[policy]]\npeer = 'p'\ntunnel = true\nsrc-address = '10.1.0.0/24'\ndst-address = '10.2.0.0/24'\n"
+	const client = "[[peer]]\nname = 'c'\naddress = '192.0.2.2'\nexchange-mode = 'ike2'\n[[identity]]\npeer = 'c'\nsecret = 's'\ngenerate-policy = 'port-strict'\nmode-config = 'request-only'\n"
+	for text, want := range map[string]string{
+		site:                     "10.1.0.0/24 10.2.0.0/24",
+		site + "level = 'use'\n": "10.1.0.0/24 10.2.0.0/24 pass",
+		client:                   "0.0.0.0/0 0.0.0.0/0 own\n::/0 ::/0 own",
+		"":                       "",
+	} {
+		c, _, err := config.Parse("f", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := guardBefore(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for _, f := range plan.Flows {
+			lines = append(lines, flowLine(f))
+		}
+		if got := strings.Join(lines, "\n"); got != want {
+			t.Errorf("%s\ngot\n%s\nwant\n%s", text, got, want)
+		}
+		if plan.Device != "culvert0" || plan.Mark != 0xC0150 || fmt.Sprint(plan.Ports) != "[500 4500]" || c.Gateway.GuardAlways {
+			t.Errorf("%+v", plan)
+		}
+	}
+}
+
+// What a killed gateway still has is waited for, and nothing else.
+func TestUntil(t *testing.T) {
+	busy, other := errors.New("busy"), errors.New("other")
+	tries := func(end time.Time, errs ...error) (n int, err error) {
+		err = until(end, busy, func() error { n++; return errs[min(n, len(errs))-1] })
+		return n, err
+	}
+	soon, never := time.Now().Add(time.Minute), time.Time{}
+	if n, err := tries(soon, busy, busy, nil); n != 3 || err != nil {
+		t.Error(n, err)
+	}
+	if n, err := tries(soon, busy, other); n != 2 || err != other {
+		t.Error(n, err)
+	}
+	if n, err := tries(never, busy); n != 1 || err != busy {
+		t.Error(n, err)
+	}
+}
+
+// Where the system's resolver has no answer, the DNS servers are asked past the
+// policies, and not where there is no such name.
+func TestResolvePast(t *testing.T) {
+	asked := 0
+	past := resolverPast(func(_ context.Context, network, address string) (net.Conn, error) {
+		asked++
+		return nil, errors.New("no way to " + address)
+	})
+	if a, err := resolve("192.0.2.7", past); err != nil || a.String() != "192.0.2.7" || asked != 0 {
+		t.Error(a, err, asked)
+	}
+	if _, err := past.LookupNetIP(t.Context(), "ip", "gw.culvert.invalid."); err == nil || asked == 0 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
 }

@@ -162,7 +162,7 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 				n.leases.work(w.clock.Now(), nil)
 				return
 			}
-			n.plane.Answer(solve(a, func(netip.Addr) (netip.Addr, error) { return addr, nil }))
+			n.plane.Answer(solve(a, func(netip.Addr) (netip.Addr, error) { return addr, nil }, nil))
 		},
 		KeepKeys: func(keys []core.TicketKey) {
 			if err := writeTicketKeys(&n.state, keys); err != nil {

@@ -56,16 +56,20 @@ func New(o Options) (Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrNone, err)
 	}
-	name := "culvert-" + strconv.Itoa(o.Table)
+	name := prefix + strconv.Itoa(o.Table)
 	k := &kernel{conn: conn, name: name}
 	if _, err := k.tables(); err != nil {
 		_ = conn.CloseLasting()
-		if errors.Is(err, unix.EPERM) {
-			return nil, fmt.Errorf("nf_tables cannot be read: run as root or with cap_net_admin (%w)", err)
-		}
-		return nil, fmt.Errorf("%w: load the module nf_tables (%w)", ErrNone, err)
+		return nil, unreadable(err)
 	}
 	return k, nil
+}
+
+func unreadable(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("nf_tables cannot be read: run as root or with cap_net_admin (%w)", err)
+	}
+	return fmt.Errorf("%w: load the module nf_tables (%w)", ErrNone, err)
 }
 
 type kernel struct {
