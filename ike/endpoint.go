@@ -97,6 +97,10 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 		if c := e.children[in.Child]; c != nil {
 			c.Moved(in.Local, in.Remote)
 		}
+	case core.PathClaim:
+		if c := e.children[in.Child]; c != nil {
+			c.CheckPath(in.MTU)
+		}
 	case core.LocalAddrs:
 		e.addrs = in.Addrs
 		for _, sa := range e.sorted() {

@@ -29,6 +29,8 @@ type pair struct {
 	askDelay time.Duration
 	// drop, if set, decides whether an IKE message is lost.
 	drop func(from *side, h message.Header) bool
+	// takes, if set, is the longest IP packet that arrives: no fragment does.
+	takes int
 	// carry, if set, decides what becomes of an IKE message; deliver sends it.
 	carry func(deliver func())
 	// tap, if set, sees every output of both sides.
@@ -236,7 +238,7 @@ func (s *side) send(o core.Send) {
 		s.t.Logf("%8s %s -> %v %v id=%d resp=%v %d bytes", s.clock.Now().Sub(epoch).Round(time.Millisecond), s.name, o.Remote, h.Exchange, h.ID, h.Response(), len(o.Data))
 	}
 	s.sent = append(s.sent, h)
-	if s.drop != nil && s.drop(s, h) || s.byIP[o.Local.Addr()] != s {
+	if s.drop != nil && s.drop(s, h) || s.byIP[o.Local.Addr()] != s || s.takes != 0 && ipLen(o) > s.takes {
 		return
 	}
 	if s.carry != nil {
@@ -244,6 +246,18 @@ func (s *side) send(o core.Send) {
 		return
 	}
 	s.deliver(o)
+}
+
+// ipLen is how long the IP packet of a message is.
+func ipLen(o core.Send) int {
+	n := 20 + 8 + len(o.Data)
+	if o.Remote.Addr().Is6() {
+		n += 20
+	}
+	if o.NATT {
+		n += 4 // the non-ESP marker
+	}
+	return n
 }
 
 func (s *side) deliver(o core.Send) {

@@ -45,7 +45,8 @@ type Child struct {
 
 	// Under the table's mutex.
 	prev, next *Child
-	params     [2]esp.Params // inbound, outbound; for print and to be wiped
+	onPath     struct{ prev, next *Child } // in Path.users; under paths.mu
+	params     [2]esp.Params               // inbound, outbound; for print and to be wiped
 	wiped      bool
 	dummyAt    int64 // Unix ns of the last dummy
 	dummyGap   int64 // how long the silence before the next one is, in ns

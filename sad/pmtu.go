@@ -18,6 +18,9 @@ const (
 	// PMTUAge is after how long a learned MTU is forgotten and a longer packet tries
 	// the path again (RFC 1191 §6.3, RFC 8201 §4).
 	PMTUAge = 10 * time.Minute
+	// ClaimsEvery is how often an unproven claim about one path is passed on to be
+	// checked. Each check costs a message to the peer and its response.
+	ClaimsEvery = 10 * time.Second
 )
 
 // Path is the way between two outer addresses. All SAs between them share one, so
@@ -26,13 +29,14 @@ const (
 type Path struct {
 	Local, Remote netip.Addr
 
-	refs    int           // under paths.mu
-	link    atomic.Uint32 // MTU of the way's first link; 0: not known
+	first   atomic.Uint32 // MTU of the way's first link; 0: not known
 	learned atomic.Uint64 // MTU<<48 | Unix seconds when; 0: nothing
+	claimed atomic.Int64  // Unix ns of the last claim that was passed on
+	users   *Child        // the SAs that use it, in a list; under paths.mu
 }
 
 // near is Child.near of the path.
-func (p *Path) near() uint64 { return uint64(p.link.Load()) + p.learned.Load() }
+func (p *Path) near() uint64 { return uint64(p.first.Load()) + p.learned.Load() }
 
 // MTU is the longest outer packet, header included, that is known to fit through
 // the path; now is in Unix ns.
@@ -41,7 +45,7 @@ func (p *Path) MTU(now int64) int {
 		return MaxPMTU
 	}
 	mtu := MaxPMTU
-	if link := p.link.Load(); link != 0 {
+	if link := p.first.Load(); link != 0 {
 		mtu = int(link)
 	}
 	if v := p.learned.Load(); v != 0 && now/int64(time.Second)-int64(v&(1<<48-1)) < int64(PMTUAge/time.Second) {
@@ -60,6 +64,16 @@ func (p *Path) Learn(mtu int, now int64) bool {
 	if p == nil {
 		return false
 	}
+	mtu, lower := p.lower(mtu, now)
+	if lower {
+		p.learned.Store(uint64(mtu)<<48 | uint64(now/int64(time.Second)))
+	}
+	return lower
+}
+
+// lower is the MTU that a message about a packet that was too long leaves the path,
+// and whether it is lower than what is known.
+func (p *Path) lower(mtu int, now int64) (int, bool) {
 	known := p.MTU(now)
 	if mtu == 0 {
 		for _, mtu = range plateaus {
@@ -72,15 +86,12 @@ func (p *Path) Learn(mtu int, now int64) bool {
 	if !p.Remote.Is4() {
 		least = MinPMTU6
 	}
-	if mtu = max(mtu, least); mtu >= known {
-		return false
-	}
-	p.learned.Store(uint64(mtu)<<48 | uint64(now/int64(time.Second)))
-	return true
+	mtu = max(mtu, least)
+	return mtu, mtu < known
 }
 
 // SetLink notes the MTU of the way's first link; 0: not known.
-func (p *Path) SetLink(mtu int) { p.link.Store(uint32(min(max(mtu, 0), MaxPMTU))) }
+func (p *Path) SetLink(mtu int) { p.first.Store(uint32(min(max(mtu, 0), MaxPMTU))) }
 
 // paths are those of the installed SAs, and the SAs by what a message about one
 // of their packets can say.
@@ -119,9 +130,13 @@ func (x *paths) enter(c *Child, e *Endpoint) {
 		}
 		x.way[key], x.to[p.Remote] = p, p
 	}
-	p.refs++
+	old := c.path.Swap(p)
+	if old != nil {
+		old.unlink(c)
+	}
+	p.link(c)
 	x.sent[c.sentKey(e)] = c
-	if old := c.path.Swap(p); old != nil {
+	if old != nil {
 		x.drop(old)
 	}
 }
@@ -134,12 +149,36 @@ func (x *paths) leave(c *Child, e *Endpoint, gone bool) {
 		delete(x.sent, key)
 	}
 	if gone {
-		x.drop(c.path.Load())
+		p := c.path.Load()
+		p.unlink(c)
+		x.drop(p)
 	}
 }
 
+// link enters c in the list of the path's users, unlink takes it out.
+func (p *Path) link(c *Child) {
+	c.onPath.next, c.onPath.prev = p.users, nil
+	if p.users != nil {
+		p.users.onPath.prev = c
+	}
+	p.users = c
+}
+
+func (p *Path) unlink(c *Child) {
+	if c.onPath.prev != nil {
+		c.onPath.prev.onPath.next = c.onPath.next
+	} else {
+		p.users = c.onPath.next
+	}
+	if c.onPath.next != nil {
+		c.onPath.next.onPath.prev = c.onPath.prev
+	}
+	c.onPath.next, c.onPath.prev = nil, nil
+}
+
+// drop forgets a path that has no users.
 func (x *paths) drop(p *Path) {
-	if p.refs--; p.refs == 0 {
+	if p.users == nil {
 		delete(x.way, [2]netip.Addr{p.Local, p.Remote})
 		if x.to[p.Remote] == p {
 			delete(x.to, p.Remote)
@@ -185,4 +224,30 @@ func (t *Table) Path(local, remote netip.Addr) *Path {
 		return t.paths.to[remote]
 	}
 	return t.paths.way[[2]netip.Addr{local, remote}]
+}
+
+// Claim takes in an unproven claim that the path of UDP-encapsulated SAs from local
+// to remote takes only mtu bytes (0: not told). It changes no MTU. If the claim
+// would lower the MTU and no other claim about the path was passed on within
+// ClaimsEvery, ok is set, and child is an SA on that path whose peer can be asked
+// whether packets of more than size bytes arrive. SAs with manual keys have no
+// peer that could be asked. now is in Unix ns.
+func (t *Table) Claim(local netip.Addr, remote netip.AddrPort, mtu int, now int64) (child uint64, size int, ok bool) {
+	t.paths.mu.RLock()
+	defer t.paths.mu.RUnlock()
+	p := t.paths.way[[2]netip.Addr{local, remote.Addr()}]
+	if p == nil {
+		return 0, 0, false
+	}
+	size, lower := p.lower(mtu, now)
+	last := p.claimed.Load()
+	if !lower || last != 0 && now-last < int64(ClaimsEvery) || !p.claimed.CompareAndSwap(last, now) {
+		return 0, 0, false
+	}
+	for c := p.users; c != nil; c = c.onPath.next {
+		if e := c.endpoint.Load(); e.UDP && e.Remote == remote && !c.manual {
+			return c.ID, size, true
+		}
+	}
+	return 0, 0, false
 }

@@ -64,6 +64,13 @@ type Moved struct {
 	Local, Remote netip.AddrPort
 }
 
+// PathClaim is an unproven claim that IP packets of more than MTU bytes do not
+// arrive where the packets of a CHILD SA go. The peer is asked (PathMTU).
+type PathClaim struct {
+	Child ChildID
+	MTU   int
+}
+
 // LocalAddrs are the addresses that this host now has and may use towards peers
 // (RFC 4555); the whole list, each time that it changes.
 type LocalAddrs struct{ Addrs []netip.Addr }
@@ -136,6 +143,7 @@ func (Expire) input()      {}
 func (Used) input()        {}
 func (Alive) input()       {}
 func (Moved) input()       {}
+func (PathClaim) input()   {}
 func (LocalAddrs) input()  {}
 func (LocalNets) input()   {}
 func (Answer) input()      {}
@@ -153,7 +161,10 @@ type Output interface{ output() }
 type Send struct {
 	Local, Remote netip.AddrPort
 	NATT          bool
-	Data          []byte
+	// Whole: the datagram tries whether packets of its length arrive, and is not to
+	// be cut on its way.
+	Whole bool
+	Data  []byte
 }
 
 // Protocol of a CHILD SA (RFC 7296 §3.3.1).
@@ -223,6 +234,13 @@ type Move struct {
 	UDP           bool
 }
 
+// PathMTU says that IP packets of more than MTU bytes do not arrive on the way from
+// Local to Remote, and that shorter ones do: a PathClaim has turned out to be right.
+type PathMTU struct {
+	Local, Remote netip.AddrPort
+	MTU           int
+}
+
 // NeedSPIs asks for more SPIs (an SPIs input).
 type NeedSPIs struct{ N int }
 
@@ -258,6 +276,7 @@ func (Activate) output()       {}
 func (Retire) output()         {}
 func (Remove) output()         {}
 func (Move) output()           {}
+func (PathMTU) output()        {}
 func (NeedSPIs) output()       {}
 func (FreeSPI) output()        {}
 func (KeepaliveTo) output()    {}

@@ -77,6 +77,10 @@ const (
 	NotifyIntermediateExchangeSupported   NotifyType = 16438 // RFC 9242
 	NotifyAdditionalKeyExchange           NotifyType = 16441 // RFC 9370
 	NotifySupportedAuthMethods            NotifyType = 16443 // RFC 9593
+
+	// NotifyPathProbe is ours, of the range for private use: its data makes a
+	// message longer and means nothing.
+	NotifyPathProbe NotifyType = 49217
 )
 
 var notifyNames = map[NotifyType]string{
@@ -145,6 +149,7 @@ var notifyNames = map[NotifyType]string{
 	NotifyIntermediateExchangeSupported:   "INTERMEDIATE_EXCHANGE_SUPPORTED",
 	NotifyAdditionalKeyExchange:           "ADDITIONAL_KEY_EXCHANGE",
 	NotifySupportedAuthMethods:            "SUPPORTED_AUTH_METHODS",
+	NotifyPathProbe:                       "PATH_PROBE",
 }
 
 func (t NotifyType) String() string {

@@ -61,6 +61,7 @@ type draft struct {
 	within   time.Duration // how soon it has to be gone; 0: it need not be
 	ticket   bool          // INFORMATIONAL, ours: it asks for a session ticket
 
+	probe pathProbe
 	mob   mobikeDraft
 	proof proofDraft
 }

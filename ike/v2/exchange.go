@@ -200,7 +200,10 @@ func (sa *SA) sendRequest(x *exchange) {
 			h.Flags |= message.FlagInitiator
 		}
 		var err error
-		if x.raw, err = sa.build(x, h); err != nil {
+		if x.raw, err = sa.build(x, h); err == nil {
+			err = x.lengthen(h)
+		}
+		if err != nil {
 			x.fail(end(0, "%v", err))
 			return
 		}
@@ -218,10 +221,12 @@ func (sa *SA) retransmit(x *exchange) {
 			x.kind.name, x.tries, sa.peer.Port, sa.peer.NATT()))
 		return
 	}
-	sa.transmit(sa.path(), x.raw)
-	sa.probe(x)
-	if x.tries > 0 {
-		sa.seekSource(x)
+	if !x.sendLong() {
+		sa.transmit(sa.path(), x.raw)
+		sa.probe(x)
+		if x.tries > 0 {
+			sa.seekSource(x)
+		}
 	}
 	x.timer = sa.env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
 	x.tries++

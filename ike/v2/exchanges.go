@@ -60,7 +60,7 @@ func row(id kindID) *kind {
 			failed: followUpFailed}
 	case inform:
 		return &kind{id: id, name: "INFORMATIONAL", wire: message.ExchangeInformational,
-			tasks: []func() task{deletion, mobikeInform, redirectedLater, redirectLater, informTicket}}
+			tasks: []func() task{deletion, mobikeInform, redirectedLater, redirectLater, informTicket, pathAnswered}}
 	}
 	panic("no such exchange")
 }

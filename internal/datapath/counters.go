@@ -72,6 +72,7 @@ const (
 	rxProhibited  // … forbidden by somebody's rules
 	rxUndelivered // … other causes
 	rxUnrelated   // ICMP about packets of no SA of ours
+	rxUnproven    // ICMP about ESP in UDP that quotes no SPI
 	rxECNOdd      // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
 
 	counterCount
@@ -132,6 +133,7 @@ var counterNames = [counterCount]string{
 	rxProhibited:           "rx-icmp-prohibited",
 	rxUndelivered:          "rx-icmp-undelivered",
 	rxUnrelated:            "rx-icmp-unrelated",
+	rxUnproven:             "rx-icmp-unproven",
 	rxECNOdd:               "rx-ecn-odd",
 }
 

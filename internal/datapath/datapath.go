@@ -47,6 +47,10 @@ type Notify interface {
 	// Moved says that the newest packet of the peer came from remote, and the SA's
 	// packets go elsewhere (RFC 7296 §2.23); at most once in sad.HeardEvery.
 	Moved(child uint64, local, remote netip.AddrPort)
+	// Claim says that somebody claims, without proof, that packets of more than mtu
+	// bytes do not arrive where those of a CHILD SA go, header included; at most
+	// once in sad.ClaimsEvery for each path.
+	Claim(child uint64, mtu int)
 	// Waits says that fragments wait for the rest of their packets, so that GiveUp
 	// is to be called by GiveUpAt: once until that finds that none do.
 	Waits()

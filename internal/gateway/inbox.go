@@ -128,6 +128,11 @@ func (b *inbox) Moved(child uint64, local, remote netip.AddrPort) {
 	b.offer(0, func() core.Input { return core.Moved{Child: core.ChildID(child), Local: local, Remote: remote} })
 }
 
+// Claim: as long as somebody claims it, it comes again after sad.ClaimsEvery.
+func (b *inbox) Claim(child uint64, mtu int) {
+	b.offer(0, func() core.Input { return core.PathClaim{Child: core.ChildID(child), MTU: mtu} })
+}
+
 func (b *inbox) Expire(child uint64, hard bool) {
 	b.put(core.Expire{Child: core.ChildID(child), Hard: hard})
 }

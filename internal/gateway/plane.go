@@ -161,6 +161,8 @@ func (p *Plane) apply(now time.Time, out core.Output) {
 		p.supply()
 	case core.Move:
 		p.sas.Move(uint64(out.Child), out.Local, out.Remote, out.UDP)
+	case core.PathMTU:
+		p.sas.Path(out.Local.Addr(), out.Remote.Addr()).Learn(out.MTU, now.UnixNano())
 	case core.NeedSPIs:
 		p.owed += out.N
 		p.supply()
@@ -193,7 +195,7 @@ func (p *Plane) send(s core.Send) {
 	p.buf = append(append(p.buf[:0], make([]byte, underlay.MarkerLen)...), s.Data...)
 	p.put(underlay.Packet{
 		Buf: p.buf, Off: underlay.MarkerLen, Len: len(s.Data),
-		Local: s.Local, Remote: s.Remote, Kind: underlay.IKE, NATT: s.NATT,
+		Local: s.Local, Remote: s.Remote, Kind: underlay.IKE, NATT: s.NATT, Whole: s.Whole,
 	})
 }
 

@@ -90,6 +90,7 @@ type world struct {
 	net        *simnet.Network // carries IKE, and ESP unless it has its own
 	esp        *simnet.Network
 	arrived    int // ESP datagrams
+	takes      int // the longest IP packet in UDP that arrives whole; 0: any does
 	west, east *node
 	others     []*node
 	raw        map[uint16]int // packets without UDP, by protocol
@@ -135,6 +136,9 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 		if proto := rawProtocol(&p); proto != 0 { // its place in the simulated network is the port
 			p.Local, p.Remote = netip.AddrPortFrom(p.Local.Addr(), proto), netip.AddrPortFrom(p.Remote.Addr(), proto)
 			w.raw[proto]++
+		}
+		if size := wire.IPv4HeaderLen + wire.UDPHeaderLen + p.Len; p.Whole && w.takes != 0 && size > w.takes {
+			return
 		}
 		for _, d := range net.Send(w.clock.Now(), p.Local, p.Remote, p.Data()) {
 			w.clock.At(d.At, func() {

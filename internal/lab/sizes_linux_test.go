@@ -36,6 +36,7 @@ type narrowSite struct {
 	t                     *testing.T
 	ctx                   context.Context
 	eh, east, west, wh    *Node
+	router                *Node
 	eastCulvert, westSide *Culvert // westSide is nil where west is strongSwan
 }
 
@@ -45,7 +46,8 @@ const deviceMTU = 1400
 func newNarrowSite(t *testing.T, ctx context.Context, c narrow) *narrowSite {
 	l := New(t)
 	s := &narrowSite{narrow: c, t: t, ctx: ctx, eh: l.Node("eh"), east: l.Node("east"), west: l.Node("west"), wh: l.Node("wh")}
-	router := l.Node("router")
+	s.router = l.Node("router")
+	router := s.router
 	p := netip.MustParsePrefix
 	ends := [4]string{"10.8.0.1/24", "10.8.0.2/24", "10.9.0.2/24", "10.9.0.1/24"}
 	family := "-4"

@@ -46,6 +46,7 @@ const (
 	kindTick
 	kindTicketKeys
 	kindLocalNets
+	kindPathClaim
 )
 
 // Reconfigure stands for core.Reconfigure: not the compiled configuration but
@@ -91,6 +92,10 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		w.u64(uint64(in.Child))
 		w.addrPort(in.Local)
 		w.addrPort(in.Remote)
+	case core.PathClaim:
+		w.kind(kindPathClaim)
+		w.u64(uint64(in.Child))
+		w.u32(uint32(in.MTU))
 	case core.LocalAddrs:
 		w.kind(kindLocalAddrs)
 		w.u32(uint32(len(in.Addrs)))
@@ -165,6 +170,8 @@ func parseInput(b []byte) (any, error) {
 		in = core.Alive{Child: core.ChildID(r.u64())}
 	case kindMoved:
 		in = core.Moved{Child: core.ChildID(r.u64()), Local: r.addrPort(), Remote: r.addrPort()}
+	case kindPathClaim:
+		in = core.PathClaim{Child: core.ChildID(r.u64()), MTU: int(r.u32())}
 	case kindLocalAddrs:
 		l := core.LocalAddrs{}
 		for range r.count(1) {

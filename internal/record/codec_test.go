@@ -60,6 +60,7 @@ var inputs = []struct {
 	{core.Tick{}, "0c"},
 	{core.TicketKeys{Keys: []core.TicketKey{{ID: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, Secret: secret.Bytes{9, 10}, Since: 11}}},
 		"0d 00000001 08 0102030405060708 00000002 090a 000000000000000b"},
+	{core.PathClaim{Child: 9, MTU: 1400}, "0f 0000000000000009 00000578"},
 }
 
 func unhex(t *testing.T, s string) []byte {

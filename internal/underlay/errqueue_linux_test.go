@@ -62,8 +62,9 @@ func (w troubled) spi(p *Packet) bool {
 	return bytes.HasPrefix(data, []byte{1, 2, 3, 4})
 }
 
-// forge sends an ICMP message about p to whom p is from, from a third address.
-func forge(t *testing.T, w troubled, c Conn, p *Packet, h wire.ICMP) {
+// forge sends an ICMP message about p to whom p is from, from a third address. It
+// quotes the IP header and so many bytes behind it.
+func forge(t *testing.T, w troubled, c Conn, p *Packet, h wire.ICMP, quote int) {
 	t.Helper()
 	proto, inner := uint8(wire.ProtoESP), p.Data()
 	if w.natt {
@@ -83,7 +84,7 @@ func forge(t *testing.T, w troubled, c Conn, p *Packet, h wire.ICMP) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Sendto(fd, wire.AppendICMPPacket(nil, h, by, w.from, original[:min(len(original), 128)]), 0, sa); err != nil {
+	if err := unix.Sendto(fd, wire.AppendICMPPacket(nil, h, by, w.from, original[:min(len(original), wire.AppendedIPLen(w.from)+quote)]), 0, sa); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -121,11 +122,15 @@ func TestTroubles(t *testing.T) {
 		small := w.packet(a, 200, true)
 		icmp := func(what string, h wire.ICMP, want Fault) {
 			t.Helper()
-			forge(t, w, a, &small, h)
+			forge(t, w, a, &small, h, 88)
 			check(what, want, true, true)
 		}
 		v6 := w.from.Is6()
 		icmp("too big", tooBig(v6, 1300), Fault{Cause: TooBig, MTU: 1300})
+		// Eight bytes behind the header (RFC 792) are the whole UDP header and no more.
+		// Of what goes without UDP they have the SPI.
+		forge(t, w, a, &small, tooBig(v6, 1300), 8)
+		check("too big, eight bytes", Fault{Cause: TooBig, MTU: 1300}, true, !w.natt)
 		switch {
 		case v6:
 			icmp("no route", wire.ICMP{Type: 1, Code: 0}, Fault{Cause: Unreachable})

@@ -187,7 +187,7 @@ func (m *Memory) Send(packets []Packet) (n int, err error) {
 			err = ErrFrame
 			continue
 		}
-		out := Packet{Buf: data, Len: len(data), Remote: p.Remote, Kind: p.Kind, NATT: natt, TOS: p.TOS}
+		out := Packet{Buf: data, Len: len(data), Remote: p.Remote, Kind: p.Kind, NATT: natt, TOS: p.TOS, Whole: p.Whole}
 		port := m.ike
 		if natt {
 			port = m.natt

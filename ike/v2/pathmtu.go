@@ -1,0 +1,104 @@
+package v2
+
+import (
+	"slices"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// Somebody may claim, without proof, that packets of more than so many bytes do not
+// reach the peer: an ICMP message that quotes no SPI. The peer is asked with a
+// request of just one byte more (RFC 8899 §4.6.2), with a block cipher up to 16. So
+// what is forged lowers the MTU by no more than 15 bytes, where no request fits in
+// between, and usually by nothing:
+//
+//	IP packet of more than MTU bytes, not to be cut:
+//	HDR, SK{N(PATH_PROBE: zeros)}  -->
+//	                               <--  HDR, SK{}      the claim is wrong
+//	after probeTries of these without an answer, the same request without zeros:
+//	HDR, SK{}                      -->
+//	                               <--  HDR, SK{}      the claim is right: core.PathMTU
+//
+// A peer ignores a status notify that it does not know (RFC 7296 §3.10.1), so every
+// peer can be asked. A request should be repeated as it was (RFC 7296 §2.1). This one
+// is not, because a peer that the long form cannot reach would be taken for dead. To
+// the peer both forms are one request: if it has answered the long one, it sends the
+// same response again.
+
+// probeTries is how often the long request is sent (RFC 8899 §5.1.2, MAX_PROBES). A
+// response that comes later than 3.5 s after the first is taken for one to the short
+// request: then the MTU is lowered for nothing, and for ten minutes.
+const probeTries = 3
+
+// pathProbe is that of an exchange.
+type pathProbe struct {
+	mtu    int    // that is claimed; 0: the exchange is no probe
+	on     path   // that it is claimed of
+	long   []byte // the request as an IP packet of more than mtu bytes; nil: it is not sent any more
+	failed bool   // it had no answer
+}
+
+// CheckPath asks the peer whether IP packets of more than mtu bytes arrive. Only
+// packets on the path of the IKE SA can be tried. One question at a time is open.
+func (c *Child) CheckPath(mtu int) {
+	sa, on := c.sa, c.sa.path()
+	asks := func(x *exchange) bool { return x.probe.mtu != 0 }
+	if sa.state != Established || !sa.natt || sa.current != nil && asks(sa.current) || slices.ContainsFunc(sa.queue, asks) {
+		return
+	}
+	x := &exchange{kind: row(inform)}
+	x.probe = pathProbe{mtu: mtu, on: on}
+	x.still = func() bool { return sa.state == Established && sa.path() == on }
+	sa.start(x)
+}
+
+// lengthen makes the long form of the request with header h.
+func (x *exchange) lengthen(h message.Header) (err error) {
+	if x.probe.mtu == 0 {
+		return nil
+	}
+	sa, fill := x.sa, &message.Notify{Kind: message.NotifyPathProbe}
+	payloads := append(slices.Clone(x.out), fill)
+	ip := 20
+	if !sa.remote.Addr().Unmap().Is4() {
+		ip = 40
+	}
+	_, plain := message.AppendPayloads(nil, payloads)
+	want, empty := x.probe.mtu+1-ip-8-4, len(plain) // without IP header, UDP header and non-ESP marker
+	n := 0
+	for sa.sealedLen(skGeneric, empty+n) < want {
+		n++
+	}
+	fill.Data = make([]byte, n)
+	x.probe.long, err = sa.seal(h, payloads)
+	return err
+}
+
+// sendLong sends the long request, and reports whether there is one to be sent. After
+// probeTries of them the short one begins anew, with all its tries.
+func (x *exchange) sendLong() bool {
+	p := &x.probe
+	if p.long == nil {
+		return false
+	}
+	if x.tries == probeTries {
+		p.long, p.failed, x.tries = nil, true, 0
+		return false
+	}
+	sa := x.sa
+	sa.stats.txN++
+	sa.stats.txB += uint64(len(p.long))
+	sa.env.Emit(core.Send{Local: p.on.local, Remote: p.on.remote, NATT: p.on.natt, Whole: true, Data: clone(p.long)})
+	return true
+}
+
+// pathAnswered says what the answer to a probe means.
+func pathAnswered() task {
+	return task{settle: func(x *exchange) error {
+		if p := &x.probe; x.mine && p.failed && p.on == x.sa.path() {
+			x.sa.env.Emit(core.PathMTU{Local: p.on.local, Remote: p.on.remote, MTU: p.mtu})
+		}
+		return nil
+	}}
+}
