@@ -143,6 +143,18 @@ func TestPathClaimsDoNotPileUp(t *testing.T) {
 	if len(c.probes) != 1 {
 		t.Errorf("%d probes", len(c.probes))
 	}
+	c.probes = nil
+	c.drop = func(*side, message.Header) bool { return true }
+	c.a.in(core.Command{Do: core.RekeyKids})
+	for range 10 {
+		c.claim(600) // while another request waits for its response
+	}
+	c.run(time.Second)
+	c.drop = nil
+	c.run(20 * time.Second)
+	if len(c.probes) != 1 {
+		t.Errorf("%d probes after another request", len(c.probes))
+	}
 	c.b.dead = true
 	c.claim(600)
 	c.run(2 * time.Minute)
