@@ -306,6 +306,13 @@ func (e *Endpoint) Named(sa *v2.SA, was core.ID) { e.named(sa, was) }
 func (e *Endpoint) Established(sa *v2.SA) {
 	e.dropHalf(sa)
 	e.dropSession(sa.Peer().Name)
+	if !sa.Initiator() {
+		for _, p := range e.wanted {
+			if p.Peer == sa.Peer() {
+				e.wants[p.Ref].forgive(e.env)
+			}
+		}
+	}
 	e.settleTwinsLater(sa, 0)
 	e.inherit(sa, 0)
 	e.fill(sa)
@@ -454,6 +461,7 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 			e.wants[p.Ref] = w
 		}
 		w.policy = p
+		w.forgive(e.env)
 		if !p.Peer.OnDemand {
 			e.ensure(p, nil)
 		}

@@ -1,6 +1,8 @@
 package ike
 
 import (
+	"time"
+
 	"culvert/ike/core"
 	"culvert/ike/v2"
 	"culvert/spd/selector"
@@ -9,21 +11,58 @@ import (
 // A want is a policy that shall have a CHILD SA. Of peers that we may initiate
 // to, policies are brought up at the start, and again after whatever took them
 // down; traffic that meets a policy without SA brings it up at once.
+//
+// After an attempt that failed, for whatever reason and whoever began it, nothing is
+// tried before until, which comes later with each failure. Otherwise any host behind
+// the gateway could have a peer that refuses asked again with each of its packets. A
+// CHILD SA that did not live as long as the attempts before it were held off counts
+// as a failure too: a peer may take one back as soon as it has it.
 type want struct {
 	policy   *core.Policy
 	newest   core.ChildID // made for it
-	failures int
-	timer    *core.Timer
+	failures int          // in a row
+	until    time.Time    // nothing is tried before; zero: nothing holds it off
+	timer    *core.Timer  // of the next attempt, if it needs no traffic
+
+	since time.Time // when it got its CHILD SA
+	past  int       // failures before that
 }
 
-// patience is after how many failures in a row traffic no longer hurries the
-// next attempt.
-const patience = 5
-
+// satisfied is called with each CHILD SA that is made for the policy.
 func (w *want) satisfied(env *core.Env) {
-	w.failures = 0
+	if w.failures > 0 || !w.brief(env) {
+		w.since, w.past = env.Now(), w.failures
+	}
+	w.clear(env)
+}
+
+// brief reports whether a CHILD SA that ends now is to count as a failure.
+func (w *want) brief(env *core.Env) bool {
+	return !w.since.IsZero() && env.Now().Sub(w.since) < core.RetryWait(w.past)
+}
+
+func (w *want) clear(env *core.Env) {
+	w.failures, w.until = 0, time.Time{}
 	env.Timers.Stop(w.timer)
 	w.timer = nil
+}
+
+// forgive has the next attempt made as if none had failed: the peer itself has
+// connected, or the configuration was loaded anew.
+func (w *want) forgive(env *core.Env) {
+	w.since, w.past = time.Time{}, 0
+	w.clear(env)
+}
+
+// Holds lists the policies that are held off after attempts that failed, in the order
+// of the configuration.
+func (e *Endpoint) Holds() (list []core.Hold) {
+	for _, p := range e.wanted {
+		if w := e.wants[p.Ref]; w != nil && e.env.Now().Before(w.until) {
+			list = append(list, core.Hold{Policy: p.Ref, Peer: p.Peer.Name, Failures: w.failures, Until: w.until})
+		}
+	}
+	return list
 }
 
 // acquire is traffic that met a policy without SA, or with one that does not seal yet.
@@ -32,7 +71,7 @@ func (e *Endpoint) acquire(a core.Acquire) {
 		c.Needed()
 	}
 	w := e.wants[a.Policy]
-	if w == nil || w.failures >= patience && w.timer != nil {
+	if w == nil || e.env.Now().Before(w.until) {
 		return
 	}
 	flow := a.Flow
@@ -150,26 +189,41 @@ func (e *Endpoint) lost(peer *core.Peer, fault bool) {
 
 func (e *Endpoint) ChildEnded(sa *v2.SA, p *core.Policy) {
 	e.unused(p)
-	e.later(p, false)
+	w := e.wants[p.Ref]
+	brief := w != nil && w.brief(e.env)
+	if brief && w.failures == 0 {
+		w.failures = w.past
+	}
+	e.later(p, brief)
 }
 
 func (e *Endpoint) ChildFailed(sa *v2.SA, p *core.Policy) { e.later(p, true) }
 
-// later tries again after a while, longer after each failure.
+// later tries again after a while, longer after each failure: by itself where the
+// policy is kept up, else with the next traffic.
 func (e *Endpoint) later(p *core.Policy, failed bool) {
 	w := e.wants[p.Ref]
 	if w == nil {
 		return
 	}
 	p = w.policy // equal, if a configuration was loaded since
-	if w.timer != nil || e.down || !p.Peer.KeptUp() || e.hasChild(p) {
+	if e.down || e.hasChild(p) {
 		return
 	}
-	wait := core.RetryWait(w.failures)
-	if failed {
-		w.failures++
+	now, wait := e.env.Now(), core.RetryWait(w.failures)
+	if failed { // before anything returns: it counts whoever is to try again
+		wait += e.env.Jitter(wait / 4)
+		w.failures, w.until = w.failures+1, now.Add(wait)
+		e.env.Timers.Stop(w.timer)
+		w.timer = nil
 	}
-	w.timer = e.env.After(wait+e.env.Jitter(wait/4), func() {
+	if w.timer != nil || !p.Peer.KeptUp() {
+		return
+	}
+	if !failed {
+		wait = max(wait+e.env.Jitter(wait/4), w.until.Sub(now))
+	}
+	w.timer = e.env.After(wait, func() {
 		w.timer = nil
 		e.ensure(w.policy, nil)
 	})

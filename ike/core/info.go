@@ -36,3 +36,11 @@ type SAInfo struct {
 	TxBytes       uint64
 	RxBytes       uint64
 }
+
+// Hold is a policy that nothing is tried for, since attempts to bring it up failed.
+type Hold struct {
+	Policy   PolicyRef
+	Peer     string
+	Failures int       // in a row
+	Until    time.Time // when the next attempt may be made
+}

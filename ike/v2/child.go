@@ -29,6 +29,7 @@ type Child struct {
 	awaited  bool      // with closing: the peer is to delete it, not we
 	gone     bool      // it is no more
 	rekeying *exchange // our rekey of it, queued or under way
+	refusals int       // of our rekeys of it
 	theirs   *Child    // its successor by the peer's rekey
 	after    *Child    // its predecessor, while that lives
 	asked    *exchange // our request whose answer shows that the peer has it
@@ -250,13 +251,19 @@ func (c *Child) Rekey() {
 	c.sa.start(x)
 }
 
-// rekeyLater tries again after a refusal, as long as its hard lifetime allows.
+// rekeyLater tries again, as long as its hard lifetime allows: later after each refusal.
 func (c *Child) rekeyLater() {
 	if !c.gone {
 		env := c.sa.env
 		env.Timers.Stop(c.timers[softTimer])
-		c.timers[softTimer] = env.After(2*time.Second+env.Jitter(2*time.Second), c.softEnd)
+		c.timers[softTimer] = env.After(rekeyWait(env, c.refusals), c.softEnd)
 	}
+}
+
+// rekeyWait is how long to wait before the next attempt at a rekey, of which the peer
+// has refused so many. Both ends may have begun at once, and draw when to try again.
+func rekeyWait(env *core.Env, refusals int) time.Duration {
+	return core.RetryWait(max(refusals, 1)) + env.Jitter(2*time.Second)
 }
 
 // HardEnd ends it because it must not be used any more.

@@ -105,6 +105,7 @@ func rekeyChildFailed(x *exchange, fault error) {
 	case isRefused(fault, message.NotifyChildSANotFound) && old.sure: // else our answer that made it is still under way
 		old.end("the peer does not know it any more")
 	default:
+		old.refusals++
 		if !isRefused(fault, message.NotifyTemporaryFailure) {
 			x.sa.emit(core.Event{Kind: core.EvNotify, Child: old.id, Policy: old.policy.Ref,
 				Detail: x.rekeyParts(fault), Reason: "rekeying failed and will be tried again: " + fault.Error()})

@@ -305,14 +305,15 @@ func rekeyIKEFailed(x *exchange, fault error) {
 		sa.Delete("the peer's answer to the rekey cannot be used: " + fault.Error())
 		return
 	}
+	sa.refusals++
 	if !isRefused(fault, message.NotifyTemporaryFailure) {
 		sa.emit(core.Event{Kind: core.EvNotify, Detail: detailOf(fault), Reason: "rekeying the IKE SA failed and will be tried again: " + fault.Error()})
 	}
 	sa.rekeyLater()
 }
 
-// rekeyLater tries again after a moment.
+// rekeyLater tries again, later after each refusal.
 func (sa *SA) rekeyLater() {
 	sa.env.Timers.Stop(sa.timers.soft)
-	sa.timers.soft = sa.env.After(2*time.Second+sa.env.Jitter(2*time.Second), sa.rekeyDue)
+	sa.timers.soft = sa.env.After(rekeyWait(sa.env, sa.refusals), sa.rekeyDue)
 }

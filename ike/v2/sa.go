@@ -145,6 +145,7 @@ type SA struct {
 	lingering int            // CHILD SAs that are gone and still open what was under way
 	wanted    []*core.Policy // CHILD SAs to make; the first in IKE_AUTH
 
+	refusals  int // of our rekeys of it
 	successor *SA // by the peer's rekey, while our own is under way
 	inherits  *SA // the other way round: whose successor it is, if the peer's rekey wins
 	adopter   *SA // who has the CHILD SAs since a rekey

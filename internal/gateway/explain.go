@@ -372,7 +372,12 @@ func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, 
 			x.State = "connecting"
 		}
 	}
-	uses := 0
+	uses, holds := 0, map[core.PolicyRef]string{}
+	for _, h := range plane.cfg.Endpoint.Holds() {
+		if h.Peer == name && now.Before(h.Until) {
+			holds[h.Policy] = fmt.Sprintf("the last %d attempts failed, and the next one is made in %s at the earliest; a reload does not wait", h.Failures, control.Duration(h.Until.Sub(now)))
+		}
+	}
 	peer, numbers := c.peers[name], policyNumbers(cfg, c, plane.madeInOrder())
 	for _, pol := range c.core.Policies {
 		if pol.Peer != peer || peer == nil {
@@ -383,10 +388,18 @@ func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, 
 		if where := c.core.Place(pol, ""); where != "" {
 			line += " (" + where + ")"
 		}
-		x.Policies = append(x.Policies, line+": "+pol.Pair.String())
+		line += ": " + pol.Pair.String()
+		if held := holds[pol.Ref]; held != "" {
+			line += ": " + held
+			delete(holds, pol.Ref)
+		}
+		x.Policies = append(x.Policies, line)
 	}
 	x.Policies = core.Lines(x.Policies)
 	x.Note = waitsFor(p, uses, x.State)
+	for _, held := range holds { // the policies that the peer is asked for by its template
+		x.Note = held
+	}
 	if refused != "" {
 		x.Note = refused
 	}

@@ -367,3 +367,28 @@ func TestExplainSinceItIsEstablished(t *testing.T) {
 		t.Error("established since", begun(&sa))
 	}
 }
+
+// What is held off after attempts that failed says so, and how long.
+func TestExplainPeerHeldOff(t *testing.T) {
+	w := newWorld(t, simnet.Link{})
+	four, _, _ := strings.Cut(passive(site(westAddr, "102", "101")), "\n[[policy]]\npeer = \"other\"\nsrc-address = \"2001")
+	w.east.mustConfigure(four)
+	w.west.mustConfigure(site(eastAddr, "101", "102"))
+	w.run(10 * time.Second)
+	explain := func() []string {
+		x, err := explainPeer(w.west.cfg, w.west.comp, w.west.plane, nil, "other", w.clock.Now())
+		if err != nil || len(x.Policies) != 2 {
+			t.Fatalf("%v, %v", x.Policies, err)
+		}
+		return x.Policies
+	}
+	const held = "the last 4 attempts failed, and the next one is made in "
+	if got := explain(); strings.Contains(got[0], "attempts") || !strings.Contains(got[1], held) {
+		t.Errorf("%q", got)
+	}
+	w.east.mustConfigure(passive(site(westAddr, "102", "101")))
+	w.run(time.Minute)
+	if got := explain(); strings.Contains(got[1], "attempts") || w.west.sealing() != 2 {
+		t.Errorf("%q", got)
+	}
+}

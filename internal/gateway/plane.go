@@ -21,6 +21,7 @@ type endpoint interface {
 	Poll() (core.Output, bool)
 	Deadline() (time.Time, bool)
 	SAs() []core.SAInfo
+	Holds() []core.Hold
 	Idle() bool // no IKE SA is left
 }
 

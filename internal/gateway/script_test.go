@@ -26,6 +26,7 @@ type script struct {
 
 func (s *script) Handle(_ time.Time, in core.Input) { s.got = append(s.got, in) }
 func (s *script) Deadline() (time.Time, bool)       { return time.Time{}, false }
+func (s *script) Holds() []core.Hold                { return nil }
 func (s *script) SAs() []core.SAInfo                { return nil }
 func (s *script) Idle() bool                        { return true }
 func (s *script) Poll() (core.Output, bool) {

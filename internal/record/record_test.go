@@ -51,6 +51,7 @@ func (p *parrot) Poll() (core.Output, bool) {
 	return o, true
 }
 func (p *parrot) Deadline() (time.Time, bool)                                  { return p.now.Add(time.Second), true }
+func (p *parrot) Holds() []core.Hold                                           { return nil }
 func (p *parrot) SAs() []core.SAInfo                                           { return nil }
 func (p *parrot) Idle() bool                                                   { return true }
 func (p *parrot) Trace(func(sent bool, h message.Header, b []message.Payload)) {}

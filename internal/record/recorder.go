@@ -18,6 +18,7 @@ type Endpoint interface {
 	Poll() (core.Output, bool)
 	Deadline() (time.Time, bool)
 	SAs() []core.SAInfo
+	Holds() []core.Hold
 	Idle() bool
 	// Trace has f called with every message as it is in clear; body is borrowed.
 	Trace(f func(sent bool, h message.Header, body []message.Payload))
