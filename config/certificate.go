@@ -274,6 +274,12 @@ func (l *loader) readCRL(c *Certificate, path string, now time.Time) {
 	if !list.NextUpdate.IsZero() && now.After(list.NextUpdate) {
 		l.warnAt(e, "certificate", "crl", "%s was good until %s only, get a newer one", path, list.NextUpdate.UTC().Format(time.DateTime))
 	}
+	if list.NextUpdate.IsZero() && c.CRLPolicy == CRLStrict && now.After(list.ThisUpdate.Add(time.Duration(c.CRLMaxAge))) {
+		l.warnAt(e, "certificate", "crl", "%s is of %s, has no nextUpdate and is older than crl-max-age, get a newer one", path, list.ThisUpdate.UTC().Format(time.DateTime))
+	}
+	if !pki.Strong(list.SignatureAlgorithm) {
+		l.warnAt(e, "certificate", "crl", "%s is signed with %s, so it can revoke certificates and clear none, have it signed with SHA-256", path, pki.SignedWith(list.Raw))
+	}
 	c.Lists = append(c.Lists, list)
 }
 

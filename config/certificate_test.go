@@ -2,6 +2,8 @@ package config
 
 import (
 	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -39,6 +41,12 @@ func certFiles(t *testing.T) (dir string, leaf *testcert.Pair) {
 	write("p224.pem", root.Leaf("p224", "p224").PEM())
 	write("root.crl", root.CRL(time.Now().Add(-time.Hour), time.Now().Add(time.Hour), leaf))
 	write("old.crl", root.CRL(testcert.From, testcert.From.Add(time.Hour)))
+	weak, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour),
+		SignatureAlgorithm: x509.ECDSAWithSHA1}, root.Cert, root.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("weak.crl", weak)
 	p12, err := pkcs12.Modern.Encode(leaf.Key, leaf.Cert, nil, "1234567890")
 	if err != nil {
 		t.Fatal(err)
@@ -112,6 +120,7 @@ func TestCertificateFaults(t *testing.T) {
 		{"crl-max-age without strict", gw(right) + ca + "crl = \"root.crl\"\ncrl-max-age = \"2h\"\n", signs, "", "certificate.crl-max-age: counts only with crl-policy = \"strict\""},
 		{"crl-max-age", gw(right) + ca + "crl = \"root.crl\"\ncrl-policy = \"strict\"\ncrl-max-age = \"2h\"\n", signs, "", ""},
 		{"old CRL", gw(right) + ca + "crl = \"old.crl\"\n", signs, "", "old.crl was good until 2020-01-01 01:00:00 only"},
+		{"a CRL that is signed with SHA-1", gw(right) + ca + "crl = \"weak.crl\"\n", signs, "", "weak.crl is signed with ECDSA with SHA-1"},
 		{"no CRL", gw(right) + ca + "crl = \"text\"\n", signs, "f.toml:7: certificate.crl: ", ""},
 		{"a CRL that is not there", gw(right) + ca + "crl = \"none\"\n", signs, "f.toml:7: certificate.crl: ", ""},
 		{"CRL of nobody", gw(`file = "leaf.pem"`, `key-file = "leaf.key"`, `crl = "root.crl"`) + ca, signs, "", "is for certificates below a trusted authority"},

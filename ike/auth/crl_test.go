@@ -142,6 +142,8 @@ func TestScopeOfCRLs(t *testing.T) {
 		{"changes alone", leaf, [][]byte{listBy(root, 2, ext(delta(1)))}, "only the changes"},
 		{"revoked since", leaf, [][]byte{listBy(root, 1, nil), listBy(root, 2, ext(delta(1)), entry(leaf))}, "was revoked on"},
 		{"revoked since a later list", leaf, [][]byte{listBy(root, 1, nil), listBy(root, 3, ext(delta(2)), entry(leaf))}, ""},
+		{"revoked, and taken back before this list", leaf, [][]byte{listBy(root, 3, nil), listBy(root, 2, ext(delta(1)), entry(leaf))}, ""},
+		{"the newest changes count", leaf, [][]byte{listBy(root, 1, nil), listBy(root, 3, ext(delta(1)), entry(leaf)), listBy(root, 2, ext(delta(1)))}, "was revoked on"},
 		{"taken back since", leaf, [][]byte{listBy(root, 1, nil, because(entry(leaf), 6)), listBy(root, 2, ext(delta(1)), because(entry(leaf), 8))}, ""},
 		{"changes of another scope", leaf, [][]byte{listBy(root, 1, nil), listBy(root, 2, ext(delta(1), issuing(onlyCAs)), entry(leaf))}, ""},
 	} {
@@ -220,6 +222,7 @@ func TestSignersOfCRLs(t *testing.T) {
 		{"named in the distribution point", named, []*testcert.Pair{clerk}, [][]byte{rootList(), by(clerk)}, ""},
 		{"named in the distribution point, revoked by it", named, []*testcert.Pair{clerk}, [][]byte{rootList(), by(clerk, named)}, "was revoked on"},
 		{"named in the distribution point, the second entry", named, []*testcert.Pair{clerk}, [][]byte{rootList(), by(clerk, leaf, named)}, "was revoked on"},
+		{"named in the distribution point, with a list that is not indirect", named, []*testcert.Pair{clerk}, [][]byte{rootList(), listBy(&testcert.Pair{Cert: clerkWithKey(clerk), Key: clerk.Key}, 1, nil)}, "about other certificates"},
 		{"not named", leaf, []*testcert.Pair{clerk}, [][]byte{rootList(), by(clerk)}, "another authority"},
 		{"named, not for lists", named, []*testcert.Pair{idle}, [][]byte{rootList(), by(idle)}, "signature is wrong"},
 		{"named, below another authority", named, []*testcert.Pair{foreign}, [][]byte{rootList(), by(foreign)}, "it is signed by a certificate that is not accepted"},
@@ -251,6 +254,13 @@ func TestSignersOfCRLs(t *testing.T) {
 			t.Errorf("%s: %s, want %q", c.what, r.Why, c.want)
 		}
 	}
+}
+
+// clerkWithKey is a certificate with the key identifier that crypto/x509 wants of who signs lists.
+func clerkWithKey(p *testcert.Pair) *x509.Certificate {
+	c := *p.Cert
+	c.SubjectKeyId = []byte("key")
+	return &c
 }
 
 // nameOf is the subject that testcert gives.
