@@ -334,11 +334,11 @@ func TestClaimOfAnAddressThatWasLeft(t *testing.T) {
 		{"::/0", "198.51.100.9:40001", false},
 		{"::/0", "192.0.2.2:45555", true}, // the port alone
 		{"10.2.0.0/16", "198.51.100.9:40001", true},
+		{"192.0.2.2/32", "198.51.100.9:40001", true}, // the template names the address
 	} {
 		r := newRig(t, l2tpServer, dst(c.dst), func(c *core.Config) { c.Peers[0].Address = netip.MustParsePrefix("0.0.0.0/0") })
 		p := r.hidden(1, fqdn("one"), 40001)
-		p.claims(everything)
-		if len(r.kids) != 1 {
+		if ps := p.claims(everything); findPayload[*message.SA](ps) == nil || len(r.kids) != 1 {
 			t.Fatalf("%d CHILD SAs; events %s", len(r.kids), r.reasons())
 		}
 		p.addr = netip.MustParseAddrPort(c.moves)
@@ -352,6 +352,37 @@ func TestClaimOfAnAddressThatWasLeft(t *testing.T) {
 		if (live == 1) != c.stays {
 			t.Errorf("%+v: %d CHILD SAs go on", c, live)
 		}
+	}
+}
+
+// A client that says by MOBIKE that it is elsewhere gets nothing for that address before it has answered from
+// there: anybody can send with a foreign address.
+func TestClaimOfAnAddressThatIsNotProven(t *testing.T) {
+	r := newRig(t, l2tpServer, func(c *core.Config) {
+		c.Peers[0].Profile.MOBIKE = true
+		c.Peers[0].Address = netip.MustParsePrefix("0.0.0.0/0")
+	})
+	p := newPuppet(r, 1)
+	p.init()
+	says(t, p.auth(p.authPayloads(append([]message.Payload{note(message.NotifyMOBIKESupported)}, p.offer(wholeSpace(true), wholeSpace(false))...)...)...),
+		"IDr AUTH SA TSi TSr N(MOBIKE_SUPPORTED)")
+	home := p.addr
+	p.addr = netip.MustParseAddrPort("198.51.100.9:4500")
+	p.update(&message.Notify{Kind: message.NotifyCookie2, Data: []byte("cookie of the peer")})
+	h, ask := p.asked(message.ExchangeInformational)
+	r.take()
+	p.addr = home
+	says(t, p.claims(everything), "N(TEMPORARY_FAILURE)")
+	if added := seen[core.AddPolicy](r); len(added) != 1 {
+		t.Errorf("policies %+v", added)
+	}
+	p.addr = netip.MustParseAddrPort("198.51.100.9:4500")
+	p.answer(h, findNotify(ask, message.NotifyCookie2))
+	h, _ = p.asked(message.ExchangeInformational) // the tunnel for the address that was left is deleted
+	p.answer(h)
+	says(t, p.claims(everything), "SA Nonce TSi TSr")
+	if added := seen[core.AddPolicy](r); len(added) != 2 || added[1].Pairs[0].String() != "0.0.0.0/0 => 198.51.100.9/32" {
+		t.Errorf("policies %+v", added)
 	}
 }
 

@@ -47,6 +47,9 @@ func (x *exchange) generate(local, remote []selector.TS) (p *core.Policy, ours, 
 			return nil, nil, nil, refuse(message.NotifyTSUnacceptable, "%s asks for selectors outside the address that it was given, %v", sa.peerID, sa.lease.addrs)
 		}
 	}
+	if sa.lease == nil && sa.mob.doubtful {
+		return nil, nil, nil, refuse(message.NotifyTemporaryFailure, "%s moved to %s and has not answered from there yet", sa.peerID, sa.remote.Addr())
+	}
 	list := x.ofOfferedProtocol(sa.owner.Config().TemplatesOf(id.Group))
 	var made core.Policy
 	switch m, ok := x.forHosts(list, local, remote); {

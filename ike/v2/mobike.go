@@ -30,6 +30,9 @@ type mobility struct {
 	told   []netip.Addr // ours, as we told them last
 	epoch  int          // counts changes of the path; the answer to an older question says nothing
 	seen   []byte       // hash of our address and port as the peer last saw them
+	// doubtful: the peer says that it moved to where it is now, and no COOKIE2 has come
+	// back from there. It gets no policy for that address.
+	doubtful bool
 }
 
 // mobikeDraft is what an INFORMATIONAL exchange has to do with MOBIKE.
@@ -150,6 +153,7 @@ func (x *exchange) replyMobike() error {
 	sa := x.sa
 	if x.mob.update {
 		x.mob.moved = sa.remote.Addr() != x.from.remote.Addr()
+		sa.mob.doubtful = sa.mob.doubtful || x.mob.moved
 		sa.local, sa.remote, sa.natt = x.from.local, x.from.remote, x.from.natt
 		if s := natFound(x.in, sa.spii, sa.spir, x.from); s.supported {
 			sa.nat = s
@@ -207,6 +211,7 @@ func (x *exchange) settleMobike() error {
 		sa.moveChildren()
 		sa.keepalives()
 	case x.mine && m.probe:
+		sa.mob.doubtful = false
 		sa.moveChildren()
 	case x.mine:
 	case m.update:
