@@ -355,6 +355,8 @@ func TestOCSPOfAnotherIssuer(t *testing.T) {
 	leaf := root.Leaf("leaf", "p256", testcert.OCSP("http://192.0.2.1/ocsp"))
 	renamed := *root.Cert
 	renamed.RawSubject = other.Cert.RawSubject
+	rekeyed := *other.Cert
+	rekeyed.RawSubject = root.Cert.RawSubject
 	a := authority(root)
 	a.OCSP, a.Strict = true, true
 	l := Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: a}
@@ -366,6 +368,7 @@ func TestOCSPOfAnotherIssuer(t *testing.T) {
 		{"of its issuer", root.Cert, ""},
 		{"of another issuer with this serial number", other.Cert, "another issuer"},
 		{"of another name with this key", &renamed, "another issuer"},
+		{"of this name with another key", &rekeyed, "another issuer"},
 	} {
 		for _, status := range []int{ocsp.Good, ocsp.Revoked} {
 			data, err := ocsp.CreateResponse(c.issuer, root.Cert, ocsp.Response{Status: status, SerialNumber: leaf.Cert.SerialNumber, ThisUpdate: now, NextUpdate: now.Add(time.Hour), RevokedAt: now}, root.Key)
@@ -380,6 +383,38 @@ func TestOCSPOfAnotherIssuer(t *testing.T) {
 			if _, err := f.Check(data, now); (err == nil) != (c.want == "") {
 				t.Errorf("%s is kept: %v", c.what, err)
 			}
+		}
+	}
+}
+
+// A list of changes that has expired, or that somebody else signed, changes nothing.
+func TestOldChanges(t *testing.T) {
+	root := testcert.Root("root", "p256")
+	leaf := root.Leaf("leaf", "p256")
+	back := entry(leaf)
+	back.ReasonCode = removeFromCRL
+	a := authority(root)
+	a.Strict = true
+	for _, c := range []struct {
+		what string
+		by   *testcert.Pair
+		next time.Time
+		back bool
+	}{
+		{"current", root, now.Add(time.Hour), true},
+		{"expired", root, now.Add(-time.Hour), false},
+		{"of a stranger", testcert.Root("root", "p256"), now.Add(time.Hour), false},
+	} {
+		key := *c.by.Cert
+		key.SubjectKeyId = root.Cert.SubjectKeyId
+		changes, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(2), ThisUpdate: now.Add(-2 * time.Hour), NextUpdate: c.next,
+			ExtraExtensions: []pkix.Extension{{Id: oidDeltaCRL, Critical: true, Value: []byte{2, 1, 1}}}, RevokedCertificateEntries: []x509.RevocationListEntry{back}}, &key, c.by.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := Revocation{Links: []Link{{Cert: leaf.Cert, Issuer: root.Cert, Authority: a}}, CRLs: []*x509.RevocationList{crlOf(t, listBy(root, 1, nil, entry(leaf))), crlOf(t, changes)}, Now: now}
+		if _, err := w.Do(); (err == nil) != c.back {
+			t.Errorf("%s: %v", c.what, err)
 		}
 	}
 }
@@ -432,7 +467,42 @@ func TestOCSPSigners(t *testing.T) {
 	}
 }
 
-// A CRL that is signed with SHA-1, and a response with a critical extension.
+// A response with an extension that has to be understood and is not clears nobody.
+func TestOCSPExtensions(t *testing.T) {
+	root := testcert.Root("root", "p256")
+	leaf := root.Leaf("leaf", "p256", testcert.OCSP("http://192.0.2.1/ocsp"))
+	a := authority(root)
+	a.OCSP, a.Strict = true, true
+	l := Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: a}
+	plain, err := ocsp.ParseResponse(root.Answer(leaf, false, now, now.Add(time.Hour)), root.Cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := cryptobyte.String(plain.TBSResponseData)
+	var contents cryptobyte.String
+	if !whole.ReadASN1(&contents, tags.SEQUENCE) {
+		t.Fatal("the response has another form")
+	}
+	for critical, want := range map[string]string{"\x01\x01\x00": "", "\x01\x01\xff": "critical extension 1.2.3"} {
+		tbs := sequence(contents, element(1, sequence(sequence([]byte("\x06\x02\x2a\x03"+critical+"\x04\x02\x05\x00")))))
+		digest := sha256.Sum256(tbs)
+		signature, err := root.Key.Sign(rand.Reader, digest[:], crypto.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b cryptobyte.Builder
+		b.AddASN1(tags.OCTET_STRING, func(b *cryptobyte.Builder) {
+			b.AddBytes(sequence(tbs, sequence([]byte("\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02")), bitString(signature)))
+		})
+		data := sequence([]byte("\x0a\x01\x00"), element(0, sequence([]byte("\x06\x09\x2b\x06\x01\x05\x05\x07\x30\x01\x01"), b.BytesOrPanic())))
+		_, err = Revocation{Links: []Link{l}, Got: []Got{{Fetch: l.Fetches()[0], Data: data}}, Now: now}.Do()
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// A CRL that is signed with SHA-1 can revoke a certificate, and clear none.
 func TestWeakCRL(t *testing.T) {
 	root := testcert.Root("root", "p256")
 	leaf := root.Leaf("leaf", "p256")
