@@ -1,11 +1,12 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -o pipefail
-.PHONY: help build install demo test race fuzz storm interop lint cross bench clean packages
+.PHONY: help build install demo test race fuzz storm chaos interop lint cross bench clean packages
 
 FUZZTIME ?= 15s
 SEEDS ?= 10000
 GATEWAY_SEEDS ?= 1000
+CHAOS ?= 20m
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
@@ -100,6 +101,9 @@ fuzz: ## run every fuzz target for FUZZTIME (15s)
 storm: ## SEEDS (10000) simulated networks for IKE, GATEWAY_SEEDS (1000) for whole gateways
 	CULVERT_SEEDS=$(SEEDS) go test ./ike -count=1 -timeout 3h -run '^(TestWeather|TestRekeysOnABadNetwork)$$'
 	CULVERT_SEEDS=$(GATEWAY_SEEDS) go test ./internal/gateway -count=1 -timeout 3h -run '^TestTwentyRekeysOnABadNetwork$$'
+
+chaos: packages ## (root) two gateways and all that can happen to them, for CHAOS (20m)
+	CULVERT_CHAOS=$(CHAOS) go test ./internal/lab -count=1 -timeout 3h -v -run '^TestChaos$$'
 
 interop: packages ## (root) the matrix with strongSwan, written to docs/interop.md
 	@if [ "$$(id -u)" != 0 ]; then echo "make interop needs root: run it with sudo"; exit 1; fi

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +30,7 @@ type Capture struct {
 func (n *Node) Capture(device string) *Capture {
 	n.lab.TB.Helper()
 	c := &Capture{seen: map[Sort]int{}}
-	c.frames = n.frames(device, func(packet []byte) {
+	c.frames = n.frames(device, func(packet []byte, _ time.Time) {
 		if s, ok := sortOf(packet); ok {
 			c.seen[s]++
 		}

@@ -18,15 +18,16 @@ import (
 // so what was answered is known then, however late the reading goroutine is.
 type frames struct {
 	conn syscall.RawConn
-	take func(packet []byte) // without the link's header
+	take func(packet []byte, at time.Time) // without the link's header
 
 	mu  sync.Mutex // held while take is called
 	buf [1 << 16]byte
+	oob [128]byte
 }
 
 // frames has take called with every frame that a device of a node sends or
-// receives, until the test ends.
-func (n *Node) frames(device string, take func(packet []byte)) *frames {
+// receives, and with the time at which the kernel saw it, until the test ends.
+func (n *Node) frames(device string, take func(packet []byte, at time.Time)) *frames {
 	n.lab.TB.Helper()
 	fd, err := n.packetSocket(device)
 	if err != nil {
@@ -52,15 +53,31 @@ func (n *Node) frames(device string, take func(packet []byte)) *frames {
 // drain takes all frames that wait in the socket.
 func (f *frames) drain(fd int) {
 	for {
-		size, err := unix.Read(fd, f.buf[:])
+		size, oob, _, _, err := unix.Recvmsg(fd, f.buf[:], f.oob[:], 0)
 		switch err {
 		case nil:
-			f.take(f.buf[:size])
+			f.take(f.buf[:size], stamp(f.oob[:oob]))
 		case unix.EINTR:
 		default:
 			return
 		}
 	}
+}
+
+// stamp is the kernel's time stamp in the control messages of a frame, so that a
+// reader that is late does not make the frame late.
+func stamp(oob []byte) time.Time {
+	for len(oob) > 0 {
+		header, data, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			break
+		}
+		if header.Level == unix.SOL_SOCKET && header.Type == unix.SCM_TIMESTAMPNS && len(data) >= 16 {
+			return time.Unix(int64(binary.NativeEndian.Uint64(data)), int64(binary.NativeEndian.Uint64(data[8:])))
+		}
+		oob = rest
+	}
+	return time.Now()
 }
 
 // look calls f with all frames taken and none on its way.
@@ -96,13 +113,13 @@ func (n *Node) Watch(device string, pick func(s Sighting) bool) *Watch {
 	return w
 }
 
-func (w *Watch) frame(b []byte) {
+func (w *Watch) frame(b []byte, at time.Time) {
 	w.total++
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return
 	}
 	sort, _ := sortOf(b)
-	s := Sighting{time.Now(), netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), sort.Kind, b[1], b[8]}
+	s := Sighting{at, netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), sort.Kind, b[1], b[8]}
 	if w.pick(s) {
 		w.seen = append(w.seen, s)
 	}
@@ -131,6 +148,7 @@ func (n *Node) packetSocket(device string) (fd int, err error) {
 			return err
 		}
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20) // room for what comes while nobody reads
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)      // every kernel that has namespaces has it
 		if err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: dev.Index}); err != nil {
 			_ = unix.Close(fd)
 		}
