@@ -17,9 +17,10 @@ import (
 )
 
 // NewHost takes the routing table (ErrTableInUse where another gateway has it)
-// and removes what instances left behind that are gone, of this table and of
-// others whose lock files are in LockDir. It belongs to the
-// network namespace in which it was made. Safe for concurrent use.
+// and removes what instances with other tables left behind that are gone and whose
+// lock files are in LockDir. What an earlier run left of this table stays until the
+// first Apply replaces it, or Close removes it: until then it keeps plaintext in.
+// The Host belongs to the network namespace in which it was made. Safe for concurrent use.
 func NewHost(o Options) (Host, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -40,18 +41,10 @@ func NewHost(o Options) (Host, error) {
 		lock.release()
 		return nil, err
 	}
-	current, err := k.read()
-	if err == nil {
-		_, err = k.change(current.state, state{})
-		err = errors.Join(append(k.drop(current.foreign), err)...)
-	}
-	if err == nil {
-		err = k.sweep()
-	}
-	if err != nil {
+	if err := k.sweep(); err != nil {
 		h.watch.Close()
 		h.release()
-		return nil, fmt.Errorf("cannot remove rules and routes that an earlier run left (\"ip rule\", \"ip route show table %d\"): %w", o.Table, err)
+		return nil, fmt.Errorf("cannot remove rules and routes that other gateways left (\"ip rule\", \"ip route show table all\"): %w", err)
 	}
 	return h, nil
 }

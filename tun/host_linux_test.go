@@ -332,7 +332,15 @@ func TestHostLeftovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.Close()
+	defer func() { again.Close() }()
+	// What it left keeps plaintext in until the plan of the next one is there; the guard
+	// may have been flushed meanwhile.
+	if now := snapshot(t); !slices.Equal(mine, now) {
+		t.Errorf("after the next start:\n%v\nwant\n%v", now, mine)
+	}
+	if err := again.Apply(Plan{}); err != nil {
+		t.Fatal(err)
+	}
 	if rest := snapshot(t); !slices.Equal(before, rest) {
 		t.Errorf("leftovers stay:\n%v\nwant\n%v", rest, before)
 	}
@@ -341,6 +349,25 @@ func TestHostLeftovers(t *testing.T) {
 	}
 	if now := snapshot(t); !slices.Equal(mine, now) {
 		t.Errorf("got\n%v\nwant\n%v", now, mine)
+	}
+	// A start that fails removes what was left, too.
+	again.(*host).watch.Close()
+	again.(*host).release()
+	failed, err := NewHost(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := failed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rest := snapshot(t); !slices.Equal(before, rest) {
+		t.Errorf("leftovers stay behind Close:\n%v\nwant\n%v", rest, before)
+	}
+	if again, err = NewHost(o); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Apply(plan); err != nil {
+		t.Fatal(err)
 	}
 	// What somebody else removed comes back.
 	run(t, fmt.Sprintf("ip rule del pref %d", DefaultPref))
