@@ -167,3 +167,52 @@ func TestReadOnlyDisk(t *testing.T) {
 		t.Errorf("closed without a word: %v", err)
 	}
 }
+
+// A fault in mapped memory is an error, and not the end of the process.
+func TestFaultIsAnError(t *testing.T) {
+	data, _ := filled(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, FileName)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := &file{dir: dir, path: path, o: Options{Judge: Judge, Log: slog.Default()}}
+	if _, err := f.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer f.abandon()
+	if err := os.Truncate(path, 8192); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.read(); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "memory") {
+		t.Errorf("read: %v", err)
+	}
+}
+
+// The end of the process that judges is a verdict, whatever it said.
+func TestJudgeThatEnds(t *testing.T) {
+	data, _ := filled(t)
+	path := filepath.Join(t.TempDir(), FileName)
+	if err := os.WriteFile(path, data[:16384], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := JudgeBy(Self(), "judge-state")(path); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "it has 16384 bytes of ") {
+		t.Errorf("cut: %v", err)
+	}
+	for script, want := range map[string]string{
+		"kill -SEGV $$":                       "segmentation fault",
+		"echo fatal error: fault >&2; exit 2": "fatal error: fault",
+		"echo sound; exit 2":                  "exit status 2",
+		"exit 0":                              "exit status 0",
+	} {
+		if err := JudgeBy("/bin/sh", "-c", script)(path); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", script, err)
+		}
+	}
+	if err := JudgeBy("/bin/sh", "-c", "echo in use")(path); !errors.Is(err, ErrInUse) {
+		t.Errorf("in use: %v", err)
+	}
+	if err := JudgeBy("/bin/sh", "-c", "echo error: no permission")(path); errors.Is(err, ErrDamaged) || err == nil || err.Error() != "no permission" {
+		t.Errorf("an error: %v", err)
+	}
+}
