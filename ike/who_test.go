@@ -194,6 +194,33 @@ func TestClaimOfAProvenName(t *testing.T) {
 	}
 }
 
+// Nor does who connects again and again under such a claim use up what somebody who proves the
+// name may have.
+func TestCrowdOfClaims(t *testing.T) {
+	anna := fqdn("anna.example.net")
+	r := newRig(t, func(c *core.Config) {
+		all := c.Peers[0].Identities[0]
+		hers := *all
+		hers.RemoteID, hers.Secret, hers.MyID = anna, secret.Bytes("of anna alone"), fqdn("a.example.net")
+		all.MyID = fqdn("b.example.net") // who asks for that gets this identity
+		c.Peers[0].Identities = []*core.Identity{&hers, all}
+	})
+	up := func(seed byte, asks, psk string) {
+		p := newPuppet(r, seed)
+		p.id, p.idr, p.psk = anna, fqdn(asks), psk
+		p.init()
+		says(t, p.auth(p.authPayloads()...), "IDr AUTH")
+		r.pass(time.Second)
+	}
+	up(1, "a.example.net", "of anna alone")
+	for n := range byte(20) {
+		up(10+n, "b.example.net", "thisisnotasecurepsk")
+	}
+	if r.established() != 1+8 || r.e.SAs()[0].ID != 1 {
+		t.Errorf("%d IKE SAs, the first %d; %s", r.established(), r.e.SAs()[0].ID, r.reasons())
+	}
+}
+
 // The same device keeps its address, whatever its ID is worth: when it authenticates anew, beside
 // the old IKE SA or after it forgot that; also after a rekey and after its NAT moved it, and when
 // it resumes from elsewhere, even at a gateway that was restarted meanwhile.

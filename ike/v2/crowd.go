@@ -52,7 +52,9 @@ func (sa *SA) boundSame() {
 		}
 	} else {
 		for _, s := range sa.owner.Namesakes(sa) {
-			count(s)
+			if s.identity == sa.identity { // by another one it is proven in another way
+				count(s)
+			}
 		}
 	}
 	if n <= maxSame {

@@ -28,7 +28,7 @@ import (
 
 // Bounds on tickets.
 const (
-	ticketVersion = 1
+	ticketVersion = 2 // 1 did not say where the client first came from
 	ticketHead    = 1 + 8 + 12
 	maxTicket     = 1024 // bytes: the request with it, which cannot be cut into fragments, fits into one datagram
 	maxTicketLife = 24 * time.Hour
@@ -69,9 +69,7 @@ func (t *ticket) append() (secret.Bytes, error) {
 	}
 	long((&message.SA{Proposals: []message.Proposal{t.chosen}}).AppendBody(nil))
 	short(t.d)
-	if t.home.IsValid() {
-		short(t.home.AsSlice())
-	}
+	short(t.home.AsSlice())
 	return b.Bytes()
 }
 
@@ -98,16 +96,11 @@ func parseTicket(state []byte) (*ticket, error) {
 		*id = core.ID{Type: core.IDType(kind), Data: string(v)}
 	}
 	var chosen, d cryptobyte.String
-	if !ok || !s.ReadUint16LengthPrefixed(&chosen) || !s.ReadUint8LengthPrefixed(&d) || len(d) == 0 {
+	if !ok || !s.ReadUint16LengthPrefixed(&chosen) || !s.ReadUint8LengthPrefixed(&d) || !s.ReadUint8LengthPrefixed(&v) || !s.Empty() || len(d) == 0 {
 		return nil, errTicket
 	}
-	if !s.Empty() {
-		if !s.ReadUint8LengthPrefixed(&v) || !s.Empty() {
-			return nil, errTicket
-		}
-		if t.home, ok = netip.AddrFromSlice(v); !ok {
-			return nil, errTicket
-		}
+	if t.home, ok = netip.AddrFromSlice(v); !ok && len(v) > 0 {
+		return nil, errTicket
 	}
 	_, sa := message.AppendPayloads(nil, []message.Payload{&message.Unknown{T: message.TypeSA, Body: chosen}})
 	ps, err := message.ParsePayloads(message.TypeSA, sa)

@@ -3,6 +3,7 @@ package v2
 import (
 	"bytes"
 	"crypto/x509"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,9 @@ func someTickets() (all []*ticket) {
 		if i%2 == 1 {
 			t.until = ticketTime.Add(365 * 24 * time.Hour)
 			s.Additional = []*suite.KEM{suite.KEMByName("ml-kem-768")}
+		}
+		if i%3 == 1 {
+			t.home = []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}[i%2]
 		}
 		t.chosen = s.Chosen()
 		all = append(all, t)

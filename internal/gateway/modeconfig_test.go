@@ -252,3 +252,36 @@ func TestManyRoadWarriors(t *testing.T) {
 func routePrefixes(from, to netip.Addr) []netip.Prefix {
 	return selector.TS{Lo: from, Hi: to, PortHi: 65535}.Prefixes()
 }
+
+// Two road warriors at home, each behind its own NAT, whose private address is the same and is
+// their ID. Each has an address of its own, and neither notices the other.
+func TestTwoRoadWarriorsWithOnePrivateAddress(t *testing.T) {
+	w := newSeededWorld(t, simnet.Link{Delay: 10 * time.Millisecond}, 7)
+	other := w.node(netip.MustParseAddr("192.0.2.3"), 7, 3)
+	w.others = append(w.others, other)
+	w.east.mustConfigure(warriorServer)
+	client := strings.Replace(warriorClient, "secret =", "my-id = \"address:192.168.1.5\"\nsecret =", 1)
+	has := func(n *node) string {
+		rows := activePeerRows(n.plane.cfg.Endpoint.SAs(), n.plane.sas, w.clock.Now())
+		if len(rows) != 1 {
+			t.Fatalf("%v has %d IKE SAs", n.addr, len(rows))
+		}
+		return rows[0].DynamicAddress
+	}
+	clients := []*node{w.west, other}
+	for i, n := range clients {
+		w.net.Behind(netip.PrefixFrom(n.addr, 32), simnet.NewNAT(netip.AddrFrom4([4]byte{198, 51, 100, byte(i + 1)})))
+		n.mustConfigure(client)
+		w.run(10 * time.Second)
+	}
+	for i, n := range clients {
+		if got, want := has(n), fmt.Sprintf("192.168.77.%d", i+2); got != want {
+			t.Errorf("%v has %s, not %s", n.addr, got, want)
+		}
+		w.carries(n, w.east, has(n), "10.5.8.9")
+		w.carries(w.east, n, "10.5.8.9", has(n))
+	}
+	if n := w.east.count(core.EvIKEDown); n != 0 {
+		t.Errorf("%d IKE SAs ended at the server: %v", n, kinds(w.east.events))
+	}
+}

@@ -1,0 +1,47 @@
+package v2
+
+import (
+	"testing"
+
+	"culvert/ike/core"
+)
+
+// secrets is an Owner that knows whether secrets are shared, and nothing else.
+type secrets struct {
+	Owner
+	shared bool
+}
+
+func (s secrets) SharesSecret(*core.Identity) bool { return s.shared }
+
+// What an ID is worth, by how its peer proved itself.
+func TestWhatIsProven(t *testing.T) {
+	name, address := core.ID{Type: core.IDFQDN, Data: "a"}, core.ID{Type: core.IDIPv4, Data: "\x0a\x00\x00\x01"}
+	signs := core.Identity{Auth: core.AuthPSK, RemoteAuth: core.AuthSignature}
+	for what, c := range map[string]struct {
+		identity      core.Identity
+		id            core.ID
+		shared        bool
+		proven, named bool
+	}{
+		"a certificate has the name":             {signs, name, false, true, true},
+		"… the address":                          {signs, address, true, true, true},
+		"a certificate, and any ID":              {core.Identity{Auth: core.AuthSignature, Ignore: true}, name, false, false, false},
+		"a certificate is chosen by":             {core.Identity{Auth: core.AuthSignature, MatchCert: true}, name, false, true, true},
+		"ours is a certificate, theirs no":       {core.Identity{Auth: core.AuthSignature, RemoteAuth: core.AuthPSK}, address, false, false, false},
+		"a secret":                               {core.Identity{Auth: core.AuthPSK}, name, false, false, true},
+		"a secret, and an address":               {core.Identity{Auth: core.AuthPSK}, address, false, false, false},
+		"a secret of its own":                    {core.Identity{Auth: core.AuthPSK, RemoteID: address}, address, false, true, true},
+		"… that others have":                     {core.Identity{Auth: core.AuthPSK, RemoteID: address}, address, true, false, false},
+		"… for any DN":                           {core.Identity{Auth: core.AuthPSK, RemoteID: core.ID{Type: core.IDDN}}, core.ID{Type: core.IDDN, Data: "x"}, false, false, true},
+		"a secret of its own, and it is ignored": {core.Identity{Auth: core.AuthPSK, RemoteID: name, Ignore: true}, name, false, false, false},
+	} {
+		sa := &SA{owner: secrets{shared: c.shared}, identity: &c.identity, peerID: c.id}
+		if sa.proven() != c.proven || sa.named() != c.named {
+			t.Errorf("%s: proven %v, named %v", what, sa.proven(), sa.named())
+		}
+	}
+	if sa := (&SA{owner: secrets{}, peerID: name}); sa.proven() || sa.named() {
+		t.Error("without identity")
+	}
+}
