@@ -9,14 +9,16 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // kernel reads and changes addresses, routes and rules of one instance by
 // rtnetlink. Its socket stays in the namespace in which it was opened.
 type kernel struct {
-	o Options
-	h *netlink.Handle
+	o    Options
+	h    *netlink.Handle
+	asks *nl.SocketHandle // for what the handle has no call for
 }
 
 func newKernel(o Options) (*kernel, error) {
@@ -24,10 +26,18 @@ func newKernel(o Options) (*kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open rtnetlink: %w", err)
 	}
-	return &kernel{o: o, h: h}, nil
+	asks, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("cannot open rtnetlink: %w", err)
+	}
+	return &kernel{o: o, h: h, asks: &nl.SocketHandle{Socket: asks}}, nil
 }
 
-func (k *kernel) close() { k.h.Close() }
+func (k *kernel) close() {
+	k.asks.Close()
+	k.h.Close()
+}
 
 func (k *kernel) link() (netlink.Link, error) {
 	link, err := k.h.LinkByName(k.o.Device)

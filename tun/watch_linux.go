@@ -24,7 +24,7 @@ import (
 // removes because a device went down or an address was removed: hence links and addresses.
 func newWatch(o Options) (*nlwatch.Watch, error) {
 	return nlwatch.Listen(unix.NETLINK_ROUTE, func(w *nlwatch.Watch, m *syscall.NetlinkMessage) bool {
-		if !o.matters(m.Header.Type, m.Data) {
+		if m == nil || !o.matters(m.Header.Type, m.Data) {
 			return false
 		}
 		w.Suspect(nlwatch.Process(m.Header.Pid))

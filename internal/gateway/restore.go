@@ -24,15 +24,15 @@ type watcher interface {
 const (
 	// gatherChanges is how long changes gather: they seldom come alone.
 	gatherChanges = 20 * time.Millisecond
-	// The pause between two comparisons. It doubles with each that has something to
-	// restore shortly after the last one, and is restoreShare times as long as a
+	// The pause between two comparisons. It doubles with each that finds the same thing
+	// to restore shortly after the last one, and is restoreShare times as long as a
 	// comparison took, so that thousands of rules leave time for everything else.
 	shortestPause = 50 * time.Millisecond
 	longestPause  = 500 * time.Millisecond
 	restoreShare  = 4
-	// fightGap: what has to be restored again within this time is a fight.
+	// fightGap: the same thing that has to be restored again within this time is a fight.
 	fightGap = 10 * time.Second
-	// fightAfter is how many times something is restored, each within fightGap of the
+	// fightAfter is how many times it is restored, each within fightGap of the
 	// last, before it is called so.
 	fightAfter = 5
 	// The shortest time between two lines about a fight, which doubles.
@@ -53,7 +53,8 @@ type restorer struct {
 	pause time.Duration
 
 	last   time.Time // something was restored
-	streak int       // how many times, each shortly after the last
+	what   []string
+	streak int // how many times the same, each shortly after the last
 
 	quiet  time.Duration // of the fight
 	spoken time.Time     // the last line of the log
@@ -120,10 +121,11 @@ func (r *restorer) work() time.Time {
 
 func (r *restorer) restored(what []string) {
 	now := r.ended
-	if r.last.IsZero() || now.Sub(r.last) > fightGap {
+	again := slices.ContainsFunc(what, func(text string) bool { return slices.Contains(r.what, text) })
+	if !again || now.Sub(r.last) > fightGap {
 		r.streak, r.quiet, r.silent = 0, firstQuiet, 0
 	}
-	r.last = now
+	r.last, r.what = now, what
 	r.streak++
 	r.pause = max(r.pause, min(shortestPause<<min(r.streak-1, 10), longestPause))
 	fight := r.streak > fightAfter

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +145,19 @@ func TestRestoreFight(t *testing.T) {
 	e.run(gatherChanges)
 	if lines := e.lines(); len(e.times) != restored+1 || len(lines) != logged+1 || strings.Contains(lines[logged], "keeps changing") {
 		t.Errorf("after the fight: %d restores, log:\n%s", len(e.times)-restored, strings.Join(lines[logged:], "\n"))
+	}
+}
+
+// Different things one after the other are no fight: each has its line at once.
+func TestRestoreManyThings(t *testing.T) {
+	e := newEnemy()
+	for i := range 50 {
+		e.host.Disturb("", fmt.Sprintf("rule %d was removed", i))
+		e.poll()
+		e.run(shortestPause + gatherChanges)
+		if list, _ := e.host.Differences(); len(list) > 0 || len(e.lines()) != i+1 {
+			t.Fatalf("after %d: %q is not restored, or not told:\n%s", i, list, e.log)
+		}
 	}
 }
 

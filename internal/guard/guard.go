@@ -53,5 +53,48 @@ type Guard interface {
 	Leave() error
 }
 
+// Watcher is what a Guard has beside where the system reports changes. The last plan
+// is the desired state; others may change what was made of it. The methods are as of a Guard,
+// but for Changed, which is safe for any goroutine.
+type Watcher interface {
+	// Changed delivers when others have changed something of the guard.
+	Changed() <-chan struct{}
+	// Differences says how the system differs from the plan, a phrase for each
+	// difference, and changes nothing.
+	Differences() ([]string, error)
+	// Restore removes the differences and says which there were, and who may have
+	// caused them, if that is known.
+	Restore() (restored, by []string, err error)
+}
+
+// Explainer is what a Guard has beside that can say what it does with a packet, as
+// the system has the guard now.
+type Explainer interface {
+	Judge(Packet) (Verdict, error)
+}
+
+// Packet is what the guard sees of a packet in clear.
+type Packet struct {
+	Src, Dst netip.Addr
+	Proto    uint8
+	// SrcPort and DstPort are the first four bytes behind the IP header: for ICMP,
+	// SrcPort is type and code.
+	SrcPort, DstPort uint16
+	Opaque           bool // ports are not known: a fragment that is not the first
+	Inbound          bool // it comes by Device; else it leaves by it
+	Device           string
+	Mark             uint32 // of the socket that sent it
+	Local            bool   // Dst is an address of this host
+	FromUs           bool   // Src is
+	Broadcast        bool   // Dst is a broadcast address
+}
+
+// Verdict is what the guard does with a packet.
+type Verdict struct {
+	Drop   bool
+	Chain  string // in which that was decided
+	Absent bool   // there is no guard in force
+}
+
 // ErrNone: this system has no guard.
 var ErrNone = errors.New("there is no guard on this system, only on Linux with nf_tables: set guard = false in [gateway]")

@@ -11,6 +11,8 @@ import (
 	"github.com/google/nftables/expr"
 	mdlnetlink "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"culvert/internal/nlwatch"
 )
 
 // The table, as nft prints it:
@@ -48,10 +50,14 @@ type Options struct {
 // New makes the guard of an instance. What a killed run of it left goes on
 // guarding until the first Apply. It belongs to the network namespace in which it was made.
 func New(o Options) (Guard, error) {
-	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *mdlnetlink.Conn) error {
+	var port uint32
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *mdlnetlink.Conn) (err error) {
 		// A change of thousands of policies is one message to the kernel, and it
 		// answers each part.
-		return errors.Join(c.SetWriteBuffer(1<<26), c.SetReadBuffer(1<<26))
+		if err = errors.Join(c.SetWriteBuffer(1<<26), c.SetReadBuffer(1<<26)); err == nil {
+			port, err = portOf(c)
+		}
+		return err
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrNone, err)
@@ -61,6 +67,10 @@ func New(o Options) (Guard, error) {
 	if _, err := k.tables(); err != nil {
 		_ = conn.CloseLasting()
 		return nil, unreadable(err)
+	}
+	if k.watch, err = newWatch(name, port); err != nil {
+		_ = conn.CloseLasting()
+		return nil, err
 	}
 	return k, nil
 }
@@ -73,10 +83,11 @@ func unreadable(err error) error {
 }
 
 type kernel struct {
-	conn *nftables.Conn
-	name string
-	plan *Plan  // in force
-	past Counts // of tables that stood in for a moment
+	conn  *nftables.Conn
+	name  string
+	watch *nlwatch.Watch
+	plan  *Plan  // in force; nil: none, and no table
+	past  Counts // of tables that stood in for a moment
 }
 
 // standIn is the suffix of the table that guards while the table itself is replaced.
@@ -110,9 +121,16 @@ func (k *kernel) Apply(p Plan) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the guard's table: %w", err)
 	}
-	if len(mine) == 1 && k.plan != nil && reflect.DeepEqual(*k.plan, p) {
-		return nil
+	if len(mine) != 1 || k.plan == nil || !reflect.DeepEqual(*k.plan, p) {
+		if err := k.put(p); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// put makes the table anew.
+func (k *kernel) put(p Plan) error {
 	was, err := k.Counts()
 	if err != nil {
 		return err
@@ -165,6 +183,7 @@ func (k *kernel) remove() error {
 }
 
 func (k *kernel) Close() error {
+	k.watch.Close()
 	return errors.Join(k.remove(), k.conn.CloseLasting())
 }
 

@@ -26,7 +26,7 @@ type Watch struct {
 }
 
 // Judge says whether a message concerns the one who listens. It is called from the watch's goroutine,
-// and may name who made the change (Suspect).
+// and may name who made the change (Suspect). With nil messages were lost, which concerns everybody.
 type Judge func(w *Watch, m *syscall.NetlinkMessage) bool
 
 // maxSuspects is how many names are kept between two calls of Suspects.
@@ -106,6 +106,7 @@ func (w *Watch) receive(judge Judge) {
 				}
 			}
 		case errors.Is(err, unix.ENOBUFS): // more happened than the socket holds
+			judge(w, nil)
 			w.Signal()
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 		default:

@@ -90,8 +90,11 @@ func TestWatch(t *testing.T) {
 func TestOverrun(t *testing.T) {
 	isolate(t)
 	held, release := make(chan struct{}), make(chan struct{})
-	first := true
-	w, err := Listen(unix.NETLINK_ROUTE, func(*Watch, *syscall.NetlinkMessage) bool {
+	first, lost := true, make(chan struct{}, 100)
+	w, err := Listen(unix.NETLINK_ROUTE, func(_ *Watch, m *syscall.NetlinkMessage) bool {
+		if m == nil {
+			lost <- struct{}{}
+		}
 		if first {
 			first = false
 			close(held)
@@ -116,6 +119,9 @@ func TestOverrun(t *testing.T) {
 	}
 	close(release)
 	await(t, w)
+	if len(lost) == 0 {
+		t.Error("who judges was not told")
+	}
 }
 
 func TestProcess(t *testing.T) {
