@@ -42,6 +42,7 @@ func (c *explainPeerCmd) Run(s *session) error {
 	for _, p := range x.Policies {
 		w.line(1, "%s", p)
 	}
+	w.lines(1, x.Host)
 	if len(x.Attempts) == 0 {
 		w.line(0, "no attempt yet; what we would agree to:")
 		for _, o := range x.Offers {
@@ -100,7 +101,7 @@ type explainPacketCmd struct {
 }
 
 func (explainPacketCmd) Help() string {
-	return `Tells what the gateway would do with a packet now, and why: which policy is the first that matches and where it stands, by which SA the packet would leave or what happens without one, and in which counter it would end. The tables that are asked are those that carry traffic at this moment. No packet is sent, nothing is counted, no SA is asked for. A packet that no policy matches is told which policies it misses by one thing alone. A source that NAT translates on this machine has to be given as it is afterwards.
+	return `Tells what the gateway would do with a packet now, and why: which policy is the first that matches and where it stands, by which SA the packet would leave or what happens without one, and in which counter it would end. The tables that are asked are those that carry traffic at this moment, and on Linux the kernel: which way its rules and routes lead the packet, what its table of nftables does with it, and whether they are as the gateway has set them up. No packet is sent, nothing is counted, no SA is asked for. A packet that no policy matches is told which policies it misses by one thing alone. A source that NAT translates on this machine has to be given as it is afterwards.
 
 Example:
 

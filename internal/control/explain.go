@@ -37,6 +37,11 @@ type PacketExplanation struct {
 	SrcAddr string `json:"sa-src"`  // outer addresses in the direction of the packet
 	DstAddr string `json:"sa-dst"`  //
 	Acquire bool   `json:"acquire"` // the IKE daemon would be asked for an SA
+	// Device is by which the kernel says that the packet leaves, the gateway's own for
+	// what is to be protected; empty where it cannot be asked, or leads it nowhere.
+	Device string `json:"device"`
+	// Differences are how this host is not as the gateway has set it up.
+	Differences []string `json:"differences"`
 
 	Why []string `json:"why"` // step by step, the decision last
 }
@@ -54,6 +59,9 @@ type PeerExplanation struct {
 	Attempts []Attempt  `json:"attempts"` // the last ones, the newest first
 	Policies []string   `json:"policies"`
 	Offers   []Offering `json:"offers"` // what we allow
+	// Host is which way the kernel leads IKE and ESP to the peer, and how this host is
+	// not as the gateway has set it up; empty where the kernel cannot be asked.
+	Host []string `json:"host"`
 }
 
 // PeerSA is an IKE SA that there is now.

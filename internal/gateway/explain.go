@@ -28,7 +28,11 @@ func (b backend) ExplainPacket(ctx context.Context, q control.PacketQuery) (cont
 		return control.PacketExplanation{}, err
 	}
 	return call(ctx, b.g, func(now time.Time) (control.PacketExplanation, error) {
-		return explainPacket(b.g.plane, b.g.cfg, b.g.compiled, q, f, now)
+		x, err := explainPacket(b.g.plane, b.g.cfg, b.g.compiled, q, f, now)
+		if err == nil {
+			b.g.hostView().packet(&x, &f, q.Inbound)
+		}
+		return x, err
 	})
 }
 
@@ -225,9 +229,9 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 	case datapath.OutUnprotected:
 		x.Verdict, x.Counter = "pass-unprotected", r.String()
 		if e.Policy.Action == spd.None {
-			say("the host's routes lead it past the device, in clear; one that comes out of the device all the same is sent on in clear (tx-unprotected)")
+			say("the policy leaves it in clear: the host's routes are to lead it past the device; one that comes out of the device all the same is sent on in clear (tx-unprotected)")
 		} else {
-			say("level use, and there is no SA: the host's routes lead it past the device, in clear, until there is one; %s", help)
+			say("level use, and there is no SA: the host's routes are to lead it past the device, in clear, until there is one; %s", help)
 		}
 		return
 	case datapath.OutNoStates:
@@ -240,7 +244,7 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 		say("several clients have SAs that cover it, and it belongs to no conversation that one of them has begun: nobody knows for whom it is")
 	case datapath.OutPolicyErrors:
 		x.Verdict, x.Counter = "pass-unprotected", r.String()
-		say("no route leads it to the device: the host sends it by its own routes, in clear; if it came out of the device all the same, it would be dropped and count in %s", r)
+		say("no policy leads it to the device: its way is that of the host's own routes, in clear; if it came out of the device all the same, it would be dropped and count in %s", r)
 		return
 	case datapath.OutPolicyBlocked, datapath.InPolicyBlocked:
 		say("the policy discards it")
@@ -339,7 +343,11 @@ func nearMisses(policies []spd.Policy, f *wire.Flow, inbound bool) (list []nearM
 
 func (b backend) ExplainPeer(ctx context.Context, name string) (control.PeerExplanation, error) {
 	return call(ctx, b.g, func(now time.Time) (control.PeerExplanation, error) {
-		return explainPeer(b.g.cfg, b.g.compiled, b.g.plane, b.g.attempts[name], name, now)
+		x, err := explainPeer(b.g.cfg, b.g.compiled, b.g.plane, b.g.attempts[name], name, now)
+		if err == nil {
+			b.g.hostView().peers(&x, b.g.cfg)
+		}
+		return x, err
 	})
 }
 

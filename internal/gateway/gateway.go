@@ -203,6 +203,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	}
 
 	pathEnded, ctlEnded, err := g.loop(ctx, path, ctl)
+	failed := err != nil // somebody removed the device, for example
 	close(g.gone)
 	err = errors.Join(err, g.edges.Host.Close(), g.plane.path.Close())
 	if !pathEnded {
@@ -216,13 +217,17 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	if g.edges.Clear != nil {
 		err = errors.Join(err, g.edges.Clear.Close())
 	}
-	if g.edges.Guard != nil && g.cfg.Gateway.GuardAlways {
+	switch {
+	case g.edges.Guard == nil:
+	case failed:
+		g.log.Warn("the guard stays: start the gateway again, or take it away with \"culvert guard off\"")
+	case g.cfg.Gateway.GuardAlways:
 		g.log.Info("the guard stays: \"culvert guard off\" takes it away")
 	}
 	g.log.Info("stopped")
 	switch e := &g.edges; {
 	case e.Guard == nil:
-	case g.cfg.Gateway.GuardAlways:
+	case failed || g.cfg.Gateway.GuardAlways:
 		err = errors.Join(err, e.Guard.Leave())
 	default:
 		err = errors.Join(err, e.Guard.Close())

@@ -20,7 +20,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 	var limit <-chan time.Time // of the farewell; nil before it
 	var hurry <-chan struct{}  // nil before the farewell
 	quit := ctx.Done()
-	guardChanged, hostChanged := g.restorer.add(g.edges.Guard), g.restorer.add(g.edges.Host)
+	guarding, leading := g.restorer.add(g.edges.Guard), g.restorer.add(g.edges.Host)
 	for {
 		later := sooner(g.follow(), g.restorer.work())
 		if limit != nil && g.plane.cfg.Endpoint.Idle() {
@@ -50,10 +50,10 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 			g.plane.Work(time.Now())
 		case <-timer.C:
 			g.plane.Input(time.Now(), core.Tick{})
-		case <-guardChanged:
-			g.restorer.changed()
-		case <-hostChanged:
-			g.restorer.changed()
+		case <-guarding.reports():
+			g.restorer.changed(guarding)
+		case <-leading.reports():
+			g.restorer.changed(leading)
 		case call := <-g.calls:
 			call()
 		case _, ok := <-g.o.Reload:

@@ -41,11 +41,17 @@ const (
 	firstRetry, longestRetry = time.Second, time.Minute
 )
 
+// layer is one edge with what was reported of it.
+type layer struct {
+	watcher
+	reported bool // and not compared since
+}
+
 // restorer compares and restores. It belongs to one goroutine.
 type restorer struct {
 	log    *slog.Logger
 	now    func() time.Time
-	layers []watcher           // in the order in which they are put right
+	layers []*layer            // in the order in which they are put right
 	after  func(restored bool) // each comparison
 
 	due   time.Time // of the next comparison; zero: nothing was reported
@@ -65,18 +71,28 @@ type restorer struct {
 	retry   time.Duration
 }
 
-// add adds a layer where it reports changes. It returns what it reports by; nil: it does not.
-func (r *restorer) add(layer any) <-chan struct{} {
-	w, ok := layer.(watcher)
+// add adds an edge where it reports changes; nil: it does not.
+func (r *restorer) add(edge any) *layer {
+	w, ok := edge.(watcher)
 	if !ok {
 		return nil
 	}
-	r.layers = append(r.layers, w)
-	return w.Changed()
+	l := &layer{watcher: w}
+	r.layers = append(r.layers, l)
+	return l
 }
 
-// changed notes that something was reported.
-func (r *restorer) changed() {
+// reports is what a layer, or none, reports by.
+func (l *layer) reports() <-chan struct{} {
+	if l == nil {
+		return nil
+	}
+	return l.Changed()
+}
+
+// changed notes that something of a layer was reported.
+func (r *restorer) changed(l *layer) {
+	l.reported = true
 	at := r.now().Add(gatherChanges)
 	if next := r.ended.Add(r.pause); at.Before(next) {
 		at = next
@@ -96,7 +112,11 @@ func (r *restorer) work() time.Time {
 	r.due = time.Time{}
 	var restored, failed []string
 	for _, l := range r.layers {
+		if !l.reported {
+			continue
+		}
 		what, by, err := l.Restore()
+		l.reported = err != nil
 		restored = append(restored, what...)
 		for _, name := range by {
 			if !slices.Contains(r.by, name) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"culvert/config"
+	"culvert/internal/guard"
 	"culvert/internal/simnet"
 	"culvert/tun"
 )
@@ -18,7 +19,7 @@ type enemy struct {
 	host  *tun.MemoryHost
 	log   *buffer
 	r     *restorer
-	told  <-chan struct{}
+	layer *layer
 	times []time.Duration // of the restores that found something, since the start
 	takes time.Duration   // a comparison
 	timer *simnet.Timer
@@ -44,7 +45,7 @@ func newEnemy() *enemy {
 			e.times = append(e.times, e.clock.Now().Sub(start))
 		}
 	}
-	e.told = e.r.add(slow{e.host, e})
+	e.layer = e.r.add(slow{e.host, e})
 	return e
 }
 
@@ -57,8 +58,8 @@ func (e *enemy) disturb(by string) {
 // poll is what the gateway's loop does.
 func (e *enemy) poll() {
 	select {
-	case <-e.told:
-		e.r.changed()
+	case <-e.layer.reports():
+		e.r.changed(e.layer)
 	default:
 	}
 	at := e.r.work()
@@ -146,6 +147,41 @@ func TestRestoreFight(t *testing.T) {
 	if lines := e.lines(); len(e.times) != restored+1 || len(lines) != logged+1 || strings.Contains(lines[logged], "keeps changing") {
 		t.Errorf("after the fight: %d restores, log:\n%s", len(e.times)-restored, strings.Join(lines[logged:], "\n"))
 	}
+}
+
+// Only what was reported is compared, the guard first.
+func TestRestoreLayers(t *testing.T) {
+	e := newEnemy()
+	shield := &guard.Memory{}
+	var order []string
+	l := e.r.add(ordered{shield, &order})
+	e.r.layers[0], e.r.layers[1] = e.r.layers[1], e.r.layers[0]
+	shield.Disturb("nft (process 5)", "the guard's table was removed")
+	<-l.reports()
+	e.r.changed(l)
+	e.disturb("")
+	e.run(time.Minute)
+	if lines := e.lines(); len(lines) != 1 || !strings.Contains(lines[0], "the guard's table was removed; rule 10000 was removed") || len(order) != 1 {
+		t.Errorf("%q, log:\n%s", order, e.log)
+	}
+	e.disturb("")
+	e.run(time.Minute)
+	if len(order) != 1 || e.host.Restores() != 2 {
+		t.Errorf("the guard was compared %d times, the host %d times", len(order), e.host.Restores())
+	}
+	if e.r.add(nil).reports() != nil || e.r.add(struct{}{}).reports() != nil {
+		t.Error("what reports nothing is watched")
+	}
+}
+
+type ordered struct {
+	*guard.Memory
+	order *[]string
+}
+
+func (o ordered) Restore() (restored, by []string, err error) {
+	*o.order = append(*o.order, "guard")
+	return o.Memory.Restore()
 }
 
 // Different things one after the other are no fight: each has its line at once.

@@ -17,6 +17,7 @@ import (
 	"culvert/config"
 	"culvert/ike/core"
 	"culvert/internal/control"
+	"culvert/internal/guard"
 	"culvert/internal/underlay"
 	"culvert/tun"
 )
@@ -407,6 +408,33 @@ func TestRunUndoesWhatFailed(t *testing.T) {
 	}
 }
 
+// shielded gives a process a guard.
+func shielded(g guard.Guard) func(*Options) {
+	return func(o *Options) {
+		edges := o.Edges
+		o.Edges = func(c *config.Gateway) (Edges, error) {
+			e, err := edges(c)
+			e.Guard = g
+			return e, err
+		}
+	}
+}
+
+// What somebody else removed from the guard is put back, and a clean end takes it away.
+func TestRunRestoresTheGuard(t *testing.T) {
+	shield := &guard.Memory{}
+	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "p", westAddr, passive(site(eastAddr, "101", "102")), shielded(shield))
+	eventually(t, "started", func() bool { return len(p.host.Plans()) == 1 })
+	shield.Disturb("nft (process 12)", "the guard's table was removed")
+	eventually(t, "restored", func() bool { return strings.Contains(p.log.String(), "the guard's table was removed") })
+	if list, err := shield.Differences(); err != nil || len(list) > 0 || p.host.Restores() > 0 {
+		t.Errorf("differences %q, %v, and the host was compared %d times", list, err, p.host.Restores())
+	}
+	if err := p.end(); err != nil || !shield.Closed() {
+		t.Errorf("ended with %v, the guard is away: %v", err, shield.Closed())
+	}
+}
+
 // What somebody else removed from the host is put back, and a line says so.
 func TestRunRestoresTheHost(t *testing.T) {
 	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "p", westAddr, passive(site(eastAddr, "101", "102")))
@@ -455,7 +483,8 @@ func TestListening(t *testing.T) {
 
 // A device that goes away ends the gateway, with an error.
 func TestRunWithoutItsDevice(t *testing.T) {
-	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "gw", westAddr, passive(site(eastAddr, "101", "102")))
+	shield := &guard.Memory{}
+	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "gw", westAddr, passive(site(eastAddr, "101", "102")), shielded(shield))
 	eventually(t, "it running", func() bool { _, err := p.client().Peers(context.Background()); return err == nil })
 	p.device.Close()
 	select {
@@ -469,6 +498,9 @@ func TestRunWithoutItsDevice(t *testing.T) {
 	}
 	if !p.host.Closed() {
 		t.Error("the host is not closed")
+	}
+	if shield.Closed() || !strings.Contains(p.log.String(), "the guard stays") {
+		t.Errorf("without the device the guard does not stay\n%s", p.log)
 	}
 }
 

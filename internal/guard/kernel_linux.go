@@ -187,7 +187,10 @@ func (k *kernel) Close() error {
 	return errors.Join(k.remove(), k.conn.CloseLasting())
 }
 
-func (k *kernel) Leave() error { return k.conn.CloseLasting() }
+func (k *kernel) Leave() error {
+	k.watch.Close()
+	return k.conn.CloseLasting()
+}
 
 func (k *kernel) Counts() (n Counts, err error) {
 	mine, err := k.tables()

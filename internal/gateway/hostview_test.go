@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"culvert/internal/control"
+	"culvert/internal/guard"
+	"culvert/internal/simnet"
+	"culvert/tun"
+)
+
+// kernel is a host's kernel as explain asks it.
+type kernel struct {
+	ways  func(tun.Query) tun.Way
+	guard func(guard.Packet) guard.Verdict
+	asked []tun.Query
+	fail  error
+}
+
+func (k *kernel) Way(q tun.Query) (tun.Way, error) {
+	k.asked = append(k.asked, q)
+	return k.ways(q), k.fail
+}
+
+func (k *kernel) Judge(p guard.Packet) (guard.Verdict, error) { return k.guard(p), k.fail }
+
+const mark = 0xC0150
+
+// asPlanned is a gateway's kernel when all is well: 10.1.101.0/24 is behind lan0, the
+// world behind eth0, and the policies' traffic goes to the device.
+func asPlanned(q tun.Query) tun.Way {
+	far := netip.MustParsePrefix("10.1.102.0/24")
+	switch {
+	case q.Mark == mark:
+		return tun.Way{Device: "eth0", Table: 254, Gateway: netip.MustParseAddr("192.0.2.254"), Src: westAddr}
+	case q.Dst == netip.MustParseAddr("10.1.101.1"):
+		return tun.Way{Device: "lo", Table: 255, Local: true}
+	case netip.MustParsePrefix("10.1.101.0/24").Contains(q.Dst):
+		return tun.Way{Device: "lan0", Table: 254}
+	case far.Contains(q.Dst):
+		return tun.Way{Device: "culvert0", Table: 50500}
+	}
+	return tun.Way{Device: "eth0", Table: 254, Gateway: netip.MustParseAddr("192.0.2.254")}
+}
+
+func guards(p guard.Packet) guard.Verdict {
+	far := netip.MustParsePrefix("10.1.102.0/24")
+	if far.Contains(p.Src) || far.Contains(p.Dst) {
+		return guard.Verdict{Drop: true, Chain: "drop-out"}
+	}
+	return guard.Verdict{Chain: "postrouting"}
+}
+
+// What becomes of a packet is what the kernel does with it, whatever was planned.
+func TestExplainTheKernel(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.up()
+	past := func(q tun.Query) tun.Way { // the rules were flushed
+		if way := asPlanned(q); way.Device != "culvert0" {
+			return way
+		}
+		return tun.Way{Device: "eth0", Table: 254}
+	}
+	none := func(guard.Packet) guard.Verdict { return guard.Verdict{Absent: true} }
+	nowhere := func(q tun.Query) tun.Way {
+		if way := asPlanned(q); way.Device != "culvert0" {
+			return way
+		}
+		return tun.Way{Nowhere: "unreachable"}
+	}
+	differ := []string{"5 rules were removed"}
+	for _, c := range []struct {
+		name    string
+		query   string
+		inbound bool
+		ways    func(tun.Query) tun.Way
+		guard   func(guard.Packet) guard.Verdict
+		differ  []string
+		verdict string
+		counter string
+		device  string
+		want    []string
+	}{
+		{"as planned", "10.1.101.5 10.1.102.6 tcp 443", false, asPlanned, guards, nil, "protect", "", "culvert0",
+			[]string{"the kernel leads it, which comes by lan0, to culvert0, by table 50500", "it leaves by the SA 0x"}},
+		{"from this host", "10.1.101.1 10.1.102.6 tcp 443", false, asPlanned, guards, nil, "protect", "", "culvert0", []string{"the kernel leads it to culvert0, by table 50500"}},
+		{"without rules", "10.1.101.5 10.1.102.6 tcp 443", false, past, guards, differ, "drop", "guard-out", "eth0",
+			[]string{"to eth0, by table 254", "it does not come to culvert0: it goes by eth0 in clear, and the guard drops it there (chain drop-out)", "not as the gateway has set it up, and is being put in order: 5 rules were removed"}},
+		{"without both", "10.1.101.5 10.1.102.6 tcp 443", false, past, none, differ, "pass-unprotected", "", "eth0", []string{"in clear, and no guard is in force"}},
+		{"without the device's routes", "10.1.101.5 10.1.102.6 tcp 443", false, nowhere, guards, differ, "drop", "", "", []string{"nowhere: unreachable", "the kernel drops it (unreachable)"}},
+		{"no policy", "10.1.101.5 10.1.103.6 udp 53", false, asPlanned, guards, nil, "pass-unprotected", "out-policy-errors", "eth0",
+			[]string{"to eth0 via 192.0.2.254, by table 254", "it goes by eth0 in clear, and the guard lets it"}},
+		{"into the device without a policy", "10.1.101.5 10.1.103.6 udp 53", false, func(q tun.Query) tun.Way {
+			if q.Src.IsValid() {
+				return tun.Way{Device: "culvert0", Table: 50500}
+			}
+			return asPlanned(q)
+		}, guards, nil, "drop", "out-policy-errors", "culvert0", []string{"though no policy is about it"}},
+		{"in", "10.1.102.6 10.1.101.5 icmp", true, asPlanned, guards, nil, "deliver", "", "lan0",
+			[]string{"it comes out of culvert0, and the kernel leads it to lan0, by table 254", "in clear, by eth0, the guard would drop it (chain drop-out)"}},
+		{"in, for this host", "10.1.102.6 10.1.101.1 icmp", true, asPlanned, none, nil, "deliver", "", "lo", []string{"leads it to this host itself", "in clear, by eth0, nothing would stop it"}},
+		{"in, refused", "10.1.102.6 10.1.101.5 icmp", true, func(q tun.Query) tun.Way {
+			if q.In != "" {
+				return tun.Way{Nowhere: "rp_filter"}
+			}
+			return asPlanned(q)
+		}, guards, nil, "drop", "", "", []string{"the kernel drops it there: rp_filter"}},
+	} {
+		k := &kernel{ways: c.ways, guard: c.guard}
+		h := &hostView{host: k, guard: k, device: "culvert0", mark: mark, differences: func() []string { return c.differ }}
+		q := query(c.query)
+		f, err := flowOf(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, text := w.west.explained(t, c.query, c.inbound)
+		h.packet(&x, &f, c.inbound)
+		text = strings.Join(x.Why, "\n")
+		if x.Verdict != c.verdict || x.Counter != c.counter || x.Device != c.device || len(x.Differences) != len(c.differ) {
+			t.Errorf("%s: %s %q by %q, differences %q\n%s", c.name, x.Verdict, x.Counter, x.Device, x.Differences, text)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: %q is missing in\n%s", c.name, want, text)
+			}
+		}
+	}
+	// The kernel is asked with the device by which the packet comes, and with its ports.
+	k := &kernel{ways: asPlanned, guard: guards}
+	h := &hostView{host: k, guard: k, device: "culvert0", mark: mark, differences: func() []string { return nil }}
+	x, _ := w.west.explained(t, "10.1.101.5 10.1.102.6 tcp 443", false)
+	f, _ := flowOf(query("10.1.101.5 10.1.102.6 tcp 443"))
+	h.packet(&x, &f, false)
+	if want := (tun.Query{Src: f.Src, Dst: f.Dst, Proto: 6, DstPort: 443, In: "lan0"}); !slices.Contains(k.asked, want) {
+		t.Errorf("asked %+v, want %+v among them", k.asked, want)
+	}
+	k.fail = errors.New("no netlink")
+	h.packet(&x, &f, false)
+	if !strings.Contains(strings.Join(x.Why, "\n"), "no netlink") {
+		t.Errorf("%q", x.Why)
+	}
+}
+
+// The gateway's own packets must not enter its tunnel.
+func TestExplainTheWayToAPeer(t *testing.T) {
+	cfg := parse(t, site(eastAddr, "101", "102"))
+	k := &kernel{ways: asPlanned}
+	h := &hostView{host: k, device: "culvert0", mark: mark, differences: func() []string { return []string{"rule 10000 was removed"} }}
+	x := control.PeerExplanation{Peer: "other", SAs: []control.PeerSA{{RemoteAddress: "192.0.2.77:4500"}, {RemoteAddress: "192.0.2.2:500"}}}
+	h.peers(&x, cfg)
+	if want := []string{"the kernel leads IKE and ESP to 192.0.2.2 to eth0 via 192.0.2.254, by table 254, from 192.0.2.1",
+		"the kernel leads IKE and ESP to 192.0.2.77 to eth0 via 192.0.2.254, by table 254, from 192.0.2.1",
+		"this host is not as the gateway has set it up, and is being put in order: rule 10000 was removed"}; !slices.Equal(x.Host, want) {
+		t.Errorf("%q", x.Host)
+	}
+	k.ways = func(tun.Query) tun.Way { return tun.Way{Device: "culvert0", Table: 50500} }
+	h.peers(&x, cfg)
+	if !strings.Contains(x.Host[0], "their own tunnel") {
+		t.Errorf("%q", x.Host)
+	}
+}
