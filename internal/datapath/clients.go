@@ -101,10 +101,10 @@ func (w *outWorker) recall(f *wire.Flow, pkt []byte, info wire.Info, now int64) 
 	return k
 }
 
-// alike reports whether packets of one flow may be of several conversations: a flow shows
-// no identifiers of echoes, and not what an error is about.
+// alike reports whether packets of one flow may be of several conversations or SAs: a
+// flow shows no identifiers of echoes, and not what an error is about.
 func (w *outWorker) alike(f *wire.Flow) bool {
-	return (f.Proto == wire.ProtoICMP || f.Proto == wire.ProtoICMPv6) && w.path.flows.any()
+	return (f.Proto == wire.ProtoICMP || f.Proto == wire.ProtoICMPv6) && (f.Error() || w.path.flows.any())
 }
 
 // unbend gives a packet that goes back to the host the port that the host knows.

@@ -73,6 +73,8 @@ const (
 	rxUndelivered // … other causes
 	rxUnrelated   // ICMP about packets of no SA of ours
 	rxUnproven    // ICMP about ESP in UDP that quotes no SPI
+	txRelated     // ICMP errors that left by the SA of what they quote
+	rxRelated     // … that came so
 	rxECNOdd      // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
 
 	counterCount
@@ -134,6 +136,8 @@ var counterNames = [counterCount]string{
 	rxUndelivered:          "rx-icmp-undelivered",
 	rxUnrelated:            "rx-icmp-unrelated",
 	rxUnproven:             "rx-icmp-unproven",
+	txRelated:              "tx-icmp-related",
+	rxRelated:              "rx-icmp-related",
 	rxECNOdd:               "rx-ecn-odd",
 }
 

@@ -28,6 +28,7 @@ import (
 //	wire.ParseFlow   the inner packet                            in-header-errors
 //	fragments        held where ports decide (fragments.go)      in-buffer-errors, in-fragment-errors, in-header-errors
 //	selector check   the SA's own pairs, then the policy         in-template-mismatches, in-no-policies, in-policy-blocked, in-policy-errors
+//	                 ICMP errors: of what they quote (related.go)
 //	flows            whose it is, where addresses do not say     in-flow-errors (flows.go)
 //	congestion       the outer header's ECN, in tunnel mode      in-header-errors
 //	MSS              of TCP SYNs (mss.go)
@@ -252,7 +253,11 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 		return InHeaderErrors
 	}
 	if !waits {
-		if r := w.allowed(in); r != Passed {
+		r := w.allowed(in)
+		if r == InTemplateMismatches {
+			r = w.related(in, buf[off:off+info.Total], info)
+		}
+		if r != Passed {
 			return r
 		}
 	}
@@ -291,6 +296,9 @@ func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next 
 		return InHeaderErrors
 	}
 	r := w.allowed(in)
+	if r == InTemplateMismatches {
+		r = w.related(in, pkt, info)
+	}
 	switch {
 	case r == InTemplateMismatches && (next == wire.ProtoIPv4 || next == wire.ProtoIPv6):
 		return InStateModeErrors // a tunnel, which was not agreed on

@@ -20,6 +20,7 @@ import (
 //	flows            whose conversation, where addresses do not say (flows.go)
 //	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked
 //	                                                             none: it goes on in clear (out-unprotected where it cannot)
+//	                                                             an ICMP error goes by what it quotes (related.go)
 //	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
 //	                                                             level unique: of the client whose flow it is; out-flow-errors
 //	                                                             level use: in clear, and nobody is asked
@@ -43,6 +44,7 @@ type outWorker struct {
 	asked  asked
 	flows  [2]wire.Flow // of the last packet that found its SA, and of the one that may not
 	found  int          // which is the former
+	quoted wire.Flow    // see related
 	frags  fragments
 	bent   *known // the conversation of the packet that is judged, if its port was replaced
 	bufs   [][]byte
@@ -218,6 +220,11 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 func (w *outWorker) lookUp(f *wire.Flow, pkt []byte, info wire.Info, now int64) (*sad.Outbound, Reason) {
 	k := w.recall(f, pkt, info, now)
 	pol := w.cache.Lookup(w.path.cfg.Policies, f)
+	if (pol == nil || pol.Action == spd.None) && f.Error() {
+		if related := w.related(pkt, info); related != nil {
+			return w.relatedTo(related, k, f, pkt)
+		}
+	}
 	switch {
 	case pol == nil:
 		return nil, OutPolicyErrors

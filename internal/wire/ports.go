@@ -114,6 +114,50 @@ func QuoteOf(pkt []byte, i Info) (q Quote, ok bool) {
 	return q, q.SrcAt|q.DstAt != 0
 }
 
+// QuotedFlow is the flow of the packet that an ICMP or ICMPv6 error quotes, as far as
+// the quotation shows it: Opaque where the ports are not in it. Not ok: pkt is no
+// error, is a fragment, or quotes no IP header.
+func QuotedFlow(pkt []byte, i Info) (f Flow, ok bool) {
+	at := i.Payload + ICMPHeaderLen
+	if i.Fragment() || at > i.Total || !isError(i.Proto, pkt[i.Payload]) {
+		return f, false
+	}
+	inner := pkt[at:i.Total]
+	switch {
+	case i.Proto == ProtoICMP && len(inner) >= IPv4HeaderLen && inner[0]>>4 == 4:
+		n := int(inner[0]&0xf) * 4
+		if n < IPv4HeaderLen || n > len(inner) {
+			return f, false
+		}
+		f.Src, f.Dst = netip.AddrFrom4([4]byte(inner[12:16])), netip.AddrFrom4([4]byte(inner[16:20]))
+		f.setUpper(inner[9], binary.BigEndian.Uint16(inner[6:])&0x1fff != 0, inner[n:])
+	case i.Proto == ProtoICMPv6 && len(inner) >= IPv6HeaderLen && inner[0]>>4 == 6:
+		f.Src, f.Dst = netip.AddrFrom16([16]byte(inner[8:24])), netip.AddrFrom16([16]byte(inner[24:40]))
+		if j, whole := walk(inner); whole && !f.Src.Is4In6() && !f.Dst.Is4In6() {
+			f.setUpper(j.Proto, j.FragOffset != 0, inner[j.Payload:])
+			return f, true
+		}
+		return f, false
+	default:
+		return f, false
+	}
+	return f, true
+}
+
+// Error reports whether f is of ICMP or ICMPv6 errors: its packets quote others.
+func (f *Flow) Error() bool { return !f.Opaque && isError(f.Proto, uint8(f.SrcPort>>8)) }
+
+// Answering is the flow of the answers to packets of f. Protocols with types in place
+// of ports keep the type.
+func (f Flow) Answering() Flow {
+	switch f.Proto {
+	case ProtoICMP, ProtoICMPv6, ProtoMobility:
+		f.Src, f.Dst = f.Dst, f.Src
+		return f
+	}
+	return f.Reverse()
+}
+
 func isError(proto, kind uint8) bool {
 	switch proto {
 	case ProtoICMP:
