@@ -197,7 +197,7 @@ func (e *Endpoint) ChildEnded(sa *v2.SA, p *core.Policy) {
 	e.later(p, brief)
 }
 
-func (e *Endpoint) ChildFailed(sa *v2.SA, p *core.Policy) { e.later(p, true) }
+func (e *Endpoint) ChildFailed(sa *v2.SA, p *core.Policy, asked bool) { e.later(p, asked) }
 
 // later tries again after a while, longer after each failure: by itself where the
 // policy is kept up, else with the next traffic.

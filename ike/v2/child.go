@@ -261,9 +261,10 @@ func (c *Child) rekeyLater() {
 }
 
 // rekeyWait is how long to wait before the next attempt at a rekey, of which the peer
-// has refused so many. Both ends may have begun at once, and draw when to try again.
+// has refused so many: longer from the fourth on. Both ends may have begun at once, and
+// draw when to try again.
 func rekeyWait(env *core.Env, refusals int) time.Duration {
-	return core.RetryWait(max(refusals, 1)) + env.Jitter(2*time.Second)
+	return core.RetryWait(max(refusals-2, 1)) + env.Jitter(2*time.Second)
 }
 
 // HardEnd ends it because it must not be used any more.

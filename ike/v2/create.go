@@ -25,7 +25,7 @@ const (
 )
 
 // errNoSPI: the stock is empty; it is being filled.
-var errNoSPI = refuse(message.NotifyTemporaryFailure, "no SPI in stock")
+var errNoSPI error = refused{kind: message.NotifyTemporaryFailure, reason: "no SPI in stock", ours: true}
 
 // CreateChild makes a CHILD SA for a policy; flow is the packet that asked for
 // it, nil if none did.
@@ -445,5 +445,5 @@ func (sa *SA) childRefused(exchange string, p *core.Policy, err error) {
 	default:
 		sa.emit(core.Event{Kind: core.EvNotify, Exchange: exchange, Policy: p.Ref, Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + err.Error()})
 	}
-	sa.owner.ChildFailed(sa, p)
+	sa.owner.ChildFailed(sa, p, !r.ours)
 }

@@ -25,6 +25,7 @@ type refused struct {
 	spi      []byte
 	reason   string
 	detail   *core.Mismatch // for people: both sides beside each other
+	ours     bool           // the peer was not asked
 }
 
 // notify is what the peer gets to read.

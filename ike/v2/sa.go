@@ -80,7 +80,8 @@ type Owner interface {
 	Generate(sa *SA, p core.Policy) (*core.Policy, error)
 	Taken(sa *SA, p *core.Policy) string
 	Use(p *core.Policy)
-	ChildFailed(sa *SA, p *core.Policy)
+	// asked: the peer had a part in it.
+	ChildFailed(sa *SA, p *core.Policy, asked bool)
 }
 
 // State of an IKE SA.
