@@ -132,6 +132,19 @@ func TestFullTunnelAgainstRoutesOfOthers(t *testing.T) {
 	}
 }
 
+// A route by a router that somebody adds without naming a link, as people do, leads
+// to the router's link and not to our device: the gateway's own packets need it.
+func TestRoutersStayOnTheirLinks(t *testing.T) {
+	c := newClient(t)
+	if err := c.host.Apply(leased); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "ip route add 0.0.0.0/1 via 192.168.1.66")
+	run(t, "ip -6 route add 2000::/4 via fd01::66")
+	ways(t, "the gateway's own", "lan0", fmt.Sprintf("198.51.100.1 mark %#x", DefaultMark), fmt.Sprintf("2001:db8:5::1 mark %#x", DefaultMark), fmt.Sprintf("8.8.8.8 mark %#x", DefaultMark))
+	ways(t, "all else", "culvert0", "198.51.100.1", "8.8.8.8", "2001:db8:5::1")
+}
+
 // What every link needs goes on: DHCP renewal, multicast, link-local addresses,
 // loopback, and the gateway's own packets.
 func TestFullTunnelLeavesTheLinkAtWork(t *testing.T) {

@@ -450,12 +450,12 @@ func (k *kernel) remove(device netlink.Link, from, to state) error {
 	}
 	for dst := range from.routes {
 		if _, ok := to.routes[dst]; !ok {
-			errs = append(errs, unlessGone(k.h.RouteDel(k.route(nil, dst, netip.Addr{}))))
+			errs = append(errs, unlessGone(k.h.RouteDel(anyScope(k.route(nil, dst, netip.Addr{})))))
 		}
 	}
 	for dst := range from.near {
 		if _, ok := to.near[dst]; !ok {
-			errs = append(errs, unlessGone(k.h.RouteDel(k.nearRoute(dst, link{}))))
+			errs = append(errs, unlessGone(k.h.RouteDel(anyScope(k.nearRoute(dst, link{})))))
 		}
 	}
 	for i, there := range from.fences {
@@ -511,10 +511,9 @@ func (k *kernel) fence(v6 bool) *netlink.Route {
 const fenceMetric = 0xFFFFFFFE
 
 func (k *kernel) route(link netlink.Link, dst netip.Prefix, src netip.Addr) *netlink.Route {
-	r := &netlink.Route{Table: k.o.Table, Protocol: Protocol, Scope: netlink.SCOPE_LINK, Dst: hostNet(dst), Type: unix.RTN_UNICAST}
-	if dst.Addr().Is6() {
-		r.Scope = netlink.SCOPE_UNIVERSE
-	}
+	// Of link scope the route would also answer who asks by which link a router is
+	// reached, and a route of the system's own by that router would lead to our device.
+	r := &netlink.Route{Table: k.o.Table, Protocol: Protocol, Scope: netlink.SCOPE_UNIVERSE, Dst: hostNet(dst), Type: unix.RTN_UNICAST}
 	if link != nil {
 		r.LinkIndex = link.Attrs().Index
 	}
@@ -524,10 +523,19 @@ func (k *kernel) route(link netlink.Link, dst netip.Prefix, src netip.Addr) *net
 	return r
 }
 
+// anyScope is a route to delete, of whichever scope it is: earlier versions gave another one.
+func anyScope(r *netlink.Route) *netlink.Route {
+	r.Scope = netlink.SCOPE_NOWHERE
+	return r
+}
+
 // nearRoute is the copy of a route to a network on a link.
 func (k *kernel) nearRoute(dst netip.Prefix, l link) *netlink.Route {
 	r := k.route(nil, dst, l.src)
 	r.Table, r.LinkIndex = k.o.Table|nearBit, l.index
+	if dst.Addr().Is4() {
+		r.Scope = netlink.SCOPE_LINK
+	}
 	return r
 }
 
