@@ -10,6 +10,9 @@ import (
 // This file has every default. They are the manual's, also where this build
 // cannot run them, which is a fault wherever they would be used.
 
+// DefaultStrangerMemory is the default of Gateway.StrangerMemory.
+const DefaultStrangerMemory = 64 << 20
+
 func defaultGateway() Gateway {
 	return Gateway{
 		Tun:           "culvert0",
@@ -25,8 +28,10 @@ func defaultGateway() Gateway {
 		DF:            DFCopy,
 		ClampMSS:      true,
 		DSCP:          CopyDSCP,
-		LogFormat:     LogText,
-		LogLevel:      slog.LevelInfo,
+
+		StrangerMemory: DefaultStrangerMemory,
+		LogFormat:      LogText,
+		LogLevel:       slog.LevelInfo,
 	}
 }
 

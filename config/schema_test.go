@@ -48,6 +48,7 @@ var keyCases = []keyCase{
 	{"gateway", "clamp-mss", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
 	{"gateway", "dscp", `46`, `64`, `64 is out of range, accepted: copy, 0..63`},
 	{"gateway", "dscp", `"copy"`, `"ef"`, `"ef" is unknown, accepted: copy, 0..63`},
+	{"gateway", "stranger-memory", `8388608`, `1000`, `1000 is out of range, accepted: 4194304..2147483647`},
 	{"gateway", "log-format", `"json"`, `"jsn"`, `"jsn" is unknown (did you mean "json"?), accepted: text, json`},
 	{"gateway", "log-level", `"debug"`, `"Warn"`, `"Warn" is unknown (did you mean "warn"?), accepted: debug, info, warn, error`},
 
@@ -315,7 +316,7 @@ func TestNotYetIsNotInSuite(t *testing.T) {
 // ownNames are the names of this build that the list of configuration names does
 // not have. secret-file stands in its text, below the table.
 var ownNames = map[string][]string{
-	"gateway":     {"df", "clamp-mss", "dscp"},
+	"gateway":     {"df", "clamp-mss", "dscp", "stranger-memory"},
 	"profile":     {"resumption"},
 	"proposal":    {"tfc", "tfc-dummies"},
 	"peer":        {"childless", "natt-port", "on-demand", "redirect", "redirect-above"},

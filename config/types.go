@@ -92,8 +92,11 @@ type Gateway struct {
 	DF            DF   // of outer headers
 	ClampMSS      bool // TCP connections through tunnels use segments that fit
 	DSCP          int  // of outer headers in tunnel mode, 0 to 63; CopyDSCP: that of the inner packet
-	LogFormat     LogFormat
-	LogLevel      slog.Level
+	// StrangerMemory is how many bytes those may make the gateway keep who have not
+	// proved who they are.
+	StrangerMemory int
+	LogFormat      LogFormat
+	LogLevel       slog.Level
 }
 
 // CopyDSCP is dscp = "copy", as RFC 4301 §5.1.2 has it.

@@ -68,6 +68,7 @@ func (e *Endpoint) locate(peer *core.Peer, then func(netip.Addr, error)) {
 		}
 		if err == nil {
 			e.at[peer.Name] = a.Unmap()
+			e.peers.named = namedPeers(e.cfg.Peers, e.at)
 		}
 		then(a.Unmap(), err)
 	})

@@ -50,15 +50,10 @@ func cookie(key secret.Bytes, generation byte, nonce []byte, h message.Header, d
 }
 
 // cookieOK reports whether the request brings a valid cookie; if not, it is
-// answered with one, and nothing is kept.
-func (e *Endpoint) cookieOK(h message.Header, d core.Datagram) bool {
-	m, err := message.Parse(d.Data)
-	if err != nil {
-		e.bad(d, "%v", err)
-		return false
-	}
+// answered with one, and nothing is kept. skimmed is what message.Skim read of it.
+func (e *Endpoint) cookieOK(h message.Header, skimmed []message.Payload, d core.Datagram) bool {
 	var nonce, got []byte
-	for _, p := range m.Payloads {
+	for _, p := range skimmed {
 		switch p := p.(type) {
 		case *message.Nonce:
 			nonce = p.Data

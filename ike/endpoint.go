@@ -28,7 +28,8 @@ type Endpoint struct {
 	cfg   *core.Config
 	bySPI map[uint64]*v2.SA
 	siblings
-	half      map[halfKey]*v2.SA // as responder, until IKE_AUTH is through
+	strangers // as responder, until IKE_AUTH is through
+	peers     peerIndex
 	children  map[core.ChildID]*v2.Child
 	wants     map[core.PolicyRef]*want
 	at        map[string]netip.Addr     // where peers with DNS names are
@@ -53,17 +54,11 @@ type Endpoint struct {
 	lastMade core.PolicyRef
 }
 
-// halfKey finds the half-open SA that a repeated IKE_SA_INIT request belongs to.
-type halfKey struct {
-	spii   uint64
-	remote netip.AddrPort
-}
-
 // New makes an endpoint whose randomness comes from the seed alone. It does
 // nothing before its first Reconfigure.
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
-		bySPI: map[uint64]*v2.SA{}, siblings: newSiblings(), half: map[halfKey]*v2.SA{},
+		bySPI: map[uint64]*v2.SA{}, siblings: newSiblings(), strangers: newStrangers(),
 		heirs: map[core.SAID]*v2.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
 		made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
@@ -121,6 +116,7 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 	case core.Tick:
 	}
 	e.env.Timers.Run(now)
+	e.makeRoom()
 }
 
 // Poll takes the next output, in the order in which things are to be done.
@@ -205,7 +201,7 @@ func (e *Endpoint) otherVersion(h message.Header, d core.Datagram) {
 // never have heard of.
 func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 	if sa := e.half[halfKey{h.SPIi, d.Remote}]; sa != nil {
-		sa.Datagram(h, bytes.Clone(d.Data), d)
+		sa.Again(d)
 		return
 	}
 	if h.SPIi == 0 || h.ID != 0 || !h.FromInitiator() {
@@ -220,26 +216,24 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 		e.bad(d, "this gateway stops and takes nobody in")
 		return
 	}
-	peer := v2.FindPeer(e.cfg, e.at, d.Local.Addr(), d.Remote.Addr())
+	peer := e.peers.find(d.Local.Addr(), d.Remote.Addr())
 	if peer == nil {
 		e.bad(d, "no peer is configured for %v: add one whose address covers it", d.Remote.Addr())
 		return
 	}
-	if e.sendAway(peer, d) {
-		return
-	}
-	if len(e.half) >= limit(e.cfg.MaxHalfOpen, 1000) {
-		e.bad(d, "too many half-open IKE SAs")
-		return
-	}
-	if len(e.half) >= limit(e.cfg.CookieThreshold, 64) {
-		if !e.cookieOK(h, d) {
+	away, pressed := e.fullFor(peer), e.pressed()
+	if away || pressed {
+		skimmed, err := message.Skim(h, d.Data)
+		if err != nil {
+			e.bad(d, "%v", err)
 			return
 		}
-		if e.halfFrom(d.Remote.Addr()) >= (limit(e.cfg.MaxHalfOpen, 1000)+3)/4 {
-			e.bad(d, "too many half-open IKE SAs from this address")
+		if away && e.sendAway(peer, h, skimmed, d) || pressed && !e.cookieOK(h, skimmed, d) {
 			return
 		}
+	}
+	if !e.admit(d, pressed) {
+		return
 	}
 	if h.Exchange == message.ExchangeSessionResume {
 		e.resume(peer, h, d)
@@ -248,17 +242,6 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 	if _, err := v2.Accept(e.env, e, peer, bytes.Clone(d.Data), d); err != nil {
 		e.bad(d, "%v", err)
 	}
-}
-
-// halfFrom counts the half-open SAs of an address: a cookie shows that somebody
-// receives there, not that it is many.
-func (e *Endpoint) halfFrom(a netip.Addr) (n int) {
-	for key := range e.half {
-		if key.remote.Addr() == a {
-			n++
-		}
-	}
-	return n
 }
 
 func limit(n, otherwise int) int {
@@ -283,7 +266,7 @@ func (e *Endpoint) Adopt(sa *v2.SA) {
 	e.bySPI[sa.SPI()] = sa
 	e.siblings.add(sa)
 	if sa.State() == v2.HalfOpen {
-		e.half[halfKey{sa.InitiatorSPI(), sa.Remote()}] = sa
+		e.strangers.add(sa)
 	}
 }
 
@@ -304,7 +287,7 @@ func (e *Endpoint) SharesSecret(id *core.Identity) bool { return e.shared[id] }
 func (e *Endpoint) Named(sa *v2.SA, was core.ID) { e.named(sa, was) }
 
 func (e *Endpoint) Established(sa *v2.SA) {
-	e.dropHalf(sa)
+	e.strangers.remove(sa)
 	e.dropSession(sa.Peer().Name)
 	if !sa.Initiator() {
 		for _, p := range e.wanted {
@@ -320,19 +303,15 @@ func (e *Endpoint) Established(sa *v2.SA) {
 
 func (e *Endpoint) Ended(sa *v2.SA, fault bool) {
 	delete(e.bySPI, sa.SPI())
-	e.dropHalf(sa)
+	if e.strangers.remove(sa) {
+		e.strangers.gaveUp(e.env.Now())
+	}
 	e.heirRekeyed(sa)
 	delete(e.heirs, sa.ID())
 	e.siblings.remove(sa)
 	e.redirectFailed(sa, fault)
 	if sa.Initiator() || !sa.EstablishedAt().IsZero() { // what a stranger began and did not finish is no loss
 		e.lost(sa.Peer(), fault)
-	}
-}
-
-func (e *Endpoint) dropHalf(sa *v2.SA) {
-	if key := (halfKey{sa.InitiatorSPI(), sa.InitFrom()}); e.half[key] == sa {
-		delete(e.half, key)
 	}
 }
 
@@ -413,6 +392,7 @@ func (e *Endpoint) settleTwinsLater(sa *v2.SA, tries int) {
 func (e *Endpoint) reconfigure(cfg *core.Config) {
 	e.cfg = cfg
 	e.shared = sharedSecrets(cfg)
+	e.peers = indexPeers(cfg.Peers, e.at)
 	clear(e.redirects)
 	e.tickets.Trusting(cfg.Trust)
 	peers := map[string]*core.Peer{}

@@ -30,8 +30,27 @@ func (e *Endpoint) Bury(spi uint64, ep v2.Epitaph) {
 	if n := len(e.graves); n >= maxGraves || ep.Stranger && n >= maxGraves/2 {
 		return
 	}
+	size := 0
+	if ep.Stranger {
+		if size = graveWeight(ep); e.strangers.bytes+size > e.strangerBytes()/2 {
+			return
+		}
+		e.strangers.bytes += size
+	}
 	e.graves[spi] = &grave{ep, core.Tries}
-	e.env.After(graveLife, func() { delete(e.graves, spi) })
+	e.env.After(graveLife, func() {
+		delete(e.graves, spi)
+		e.strangers.bytes -= size
+	})
+}
+
+// graveWeight is how many bytes one takes, with its timer and its place in the table.
+func graveWeight(ep v2.Epitaph) int {
+	n := 512
+	for _, raw := range ep.Response {
+		n += cap(raw)
+	}
+	return n
 }
 
 func (g graves) answer(env *core.Env, spi uint64, h message.Header, raw []byte) bool {

@@ -197,49 +197,31 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// More half-open SAs than MaxHalfOpen are not made even with cookies.
+// There are never more half-open SAs than MaxHalfOpen: who comes then takes the
+// place of the oldest.
 func TestMaxHalfOpen(t *testing.T) {
 	r := newRig(t, func(c *core.Config) { c.MaxHalfOpen = 2 })
-	newPuppet(r, 1).init()
-	newPuppet(r, 2).init()
-	p := newPuppet(r, 3)
-	r.datagram(p.addr, p.initRequest())
-	r.silent("one too many")
-	if e := r.event(core.EvBadMessage); !strings.Contains(e.Reason, "too many half-open") {
+	var ps []*puppet
+	for i := range 4 {
+		p := newPuppet(r, byte(i))
+		p.init()
+		ps = append(ps, p)
+		if n := len(r.e.half); n > 2 || n != len(r.e.SAs()) {
+			t.Fatalf("%d half-open SAs of %d", n, len(r.e.SAs()))
+		}
+	}
+	if e := r.event(core.EvBadMessage); !strings.Contains(e.Reason, "gave way") {
 		t.Error(e.Reason)
 	}
-}
-
-// Under pressure one address gets a quarter of the half-open SAs, however many
-// cookies it shows.
-func TestOneAddress(t *testing.T) {
-	r := newRig(t, func(c *core.Config) {
-		c.Peers[0].Address = netip.MustParsePrefix("0.0.0.0/0")
-		c.MaxHalfOpen, c.CookieThreshold = 8, 1
-	})
-	for i := range 10 {
-		p := newPuppet(r, byte(i))
-		p.comeIn()
+	for _, p := range ps[:2] {
+		r.datagram(p.addr, p.seal(p.header(message.ExchangeIKEAuth, 1, false), p.authPayloads(p.childOffer()...)...))
+		r.silent("IKE_AUTH of one that gave way")
 	}
-	if n := len(r.e.half); n != 2 {
-		t.Errorf("%d half-open SAs of one address", n)
+	for _, p := range ps[2:] {
+		says(t, p.auth(p.authPayloads(p.childOffer()...)...), "IDr AUTH SA TSi TSr")
 	}
-	p := newPuppet(r, 20)
-	p.addr = netip.MustParseAddrPort("192.0.2.3:500")
-	p.comeIn()
-	if n := len(r.e.half); n != 3 {
-		t.Errorf("%d half-open SAs with one of another address", n)
-	}
-}
-
-// comeIn sends IKE_SA_INIT, again with the cookie if one is asked for.
-func (p *puppet) comeIn() {
-	p.r.take()
-	p.r.datagram(p.addr, p.initRequest())
-	_, ps := p.open(p.r.one().Data)
-	if c := findNotify(ps, message.NotifyCookie); c != nil {
-		p.first = []message.Payload{c}
-		p.r.datagram(p.addr, p.initRequest())
+	if r.established() != 2 || len(r.e.half) != 0 {
+		t.Errorf("%v", r.e.SAs())
 	}
 }
 
@@ -253,6 +235,24 @@ func TestRepeatedInit(t *testing.T) {
 		if !bytes.Equal(r.one().Data, p.got) {
 			t.Error("other bytes")
 		}
+	}
+	// Under its SPI another request gets nothing, however short.
+	h := message.Header{SPIi: p.spii, Version: 0x20, Exchange: message.ExchangeIKESAInit, Flags: message.FlagInitiator, Length: message.HeaderLen}
+	other := newPuppet(r, 9)
+	other.spii = p.spii
+	for _, raw := range [][]byte{h.Append(nil), other.initRequest()} {
+		r.datagram(puppetAddr, raw)
+		r.silent("another request")
+		if e := r.event(core.EvBadMessage); !strings.Contains(e.Reason, "another IKE_SA_INIT request") {
+			t.Error(e.Reason)
+		}
+	}
+	// And the same one as often as an initiator repeats it.
+	for range 1000 {
+		r.datagram(puppetAddr, p.sent)
+	}
+	if n := len(r.take()); n != core.Tries-3 {
+		t.Errorf("%d more answers", n)
 	}
 	if len(r.e.SAs()) != 1 {
 		t.Errorf("%d SAs", len(r.e.SAs()))

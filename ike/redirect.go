@@ -8,6 +8,7 @@ import (
 
 	"culvert/crypto/secret"
 	"culvert/ike/core"
+	"culvert/ike/message"
 	"culvert/ike/v2"
 )
 
@@ -134,28 +135,22 @@ func (e *Endpoint) returnHome(peer *core.Peer) {
 	}
 }
 
-// sendAway answers a newcomer with the gateway that it shall go to, if there is
-// one and it can be sent there.
-func (e *Endpoint) sendAway(peer *core.Peer, d core.Datagram) bool {
+// fullFor reports whether newcomers of a peer are to go to another gateway.
+func (e *Endpoint) fullFor(peer *core.Peer) bool {
 	r, ok := e.cfg.Redirects[peer.Name]
-	if !ok {
-		return false
-	}
-	up := 0
-	for sa := range e.of(peer.Name) {
-		if sa.State() == v2.Established && !sa.Leaving() {
-			up++
-		}
-	}
-	if up < r.Above {
-		return false
-	}
-	answer := v2.RedirectInit(d.Data, d.Local.Addr(), r.To)
+	return ok && e.serving[peer.Name] >= r.Above
+}
+
+// sendAway answers a newcomer with the gateway that it shall go to, if it can be
+// sent there. skimmed is what message.Skim read of its request.
+func (e *Endpoint) sendAway(peer *core.Peer, h message.Header, skimmed []message.Payload, d core.Datagram) bool {
+	r := e.cfg.Redirects[peer.Name]
+	answer := v2.RedirectInit(h, skimmed, d.Local.Addr(), r.To)
 	if answer == nil {
 		return false
 	}
 	e.env.Emit(core.Send{Local: d.Local, Remote: d.Remote, NATT: d.NATT, Data: answer})
 	e.env.Emit(core.Event{Kind: core.EvRedirecting, Peer: peer.Name, Local: d.Local, Remote: d.Remote,
-		Reason: fmt.Sprintf("sent it to the gateway %v: there are %d IKE SAs with this peer", r.To, up)})
+		Reason: fmt.Sprintf("sent it to the gateway %v: there are %d IKE SAs with this peer", r.To, e.serving[peer.Name])})
 	return true
 }

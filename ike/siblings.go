@@ -15,10 +15,22 @@ import (
 type siblings struct {
 	byPeer map[string]*bench   // by the peer's name
 	byID   map[string][]*v2.SA // by the peer's name and what it says that it is, proven or not
+	// serving is how many of a peer's IKE SAs are up and were not sent elsewhere.
+	serving map[string]int
+}
+
+// Serves is told of each that begins or ceases to.
+func (b *siblings) Serves(sa *v2.SA, yes bool) {
+	name := sa.Peer().Name
+	if yes {
+		b.serving[name]++
+	} else if b.serving[name]--; b.serving[name] == 0 {
+		delete(b.serving, name)
+	}
 }
 
 func newSiblings() siblings {
-	return siblings{byPeer: map[string]*bench{}, byID: map[string][]*v2.SA{}}
+	return siblings{byPeer: map[string]*bench{}, byID: map[string][]*v2.SA{}, serving: map[string]int{}}
 }
 
 func (b *siblings) add(sa *v2.SA) {

@@ -24,19 +24,19 @@ func anyone(c *core.Config) {
 }
 
 // heap is what is alive, in bytes.
-func heap() uint64 {
+func heap() int {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+	return int(m.HeapAlloc)
 }
 
 // stranger is number n of many, each at an address and with an SPI of its own.
 func stranger(r *rig, n int) *puppet {
 	p := newPuppet(r, byte(n))
 	p.spii = 0x4444000000000000 + uint64(n)
-	p.addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 500)
+	p.addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n), byte(n >> 8), byte(n >> 16)}), 500)
 	return p
 }
 
@@ -106,18 +106,7 @@ func BenchmarkStrangersMemory(b *testing.B) {
 			p.first = []message.Payload{fill(64000)}
 			p.enter()
 		}},
-		{"1000 half-open, IKE_INTERMEDIATE of 60 kB", 1000, func(r *rig, n int) {
-			p := stranger(r, n)
-			if p.enter() {
-				for k := range 60 {
-					r.datagram(p.addr, p.clearFragment(nil, k+1, 61, make([]byte, 1000)))
-				}
-			}
-		}},
 	} {
-		if c.name == "1000 half-open, IKE_INTERMEDIATE of 60 kB" {
-			continue
-		}
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				r := newRig(b, anyone)
@@ -259,7 +248,7 @@ func BenchmarkStrangersLockOut(b *testing.B) {
 			binary.BigEndian.PutUint64(a[8:], uint64(n)*0x9e3779b97f4a7c15)
 			return netip.AddrFrom16(a)
 		}},
-		{"any address", func(n int) netip.Addr { return netip.AddrFrom4([4]byte{11, byte(n >> 16), byte(n >> 8), byte(n)}) }},
+		{"any address", func(n int) netip.Addr { return netip.AddrFrom4([4]byte{11, byte(n), byte(n >> 8), byte(n >> 16)}) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {

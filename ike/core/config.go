@@ -36,6 +36,9 @@ type Config struct {
 	MaxHalfOpen   int // IKE SAs in the making, as responder; 0: 1000
 	// CookieThreshold is how many half-open SAs turn cookies on; 0: 64.
 	CookieThreshold int
+	// StrangerBytes is how many bytes those may make the endpoint keep who have not
+	// proved who they are; 0: 56 MiB.
+	StrangerBytes int
 	// MaxDatagram is the longest IP datagram, in bytes, that a protected message is
 	// sent in where the peer understands fragments; 0: 1280, at least 160.
 	MaxDatagram int

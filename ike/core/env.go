@@ -37,6 +37,11 @@ type Env struct {
 
 	lastSA    SAID
 	lastChild ChildID
+
+	explained struct { // Explains: how often in the second that began at since
+		since time.Time
+		n     int
+	}
 }
 
 // NewEnv makes an Env whose randomness is the seed's alone. ChaCha8 erases its
@@ -107,10 +112,11 @@ func (e *Env) After(d time.Duration, run func()) *Timer { return e.Timers.At(e.n
 
 // Ask has work done elsewhere; done is called with the answer while the
 // question is open. The SA may be gone by then: done finds out.
-func (e *Env) Ask(sa SAID, w Work, done func(secret.Bytes, error)) {
+func (e *Env) Ask(sa SAID, w Work, done func(secret.Bytes, error)) AskID {
 	e.lastAsk++
 	e.asks[e.lastAsk] = done
 	e.Emit(Ask{ID: e.lastAsk, SA: sa, Work: w})
+	return e.lastAsk
 }
 
 // Answered hands an answer to whoever asked; one that nobody waits for is dropped.
@@ -122,6 +128,30 @@ func (e *Env) Answered(a Answer) {
 	}
 	delete(e.asks, a.ID)
 	done(a.Data, a.Err)
+}
+
+// maxExplained is how many refusals of strangers are explained in a second. To
+// write down both sides' proposals costs more than everything else that a
+// refused message causes, and nobody reads more of them.
+const maxExplained = 10
+
+// Explains reports whether the refusal of somebody who has not proved who it is
+// may be explained in detail, and counts it.
+func (e *Env) Explains() bool {
+	if e.now.Sub(e.explained.since) >= time.Second {
+		e.explained.since, e.explained.n = e.now, 0
+	}
+	e.explained.n++
+	return e.explained.n <= maxExplained
+}
+
+// Withdraw says that the answer to a question is not needed any more. An Answer
+// still comes, perhaps without the work having been done: whoever asked has
+// secrets to wipe.
+func (e *Env) Withdraw(a AskID) {
+	if e.asks[a] != nil {
+		e.Emit(Withdraw{a})
+	}
 }
 
 // spiStock is how many SPIs the endpoint keeps in hand.

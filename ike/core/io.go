@@ -264,6 +264,12 @@ type Ask struct {
 	Work Work
 }
 
+// Withdraw says that nobody needs the answer to an Ask any more. It is a hint:
+// an Ask that nobody has begun to work on is answered with ErrWithdrawn, so that
+// what it keeps is given back at once; one that is being worked on is answered
+// as ever.
+type Withdraw struct{ ID AskID }
+
 // Work is the body of an Ask.
 type Work interface {
 	// Do computes. The result is secret unless the work says otherwise.
@@ -282,4 +288,5 @@ func (FreeSPI) output()        {}
 func (KeepaliveTo) output()    {}
 func (KeepTicketKeys) output() {}
 func (Ask) output()            {}
+func (Withdraw) output()       {}
 func (Event) output()          {}

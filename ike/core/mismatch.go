@@ -29,10 +29,32 @@ const (
 
 // Lines bounds a list for people.
 func Lines(all []string) []string {
-	if len(all) <= maxLines {
-		return all
+	var l lines
+	for _, line := range all {
+		l.add(func() string { return line })
 	}
-	return append(slices.Clone(all[:maxLines]), fmt.Sprintf("and %d more", len(all)-maxLines))
+	return l.bounded()
+}
+
+// lines is a list for people, of which only as many lines are written as are shown.
+type lines struct {
+	shown []string
+	more  int
+}
+
+func (l *lines) add(line func() string) {
+	if len(l.shown) < maxLines {
+		l.shown = append(l.shown, line())
+	} else {
+		l.more++
+	}
+}
+
+func (l *lines) bounded() []string {
+	if l.more == 0 {
+		return l.shown
+	}
+	return append(slices.Clone(l.shown), fmt.Sprintf("and %d more", l.more))
 }
 
 // part is one thing that a proposal is made of.
@@ -82,6 +104,7 @@ func (o Offer) Unchosen(h Holder) *Mismatch {
 func (o Offer) Explain(peer []message.Proposal, h Holder) *Mismatch {
 	m := &Mismatch{What: o.name(), Ours: o.Ours()}
 	best, furthest := (*message.Proposal)(nil), -1
+	var theirs lines
 	for i := range peer {
 		p := &peer[i]
 		prefix := ""
@@ -89,18 +112,18 @@ func (o Offer) Explain(peer []message.Proposal, h Holder) *Mismatch {
 			prefix = fmt.Sprintf("proposal %d, ", p.Number)
 		}
 		if p.Protocol != uint8(o.Protocol) {
-			m.Theirs = append(m.Theirs, prefix+"protocol: "+protocolName(p.Protocol))
+			theirs.add(func() string { return prefix + "protocol: " + protocolName(p.Protocol) })
 		}
 		for _, part := range parts {
-			if names := offered(p, part.t, o.Protocol); len(names) > 0 {
-				m.Theirs = append(m.Theirs, prefix+part.name+": "+strings.Join(names, ", "))
+			if hasAny(p, part.t) {
+				theirs.add(func() string { return prefix + part.name + ": " + strings.Join(offered(p, part.t, o.Protocol), ", ") })
 			}
 		}
 		if n := o.agrees(p); n > furthest {
 			best, furthest = p, n
 		}
 	}
-	m.Theirs = Lines(m.Theirs)
+	m.Theirs = theirs.bounded()
 	switch {
 	case best == nil:
 		m.Hint = "the peer proposed nothing"
@@ -300,12 +323,13 @@ func offered(p *message.Proposal, t suite.TransformType, proto Protocol) (names 
 				name += fmt.Sprintf("/%d", x.KeyBits)
 			}
 		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
+		if slices.Contains(names, name) {
+			continue
 		}
-	}
-	if len(names) > maxNames {
-		names = append(names[:maxNames], "…")
+		if len(names) == maxNames {
+			return append(names, "…")
+		}
+		names = append(names, name)
 	}
 	return names
 }

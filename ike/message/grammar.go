@@ -117,11 +117,12 @@ var grammar = []exchange{
 }
 
 // CheckOuter checks the chain of a message before anything is decrypted: in an
-// exchange that is encrypted the last payload is SK or SKF, and what stands
-// before it is nothing that matters (RFC 7296 §3.14); in one that is not there
-// is no SK. An exchange that is not known here is one that is encrypted: whether
-// it is to be answered is known once it is proved authentic. The error is a
-// *SyntaxError.
+// exchange that is encrypted there is one payload, SK or SKF; in one that is not
+// there is no SK. RFC 7296 §3.14 does not forbid payloads in clear before SK, but
+// no exchange has any. They are refused here: they mean nothing, and would cost
+// memory and time before anybody has proved anything. An exchange that is not
+// known here is one that is encrypted: whether it is to be answered is known once
+// it is proved authentic. The error is a *SyntaxError.
 //
 // Answers that a peer gives without an SA (INVALID_IKE_SPI and the like,
 // RFC 7296 §1.5) are in clear and fail here: they prove nothing.
@@ -144,6 +145,9 @@ func CheckOuter(h Header, payloads []Payload) error {
 	}
 	if sealed != encrypted {
 		return &SyntaxError{TypeSK, map[bool]string{true: "not allowed in ", false: "missing in "}[sealed] + nameOf(h)}
+	}
+	if encrypted && len(payloads) > 1 {
+		return &SyntaxError{payloads[0].Type(), "in clear before the SK payload of " + nameOf(h)}
 	}
 	return nil
 }

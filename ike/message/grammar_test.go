@@ -131,7 +131,11 @@ func TestOuter(t *testing.T) {
 		{34, "SKF", "SK payload: not allowed"},
 		{35, "SK", ""},
 		{35, "SKF", ""},
-		{35, "? N V SK", ""},
+		{35, "? SK", "unknown(200) payload: in clear before the SK payload"},
+		{35, "N SK", "Notify payload: in clear before the SK payload"},
+		{35, "V SKF", "in clear before the SK payload"},
+		{43, "?! SKF", "in clear before the SK payload"},
+		{7, "V SK", "in clear before the SK payload"},
 		{35, "IDi AUTH SK", "IDi payload: not encrypted"},
 		{35, "D", "Delete payload: not encrypted"},
 		{37, "", "SK payload: missing"},
@@ -157,5 +161,47 @@ func checkError(t *testing.T, err error, want string, h Header, payloads string)
 	var syntax *SyntaxError
 	if !errors.As(err, &syntax) || !strings.Contains(err.Error(), want) {
 		t.Errorf("%s with %q: %v, want %q", nameOf(h), payloads, err, want)
+	}
+}
+
+// Skim finds what Parse finds of notifies and nonces, and refuses a chain that does
+// not hold together; the other payloads it does not read.
+func TestSkim(t *testing.T) {
+	whole := Message{Header: Header{SPIi: 1, Version: 0x20, Exchange: ExchangeIKESAInit, Flags: FlagInitiator},
+		Payloads: []Payload{&Notify{Kind: NotifyCookie, Data: []byte("cookie")}, &Unknown{T: TypeSA, Body: []byte("no proposal")},
+			&Nonce{Data: make([]byte, 32)}, &Unknown{T: TypeKE, Body: []byte{1}}, &Notify{Kind: NotifyRedirectSupported}}}
+	raw := whole.Append(nil)
+	if _, err := Parse(raw); err == nil {
+		t.Fatal("the SA and KE payloads can be read")
+	}
+	h, err := ParseHeader(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ps, err := Skim(h, raw)
+	if err != nil || len(ps) != 3 || string(ps[0].(*Notify).Data) != "cookie" || len(ps[1].(*Nonce).Data) != 32 || ps[2].(*Notify).Kind != NotifyRedirectSupported {
+		t.Errorf("%v, %v", ps, err)
+	}
+	for n := HeaderLen; n < len(raw); n++ {
+		if _, err := Skim(h, raw[:n]); err == nil {
+			t.Errorf("%d of %d bytes are taken for a whole chain", n, len(raw))
+		}
+	}
+	for name, bad := range map[string]Payload{"a short nonce": &Nonce{Data: make([]byte, 3)}, "an SK payload": &Encrypted{Body: make([]byte, 40)}} {
+		m := Message{Header: whole.Header, Payloads: []Payload{bad}}
+		raw := m.Append(nil)
+		h, _ := ParseHeader(raw)
+		if _, err := Skim(h, raw); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+	many := Message{Header: whole.Header}
+	for range maxPayloads + 1 {
+		many.Payloads = append(many.Payloads, &VendorID{})
+	}
+	raw = many.Append(nil)
+	h, _ = ParseHeader(raw)
+	if _, err := Skim(h, raw); err == nil {
+		t.Errorf("%d payloads are taken", maxPayloads+1)
 	}
 }

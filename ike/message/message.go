@@ -77,11 +77,20 @@ func Parse(b []byte) (*Message, error) {
 	if h.Major() != 2 {
 		return nil, &SyntaxError{NoNext, fmt.Sprintf("major version %d is not IKEv2", h.Major())}
 	}
-	ps, err := parseChain(h.Next, b[HeaderLen:], true)
+	ps, err := parseChain(h.Next, b[HeaderLen:], true, nil)
 	if err != nil {
 		return nil, err
 	}
 	return &Message{h, ps}, nil
+}
+
+// Skim reads the Notify and Nonce payloads of an IKE_SA_INIT or
+// IKE_SESSION_RESUME request and passes over the others without reading them.
+// That is enough to ask for a COOKIE, to check one and to redirect, and costs
+// little however long the request is. The payloads alias b. The error is a
+// *SyntaxError.
+func Skim(h Header, b []byte) ([]Payload, error) {
+	return parseChain(h.Next, b[HeaderLen:], false, func(t PayloadType) bool { return t == TypeNotify || t == TypeNonce })
 }
 
 // Append writes the message with the lengths and next payload fields that its
@@ -99,7 +108,7 @@ func (m *Message) Append(b []byte) []byte {
 // next payload field of the SK payload. The payloads alias b. An SK payload
 // among them is an error. The error is a *SyntaxError.
 func ParsePayloads(first PayloadType, b []byte) ([]Payload, error) {
-	return parseChain(first, b, false)
+	return parseChain(first, b, false, nil)
 }
 
 // AppendPayloads appends a chain of payloads with their generic headers.
@@ -136,11 +145,14 @@ func AppendPayloads(b []byte, ps []Payload) (first PayloadType, out []byte) {
 // payloads that are known it is ignored.
 const criticalBit = 0x80
 
-func parseChain(next PayloadType, b []byte, sealed bool) ([]Payload, error) {
+// parseChain reads a chain of payloads, or of them those that are wanted; nil:
+// all. sealed: an SK or SKF payload may be the last.
+func parseChain(next PayloadType, b []byte, sealed bool, wanted func(PayloadType) bool) ([]Payload, error) {
 	var ps []Payload
 	s := cryptobyte.String(b)
+	n := 0
 	for t := next; t != NoNext; t = next {
-		if len(ps) == maxPayloads {
+		if n++; n > maxPayloads {
 			return nil, &SyntaxError{t, fmt.Sprintf("more than %d payloads in a message", maxPayloads)}
 		}
 		var flags uint8
@@ -161,6 +173,9 @@ func parseChain(next PayloadType, b []byte, sealed bool) ([]Payload, error) {
 				return nil, err
 			}
 			ps, next = append(ps, p), NoNext
+			continue
+		}
+		if wanted != nil && !wanted(t) {
 			continue
 		}
 		p, err := parsePayload(t, flags&criticalBit != 0, body)

@@ -26,8 +26,9 @@ type exchange struct {
 	in   []message.Payload // what arrived
 	out  []message.Payload // what will leave
 
-	next    func() // the stage to come
-	waiting int    // open Asks
+	next    func()       // the stage to come
+	waiting int          // open Asks
+	asks    []core.AskID // those and the ones before them
 	over    bool
 
 	raw   [][]byte // our request as sent, in datagrams
@@ -126,7 +127,7 @@ func (x *exchange) compute(slow bool, w core.Work, done func(secret.Bytes) error
 	}
 	if slow {
 		x.asking++
-		x.sa.env.Ask(x.sa.id, w, func(b secret.Bytes, err error) {
+		x.ask(w, func(b secret.Bytes, err error) {
 			x.asking--
 			answer(b, err)
 		})
@@ -144,6 +145,11 @@ func (x *exchange) compute(slow bool, w core.Work, done func(secret.Bytes) error
 	}
 }
 
+// ask has work done elsewhere.
+func (x *exchange) ask(w core.Work, done func(secret.Bytes, error)) {
+	x.asks = append(x.asks, x.sa.env.Ask(x.sa.id, w, done))
+}
+
 // abandon stops an exchange whose SA is gone.
 func (x *exchange) abandon() {
 	if !x.over {
@@ -151,6 +157,9 @@ func (x *exchange) abandon() {
 		x.forgetOwn()
 		x.sa.env.Timers.Stop(x.timer)
 		x.draft.drop(x.sa.env)
+		for _, a := range x.asks {
+			x.sa.env.Withdraw(a)
+		}
 	}
 }
 
@@ -402,6 +411,7 @@ func (sa *SA) answered(x *exchange) {
 	if sa.answering == x {
 		sa.answering = nil
 	}
+	sa.weigh()
 	if sa.state != Ended {
 		sa.pump()
 	}

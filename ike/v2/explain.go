@@ -48,8 +48,15 @@ func (sa *SA) proposalHolder(p *core.Policy) core.Holder {
 	return core.Holder{Name: fmt.Sprintf("proposal %q", p.Proposal.Name), Where: func(key string) string { return sa.place(&p.Proposal, key) }}
 }
 
+// explains reports whether a refusal may be explained: always to who has proved
+// itself, and where we began.
+func (sa *SA) explains() bool { return sa.state != HalfOpen || sa.env.Explains() }
+
 // ikeParts explains why nothing in the peer's proposal for an IKE SA fits.
 func (sa *SA) ikeParts(offered []message.Proposal) *core.Mismatch {
+	if !sa.explains() {
+		return nil
+	}
 	return core.InitOffer(&sa.peer.Profile, true).Explain(offered, sa.profileHolder())
 }
 
@@ -197,6 +204,9 @@ func meets(ours selector.TS, theirs []selector.TS) bool {
 // identityParts explains why no identity accepts who the peer says it is;
 // expected is whom it asked for, if it did.
 func (sa *SA) identityParts(ids []*core.Identity, expected core.ID) *core.Mismatch {
+	if !sa.explains() {
+		return nil
+	}
 	m := &core.Mismatch{What: "identity", Part: "remote-id", Theirs: []string{"it is " + sa.peerID.String()}}
 	mine := false // an identity has the my-id that the peer asked for
 	for _, id := range ids {

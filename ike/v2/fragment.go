@@ -105,8 +105,17 @@ type partial struct {
 	size  int
 }
 
+// kept is what the fragments that are here take, in bytes.
+func (p *partial) kept() (n int) {
+	n = cap(p.parts) * perPart
+	for _, part := range p.parts {
+		n += len(part) + len(part)/8 // memory comes in sizes that are as far apart
+	}
+	return n
+}
+
 // fragment takes in one fragment (RFC 7383 §2.6). whole is set with the last
-// one; inner and syntax are then as of decrypt. raw is kept.
+// one; inner and syntax are then as of decrypt. raw is not kept.
 func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFragment, in core.Datagram) (inner []message.Payload, whole bool, syntax, err error) {
 	if !sa.fragments {
 		return nil, false, nil, dropped{"a fragment, and fragmentation was not agreed"}
@@ -146,7 +155,8 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 	if skf.Number == 1 {
 		p.first = skf.First
 	}
-	p.parts[skf.Number-1] = plain
+	// A copy: plain is part of the whole datagram, which may be much longer.
+	p.parts[skf.Number-1] = append(make([]byte, 0, len(plain)), plain...)
 	p.have++
 	p.size += len(plain)
 	if p.have < len(p.parts) {
@@ -157,6 +167,7 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 		all = append(all, part...)
 	}
 	sa.opened(m.Header, p.first, all)
+	sa.read = len(all)
 	inner, syntax = sa.parseInner(p.first, all)
 	*p = partial{}
 	return inner, true, syntax, nil

@@ -14,7 +14,7 @@ import (
 
 // close tells the peer that the IKE SA ends and ends it.
 func (sa *SA) close(why string) {
-	sa.state = Closing
+	sa.become(Closing)
 	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.tickets.timer} {
 		sa.env.Timers.Stop(t)
 	}

@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -93,7 +94,8 @@ func acceptFirst(env *core.Env, owner Owner, peer *core.Peer, m *message.Message
 func (sa *SA) initRequest(m *message.Message) {
 	sa.env.Traced(false, m.Header, m.Payloads)
 	x := &exchange{sa: sa, kind: sa.firstExchange(), in: m.Payloads, from: sa.path()}
-	sa.answering = x
+	sa.answering, sa.read = x, len(sa.init.request)
+	defer sa.weigh()
 	var err error
 	if t, bad := critical(m.Payloads); bad {
 		err = refused{kind: message.NotifyUnsupportedCriticalPayload, data: []byte{byte(t)}, reason: "in " + x.kind.name}
@@ -101,46 +103,56 @@ func (sa *SA) initRequest(m *message.Message) {
 	sa.answer(x, err)
 }
 
-// initMessage is a message of the exchange that an SA begins with, for an SA that
-// exists: the response to us as initiator, or a request that the peer repeats.
+// Again is the request that a half-open SA began with, once more. The same bytes
+// get the same answer (RFC 7296 §2.1), as often as an initiator like ours repeats
+// a request: who only knows the SPI, or sends from an address that is not its own,
+// must not have us send more than that.
+func (sa *SA) Again(in core.Datagram) {
+	sa.stats.rxN++
+	sa.stats.rxB += uint64(len(in.Data))
+	switch {
+	case !bytes.Equal(in.Data, sa.init.request):
+		sa.bad(in, "another %s request under the SPI of a half-open IKE SA", sa.firstExchange().name)
+	case sa.recvID == 1 && sa.lastResponse != nil && sa.repeated < core.Tries:
+		sa.repeated++
+		sa.transmit(pathOf(in), sa.lastResponse)
+	}
+}
+
+// initMessage is the response to us as initiator of the exchange that an SA begins with.
 func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 	if err := message.CheckOuter(m.Header, m.Payloads); err != nil {
 		sa.bad(in, "%v", err)
 		return
 	}
-	switch {
-	case m.Response() && sa.initiator:
-		x := sa.current
-		if sa.state != Connecting || x == nil || !x.kind.clear || x.raw == nil || x.in != nil || m.ID != 0 {
-			return
-		}
-		if to := in.Local.Addr(); sa.init.moved && to.IsValid() && !to.IsUnspecified() && to.WithZone("") != sa.local.Addr().WithZone("") {
-			return // it answers what was sent from the former address, and was other bytes
-		}
-		sa.env.Traced(false, m.Header, m.Payloads)
-		if err := message.CheckGrammar(m.Header, m.Payloads); err != nil {
-			sa.bad(in, "%v", err) // unprotected: anybody may have sent it
-			return
-		}
-		if t, bad := critical(m.Payloads); bad {
-			sa.bad(in, "the response to IKE_SA_INIT has an unknown critical payload %d, which no response may have (RFC 7296 §2.5)", t)
-			return
-		}
-		if x.redirectForged(m.Payloads) {
-			sa.bad(in, "a REDIRECT without the nonce of our request")
-			return
-		}
-		if find[*message.Nonce](m.Payloads) != nil { // else it only refuses
-			if m.SPIr == 0 {
-				return
-			}
-			sa.spir = m.SPIr
-			sa.init.response = raw
-		}
-		sa.take(x, m.Header, m.Payloads, nil)
-	case !m.Response() && !sa.initiator && sa.state == HalfOpen && sa.recvID == 1 && sa.lastResponse != nil:
-		sa.transmit(pathOf(in), sa.lastResponse)
+	x := sa.current
+	if !m.Response() || !sa.initiator || sa.state != Connecting || x == nil || !x.kind.clear || x.raw == nil || x.in != nil || m.ID != 0 {
+		return
 	}
+	if to := in.Local.Addr(); sa.init.moved && to.IsValid() && !to.IsUnspecified() && to.WithZone("") != sa.local.Addr().WithZone("") {
+		return // it answers what was sent from the former address, and was other bytes
+	}
+	sa.env.Traced(false, m.Header, m.Payloads)
+	if err := message.CheckGrammar(m.Header, m.Payloads); err != nil {
+		sa.bad(in, "%v", err) // unprotected: anybody may have sent it
+		return
+	}
+	if t, bad := critical(m.Payloads); bad {
+		sa.bad(in, "the response to IKE_SA_INIT has an unknown critical payload %d, which no response may have (RFC 7296 §2.5)", t)
+		return
+	}
+	if x.redirectForged(m.Payloads) {
+		sa.bad(in, "a REDIRECT without the nonce of our request")
+		return
+	}
+	if find[*message.Nonce](m.Payloads) != nil { // else it only refuses
+		if m.SPIr == 0 {
+			return
+		}
+		sa.spir = m.SPIr
+		sa.init.response = raw
+	}
+	sa.take(x, m.Header, m.Payloads, nil)
 }
 
 // seekSource asks the system again, while nobody answers the first request, which
@@ -326,29 +338,4 @@ func (sa *SA) connectFailed(exchange string, fault error) {
 	}
 	sa.emit(core.Event{Kind: k, Exchange: exchange, Reason: reason, Detail: detail})
 	sa.end(true, "%s", reason)
-}
-
-// FindPeer is the peer that a stranger's address stands for: of those whose
-// address matches the one with the longest prefix, the first in the table. at
-// has the addresses of peers with DNS names.
-func FindPeer(cfg *core.Config, at map[string]netip.Addr, local, remote netip.Addr) *core.Peer {
-	remote = remote.Unmap()
-	bits := -1
-	var best *core.Peer
-	for _, p := range cfg.Peers {
-		address := p.Address
-		if a := at[p.Name]; p.DNSName != "" && a.IsValid() {
-			address = netip.PrefixFrom(a, a.BitLen())
-		}
-		if p.Version != core.IKEv2 || !address.Contains(remote) {
-			continue
-		}
-		if p.Local.IsValid() && local.IsValid() && p.Local != local.Unmap() {
-			continue
-		}
-		if address.Bits() > bits {
-			best, bits = p, address.Bits()
-		}
-	}
-	return best
 }

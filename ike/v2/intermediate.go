@@ -159,6 +159,7 @@ func (sa *SA) nextKeys(x *exchange) error {
 	x.private.Wipe()
 	s.old.wipe()
 	s.old, sa.keys = sa.keys, k
+	s.got, s.sent = nil, nil
 	s.done++
 	if x.mine {
 		sa.start(sa.afterInit())

@@ -140,6 +140,7 @@ func (sa *SA) decrypt(raw []byte, m *message.Message, in core.Datagram) (inner [
 		return nil, true, syntax, err
 	}
 	sa.opened(m.Header, sk.First, plain)
+	sa.read = len(raw)
 	inner, syntax = sa.parseInner(sk.First, plain)
 	return inner, true, syntax, nil
 }

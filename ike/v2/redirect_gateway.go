@@ -34,24 +34,20 @@ type away struct {
 const AwayTime = 2 * time.Minute
 
 // RedirectInit is the response that sends whoever sent an IKE_SA_INIT request to
-// another gateway (RFC 5685 §3); nil: it cannot be sent there, or is there. Nothing
-// is kept.
-func RedirectInit(raw []byte, local netip.Addr, to core.Gateway) []byte {
+// another gateway (RFC 5685 §3); nil: it cannot be sent there, or is there. skimmed
+// is what message.Skim read of the request. Nothing is kept.
+func RedirectInit(h message.Header, skimmed []message.Payload, local netip.Addr, to core.Gateway) []byte {
 	if to.Addr == local.Unmap() {
 		return nil
 	}
-	m, err := message.Parse(raw)
-	if err != nil || message.CheckOuter(m.Header, m.Payloads) != nil || message.CheckGrammar(m.Header, m.Payloads) != nil {
+	able, from := readSupport(skimmed)
+	ni := find[*message.Nonce](skimmed)
+	if !able || from == to || ni == nil {
 		return nil
 	}
-	able, from := readSupport(m.Payloads)
-	if !able || from == to {
-		return nil
-	}
-	ni := find[*message.Nonce](m.Payloads).Data
 	answer := message.Message{
-		Header:   message.Header{SPIi: m.SPIi, Version: 0x20, Exchange: m.Exchange, Flags: message.FlagResponse},
-		Payloads: []message.Payload{&message.Notify{Kind: message.NotifyRedirect, Data: append(appendGateway(nil, to), ni...)}},
+		Header:   message.Header{SPIi: h.SPIi, Version: 0x20, Exchange: h.Exchange, Flags: message.FlagResponse},
+		Payloads: []message.Payload{&message.Notify{Kind: message.NotifyRedirect, Data: append(appendGateway(nil, to), ni.Data...)}},
 	}
 	return answer.Append(nil)
 }
@@ -153,6 +149,7 @@ func (x *exchange) sentAway() {
 		return
 	}
 	sa.away.to, sa.away.until = x.away, time.Time{}
+	sa.tally()
 	if x.within > 0 {
 		sa.away.until = sa.env.Now().Add(x.within)
 	}
@@ -176,6 +173,7 @@ func (sa *SA) inheritAway(old *SA) {
 	sa.env.Timers.Stop(old.away.timer)
 	sa.away = old.away
 	sa.away.timer = nil
+	sa.tally()
 	sa.watchAway()
 }
 

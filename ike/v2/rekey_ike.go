@@ -253,7 +253,7 @@ func (sa *SA) redundant() {
 	if sa.state != Established {
 		return
 	}
-	sa.state = Replaced
+	sa.become(Replaced)
 	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.tickets.timer} {
 		sa.env.Timers.Stop(t)
 	}

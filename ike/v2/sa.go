@@ -49,6 +49,11 @@ type Owner interface {
 	SharesSecret(id *core.Identity) bool
 	// Named says that the peer's ID became known or, from was, another one.
 	Named(sa *SA, was core.ID)
+	// Weigh says that the Weight of a half-open SA may have changed.
+	Weigh(sa *SA)
+	// Serves says that an SA began to serve its peer or ceased to: it is
+	// established, and the peer was not sent elsewhere.
+	Serves(sa *SA, yes bool)
 	// Established says that an SA came up; Ended that it is gone, and whether a
 	// fault ended it.
 	Established(sa *SA)
@@ -100,6 +105,20 @@ var stateNames = [...]string{"connecting", "half-open", "established", "rekeyed"
 
 func (s State) String() string { return stateNames[s] }
 
+// become goes over to another state.
+func (sa *SA) become(s State) {
+	sa.state = s
+	sa.tally()
+}
+
+// tally tells the owner where it changed whether the SA serves its peer.
+func (sa *SA) tally() {
+	if yes := sa.state == Established && !sa.Leaving(); yes != sa.serving {
+		sa.serving = yes
+		sa.owner.Serves(sa, yes)
+	}
+}
+
 // SA is one IKE SA.
 type SA struct {
 	env   *core.Env
@@ -130,6 +149,7 @@ type SA struct {
 
 	comesFrom netip.Addr // the gateway that sent us to this one
 	away      away       // the peer is, or can be, sent to another gateway
+	serving   bool       // what the owner was told last: see tally
 
 	init *initState // what IKE_AUTH needs of IKE_SA_INIT; nil once the SA is up
 
@@ -137,6 +157,8 @@ type SA struct {
 	current        *exchange   // our request that is under way
 	queue          []*exchange // our requests to come
 	answering      *exchange   // the peer's request that is under way
+	read           int         // bytes of the message read last
+	repeated       int         // answers to the first request, after the first one
 	lastResponse   [][]byte
 	fragments      bool        // messages may be cut into fragments
 	partial        *[2]partial // the peer's request and response of which fragments are missing; nil before any
@@ -202,6 +224,7 @@ func (sa *SA) InitiatorSPI() uint64         { return sa.spii }
 func (sa *SA) Live() bool                   { return sa.state <= Established }
 func (sa *SA) RemoteID() core.ID            { return sa.peerID }
 func (sa *SA) String() string               { return fmt.Sprintf("%s[%d]", sa.peer.Name, sa.id) }
+func (sa *SA) Created() time.Time           { return sa.created }
 func (sa *SA) EstablishedAt() time.Time     { return sa.established }
 func (sa *SA) Want(policies []*core.Policy) { sa.wanted = append(sa.wanted, policies...) }
 
@@ -264,6 +287,11 @@ func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
 		sa.bad(in, "the initiator flag is the wrong way round")
 		return
 	}
+	if !first && h.Next != message.TypeSK && h.Next != message.TypeSKF {
+		sa.bad(in, "%v begins with a payload in clear, %v", h.Exchange, h.Next)
+		return
+	}
+	defer sa.weigh()
 	m, err := message.Parse(raw)
 	if err != nil && first {
 		sa.bad(in, "%v", err)
@@ -291,11 +319,6 @@ func (sa *SA) Datagram(h message.Header, raw []byte, in core.Datagram) {
 		sa.bad(in, "%v", err)
 		return
 	}
-	for _, p := range m.Payloads { // the ICV covers what stands before SK too
-		if u, ok := p.(*message.Unknown); ok && u.Critical {
-			inner = append(inner, u)
-		}
-	}
 	sa.env.Traced(false, h, inner)
 	if h.Response() {
 		sa.response(h, inner, synErr, in)
@@ -315,7 +338,7 @@ func (sa *SA) bad(in core.Datagram, format string, a ...any) {
 func (sa *SA) up() {
 	env := sa.env
 	env.Timers.Stop(sa.timers.half)
-	sa.state = Established
+	sa.become(Established)
 	sa.established = env.Now()
 	sa.init.wipe()
 	sa.init = nil
@@ -363,7 +386,7 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 		sa.replacedBy(n) // the peer's rekey is through, our own never will be
 	}
 	was := sa.state
-	sa.state = Ended
+	sa.become(Ended)
 	for _, t := range []*core.Timer{sa.timers.half, sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.away.timer, sa.tickets.timer} {
 		sa.env.Timers.Stop(t)
 	}

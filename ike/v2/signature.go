@@ -159,7 +159,7 @@ func (x *exchange) peerCerts() ([]*x509.Certificate, error) {
 // inquire is compute for Work whose failure is an answer like any other.
 func (x *exchange) inquire(w core.Work, done func(secret.Bytes, error) error) {
 	x.waiting++
-	x.sa.env.Ask(x.sa.id, w, func(b secret.Bytes, err error) {
+	x.ask(w, func(b secret.Bytes, err error) {
 		if x.over {
 			return
 		}

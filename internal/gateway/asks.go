@@ -16,7 +16,8 @@ import (
 )
 
 // pool does the endpoint's Asks beside the control loop. The queue needs no
-// bound of its own: the endpoint bounds its open questions.
+// bound of its own: the endpoint bounds its open questions, and takes back those
+// that it needs no more.
 type pool struct {
 	mu      sync.Mutex
 	ready   *sync.Cond
@@ -51,6 +52,20 @@ func (p *pool) ask(a core.Ask) {
 	p.queue = append(p.queue, a)
 	p.mu.Unlock()
 	p.ready.Signal()
+}
+
+// withdraw answers a question that nobody works on yet at once: its answer is not
+// needed any more.
+func (p *pool) withdraw(id core.AskID) {
+	p.mu.Lock()
+	i := slices.IndexFunc(p.queue, func(a core.Ask) bool { return a.ID == id })
+	if i >= 0 {
+		p.queue = slices.Delete(p.queue, i, i+1)
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		p.answer(core.Answer{ID: id, Err: core.ErrWithdrawn})
+	}
 }
 
 // next waits for a question; false after close.

@@ -24,6 +24,7 @@ type compiled struct {
 	ports    [2]uint16 // IKE, NAT-T
 	mtu      int
 	lan      bool // lan-bypass
+	waiting  int  // bytes that messages in the inbox may take
 
 	refs  map[policyKey]core.PolicyRef
 	last  core.PolicyRef                    // the highest ref given out so far
@@ -73,8 +74,10 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 		prev = &compiled{}
 	}
 	n := &compiled{
-		core:  &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1]},
-		ports: ports, mtu: mtuOf(c, nil), lan: c.Gateway.LANBypass, last: prev.last, lastTemplate: prev.lastTemplate,
+		core: &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1],
+			StrangerBytes: c.Gateway.StrangerMemory / inboxShare * endpointShare},
+		waiting: c.Gateway.StrangerMemory / inboxShare,
+		ports:   ports, mtu: mtuOf(c, nil), lan: c.Gateway.LANBypass, last: prev.last, lastTemplate: prev.lastTemplate,
 		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
 		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{}, hands: map[core.PolicyRef]manualEnds{},
 		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{}, where: places{},

@@ -151,6 +151,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 			}
 			g.pool.ask(a)
 		},
+		Withdraw: func(id core.AskID) { g.pool.withdraw(id) },
 		Event:    g.event,
 		Release:  func(holder core.SAID) { g.leases.release(holder) },
 		KeepKeys: g.keepTicketKeys,

@@ -22,31 +22,49 @@ import (
 type inbox struct {
 	mu    sync.Mutex
 	list  []core.Input
-	loose int           // of them, those that are bounded
-	fresh int           // of them, messages of strangers
-	bytes int           // of the messages among them
-	wake  chan struct{} // has room for one
+	loose int      // of them, those that are bounded
+	bytes int      // that the messages among them take
+	fresh struct { // of them, messages of strangers
+		n, bytes int
+	}
+	wake chan struct{} // has room for one
 
+	most    atomic.Int64  // bounds bytes
 	dropped atomic.Uint64 // messages that found the inbox full
 }
 
 // inboxLimit bounds how many of those that can be lost without harm wait, and
-// inboxBytes how much memory their messages take. Strangers have a small part of
-// it: those who begin must not drown the answers of those whose SAs are up.
+// inboxBytes how much memory their messages take, where the configuration does not
+// say another. Strangers have a small part of it, in number and in bytes: those
+// who begin must not drown the answers of those whose SAs are up.
 const (
-	inboxLimit = 8192
-	inboxFresh = 1024
-	inboxBytes = 4 << 20
+	inboxLimit      = 8192
+	inboxFresh      = 1024
+	inboxBytes      = config.DefaultStrangerMemory / inboxShare
+	inboxFreshShare = 4   // strangers have one of so many bytes
+	inboxMessage    = 160 // what a message takes beside its bytes
 )
 
-func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
+// The memory that strangers may take, stranger-memory, is divided: the endpoint has
+// what the messages leave that wait here, and those that the loop has taken.
+const (
+	inboxShare    = 16
+	endpointShare = inboxShare - 2
+)
+
+func newInbox() *inbox {
+	b := &inbox{wake: make(chan struct{}, 1)}
+	b.most.Store(inboxBytes)
+	return b
+}
 
 // take empties the inbox.
 func (b *inbox) take() []core.Input {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	list := b.list
-	b.list, b.loose, b.fresh, b.bytes = nil, 0, 0, 0
+	b.list, b.loose, b.bytes = nil, 0, 0
+	b.fresh.n, b.fresh.bytes = 0, 0
 	return list
 }
 
@@ -58,16 +76,21 @@ func (b *inbox) put(in core.Input) {
 	b.signal()
 }
 
-// offer keeps an input with a message of so many bytes if there is room. It is
-// made only then.
-func (b *inbox) offer(bytes int, make func() core.Input) bool {
+// offer keeps an input with a message that takes so many bytes if there is room;
+// fresh: a stranger's. It is made only then.
+func (b *inbox) offer(bytes int, fresh bool, make func() core.Input) bool {
 	b.mu.Lock()
-	if b.loose >= inboxLimit || bytes > 0 && b.bytes+bytes > inboxBytes {
+	most := int(b.most.Load())
+	if b.loose >= inboxLimit || bytes > 0 && b.bytes+bytes > most || fresh && (b.fresh.n >= inboxFresh || b.fresh.bytes+bytes > most/inboxFreshShare) {
 		b.mu.Unlock()
 		return false
 	}
 	b.loose++
 	b.bytes += bytes
+	if fresh {
+		b.fresh.n++
+		b.fresh.bytes += bytes
+	}
 	b.list = append(b.list, make())
 	b.mu.Unlock()
 	b.signal()
@@ -83,12 +106,7 @@ func (b *inbox) signal() {
 
 // IKE copies a message.
 func (b *inbox) IKE(p *underlay.Packet) {
-	fresh := begins(p.Data())
-	if fresh && !b.admit() {
-		b.dropped.Add(1)
-		return
-	}
-	kept := b.offer(p.Len, func() core.Input {
+	kept := b.offer(p.Len+inboxMessage, begins(p.Data()), func() core.Input {
 		return core.Datagram{Local: p.Local, Remote: p.Remote, NATT: p.NATT, Data: slices.Clone(p.Data())}
 	})
 	if !kept {
@@ -102,30 +120,19 @@ func begins(data []byte) bool {
 	return len(data) >= 16 && binary.BigEndian.Uint64(data[8:]) == 0
 }
 
-// admit counts a stranger's message; false: there are enough of them.
-func (b *inbox) admit() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.fresh >= inboxFresh {
-		return false
-	}
-	b.fresh++
-	return true
-}
-
 // Acquire: one that finds no room is asked again after datapath.AcquireAgain.
 func (b *inbox) Acquire(policy uint32, f wire.Flow) {
-	b.offer(0, func() core.Input { return core.Acquire{Policy: core.PolicyRef(policy), Flow: pairOfFlow(&f)} })
+	b.offer(0, false, func() core.Input { return core.Acquire{Policy: core.PolicyRef(policy), Flow: pairOfFlow(&f)} })
 }
 
 // Heard: the next packet after sad.HeardEvery says it again.
 func (b *inbox) Heard(child uint64) {
-	b.offer(0, func() core.Input { return core.Alive{Child: core.ChildID(child)} })
+	b.offer(0, false, func() core.Input { return core.Alive{Child: core.ChildID(child)} })
 }
 
 // Moved: the next packet after sad.HeardEvery says it again.
 func (b *inbox) Moved(child uint64, local, remote netip.AddrPort) {
-	b.offer(0, func() core.Input { return core.Moved{Child: core.ChildID(child), Local: local, Remote: remote} })
+	b.offer(0, false, func() core.Input { return core.Moved{Child: core.ChildID(child), Local: local, Remote: remote} })
 }
 
 // Claim: as long as somebody claims it, it comes again after sad.ClaimsEvery.

@@ -7,22 +7,32 @@ import (
 	"culvert/internal/wire"
 )
 
-// Strangers' messages take a bounded amount of memory, however long they are,
-// and do not keep out what takes none.
+// Messages take a bounded amount of memory, however long they are, those of
+// strangers a part of it, and they do not keep out what takes none.
 func TestInboxBytes(t *testing.T) {
 	b := newInbox()
 	p := underlay.Packet{Buf: make([]byte, underlay.Headroom+underlay.MaxDatagram), Off: underlay.Headroom, Len: underlay.MaxDatagram}
-	fit := inboxBytes / underlay.MaxDatagram
-	for range fit + 10 {
+	for _, most := range []int{inboxBytes, 1 << 20} {
+		b.most.Store(int64(most))
+		const each = underlay.MaxDatagram + inboxMessage
+		p.Data()[15] = 0
+		strangers := most / inboxFreshShare / each
+		for range strangers + 10 {
+			b.IKE(&p)
+		}
+		p.Data()[15] = 1 // an SPI of ours
+		fit := most/each - strangers
+		for range fit + 7 {
+			b.IKE(&p)
+		}
+		b.Acquire(1, wire.Flow{})
+		if n, dropped := len(b.take()), b.dropped.Swap(0); n != strangers+fit+1 || dropped != 17 {
+			t.Errorf("%d kept, %d dropped; want %d and 17", n, dropped, strangers+fit+1)
+		}
 		b.IKE(&p)
-	}
-	b.Acquire(1, wire.Flow{})
-	if n, dropped := len(b.take()), b.dropped.Load(); n != fit+1 || dropped != 10 {
-		t.Errorf("%d kept, %d dropped; want %d and 10", n, dropped, fit+1)
-	}
-	b.IKE(&p)
-	if n := len(b.take()); n != 1 {
-		t.Errorf("%d kept once there was room", n)
+		if n := len(b.take()); n != 1 {
+			t.Errorf("%d kept once there was room", n)
+		}
 	}
 }
 

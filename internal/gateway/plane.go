@@ -40,6 +40,7 @@ type planeConfig struct {
 	Seed     [32]byte                           // of SPIs and IV generators
 	Now      func() time.Time
 	Ask      func(core.Ask)
+	Withdraw func(core.AskID) // nil: every Ask is answered in its time
 	Event    func(now time.Time, e core.Event)
 	Release  func(holder core.SAID) // of what a Lease was answered with
 	// KeepKeys has the keys of session tickets outlive the process.
@@ -172,6 +173,10 @@ func (p *Plane) apply(now time.Time, out core.Output) {
 		p.supply()
 	case core.Ask:
 		p.cfg.Ask(out)
+	case core.Withdraw:
+		if p.cfg.Withdraw != nil {
+			p.cfg.Withdraw(out.ID)
+		}
 	case core.Release:
 		p.cfg.Release(out.Holder)
 	case core.KeepTicketKeys:
@@ -308,6 +313,7 @@ func (p *Plane) Reconfigure(now time.Time, c *compiled, apply func(tun.Plan) err
 		return err
 	}
 	p.path.DeviceChanged()
+	p.inbox.most.Store(int64(c.waiting))
 	p.Input(now, core.Reconfigure{Config: c.core})
 	return nil
 }

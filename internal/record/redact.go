@@ -109,6 +109,8 @@ func describeOutput(o core.Output) string {
 		return fmt.Sprintf("KeepaliveTo %v", o.Remote)
 	case core.Ask:
 		return fmt.Sprintf("Ask %d of IKE SA %d: %T", o.ID, o.SA, o.Work)
+	case core.Withdraw:
+		return fmt.Sprintf("Withdraw %d", o.ID)
 	case core.Event:
 		return eventText(o)
 	}
