@@ -241,6 +241,7 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 	}
 	if _, err := v2.Accept(e.env, e, peer, bytes.Clone(d.Data), d); err != nil {
 		e.bad(d, "%v", err)
+		e.gaveUp(e.env.Now())
 	}
 }
 

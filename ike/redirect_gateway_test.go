@@ -124,6 +124,12 @@ func TestSendAwayAbove(t *testing.T) {
 	r.datagram(q.addr, q.initRequest())
 	_, ps := q.open(r.one().Data)
 	q.isSent(ps, q.ni)
+	// A rekey of the IKE SA changes nothing: one is up.
+	p = p.rekeyed(true, 0xaaaa, 3, p.request(message.ExchangeCreateChildSA, p.ikeRekey(0xaaaa, 3)...))
+	r.take()
+	r.datagram(q.addr, q.initRequest())
+	_, ps = q.open(r.one().Data)
+	q.isSent(ps, q.ni)
 	p.request(message.ExchangeInformational, deleteIKE())
 	r.take()
 	r.datagram(q.addr, q.initRequest())

@@ -71,11 +71,13 @@ func (e *Endpoint) resume(peer *core.Peer, h message.Header, d core.Datagram) {
 	refused, err := v2.AcceptResume(e.env, e, peer, bytes.Clone(d.Data), d)
 	if err != nil {
 		e.bad(d, "%v", err)
+		e.gaveUp(e.env.Now())
 		return
 	}
 	if refused == nil {
 		return
 	}
+	e.gaveUp(e.env.Now())
 	e.env.Emit(core.Event{Kind: core.EvNotify, Peer: peer.Name, Local: d.Local, Remote: d.Remote, Exchange: h.Exchange.String(),
 		Reason: "a session is not resumed, the peer has to connect anew: " + refused.Error()})
 	nack := message.Message{

@@ -51,7 +51,7 @@ type halfKey struct {
 const (
 	maxHalfOpen     = 1000
 	cookieThreshold = 64
-	strangerBytes   = 56 << 20
+	strangerBytes   = 52 << 20
 )
 
 // Shares under pressure: an address may have one of so many half-open SAs, a
@@ -123,7 +123,8 @@ func (s *strangers) Weigh(sa *v2.SA) {
 	}
 }
 
-// gaveUp counts a half-open SA that ended without a proof.
+// gaveUp counts a half-open SA that ended without a proof, or a request that none
+// was made for.
 func (s *strangers) gaveUp(now time.Time) {
 	if now.Sub(s.given.since) >= time.Second {
 		s.given.since, s.given.n = now, 0

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
+	"culvert/ike/v2"
 	"culvert/internal/simnet"
 	"culvert/internal/simnet/sweep"
 	"culvert/spd/selector"
@@ -413,11 +415,21 @@ func (w *weather) strays() string {
 func (s *side) leftovers() string {
 	e := s.e
 	for what, n := range map[string]int{"half-open SAs": len(e.half), "heirs": len(e.heirs), "questions about addresses": len(e.resolving),
+		"bytes of strangers": e.bytes, "half-open SAs in order": len(e.order), "addresses of strangers": len(e.from),
 		"graves": len(e.graves), "CHILD SAs too many": len(e.children) - len(s.kids),
 		"open Asks": reflect.ValueOf(e.env).Elem().FieldByName("asks").Len()} {
 		if n != 0 {
 			return fmt.Sprintf("%d %s", n, what)
 		}
+	}
+	serving := map[string]int{}
+	for _, sa := range e.bySPI {
+		if sa.State() == v2.Established && !sa.Leaving() {
+			serving[sa.Peer().Name]++
+		}
+	}
+	if !maps.Equal(serving, e.serving) {
+		return fmt.Sprintf("%v IKE SAs serve their peers, and %v are counted", serving, e.serving)
 	}
 	for ref, want := range e.wants {
 		if want.timer != nil {

@@ -37,7 +37,7 @@ type Config struct {
 	// CookieThreshold is how many half-open SAs turn cookies on; 0: 64.
 	CookieThreshold int
 	// StrangerBytes is how many bytes those may make the endpoint keep who have not
-	// proved who they are; 0: 56 MiB.
+	// proved who they are; 0: 52 MiB.
 	StrangerBytes int
 	// MaxDatagram is the longest IP datagram, in bytes, that a protected message is
 	// sent in where the peer understands fragments; 0: 1280, at least 160.

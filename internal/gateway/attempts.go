@@ -1,25 +1,42 @@
 package gateway
 
 import (
+	"container/list"
 	"slices"
 	"time"
 
+	"culvert/config"
 	"culvert/ike/core"
 )
 
 // attempts are the last things that came of attempts to come together with each
 // peer, the newest last. Equal ones are one: a peer that is refused every minute
-// leaves room for what happened before.
-type attempts map[string][]attempt
+// leaves room for what happened before. Strangers cause them in the name of every
+// peer: of all together those are kept that happened last and take at most so many
+// bytes.
+type attempts struct {
+	of    map[string][]attempt // by peer
+	order list.List            // of the peers' names, one for each attempt, the oldest first
+	bytes int
+	most  int // bytes
+}
 
 type attempt struct {
 	first, last time.Time
 	times       int
 	event       core.Event
+	bytes       int
+	place       *list.Element
 }
 
-// maxAttempts is how many are kept of one peer; peers are bounded by the configuration.
-const maxAttempts = 16
+// maxAttempts is how many are kept of one peer, and attemptsBytes how many bytes of
+// all, where the configuration does not say another.
+const (
+	maxAttempts   = 16
+	attemptsBytes = config.DefaultStrangerMemory / strangerParts
+)
+
+func newAttempts() *attempts { return &attempts{of: map[string][]attempt{}, most: attemptsBytes} }
 
 // telling are the events that say what came of an attempt.
 var telling = map[core.EventKind]bool{
@@ -27,20 +44,53 @@ var telling = map[core.EventKind]bool{
 	core.EvNoProposal: true, core.EvTSUnacceptable: true, core.EvPeerDead: true, core.EvNotify: true,
 }
 
-func (a attempts) note(now time.Time, e core.Event) {
+func (a *attempts) note(now time.Time, e core.Event) {
 	if e.Peer == "" || !telling[e.Kind] {
 		return
 	}
-	list := a[e.Peer]
 	was := attempt{first: now}
-	if i := slices.IndexFunc(list, func(x attempt) bool { return alike(x.event, e) }); i >= 0 {
-		was = list[i]
-		list = slices.Delete(list, i, i+1)
+	if i := slices.IndexFunc(a.of[e.Peer], func(x attempt) bool { return alike(x.event, e) }); i >= 0 {
+		was = a.of[e.Peer][i]
+		a.drop(e.Peer, i)
 	}
-	if len(list) == maxAttempts {
-		list = slices.Delete(list, 0, 1)
+	if len(a.of[e.Peer]) == maxAttempts {
+		a.drop(e.Peer, 0)
 	}
-	a[e.Peer] = append(list, attempt{was.first, now, was.times + 1, e})
+	x := attempt{was.first, now, was.times + 1, e, weightOf(&e), a.order.PushBack(e.Peer)}
+	a.of[e.Peer] = append(a.of[e.Peer], x)
+	a.bytes += x.bytes
+	a.bound()
+}
+
+// bound drops the oldest until all are within the bound.
+func (a *attempts) bound() {
+	for a.bytes > a.most {
+		a.drop(a.order.Front().Value.(string), 0)
+	}
+}
+
+// drop forgets one attempt of a peer.
+func (a *attempts) drop(peer string, i int) {
+	list := a.of[peer]
+	a.bytes -= list[i].bytes
+	a.order.Remove(list[i].place)
+	if a.of[peer] = slices.Delete(list, i, i+1); len(list) == 1 {
+		delete(a.of, peer)
+	}
+}
+
+// weightOf is how many bytes an event takes, with its places in list and table.
+func weightOf(e *core.Event) int {
+	n := 800 + len(e.Reason)
+	if d := e.Detail; d != nil {
+		n += 200 + len(d.Hint)
+		for _, lines := range [][]string{d.Ours, d.Theirs} {
+			for _, l := range lines {
+				n += 16 + len(l)
+			}
+		}
+	}
+	return n
 }
 
 // alike leaves out what differs from attempt to attempt: names, SPIs and ports.
@@ -59,10 +109,10 @@ func alike(a, b core.Event) bool {
 }
 
 // keep forgets the peers that are not configured any more.
-func (a attempts) keep(peers map[string]*core.Peer) {
-	for name := range a {
-		if peers[name] == nil {
-			delete(a, name)
+func (a *attempts) keep(peers map[string]*core.Peer) {
+	for name := range a.of {
+		for peers[name] == nil && len(a.of[name]) > 0 {
+			a.drop(name, 0)
 		}
 	}
 }

@@ -18,13 +18,13 @@ import (
 // compiled is a configuration as the two planes want it. It is never changed;
 // the next one is compiled from it, so that what stays keeps its name.
 type compiled struct {
-	core     *core.Config
-	policies []spd.Policy
-	routes   []route
-	ports    [2]uint16 // IKE, NAT-T
-	mtu      int
-	lan      bool // lan-bypass
-	waiting  int  // bytes that messages in the inbox may take
+	core      *core.Config
+	policies  []spd.Policy
+	routes    []route
+	ports     [2]uint16 // IKE, NAT-T
+	mtu       int
+	lan       bool // lan-bypass
+	strangers int  // bytes: a part of stranger-memory
 
 	refs  map[policyKey]core.PolicyRef
 	last  core.PolicyRef                    // the highest ref given out so far
@@ -75,9 +75,9 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 	}
 	n := &compiled{
 		core: &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1],
-			StrangerBytes: c.Gateway.StrangerMemory / inboxShare * endpointShare},
-		waiting: c.Gateway.StrangerMemory / inboxShare,
-		ports:   ports, mtu: mtuOf(c, nil), lan: c.Gateway.LANBypass, last: prev.last, lastTemplate: prev.lastTemplate,
+			StrangerBytes: c.Gateway.StrangerMemory / strangerParts * endpointParts},
+		strangers: c.Gateway.StrangerMemory / strangerParts,
+		ports:     ports, mtu: mtuOf(c, nil), lan: c.Gateway.LANBypass, last: prev.last, lastTemplate: prev.lastTemplate,
 		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
 		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{}, hands: map[core.PolicyRef]manualEnds{},
 		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{}, where: places{},

@@ -343,7 +343,7 @@ func nearMisses(policies []spd.Policy, f *wire.Flow, inbound bool) (list []nearM
 
 func (b backend) ExplainPeer(ctx context.Context, name string) (control.PeerExplanation, error) {
 	return call(ctx, b.g, func(now time.Time) (control.PeerExplanation, error) {
-		x, err := explainPeer(b.g.cfg, b.g.compiled, b.g.plane, b.g.attempts[name], name, now)
+		x, err := explainPeer(b.g.cfg, b.g.compiled, b.g.plane, b.g.attempts.of[name], name, now)
 		if err == nil {
 			b.g.hostView().peers(&x, b.g.cfg)
 		}

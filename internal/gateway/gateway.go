@@ -86,7 +86,7 @@ type gateway struct {
 
 	recorder *record.Recorder // nil: none
 	snapshot *config.Snapshot // of the first configuration, for the recorder
-	attempts attempts
+	attempts *attempts
 }
 
 // Run runs a gateway until ctx ends or it fails. After ctx it has told its
@@ -115,7 +115,7 @@ func Run(ctx context.Context, o Options) error {
 	g.level.Set(level)
 	g.log = newLogger(o.Stderr, format, g.level)
 	g.events = &events{log: g.log}
-	g.attempts = attempts{}
+	g.attempts = newAttempts()
 	g.warn(warnings)
 	if g.edges, err = o.Edges(&cfg.Gateway); err != nil {
 		return err
@@ -170,6 +170,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	carried(g.cfg, underlay.IsRaw(g.edges.Conn))
 	g.compiled = compile(g.cfg, [2]uint16{ike, natt}, nil)
 	g.compiled.mtu = g.deviceMTU(g.cfg)
+	g.attempts.most = g.compiled.strangers
 	g.recordConfig(g.snapshot, g.compiled.ports)
 	g.snapshot = nil
 	if err := g.plane.Reconfigure(time.Now(), g.compiled, func(p tun.Plan) error { return g.apply(p, g.cfg) }); err != nil {

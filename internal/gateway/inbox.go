@@ -40,16 +40,17 @@ type inbox struct {
 const (
 	inboxLimit      = 8192
 	inboxFresh      = 1024
-	inboxBytes      = config.DefaultStrangerMemory / inboxShare
+	inboxBytes      = config.DefaultStrangerMemory / strangerParts
 	inboxFreshShare = 4   // strangers have one of so many bytes
 	inboxMessage    = 160 // what a message takes beside its bytes
 )
 
-// The memory that strangers may take, stranger-memory, is divided: the endpoint has
-// what the messages leave that wait here, and those that the loop has taken.
+// The memory that strangers may take, stranger-memory, is divided into parts: one
+// for the messages that wait here, one for those that the loop has taken, one for
+// the attempts that are told to people, and the rest for the endpoint.
 const (
-	inboxShare    = 16
-	endpointShare = inboxShare - 2
+	strangerParts = 16
+	endpointParts = strangerParts - 3
 )
 
 func newInbox() *inbox {

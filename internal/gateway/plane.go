@@ -313,7 +313,7 @@ func (p *Plane) Reconfigure(now time.Time, c *compiled, apply func(tun.Plan) err
 		return err
 	}
 	p.path.DeviceChanged()
-	p.inbox.most.Store(int64(c.waiting))
+	p.inbox.most.Store(int64(c.strangers))
 	p.Input(now, core.Reconfigure{Config: c.core})
 	return nil
 }

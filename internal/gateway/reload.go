@@ -38,6 +38,8 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	g.cfg, g.compiled = next, c
 	g.dropManual(false)
 	g.attempts.keep(c.peers)
+	g.attempts.most = c.strangers
+	g.attempts.bound()
 	if g.o.LogLevel == "" {
 		g.level.Set(next.Gateway.LogLevel)
 	}
