@@ -21,7 +21,7 @@ func (w held) Do() (secret.Bytes, error) {
 // the queue; one that is worked on is answered as ever.
 func TestWithdraw(t *testing.T) {
 	answers := make(chan core.Answer, 10)
-	p := newPool(nil, func(a core.Answer) { answers <- a })
+	p := newPool(nil, nil, func(a core.Answer) { answers <- a })
 	work := held{make(chan struct{}, 10), make(chan struct{})}
 	const all = 10 // more than there are workers
 	for id := range core.AskID(all) {
