@@ -138,7 +138,7 @@ func (b *inbox) Moved(child uint64, local, remote netip.AddrPort) {
 
 // Claim: as long as somebody claims it, it comes again after sad.ClaimsEvery.
 func (b *inbox) Claim(child uint64, mtu int) {
-	b.offer(0, func() core.Input { return core.PathClaim{Child: core.ChildID(child), MTU: mtu} })
+	b.offer(0, false, func() core.Input { return core.PathClaim{Child: core.ChildID(child), MTU: mtu} })
 }
 
 func (b *inbox) Expire(child uint64, hard bool) {
