@@ -36,6 +36,10 @@ const (
 	Protocol = 0xC6
 )
 
+// ErrorMark is the mark of ICMP errors that quote protected packets, of an instance
+// whose own sockets have mark. They go to the device whatever their addresses are.
+func ErrorMark(mark uint32) uint32 { return mark ^ 1<<30 }
+
 func (o Options) withDefaults() (Options, error) {
 	if o.Table == 0 {
 		o.Table = DefaultTable

@@ -12,6 +12,7 @@ import (
 // this order; the first that leads somewhere decides:
 //
 //	fwmark Mark                          goto end    our own sockets
+//	fwmark ErrorMark(Mark)               lookup T    ICMP errors that quote protected packets; the guard marks them
 //	iif lo ipproto udp sport P           goto end    … and answers to them, see below
 //	iif lo ipproto esp|ah                goto end    … without UDP
 //	from Local to Local                  goto end    Remote covers Local: the LAN talks to itself
@@ -148,7 +149,7 @@ func compile(p Plan, mark uint32, own []netip.Addr, lans map[netip.Prefix]link) 
 		if !used[index(v6)] {
 			continue
 		}
-		w.head = append(w.head, rule{v6: v6, act: toEnd, mark: mark})
+		w.head = append(w.head, rule{v6: v6, act: toEnd, mark: mark}, rule{v6: v6, act: toTable, mark: ErrorMark(mark)})
 		for _, port := range p.Bypass {
 			if b := (rule{v6: v6, act: toEnd, own: true, proto: 17, sport: port}); !slices.Contains(w.head, b) {
 				w.head = append(w.head, b)

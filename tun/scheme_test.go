@@ -118,7 +118,7 @@ func TestCompile(t *testing.T) {
 				t.Errorf("routes %v, want %v", routes, tt.routes)
 			}
 			v6 := tt.route.Remote.Addr().Is6()
-			head := []rule{{v6: v6, act: toEnd, mark: 7}, {v6: v6, act: toEnd, own: true, proto: 17, sport: 500}}
+			head := []rule{{v6: v6, act: toEnd, mark: 7}, {v6: v6, act: toTable, mark: 7 | 1<<30}, {v6: v6, act: toEnd, own: true, proto: 17, sport: 500}}
 			if !slices.Equal(w.head, head) || !slices.Equal(w.tail, []rule{{v6: v6, act: nop, proto: 17}}) {
 				t.Errorf("head %+v, tail %+v", w.head, w.tail)
 			}

@@ -48,7 +48,7 @@ func (g *gateway) followLANs() {
 // are the private networks on the host's links; connected tells which peers have
 // given this host an address.
 func guardPlan(p tun.Plan, c *config.Config, device string, lans []netip.Prefix, connected func(peer string) bool) guard.Plan {
-	plan := guard.Plan{Device: device, Mark: c.Gateway.Mark, Ports: slices.Clone(p.Bypass)}
+	plan := guard.Plan{Device: device, Mark: c.Gateway.Mark, Errors: tun.ErrorMark(c.Gateway.Mark), Ports: slices.Clone(p.Bypass)}
 	add := func(own bool, routes ...tun.Route) {
 		for _, r := range routes {
 			f := guard.Flow{Local: r.Local, Remote: r.Remote, Proto: r.Proto, Pass: r.Pass || r.Optional, Own: own}

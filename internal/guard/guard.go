@@ -27,7 +27,11 @@ type Flow struct {
 // Plan is what the guard has to keep apart.
 type Plan struct {
 	Device string
-	Mark   uint32   // of the gateway's own sockets, which are let out
+	Mark   uint32 // of the gateway's own sockets, which are let out
+	// Errors is the mark that ICMP errors get which quote a packet that came protected:
+	// they are led to the device by it, and none leaves in clear (RFC 4301 §6.2). 0:
+	// they are not looked at.
+	Errors uint32
 	Ports  []uint16 // UDP ports of the gateway itself, which are let in
 	// Flows in the order of the policies: the first that matches decides; what
 	// none matches is not the guard's business.

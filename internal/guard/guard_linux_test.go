@@ -194,7 +194,7 @@ func (w *wire) guard() Guard {
 }
 
 func plan(flows ...Flow) Plan {
-	return Plan{Device: "culvert0", Mark: mark, Ports: []uint16{500, 4500}, Flows: flows}
+	return Plan{Device: "culvert0", Mark: mark, Errors: mark | 1<<30, Ports: []uint16{500, 4500}, Flows: flows}
 }
 
 func apply(t *testing.T, g Guard, p Plan) {

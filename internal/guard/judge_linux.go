@@ -116,7 +116,16 @@ func (f *form) rule(exprs []expr.Any, p *Packet) (v *expr.Verdict, err error) {
 func (f *form) expression(e expr.Any, p *Packet, registers map[uint32][]byte) (*expr.Verdict, error) {
 	switch e := e.(type) {
 	case *expr.Counter:
+	case *expr.Immediate:
+		registers[e.Register] = e.Data
 	case *expr.Meta:
+		if e.SourceRegister { // it sets what the packet has
+			if e.Key != expr.MetaKeyMARK || len(registers[e.Register]) != 4 {
+				return nil, fmt.Errorf("setting meta key %d is not understood", e.Key)
+			}
+			p.Mark = binary.NativeEndian.Uint32(registers[e.Register])
+			return nil, nil
+		}
 		switch e.Key {
 		case expr.MetaKeyNFPROTO:
 			registers[e.Register] = []byte{unix.NFPROTO_IPV4}

@@ -22,11 +22,16 @@ import (
 //		chain input       { type filter hook input priority filter - 10; goto in }
 //		chain forward     { type filter hook forward priority filter - 10; goto in }
 //		chain postrouting { type filter hook postrouting priority srcnat - 10; goto out }
+//		chain prerouting  { type filter hook prerouting priority mangle + 10; iifname "culvert0" accept; meta mark 0xc0150 accept; goto quotes }
+//		chain output      { type route hook output priority mangle + 10; meta mark 0xc0150 accept; goto quotes }
 //		chain in  { iifname "culvert0" accept; iifname "lo" accept; ip saddr vmap @in4; ip6 saddr vmap @in6 }
-//		chain out { oifname …; meta mark 0xc0150 accept; ip daddr vmap @out4; … }
+//		chain out { oifname …; meta mark 0xc0150 accept; jump quotes; meta mark 0x400c0150 goto drop-out; ip daddr vmap @out4; … }
 //		chain in4-0  { jump spared-in; ip daddr 10.1.0.0/24 goto drop-in }
 //		chain out4-0 { jump spared-out; ip saddr 10.1.0.0/24 goto drop-out }
 //		chain spared-in { what has to arrive in clear: IKE, ESP, AH, errors and neighbours }
+//		chain quotes { icmp type destination-unreachable jump quote4; … }
+//		chain quote4 { @th,160,32 vmap @quote4-of }   the source of what is quoted
+//		chain quote4-0 { @th,192,24 0x0a0100 meta mark set 0x400c0150 return }   … and its destination
 //		chain drop-in { counter drop }
 //		…
 //	}

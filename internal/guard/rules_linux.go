@@ -77,6 +77,10 @@ func dhcpOut() (rules [][]expr.Any) {
 
 // address compares the prefix of an address at an offset of the IP header.
 func address(offset uint32, p netip.Prefix) []expr.Any {
+	return addressIn(expr.PayloadBaseNetworkHeader, offset, p)
+}
+
+func addressIn(base expr.PayloadBase, offset uint32, p netip.Prefix) []expr.Any {
 	if p.Bits() == 0 {
 		return nil
 	}
@@ -86,7 +90,7 @@ func address(offset uint32, p netip.Prefix) []expr.Any {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: size},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: mask, Xor: make([]byte, size)},
 		equal(p.Masked().Addr().AsSlice()),
 	}
@@ -152,4 +156,45 @@ func sparedOutside() (rules [][]expr.Any) {
 	v6 := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal([]byte{unix.NFPROTO_IPV6})}
 	linkLocal := netip.MustParsePrefix("fe80::/10")
 	return append(rules, all(v6, address(header[family6].src, linkLocal)), all(v6, address(header[family6].dst, linkLocal)))
+}
+
+// quotation is where an ICMP error quotes an IP header, from the error's own header on.
+const quotation = 8
+
+// quoted is a flow without its remote address, as an ICMP error that leaves quotes it:
+// a packet from the remote to the local end. With IP options in what is quoted, or
+// extension headers, no ports are found.
+func (w Flow) quoted(v int) []expr.Any {
+	at, protocolAt, ports := header[v], uint32(quotation+9), uint32(quotation+20)
+	if v == family6 {
+		protocolAt, ports = quotation+6, quotation+40
+	}
+	e := addressIn(expr.PayloadBaseTransportHeader, quotation+at.dst, w.Local)
+	if w.Proto != 0 {
+		e = append(e, inHeader(protocolAt, []byte{w.Proto})...)
+	}
+	if w.RemotePort != 0 {
+		e = append(e, inHeader(ports, big16(w.RemotePort))...)
+	}
+	if w.LocalPort != 0 {
+		e = append(e, inHeader(ports+2, big16(w.LocalPort))...)
+	}
+	return e
+}
+
+// icmpErrors are the conditions for the errors of a family: RFC 792, RFC 4443 §2.1.
+func icmpErrors(v int) (list [][]expr.Any) {
+	proto, kinds := uint8(unix.IPPROTO_ICMP), []byte{3, 4, 5, 11, 12}
+	if v == family6 {
+		proto, kinds = unix.IPPROTO_ICMPV6, []byte{1, 2, 3, 4}
+	}
+	for _, kind := range kinds {
+		list = append(list, all(protocol(proto), inHeader(0, []byte{kind})))
+	}
+	return list
+}
+
+// setMark gives a packet a mark.
+func setMark(mark uint32) []expr.Any {
+	return []expr.Any{&expr.Immediate{Register: 1, Data: native32(mark)}, &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1}}
 }

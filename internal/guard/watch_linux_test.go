@@ -67,6 +67,10 @@ func TestGuardRestores(t *testing.T) {
 		{"nft flush map inet culvert-50500 out6", "map out6 of the guard's table culvert-50500 was changed"},
 		{"nft insert rule inet culvert-50500 in accept", "chain in of the guard's table culvert-50500 was changed"},
 		{"nft add rule inet culvert-50500 out4-0 counter", "chain out4-0 of the guard's table culvert-50500 was changed"},
+		{"nft flush chain inet culvert-50500 quote4-0", "chain quote4-0 of the guard's table culvert-50500 was changed"},
+		{"nft flush map inet culvert-50500 quote6-of", "map quote6-of of the guard's table culvert-50500 was changed"},
+		{"nft delete chain inet culvert-50500 prerouting", "chain prerouting of the guard's table culvert-50500 was removed"},
+		{"nft flush chain inet culvert-50500 output", "chain output of the guard's table culvert-50500 was changed"},
 		{"nft add chain inet culvert-50500 mine", "chain mine was added to the guard's table culvert-50500"},
 		{"nft add set inet culvert-50500 mine { type ipv4_addr ; }", "set mine was added to the guard's table culvert-50500"},
 		{"nft add chain inet culvert-50500 forward { policy drop ; }", "chain forward of the guard's table culvert-50500 was changed"},
@@ -160,6 +164,10 @@ func TestJudge(t *testing.T) {
 		if c.drop && v.Chain != c.chain {
 			t.Errorf("%s: in chain %s, want %s", c.name, v.Chain, c.chain)
 		}
+	}
+	// An error's mark is what the last rule of "out" knows it by.
+	if v, err := g.(Explainer).Judge(with(packet("10.9.0.1/32", "10.4.0.1/32", false, "eth0"), func(p *Packet) { p.Mark = mark | 1<<30 })); err != nil || !v.Drop {
+		t.Errorf("marked as an error that quotes a protected packet: %+v, %v", v, err)
 	}
 	// It is the kernel that is asked.
 	w.run("nft insert rule inet culvert-50500 out accept")
