@@ -84,7 +84,7 @@ func TestRestored(t *testing.T) {
 		}
 	}
 	const flushRules = "ip rule flush; ip rule add pref 32766 lookup main; ip rule add pref 32767 lookup default"
-	ruleset := l.write("ruleset", "flush ruleset\ntable inet other { chain input { type filter hook input priority 0; } }\n")
+	ruleset := l.write("ruleset", "flush ruleset\ntable inet other {\n chain input {\n  type filter hook input priority 0\n }\n}\n")
 	for _, c := range []struct{ change, want string }{
 		{"nft flush ruleset", "the guard's table culvert-50500 was removed"},
 		{"nft -f " + ruleset, "the guard's table culvert-50500 was removed"},
@@ -92,7 +92,7 @@ func TestRestored(t *testing.T) {
 		{"nft insert rule inet culvert-50500 out accept; nft insert rule inet culvert-50500 in accept", "chain "},
 		{flushRules, "rules were removed"},
 		{"ip route flush table 50500", "routes were removed from table 50500"},
-		{"ip route add 10.2.0.0/24 via 10.9.0.254 table 50500", "foreign route 10.2.0.0/24 via 10.9.0.254"},
+		{"ip route add 10.2.0.0/25 via 10.9.0.254 table 50500", "foreign route 10.2.0.0/25 via 10.9.0.254"},
 		{"ip route replace default via 10.9.0.254 table 50500", "foreign route default via 10.9.0.254"},
 		{"ip link set culvert0 down", "device culvert0 was set down"},
 		{"ip link set culvert0 mtu 1200", "MTU of culvert0 was set to 1200"},
