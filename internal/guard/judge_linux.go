@@ -183,10 +183,10 @@ func (f *form) expression(e expr.Any, p *Packet, registers map[uint32][]byte) (*
 		registers[e.Register] = native32(kind)
 	case *expr.Ct:
 		// A packet that is asked about begins a conversation.
-		if e.Key != expr.CtKeySTATE {
+		if e.Key != expr.CtKeyDIRECTION {
 			return nil, fmt.Errorf("conntrack key %d is not understood", e.Key)
 		}
-		registers[e.Register] = native32(expr.CtStateBitNEW)
+		registers[e.Register] = []byte{0} // IP_CT_DIR_ORIGINAL
 	case *expr.Lookup:
 		v := inMap(f.maps[e.SetName], registers[e.SourceRegister])
 		if v == nil {

@@ -165,6 +165,12 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: in chain %s, want %s", c.name, v.Chain, c.chain)
 		}
 	}
+	// What this host begins itself by another of its addresses is no answer.
+	apply(t, g, plan(own(flow("0.0.0.0/0", "0.0.0.0/0"))))
+	if v, err := g.(Explainer).Judge(out); err != nil || !v.Drop {
+		t.Errorf("a connection of this host's own: %+v, %v", v, err)
+	}
+	apply(t, g, plan(flow("10.1.0.0/24", "10.2.0.0/24")))
 	// An error's mark is what the last rule of "out" knows it by.
 	if v, err := g.(Explainer).Judge(with(packet("10.9.0.1/32", "10.4.0.1/32", false, "eth0"), func(p *Packet) { p.Mark = mark | 1<<30 })); err != nil || !v.Drop {
 		t.Errorf("marked as an error that quotes a protected packet: %+v, %v", v, err)
