@@ -19,6 +19,7 @@ type prerequisite struct {
 
 var prerequisites = []prerequisite{
 	{"ip", "iproute2"},
+	{"ping", "iputils-ping"},
 	{"nft", "nftables"},
 	{"conntrack", "conntrack"},
 	{"swanctl", "strongswan-swanctl"},
