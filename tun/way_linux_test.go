@@ -1,7 +1,6 @@
 package tun
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -68,7 +67,7 @@ func TestWay(t *testing.T) {
 		"out of the device to a LAN": {from("culvert0", "10.2.0.9", "10.1.0.7"), Way{Device: "lan0", Table: 254}},
 	})
 	run(t, "ip link set culvert0 down")
-	run(t, fmt.Sprintf("ip route add prohibit 192.0.2.77/32"))
+	run(t, "ip route add prohibit 192.0.2.77/32")
 	nowhere := Way{Nowhere: "unreachable"}
 	check("device down", map[string]row{
 		"a host behind us": {from("lan0", "10.1.0.7", "10.2.0.9"), nowhere},

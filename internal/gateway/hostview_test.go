@@ -118,9 +118,9 @@ func TestExplainTheKernel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x, text := w.west.explained(t, c.query, c.inbound)
+		x, _ := w.west.explained(t, c.query, c.inbound)
 		h.packet(&x, &f, c.inbound)
-		text = strings.Join(x.Why, "\n")
+		text := strings.Join(x.Why, "\n")
 		if x.Verdict != c.verdict || x.Counter != c.counter || x.Device != c.device || len(x.Differences) != len(c.differ) {
 			t.Errorf("%s: %s %q by %q, differences %q\n%s", c.name, x.Verdict, x.Counter, x.Device, x.Differences, text)
 		}
