@@ -24,11 +24,16 @@ const gather = 200 * time.Millisecond
 // watch calls changed with all addresses, at once and each time that they have
 // changed, until done is closed.
 func (a *addrs) watch(done <-chan struct{}, changed func([]netip.Addr)) {
-	news := addrNews(done)
+	follow(done, addrNews(done), a.list, &a.now, changed)
+}
+
+// follow reads a list at once and after each piece of news, and calls changed where it
+// is another than now, until done is closed. News that come together are one.
+func follow[T comparable](done, news <-chan struct{}, list func() ([]T, error), now *[]T, changed func([]T)) {
 	for {
-		if list, err := a.list(); err == nil && !slices.Equal(list, a.now) {
-			a.now = list
-			changed(list)
+		if l, err := list(); err == nil && !slices.Equal(l, *now) {
+			*now = l
+			changed(l)
 		}
 		select {
 		case <-done:

@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
 	"culvert/ike/core"
 )
@@ -30,23 +29,7 @@ const maxNets = 4096
 
 // watch calls changed each time that list has changed, until done is closed.
 func (n *nets) watch(done <-chan struct{}, changed func([]netip.Prefix)) {
-	news := netNews(done)
-	for {
-		if list, err := n.list(); err == nil && !slices.Equal(list, n.now) {
-			n.now = list
-			changed(list)
-		}
-		select {
-		case <-done:
-			return
-		case <-news:
-		}
-		select {
-		case <-done:
-			return
-		case <-time.After(gather):
-		}
-	}
+	follow(done, netNews(done), n.list, &n.now, changed)
 }
 
 // list is what there is now, in order.
