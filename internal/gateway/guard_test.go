@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,15 +158,15 @@ func TestUntil(t *testing.T) {
 // Where the system's resolver has no answer, the DNS servers are asked past the
 // policies, and not where there is no such name.
 func TestResolvePast(t *testing.T) {
-	asked := 0
+	var asked atomic.Int32 // the resolver dials from two goroutines
 	past := resolverPast(func(_ context.Context, network, address string) (net.Conn, error) {
-		asked++
+		asked.Add(1)
 		return nil, errors.New("no way to " + address)
 	})
-	if a, err := resolve("192.0.2.7", past); err != nil || a.String() != "192.0.2.7" || asked != 0 {
-		t.Error(a, err, asked)
+	if a, err := resolve("192.0.2.7", past); err != nil || a.String() != "192.0.2.7" || asked.Load() != 0 {
+		t.Error(a, err, asked.Load())
 	}
-	if _, err := past.LookupNetIP(t.Context(), "ip", "gw.culvert.invalid."); err == nil || asked == 0 {
-		t.Errorf("%v, asked %d times", err, asked)
+	if _, err := past.LookupNetIP(t.Context(), "ip", "gw.culvert.invalid."); err == nil || asked.Load() == 0 {
+		t.Errorf("%v, asked %d times", err, asked.Load())
 	}
 }
