@@ -13,6 +13,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	"culvert/internal/outputs"
 	"culvert/internal/simnet"
 	"culvert/spd/selector"
 )
@@ -55,6 +56,7 @@ type side struct {
 	opened int
 	lost   []string // ESP packets that could not be opened, with the reason
 	dead   bool     // does not take part any more
+	put    *outputs.Log
 	// system answers what only a system knows; nil: the default answers.
 	system func(core.Ask) (core.Answer, bool)
 }
@@ -111,7 +113,7 @@ func (s *side) boot(seed uint64) {
 	var sd [32]byte
 	binary.BigEndian.PutUint64(sd[:], seed)
 	copy(sd[8:], s.name)
-	s.e = New(sd)
+	s.e, s.put = New(sd), outputs.New(s.t, s.name)
 	s.e.Handle(s.clock.Now(), core.TicketKeys{Keys: ticketKeys(s.keys)})
 	s.kids = map[core.ChildID]*kid{}
 	s.order = nil
@@ -156,6 +158,7 @@ func (s *side) in(in core.Input) {
 }
 
 func (s *side) do(o core.Output) {
+	s.put.Add(o)
 	if s.tap != nil {
 		s.tap(s, o)
 	}

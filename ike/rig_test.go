@@ -8,6 +8,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	"culvert/internal/outputs"
 )
 
 // A rig is one endpoint alone on a bench: inputs go in by hand, outputs are
@@ -16,6 +17,7 @@ import (
 type rig struct {
 	t      testing.TB
 	e      *Endpoint
+	put    *outputs.Log
 	now    time.Time
 	cfg    *core.Config
 	sends  []core.Send
@@ -45,7 +47,7 @@ func newRig(t testing.TB, change ...func(c *core.Config)) *rig {
 	for _, f := range change {
 		f(cfg)
 	}
-	r := &rig{t: t, e: New([32]byte{7}), now: epoch, cfg: cfg, kids: map[core.ChildID]*kid{}, freed: map[uint32]bool{}, spi: 0x1000, local: rigAddr}
+	r := &rig{t: t, e: New([32]byte{7}), put: outputs.New(t, "rig"), now: epoch, cfg: cfg, kids: map[core.ChildID]*kid{}, freed: map[uint32]bool{}, spi: 0x1000, local: rigAddr}
 	r.in(core.Reconfigure{Config: cfg})
 	return r
 }
@@ -59,6 +61,7 @@ func (r *rig) in(in core.Input) {
 		if !ok {
 			return
 		}
+		r.put.Add(o)
 		if r.takes != nil && r.takes(o) {
 			continue
 		}

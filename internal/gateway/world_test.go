@@ -15,6 +15,7 @@ import (
 	"culvert/ike"
 	"culvert/ike/core"
 	"culvert/internal/datapath"
+	"culvert/internal/outputs"
 	"culvert/internal/simnet"
 	"culvert/internal/store"
 	"culvert/internal/underlay"
@@ -155,7 +156,7 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 		w.t.Fatal(err)
 	}
 	n.plane = newPlane(planeConfig{
-		Endpoint: ike.New(seed), Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now,
+		Endpoint: &logged{ike.New(seed), outputs.New(w.t, addr.String())}, Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now,
 		Release: func(holder core.SAID) {
 			n.leases.release(holder)
 			n.leases.work(w.clock.Now(), nil)
@@ -176,6 +177,20 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 		Event: func(_ time.Time, e core.Event) { n.events = append(n.events, e) },
 	})
 	return n
+}
+
+// logged is an endpoint whose outputs are written down.
+type logged struct {
+	*ike.Endpoint
+	put *outputs.Log
+}
+
+func (l *logged) Poll() (core.Output, bool) {
+	o, ok := l.Endpoint.Poll()
+	if ok {
+		l.put.Add(o)
+	}
+	return o, ok
 }
 
 func (w *world) deliver(d simnet.Delivery) {
