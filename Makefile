@@ -21,9 +21,9 @@ SHELL_PACKAGES := zsh fish mandoc
 
 # Where the race detector looks: every package but ike/…, which has no
 # goroutines, and the lab, whose goroutines are other processes.
-RACE = $(shell go list ./... | grep -vE '/(ike|internal/lab|internal/testsum)(/|$$)')
+RACE = $(shell go list ./... | grep -vE '/(ike|internal/testing/lab|internal/testing/testsum)(/|$$)')
 
-TESTSUM := go run ./internal/testsum -count=1
+TESTSUM := go run ./internal/testing/testsum -count=1
 
 # $(call install,PACKAGES): as root on Debian, install what is missing. Where that
 # fails, the tests that need it will say so.
@@ -103,12 +103,12 @@ storm: ## SEEDS (10000) simulated networks for IKE, GATEWAY_SEEDS (1000) for who
 	CULVERT_SEEDS=$(GATEWAY_SEEDS) go test ./internal/gateway -count=1 -timeout 3h -run '^TestTwentyRekeysOnABadNetwork$$'
 
 chaos: packages ## (root) two gateways and all that can happen to them, for CHAOS (20m)
-	CULVERT_CHAOS=$(CHAOS) go test ./internal/lab -count=1 -timeout 3h -v -run '^TestChaos$$'
+	CULVERT_CHAOS=$(CHAOS) go test ./internal/testing/lab -count=1 -timeout 3h -v -run '^TestChaos$$'
 
 interop: packages ## (root) the matrix with strongSwan, written to docs/interop.md
 	@if [ "$$(id -u)" != 0 ]; then echo "make interop needs root: run it with sudo"; exit 1; fi
 	@mkdir -p docs
-	@CULVERT_INTEROP_DOC=$(CURDIR)/docs/interop.md $(TESTSUM) -timeout 60m ./internal/lab/...
+	@CULVERT_INTEROP_DOC=$(CURDIR)/docs/interop.md $(TESTSUM) -timeout 60m ./internal/testing/lab/...
 
 lint: ## gofmt, go vet for each system, staticcheck
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$unformatted" ] || { echo "gofmt would change:" $$unformatted; exit 1; }

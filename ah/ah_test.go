@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"culvert/crypto/suite"
-	"culvert/internal/vectors"
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
+	"culvert/internal/testing/vectors"
 )
 
 var (

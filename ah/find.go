@@ -3,7 +3,7 @@ package ah
 import (
 	"encoding/binary"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 )
 
 // maxFront bounds the headers in front of an AH: more than any IPv4 header, and

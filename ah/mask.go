@@ -1,6 +1,6 @@
 package ah
 
-import "culvert/internal/wire"
+import "culvert/internal/packet/wire"
 
 // What of the headers in front of the AH the ICV covers: fields that the path
 // may change count as zero, and what it changes foreseeably counts as it will

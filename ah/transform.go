@@ -10,7 +10,7 @@ import (
 	"culvert/crypto/integ"
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 )
 
 // Params are the algorithm and the key of one direction of an SA.

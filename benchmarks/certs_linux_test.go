@@ -8,7 +8,7 @@ import (
 
 	"culvert/crypto/pki"
 	"culvert/ike/core"
-	"culvert/internal/testcert"
+	"culvert/internal/testing/testcert"
 )
 
 // certs are an authority's, a gateway's and those of as many clients as there

@@ -21,8 +21,8 @@ import (
 
 	"culvert/ike"
 	"culvert/ike/core"
-	"culvert/internal/control"
-	"culvert/internal/lab"
+	"culvert/internal/operate/control"
+	"culvert/internal/testing/lab"
 	"culvert/spd/selector"
 )
 

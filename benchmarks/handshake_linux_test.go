@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/lab"
+	"culvert/internal/testing/lab"
 )
 
 func TestMain(m *testing.M) {

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/testcert"
+	"culvert/internal/testing/testcert"
 	"software.sslmate.com/src/go-pkcs12"
 )
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"culvert/crypto/suite"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 // keyCase is a key with a value that is right and one that is wrong.

@@ -22,7 +22,7 @@ import (
 	"culvert/crypto/aead"
 	"culvert/crypto/cipher"
 	"culvert/crypto/secret"
-	"culvert/internal/beside"
+	"culvert/internal/testing/beside"
 )
 
 // round is how many packets are sealed or opened between two looks at the clock.

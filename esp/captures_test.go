@@ -19,7 +19,7 @@ import (
 
 	"culvert/crypto/cipher"
 	"culvert/crypto/suite"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 // Captures of others' ESP, with keys, are opened, and what is in them is what

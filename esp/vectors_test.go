@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"culvert/crypto/suite"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 // opened checks a published packet: that it opens to what was published, and

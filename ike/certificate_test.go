@@ -13,8 +13,8 @@ import (
 	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/simnet"
-	"culvert/internal/testcert"
+	"culvert/internal/testing/simnet"
+	"culvert/internal/testing/testcert"
 )
 
 // certs are the authorities of the tests below.

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 var goodLink = simnet.Link{Delay: 10 * time.Millisecond}

@@ -9,7 +9,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 	"culvert/spd/selector"
 )
 

@@ -10,7 +10,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 const hybrid = "x25519+ml-kem-768"

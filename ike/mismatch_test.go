@@ -9,8 +9,8 @@ import (
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
-	"culvert/internal/simnet"
-	"culvert/internal/testcert"
+	"culvert/internal/testing/simnet"
+	"culvert/internal/testing/testcert"
 	"culvert/spd/selector"
 )
 

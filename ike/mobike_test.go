@@ -9,7 +9,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 func mobile(a, b *core.Config) {

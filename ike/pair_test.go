@@ -13,8 +13,8 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/outputs"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/outputs"
+	"culvert/internal/testing/simnet"
 	"culvert/spd/selector"
 )
 

@@ -9,7 +9,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 // claimed are two sides that are up, of which a notes how long its probes are and what

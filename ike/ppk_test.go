@@ -10,7 +10,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 func ppk(id, key string, required bool) *core.PPK {

@@ -8,7 +8,7 @@ import (
 
 	"culvert/ike/auth"
 	"culvert/ike/core"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 // fetchBy has a side's Fetches done by get, which answers when it likes.

@@ -8,7 +8,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/outputs"
+	"culvert/internal/testing/outputs"
 )
 
 // A rig is one endpoint alone on a bench: inputs go in by hand, outputs are

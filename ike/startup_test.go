@@ -7,7 +7,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 // Two gateways start at once, or one a little later than the other: both begin, and

@@ -7,8 +7,8 @@ import (
 
 	"culvert/crypto/suite"
 	"culvert/ike/core"
-	"culvert/internal/simnet"
-	"culvert/internal/simnet/sweep"
+	"culvert/internal/testing/simnet"
+	"culvert/internal/testing/simnet/sweep"
 )
 
 // badLink loses, doubles and reorders every tenth IKE message.

@@ -16,8 +16,8 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/simnet"
-	"culvert/internal/testcert"
+	"culvert/internal/testing/simnet"
+	"culvert/internal/testing/testcert"
 )
 
 func long(n int) message.Payload { return &message.VendorID{Data: bytes.Repeat([]byte{'x'}, n)} }

@@ -7,7 +7,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 func padded(c *core.Config) { c.Policies[0].Proposal.TFC = 1200 }

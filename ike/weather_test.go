@@ -15,8 +15,8 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/v2"
-	"culvert/internal/simnet"
-	"culvert/internal/simnet/sweep"
+	"culvert/internal/testing/simnet"
+	"culvert/internal/testing/simnet/sweep"
 	"culvert/spd/selector"
 )
 

@@ -11,8 +11,8 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/lease"
-	"culvert/internal/store"
+	"culvert/internal/state/lease"
+	"culvert/internal/state/store"
 )
 
 // Who is who: what an ID is worth, who gets whose address, and whom INITIAL_CONTACT

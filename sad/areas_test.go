@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
 )
 

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 )
 
 // Inbound is the half of a CHILD SA that opens. A packet passes it in this

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 )
 
 // policyIndex finds the active outbound SAs of a policy: a hash table whose

@@ -13,7 +13,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/esp"
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
 )
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
 )
 

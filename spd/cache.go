@@ -5,7 +5,7 @@ import (
 	"math/bits"
 	"net/netip"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 )
 
 // Cache remembers the answers for recent flows, also that there is no policy. It

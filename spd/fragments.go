@@ -1,7 +1,7 @@
 package spd
 
 import (
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
 )
 

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
 )
 

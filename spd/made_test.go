@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
 )
 

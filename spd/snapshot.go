@@ -4,7 +4,7 @@ import (
 	"math"
 	"math/bits"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
 )
 

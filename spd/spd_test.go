@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
 )
 

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 )
 
 // onesSum is the Internet checksum's sum (RFC 1071), not complemented.

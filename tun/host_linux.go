@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"culvert/internal/nlwatch"
+	"culvert/internal/host/nlwatch"
 )
 
 // NewHost takes the routing table (ErrTableInUse where another gateway has it)

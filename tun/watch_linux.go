@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"culvert/internal/nlwatch"
+	"culvert/internal/host/nlwatch"
 )
 
 // What others do with what Apply made, or with what it depends on: network daemons

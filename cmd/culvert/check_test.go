@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"culvert/config"
-	"culvert/internal/control"
+	"culvert/internal/operate/control"
 )
 
 const siteTOML = `

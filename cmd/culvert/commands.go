@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"culvert/internal/control"
+	"culvert/internal/operate/control"
 )
 
 // The commands that change something in a gateway that runs, and version.

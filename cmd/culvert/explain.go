@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"culvert/internal/control"
+	"culvert/internal/operate/control"
 )
 
 // The explain commands: why there is no tunnel, and what becomes of a packet.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"culvert/internal/control"
+	"culvert/internal/operate/control"
 )
 
 func (g *tables) ExplainPeer(_ context.Context, name string) (control.PeerExplanation, error) {

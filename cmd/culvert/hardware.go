@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"culvert/crypto/suite"
-	"culvert/internal/hardware"
+	"culvert/internal/host/hardware"
 )
 
 type hardwarePrint struct {

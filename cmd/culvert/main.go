@@ -1,7 +1,3 @@
-// Command culvert is the gateway and the tool that talks to a running one.
-//
-// This folder holds flags, subcommands and output rules; what they do is in
-// internal/gateway, internal/control and config.
 package main
 
 import (
@@ -15,8 +11,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"culvert/internal/control"
 	"culvert/internal/gateway"
+	"culvert/internal/operate/control"
 )
 
 // Exit codes, as the help promises them.

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/control"
-	"culvert/internal/control/table"
+	"culvert/internal/operate/control"
+	"culvert/internal/operate/control/table"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

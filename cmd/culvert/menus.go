@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"io"
 
-	"culvert/internal/control/table"
+	"culvert/internal/operate/control/table"
 )
 
 // The print commands: each asks one table of the gateway and shows it.

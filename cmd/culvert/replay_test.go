@@ -10,7 +10,7 @@ import (
 	"culvert/config"
 	"culvert/ike"
 	"culvert/ike/core"
-	"culvert/internal/record"
+	"culvert/internal/operate/record"
 )
 
 func TestReplayOfNoRecording(t *testing.T) {

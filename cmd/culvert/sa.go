@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"culvert/config"
-	"culvert/internal/control"
+	"culvert/internal/operate/control"
 )
 
 // spiValue is an SPI as people write it: decimal, or hexadecimal with 0x.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/control"
+	"culvert/internal/operate/control"
 )
 
 func TestSAAddAndDelete(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 // The seed of a vector is the initiator's private value and the responder's.

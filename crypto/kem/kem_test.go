@@ -8,7 +8,7 @@ import (
 
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 func TestLengths(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"culvert/crypto/suite"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 func TestEveryRowIsImplemented(t *testing.T) {

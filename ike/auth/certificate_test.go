@@ -17,7 +17,7 @@ import (
 	"culvert/crypto/sign"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/testcert"
+	"culvert/internal/testing/testcert"
 
 	"golang.org/x/crypto/ocsp"
 )

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"culvert/crypto/pki"
-	"culvert/internal/testcert"
+	"culvert/internal/testing/testcert"
 
 	"golang.org/x/crypto/cryptobyte"
 	tags "golang.org/x/crypto/cryptobyte/asn1"

@@ -9,7 +9,7 @@ import (
 
 	"culvert/crypto/pki"
 	"culvert/ike/core"
-	"culvert/internal/testcert"
+	"culvert/internal/testing/testcert"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"

@@ -19,7 +19,7 @@ import (
 
 	"culvert/crypto/pki"
 	"culvert/ike/core"
-	"culvert/internal/testcert"
+	"culvert/internal/testing/testcert"
 )
 
 // called is an authority that writes another name for itself into what it issues.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 // pkitsCase is a path of NIST's Public Key Interoperability Test Suite: the trusted certificate first, the end's last.

@@ -7,7 +7,7 @@ import (
 
 	"culvert/crypto/suite"
 	"culvert/ike/message"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 // keywords reads strongSwan's keywords; ok is false for what is not in the table

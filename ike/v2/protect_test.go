@@ -8,7 +8,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 // sealing is two ends of one IKE SA that do nothing but protect messages.

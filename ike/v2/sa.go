@@ -1,21 +1,3 @@
-// Package v2 is IKEv2 (RFC 7296): one IKE SA with its CHILD SAs as a state
-// machine without clock, socket, goroutine or randomness of its own.
-//
-// Where to find what:
-//
-//	sa.go         the IKE SA, its states, its end
-//	exchange.go   requests and responses: windows, retransmission, stages
-//	exchanges.go  the table: which exchange runs which tasks
-//	init.go auth.go create.go …   the tasks, one feature a file
-//	protect.go keys.go            the SK payload and the keys
-//
-// States of an IKE SA:
-//
-//	         IKE_SA_INIT        IKE_AUTH             rekeyed
-//	connecting ────────► half-open ────► established ────────► replaced
-//	     │                  │                 │ delete             │
-//	     ▼                  ▼                 ▼                    ▼
-//	    ended             ended            closing ──────────────► ended
 package v2
 
 import (

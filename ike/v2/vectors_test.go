@@ -13,7 +13,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/internal/vectors"
+	"culvert/internal/testing/vectors"
 )
 
 type kdfVectors struct {

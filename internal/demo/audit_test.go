@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"culvert/ike/message"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 	"culvert/tun"
 )
 

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 // network joins the gateways: a simnet.Network in real time. Whatever arrives

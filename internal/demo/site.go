@@ -12,9 +12,9 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/control"
 	"culvert/internal/gateway"
-	"culvert/internal/underlay"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/underlay"
 	"culvert/tun"
 )
 

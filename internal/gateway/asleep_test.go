@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/testing/simnet"
 )
 
 // A peer that is disabled takes its tunnel down and nothing goes in clear: what

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/control"
+	"culvert/internal/operate/control"
 	"culvert/sad"
 )
 

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
-	"culvert/internal/wire"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/wire"
+	"culvert/internal/testing/simnet"
 )
 
 // uniqueServer is the L2TP server with a template of level unique.

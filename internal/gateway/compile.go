@@ -8,8 +8,8 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/datapath"
-	"culvert/internal/wire"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/wire"
 	"culvert/spd"
 	"culvert/spd/selector"
 	"culvert/tun"

@@ -11,7 +11,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/esp"
 	"culvert/ike/core"
-	"culvert/internal/wire"
+	"culvert/internal/packet/wire"
 	"culvert/spd"
 	"culvert/spd/selector"
 	"culvert/tun"

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"culvert/internal/store"
-	"culvert/internal/underlay"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/state/store"
 )
 
 // A damaged file with the state keeps no gateway from starting, and one that is damaged

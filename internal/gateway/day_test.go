@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/testing/simnet"
 )
 
 // A day with CHILD SAs that are rekeyed every minute and IKE SAs that are rekeyed

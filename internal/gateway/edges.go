@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"culvert/config"
-	"culvert/internal/guard"
-	"culvert/internal/store"
-	"culvert/internal/underlay"
+	"culvert/internal/host/guard"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/state/store"
 	"culvert/tun"
 )
 

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
-	"culvert/internal/wire"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/wire"
+	"culvert/internal/testing/simnet"
 	"culvert/tun"
 )
 

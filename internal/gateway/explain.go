@@ -11,9 +11,9 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/control"
-	"culvert/internal/datapath"
-	"culvert/internal/wire"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/wire"
 	"culvert/sad"
 	"culvert/spd"
 	"culvert/spd/selector"

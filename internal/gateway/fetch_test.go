@@ -12,7 +12,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/auth"
 	"culvert/ike/core"
-	"culvert/internal/testcert"
+	"culvert/internal/testing/testcert"
 
 	"golang.org/x/crypto/ocsp"
 )

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/control"
-	"culvert/internal/simnet"
-	"culvert/internal/store"
+	"culvert/internal/operate/control"
+	"culvert/internal/state/store"
+	"culvert/internal/testing/simnet"
 )
 
 const fuzzPolicies = byHand + `[[policy]]

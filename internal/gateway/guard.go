@@ -7,7 +7,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/guard"
+	"culvert/internal/host/guard"
 	"culvert/tun"
 )
 

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"culvert/config"
-	"culvert/internal/guard"
+	"culvert/internal/host/guard"
 	"culvert/tun"
 )
 

@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"culvert/config"
-	"culvert/internal/control"
-	"culvert/internal/guard"
-	"culvert/internal/wire"
+	"culvert/internal/host/guard"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/wire"
 	"culvert/tun"
 )
 

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/control"
-	"culvert/internal/guard"
-	"culvert/internal/simnet"
+	"culvert/internal/host/guard"
+	"culvert/internal/operate/control"
+	"culvert/internal/testing/simnet"
 	"culvert/tun"
 )
 

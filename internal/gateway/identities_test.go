@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 // A reload that says which identity a policy is for, or that it is for another one, ends what the wrong one has; a

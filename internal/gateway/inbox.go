@@ -9,8 +9,8 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/underlay"
-	"culvert/internal/wire"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
 )
 

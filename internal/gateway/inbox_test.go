@@ -3,8 +3,8 @@ package gateway
 import (
 	"testing"
 
-	"culvert/internal/underlay"
-	"culvert/internal/wire"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/packet/wire"
 )
 
 // Messages take a bounded amount of memory, however long they are, those of

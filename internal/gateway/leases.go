@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/lease"
-	"culvert/internal/store"
+	"culvert/internal/state/lease"
+	"culvert/internal/state/store"
 )
 
 // leases answers the endpoint's Lease questions from the book, in the order in

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/lease"
-	"culvert/internal/store"
+	"culvert/internal/state/lease"
+	"culvert/internal/state/store"
 )
 
 // counting counts transactions, and fails them while it is told to.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"culvert/config"
-	"culvert/internal/underlay"
+	"culvert/internal/packet/underlay"
 	"culvert/tun"
 )
 

@@ -15,8 +15,8 @@ import (
 	"culvert/crypto/suite"
 	"culvert/esp"
 	"culvert/ike/core"
-	"culvert/internal/control"
-	"culvert/internal/underlay"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/underlay"
 	"culvert/sad"
 	"culvert/spd/selector"
 )

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"culvert/crypto/suite"
-	"culvert/internal/control"
-	"culvert/internal/underlay"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/underlay"
 )
 
 const byHand = `[[policy]]

@@ -6,7 +6,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/lease"
+	"culvert/internal/state/lease"
 	"culvert/spd"
 	"culvert/spd/selector"
 	"culvert/tun"

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/testing/simnet"
 	"culvert/spd/selector"
 )
 

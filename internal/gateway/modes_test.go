@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
-	"culvert/internal/wire"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/wire"
+	"culvert/internal/testing/simnet"
 )
 
 // hostToHost makes of the site's configuration one with a transport mode policy.

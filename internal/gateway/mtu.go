@@ -12,7 +12,7 @@ import (
 // the policies allow, as they would be in the longest of their ways.
 //
 // It is a bound for the host alone and what hosts begin with. What fits through an SA
-// is known to the byte, and told to who sends more (internal/datapath/size.go).
+// is known to the byte, and told to who sends more (internal/packet/datapath/size.go).
 const (
 	// autoMTU is that of a gateway without policies that protect, and of one that makes
 	// its device before its links are looked at.

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
-	"culvert/internal/wire"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/wire"
+	"culvert/internal/testing/simnet"
 )
 
 var outerAddr = netip.MustParseAddr("203.0.113.9")

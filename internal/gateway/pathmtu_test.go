@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/simnet"
-	"culvert/internal/underlay"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/testing/simnet"
 )
 
 // Routers may quote eight bytes of a packet that is too long, which of ESP in UDP have

@@ -8,8 +8,8 @@ import (
 
 	"culvert/esp"
 	"culvert/ike/core"
-	"culvert/internal/datapath"
-	"culvert/internal/underlay"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/underlay"
 	"culvert/sad"
 	"culvert/spd"
 	"culvert/tun"

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
-	"culvert/internal/underlay"
-	"culvert/internal/wire"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/packet/wire"
+	"culvert/internal/testing/simnet"
 )
 
 // The manual's site-to-site example, both sides of it, IPv4 and IPv6 inside.

@@ -8,9 +8,9 @@ import (
 	"culvert/config"
 	"culvert/ike"
 	"culvert/ike/core"
-	"culvert/internal/control"
-	"culvert/internal/record"
-	"culvert/internal/underlay"
+	"culvert/internal/operate/control"
+	"culvert/internal/operate/record"
+	"culvert/internal/packet/underlay"
 )
 
 // Recording says what Run keeps of what happens to its endpoint. The zero value

@@ -14,9 +14,9 @@ import (
 	"culvert/config"
 	"culvert/ike"
 	"culvert/ike/core"
-	"culvert/internal/record"
-	"culvert/internal/simnet"
-	"culvert/internal/underlay"
+	"culvert/internal/operate/record"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/testing/simnet"
 )
 
 // recorded puts a recorder around a node's endpoint, which is still new.

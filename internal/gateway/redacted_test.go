@@ -24,8 +24,8 @@ import (
 	"culvert/ike"
 	"culvert/ike/auth"
 	"culvert/ike/core"
-	"culvert/internal/record"
-	"culvert/internal/simnet"
+	"culvert/internal/operate/record"
+	"culvert/internal/testing/simnet"
 )
 
 // gleaner collects every secret that an endpoint ever holds: all secret.Bytes

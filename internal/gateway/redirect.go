@@ -8,7 +8,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/control"
+	"culvert/internal/operate/control"
 )
 
 // redirect notes where the newcomers of a peer are sent, and who of its

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 // What the configuration says of redirects reaches the endpoint, ends no SA, and

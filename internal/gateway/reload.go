@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"culvert/config"
-	"culvert/internal/control"
-	"culvert/internal/underlay"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/underlay"
 	"culvert/tun"
 )
 

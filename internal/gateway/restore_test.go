@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"culvert/config"
-	"culvert/internal/guard"
-	"culvert/internal/simnet"
+	"culvert/internal/host/guard"
+	"culvert/internal/testing/simnet"
 	"culvert/tun"
 )
 

@@ -10,8 +10,8 @@ import (
 	"culvert/config"
 	"culvert/crypto/secret"
 	"culvert/ike/core"
-	"culvert/internal/control"
-	"culvert/internal/hardware"
+	"culvert/internal/host/hardware"
+	"culvert/internal/operate/control"
 	"culvert/sad"
 	"culvert/spd/selector"
 )

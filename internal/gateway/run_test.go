@@ -16,9 +16,9 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/control"
-	"culvert/internal/guard"
-	"culvert/internal/underlay"
+	"culvert/internal/host/guard"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/underlay"
 	"culvert/tun"
 )
 

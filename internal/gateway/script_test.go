@@ -10,8 +10,8 @@ import (
 
 	"culvert/crypto/suite"
 	"culvert/ike/core"
-	"culvert/internal/underlay"
-	"culvert/internal/wire"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/packet/wire"
 	"culvert/sad"
 	"culvert/spd/selector"
 	"culvert/tun"

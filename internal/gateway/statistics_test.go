@@ -12,10 +12,10 @@ import (
 	"culvert/config"
 	"culvert/crypto/suite"
 	"culvert/esp"
-	"culvert/internal/control"
-	"culvert/internal/reassembly"
-	"culvert/internal/underlay"
-	"culvert/internal/wire"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/reassembly"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/packet/wire"
 )
 
 const statisticsConfig = `[[peer]]

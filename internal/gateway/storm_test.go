@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
-	"culvert/internal/simnet/sweep"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/testing/simnet"
+	"culvert/internal/testing/simnet/sweep"
 )
 
 // TestTwentyRekeysOnABadNetwork runs two whole gateways, without goroutines, on

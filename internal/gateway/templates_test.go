@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/control"
-	"culvert/internal/datapath"
-	"culvert/internal/simnet"
-	"culvert/internal/wire"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/wire"
+	"culvert/internal/testing/simnet"
 	"culvert/tun"
 )
 

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"culvert/internal/simnet"
+	"culvert/internal/testing/simnet"
 )
 
 // tfc in the proposal makes short packets as long as it says, or as the device's

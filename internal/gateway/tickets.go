@@ -8,7 +8,7 @@ import (
 	"culvert/config"
 	"culvert/crypto/secret"
 	"culvert/ike/core"
-	"culvert/internal/store"
+	"culvert/internal/state/store"
 )
 
 // The keys of session tickets (RFC 5723) are kept in the state store, so that

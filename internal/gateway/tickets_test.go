@@ -10,9 +10,9 @@ import (
 	"culvert/config"
 	"culvert/crypto/secret"
 	"culvert/ike/core"
-	"culvert/internal/simnet"
-	"culvert/internal/store"
-	"culvert/internal/underlay"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/state/store"
+	"culvert/internal/testing/simnet"
 )
 
 func resuming(text string) string {

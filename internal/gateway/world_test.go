@@ -14,12 +14,12 @@ import (
 	"culvert/config"
 	"culvert/ike"
 	"culvert/ike/core"
-	"culvert/internal/datapath"
-	"culvert/internal/outputs"
-	"culvert/internal/simnet"
-	"culvert/internal/store"
-	"culvert/internal/underlay"
-	"culvert/internal/wire"
+	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/underlay"
+	"culvert/internal/packet/wire"
+	"culvert/internal/state/store"
+	"culvert/internal/testing/outputs"
+	"culvert/internal/testing/simnet"
 	"culvert/tun"
 )
 

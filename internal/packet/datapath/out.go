@@ -1,0 +1,392 @@
+package datapath
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"culvert/internal/packet/underlay"
+	"culvert/internal/packet/wire"
+	"culvert/sad"
+	"culvert/spd"
+	"culvert/tun"
+)
+
+// A packet on its way out meets these stations:
+//
+//	tun.Read         a batch of plain packets, with headroom in front of each; out-errors: one that cannot be read
+//	wire.ParseFlow   is it an IP packet, and of which flow?      out-errors
+//	fragments        held where ports decide (fragments.go)      out-buffer-errors, out-fragment-errors, out-errors
+//	flows            whose conversation, where addresses do not say (flows.go)
+//	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked
+//	                                                             none: it goes on in clear (out-unprotected where it cannot)
+//	                                                             an ICMP error goes by what it quotes (related.go)
+//	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
+//	                                                             level unique: of the client whose flow it is; out-flow-errors
+//	                                                             level use: in clear, and nobody is asked
+//	                                                             out-policy-dead: nobody could be asked
+//	place            tunnel or transport, ESP or AH, or both     out-state-mode-errors, out-bundle-errors, out-bundle-check-errors
+//	fit              too long for the path (size.go)?            out-too-big; MSS of TCP SYNs (mss.go)
+//	sad.Expired      may the SA still be used?                   out-state-expired
+//	sad.Reserve      sequence numbers for a run of one SA        out-state-sequence-errors
+//	sad.Spend        the SA's byte limits and counters           out-state-expired
+//	esp|ah.Seal      in place: the headroom takes the headers    out-state-protocol-errors, out-bundle-errors
+//	underlay.Send    the batch; what the network refuses         out-errors
+//
+// The buffers are the worker's; they are free again when Send returns.
+
+// outWorker is all that one goroutine needs to take batches through the line.
+type outWorker struct {
+	path   *Path
+	count  *counters
+	sads   *sad.Worker
+	cache  spd.Cache
+	asked  asked
+	flows  [2]wire.Flow // of the last packet that found its SA, and of the one that may not
+	found  int          // which is the former
+	quoted wire.Flow    // see related
+	frags  fragments
+	bent   *known // the conversation of the packet that is judged, if its port was replaced
+	bufs   [][]byte
+	sizes  []int
+	plain  []plain           // what is left of the batch after sad.Outbound
+	sealed []underlay.Packet // what is left after esp.Seal
+	bytes  int               // of the inner packets in sealed
+	odd    Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
+
+	way      way // of the last packet in this batch that found its SA
+	near     near
+	spare    spare
+	fragment uint32 // identification of the last IPv6 packet that was cut
+	answers  limiter
+	icmp     []byte
+	reply    [1][]byte
+}
+
+// plain is a packet that found its SA.
+type plain struct {
+	out   *sad.Outbound
+	buf   []byte // the packet is buf[off:][:n]
+	off   int
+	n     int
+	front int   // transport mode: how many bytes of it are headers of the path
+	at    int   // and where in them is said what follows
+	next  uint8 // protocol of what is sealed: in tunnel mode 4 or 41 (RFC 4303 §2.6)
+	form  form
+	pad   int           // bytes against traffic analysis behind it (RFC 4303 §2.7)
+	tos   uint8         // of the outer header
+	whole bool          // the outer packet is not to be cut on its way
+	cut   int           // the MTU that it is too long for; 0: it fits
+	label uint32        // flow label, where the outer header is written here
+	over  *sad.Outbound // AH around ESP; nil: none
+}
+
+const (
+	// maxPacket is the largest IP packet.
+	maxPacket = 65535
+	// tailroom takes what every transform writes behind a packet.
+	tailroom = 128
+)
+
+func newOutWorker(p *Path, count *counters, batch int) *outWorker {
+	w := &outWorker{
+		path: p, count: count, sads: p.cfg.SAs.Worker(),
+		bufs: make([][]byte, batch), sizes: make([]int, batch),
+		plain: make([]plain, 0, batch), sealed: make([]underlay.Packet, 0, batch),
+		icmp: make([]byte, deviceOffset+sad.MinPMTU6),
+	}
+	for i := range w.bufs {
+		w.bufs[i] = make([]byte, underlay.Headroom+maxPacket+tailroom)
+	}
+	return w
+}
+
+// runOut is the worker's loop.
+func (p *Path) runOut() error {
+	w := newOutWorker(p, &p.counters.out, max(p.cfg.Device.BatchSize(), 1))
+	defer w.sads.Close()
+	// The device must not read into the tail, which is the ICV's.
+	room := make([][]byte, len(w.bufs))
+	for i, b := range w.bufs {
+		room[i] = b[: underlay.Headroom+maxPacket : underlay.Headroom+maxPacket]
+	}
+	var fails failures
+	for {
+		n, err := p.cfg.Device.Read(room, w.sizes, underlay.Headroom)
+		if n > 0 {
+			w.batch(p.cfg.Now().UnixNano(), n)
+		}
+		if errors.Is(err, tun.ErrPacket) {
+			w.count.drop(OutErrors)
+			continue // whatever a host sends, the line goes on
+		}
+		if end, err := p.over(&fails, n, err, "reading from "+p.cfg.Device.Name()); end {
+			return err
+		}
+	}
+}
+
+// SendPlain takes one plain packet through the outbound line in the caller's
+// goroutine. pkt is borrowed and not changed. What it returns has been counted.
+func (p *Path) SendPlain(now time.Time, pkt []byte) Reason {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.outward()
+	if len(pkt) > maxPacket {
+		w.count.drop(OutErrors)
+		return OutErrors
+	}
+	w.sizes[0] = copy(w.bufs[0][underlay.Headroom:], pkt)
+	return w.batch(now.UnixNano(), 1)
+}
+
+// outward is the worker of the synchronous line, under p.mu.
+func (p *Path) outward() *outWorker {
+	if p.syncOut == nil {
+		p.syncOut = newOutWorker(p, &p.counters.syncOut, 1)
+	}
+	return p.syncOut
+}
+
+// batch takes the first n buffers through the line. It returns what became of
+// the last packet that failed; Passed when all left.
+func (w *outWorker) batch(now int64, n int) Reason {
+	w.sads.Enter()
+	defer w.sads.Leave()
+	w.asked.begin(&w.path.acquires, now)
+	w.plain, w.sealed, w.bytes, w.odd = w.plain[:0], w.sealed[:0], 0, Passed
+	w.way.out = nil
+	w.frags.begin(now)
+	defer w.frags.release()
+	w.spare.reset()
+	verdict, crowded := Passed, n > 1 && w.path.cfg.SAs.Crowded()
+	for i := range n {
+		if crowded && i%nearGroup == 0 {
+			w.near.outgoing(&w.path.cfg, &w.cache, w.bufs[i:n], w.sizes[i:n])
+		}
+		if r := w.classify(w.bufs[i], underlay.Headroom, w.sizes[i], now); r != Passed {
+			w.count.drop(r)
+			verdict = r
+		}
+	}
+	for from := 0; from < len(w.plain); {
+		to := w.run(from)
+		if r := w.seal(w.plain[from:to], now); r != Passed {
+			w.count.add(int(r), uint64(to-from))
+			verdict = r
+		}
+		from = to
+	}
+	if w.odd != Passed {
+		verdict = w.odd
+	}
+	if r := w.send(); r != Passed {
+		verdict = r
+	}
+	return verdict
+}
+
+// classify finds the SA of the packet buf[off:off+n] and how it goes out by it. In a
+// run of packets of one flow the first one's answer is good for all.
+func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
+	f := &w.flows[1-w.found]
+	info, ok := wire.ParseFlow(buf[off:][:n], f)
+	if !ok {
+		return OutErrors
+	}
+	pkt := buf[off:][:info.Total]
+	if info.Fragment() {
+		switch {
+		case w.path.cfg.waitsOut(f):
+			return w.hold(f, pkt, info, now)
+		case !info.Sound():
+			return OutErrors
+		}
+	}
+	if w.way.out == nil || !f.Is(&w.flows[w.found]) || w.bent != nil || w.alike(f) {
+		out, r := w.lookUp(f, pkt, info, now)
+		if out == nil {
+			return r
+		}
+		w.found = 1 - w.found
+		if w.way.out != out {
+			w.way.set(out, now)
+		}
+	}
+	return w.prepare(buf, off, info, now)
+}
+
+// lookUp is Lookup and Outbound. Without an SA the packet ends here, in clear or not at all.
+func (w *outWorker) lookUp(f *wire.Flow, pkt []byte, info wire.Info, now int64) (*sad.Outbound, Reason) {
+	k := w.recall(f, pkt, info, now)
+	pol := w.cache.Lookup(w.path.cfg.Policies, f)
+	if (pol == nil || pol.Action == spd.None) && f.Error() {
+		if related := w.related(pkt, info); related != nil {
+			return w.relatedTo(related, k, f, pkt)
+		}
+	}
+	switch {
+	case pol == nil:
+		return nil, OutPolicyErrors
+	case pol.Action == spd.Discard:
+		return nil, OutPolicyBlocked
+	case pol.Action == spd.None:
+		return nil, w.clear(pkt)
+	}
+	out, several := w.path.cfg.outbound(pol, k, f)
+	switch {
+	case out != nil:
+		w.asked.satisfied(pol.Ref)
+	case several:
+		return nil, OutFlowErrors
+	case pol.Level == spd.Use:
+		return nil, w.clear(pkt)
+	case pol.Dead:
+		return nil, OutPolicyDead
+	default:
+		if w.asked.first(pol.Ref, now) {
+			w.path.cfg.Notify.Acquire(pol.Ref, *f)
+		}
+		return nil, OutNoStates
+	}
+	return out, Passed
+}
+
+// prepare decides how a packet goes out by the SA of w.way.
+func (w *outWorker) prepare(buf []byte, off int, info wire.Info, now int64) Reason {
+	y, f, before := &w.way, &w.flows[w.found], len(w.plain)
+	r := y.verdict
+	if r != Passed {
+		return r
+	}
+	p := next(&w.plain)
+	*p = plain{}
+	p.out, p.over, p.buf, p.off, p.n = y.out, y.over, buf, off, info.Total
+	p.tos = wire.TOS(buf[off:])
+	if y.child.Tunnel {
+		p.form, p.next = y.form, wire.ProtoIPv4
+		if info.Version == 6 {
+			p.next = wire.ProtoIPv6
+		}
+		if dscp := w.path.cfg.DSCP; dscp != nil {
+			p.tos = *dscp<<2 | p.tos&wire.ECNMask
+		}
+		if y.labels {
+			p.label = y.label(info, f)
+		}
+		if y.child.TFC > p.n {
+			p.pad = padding(y.out, p.form, p.n, now)
+		}
+	} else {
+		r = y.place(p, info, f)
+	}
+	if r == Passed {
+		r = w.fit(p, info, now)
+	}
+	if r != Passed {
+		w.plain = w.plain[:before]
+	}
+	return r
+}
+
+// next makes a list longer by one and returns the last one's place, which is to
+// be filled there: a large value costs more to copy than to make.
+func next[T any](list *[]T) *T {
+	n := len(*list)
+	if n == cap(*list) {
+		*list = slices.Grow(*list, 1)
+	}
+	*list = (*list)[:n+1]
+	return &(*list)[n]
+}
+
+// clear sends a packet on as it is.
+func (w *outWorker) clear(pkt []byte) Reason {
+	switch c := w.path.cfg.Clear; {
+	case c == nil:
+		return OutUnprotected
+	case !w.frags.send(c, pkt):
+		return OutErrors
+	}
+	w.count.add(txClear, 1)
+	return Passed
+}
+
+// run is where the run of packets of one SA that starts at from ends. An SA
+// whose bytes are limited takes one packet at a time, so that its limits are exact.
+func (w *outWorker) run(from int) int {
+	out := w.plain[from].out
+	to := from + 1
+	if out.Limited() {
+		return to
+	}
+	for to < len(w.plain) && w.plain[to].out == out {
+		to++
+	}
+	return to
+}
+
+// seal makes ESP or AH packets of a run of packets of one SA. What it returns
+// goes for the whole run; a single one that cannot be built is counted here.
+func (w *outWorker) seal(run []plain, now int64) Reason {
+	out := run[0].out
+	bytes := 0
+	for i := range run {
+		bytes += run[i].n + run[i].pad
+	}
+	seq, r := admit(out, len(run), bytes, now)
+	w.path.report(out.Child())
+	var overSeq uint64
+	if over := run[0].over; over != nil && r == Passed {
+		overSeq, r = admit(over, len(run), bytes, now)
+		w.path.report(over.Child())
+	}
+	if r != Passed {
+		return r
+	}
+	ends := out.Child().Endpoint()
+	for i := range run {
+		before := len(w.sealed)
+		p, pkt := &run[i], next(&w.sealed)
+		r := encapsulate(pkt, p, ends, seq+uint64(i), overSeq+uint64(i))
+		if p.cut > 0 && r == Passed {
+			w.count.add(txCut, 1)
+			if pkt.Header {
+				r = w.cut(p.cut)
+			}
+		}
+		if r != Passed {
+			w.sealed = w.sealed[:before]
+			w.count.drop(r)
+			w.odd = r
+			continue
+		}
+		w.bytes += p.n
+	}
+	return Passed
+}
+
+// admit asks whether the SA may be used for n packets, and returns the first
+// one's sequence number.
+func admit(out *sad.Outbound, n, bytes int, now int64) (uint64, Reason) {
+	if out.Expired(now) {
+		return 0, OutStateExpired
+	}
+	seq, ok := out.Reserve(n)
+	if !ok {
+		return 0, OutStateSequenceErrors
+	}
+	if !out.Spend(n, bytes, now) {
+		return 0, OutStateExpired
+	}
+	return seq, Passed
+}
+
+// send puts the sealed packets on the wire.
+func (w *outWorker) send() Reason {
+	if len(w.sealed) == 0 {
+		return Passed
+	}
+	n, err := w.path.cfg.Conn.Send(w.sealed)
+	return w.count.passed(n, len(w.sealed), w.bytes, err, txPackets, OutErrors)
+}
