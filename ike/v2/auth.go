@@ -17,7 +17,7 @@ import (
 // came to nothing.
 
 func newAuth(sa *SA) *exchange {
-	x := &exchange{kind: sa.firstAuth()}
+	x := newExchange(sa.firstAuth())
 	if len(sa.wanted) > 0 && !sa.init.childless {
 		x.policy = redial(sa.wanted[0])
 		sa.wanted = sa.wanted[1:]
@@ -26,100 +26,104 @@ func newAuth(sa *SA) *exchange {
 }
 
 // authRefused ends the SA when the peer answers with nothing but an error.
-func authRefused() task {
-	return task{complete: func(x *exchange) error {
-		if findID(x.in, false) != nil {
-			return nil
-		}
-		if n := errorNotify(x.in); n != nil {
-			return peerSaid(n)
-		}
-		return end(0, "the peer answered IKE_AUTH without proof and without a reason")
-	}}
+type authRefused struct{ noop }
+
+func (*authRefused) complete(x *exchange) error {
+	if findID(x.in, false) != nil {
+		return nil
+	}
+	if n := errorNotify(x.in); n != nil {
+		return peerSaid(n)
+	}
+	return end(0, "the peer answered IKE_AUTH without proof and without a reason")
 }
 
 // maxID is how many bytes a peer's ID may have: tables, tickets and the book of leases have it as their key.
 const maxID = 2048
 
 // identities sends who we are and finds out who the peer is.
-func identities() task {
-	return task{
-		prepare: func(x *exchange) error {
-			sa := x.sa
-			if sa.identity == nil { // else it is that of the policies
-				sa.identity = sa.firstIdentity()
-			}
-			sa.myID = auth.MyID(sa.identity, sa.local.Addr())
-			return nil
-		},
-		request: func(x *exchange) error {
-			sa := x.sa
-			x.out = append(x.out, idPayload(sa.myID, true))
-			if sa.identity.RemoteID.Data != "" && !sa.identity.Ignore {
-				x.out = append(x.out, idPayload(sa.identity.RemoteID, false))
-			}
-			return nil
-		},
-		accept: func(x *exchange) error {
-			sa := x.sa
-			idi := findID(x.in, true)
-			if idi == nil {
-				return end(message.NotifyInvalidSyntax, "IKE_AUTH has no ID of the initiator")
-			}
-			if n := len(idi.Data); n > maxID {
-				return sa.authFailed(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
-			}
-			sa.name(idOf(idi))
-			var expected core.ID
-			if idr := findID(x.in, false); idr != nil {
-				expected = idOf(idr)
-			}
-			sa.identity = auth.Match(sa.peer.Identities, x.claim(expected), sa.owner.Config().Trust)
-			if sa.identity == nil {
-				return sa.authFailed(sa.identityParts(sa.peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
-					sa.peer.Name, sa.peerID, expected, sa.peerID)
-			}
-			sa.myID = auth.As(sa.identity, expected, sa.local.Addr())
-			if sa.itself() {
-				return sa.authFailed(nil, itselfText, sa.peerID)
-			}
-			return nil
-		},
-		reply: func(x *exchange) error {
-			x.out = append(x.out, idPayload(x.sa.myID, false))
-			return nil
-		},
-		complete: func(x *exchange) error {
-			sa := x.sa
-			idr := findID(x.in, false)
-			if n := len(idr.Data); n > maxID {
-				return sa.distrust(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
-			}
-			sa.name(idOf(idr))
-			if !auth.Accepts(sa.identity, sa.peerID) {
-				return sa.distrust(sa.identityParts([]*core.Identity{sa.identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
-			}
-			if sa.itself() {
-				return sa.distrust(nil, itselfText, sa.peerID)
-			}
-			return nil
-		},
+type identities struct{ noop }
+
+func (*identities) prepare(x *exchange) error {
+	sa := x.sa
+	if sa.identity == nil { // else it is that of the policies
+		sa.identity = sa.firstIdentity()
 	}
+	sa.myID = auth.MyID(sa.identity, sa.local.Addr())
+	return nil
+}
+
+func (*identities) request(x *exchange) error {
+	sa := x.sa
+	x.out = append(x.out, idPayload(sa.myID, true))
+	if sa.identity.RemoteID.Data != "" && !sa.identity.Ignore {
+		x.out = append(x.out, idPayload(sa.identity.RemoteID, false))
+	}
+	return nil
+}
+
+func (*identities) accept(x *exchange) error {
+	sa := x.sa
+	idi := findID(x.in, true)
+	if idi == nil {
+		return end(message.NotifyInvalidSyntax, "IKE_AUTH has no ID of the initiator")
+	}
+	if n := len(idi.Data); n > maxID {
+		return sa.authFailed(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
+	}
+	sa.name(idOf(idi))
+	var expected core.ID
+	if idr := findID(x.in, false); idr != nil {
+		expected = idOf(idr)
+	}
+	sa.identity = auth.Match(sa.peer.Identities, x.claim(expected), sa.owner.Config().Trust)
+	if sa.identity == nil {
+		return sa.authFailed(sa.identityParts(sa.peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
+			sa.peer.Name, sa.peerID, expected, sa.peerID)
+	}
+	sa.myID = auth.As(sa.identity, expected, sa.local.Addr())
+	if sa.itself() {
+		return sa.authFailed(nil, itselfText, sa.peerID)
+	}
+	return nil
+}
+
+func (*identities) reply(x *exchange) error {
+	x.out = append(x.out, idPayload(x.sa.myID, false))
+	return nil
+}
+
+func (*identities) complete(x *exchange) error {
+	sa := x.sa
+	idr := findID(x.in, false)
+	if n := len(idr.Data); n > maxID {
+		return sa.distrust(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
+	}
+	sa.name(idOf(idr))
+	if !auth.Accepts(sa.identity, sa.peerID) {
+		return sa.distrust(sa.identityParts([]*core.Identity{sa.identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
+	}
+	if sa.itself() {
+		return sa.distrust(nil, itselfText, sa.peerID)
+	}
+	return nil
 }
 
 // proof makes and checks the AUTH payloads.
-func proof() task {
-	return task{
-		prepare: func(x *exchange) error { return x.sign(x.sa.cannotSign) },
-		request: func(x *exchange) error { return x.addProof() },
-		accept: func(x *exchange) error {
-			return x.judge(x.sa.authFailed, func() error { return x.sign(x.sa.authFailed) })
-		},
-		reply: func(x *exchange) error { return x.addProof() },
-		complete: func(x *exchange) error {
-			return x.judge(x.sa.distrust, func() error { return nil })
-		},
-	}
+type proof struct{ noop }
+
+func (*proof) prepare(x *exchange) error { return x.sign(x.sa.cannotSign) }
+
+func (*proof) request(x *exchange) error { return x.addProof() }
+
+func (*proof) accept(x *exchange) error {
+	return x.judge(x.sa.authFailed, func() error { return x.sign(x.sa.authFailed) })
+}
+
+func (*proof) reply(x *exchange) error { return x.addProof() }
+
+func (*proof) complete(x *exchange) error {
+	return x.judge(x.sa.distrust, func() error { return nil })
 }
 
 // signed is what the original initiator or responder proves.
@@ -183,32 +187,32 @@ func (sa *SA) name(id core.ID) {
 }
 
 // ikeUp is the end of the initial exchanges.
-func ikeUp() task {
-	return task{settle: func(x *exchange) error {
-		sa := x.sa
-		sa.up()
-		sa.birth = birth{mine: x.mine, begun: sa.created, up: sa.established, lowNonce: sa.lowNonce}
-		how := ""
-		if sa.resumed != nil {
-			how = ", resumed"
+type ikeUp struct{ noop }
+
+func (*ikeUp) settle(x *exchange) error {
+	sa := x.sa
+	sa.up()
+	sa.birth = birth{mine: x.mine, begun: sa.created, up: sa.established, lowNonce: sa.lowNonce}
+	how := ""
+	if sa.resumed != nil {
+		how = ", resumed"
+	}
+	sa.event(core.EvIKEUp, "%s, we are %s%s", sa.peerID, sa.myID, how)
+	if !x.mine {
+		sa.boundSame()
+	}
+	if x.refuse != nil && x.mine {
+		wanted := []*core.Policy{x.policy}
+		if x.policy == nil { // they were to have their CHILD SAs later
+			wanted = sa.TakeWants()
 		}
-		sa.event(core.EvIKEUp, "%s, we are %s%s", sa.peerID, sa.myID, how)
-		if !x.mine {
-			sa.boundSame()
+		sa.disown(x)
+		x.policy = nil
+		x.drop(sa.env)
+		for _, p := range wanted {
+			sa.childRefused(x.kind.name, p, x.refuse)
 		}
-		if x.refuse != nil && x.mine {
-			wanted := []*core.Policy{x.policy}
-			if x.policy == nil { // they were to have their CHILD SAs later
-				wanted = sa.TakeWants()
-			}
-			sa.disown(x)
-			x.policy = nil
-			x.drop(sa.env)
-			for _, p := range wanted {
-				sa.childRefused(x.kind.name, p, x.refuse)
-			}
-		}
-		sa.owner.Established(sa)
-		return nil
-	}}
+	}
+	sa.owner.Established(sa)
+	return nil
 }

@@ -204,7 +204,7 @@ func (c *Child) Needed() {
 	if other := c.replacement(); other != nil && !other.standby {
 		return
 	}
-	x := &exchange{kind: row(inform)}
+	x := newExchange(row(inform))
 	x.shows, x.still = c, func() bool { return c.standby && c.asked == x }
 	c.asked = x
 	sa.start(x)
@@ -238,7 +238,7 @@ func (c *Child) Rekey() {
 		c.rekeyLater() // unless the peer's rekey is through by then
 		return
 	}
-	x := &exchange{kind: row(rekeyChild)}
+	x := newExchange(row(rekeyChild))
 	x.policy, x.old = c.policy, c
 	x.still = func() bool {
 		if c.live() && c.sa.state == Established {
@@ -292,7 +292,7 @@ func (c *Child) Delete(why string) {
 	if c.sa.state >= Closing {
 		return
 	}
-	x := &exchange{kind: row(inform)}
+	x := newExchange(row(inform))
 	x.remove, x.reason = []*Child{c}, why
 	x.still = func() bool { return !c.gone }
 	c.sa.start(x)

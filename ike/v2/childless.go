@@ -10,22 +10,21 @@ import (
 // responder here does. As initiator we do it where the configuration wants it:
 // all CHILD SAs, the first too, are then made by CREATE_CHILD_SA, with a key
 // exchange of their own.
-func childlessSupport() task {
-	return task{
-		reply: func(x *exchange) error {
-			x.out = append(x.out, &message.Notify{Kind: message.NotifyChildlessIKEv2Supported})
-			return nil
-		},
-		complete: func(x *exchange) error {
-			sa := x.sa
-			announced := notify(x.in, message.NotifyChildlessIKEv2Supported) != nil
-			if sa.peer.Childless == core.ChildlessRequire && !announced {
-				return end(0, `the peer does not say CHILDLESS_IKEV2_SUPPORTED, and peer %q has childless = "require": write "prefer" to do without, or have the peer allow it`, sa.peer.Name)
-			}
-			sa.init.childless = announced && sa.peer.Childless != core.ChildlessNo
-			return nil
-		},
+type childlessSupport struct{ noop }
+
+func (*childlessSupport) reply(x *exchange) error {
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyChildlessIKEv2Supported})
+	return nil
+}
+
+func (*childlessSupport) complete(x *exchange) error {
+	sa := x.sa
+	announced := notify(x.in, message.NotifyChildlessIKEv2Supported) != nil
+	if sa.peer.Childless == core.ChildlessRequire && !announced {
+		return end(0, `the peer does not say CHILDLESS_IKEV2_SUPPORTED, and peer %q has childless = "require": write "prefer" to do without, or have the peer allow it`, sa.peer.Name)
 	}
+	sa.init.childless = announced && sa.peer.Childless != core.ChildlessNo
+	return nil
 }
 
 // onlyChildless refuses a CHILD SA in IKE_AUTH where the configuration wants it

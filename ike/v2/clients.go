@@ -113,37 +113,36 @@ func (sa *SA) Claims(s *SA) bool { return sa.leaseOwner() == s.leaseOwner() }
 
 // initialContact says that we know of no other SA with the peer, or hears it
 // (RFC 7296 §2.4): what is left of an earlier life of the peer goes away.
-func initialContact() task {
-	return task{
-		request: func(x *exchange) error {
-			sa := x.sa
-			if !sa.peer.InitialContact {
-				return nil
-			}
-			for s := range sa.owner.Siblings(sa) {
-				if s.state == Established {
-					return nil
-				}
-			}
-			x.out = append(x.out, &message.Notify{Kind: message.NotifyInitialContact})
-			return nil
-		},
-		settle: func(x *exchange) error {
-			if x.mine {
-				return nil
-			}
-			for _, s := range x.sa.owner.Namesakes(x.sa) {
-				switch {
-				case !x.forgets(s):
-				case x.sa.sameDevice(s):
-					s.end(false, "the peer made initial contact anew: it had forgotten this SA")
-				default:
-					s.depose("the peer made initial contact from %v: it says that it has no other SA (ignore-initial-contact lets several devices be one peer)", x.sa.remote)
-				}
-			}
-			return nil
-		},
+type initialContact struct{ noop }
+
+func (*initialContact) request(x *exchange) error {
+	sa := x.sa
+	if !sa.peer.InitialContact {
+		return nil
 	}
+	for s := range sa.owner.Siblings(sa) {
+		if s.state == Established {
+			return nil
+		}
+	}
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyInitialContact})
+	return nil
+}
+
+func (*initialContact) settle(x *exchange) error {
+	if x.mine {
+		return nil
+	}
+	for _, s := range x.sa.owner.Namesakes(x.sa) {
+		switch {
+		case !x.forgets(s):
+		case x.sa.sameDevice(s):
+			s.end(false, "the peer made initial contact anew: it had forgotten this SA")
+		default:
+			s.depose("the peer made initial contact from %v: it says that it has no other SA (ignore-initial-contact lets several devices be one peer)", x.sa.remote)
+		}
+	}
+	return nil
 }
 
 // forgets reports whether the request says by INITIAL_CONTACT that its peer has no

@@ -71,47 +71,49 @@ func (sa *SA) mode(responder bool) *core.ModeConfig {
 }
 
 // modeConfig asks for an address, or gives one.
-func modeConfig() task {
-	return task{
-		request: func(x *exchange) error {
-			if x.sa.mode(false) != nil {
-				x.out = append(x.out, x.configRequest())
-			}
-			return nil
-		},
-		admit: func(x *exchange) error {
-			if m := x.sa.mode(true); m != nil {
-				x.lease(m)
-			}
-			return nil
-		},
-		reply: func(x *exchange) error {
-			if m, req := x.sa.mode(true), configOf(x.in, cfgRequest); m != nil && req != nil && x.refuse == nil {
-				x.out = append(x.out, x.configReply(m, req))
-			}
-			return nil
-		},
-		complete: func(x *exchange) error {
-			if x.sa.mode(false) != nil {
-				x.refuse = x.readConfig()
-			}
-			return nil
-		},
-		settle: func(x *exchange) error {
-			sa := x.sa
-			if x.mine && sa.Leased() { // the peer is proven now
-				l := sa.lease
-				sa.env.Emit(core.Configured{Holder: l.holder, Peer: sa.peer.Name, Addrs: l.addrs, DNS: l.dns})
-				sa.event(core.EvLeased, "the peer gave us %v, DNS servers %v, networks %v", l.addrs, l.dns, l.subnets)
-			} else if sa.lease != nil && !x.mine {
-				sa.event(core.EvLeased, "%s has %v", sa.peerID, sa.lease.addrs)
-			}
-			if x.mine && sa.mode(false) != nil && sa.identity.Generate != core.GenerateNo && !sa.Leased() {
-				sa.env.After(0, func() { sa.Delete("the peer gave no address") })
-			}
-			return nil
-		},
+type modeConfig struct{ noop }
+
+func (*modeConfig) request(x *exchange) error {
+	if x.sa.mode(false) != nil {
+		x.out = append(x.out, x.configRequest())
 	}
+	return nil
+}
+
+func (*modeConfig) admit(x *exchange) error {
+	if m := x.sa.mode(true); m != nil {
+		x.lease(m)
+	}
+	return nil
+}
+
+func (*modeConfig) reply(x *exchange) error {
+	if m, req := x.sa.mode(true), configOf(x.in, cfgRequest); m != nil && req != nil && x.refuse == nil {
+		x.out = append(x.out, x.configReply(m, req))
+	}
+	return nil
+}
+
+func (*modeConfig) complete(x *exchange) error {
+	if x.sa.mode(false) != nil {
+		x.refuse = x.readConfig()
+	}
+	return nil
+}
+
+func (*modeConfig) settle(x *exchange) error {
+	sa := x.sa
+	if x.mine && sa.Leased() { // the peer is proven now
+		l := sa.lease
+		sa.env.Emit(core.Configured{Holder: l.holder, Peer: sa.peer.Name, Addrs: l.addrs, DNS: l.dns})
+		sa.event(core.EvLeased, "the peer gave us %v, DNS servers %v, networks %v", l.addrs, l.dns, l.subnets)
+	} else if sa.lease != nil && !x.mine {
+		sa.event(core.EvLeased, "%s has %v", sa.peerID, sa.lease.addrs)
+	}
+	if x.mine && sa.mode(false) != nil && sa.identity.Generate != core.GenerateNo && !sa.Leased() {
+		sa.env.After(0, func() { sa.Delete("the peer gave no address") })
+	}
+	return nil
 }
 
 func configOf(in []message.Payload, kind uint8) *message.Config {

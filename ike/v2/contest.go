@@ -46,7 +46,7 @@ func (sa *SA) Contest(why string, done func(stays bool)) {
 		sa.depose("%s, and it does not answer", why)
 	})
 	if sa.current == nil && len(sa.queue) == 0 {
-		sa.start(&exchange{kind: row(inform)})
+		sa.start(newExchange(row(inform)))
 		return
 	}
 	sa.again()

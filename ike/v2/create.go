@@ -30,7 +30,7 @@ var errNoSPI error = refused{kind: message.NotifyTemporaryFailure, reason: "no S
 // CreateChild makes a CHILD SA for a policy; flow is the packet that asked for
 // it, nil if none did.
 func (sa *SA) CreateChild(p *core.Policy, flow *selector.Pair) {
-	x := &exchange{kind: row(createChild)}
+	x := newExchange(row(createChild))
 	x.policy, x.flow = sa.resolve(p), flow
 	x.still = func() bool { return x.sa.state == Established && !x.sa.serves(p) } // a rekey may have brought one
 	sa.start(x)
@@ -52,163 +52,167 @@ func (sa *SA) Making(p *core.Policy) bool {
 
 // firstChild is the CHILD SA of IKE_AUTH. What goes wrong with it is said
 // beside the proof and does not touch the IKE SA (RFC 7296 §1.2).
-func firstChild() task {
-	return task{
-		request: func(x *exchange) error {
-			x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
-			if x.policy == nil {
-				return nil
-			}
-			return x.offerChild(false)
-		},
-		accept: func(x *exchange) error {
-			x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
-			return nil
-		},
-		reply: func(x *exchange) error {
-			if x.refuse == nil && find[*message.SA](x.in) != nil {
-				if x.refuse = x.sa.onlyChildless(); x.refuse == nil {
-					x.refuse = x.chooseChild(false)
-				}
-			}
-			if r, ok := x.refuse.(refused); ok {
-				x.sa.emit(core.Event{Kind: refusal(r.kind), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})
-				x.out = append(x.out, r.notify())
-				return nil
-			}
-			if x.policy == nil {
-				return nil
-			}
-			x.answerChild()
-			return x.install(true)
-		},
-		complete: func(x *exchange) error {
-			if x.policy == nil || x.refuse != nil {
-				return nil
-			}
-			x.refuse = x.readChild(false)
-			return nil
-		},
-		settle: func(x *exchange) error {
-			if !x.mine || x.policy == nil || x.refuse != nil {
-				return nil
-			}
-			if err := x.install(false); err != nil {
-				return err
-			}
-			x.sa.makeOthers()
-			x.sa.confirm()
-			return nil
-		},
+type firstChild struct{ noop }
+
+func (*firstChild) request(x *exchange) error {
+	x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
+	if x.policy == nil {
+		return nil
 	}
+	return x.offerChild(false)
+}
+
+func (*firstChild) accept(x *exchange) error {
+	x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
+	return nil
+}
+
+func (*firstChild) reply(x *exchange) error {
+	if x.refuse == nil && find[*message.SA](x.in) != nil {
+		if x.refuse = x.sa.onlyChildless(); x.refuse == nil {
+			x.refuse = x.chooseChild(false)
+		}
+	}
+	if r, ok := x.refuse.(refused); ok {
+		x.sa.emit(core.Event{Kind: refusal(r.kind), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})
+		x.out = append(x.out, r.notify())
+		return nil
+	}
+	if x.policy == nil {
+		return nil
+	}
+	x.answerChild()
+	return x.install(true)
+}
+
+func (*firstChild) complete(x *exchange) error {
+	if x.policy == nil || x.refuse != nil {
+		return nil
+	}
+	x.refuse = x.readChild(false)
+	return nil
+}
+
+func (*firstChild) settle(x *exchange) error {
+	if !x.mine || x.policy == nil || x.refuse != nil {
+		return nil
+	}
+	if err := x.install(false); err != nil {
+		return err
+	}
+	x.sa.makeOthers()
+	x.sa.confirm()
+	return nil
 }
 
 // confirm sends an empty request after a new CHILD SA of ours, unless another
 // request follows anyhow: it tells a responder with traffic of its own that we
 // have the SA, so that it can begin to seal (RFC 7296 §2.8 leaves it to guess).
 func (sa *SA) confirm() {
-	x := &exchange{kind: row(inform)}
+	x := newExchange(row(inform))
 	x.still = func() bool { return sa.state == Established && len(sa.queue) == 0 }
 	sa.start(x)
 }
 
 // childNegotiation agrees on algorithms, key exchange and selectors.
-func childNegotiation() task {
-	return task{
-		prepare: func(x *exchange) error {
-			x.ni = x.sa.env.Random(nonceLen)
-			groups := x.policy.Proposal.Groups()
-			if len(groups) == 0 {
-				return nil
-			}
-			var before *suite.Group
-			if x.old != nil {
-				before = x.old.suite.Group
-			}
-			return x.offerKey(x.firstGroup(before, groups))
-		},
-		request: func(x *exchange) error {
-			if err := x.offerChild(true); err != nil {
-				return err
-			}
-			x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.ni}))
-			if x.group != nil {
-				x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
-			}
-			return nil
-		},
-		accept: func(x *exchange) error {
-			x.ni = clone(find[*message.Nonce](x.in).Data)
-			x.nr = x.sa.env.Random(nonceLen)
-			if err := x.chooseChild(true); err != nil {
-				return err
-			}
-			if g := x.agreed.suite.Group; g != nil {
-				return x.answerKey(g)
-			}
-			return nil
-		},
-		reply: func(x *exchange) error {
-			x.answerChild()
-			x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.nr}))
-			if x.group != nil {
-				x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
-			}
-			if len(x.missing()) > 0 {
-				x.addLink(x)
-				return nil
-			}
-			return x.install(true)
-		},
-		complete: func(x *exchange) error {
-			if err := x.readChild(true); err != nil {
-				return err
-			}
-			n := find[*message.Nonce](x.in)
-			if n == nil {
-				return end(0, "the response to CREATE_CHILD_SA has no nonce")
-			}
-			x.nr = clone(n.Data)
-			if x.agreed.suite.Group != x.group {
-				return refuse(message.NotifyInvalidKEPayload, "the peer chose another group than it used")
-			}
-			if len(x.missing()) > 0 {
-				if err := x.readLink(x.in); err != nil {
-					return err
-				}
-			}
-			if x.group != nil {
-				return x.shareKey()
-			}
-			return nil
-		},
+type childNegotiation struct{ noop }
+
+func (*childNegotiation) prepare(x *exchange) error {
+	x.ni = x.sa.env.Random(nonceLen)
+	groups := x.policy.Proposal.Groups()
+	if len(groups) == 0 {
+		return nil
 	}
+	var before *suite.Group
+	if x.old != nil {
+		before = x.old.suite.Group
+	}
+	return x.offerKey(x.firstGroup(before, groups))
+}
+
+func (*childNegotiation) request(x *exchange) error {
+	if err := x.offerChild(true); err != nil {
+		return err
+	}
+	x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.ni}))
+	if x.group != nil {
+		x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
+	}
+	return nil
+}
+
+func (*childNegotiation) accept(x *exchange) error {
+	x.ni = clone(find[*message.Nonce](x.in).Data)
+	x.nr = x.sa.env.Random(nonceLen)
+	if err := x.chooseChild(true); err != nil {
+		return err
+	}
+	if g := x.agreed.suite.Group; g != nil {
+		return x.answerKey(g)
+	}
+	return nil
+}
+
+func (*childNegotiation) reply(x *exchange) error {
+	x.answerChild()
+	x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.nr}))
+	if x.group != nil {
+		x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
+	}
+	if len(x.missing()) > 0 {
+		x.addLink(x)
+		return nil
+	}
+	return x.install(true)
+}
+
+func (*childNegotiation) complete(x *exchange) error {
+	if err := x.readChild(true); err != nil {
+		return err
+	}
+	n := find[*message.Nonce](x.in)
+	if n == nil {
+		return end(0, "the response to CREATE_CHILD_SA has no nonce")
+	}
+	x.nr = clone(n.Data)
+	if x.agreed.suite.Group != x.group {
+		return refuse(message.NotifyInvalidKEPayload, "the peer chose another group than it used")
+	}
+	if len(x.missing()) > 0 {
+		if err := x.readLink(x.in); err != nil {
+			return err
+		}
+	}
+	if x.group != nil {
+		return x.shareKey()
+	}
+	return nil
 }
 
 // childUp installs what our own exchange made.
-func childUp() task {
-	return task{settle: func(x *exchange) error {
-		defer x.shared.Wipe()
+type childUp struct{ noop }
+
+func (*childUp) settle(x *exchange) error {
+	defer x.shared.Wipe()
+	if x.mine {
+		if x.sa.state >= Closing {
+			return refuse(message.NotifyTemporaryFailure, "its IKE SA is being deleted")
+		}
+		if x.takenBack() {
+			return refuse(message.NotifyTemporaryFailure, "the peer has deleted the CHILD SA already")
+		}
+		if err := x.install(x.old != nil); err != nil {
+			return err
+		}
+	}
+	if x.old == nil {
+		x.sa.env.After(TwinDelay, x.made.settleTwins)
 		if x.mine {
-			if x.sa.state >= Closing {
-				return refuse(message.NotifyTemporaryFailure, "its IKE SA is being deleted")
-			}
-			if x.takenBack() {
-				return refuse(message.NotifyTemporaryFailure, "the peer has deleted the CHILD SA already")
-			}
-			if err := x.install(x.old != nil); err != nil {
-				return err
-			}
+			x.sa.makeOthers()
+			x.sa.confirm()
 		}
-		if x.old == nil {
-			x.sa.env.After(TwinDelay, x.made.settleTwins)
-			if x.mine {
-				x.sa.makeOthers()
-				x.sa.confirm()
-			}
-		}
-		return nil
-	}}
+	}
+	return nil
 }
 
 // offerChild adds SA, TSi and TSr for the policy. The packet that asked comes
@@ -415,16 +419,19 @@ func spiOf(ps []message.Proposal, number uint8) (uint32, bool) {
 
 // notWhileRekeying refuses the peer's CREATE_CHILD_SA while the IKE SA is being
 // replaced or closed (RFC 7296 §2.25.2).
-func notWhileRekeying() task {
-	check := func(x *exchange) error {
-		sa := x.sa
-		if sa.state != Established || sa.rekeyingIKE() {
-			return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced")
-		}
-		return nil
+type notWhileRekeying struct{ noop }
+
+func (*notWhileRekeying) check(x *exchange) error {
+	sa := x.sa
+	if sa.state != Established || sa.rekeyingIKE() {
+		return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced")
 	}
-	return task{accept: check, reply: check} // the answer to an Ask may come after the replacement
+	return nil
 }
+
+func (t *notWhileRekeying) accept(x *exchange) error { return t.check(x) }
+
+func (t *notWhileRekeying) reply(x *exchange) error { return t.check(x) }
 
 func newChildFailed(x *exchange, fault error) {
 	x.sa.childRefused(x.kind.name, x.policy, fault)

@@ -19,12 +19,14 @@ import (
 // Between two stages the answers to Asks are awaited. The window is one: we
 // have one request under way, and so has the peer (RFC 7296 §2.3).
 type exchange struct {
-	sa   *SA
-	kind *kind
-	mine bool // we are its initiator
-	id   uint32
-	in   []message.Payload // what arrived
-	out  []message.Payload // what will leave
+	sa    *SA
+	kind  *kind
+	tasks []task
+	ended bool // the tasks have
+	mine  bool // we are its initiator
+	id    uint32
+	in    []message.Payload // what arrived
+	out   []message.Payload // what will leave
 
 	next    func()       // the stage to come
 	waiting int          // open Asks
@@ -45,46 +47,82 @@ type kind struct {
 	id    kindID
 	name  string
 	wire  message.ExchangeType
-	clear bool // not protected by an SK payload: an IKE SA begins with it
-	tries int  // how often a request is sent; 0: core.Tries
-	tasks []func() task
+	clear bool          // not protected by an SK payload: an IKE SA begins with it
+	tries int           // how often a request is sent; 0: core.Tries
+	tasks func() []task // fresh ones
 	// failed is told when an exchange of ours comes to nothing. The SA may be
 	// about to end; fault is the reason.
 	failed func(x *exchange, fault error)
 }
 
-// task is one feature's part in an exchange. Any of it may be nil.
-type task struct {
-	prepare  func(*exchange) error // initiator: compute what the request needs
-	request  func(*exchange) error // initiator: add to the request
-	accept   func(*exchange) error // responder: read the request
-	admit    func(*exchange) error // responder: nothing is wrong with it; look up what the response needs
-	reply    func(*exchange) error // responder: add to the response
-	complete func(*exchange) error // initiator: read the response
-	settle   func(*exchange) error // both: all is known; the response has left
+// task is one feature's part in an exchange: a value that is made with the exchange
+// and lives until the exchange is over, so that its fields hold what it needs from
+// one stage to the next. A type embeds noop and has the methods that it needs.
+type task interface {
+	prepare(*exchange) error  // initiator: compute what the request needs
+	request(*exchange) error  // initiator: add to the request
+	accept(*exchange) error   // responder: read the request
+	admit(*exchange) error    // responder: nothing is wrong with it; look up what the response needs
+	reply(*exchange) error    // responder: add to the response
+	complete(*exchange) error // initiator: read the response
+	settle(*exchange) error   // both: all is known; the response has left
+	// end is called exactly once for each task of an exchange, in reverse order,
+	// however the exchange came to its end: after its last stage, when it fails, and
+	// when it is abandoned with its SA. The task gives back what it still holds.
+	end(*exchange)
 }
 
-type stage func(*task) func(*exchange) error
+// noop is a task without any part in an exchange.
+type noop struct{}
 
-func prepareStage(t *task) func(*exchange) error  { return t.prepare }
-func requestStage(t *task) func(*exchange) error  { return t.request }
-func acceptStage(t *task) func(*exchange) error   { return t.accept }
-func admitStage(t *task) func(*exchange) error    { return t.admit }
-func replyStage(t *task) func(*exchange) error    { return t.reply }
-func completeStage(t *task) func(*exchange) error { return t.complete }
-func settleStage(t *task) func(*exchange) error   { return t.settle }
+func (noop) prepare(*exchange) error  { return nil }
+func (noop) request(*exchange) error  { return nil }
+func (noop) accept(*exchange) error   { return nil }
+func (noop) admit(*exchange) error    { return nil }
+func (noop) reply(*exchange) error    { return nil }
+func (noop) complete(*exchange) error { return nil }
+func (noop) settle(*exchange) error   { return nil }
+func (noop) end(*exchange)            {}
+
+// newExchange makes an exchange of a sort, with tasks of its own.
+func newExchange(k *kind) *exchange {
+	x := &exchange{kind: k}
+	if k.tasks != nil {
+		x.tasks = k.tasks()
+	}
+	return x
+}
+
+// part is the task of type T in an exchange; the zero value if it has none.
+func part[T task](x *exchange) (t T) {
+	for _, u := range x.tasks {
+		if t, ok := u.(T); ok {
+			return t
+		}
+	}
+	return t
+}
+
+// conclude ends the exchange and its tasks, once.
+func (x *exchange) conclude() {
+	x.over = true
+	if x.ended {
+		return
+	}
+	x.ended = true
+	x.sa.env.Timers.Stop(x.timer)
+	x.draft.drop(x.sa.env)
+	for _, t := range slices.Backward(x.tasks) {
+		t.end(x)
+	}
+}
 
 // run runs one stage of all tasks and then, once nothing is awaited, next.
-func (x *exchange) run(s stage, next func()) {
+func (x *exchange) run(stage func(task, *exchange) error, next func()) {
 	x.next = next
 	x.waiting++
-	for i := range x.kind.tasks {
-		t := x.kind.tasks[i]()
-		f := s(&t)
-		if f == nil {
-			continue
-		}
-		if err := f(x); err != nil {
+	for _, t := range x.tasks {
+		if err := stage(t, x); err != nil {
 			x.waiting--
 			x.fail(err)
 			return
@@ -153,10 +191,8 @@ func (x *exchange) ask(w core.Work, done func(secret.Bytes, error)) {
 // abandon stops an exchange whose SA is gone.
 func (x *exchange) abandon() {
 	if !x.over {
-		x.over = true
 		x.forgetOwn()
-		x.sa.env.Timers.Stop(x.timer)
-		x.draft.drop(x.sa.env)
+		x.conclude()
 		for _, a := range x.asks {
 			x.sa.env.Withdraw(a)
 		}
@@ -192,18 +228,26 @@ func (sa *SA) pump() {
 			sa.queue = nil // an SA that rests keeps nothing of its last exchange
 		}
 		if x.still != nil && !x.still() {
-			x.over = true
+			x.conclude()
 			continue
 		}
 		sa.current = x
 		x.id = sa.sendID
-		x.run(prepareStage, func() { sa.sendRequest(x) })
+		x.run(task.prepare, func() { sa.sendRequest(x) })
 	}
+}
+
+// dropQueue forgets the requests that wait.
+func (sa *SA) dropQueue() {
+	for _, x := range sa.queue {
+		x.conclude()
+	}
+	sa.queue = nil
 }
 
 func (sa *SA) sendRequest(x *exchange) {
 	x.out = nil
-	x.run(requestStage, func() {
+	x.run(task.request, func() {
 		h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: x.kind.wire, ID: x.id}
 		if sa.initiator {
 			h.Flags |= message.FlagInitiator
@@ -277,20 +321,18 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 		x.fail(end(0, "the response to %s: %v", x.kind.name, syntax))
 		return
 	}
-	x.run(completeStage, func() {
+	x.run(task.complete, func() {
 		if len(x.missing()) > 0 {
 			sa.parkMine(x)
 			return
 		}
-		x.run(settleStage, func() { sa.finish(x) })
+		x.run(task.settle, func() { sa.finish(x) })
 	})
 }
 
 // finish frees the window.
 func (sa *SA) finish(x *exchange) {
-	x.over = true
-	x.draft.wipe()
-	sa.env.Timers.Stop(x.timer)
+	x.conclude()
 	if sa.current == x {
 		sa.current = nil
 		sa.sendID++
@@ -309,7 +351,7 @@ func (sa *SA) failed(x *exchange, err error) {
 				x.id = sa.sendID
 			}
 			x.in, x.raw, x.waiting = nil, nil, 0
-			x.run(prepareStage, func() { sa.sendRequest(x) })
+			x.run(task.prepare, func() { sa.sendRequest(x) })
 			return
 		}
 		err = refuse(message.NotifyTemporaryFailure, "it is not wanted any more")
@@ -355,10 +397,14 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 	if h.ID != sa.recvID || sa.answering != nil {
 		return // out of the window, or being worked on
 	}
-	x := &exchange{sa: sa, id: h.ID, in: inner, from: pathOf(in), begun: sa.env.Now()}
-	x.kind = sa.kindOf(h, inner)
-	if x.kind == nil {
-		x.kind = &kind{name: h.Exchange.String(), wire: h.Exchange}
+	k := sa.kindOf(h, inner)
+	known := k != nil
+	if !known {
+		k = &kind{name: h.Exchange.String(), wire: h.Exchange}
+	}
+	x := newExchange(k)
+	x.sa, x.id, x.in, x.from, x.begun = sa, h.ID, inner, pathOf(in), sa.env.Now()
+	if !known {
 		syntax = end(message.NotifyInvalidSyntax, "a %v request is not possible in state %v", h.Exchange, sa.state)
 		if sa.state >= Established {
 			syntax = refuse(message.NotifyInvalidSyntax, "unknown exchange %v", h.Exchange)
@@ -390,24 +436,23 @@ func (sa *SA) answer(x *exchange, err error) {
 		x.fail(err)
 		return
 	}
-	x.run(acceptStage, func() {
-		x.run(admitStage, func() {
-			x.run(replyStage, func() {
+	x.run(task.accept, func() {
+		x.run(task.admit, func() {
+			x.run(task.reply, func() {
 				sa.respond(x)
 				if len(x.missing()) > 0 {
 					sa.parkTheirs(x)
 					sa.answered(x)
 					return
 				}
-				x.run(settleStage, func() { sa.answered(x) })
+				x.run(task.settle, func() { sa.answered(x) })
 			})
 		})
 	})
 }
 
 func (sa *SA) answered(x *exchange) {
-	x.over = true
-	x.draft.wipe()
+	x.conclude()
 	if sa.answering == x {
 		sa.answering = nil
 	}

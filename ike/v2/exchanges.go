@@ -24,43 +24,63 @@ func row(id kindID) *kind {
 	switch id {
 	case initial:
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
-			tasks:  []func() task{redirectedInit, repeatInit, ikeKeyExchange, natDetection, fragmentation, signatureHashes, ppkSupport, childlessSupport, intermediateSupport, redirectSupport, ikeKeys},
+			tasks: func() []task {
+				return []task{&redirectedInit{}, &repeatInit{}, &ikeKeyExchange{}, &natDetection{}, &fragmentation{}, &signatureHashes{}, &ppkSupport{}, &childlessSupport{}, &intermediateSupport{}, &redirectSupport{}, &ikeKeys{}}
+			},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case resume:
 		return &kind{id: id, name: "IKE_SESSION_RESUME", wire: message.ExchangeSessionResume, clear: true, tries: resumeTries,
-			tasks:  []func() task{redirectedInit, ticketRefused, repeatInit, presentTicket, natDetection, fragmentation, childlessSupport, redirectSupport, ikeKeys},
+			tasks: func() []task {
+				return []task{&redirectedInit{}, &ticketRefused{}, &repeatInit{}, &presentTicket{}, &natDetection{}, &fragmentation{}, &childlessSupport{}, &redirectSupport{}, &ikeKeys{}}
+			},
 			failed: resumeFailed}
 	case intermediate:
 		return &kind{id: id, name: "IKE_INTERMEDIATE", wire: message.ExchangeIntermediate,
-			tasks:  []func() task{additionalKE},
+			tasks: func() []task {
+				return []task{&additionalKE{}}
+			},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
-			tasks:  []func() task{authRefused, identities, certificates, initialContact, ppkUse, proof, redirectedAuth, redirectAuth, modeConfig, firstChild, mobikeSupport, authLifetime, sessionTicket, ikeUp},
+			tasks: func() []task {
+				return []task{&authRefused{}, &identities{}, &certificates{}, &initialContact{}, &ppkUse{}, &proof{}, &redirectedAuth{}, &redirectAuth{}, &modeConfig{}, &firstChild{}, &mobikeSupport{}, &authLifetime{}, &sessionTicket{}, &ikeUp{}}
+			},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case resumedAuth:
 		return &kind{id: authenticate, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
-			tasks:  []func() task{authRefused, resumedIdentities, initialContact, resumedProof, redirectedAuth, redirectAuth, modeConfig, firstChild, mobikeSupport, authLifetime, sessionTicket, ikeUp},
+			tasks: func() []task {
+				return []task{&authRefused{}, &resumedIdentities{}, &initialContact{}, &resumedProof{}, &redirectedAuth{}, &redirectAuth{}, &modeConfig{}, &firstChild{}, &mobikeSupport{}, &authLifetime{}, &sessionTicket{}, &ikeUp{}}
+			},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,
-			tasks:  []func() task{notWhileRekeying, childNegotiation, childUp},
+			tasks: func() []task {
+				return []task{&notWhileRekeying{}, &childNegotiation{}, &childUp{}}
+			},
 			failed: newChildFailed}
 	case rekeyChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA (rekey of a CHILD SA)", wire: message.ExchangeCreateChildSA,
-			tasks:  []func() task{notWhileRekeying, childReplaced, childNegotiation, childUp, childSuccession},
+			tasks: func() []task {
+				return []task{&notWhileRekeying{}, &childReplaced{}, &childNegotiation{}, &childUp{}, &childSuccession{}}
+			},
 			failed: rekeyChildFailed}
 	case rekeyIKE:
 		return &kind{id: id, name: "CREATE_CHILD_SA (rekey of the IKE SA)", wire: message.ExchangeCreateChildSA,
-			tasks:  []func() task{ikeNegotiation, rekeyTicket, ikeSuccession},
+			tasks: func() []task {
+				return []task{&ikeNegotiation{}, &rekeyTicket{}, &ikeSuccession{}}
+			},
 			failed: rekeyIKEFailed}
 	case followUp:
 		return &kind{id: id, name: "IKE_FOLLOWUP_KE", wire: message.ExchangeFollowUpKE,
-			tasks:  []func() task{followUpKE},
+			tasks: func() []task {
+				return []task{&followUpKE{}}
+			},
 			failed: followUpFailed}
 	case inform:
 		return &kind{id: id, name: "INFORMATIONAL", wire: message.ExchangeInformational,
-			tasks: []func() task{deletion, mobikeInform, redirectedLater, redirectLater, informTicket, pathAnswered}}
+			tasks: func() []task {
+				return []task{&deletion{}, &mobikeInform{}, &redirectedLater{}, &redirectLater{}, &informTicket{}, &pathAnswered{}}
+			}}
 	}
 	panic("no such exchange")
 }

@@ -140,7 +140,8 @@ func (sa *SA) parkMine(x *exchange) {
 }
 
 func (sa *SA) followUpNext(x *exchange) {
-	y := &exchange{sa: sa, mine: true, kind: row(followUp)}
+	y := newExchange(row(followUp))
+	y.sa, y.mine = sa, true
 	y.parent = x
 	y.still = func() bool { return sa.parked.mine == x }
 	sa.queue = slices.Insert(sa.queue, 0, y)
@@ -160,8 +161,8 @@ func (sa *SA) parkTheirs(x *exchange) {
 		first.abandon()
 		sa.unpark(first)
 	}
-	p := &exchange{sa: sa, kind: x.kind, in: x.in, from: x.from, draft: x.draft}
-	x.draft = draft{}
+	p := &exchange{sa: sa, kind: x.kind, tasks: x.tasks, in: x.in, from: x.from, draft: x.draft}
+	x.tasks, x.draft = nil, draft{}
 	sa.parked.theirs = append(sa.parked.theirs, p)
 	p.awaitNext()
 }
@@ -176,74 +177,77 @@ func (p *exchange) awaitNext() {
 }
 
 // followUpKE is IKE_FOLLOWUP_KE.
-func followUpKE() task {
-	return task{
-		prepare: func(x *exchange) error { return x.offerKEM(x.parent.missing()[0]) },
-		request: func(x *exchange) error {
-			x.out = append(x.out, &message.KE{Group: x.parent.missing()[0].ID, Data: x.public},
-				&message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: x.parent.link})
-			return nil
-		},
-		accept: func(x *exchange) error {
-			n := notify(x.in, message.NotifyAdditionalKeyExchange)
-			i := slices.IndexFunc(x.sa.parked.theirs, func(p *exchange) bool { return n != nil && bytes.Equal(n.Data, p.link) })
-			if i < 0 {
-				return refuse(message.NotifyStateNotFound, "the peer goes on with what does not wait, or waited for more than %v", parkedLife)
-			}
-			x.parent = x.sa.parked.theirs[i]
-			return x.answerKEM(x.parent.missing()[0])
-		},
-		reply: func(x *exchange) error {
-			p := x.parent
-			if err := p.goesOn(); err != nil {
-				return err
-			}
-			x.out = append(x.out, &message.KE{Group: p.missing()[0].ID, Data: x.public})
-			x.addExtra()
-			switch {
-			case len(p.missing()) > 0:
-				x.addLink(p)
-				return nil
-			case p.kind.id == rekeyIKE:
-				return p.makeSuccessor()
-			}
-			return p.install(true)
-		},
-		complete: func(x *exchange) error {
-			p := x.parent
-			if err := x.shareKEM(p.missing()[0]); err != nil {
-				return err
-			}
-			x.addExtra()
-			if len(p.missing()) > 0 {
-				return p.readLink(x.in)
-			}
-			return nil
-		},
-		settle: func(x *exchange) error {
-			sa, p := x.sa, x.parent
-			switch {
-			case len(p.missing()) > 0 && x.mine:
-				sa.followUpNext(p)
-				return nil
-			case len(p.missing()) > 0:
-				p.awaitNext()
-				return nil
-			case x.mine:
-				sa.parked.mine = nil
-			default:
-				sa.unpark(p)
-				sa.env.Timers.Stop(p.timer)
-			}
-			p.over = true
-			defer p.draft.wipe()
-			err := p.settleAll()
-			if err != nil && x.mine { // then it fails as a whole, with what it holds
-				sa.parked.mine, p.over = p, false
-			}
-			return err
-		},
+type followUpKE struct{ noop }
+
+func (*followUpKE) prepare(x *exchange) error { return x.offerKEM(x.parent.missing()[0]) }
+
+func (*followUpKE) request(x *exchange) error {
+	x.out = append(x.out, &message.KE{Group: x.parent.missing()[0].ID, Data: x.public},
+		&message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: x.parent.link})
+	return nil
+}
+
+func (*followUpKE) accept(x *exchange) error {
+	n := notify(x.in, message.NotifyAdditionalKeyExchange)
+	i := slices.IndexFunc(x.sa.parked.theirs, func(p *exchange) bool { return n != nil && bytes.Equal(n.Data, p.link) })
+	if i < 0 {
+		return refuse(message.NotifyStateNotFound, "the peer goes on with what does not wait, or waited for more than %v", parkedLife)
 	}
+	x.parent = x.sa.parked.theirs[i]
+	return x.answerKEM(x.parent.missing()[0])
+}
+
+func (*followUpKE) reply(x *exchange) error {
+	p := x.parent
+	if err := p.goesOn(); err != nil {
+		return err
+	}
+	x.out = append(x.out, &message.KE{Group: p.missing()[0].ID, Data: x.public})
+	x.addExtra()
+	switch {
+	case len(p.missing()) > 0:
+		x.addLink(p)
+		return nil
+	case p.kind.id == rekeyIKE:
+		return p.makeSuccessor()
+	}
+	return p.install(true)
+}
+
+func (*followUpKE) complete(x *exchange) error {
+	p := x.parent
+	if err := x.shareKEM(p.missing()[0]); err != nil {
+		return err
+	}
+	x.addExtra()
+	if len(p.missing()) > 0 {
+		return p.readLink(x.in)
+	}
+	return nil
+}
+
+func (*followUpKE) settle(x *exchange) error {
+	sa, p := x.sa, x.parent
+	switch {
+	case len(p.missing()) > 0 && x.mine:
+		sa.followUpNext(p)
+		return nil
+	case len(p.missing()) > 0:
+		p.awaitNext()
+		return nil
+	case x.mine:
+		sa.parked.mine = nil
+	default:
+		sa.unpark(p)
+	}
+	p.over = true
+	err := p.settleAll()
+	if err != nil && x.mine { // then it fails as a whole, with what it holds
+		sa.parked.mine, p.over = p, false
+		return err
+	}
+	p.conclude()
+	return err
 }
 
 // goesOn refuses a follow-up of what must not come to anything any more.
@@ -264,11 +268,9 @@ func (x *exchange) goesOn() error {
 
 // settleAll runs the last stage of what was parked.
 func (x *exchange) settleAll() error {
-	for _, t := range x.kind.tasks {
-		if settle := t().settle; settle != nil {
-			if err := settle(x); err != nil {
-				return err
-			}
+	for _, t := range x.tasks {
+		if err := t.settle(x); err != nil {
+			return err
 		}
 	}
 	return nil

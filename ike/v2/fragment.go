@@ -34,31 +34,34 @@ func (sa *SA) maxMessage() int {
 }
 
 // fragmentation says and hears in IKE_SA_INIT that fragments are understood.
-func fragmentation() task {
-	say := func(x *exchange) {
-		x.out = append(x.out, &message.Notify{Kind: message.NotifyIKEv2FragmentationSupported})
-	}
-	hear := func(x *exchange) error {
-		x.sa.fragments = x.sa.peer.Profile.Fragmentation && notify(x.in, message.NotifyIKEv2FragmentationSupported) != nil
-		return nil
-	}
-	return task{
-		request: func(x *exchange) error {
-			if x.sa.peer.Profile.Fragmentation {
-				say(x)
-			}
-			return nil
-		},
-		accept: hear,
-		reply: func(x *exchange) error {
-			if x.sa.fragments {
-				say(x)
-			}
-			return nil
-		},
-		complete: hear,
-	}
+type fragmentation struct{ noop }
+
+func (*fragmentation) say(x *exchange) {
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyIKEv2FragmentationSupported})
 }
+
+func (*fragmentation) hear(x *exchange) error {
+	x.sa.fragments = x.sa.peer.Profile.Fragmentation && notify(x.in, message.NotifyIKEv2FragmentationSupported) != nil
+	return nil
+}
+
+func (t *fragmentation) request(x *exchange) error {
+	if x.sa.peer.Profile.Fragmentation {
+		t.say(x)
+	}
+	return nil
+}
+
+func (t *fragmentation) accept(x *exchange) error { return t.hear(x) }
+
+func (t *fragmentation) reply(x *exchange) error {
+	if x.sa.fragments {
+		t.say(x)
+	}
+	return nil
+}
+
+func (t *fragmentation) complete(x *exchange) error { return t.hear(x) }
 
 // protect makes the datagrams of an encrypted message: one, or fragments where
 // it would be too long and the peer understands them.

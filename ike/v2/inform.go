@@ -18,7 +18,7 @@ func (sa *SA) close(why string) {
 	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.tickets.timer} {
 		sa.env.Timers.Stop(t)
 	}
-	sa.queue = nil
+	sa.dropQueue()
 	sa.forgetTickets()
 	for _, c := range sa.children { // the peer will not open what comes after the Delete
 		if c.closing {
@@ -35,7 +35,7 @@ func (sa *SA) close(why string) {
 
 // tellClosed sends the Delete of the IKE SA; the SA ends with the answer.
 func (sa *SA) tellClosed(why string) {
-	x := &exchange{kind: row(inform)}
+	x := newExchange(row(inform))
 	x.closes, x.reason = true, why
 	sa.start(x)
 }
@@ -63,75 +63,76 @@ func (sa *SA) disown(x *exchange) {
 	if x.spi == 0 || x.policy == nil || len(x.missing()) > 0 || find[*message.SA](x.in) == nil || sa.state >= Closing || x.takenBack() {
 		return
 	}
-	y := &exchange{kind: row(inform)}
+	y := newExchange(row(inform))
 	y.policy, y.revoke = x.policy, x.spi
 	y.sa, y.mine = sa, true
 	sa.queue = append(sa.queue, y) // it goes out when x is over
 }
 
 // deletion deletes what the exchange says, and what the peer says.
-func deletion() task {
-	return task{
-		request: func(x *exchange) error {
-			if x.closes {
-				x.out = append(x.out, &message.Delete{Protocol: uint8(core.ProtoIKE)})
-				return nil
-			}
-			x.addDeletes(x.remove)
-			if x.revoke != 0 {
-				x.out = append(x.out, &message.Delete{Protocol: uint8(x.policy.Protocol),
-					SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, x.revoke)}})
-			}
-			return nil
-		},
-		accept: func(x *exchange) error {
-			x.sa.hearAuthLifetime(x.in)
-			if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
-				x.closes, x.reason = true, x.sa.refusedText()
-				x.sa.emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: x.reason, Detail: x.sa.proofRefused()})
-			}
-			for _, p := range x.in {
-				if d, ok := p.(*message.Delete); ok {
-					x.readDelete(d)
-				}
-			}
-			return nil
-		},
-		reply: func(x *exchange) error {
-			if x.closes {
-				return nil // an empty response (RFC 7296 §1.4.1)
-			}
-			var also []*Child
-			for _, c := range x.remove {
-				if !c.closing || c.awaited { // else ours is on its way: the peer needs no second word (§1.4.1)
-					also = append(also, c)
-				}
-			}
-			x.addDeletes(also)
-			return nil
-		},
-		settle: func(x *exchange) error {
-			if c := x.shows; c != nil && c.asked == x {
-				c.asked = nil
-				c.Activate()
-			}
-			for _, c := range x.remove {
-				why := "the peer deleted it"
-				if x.mine {
-					why = x.reason
-				}
-				c.end(why)
-			}
-			if x.closes {
-				if !x.mine {
-					x.sa.bury(x)
-					x.sa.forgetTickets()
-				}
-				x.sa.end(false, "%s", x.reason)
-			}
-			return nil
-		},
+type deletion struct{ noop }
+
+func (*deletion) request(x *exchange) error {
+	if x.closes {
+		x.out = append(x.out, &message.Delete{Protocol: uint8(core.ProtoIKE)})
+		return nil
 	}
+	x.addDeletes(x.remove)
+	if x.revoke != 0 {
+		x.out = append(x.out, &message.Delete{Protocol: uint8(x.policy.Protocol),
+			SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, x.revoke)}})
+	}
+	return nil
+}
+
+func (*deletion) accept(x *exchange) error {
+	x.sa.hearAuthLifetime(x.in)
+	if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
+		x.closes, x.reason = true, x.sa.refusedText()
+		x.sa.emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: x.reason, Detail: x.sa.proofRefused()})
+	}
+	for _, p := range x.in {
+		if d, ok := p.(*message.Delete); ok {
+			x.readDelete(d)
+		}
+	}
+	return nil
+}
+
+func (*deletion) reply(x *exchange) error {
+	if x.closes {
+		return nil // an empty response (RFC 7296 §1.4.1)
+	}
+	var also []*Child
+	for _, c := range x.remove {
+		if !c.closing || c.awaited { // else ours is on its way: the peer needs no second word (§1.4.1)
+			also = append(also, c)
+		}
+	}
+	x.addDeletes(also)
+	return nil
+}
+
+func (*deletion) settle(x *exchange) error {
+	if c := x.shows; c != nil && c.asked == x {
+		c.asked = nil
+		c.Activate()
+	}
+	for _, c := range x.remove {
+		why := "the peer deleted it"
+		if x.mine {
+			why = x.reason
+		}
+		c.end(why)
+	}
+	if x.closes {
+		if !x.mine {
+			x.sa.bury(x)
+			x.sa.forgetTickets()
+		}
+		x.sa.end(false, "%s", x.reason)
+	}
+	return nil
 }
 
 // readDelete takes in what the peer deletes. SPIs that are not there are passed
@@ -200,7 +201,7 @@ func (sa *SA) watch() {
 	wait := sa.heard.Add(every).Sub(sa.env.Now())
 	if wait <= 0 {
 		if sa.current == nil && len(sa.queue) == 0 {
-			sa.start(&exchange{kind: row(inform)})
+			sa.start(newExchange(row(inform)))
 		}
 		wait = every
 	}

@@ -93,7 +93,8 @@ func acceptFirst(env *core.Env, owner Owner, peer *core.Peer, m *message.Message
 // initRequest answers the request that the SA begins with.
 func (sa *SA) initRequest(m *message.Message) {
 	sa.env.Traced(false, m.Header, m.Payloads)
-	x := &exchange{sa: sa, kind: sa.firstExchange(), in: m.Payloads, from: sa.path()}
+	x := newExchange(sa.firstExchange())
+	x.sa, x.in, x.from = sa, m.Payloads, sa.path()
 	sa.answering, sa.read = x, len(sa.init.request)
 	defer sa.weigh()
 	var err error
@@ -178,128 +179,127 @@ func (sa *SA) seekSource(x *exchange) {
 // repeatInit begins the request with the COOKIE that the responder asked for,
 // and repeats it when the responder wants a cookie or another group (RFC 7296
 // §2.6, §1.2).
-func repeatInit() task {
-	return task{
-		request: func(x *exchange) error {
-			if c := x.sa.init.cookie; c != nil {
-				x.out = append(x.out, &message.Notify{Kind: message.NotifyCookie, Data: c})
-			}
-			return nil
-		},
-		complete: func(x *exchange) error {
-			sa := x.sa
-			if find[*message.Nonce](x.in) != nil {
-				return nil
-			}
-			if sa.init.repeats++; sa.init.repeats > maxRepeats {
-				return end(0, "the peer asked %d times to repeat %s", maxRepeats, x.kind.name)
-			}
-			if n := notify(x.in, message.NotifyCookie); n != nil {
-				if len(n.Data) == 0 || len(n.Data) > 64 {
-					return end(0, "the peer's cookie has %d bytes, not 1 to 64", len(n.Data))
-				}
-				sa.init.cookie = clone(n.Data)
-				sa.init.group = x.group
-				return again{"cookie"}
-			}
-			if n := notify(x.in, message.NotifyInvalidKEPayload); n != nil {
-				g := x.wantedGroup(n, sa.peer.Profile.Groups)
-				if g == nil {
-					return fatal{detail: sa.groupParts(n),
-						reason: fmt.Sprintf("the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.peer.Profile.Name)}
-				}
-				sa.init.group = g
-				return again{"group"}
-			}
-			if n := errorNotify(x.in); n != nil {
-				return peerSaid(n)
-			}
-			return end(0, "the peer answered %s with neither an SA nor a reason", x.kind.name)
-		},
+type repeatInit struct{ noop }
+
+func (*repeatInit) request(x *exchange) error {
+	if c := x.sa.init.cookie; c != nil {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyCookie, Data: c})
 	}
+	return nil
+}
+
+func (*repeatInit) complete(x *exchange) error {
+	sa := x.sa
+	if find[*message.Nonce](x.in) != nil {
+		return nil
+	}
+	if sa.init.repeats++; sa.init.repeats > maxRepeats {
+		return end(0, "the peer asked %d times to repeat %s", maxRepeats, x.kind.name)
+	}
+	if n := notify(x.in, message.NotifyCookie); n != nil {
+		if len(n.Data) == 0 || len(n.Data) > 64 {
+			return end(0, "the peer's cookie has %d bytes, not 1 to 64", len(n.Data))
+		}
+		sa.init.cookie = clone(n.Data)
+		sa.init.group = x.group
+		return again{"cookie"}
+	}
+	if n := notify(x.in, message.NotifyInvalidKEPayload); n != nil {
+		g := x.wantedGroup(n, sa.peer.Profile.Groups)
+		if g == nil {
+			return fatal{detail: sa.groupParts(n),
+				reason: fmt.Sprintf("the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.peer.Profile.Name)}
+		}
+		sa.init.group = g
+		return again{"group"}
+	}
+	if n := errorNotify(x.in); n != nil {
+		return peerSaid(n)
+	}
+	return end(0, "the peer answered %s with neither an SA nor a reason", x.kind.name)
 }
 
 // ikeKeyExchange negotiates the algorithms of the IKE SA and runs its
 // Diffie-Hellman.
-func ikeKeyExchange() task {
-	return task{
-		prepare: func(x *exchange) error {
-			sa := x.sa
-			g := sa.init.group
-			if g == nil {
-				g = sa.peer.Profile.Groups[0]
-			}
-			if x.group == g && x.public != nil {
-				return nil // repeated with a cookie: everything else stays (RFC 7296 §2.6)
-			}
-			if x.ni == nil {
-				x.ni = sa.env.Random(nonceLen)
-			}
-			return x.offerKey(g)
-		},
-		request: func(x *exchange) error {
-			x.out = append(x.out, &message.SA{Proposals: core.InitOffer(&x.sa.peer.Profile, true).Proposals(nil)})
-			x.addKE()
-			x.out = append(x.out, &message.Nonce{Data: x.ni})
-			return nil
-		},
-		accept: func(x *exchange) error {
-			sa := x.sa
-			s, answer, ok := core.InitOffer(&sa.peer.Profile, x.saysIntermediate()).Select(find[*message.SA](x.in).Proposals)
-			if !ok {
-				return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(find[*message.SA](x.in).Proposals),
-					"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.peer.Profile.Name)
-			}
-			sa.suite = s
-			x.ni = clone(find[*message.Nonce](x.in).Data)
-			x.nr = sa.env.Random(nonceLen)
-			x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}})
-			return x.answerKey(s.Group)
-		},
-		reply: func(x *exchange) error {
-			x.addKE()
-			x.out = append(x.out, &message.Nonce{Data: x.nr})
-			return nil
-		},
-		complete: func(x *exchange) error {
-			sa := x.sa
-			s, ok := core.InitOffer(&sa.peer.Profile, x.saysIntermediate()).Accepts(find[*message.SA](x.in).Proposals)
-			if !ok {
-				return end(0, "the peer chose a proposal that was not offered")
-			}
-			sa.suite = s
-			x.nr = clone(find[*message.Nonce](x.in).Data)
-			if s.Group != x.group {
-				return end(0, "the peer chose another group than it used")
-			}
-			return x.shareKey()
-		},
+type ikeKeyExchange struct{ noop }
+
+func (*ikeKeyExchange) prepare(x *exchange) error {
+	sa := x.sa
+	g := sa.init.group
+	if g == nil {
+		g = sa.peer.Profile.Groups[0]
 	}
+	if x.group == g && x.public != nil {
+		return nil // repeated with a cookie: everything else stays (RFC 7296 §2.6)
+	}
+	if x.ni == nil {
+		x.ni = sa.env.Random(nonceLen)
+	}
+	return x.offerKey(g)
+}
+
+func (*ikeKeyExchange) request(x *exchange) error {
+	x.out = append(x.out, &message.SA{Proposals: core.InitOffer(&x.sa.peer.Profile, true).Proposals(nil)})
+	x.addKE()
+	x.out = append(x.out, &message.Nonce{Data: x.ni})
+	return nil
+}
+
+func (*ikeKeyExchange) accept(x *exchange) error {
+	sa := x.sa
+	s, answer, ok := core.InitOffer(&sa.peer.Profile, x.saysIntermediate()).Select(find[*message.SA](x.in).Proposals)
+	if !ok {
+		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(find[*message.SA](x.in).Proposals),
+			"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.peer.Profile.Name)
+	}
+	sa.suite = s
+	x.ni = clone(find[*message.Nonce](x.in).Data)
+	x.nr = sa.env.Random(nonceLen)
+	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}})
+	return x.answerKey(s.Group)
+}
+
+func (*ikeKeyExchange) reply(x *exchange) error {
+	x.addKE()
+	x.out = append(x.out, &message.Nonce{Data: x.nr})
+	return nil
+}
+
+func (*ikeKeyExchange) complete(x *exchange) error {
+	sa := x.sa
+	s, ok := core.InitOffer(&sa.peer.Profile, x.saysIntermediate()).Accepts(find[*message.SA](x.in).Proposals)
+	if !ok {
+		return end(0, "the peer chose a proposal that was not offered")
+	}
+	sa.suite = s
+	x.nr = clone(find[*message.Nonce](x.in).Data)
+	if s.Group != x.group {
+		return end(0, "the peer chose another group than it used")
+	}
+	return x.shareKey()
 }
 
 // ikeKeys derives the keys once everything is known, and goes on to IKE_AUTH.
-func ikeKeys() task {
-	return task{
-		settle: func(x *exchange) error {
-			sa := x.sa
-			k, err := x.firstKeys()
-			if err != nil {
-				return end(0, "%v", err)
-			}
-			x.shared.Wipe()
-			x.private.Wipe()
-			sa.keys = k
-			sa.init.ni, sa.init.nr = x.ni, x.nr
-			sa.lowNonce = lowest(x.ni, x.nr)
-			if x.mine {
-				sa.init.request = x.raw[0]
-				sa.start(sa.afterInit())
-				return nil
-			}
-			sa.init.response = sa.lastResponse[0]
-			return nil
-		},
+type ikeKeys struct{ noop }
+
+func (*ikeKeys) settle(x *exchange) error {
+	sa := x.sa
+	k, err := x.firstKeys()
+	if err != nil {
+		return end(0, "%v", err)
 	}
+	x.shared.Wipe()
+	x.private.Wipe()
+	sa.keys = k
+	sa.init.ni, sa.init.nr = x.ni, x.nr
+	sa.lowNonce = lowest(x.ni, x.nr)
+	if x.mine {
+		sa.init.request = x.raw[0]
+		sa.start(sa.afterInit())
+		return nil
+	}
+	sa.init.response = sa.lastResponse[0]
+	return nil
 }
 
 // firstKeys are the first keys of an IKE SA.

@@ -53,24 +53,24 @@ func (s *intermediates) octets() []byte {
 
 // intermediateSupport says in IKE_SA_INIT that we can do IKE_INTERMEDIATE, where
 // we want it.
-func intermediateSupport() task {
-	say := func(x *exchange) {
-		x.out = append(x.out, &message.Notify{Kind: message.NotifyIntermediateExchangeSupported})
+type intermediateSupport struct{ noop }
+
+func (*intermediateSupport) say(x *exchange) {
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyIntermediateExchangeSupported})
+}
+
+func (t *intermediateSupport) request(x *exchange) error {
+	if x.sa.peer.Profile.Additional() {
+		t.say(x)
 	}
-	return task{
-		request: func(x *exchange) error {
-			if x.sa.peer.Profile.Additional() {
-				say(x)
-			}
-			return nil
-		},
-		reply: func(x *exchange) error {
-			if x.saysIntermediate() {
-				say(x)
-			}
-			return nil
-		},
+	return nil
+}
+
+func (t *intermediateSupport) reply(x *exchange) error {
+	if x.saysIntermediate() {
+		t.say(x)
 	}
+	return nil
 }
 
 // saysIntermediate reports whether both ends can do IKE_INTERMEDIATE.
@@ -81,7 +81,7 @@ func (x *exchange) saysIntermediate() bool {
 // afterInit is what an initiator does next: an additional key exchange, or IKE_AUTH.
 func (sa *SA) afterInit() *exchange {
 	if sa.resumed == nil && sa.init.inter.done < len(sa.suite.Additional) {
-		return &exchange{kind: row(intermediate)}
+		return newExchange(row(intermediate))
 	}
 	return newAuth(sa)
 }
@@ -90,22 +90,25 @@ func (sa *SA) afterInit() *exchange {
 func (sa *SA) nextKEM() *suite.KEM { return sa.suite.Additional[sa.init.inter.done] }
 
 // additionalKE runs one additional key exchange.
-func additionalKE() task {
-	return task{
-		prepare: func(x *exchange) error { return x.offerKEM(x.sa.nextKEM()) },
-		request: func(x *exchange) error {
-			x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
-			return nil
-		},
-		accept: func(x *exchange) error { return x.answerKEM(x.sa.nextKEM()) },
-		reply: func(x *exchange) error {
-			x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
-			return nil
-		},
-		complete: func(x *exchange) error { return x.shareKEM(x.sa.nextKEM()) },
-		settle:   func(x *exchange) error { return x.sa.nextKeys(x) },
-	}
+type additionalKE struct{ noop }
+
+func (*additionalKE) prepare(x *exchange) error { return x.offerKEM(x.sa.nextKEM()) }
+
+func (*additionalKE) request(x *exchange) error {
+	x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
+	return nil
 }
+
+func (*additionalKE) accept(x *exchange) error { return x.answerKEM(x.sa.nextKEM()) }
+
+func (*additionalKE) reply(x *exchange) error {
+	x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
+	return nil
+}
+
+func (*additionalKE) complete(x *exchange) error { return x.shareKEM(x.sa.nextKEM()) }
+
+func (*additionalKE) settle(x *exchange) error { return x.sa.nextKeys(x) }
 
 // offerKEM draws our key pair.
 func (x *exchange) offerKEM(k *suite.KEM) (err error) {

@@ -53,57 +53,47 @@ const maxAddresses = 8
 const cookie2Len = 16
 
 // mobikeSupport is the part of IKE_AUTH.
-func mobikeSupport() task {
-	say := func(x *exchange) {
-		x.out = append(x.out, &message.Notify{Kind: message.NotifyMOBIKESupported})
-		x.addAddresses()
-	}
-	hear := func(x *exchange) error {
-		sa := x.sa
-		if sa.peer.Profile.MOBIKE && notify(x.in, message.NotifyMOBIKESupported) != nil {
-			sa.mob.agreed, sa.mob.leads = true, x.mine
-			x.readAddresses()
-		}
-		return nil
-	}
-	return task{
-		request: func(x *exchange) error {
-			if x.sa.peer.Profile.MOBIKE {
-				say(x)
-			}
-			return nil
-		},
-		accept: hear,
-		reply: func(x *exchange) error {
-			if x.sa.mob.agreed {
-				say(x)
-			}
-			return nil
-		},
-		complete: hear,
-	}
+type mobikeSupport struct{ noop }
+
+func (*mobikeSupport) say(x *exchange) {
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyMOBIKESupported})
+	x.addAddresses()
 }
+
+func (*mobikeSupport) hear(x *exchange) error {
+	sa := x.sa
+	if sa.peer.Profile.MOBIKE && notify(x.in, message.NotifyMOBIKESupported) != nil {
+		sa.mob.agreed, sa.mob.leads = true, x.mine
+		x.readAddresses()
+	}
+	return nil
+}
+
+func (t *mobikeSupport) request(x *exchange) error {
+	if x.sa.peer.Profile.MOBIKE {
+		t.say(x)
+	}
+	return nil
+}
+
+func (t *mobikeSupport) accept(x *exchange) error { return t.hear(x) }
+
+func (t *mobikeSupport) reply(x *exchange) error {
+	if x.sa.mob.agreed {
+		t.say(x)
+	}
+	return nil
+}
+
+func (t *mobikeSupport) complete(x *exchange) error { return t.hear(x) }
 
 // mobikeInform is the part of INFORMATIONAL.
-func mobikeInform() task {
-	only := func(f func(*exchange) error) func(*exchange) error {
-		return func(x *exchange) error {
-			if !x.sa.mob.agreed {
-				return nil
-			}
-			return f(x)
-		}
-	}
-	return task{
-		request:  only((*exchange).askMobike),
-		accept:   only((*exchange).acceptMobike),
-		reply:    only((*exchange).replyMobike),
-		complete: only((*exchange).completeMobike),
-		settle:   only((*exchange).settleMobike),
-	}
-}
+type mobikeInform struct{ noop }
 
-func (x *exchange) askMobike() error {
+func (t *mobikeInform) request(x *exchange) error {
+	if !x.sa.mob.agreed {
+		return nil
+	}
 	sa, m := x.sa, &x.mob
 	m.epoch = sa.mob.epoch
 	if m.update || m.probe {
@@ -126,7 +116,10 @@ func (x *exchange) askMobike() error {
 	return nil
 }
 
-func (x *exchange) acceptMobike() error {
+func (t *mobikeInform) accept(x *exchange) error {
+	if !x.sa.mob.agreed {
+		return nil
+	}
 	sa := x.sa
 	if n := notify(x.in, message.NotifyNoNATsAllowed); n != nil && !bytes.Equal(n.Data, noNATs(x.from)) {
 		return refuse(message.NotifyUnexpectedNATDetected, "the peer allows no NAT, and there is one between us")
@@ -149,7 +142,10 @@ func noNATs(p path) []byte {
 	return binary.BigEndian.AppendUint16(b, p.local.Port())
 }
 
-func (x *exchange) replyMobike() error {
+func (t *mobikeInform) reply(x *exchange) error {
+	if !x.sa.mob.agreed {
+		return nil
+	}
 	sa := x.sa
 	if x.mob.update {
 		x.mob.moved = sa.remote.Addr() != x.from.remote.Addr()
@@ -168,7 +164,10 @@ func (x *exchange) replyMobike() error {
 	return nil
 }
 
-func (x *exchange) completeMobike() error {
+func (t *mobikeInform) complete(x *exchange) error {
+	if !x.sa.mob.agreed {
+		return nil
+	}
 	sa, m := x.sa, &x.mob
 	if m.cookie != nil {
 		if n := notify(x.in, message.NotifyCookie2); n == nil || !bytes.Equal(n.Data, m.cookie) {
@@ -198,7 +197,10 @@ func (x *exchange) completeMobike() error {
 	return nil
 }
 
-func (x *exchange) settleMobike() error {
+func (t *mobikeInform) settle(x *exchange) error {
+	if !x.sa.mob.agreed {
+		return nil
+	}
 	sa, m := x.sa, &x.mob
 	switch {
 	case sa.state != Established:

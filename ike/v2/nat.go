@@ -24,25 +24,26 @@ type natState struct {
 // keepaliveEvery keeps a NAT's mapping alive (RFC 3948 §4: 20 s by default).
 const keepaliveEvery = 20 * time.Second
 
-func natDetection() task {
-	return task{
-		request: func(x *exchange) error {
-			x.addNATHashes()
-			return nil
-		},
-		accept: func(x *exchange) error { return x.readNATHashes() },
-		reply: func(x *exchange) error {
-			x.addNATHashes()
-			return nil
-		},
-		complete: func(x *exchange) error {
-			if err := x.readNATHashes(); err != nil {
-				return err
-			}
-			x.sa.float()
-			return nil
-		},
+type natDetection struct{ noop }
+
+func (*natDetection) request(x *exchange) error {
+	x.addNATHashes()
+	return nil
+}
+
+func (*natDetection) accept(x *exchange) error { return x.readNATHashes() }
+
+func (*natDetection) reply(x *exchange) error {
+	x.addNATHashes()
+	return nil
+}
+
+func (*natDetection) complete(x *exchange) error {
+	if err := x.readNATHashes(); err != nil {
+		return err
 	}
+	x.sa.float()
+	return nil
 }
 
 func (x *exchange) addNATHashes() {

@@ -47,7 +47,7 @@ func (c *Child) CheckPath(mtu int) {
 	if sa.state != Established || !sa.natt || sa.current != nil && asks(sa.current) || slices.ContainsFunc(sa.queue, asks) {
 		return
 	}
-	x := &exchange{kind: row(inform)}
+	x := newExchange(row(inform))
 	x.probe = pathProbe{mtu: mtu, on: on}
 	x.still = func() bool { return sa.state == Established && sa.path() == on }
 	sa.start(x)
@@ -94,11 +94,11 @@ func (x *exchange) sendLong() bool {
 }
 
 // pathAnswered says what the answer to a probe means.
-func pathAnswered() task {
-	return task{settle: func(x *exchange) error {
-		if p := &x.probe; x.mine && p.failed && p.on == x.sa.path() {
-			x.sa.env.Emit(core.PathMTU{Local: p.on.local, Remote: p.on.remote, MTU: p.mtu})
-		}
-		return nil
-	}}
+type pathAnswered struct{ noop }
+
+func (*pathAnswered) settle(x *exchange) error {
+	if p := &x.probe; x.mine && p.failed && p.on == x.sa.path() {
+		x.sa.env.Emit(core.PathMTU{Local: p.on.local, Remote: p.on.remote, MTU: p.mtu})
+	}
+	return nil
 }

@@ -39,72 +39,79 @@ func (s *ppkState) wipe() {
 }
 
 // ppkSupport says in IKE_SA_INIT that we have a PPK for the peer.
-func ppkSupport() task {
-	hear := func(x *exchange) error {
-		x.sa.init.ppk.agreed = x.sa.peer.HasPPK() && notify(x.in, message.NotifyUsePPK) != nil
-		return nil
-	}
-	say := func(x *exchange) { x.out = append(x.out, &message.Notify{Kind: message.NotifyUsePPK}) }
-	return task{
-		request: func(x *exchange) error {
-			if x.sa.peer.HasPPK() {
-				say(x)
-			}
-			return nil
-		},
-		accept: hear,
-		reply: func(x *exchange) error {
-			if x.sa.init.ppk.agreed {
-				say(x)
-			}
-			return nil
-		},
-		complete: hear,
-	}
+type ppkSupport struct{ noop }
+
+func (*ppkSupport) hear(x *exchange) error {
+	x.sa.init.ppk.agreed = x.sa.peer.HasPPK() && notify(x.in, message.NotifyUsePPK) != nil
+	return nil
 }
 
-// ppkUse chooses the PPK in IKE_AUTH and mixes it in, before proofs are made.
-func ppkUse() task {
-	return task{
-		prepare: func(x *exchange) error {
-			sa := x.sa
-			switch p := sa.identity.PPK; {
-			case p == nil:
-				return nil
-			case sa.init.ppk.agreed:
-				return sa.mixPPK(p)
-			case p.Required:
-				return sa.cannotSign(sa.ppkParts("no PPK for us"), "the peer uses no postquantum preshared key, and ppk-required wants one")
-			}
-			return nil
-		},
-		request: func(x *exchange) error {
-			if !x.sa.init.ppk.mixed {
-				return nil
-			}
-			id := append([]byte{ppkFixed}, x.sa.identity.PPK.ID...)
-			x.out = append(x.out, &message.Notify{Kind: message.NotifyPPKIdentity, Data: id})
-			return nil
-		},
-		accept: func(x *exchange) error { return x.choosePPK() },
-		reply: func(x *exchange) error {
-			if x.sa.init.ppk.mixed {
-				x.out = append(x.out, &message.Notify{Kind: message.NotifyPPKIdentity})
-			}
-			return nil
-		},
-		complete: func(x *exchange) error {
-			sa := x.sa
-			if !sa.init.ppk.mixed || notify(x.in, message.NotifyPPKIdentity) != nil {
-				return nil
-			}
-			if sa.identity.PPK.Required {
-				return sa.distrust(sa.ppkParts("no such PPK"), "the peer does not use the postquantum preshared key %q, and ppk-required wants it", sa.identity.PPK.ID)
-			}
-			sa.unmixPPK()
-			return nil
-		},
+func (*ppkSupport) say(x *exchange) {
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyUsePPK})
+}
+
+func (t *ppkSupport) request(x *exchange) error {
+	if x.sa.peer.HasPPK() {
+		t.say(x)
 	}
+	return nil
+}
+
+func (t *ppkSupport) accept(x *exchange) error { return t.hear(x) }
+
+func (t *ppkSupport) reply(x *exchange) error {
+	if x.sa.init.ppk.agreed {
+		t.say(x)
+	}
+	return nil
+}
+
+func (t *ppkSupport) complete(x *exchange) error { return t.hear(x) }
+
+// ppkUse chooses the PPK in IKE_AUTH and mixes it in, before proofs are made.
+type ppkUse struct{ noop }
+
+func (*ppkUse) prepare(x *exchange) error {
+	sa := x.sa
+	switch p := sa.identity.PPK; {
+	case p == nil:
+		return nil
+	case sa.init.ppk.agreed:
+		return sa.mixPPK(p)
+	case p.Required:
+		return sa.cannotSign(sa.ppkParts("no PPK for us"), "the peer uses no postquantum preshared key, and ppk-required wants one")
+	}
+	return nil
+}
+
+func (*ppkUse) request(x *exchange) error {
+	if !x.sa.init.ppk.mixed {
+		return nil
+	}
+	id := append([]byte{ppkFixed}, x.sa.identity.PPK.ID...)
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyPPKIdentity, Data: id})
+	return nil
+}
+
+func (*ppkUse) accept(x *exchange) error { return x.choosePPK() }
+
+func (*ppkUse) reply(x *exchange) error {
+	if x.sa.init.ppk.mixed {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyPPKIdentity})
+	}
+	return nil
+}
+
+func (*ppkUse) complete(x *exchange) error {
+	sa := x.sa
+	if !sa.init.ppk.mixed || notify(x.in, message.NotifyPPKIdentity) != nil {
+		return nil
+	}
+	if sa.identity.PPK.Required {
+		return sa.distrust(sa.ppkParts("no such PPK"), "the peer does not use the postquantum preshared key %q, and ppk-required wants it", sa.identity.PPK.ID)
+	}
+	sa.unmixPPK()
+	return nil
 }
 
 // choosePPK is the responder's decision (RFC 8784 §4): the PPK that the

@@ -32,26 +32,26 @@ type authLife struct {
 const authGrace = 30 * time.Second
 
 // authLifetime tells and hears AUTH_LIFETIME.
-func authLifetime() task {
-	return task{
-		reply: func(x *exchange) error {
-			if life := x.sa.proofLeft(); life > 0 {
-				x.out = append(x.out, &message.Notify{Kind: message.NotifyAuthLifetime,
-					Data: binary.BigEndian.AppendUint32(nil, uint32(life/time.Second))})
-			}
-			return nil
-		},
-		complete: func(x *exchange) error {
-			x.sa.hearAuthLifetime(x.in)
-			return nil
-		},
-		settle: func(x *exchange) error {
-			sa := x.sa
-			sa.auth.mine, sa.auth.since, sa.auth.proven = x.mine, sa.env.Now(), sa.provenAt()
-			sa.limitAuth(sa.proofLeft())
-			return nil
-		},
+type authLifetime struct{ noop }
+
+func (*authLifetime) reply(x *exchange) error {
+	if life := x.sa.proofLeft(); life > 0 {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyAuthLifetime,
+			Data: binary.BigEndian.AppendUint32(nil, uint32(life/time.Second))})
 	}
+	return nil
+}
+
+func (*authLifetime) complete(x *exchange) error {
+	x.sa.hearAuthLifetime(x.in)
+	return nil
+}
+
+func (*authLifetime) settle(x *exchange) error {
+	sa := x.sa
+	sa.auth.mine, sa.auth.since, sa.auth.proven = x.mine, sa.env.Now(), sa.provenAt()
+	sa.limitAuth(sa.proofLeft())
+	return nil
 }
 
 // proofLeft is how long, as our profile wants it, the proofs still count; 0: no limit.

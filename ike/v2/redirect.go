@@ -81,73 +81,70 @@ func (x *exchange) redirectForged(in []message.Payload) bool {
 }
 
 // redirectedInit reads the response to IKE_SA_INIT before anything else does.
-func redirectedInit() task {
-	return task{complete: func(x *exchange) error {
-		n := notify(x.in, message.NotifyRedirect)
-		if n == nil || find[*message.Nonce](x.in) != nil {
-			return nil
-		}
-		g, _, ok := readRedirect(n.Data)
-		if !ok {
-			return end(0, "the peer sends us to a gateway that cannot be: %x", n.Data)
-		}
-		return redirected{to: g}
-	}}
+type redirectedInit struct{ noop }
+
+func (*redirectedInit) complete(x *exchange) error {
+	n := notify(x.in, message.NotifyRedirect)
+	if n == nil || find[*message.Nonce](x.in) != nil {
+		return nil
+	}
+	g, _, ok := readRedirect(n.Data)
+	if !ok {
+		return end(0, "the peer sends us to a gateway that cannot be: %x", n.Data)
+	}
+	return redirected{to: g}
 }
 
 // redirectSupport says in IKE_SA_INIT that we can be sent elsewhere, and who did;
 // or hears it.
-func redirectSupport() task {
-	return task{
-		request: func(x *exchange) error {
-			x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectSupported})
-			if from := x.sa.comesFrom; from.IsValid() {
-				x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectedFrom, Data: redirectedFrom(from)})
-			}
-			return nil
-		},
-		accept: func(x *exchange) error {
-			x.sa.away.able, x.sa.away.from = readSupport(x.in)
-			return nil
-		},
+type redirectSupport struct{ noop }
+
+func (*redirectSupport) request(x *exchange) error {
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectSupported})
+	if from := x.sa.comesFrom; from.IsValid() {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectedFrom, Data: redirectedFrom(from)})
 	}
+	return nil
+}
+
+func (*redirectSupport) accept(x *exchange) error {
+	x.sa.away.able, x.sa.away.from = readSupport(x.in)
+	return nil
 }
 
 // redirectedAuth is for IKE_AUTH. The exchange goes on until the peer's proof is
 // checked; then no SA comes of it.
-func redirectedAuth() task {
-	return task{
-		complete: func(x *exchange) error {
-			x.readRedirect()
-			return nil
-		},
-		settle: func(x *exchange) error {
-			if x.redirect == nil {
-				return nil
-			}
-			return redirected{to: *x.redirect, wanted: x.policy}
-		},
+type redirectedAuth struct{ noop }
+
+func (*redirectedAuth) complete(x *exchange) error {
+	x.readRedirect()
+	return nil
+}
+
+func (*redirectedAuth) settle(x *exchange) error {
+	if x.redirect == nil {
+		return nil
 	}
+	return redirected{to: *x.redirect, wanted: x.policy}
 }
 
 // redirectedLater is for INFORMATIONAL. The SA stays until another one has taken over.
-func redirectedLater() task {
-	return task{
-		accept: func(x *exchange) error {
-			if x.sa.auth.mine { // else we never said that we can be sent elsewhere
-				x.readRedirect()
-			} else if notify(x.in, message.NotifyRedirect) != nil {
-				x.sa.event(core.EvNotify, "the peer wants to send us elsewhere, and it is the peer that connected: left as it is")
-			}
-			return nil
-		},
-		settle: func(x *exchange) error {
-			if sa := x.sa; x.redirect != nil && !x.closes && sa.state == Established {
-				sa.owner.Redirected(sa, *x.redirect, sa.mainPolicy())
-			}
-			return nil
-		},
+type redirectedLater struct{ noop }
+
+func (*redirectedLater) accept(x *exchange) error {
+	if x.sa.auth.mine { // else we never said that we can be sent elsewhere
+		x.readRedirect()
+	} else if notify(x.in, message.NotifyRedirect) != nil {
+		x.sa.event(core.EvNotify, "the peer wants to send us elsewhere, and it is the peer that connected: left as it is")
 	}
+	return nil
+}
+
+func (*redirectedLater) settle(x *exchange) error {
+	if sa := x.sa; x.redirect != nil && !x.closes && sa.state == Established {
+		sa.owner.Redirected(sa, *x.redirect, sa.mainPolicy())
+	}
+	return nil
 }
 
 // readRedirect reads a protected REDIRECT; one that makes no sense changes nothing.

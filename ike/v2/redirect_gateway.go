@@ -88,7 +88,7 @@ func (sa *SA) Leaving() bool { return sa.away.to.Valid() }
 // Redirect sends the peer, which is Redirectable, to another gateway (RFC 5685
 // §5). Where it has not gone within a time, it is disconnected; 0: never.
 func (sa *SA) Redirect(to core.Gateway, within time.Duration) {
-	x := &exchange{kind: row(inform)}
+	x := newExchange(row(inform))
 	x.away, x.within = to, within
 	x.still = func() bool { return sa.state == Established }
 	sa.start(x)
@@ -97,43 +97,43 @@ func (sa *SA) Redirect(to core.Gateway, within time.Duration) {
 // redirectAuth sends a client elsewhere whose identity is for another gateway
 // (RFC 5685 §6). Both prove themselves, and no CHILD SA is made: what else the
 // request asks for, the client asks the other gateway for.
-func redirectAuth() task {
-	return task{
-		accept: func(x *exchange) error {
-			sa := x.sa
-			to := sa.owner.Config().IdentityRedirects[sa.identity]
-			if !to.Valid() || !sa.away.able || to == sa.away.from || to.Addr == sa.local.Addr() {
-				return nil
-			}
-			x.away, x.within = to, AwayTime
-			x.in = slices.DeleteFunc(slices.Clone(x.in), func(p message.Payload) bool {
-				switch p.(type) {
-				case *message.SA, *message.TS, *message.Config:
-					return true
-				}
-				return false
-			})
-			return nil
-		},
-		reply: func(x *exchange) error {
-			x.addRedirect()
-			return nil
-		},
-		settle: func(x *exchange) error {
-			x.sentAway()
-			return nil
-		},
+type redirectAuth struct{ noop }
+
+func (*redirectAuth) accept(x *exchange) error {
+	sa := x.sa
+	to := sa.owner.Config().IdentityRedirects[sa.identity]
+	if !to.Valid() || !sa.away.able || to == sa.away.from || to.Addr == sa.local.Addr() {
+		return nil
 	}
+	x.away, x.within = to, AwayTime
+	x.in = slices.DeleteFunc(slices.Clone(x.in), func(p message.Payload) bool {
+		switch p.(type) {
+		case *message.SA, *message.TS, *message.Config:
+			return true
+		}
+		return false
+	})
+	return nil
+}
+
+func (*redirectAuth) reply(x *exchange) error {
+	x.addRedirect()
+	return nil
+}
+
+func (*redirectAuth) settle(x *exchange) error {
+	x.sentAway()
+	return nil
 }
 
 // redirectLater is for INFORMATIONAL. The wait begins with the request: a client
 // may go before its answer is here.
-func redirectLater() task {
-	return task{request: func(x *exchange) error {
-		x.addRedirect()
-		x.sentAway()
-		return nil
-	}}
+type redirectLater struct{ noop }
+
+func (*redirectLater) request(x *exchange) error {
+	x.addRedirect()
+	x.sentAway()
+	return nil
 }
 
 func (x *exchange) addRedirect() {

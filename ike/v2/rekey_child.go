@@ -13,29 +13,29 @@ import (
 // nonces is deleted by who made it; the winner deletes the old one (§2.8.1).
 
 // childReplaced names the CHILD SA to replace.
-func childReplaced() task {
-	return task{
-		request: func(x *exchange) error {
-			x.out = append(x.out, &message.Notify{Kind: message.NotifyRekeySA, Protocol: uint8(x.policy.Protocol),
-				SPI: binary.BigEndian.AppendUint32(nil, x.old.spiIn)})
-			return nil
-		},
-		accept: func(x *exchange) error {
-			n := notify(x.in, message.NotifyRekeySA)
-			var old *Child
-			if len(n.SPI) == 4 {
-				old = x.sa.childBySPI(binary.BigEndian.Uint32(n.SPI))
-			}
-			if old == nil {
-				return refused{kind: message.NotifyChildSANotFound, protocol: core.Protocol(n.Protocol), spi: clone(n.SPI),
-					reason: "the peer wants to rekey a CHILD SA that does not exist"}
-			}
-			x.old, x.policy = old, old.policy
-			return x.replaceable()
-		},
-		reply: func(x *exchange) error { return x.replaceable() },
-	}
+type childReplaced struct{ noop }
+
+func (*childReplaced) request(x *exchange) error {
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyRekeySA, Protocol: uint8(x.policy.Protocol),
+		SPI: binary.BigEndian.AppendUint32(nil, x.old.spiIn)})
+	return nil
 }
+
+func (*childReplaced) accept(x *exchange) error {
+	n := notify(x.in, message.NotifyRekeySA)
+	var old *Child
+	if len(n.SPI) == 4 {
+		old = x.sa.childBySPI(binary.BigEndian.Uint32(n.SPI))
+	}
+	if old == nil {
+		return refused{kind: message.NotifyChildSANotFound, protocol: core.Protocol(n.Protocol), spi: clone(n.SPI),
+			reason: "the peer wants to rekey a CHILD SA that does not exist"}
+	}
+	x.old, x.policy = old, old.policy
+	return x.replaceable()
+}
+
+func (*childReplaced) reply(x *exchange) error { return x.replaceable() }
 
 // stillReplaceable refuses to rekey what we are deleting (RFC 7296 §2.25.1). It
 // is asked again after the Asks, for in the meantime our own rekey may be through.
@@ -60,36 +60,36 @@ func (x *exchange) replaceable() error {
 }
 
 // childSuccession settles who comes after whom.
-func childSuccession() task {
-	return task{settle: func(x *exchange) error {
-		sa, old, made := x.sa, x.old, x.made
-		made.birth = old.birth
-		sa.env.After(TwinDelay, made.settleTwins)
-		if !x.mine {
-			old.theirs = made
-			made.after = old
-			if old.gone {
-				made.Activate()
-			}
-			sa.rekeyed(old, made)
-			return nil
+type childSuccession struct{ noop }
+
+func (*childSuccession) settle(x *exchange) error {
+	sa, old, made := x.sa, x.old, x.made
+	made.birth = old.birth
+	sa.env.After(TwinDelay, made.settleTwins)
+	if !x.mine {
+		old.theirs = made
+		made.after = old
+		if old.gone {
+			made.Activate()
 		}
-		old.rekeying = nil
-		if x.loses() {
-			made.Delete("both ends rekeyed at once, and the peer's CHILD SA stays")
-			if old.theirs == nil {
-				old.rekeyLater() // unless the peer's key exchanges are through by then
-			}
-			return nil
-		}
-		made.Activate()
 		sa.rekeyed(old, made)
-		old.Delete("rekeyed")
-		if t := old.theirs; t != nil {
-			t.redundant()
+		return nil
+	}
+	old.rekeying = nil
+	if x.loses() {
+		made.Delete("both ends rekeyed at once, and the peer's CHILD SA stays")
+		if old.theirs == nil {
+			old.rekeyLater() // unless the peer's key exchanges are through by then
 		}
 		return nil
-	}}
+	}
+	made.Activate()
+	sa.rekeyed(old, made)
+	old.Delete("rekeyed")
+	if t := old.theirs; t != nil {
+		t.redundant()
+	}
+	return nil
 }
 
 func (sa *SA) rekeyed(old, made *Child) {

@@ -39,90 +39,92 @@ func (sa *SA) Rekey() {
 		sa.rekeyLater() // unless the peer's rekey is through by then, or wins
 		return
 	}
-	x := &exchange{kind: row(rekeyIKE)}
+	x := newExchange(row(rekeyIKE))
 	x.still = func() bool { return sa.state == Established && sa.successor == nil }
 	sa.start(x)
 }
 
 // ikeNegotiation agrees on algorithms and keys of the successor.
-func ikeNegotiation() task {
-	return task{
-		prepare: func(x *exchange) error {
-			sa := x.sa
-			if x.newSPI == 0 {
-				x.newSPI = sa.env.RandomSPI()
-			}
-			x.ni = sa.env.Random(nonceLen)
-			return x.offerKey(x.firstGroup(sa.suite.Group, sa.peer.Profile.Groups))
-		},
-		request: func(x *exchange) error {
-			spi := binary.BigEndian.AppendUint64(nil, x.newSPI)
-			x.out = append(x.out, &message.SA{Proposals: x.sa.rekeyOffer().Proposals(spi)},
-				&message.Nonce{Data: x.ni})
-			x.addKE()
-			return nil
-		},
-		accept: func(x *exchange) error {
-			sa := x.sa
-			if err := x.mayBegin(); err != nil {
-				return err
-			}
-			offered := find[*message.SA](x.in).Proposals
-			s, answer, ok := sa.rekeyOffer().Select(offered)
-			if !ok {
-				return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(offered), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.peer.Profile.Name)
-			}
-			peer, ok := ikeSPIOf(offered, answer.Number)
-			if !ok {
-				return refuse(message.NotifyInvalidSyntax, "the SPI of the new IKE SA is not 8 bytes")
-			}
-			x.agreed.suite = s
-			x.peerSPI, x.newSPI = peer, sa.env.RandomSPI()
-			x.ni = clone(find[*message.Nonce](x.in).Data)
-			x.nr = sa.env.Random(nonceLen)
-			answer.SPI = binary.BigEndian.AppendUint64(nil, x.newSPI)
-			x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}}, &message.Nonce{Data: x.nr})
-			return x.answerKey(s.Group)
-		},
-		reply: func(x *exchange) error {
-			if err := x.mayBegin(); err != nil {
-				return err
-			}
-			x.addKE()
-			if len(x.missing()) > 0 {
-				x.addLink(x)
-				return nil
-			}
-			return x.makeSuccessor()
-		},
-		complete: func(x *exchange) error {
-			sa := x.sa
-			sap := find[*message.SA](x.in)
-			if sap == nil {
-				n := errorNotify(x.in)
-				if n == nil {
-					return refuse(message.NotifyInvalidSyntax, "the response has no SA and no reason")
-				}
-				if n.Kind == message.NotifyInvalidKEPayload {
-					return x.otherGroup(n, sa.peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.peer.Profile.Name), sa.groupParts(n))
-				}
-				return peerSaid(n)
-			}
-			s, ok := sa.rekeyOffer().Accepts(sap.Proposals)
-			peer, spiOK := ikeSPIOf(sap.Proposals, sap.Proposals[0].Number)
-			n := find[*message.Nonce](x.in)
-			if !ok || !spiOK || n == nil || s.Group != x.group {
-				return refuse(message.NotifyInvalidSyntax, "the peer chose what was not offered")
-			}
-			x.agreed.suite, x.peerSPI, x.nr = s, peer, clone(n.Data)
-			if len(s.Additional) > 0 {
-				if err := x.readLink(x.in); err != nil {
-					return err
-				}
-			}
-			return x.shareKey()
-		},
+type ikeNegotiation struct{ noop }
+
+func (*ikeNegotiation) prepare(x *exchange) error {
+	sa := x.sa
+	if x.newSPI == 0 {
+		x.newSPI = sa.env.RandomSPI()
 	}
+	x.ni = sa.env.Random(nonceLen)
+	return x.offerKey(x.firstGroup(sa.suite.Group, sa.peer.Profile.Groups))
+}
+
+func (*ikeNegotiation) request(x *exchange) error {
+	spi := binary.BigEndian.AppendUint64(nil, x.newSPI)
+	x.out = append(x.out, &message.SA{Proposals: x.sa.rekeyOffer().Proposals(spi)},
+		&message.Nonce{Data: x.ni})
+	x.addKE()
+	return nil
+}
+
+func (*ikeNegotiation) accept(x *exchange) error {
+	sa := x.sa
+	if err := x.mayBegin(); err != nil {
+		return err
+	}
+	offered := find[*message.SA](x.in).Proposals
+	s, answer, ok := sa.rekeyOffer().Select(offered)
+	if !ok {
+		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(offered), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.peer.Profile.Name)
+	}
+	peer, ok := ikeSPIOf(offered, answer.Number)
+	if !ok {
+		return refuse(message.NotifyInvalidSyntax, "the SPI of the new IKE SA is not 8 bytes")
+	}
+	x.agreed.suite = s
+	x.peerSPI, x.newSPI = peer, sa.env.RandomSPI()
+	x.ni = clone(find[*message.Nonce](x.in).Data)
+	x.nr = sa.env.Random(nonceLen)
+	answer.SPI = binary.BigEndian.AppendUint64(nil, x.newSPI)
+	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}}, &message.Nonce{Data: x.nr})
+	return x.answerKey(s.Group)
+}
+
+func (*ikeNegotiation) reply(x *exchange) error {
+	if err := x.mayBegin(); err != nil {
+		return err
+	}
+	x.addKE()
+	if len(x.missing()) > 0 {
+		x.addLink(x)
+		return nil
+	}
+	return x.makeSuccessor()
+}
+
+func (*ikeNegotiation) complete(x *exchange) error {
+	sa := x.sa
+	sap := find[*message.SA](x.in)
+	if sap == nil {
+		n := errorNotify(x.in)
+		if n == nil {
+			return refuse(message.NotifyInvalidSyntax, "the response has no SA and no reason")
+		}
+		if n.Kind == message.NotifyInvalidKEPayload {
+			return x.otherGroup(n, sa.peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.peer.Profile.Name), sa.groupParts(n))
+		}
+		return peerSaid(n)
+	}
+	s, ok := sa.rekeyOffer().Accepts(sap.Proposals)
+	peer, spiOK := ikeSPIOf(sap.Proposals, sap.Proposals[0].Number)
+	n := find[*message.Nonce](x.in)
+	if !ok || !spiOK || n == nil || s.Group != x.group {
+		return refuse(message.NotifyInvalidSyntax, "the peer chose what was not offered")
+	}
+	x.agreed.suite, x.peerSPI, x.nr = s, peer, clone(n.Data)
+	if len(s.Additional) > 0 {
+		if err := x.readLink(x.in); err != nil {
+			return err
+		}
+	}
+	return x.shareKey()
 }
 
 func ikeSPIOf(ps []message.Proposal, number uint8) (uint64, bool) {
@@ -198,41 +200,41 @@ func (x *exchange) makeSuccessor() error {
 }
 
 // ikeSuccession settles which successor stays and moves the CHILD SAs to it.
-func ikeSuccession() task {
-	return task{settle: func(x *exchange) error {
-		sa := x.sa
-		if !x.mine {
-			if sa.rekeyingIKE() {
-				sa.successor, x.successor.inherits = x.successor, sa // a collision: our own response decides
-				return nil
-			}
-			sa.replacedBy(x.successor)
+type ikeSuccession struct{ noop }
+
+func (*ikeSuccession) settle(x *exchange) error {
+	sa := x.sa
+	if !x.mine {
+		if sa.rekeyingIKE() {
+			sa.successor, x.successor.inherits = x.successor, sa // a collision: our own response decides
 			return nil
 		}
-		if err := x.makeSuccessor(); err != nil {
-			return err
-		}
-		mine, theirs := x.successor, sa.successor
-		if sa.state >= Replaced {
-			mine.Delete("what it comes from was replaced or deleted while it was rekeyed")
-			return nil
-		}
-		if x.loses() {
-			if theirs != nil && theirs.state == Established {
-				sa.replacedBy(theirs)
-			} else {
-				sa.rekeyLater() // unless the peer's key exchanges are through by then
-			}
-			mine.Delete("both ends rekeyed at once, and the peer's IKE SA stays")
-			return nil
-		}
-		sa.replacedBy(mine)
-		sa.tellClosed("rekeyed")
-		if theirs != nil {
-			theirs.redundant()
-		}
+		sa.replacedBy(x.successor)
 		return nil
-	}}
+	}
+	if err := x.makeSuccessor(); err != nil {
+		return err
+	}
+	mine, theirs := x.successor, sa.successor
+	if sa.state >= Replaced {
+		mine.Delete("what it comes from was replaced or deleted while it was rekeyed")
+		return nil
+	}
+	if x.loses() {
+		if theirs != nil && theirs.state == Established {
+			sa.replacedBy(theirs)
+		} else {
+			sa.rekeyLater() // unless the peer's key exchanges are through by then
+		}
+		mine.Delete("both ends rekeyed at once, and the peer's IKE SA stays")
+		return nil
+	}
+	sa.replacedBy(mine)
+	sa.tellClosed("rekeyed")
+	if theirs != nil {
+		theirs.redundant()
+	}
+	return nil
 }
 
 // claim is told of each request of the peer. If the peer made the SA while our own
@@ -283,6 +285,7 @@ func (sa *SA) replacedBy(n *SA) {
 	n.emit(core.Event{Kind: core.EvIKERekeyed, Old: sa.id})
 	for _, x := range moved {
 		if x.kind.id == rekeyIKE || x.kind.id == followUp || x.closes {
+			x.conclude()
 			continue
 		}
 		x.sa = n

@@ -190,49 +190,51 @@ func resumedKeys(s core.Suite, oldD secret.Bytes, ni, nr []byte, spii, spir uint
 }
 
 // ticketRefused reads the response before anything else does.
-func ticketRefused() task {
-	return task{complete: func(x *exchange) error {
-		if n := notify(x.in, message.NotifyTicketNack); n != nil && find[*message.Nonce](x.in) == nil {
-			return refuse(message.NotifyTicketNack, "the peer does not take the ticket")
-		}
-		if n := errorNotify(x.in); n != nil && find[*message.Nonce](x.in) == nil {
-			return peerSaid(n)
-		}
-		return nil
-	}}
+type ticketRefused struct{ noop }
+
+func (*ticketRefused) complete(x *exchange) error {
+	if n := notify(x.in, message.NotifyTicketNack); n != nil && find[*message.Nonce](x.in) == nil {
+		return refuse(message.NotifyTicketNack, "the peer does not take the ticket")
+	}
+	if n := errorNotify(x.in); n != nil && find[*message.Nonce](x.in) == nil {
+		return peerSaid(n)
+	}
+	return nil
 }
 
 // presentTicket exchanges the ticket and the nonces.
-func presentTicket() task {
-	return task{
-		prepare: func(x *exchange) error {
-			if x.ni == nil {
-				x.ni = x.sa.env.Random(nonceLen)
-			}
-			return nil
-		},
-		request: func(x *exchange) error {
-			x.out = append(x.out, &message.Nonce{Data: x.ni},
-				&message.Notify{Kind: message.NotifyTicketOpaque, Data: x.sa.resumed.session.ticket})
-			return nil
-		},
-		accept: func(x *exchange) error {
-			x.ni = clone(find[*message.Nonce](x.in).Data)
-			x.nr = x.sa.env.Random(nonceLen)
-			return nil
-		},
-		reply: func(x *exchange) error {
-			x.out = append(x.out, &message.Nonce{Data: x.nr})
-			return nil
-		},
-		complete: func(x *exchange) error {
-			sa := x.sa
-			x.nr = clone(find[*message.Nonce](x.in).Data)
-			sa.resumed.session.Wipe() // it has been used, whatever comes of it
-			sa.resumed.session = nil
-			return nil
-		},
+type presentTicket struct{ noop }
+
+func (*presentTicket) prepare(x *exchange) error {
+	if x.ni == nil {
+		x.ni = x.sa.env.Random(nonceLen)
 	}
+	return nil
+}
+
+func (*presentTicket) request(x *exchange) error {
+	x.out = append(x.out, &message.Nonce{Data: x.ni},
+		&message.Notify{Kind: message.NotifyTicketOpaque, Data: x.sa.resumed.session.ticket})
+	return nil
+}
+
+func (*presentTicket) accept(x *exchange) error {
+	x.ni = clone(find[*message.Nonce](x.in).Data)
+	x.nr = x.sa.env.Random(nonceLen)
+	return nil
+}
+
+func (*presentTicket) reply(x *exchange) error {
+	x.out = append(x.out, &message.Nonce{Data: x.nr})
+	return nil
+}
+
+func (*presentTicket) complete(x *exchange) error {
+	sa := x.sa
+	x.nr = clone(find[*message.Nonce](x.in).Data)
+	sa.resumed.session.Wipe() // it has been used, whatever comes of it
+	sa.resumed.session = nil
+	return nil
 }
 
 // resumeFailed goes on without the ticket, at once. One that nothing at all
@@ -257,75 +259,83 @@ func resumeFailed(x *exchange, fault error) {
 
 // resumedIdentities says who we are and hears who the peer is: nobody else than in
 // the old IKE SA (RFC 5723 §4.3.3).
-func resumedIdentities() task {
-	same := func(id *message.ID, want core.ID) bool { return id != nil && idOf(id) == want }
-	return task{
-		request: func(x *exchange) error {
-			x.out = append(x.out, idPayload(x.sa.myID, true), idPayload(x.sa.peerID, false))
-			return nil
-		},
-		accept: func(x *exchange) error {
-			sa := x.sa
-			if idr := findID(x.in, false); !same(findID(x.in, true), sa.peerID) || idr != nil && !same(idr, sa.myID) {
-				return sa.authFailed(nil, "the peer resumes with a ticket of %s, and says it is somebody else or asks for somebody else", sa.peerID)
-			}
-			return nil
-		},
-		reply: func(x *exchange) error {
-			x.out = append(x.out, idPayload(x.sa.myID, false))
-			return nil
-		},
-		complete: func(x *exchange) error {
-			if sa := x.sa; !same(findID(x.in, false), sa.peerID) {
-				return sa.distrust(nil, "the peer was %s, and in the resumed IKE SA it is somebody else", sa.peerID)
-			}
-			return nil
-		},
+type resumedIdentities struct{ noop }
+
+func (*resumedIdentities) same(id *message.ID, want core.ID) bool {
+	return id != nil && idOf(id) == want
+}
+
+func (*resumedIdentities) request(x *exchange) error {
+	x.out = append(x.out, idPayload(x.sa.myID, true), idPayload(x.sa.peerID, false))
+	return nil
+}
+
+func (t *resumedIdentities) accept(x *exchange) error {
+	sa := x.sa
+	if idr := findID(x.in, false); !t.same(findID(x.in, true), sa.peerID) || idr != nil && !t.same(idr, sa.myID) {
+		return sa.authFailed(nil, "the peer resumes with a ticket of %s, and says it is somebody else or asks for somebody else", sa.peerID)
 	}
+	return nil
+}
+
+func (*resumedIdentities) reply(x *exchange) error {
+	x.out = append(x.out, idPayload(x.sa.myID, false))
+	return nil
+}
+
+func (t *resumedIdentities) complete(x *exchange) error {
+	if sa := x.sa; !t.same(findID(x.in, false), sa.peerID) {
+		return sa.distrust(nil, "the peer was %s, and in the resumed IKE SA it is somebody else", sa.peerID)
+	}
+	return nil
 }
 
 // resumedProof proves that we have SK_d of the old IKE SA.
-func resumedProof() task {
-	say := func(x *exchange) error {
-		sa := x.sa
-		body := idPayload(sa.myID, sa.initiator).AppendBody(nil)
-		x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: auth.Resumed(sa.suite.PRF, sa.signed(sa.initiator, body))})
+type resumedProof struct{ noop }
+
+func (*resumedProof) say(x *exchange) error {
+	sa := x.sa
+	body := idPayload(sa.myID, sa.initiator).AppendBody(nil)
+	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: auth.Resumed(sa.suite.PRF, sa.signed(sa.initiator, body))})
+	return nil
+}
+
+func (*resumedProof) right(x *exchange) bool {
+	sa := x.sa
+	a := find[*message.Auth](x.in)
+	body := findID(x.in, !sa.initiator).AppendBody(nil)
+	return a != nil && a.Method == auth.MethodSharedKey &&
+		sa.env.Proved(auth.Resumed(sa.suite.PRF, sa.signed(!sa.initiator, body)).Equal(a.Data))
+}
+
+func (t *resumedProof) request(x *exchange) error { return t.say(x) }
+
+func (t *resumedProof) accept(x *exchange) error {
+	switch sa := x.sa; {
+	case !t.right(x):
+		return sa.authFailed(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.peerID)
+	case sa.owner.Tickets().used(sa.resumed.name):
+		return sa.authFailed(nil, "the ticket of %s was used a moment ago", sa.peerID)
+	default:
+		sa.owner.Tickets().spend(sa.env, sa.resumed.name, sa.resumed.expires)
 		return nil
 	}
-	right := func(x *exchange) bool {
-		sa := x.sa
-		a := find[*message.Auth](x.in)
-		body := findID(x.in, !sa.initiator).AppendBody(nil)
-		return a != nil && a.Method == auth.MethodSharedKey &&
-			sa.env.Proved(auth.Resumed(sa.suite.PRF, sa.signed(!sa.initiator, body)).Equal(a.Data))
+}
+
+func (t *resumedProof) reply(x *exchange) error { return t.say(x) }
+
+func (t *resumedProof) complete(x *exchange) error {
+	if sa := x.sa; !t.right(x) {
+		return sa.distrust(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.peerID)
 	}
-	return task{
-		request: say,
-		accept: func(x *exchange) error {
-			switch sa := x.sa; {
-			case !right(x):
-				return sa.authFailed(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.peerID)
-			case sa.owner.Tickets().used(sa.resumed.name):
-				return sa.authFailed(nil, "the ticket of %s was used a moment ago", sa.peerID)
-			default:
-				sa.owner.Tickets().spend(sa.env, sa.resumed.name, sa.resumed.expires)
-				return nil
-			}
-		},
-		reply: say,
-		complete: func(x *exchange) error {
-			if sa := x.sa; !right(x) {
-				return sa.distrust(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.peerID)
-			}
-			return nil
-		},
-		settle: func(x *exchange) error {
-			if !x.mine {
-				x.sa.replaceOld()
-			}
-			return nil
-		},
+	return nil
+}
+
+func (*resumedProof) settle(x *exchange) error {
+	if !x.mine {
+		x.sa.replaceOld()
 	}
+	return nil
 }
 
 // replaceOld ends the IKE SA that the ticket was of, without a word: its client
@@ -346,62 +356,62 @@ func (sa *SA) resumes(s *SA) bool {
 // --- asking for tickets and giving them ---
 
 // sessionTicket asks for a ticket in IKE_AUTH and gives one (RFC 5723 §4.1).
-func sessionTicket() task {
-	return task{
-		request: func(x *exchange) error {
-			if x.sa.peer.Profile.Resumption {
-				x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketRequest})
-			}
-			return nil
-		},
-		reply: func(x *exchange) error {
-			x.giveTicket(x.sa)
-			return nil
-		},
-		settle: func(x *exchange) error {
-			if x.mine {
-				x.sa.hearTicket(x.in)
-			}
-			return nil
-		},
+type sessionTicket struct{ noop }
+
+func (*sessionTicket) request(x *exchange) error {
+	if x.sa.peer.Profile.Resumption {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketRequest})
 	}
+	return nil
+}
+
+func (*sessionTicket) reply(x *exchange) error {
+	x.giveTicket(x.sa)
+	return nil
+}
+
+func (*sessionTicket) settle(x *exchange) error {
+	if x.mine {
+		x.sa.hearTicket(x.in)
+	}
+	return nil
 }
 
 // rekeyTicket gives a ticket of the successor where the request for a rekey asks
 // for one. As the client we ask on the successor itself.
-func rekeyTicket() task {
-	return task{reply: func(x *exchange) error {
-		if x.successor != nil {
-			x.giveTicket(x.successor)
-		} else if x.wantsTicket() { // the keys are not there yet: it may ask again
-			x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketAck})
-		}
-		return nil
-	}}
+type rekeyTicket struct{ noop }
+
+func (*rekeyTicket) reply(x *exchange) error {
+	if x.successor != nil {
+		x.giveTicket(x.successor)
+	} else if x.wantsTicket() { // the keys are not there yet: it may ask again
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketAck})
+	}
+	return nil
 }
 
 // informTicket is for INFORMATIONAL.
-func informTicket() task {
-	return task{
-		request: func(x *exchange) error {
-			if x.ticket {
-				x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketRequest})
-			}
-			return nil
-		},
-		reply: func(x *exchange) error {
-			if !x.closes {
-				x.giveTicket(x.sa)
-			}
-			return nil
-		},
-		settle: func(x *exchange) error {
-			if !x.closes && x.sa.auth.mine && x.sa.state == Established && (x.ticket || !x.mine) {
-				x.sa.hearTicket(x.in)
-			}
-			return nil
-		},
+type informTicket struct{ noop }
+
+func (*informTicket) request(x *exchange) error {
+	if x.ticket {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketRequest})
 	}
+	return nil
+}
+
+func (*informTicket) reply(x *exchange) error {
+	if !x.closes {
+		x.giveTicket(x.sa)
+	}
+	return nil
+}
+
+func (*informTicket) settle(x *exchange) error {
+	if !x.closes && x.sa.auth.mine && x.sa.state == Established && (x.ticket || !x.mine) {
+		x.sa.hearTicket(x.in)
+	}
+	return nil
 }
 
 // wantsTicket reports whether the peer asks for a ticket and is one that may.
@@ -497,7 +507,7 @@ func (sa *SA) askTicket() {
 	if sa.state != Established || !sa.peer.Profile.Resumption {
 		return
 	}
-	x := &exchange{kind: row(inform)}
+	x := newExchange(row(inform))
 	x.ticket = true
 	sa.start(x)
 }

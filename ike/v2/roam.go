@@ -174,7 +174,8 @@ func (sa *SA) informFirst(m mobikeDraft) {
 	if slices.ContainsFunc(sa.queue, same) {
 		return
 	}
-	x := &exchange{kind: row(inform), sa: sa, mine: true}
+	x := newExchange(row(inform))
+	x.sa, x.mine = sa, true
 	x.mob = m
 	x.still = func() bool { return x.sa.state == Established }
 	sa.queue = slices.Insert(sa.queue, 0, x)

@@ -192,7 +192,7 @@ func newSA(env *core.Env, owner Owner, peer *core.Peer, local, remote netip.Addr
 }
 
 // Begin sends the first request of an SA made by Initiate.
-func (sa *SA) Begin() { sa.start(&exchange{kind: sa.firstExchange()}) }
+func (sa *SA) Begin() { sa.start(newExchange(sa.firstExchange())) }
 
 func (sa *SA) ID() core.SAID                { return sa.id }
 func (sa *SA) Peer() *core.Peer             { return sa.peer }
@@ -376,7 +376,7 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 		sa.current = nil
 		x.abandon()
 	}
-	sa.queue = nil
+	sa.dropQueue()
 	sa.dropParked()
 	if x := sa.answering; x != nil {
 		sa.answering = nil

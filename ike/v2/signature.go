@@ -44,44 +44,47 @@ type proofDraft struct {
 
 // signatureHashes tells each side what the other can verify, where a signature
 // may come to be made.
-func signatureHashes() task {
-	say := func(x *exchange) {
-		x.out = append(x.out, &message.Notify{Kind: message.NotifySignatureHashAlgorithms, Data: auth.HashNotify()})
+type signatureHashes struct{ noop }
+
+func (*signatureHashes) say(x *exchange) {
+	x.out = append(x.out, &message.Notify{Kind: message.NotifySignatureHashAlgorithms, Data: auth.HashNotify()})
+}
+
+func (*signatureHashes) hear(x *exchange) error {
+	s := &x.sa.init.sig
+	if n := notify(x.in, message.NotifySignatureHashAlgorithms); n != nil {
+		s.hashes, _ = auth.ParseHashes(n.Data)
 	}
-	hear := func(x *exchange) error {
-		s := &x.sa.init.sig
-		if n := notify(x.in, message.NotifySignatureHashAlgorithms); n != nil {
-			s.hashes, _ = auth.ParseHashes(n.Data)
-		}
-		s.cas = auth.ReadRequests(x.in)
+	s.cas = auth.ReadRequests(x.in)
+	return nil
+}
+
+func (t *signatureHashes) request(x *exchange) error {
+	if x.sa.peer.Signs() {
+		t.say(x)
+	}
+	return nil
+}
+
+func (t *signatureHashes) accept(x *exchange) error { return t.hear(x) }
+
+func (t *signatureHashes) reply(x *exchange) error {
+	if !x.sa.peer.Signs() {
 		return nil
 	}
-	return task{
-		request: func(x *exchange) error {
-			if x.sa.peer.Signs() {
-				say(x)
-			}
-			return nil
-		},
-		accept: hear,
-		reply: func(x *exchange) error {
-			if !x.sa.peer.Signs() {
-				return nil
-			}
-			if len(x.sa.init.sig.hashes) > 0 {
-				say(x)
-			}
-			for _, id := range x.sa.peer.Identities {
-				if id.Remote() == core.AuthSignature {
-					x.requestCerts()
-					break
-				}
-			}
-			return nil
-		},
-		complete: hear,
+	if len(x.sa.init.sig.hashes) > 0 {
+		t.say(x)
 	}
+	for _, id := range x.sa.peer.Identities {
+		if id.Remote() == core.AuthSignature {
+			x.requestCerts()
+			break
+		}
+	}
+	return nil
 }
+
+func (t *signatureHashes) complete(x *exchange) error { return t.hear(x) }
 
 func (x *exchange) requestCerts() {
 	if r := auth.Request(x.sa.owner.Config().Trust); r != nil {
@@ -92,20 +95,19 @@ func (x *exchange) requestCerts() {
 // certificates sends the certificates that go with our signature, and asks for
 // those of the peer. Where the responder of IKE_SA_INIT said whom it trusts, it
 // chooses our identity.
-func certificates() task {
-	return task{
-		request: func(x *exchange) error {
-			x.addCerts()
-			if x.sa.identity.Remote() == core.AuthSignature {
-				x.requestCerts()
-			}
-			return nil
-		},
-		reply: func(x *exchange) error {
-			x.addCerts()
-			return nil
-		},
+type certificates struct{ noop }
+
+func (*certificates) request(x *exchange) error {
+	x.addCerts()
+	if x.sa.identity.Remote() == core.AuthSignature {
+		x.requestCerts()
 	}
+	return nil
+}
+
+func (*certificates) reply(x *exchange) error {
+	x.addCerts()
+	return nil
 }
 
 func (x *exchange) addCerts() {
