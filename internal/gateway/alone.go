@@ -8,6 +8,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/host/guard"
 	"culvert/tun"
 )
@@ -44,7 +45,7 @@ func GuardOn(path string) (flows int, warnings []config.Warning, err error) {
 func guardBefore(c *config.Config) (guard.Plan, error) {
 	g := *c
 	g.Gateway.GuardAlways = true
-	p := compile(&g, [2]uint16{c.Gateway.Port, c.Gateway.NATTPort}, nil).plan(func(core.PolicyRef) bool { return false })
+	p := compile.Compile(&g, [2]uint16{c.Gateway.Port, c.Gateway.NATTPort}, nil).Plan(func(core.PolicyRef) bool { return false })
 	e := Edges{LANs: func() ([]netip.Prefix, error) { return tun.LANs(c.Gateway.Tun) }}
 	lans, err := e.lans(p, true)
 	if err != nil {

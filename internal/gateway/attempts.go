@@ -7,6 +7,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 )
 
 // attempts are the last things that came of attempts to come together with each
@@ -33,7 +34,7 @@ type attempt struct {
 // all, where the configuration does not say another.
 const (
 	maxAttempts   = 16
-	attemptsBytes = config.DefaultStrangerMemory / strangerParts
+	attemptsBytes = config.DefaultStrangerMemory / compile.StrangerParts
 )
 
 func newAttempts() *attempts { return &attempts{of: map[string][]attempt{}, most: attemptsBytes} }

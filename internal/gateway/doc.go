@@ -3,7 +3,7 @@
 // timers and the data path bring, does what the endpoint wants done, and answers
 // the control socket.
 //
-//	compile.go   configuration → IKE configuration, policies, routes
+//	compile/     configuration → IKE configuration, policies, routes
 //	plane.go     endpoint + databases + data path, without goroutine and clock
 //	inbox.go     what the data path's workers tell the endpoint
 //	gateway.go   Run: start, stop

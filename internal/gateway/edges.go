@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"culvert/config"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/host/guard"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/state/store"
@@ -144,7 +145,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	}
 	mtu := g.MTU
 	if mtu == 0 {
-		mtu = autoMTU
+		mtu = compile.AutoMTU
 	}
 	if err = until(patience, tun.ErrNameTaken, func() (err error) { e.Device, err = tun.Create(g.Tun, mtu); return err }); err != nil {
 		return e, err

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/gateway/compile"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
 	"culvert/internal/testing/simnet"
@@ -68,9 +69,9 @@ func TestAClientThatAsksForEverything(t *testing.T) {
 // What a configuration says that no peer gets by asking: addresses of mode-configs in use, and networks behind
 // this gateway, but no prefix of length 0.
 func TestWhatNobodyMayClaim(t *testing.T) {
-	c := compile(parse(t, strings.Replace(warriorServer, "level = \"unique\"", "level = \"unique\"\n[[policy]]\ntemplate = true\ngroup = \"unused\"\nsrc-address = \"10.66.0.0/16\"", 1)+
+	c := compile.Compile(parse(t, strings.Replace(warriorServer, "level = \"unique\"", "level = \"unique\"\n[[policy]]\ntemplate = true\ngroup = \"unused\"\nsrc-address = \"10.66.0.0/16\"", 1)+
 		"[[policy-group]]\nname = \"unused\"\n"+
-		"[[mode-config]]\nname = \"unused\"\naddress = \"192.168.99.2\"\n"), [2]uint16{500, 4500}, nil).core
+		"[[mode-config]]\nname = \"unused\"\naddress = \"192.168.99.2\"\n"), [2]uint16{500, 4500}, nil).IKE
 	given := netip.Prefix{}
 	for _, p := range c.Given {
 		if p.Contains(netip.MustParseAddr("192.168.77.2")) {
@@ -86,7 +87,7 @@ func TestWhatNobodyMayClaim(t *testing.T) {
 	if got := fmt.Sprint(c.Ours); got != "[10.5.8.0/24 192.168.55.0/24]" {
 		t.Errorf("ours are %s", got)
 	}
-	c = compile(parse(t, site(eastAddr, "101", "102")), [2]uint16{500, 4500}, nil).core
+	c = compile.Compile(parse(t, site(eastAddr, "101", "102")), [2]uint16{500, 4500}, nil).IKE
 	if got := fmt.Sprint(c.Given, c.Ours); got != "[] [10.1.101.0/24 2001:db8:101::/64]" {
 		t.Errorf("given and ours are %s", got)
 	}

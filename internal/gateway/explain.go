@@ -11,6 +11,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/operate/control"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
@@ -90,7 +91,7 @@ func flowText(f *wire.Flow) string {
 	return s
 }
 
-func explainPacket(p *Plane, cfg *config.Config, c *compiled, q control.PacketQuery, f wire.Flow, now time.Time) (control.PacketExplanation, error) {
+func explainPacket(p *Plane, cfg *config.Config, c *compile.Result, q control.PacketQuery, f wire.Flow, now time.Time) (control.PacketExplanation, error) {
 	x := control.PacketExplanation{Packet: flowText(&f), Policy: -1, Why: []string{}}
 	names := policyNames{c, policyNumbers(cfg, c, p.madeInOrder()), p.made.policies}
 	var e datapath.Explanation
@@ -125,7 +126,7 @@ func explainPacket(p *Plane, cfg *config.Config, c *compiled, q control.PacketQu
 
 // policyNames tells policies as `policy print` has them.
 type policyNames struct {
-	c       *compiled
+	c       *compile.Result
 	numbers map[core.PolicyRef]int
 	made    map[core.PolicyRef]madePolicy
 }
@@ -133,11 +134,11 @@ type policyNames struct {
 // row is what the configuration says of a policy: itself, or the template that it
 // was made from; nil: neither is there any more.
 func (n policyNames) row(ref core.PolicyRef) (row *config.Policy, made bool) {
-	if row = n.c.rows[ref]; row != nil {
+	if row = n.c.Rows[ref]; row != nil {
 		return row, false
 	}
-	if t := n.c.templates[n.made[ref].Template]; t != nil {
-		return t.row, true
+	if t := n.c.Templates[n.made[ref].Template]; t != nil {
+		return t.Row, true
 	}
 	return nil, false
 }
@@ -351,7 +352,7 @@ func (b backend) ExplainPeer(ctx context.Context, name string) (control.PeerExpl
 	})
 }
 
-func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, name string, now time.Time) (x control.PeerExplanation, err error) {
+func explainPeer(cfg *config.Config, c *compile.Result, plane *Plane, past []attempt, name string, now time.Time) (x control.PeerExplanation, err error) {
 	i := slices.IndexFunc(cfg.Peers, func(p *config.Peer) bool { return p.Name == name })
 	if i < 0 {
 		var names []string
@@ -386,14 +387,14 @@ func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, 
 			holds[h.Policy] = fmt.Sprintf("the last %d attempts failed, and the next one is made in %s at the earliest; a reload does not wait", h.Failures, control.Duration(h.Until.Sub(now)))
 		}
 	}
-	peer, numbers := c.peers[name], policyNumbers(cfg, c, plane.madeInOrder())
-	for _, pol := range c.core.Policies {
+	peer, numbers := c.Peers[name], policyNumbers(cfg, c, plane.madeInOrder())
+	for _, pol := range c.IKE.Policies {
 		if pol.Peer != peer || peer == nil {
 			continue
 		}
 		uses++
 		line := fmt.Sprintf("policy %d", numbers[pol.Ref])
-		if where := c.core.Place(pol, ""); where != "" {
+		if where := c.IKE.Place(pol, ""); where != "" {
 			line += " (" + where + ")"
 		}
 		line += ": " + pol.Pair.String()
@@ -419,14 +420,14 @@ func explainPeer(cfg *config.Config, c *compiled, plane *Plane, past []attempt, 
 }
 
 // offers are what we allow: once for the profile, once for each proposal.
-func offers(c *compiled, peer *core.Peer) []control.Offering {
+func offers(c *compile.Result, peer *core.Peer) []control.Offering {
 	list := []control.Offering{}
 	if peer == nil {
 		return list
 	}
 	list = append(list, control.Offering{What: fmt.Sprintf("IKE, profile %q", peer.Profile.Name), Lines: core.IKEOffer(&peer.Profile).Ours()})
 	var done []string
-	for _, pol := range c.core.Policies {
+	for _, pol := range c.IKE.Policies {
 		if name := pol.Proposal.Name; pol.Peer == peer && !slices.Contains(done, name) {
 			done = append(done, name)
 			list = append(list, control.Offering{What: fmt.Sprintf("ESP, proposal %q", name), Lines: core.ChildOffer(pol, true).Ours()})

@@ -16,8 +16,10 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/operate/control"
 	"culvert/internal/operate/record"
+	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/state/store"
 	"culvert/tun"
@@ -55,7 +57,7 @@ type gateway struct {
 	plane     *Plane
 	pool      *pool
 	cfg       *config.Config // in force
-	compiled  *compiled
+	compiled  *compile.Result
 	manuals   uint64         // SAs added by hand so far
 	unguarded error          // why there is no guard, once that was said
 	lans      []netip.Prefix // private networks on links that the guard was told of
@@ -153,17 +155,17 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	defer g.pool.close()
 
 	ike, natt := g.edges.Conn.Ports()
-	carried(g.cfg, underlay.IsRaw(g.edges.Conn))
-	g.compiled = compile(g.cfg, [2]uint16{ike, natt}, nil)
-	g.compiled.mtu = g.deviceMTU(g.cfg)
-	g.attempts.most = g.compiled.strangers
-	g.recordConfig(g.snapshot, g.compiled.ports)
+	compile.CarriedBy(g.cfg, underlay.IsRaw(g.edges.Conn))
+	g.compiled = compile.Compile(g.cfg, [2]uint16{ike, natt}, nil)
+	g.compiled.MTU = g.deviceMTU(g.cfg)
+	g.attempts.most = g.compiled.StrangerShare
+	g.recordConfig(g.snapshot, g.compiled.Ports)
 	g.snapshot = nil
 	if err := g.plane.Reconfigure(time.Now(), g.compiled, func(p tun.Plan) error { return g.apply(p, g.cfg) }); err != nil {
 		return errors.Join(environment(err), door.Close(), g.edges.close())
 	}
 	g.log.Info("started", "config", g.o.ConfigPath, "device", g.edges.Device.Name(), "port", ike, "natt-port", natt,
-		"peers", len(g.compiled.core.Peers), "policies", len(g.compiled.policies))
+		"peers", len(g.compiled.IKE.Peers), "policies", len(g.compiled.Policies))
 
 	g.restorer = &restorer{log: g.log, now: time.Now, after: func(restored bool) {
 		g.plane.path.DeviceChanged()
@@ -226,14 +228,14 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 // deviceMTU is mtuOf with the links as they are now.
 func (g *gateway) deviceMTU(c *config.Config) int {
 	if g.edges.LinkMTU == nil {
-		return mtuOf(c, nil)
+		return compile.MTU(c, nil)
 	}
-	return mtuOf(c, func(remote netip.Addr) int { return g.edges.LinkMTU(netip.Addr{}, remote) })
+	return compile.MTU(c, func(remote netip.Addr) int { return g.edges.LinkMTU(netip.Addr{}, remote) })
 }
 
 // book opens the book of leases where a configuration gives addresses, and tells it the pools.
 func (g *gateway) book(c *config.Config) error {
-	if gives(c) {
+	if compile.GivesAddresses(c) {
 		if err := g.leases.open(g.state, time.Now()); err != nil {
 			return err
 		}
@@ -288,3 +290,15 @@ func random32() (seed [32]byte) {
 
 // errStopped answers a call to a gateway that is stopping.
 var errStopped = fmt.Errorf("the gateway is stopping")
+
+// dfs are what the data path calls df.
+var dfs = map[config.DF]datapath.DF{config.DFCopy: datapath.CopyDF, config.DFSet: datapath.SetDF, config.DFClear: datapath.ClearDF}
+
+// dscp is that of all outer headers; nil: copied from the inner packet.
+func dscp(g *config.Gateway) *uint8 {
+	if g.DSCP == config.CopyDSCP {
+		return nil
+	}
+	value := uint8(g.DSCP)
+	return &value
+}

@@ -9,6 +9,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
@@ -40,17 +41,9 @@ type inbox struct {
 const (
 	inboxLimit      = 8192
 	inboxFresh      = 1024
-	inboxBytes      = config.DefaultStrangerMemory / strangerParts
+	inboxBytes      = config.DefaultStrangerMemory / compile.StrangerParts
 	inboxFreshShare = 4   // strangers have one of so many bytes
 	inboxMessage    = 160 // what a message takes beside its bytes
-)
-
-// The memory that strangers may take, stranger-memory, is divided into parts: one
-// for the messages that wait here, one for those that the loop has taken, one for
-// the attempts that are told to people, and the rest for the endpoint.
-const (
-	strangerParts = 16
-	endpointParts = strangerParts - 3
 )
 
 func newInbox() *inbox {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/netip"
 	"testing"
 
 	"culvert/internal/packet/underlay"
@@ -70,5 +71,22 @@ func TestWaitsWakes(t *testing.T) {
 	}
 	if list := b.take(); len(list) != 0 {
 		t.Errorf("%v", list)
+	}
+}
+
+func TestPairOfFlow(t *testing.T) {
+	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	for _, c := range []struct {
+		flow wire.Flow
+		want string
+	}{
+		{wire.Flow{Src: a, Dst: b, Proto: 6, SrcPort: 1025, DstPort: 80}, "10.0.0.1/32[tcp/1025] => 10.0.0.2/32[tcp/80]"},
+		{wire.Flow{Src: a, Dst: b, Proto: 1, SrcPort: 8 << 8}, "10.0.0.1/32[icmp/8:0] => 10.0.0.2/32[icmp]"},
+		{wire.Flow{Src: a, Dst: b, Proto: 47}, "10.0.0.1/32[gre] => 10.0.0.2/32[gre]"},
+		{wire.Flow{Src: a, Dst: b, Proto: 17, Opaque: true}, "10.0.0.1/32[udp] => 10.0.0.2/32[udp]"},
+	} {
+		if got := pairOfFlow(&c.flow).String(); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.flow, got, c.want)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"culvert/config"
 	"culvert/ike/core"
 	"culvert/internal/state/lease"
 	"culvert/internal/state/store"
@@ -154,4 +155,22 @@ func usableDNS(list []netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(list, func(a netip.Addr) bool {
 		return !a.IsValid() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified()
 	})
+}
+
+// poolsOf are the pools for the book of leases.
+func poolsOf(c *config.Config) (pools []lease.Pool) {
+	for _, p := range c.Pools {
+		if p.Disabled {
+			continue
+		}
+		q := lease.Pool{Name: p.Name}
+		if p.Next != nil {
+			q.Next = p.Next.Name
+		}
+		for _, r := range p.Ranges {
+			q.Ranges = append(q.Ranges, lease.Range{From: r.From, To: r.To})
+		}
+		pools = append(pools, q)
+	}
+	return pools
 }

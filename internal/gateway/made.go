@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/spd"
 	"culvert/tun"
 )
@@ -57,18 +58,18 @@ func (p *Plane) dropPolicy(ref core.PolicyRef) {
 }
 
 // rows is the policy as the database has it.
-func (m madePolicy) rows(t *template) spd.Made {
-	made := spd.Made{Place: t.place}
+func (m madePolicy) rows(t *compile.Template) spd.Made {
+	made := spd.Made{Place: t.Place}
 	for _, pair := range m.Pairs {
-		made.Rows = append(made.Rows, spd.Policy{Ref: uint32(m.Ref), Pair: pair, Action: spd.Encrypt, Level: t.level, Tunnel: m.Tunnel})
+		made.Rows = append(made.Rows, spd.Policy{Ref: uint32(m.Ref), Pair: pair, Action: spd.Encrypt, Level: t.Level, Tunnel: m.Tunnel})
 	}
 	return made
 }
 
 // needsRoutes reports whether its traffic has to be led to the device by routes of its own.
-func (m madePolicy) needsRoutes(t *template) bool {
+func (m madePolicy) needsRoutes(t *compile.Template) bool {
 	for _, pair := range m.Pairs {
-		if !t.leadsTo(pair) {
+		if !t.LeadsTo(pair) {
 			return true
 		}
 	}
@@ -81,7 +82,7 @@ func (p *Plane) madeInOrder() []madePolicy {
 }
 
 // placed are the made policies for a whole new table.
-func (p *Plane) placed(templates map[core.PolicyRef]*template) (list []spd.Made) {
+func (p *Plane) placed(templates map[core.PolicyRef]*compile.Template) (list []spd.Made) {
 	for _, m := range p.madeInOrder() {
 		if t := templates[m.Template]; t != nil {
 			list = append(list, m.rows(t))
@@ -117,28 +118,28 @@ func (p *Plane) connected(peer string) bool {
 
 // Plan is the wanted state of the host under a configuration and what was made
 // at run time.
-func (p *Plane) Plan(c *compiled) tun.Plan {
-	plan := c.plan(p.Has)
+func (p *Plane) Plan(c *compile.Result) tun.Plan {
+	plan := c.Plan(p.Has)
 	if len(p.made.policies) == 0 && len(p.made.addrs) == 0 && len(p.tenants) == 0 {
 		return plan
 	}
-	of := map[*template][]tun.Route{}
+	of := map[*compile.Template][]tun.Route{}
 	for _, m := range p.madeInOrder() {
-		t := c.templates[m.Template]
+		t := c.Templates[m.Template]
 		if t == nil {
 			continue
 		}
 		for _, pair := range m.Pairs {
-			if t.leadsTo(pair) {
+			if t.LeadsTo(pair) {
 				continue
 			}
 			if p.several(m.Ref) {
 				pair.Remote.PortLo, pair.Remote.PortHi = 0, 65535
 			}
-			of[t] = append(of[t], routesOf(pair)...)
+			of[t] = append(of[t], compile.RoutesOf(pair)...)
 		}
 	}
-	plan.Routes = c.planRoutes(p.Has, of, p.several)
+	plan.Routes = c.Routes(p.Has, of, p.several)
 	for _, holder := range slices.Sorted(maps.Keys(p.made.addrs)) {
 		for _, a := range p.made.addrs[holder].Addrs {
 			if whole := netip.PrefixFrom(a, a.BitLen()); !slices.Contains(plan.Addresses, whole) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/esp"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/operate/control"
 	"culvert/internal/packet/underlay"
 	"culvert/sad"
@@ -25,16 +25,6 @@ import (
 // nothing of them: they live until they are deleted, their limits are met, or
 // their policy goes. They are not kept over a restart, since keys that are used again
 // with the same sequence numbers protect nothing.
-
-// manualEnds is what makes such a policy another one when it changes.
-type manualEnds struct {
-	src, dst netip.Addr
-	ah, esp  bool
-}
-
-func manualEndsOf(p *config.Policy) manualEnds {
-	return manualEnds{p.SASrcAddress, p.SADstAddress, slices.Contains(p.IPsecProtocols, "ah"), slices.Contains(p.IPsecProtocols, "esp")}
-}
 
 // manualIDs is where the IDs of such SAs begin: the endpoint counts from 1.
 const manualIDs = 1 << 63
@@ -51,10 +41,10 @@ func (b backend) DeleteSA(ctx context.Context, spi uint32) error {
 // manualPolicy finds the policy by its number in policy print.
 func (g *gateway) manualPolicy(number int) (core.PolicyRef, *config.Policy, error) {
 	for ref, n := range policyNumbers(g.cfg, g.compiled, g.plane.madeInOrder()) {
-		if n != number || g.compiled.rows[ref] == nil {
+		if n != number || g.compiled.Rows[ref] == nil {
 			continue
 		}
-		if p := g.compiled.rows[ref]; p.Manual() {
+		if p := g.compiled.Rows[ref]; p.Manual() {
 			return ref, p, nil
 		}
 		return 0, nil, fmt.Errorf("policy %d has its SAs from a peer, or none: SAs are added by hand to a policy with sa-src-address and sa-dst-address and without peer", number)
@@ -67,12 +57,12 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	if err != nil {
 		return nil, err
 	}
-	ends := g.compiled.hands[ref]
+	ends := g.compiled.Manual[ref]
 	wanted := strings.Join(row.IPsecProtocols, " and ")
-	if (sa.ESP != nil) != ends.esp || (sa.AH != nil) != ends.ah {
+	if (sa.ESP != nil) != ends.ESP || (sa.AH != nil) != ends.AH {
 		return nil, fmt.Errorf("policy %d wants %s: give SPIs and keys for that, and for nothing else", sa.Policy, wanted)
 	}
-	if sa.UDP && ends.ah {
+	if sa.UDP && ends.AH {
 		return nil, errors.New("AH cannot go by UDP: leave out udp")
 	}
 	if !sa.UDP && !underlay.IsRaw(g.edges.Conn) {
@@ -95,7 +85,7 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	}()
 	if sa.ESP != nil {
 		p := base
-		p.ID, p.Protocol, p.Bundled, p.Standby = g.manualID(), sad.ProtocolESP, ends.ah, ends.ah
+		p.ID, p.Protocol, p.Bundled, p.Standby = g.manualID(), sad.ProtocolESP, ends.AH, ends.AH
 		list = append(list, p)
 		if warnings, err = g.manualHalves(&list[0], sa.ESP, sa.ESN); err != nil {
 			return nil, fmt.Errorf("esp: %w", err)
@@ -104,7 +94,7 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	if sa.AH != nil {
 		p := base
 		p.ID, p.Protocol = g.manualID(), sad.ProtocolAH
-		if ends.esp {
+		if ends.ESP {
 			p.Under = list[0].ID
 		}
 		list = append(list, p)
@@ -119,7 +109,7 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	}
 	list = nil
 	g.plane.path.Acquired(uint32(ref))
-	if g.compiled.uses[ref] {
+	if g.compiled.Uses[ref] {
 		g.plane.replan = true
 	}
 	return append([]string{}, warnings...), nil
@@ -154,14 +144,14 @@ func (g *gateway) manualID() uint64 {
 func (g *gateway) manualParams(now time.Time, sa control.ManualSA, ref core.PolicyRef, row *config.Policy) sad.Params {
 	port := uint16(0)
 	if sa.UDP {
-		port = g.compiled.ports[1]
+		port = g.compiled.Ports[1]
 	}
 	remote := netip.AddrPortFrom(row.SADstAddress, 0)
 	if sa.UDP {
 		remote = netip.AddrPortFrom(row.SADstAddress, 4500)
 	}
 	p := sad.Params{
-		Policy: uint32(ref), Peer: "manual", Tunnel: row.Tunnel, Manual: true, Pairs: []selector.Pair{pairOf(row)},
+		Policy: uint32(ref), Peer: "manual", Tunnel: row.Tunnel, Manual: true, Pairs: []selector.Pair{compile.PairOf(row)},
 		Local: netip.AddrPortFrom(row.SASrcAddress, port), Remote: remote, UDP: sa.UDP,
 		ReplayWindow: sa.ReplayWindow, Added: now, Hard: sa.Lifetime, HardBytes: sa.Lifebytes,
 	}
@@ -278,7 +268,7 @@ func (g *gateway) removeManual(c *sad.Child) {
 // dropManual removes those that have no policy any more, or all.
 func (g *gateway) dropManual(all bool) {
 	for _, c := range g.plane.sas.Children() {
-		if _, ok := g.compiled.hands[core.PolicyRef(c.Policy)]; c.Manual() && (all || !ok) {
+		if _, ok := g.compiled.Manual[core.PolicyRef(c.Policy)]; c.Manual() && (all || !ok) {
 			g.removeManual(c)
 		}
 	}

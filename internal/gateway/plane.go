@@ -8,6 +8,7 @@ import (
 
 	"culvert/esp"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/underlay"
 	"culvert/sad"
@@ -67,7 +68,7 @@ type Plane struct {
 	unsent  uint64                  // IKE messages that the network refused
 	refused map[netip.Addr]error    // why, by where the last one was to go; at most maxRefused
 
-	templates map[core.PolicyRef]*template // of the configuration in force
+	templates map[core.PolicyRef]*compile.Template // of the configuration in force
 	made      madeThings
 	tenants   map[core.PolicyRef]*tenants // of policies of level unique
 }
@@ -302,19 +303,19 @@ func (p *Plane) event(now time.Time, e core.Event) {
 // Reconfigure puts a compiled configuration in force. Policies come first, so
 // that what the host then leads to the device meets the new ones; apply changes
 // the host, and if it fails, nothing has changed. The endpoint comes last.
-func (p *Plane) Reconfigure(now time.Time, c *compiled, apply func(tun.Plan) error) error {
+func (p *Plane) Reconfigure(now time.Time, c *compile.Result, apply func(tun.Plan) error) error {
 	was, uses, templates := append([]spd.Policy(nil), p.policies.Policies()...), p.uses, p.templates
-	p.policies.Replace(c.policies, p.placed(c.templates)...)
-	p.templates = c.templates
-	p.uses, p.replan = c.uses, false
+	p.policies.Replace(c.Policies, p.placed(c.Templates)...)
+	p.templates = c.Templates
+	p.uses, p.replan = c.Uses, false
 	if err := apply(p.Plan(c)); err != nil {
 		p.policies.Replace(was, p.placed(templates)...)
 		p.uses, p.templates = uses, templates
 		return err
 	}
 	p.path.DeviceChanged()
-	p.inbox.most.Store(int64(c.strangers))
-	p.Input(now, core.Reconfigure{Config: c.core})
+	p.inbox.most.Store(int64(c.StrangerShare))
+	p.Input(now, core.Reconfigure{Config: c.IKE})
 	return nil
 }
 

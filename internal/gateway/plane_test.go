@@ -82,15 +82,15 @@ func TestAcquire(t *testing.T) {
 func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
 	w.up()
-	before, refs := w.west.spis(), maps.Clone(w.west.comp.refs)
+	before, refs := w.west.spis(), maps.Clone(w.west.comp.ByContent)
 
 	w.west.mustConfigure("# nothing but a comment\n" + site(eastAddr, "101", "102"))
 	w.run(3 * time.Second)
 	if after := w.west.spis(); !maps.Equal(before, after) {
 		t.Errorf("SPIs before %v, after %v", before, after)
 	}
-	if !maps.Equal(refs, w.west.comp.refs) {
-		t.Errorf("refs before %v, after %v", refs, w.west.comp.refs)
+	if !maps.Equal(refs, w.west.comp.ByContent) {
+		t.Errorf("refs before %v, after %v", refs, w.west.comp.ByContent)
 	}
 
 	more := `
@@ -278,13 +278,13 @@ func TestLevelUseFollowsItsSA(t *testing.T) {
 	if !w.west.plane.replan {
 		t.Fatal("an SA came up and the plan stays")
 	}
-	if r := w.west.comp.plan(w.west.plane.Has).Routes; r[0].Pass {
+	if r := w.west.comp.Plan(w.west.plane.Has).Routes; r[0].Pass {
 		t.Errorf("with SA: %+v", r)
 	}
 	w.run(2 * time.Second)
 	w.west.plane.replan = false
 	w.west.input(core.Command{Do: core.FlushSAs})
-	if r := w.west.comp.plan(w.west.plane.Has).Routes; !w.west.plane.replan || !r[0].Pass {
+	if r := w.west.comp.Plan(w.west.plane.Has).Routes; !w.west.plane.replan || !r[0].Pass {
 		t.Errorf("after the flush: replan %v, %+v", w.west.plane.replan, r)
 	}
 }

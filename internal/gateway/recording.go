@@ -1,13 +1,11 @@
 package gateway
 
 import (
-	"fmt"
 	"os"
 	"time"
 
 	"culvert/config"
 	"culvert/ike"
-	"culvert/ike/core"
 	"culvert/internal/operate/control"
 	"culvert/internal/operate/record"
 	"culvert/internal/packet/underlay"
@@ -74,49 +72,4 @@ func (g *gateway) closeRecording() {
 	if err := g.recorder.Close(); err != nil {
 		g.log.Error("the recording", "error", err)
 	}
-}
-
-// Replay plays the recording in dir on a new endpoint and compares what it puts
-// out. line, if not nil, is told what comes in and goes out. configPath, if not
-// empty, is a configuration to play with instead of every one of the recording.
-// The error says that it cannot be played; that outputs differ is in the report.
-func Replay(dir, configPath string, line func(at time.Time, text string)) (*record.Report, error) {
-	c := compiler{}
-	if configPath != "" {
-		_, _, instead, err := config.LoadSnapshot(configPath)
-		if err != nil {
-			return nil, err
-		}
-		c.instead = instead
-	}
-	return record.Replay(dir, record.Player{
-		New:     func(seed [32]byte) record.Endpoint { return ike.New(seed) },
-		Compile: c.compile,
-		Line:    line,
-	})
-}
-
-// compiler compiles the configurations of a recording one after the other, as
-// start and reload do.
-type compiler struct {
-	cfg     *config.Config
-	last    *compiled
-	instead *config.Snapshot // nil: what the recording has
-}
-
-func (c *compiler) compile(r record.Reconfigure) (*core.Config, error) {
-	if c.instead != nil {
-		r.From = *c.instead
-	}
-	next, _, err := r.From.Load()
-	if err != nil {
-		return nil, fmt.Errorf("it does not load in this culvert: %w", err)
-	}
-	if c.cfg == nil {
-		carried(next, r.Raw)
-	} else {
-		next = running(c.cfg, next)
-	}
-	c.cfg, c.last = next, compile(next, r.Ports, c.last)
-	return c.last.core, nil
 }

@@ -11,25 +11,6 @@ import (
 	"culvert/internal/operate/control"
 )
 
-// redirect notes where the newcomers of a peer are sent, and who of its
-// identities is. Where content is equal, identities come in the same order.
-func (n *compiled) redirect(is *core.Peer, from *config.Peer) {
-	if from.Redirect.IsSet() {
-		if n.core.Redirects == nil {
-			n.core.Redirects = map[string]core.Redirect{}
-		}
-		n.core.Redirects[is.Name] = core.Redirect{To: core.Gateway(from.Redirect), Above: from.RedirectAbove}
-	}
-	for i, id := range from.Identities {
-		if id.Redirect.IsSet() {
-			if n.core.IdentityRedirects == nil {
-				n.core.IdentityRedirects = map[*core.Identity]core.Gateway{}
-			}
-			n.core.IdentityRedirects[is.Identities[i]] = core.Gateway(id.Redirect)
-		}
-	}
-}
-
 // Redirect sends those that are connected to another gateway.
 func (b backend) Redirect(ctx context.Context, q control.RedirectQuery) (r control.RedirectReport, err error) {
 	to, ok := config.ParseHost(q.To)

@@ -18,7 +18,7 @@ func TestRedirectsAreCompiled(t *testing.T) {
 	next := replaceOnce(t, text, "name = \"other\"\n", "name = \"other\"\nredirect = \"gw2.example.net\"\nredirect-above = 7\n")
 	next = replaceOnce(t, next, "peer = \"other\"\nsecret", "peer = \"other\"\nredirect = \"192.0.2.9\"\nsecret")
 	w.east.mustConfigure(next)
-	c := w.east.comp.core
+	c := w.east.comp.IKE
 	if r := c.Redirects["other"]; r != (core.Redirect{To: core.Gateway{Name: "gw2.example.net"}, Above: 7}) {
 		t.Errorf("the peer's is %+v", r)
 	}
@@ -33,7 +33,7 @@ func TestRedirectsAreCompiled(t *testing.T) {
 	}
 	w.carriesAll()
 	w.east.mustConfigure(text)
-	if c := w.east.comp.core; len(c.Redirects)+len(c.IdentityRedirects) != 0 {
+	if c := w.east.comp.IKE; len(c.Redirects)+len(c.IdentityRedirects) != 0 {
 		t.Errorf("%v and %v are left", c.Redirects, c.IdentityRedirects)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"culvert/config"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/operate/control"
 	"culvert/internal/packet/underlay"
 	"culvert/tun"
@@ -22,12 +23,12 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	if err := g.lockedOut(next); err != nil {
 		return control.ReloadReport{}, err
 	}
-	carried(next, underlay.IsRaw(g.edges.Conn))
+	compile.CarriedBy(next, underlay.IsRaw(g.edges.Conn))
 	changes := config.Diff(g.cfg, next)
-	next = running(g.cfg, next)
-	c := compile(next, g.compiled.ports, g.compiled)
-	c.mtu = g.deviceMTU(next)
-	g.recordConfig(snapshot, c.ports)
+	next = compile.Running(g.cfg, next)
+	c := compile.Compile(next, g.compiled.Ports, g.compiled)
+	c.MTU = g.deviceMTU(next)
+	g.recordConfig(snapshot, c.Ports)
 	if err := errors.Join(g.book(next), g.loadTicketKeys(next)); err != nil {
 		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
 	}
@@ -37,8 +38,8 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	}
 	g.cfg, g.compiled = next, c
 	g.dropManual(false)
-	g.attempts.keep(c.peers)
-	g.attempts.most = c.strangers
+	g.attempts.keep(c.Peers)
+	g.attempts.most = c.StrangerShare
 	g.attempts.bound()
 	if g.o.LogLevel == "" {
 		g.level.Set(next.Gateway.LogLevel)
@@ -57,15 +58,6 @@ func (g *gateway) reloadAndLog() {
 		g.log.Warn("configuration: " + w)
 	}
 	g.log.Info("reloaded", "changes", r.Changes)
-}
-
-// running is next with those keys of [gateway] as they are that a running
-// gateway cannot take over.
-func running(old, next *config.Config) *config.Config {
-	c, gw := *next, old.Gateway
-	gw.Guard, gw.GuardAlways, gw.LANBypass, gw.LogLevel = next.Gateway.Guard, next.Gateway.GuardAlways, next.Gateway.LANBypass, next.Gateway.LogLevel
-	c.Gateway = gw
-	return &c
 }
 
 // report tells people what a reload did.

@@ -10,6 +10,7 @@ import (
 	"culvert/config"
 	"culvert/crypto/secret"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/host/hardware"
 	"culvert/internal/operate/control"
 	"culvert/sad"
@@ -43,7 +44,7 @@ func (p phase2) state() string {
 	return "no-phase2"
 }
 
-func policyRows(cfg *config.Config, c *compiled, made []madePolicy, children []*sad.Child, now time.Time) []control.Policy {
+func policyRows(cfg *config.Config, c *compile.Result, made []madePolicy, children []*sad.Child, now time.Time) []control.Policy {
 	of := map[core.PolicyRef]phase2{}
 	for _, child := range children {
 		p := of[core.PolicyRef(child.Policy)]
@@ -61,12 +62,12 @@ func policyRows(cfg *config.Config, c *compiled, made []madePolicy, children []*
 	rows := make([]control.Policy, 0, len(cfg.Policies)+len(made))
 	byTemplate := map[*config.Policy][]madePolicy{}
 	for _, m := range made {
-		if t := c.templates[m.Template]; t != nil {
-			byTemplate[t.row] = append(byTemplate[t.row], m)
+		if t := c.Templates[m.Template]; t != nil {
+			byTemplate[t.Row] = append(byTemplate[t.Row], m)
 		}
 	}
 	for _, p := range cfg.Policies {
-		ph2 := of[c.from[p]] // no policy has the ref 0
+		ph2 := of[c.Refs[p]] // no policy has the ref 0
 		row := control.Policy{
 			Number: len(rows), Template: p.Template, Disabled: p.Disabled, Dynamic: p.Dynamic, Invalid: p.Invalid,
 			Active: ph2.count() > 0, Default: p.Default,
@@ -128,16 +129,16 @@ func portText(t selector.TS) string {
 }
 
 // policyNumbers are the numbers that policyRows gives.
-func policyNumbers(cfg *config.Config, c *compiled, made []madePolicy) map[core.PolicyRef]int {
+func policyNumbers(cfg *config.Config, c *compile.Result, made []madePolicy) map[core.PolicyRef]int {
 	of, n := map[core.PolicyRef]int{}, 0
 	byTemplate := map[*config.Policy][]madePolicy{}
 	for _, m := range made {
-		if t := c.templates[m.Template]; t != nil {
-			byTemplate[t.row] = append(byTemplate[t.row], m)
+		if t := c.Templates[m.Template]; t != nil {
+			byTemplate[t.Row] = append(byTemplate[t.Row], m)
 		}
 	}
 	for _, p := range cfg.Policies {
-		if ref := c.from[p]; ref != 0 {
+		if ref := c.Refs[p]; ref != 0 {
 			of[ref] = n
 		}
 		n++

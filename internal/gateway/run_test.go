@@ -16,6 +16,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/host/guard"
 	"culvert/internal/operate/control"
 	"culvert/internal/packet/underlay"
@@ -84,7 +85,7 @@ func launch(t *testing.T, c *cable, name string, addr netip.Addr, text string, c
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := &process{t: t, path: filepath.Join(dir, name+".toml"), door: filepath.Join(dir, name+".sock"),
-		device: tun.NewMemory("culvert0", autoMTU), host: &tun.MemoryHost{},
+		device: tun.NewMemory("culvert0", compile.AutoMTU), host: &tun.MemoryHost{},
 		reload: make(chan struct{}), hurry: make(chan struct{}), ended: make(chan error, 1), log: &buffer{}}
 	if runtime.GOOS == "windows" {
 		p.door = `\\.\pipe\culvert-test-` + name

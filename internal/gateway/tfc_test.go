@@ -5,13 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/gateway/compile"
 	"culvert/internal/testing/simnet"
 )
 
 // tfc in the proposal makes short packets as long as it says, or as the device's
 // MTU lets them be. The other side does not need to pad, too.
 func TestTFC(t *testing.T) {
-	for value, inner := range map[string]int{"700": 700, `"mtu"`: autoMTU, "9000": autoMTU, "0": 0} {
+	for value, inner := range map[string]int{"700": 700, `"mtu"`: compile.AutoMTU, "9000": compile.AutoMTU, "0": 0} {
 		t.Run(value, func(t *testing.T) {
 			w := newWorld(t, simnet.Link{Delay: 10 * time.Millisecond})
 			w.east.mustConfigure(passive(site(westAddr, "102", "101")))

@@ -14,6 +14,7 @@ import (
 	"culvert/config"
 	"culvert/ike"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
@@ -108,7 +109,7 @@ type node struct {
 	device *tun.Memory
 	host   *tun.MemoryHost
 	cfg    *config.Config
-	comp   *compiled
+	comp   *compile.Result
 	events []core.Event
 	timer  *simnet.Timer
 	sent   int // IKE messages
@@ -125,7 +126,7 @@ func newSeededWorld(t *testing.T, link simnet.Link, seed uint64) *world {
 func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 	seed := [32]byte{side}
 	binary.BigEndian.PutUint64(seed[8:], world)
-	n := &node{w: w, addr: addr, device: tun.NewMemory("culvert0", autoMTU), host: &tun.MemoryHost{}}
+	n := &node{w: w, addr: addr, device: tun.NewMemory("culvert0", compile.AutoMTU), host: &tun.MemoryHost{}}
 	n.conn = underlay.NewMemory(addr, 500, 4500, func(p underlay.Packet) {
 		if p.Kind == underlay.IKE {
 			n.sent++
@@ -252,9 +253,9 @@ func (n *node) input(in core.Input) {
 // configure is what start and reload do.
 func (n *node) configure(text string) error {
 	next := parse(n.w.t, text)
-	carried(next, underlay.IsRaw(n.conn))
+	compile.CarriedBy(next, underlay.IsRaw(n.conn))
 	n.leases.setPools(poolsOf(next))
-	comp := compile(next, [2]uint16{500, 4500}, n.comp)
+	comp := compile.Compile(next, [2]uint16{500, 4500}, n.comp)
 	err := n.plane.Reconfigure(n.w.clock.Now(), comp, n.host.Apply)
 	n.settle()
 	if err == nil {
@@ -311,7 +312,7 @@ func passive(text string) string {
 
 // sealing is how many policies have an SA.
 func (n *node) sealing() (c int) {
-	for ref := range n.comp.byRef {
+	for ref := range n.comp.ByRef {
 		if n.plane.Has(ref) {
 			c++
 		}
@@ -374,4 +375,12 @@ func writeFile(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func replaceOnce(t *testing.T, text, old, new string) string {
+	t.Helper()
+	if !strings.Contains(text, old) {
+		t.Fatalf("no %q in\n%s", old, text)
+	}
+	return strings.Replace(text, old, new, 1)
 }

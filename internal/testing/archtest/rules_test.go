@@ -90,6 +90,7 @@ var rules = map[string]func(*source, report){
 	"who may import whom":                 whoMayImportWhom,
 	"ike is a function of its inputs":     ikeIsAFunctionOfItsInputs,
 	"libraries have their place":          librariesHaveTheirPlace,
+	"compile touches no host":             compileTouchesNoHost,
 	"nothing is left unfinished":          nothingIsLeftUnfinished,
 	"no path leads out of the repository": noPathLeadsOut,
 	"test support stays in tests":         testSupportStaysInTests,
@@ -143,6 +144,10 @@ func TestRulesBite(t *testing.T) {
 		{"tun/a_test.go", `import "github.com/google/gopacket/layers"`, ""},
 		{"tun/a.go", `import "testing"`, "belongs into tests"},
 		{"internal/gateway/a.go", `import "github.com/alecthomas/kong"`, "flags"},
+		{"internal/gateway/compile/a.go", `import "culvert/internal/packet/datapath"`, "internal/gateway/compile may import"},
+		{"internal/gateway/compile/a.go", `import "os"`, "pure function"},
+		{"internal/gateway/compile/a.go", `import "culvert/tun"; var x tun.Plan`, ""},
+		{"internal/gateway/compile/a.go", `import "culvert/tun"; var x tun.Device`, "only Plan and Route"},
 		{"cmd/culvert/a.go", `import "github.com/alecthomas/kong"`, ""},
 		{"tun/a.go", "// TO" + "DO: more", "finish it"},
 		{"tun/a.go", `var p = "/ho` + `me/me/x"`, "one machine"},
@@ -194,6 +199,7 @@ var doors = map[string][]string{
 	"internal/packet/underlay":   {"internal/packet/wire"},
 	"internal/packet/reassembly": {"internal/packet/wire"},
 	"internal/packet/datapath":   {"tun", "internal/packet/underlay", "internal/packet/wire", "internal/packet/reassembly", "spd", "sad", "esp", "ah", "crypto"},
+	"internal/gateway/compile":   {"config", "crypto/pki", "crypto/suite", "ike/core", "ike/auth", "internal/packet/wire", "spd", "tun"},
 	"cmd":                        {"internal/gateway", "internal/operate/control", "internal/demo", "internal/host/hardware", "config", "crypto/suite"},
 }
 
@@ -224,6 +230,26 @@ func whoMayImportWhom(s *source, report report) {
 			report("%s imports %s: %s may import of ours only %v, so that it can be understood and tested alone; hand the rest in as a value", s.line(spec), path, name, doors[name])
 		}
 	}
+}
+
+// Compiling is a function of the configuration: a recording compiles again to the same.
+func compileTouchesNoHost(s *source, report report) {
+	if s.test || !within(s.room, "internal/gateway/compile") {
+		return
+	}
+	for path, spec := range s.imports() {
+		if slices.Contains([]string{"net", "os", "sync", "crypto/rand", "math/rand/v2"}, path) {
+			report("%s imports %s: compile is a pure function of the configuration", s.line(spec), path)
+		}
+	}
+	ast.Inspect(s.ast, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "tun" && sel.Sel.Name != "Plan" && sel.Sel.Name != "Route" {
+				report("%s uses tun.%s: compile knows of tun only Plan and Route, not the device nor the host", s.line(n), sel.Sel.Name)
+			}
+		}
+		return true
+	})
 }
 
 // The protocol is a function of its inputs: a recorded exchange replays to the

@@ -1,4 +1,4 @@
-package gateway
+package compile
 
 import (
 	"net/netip"
@@ -6,7 +6,6 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/state/lease"
 	"culvert/spd"
 	"culvert/spd/selector"
 	"culvert/tun"
@@ -25,18 +24,18 @@ type templateKey struct {
 	tunnel, transport, ah bool
 }
 
-// template is where the policies made from a template stand, and what they are.
-type template struct {
+// Template is where the policies made from a template stand, and what they are.
+type Template struct {
 	core  *core.Template
-	row   *config.Policy
-	place spd.Place
-	level spd.Level
+	Row   *config.Policy
+	Place spd.Place
+	Level spd.Level
 	// given are the addresses that its road warriors get from us. What is for
 	// them is led to the device whether they are there or not.
 	given []netip.Prefix
 }
 
-func (n *compiled) template(p *config.Policy, prev *compiled) {
+func (n *Result) template(p *config.Policy, prev *Result) {
 	proposal := n.proposal(p.Proposal, prev)
 	if proposal == nil || p.Disabled {
 		return
@@ -52,7 +51,7 @@ func (n *compiled) template(p *config.Policy, prev *compiled) {
 		ref = core.FirstTemplate + n.lastTemplate
 	}
 	n.templateRefs[key] = ref
-	t := &template{row: p, level: levels[p.Level], place: spd.Place{Before: len(n.policies), Slot: len(n.templates)}}
+	t := &Template{Row: p, Level: levels[p.Level], Place: spd.Place{Before: len(n.Policies), Slot: len(n.Templates)}}
 	t.core = &core.Template{
 		Ref: ref, Index: p.Index, Group: p.Group, Local: p.SrcAddress, Remote: p.DstAddress, Proto: uint8(p.Protocol),
 		Tunnel: key.tunnel, Transport: key.transport, Unique: p.Level == config.Unique, Protocol: core.ProtoESP, Proposal: *proposal,
@@ -60,9 +59,9 @@ func (n *compiled) template(p *config.Policy, prev *compiled) {
 	if key.ah {
 		t.core.Protocol = core.ProtoAH
 	}
-	n.templates[ref] = t
+	n.Templates[ref] = t
 	n.where[t.core], n.where[&t.core.Proposal] = &p.Entry, &p.Proposal.Entry
-	n.core.Templates = append(n.core.Templates, t.core)
+	n.IKE.Templates = append(n.IKE.Templates, t.core)
 	n.routes = append(n.routes, route{template: t})
 }
 
@@ -78,12 +77,12 @@ func groupsInUse(identities []*config.Identity) map[string]bool {
 }
 
 // giveTo notes which addresses the road warriors of each template get.
-func (n *compiled) giveTo(identities []*config.Identity) {
+func (n *Result) giveTo(identities []*config.Identity) {
 	for _, i := range identities {
 		if i.Disabled || !i.Generates() || i.Mode == nil || !i.Mode.Responder {
 			continue
 		}
-		for _, t := range n.templates {
+		for _, t := range n.Templates {
 			if t.core.Group == i.PolicyTemplateGroup {
 				t.give(addressesOf(i.Mode))
 			}
@@ -92,7 +91,7 @@ func (n *compiled) giveTo(identities []*config.Identity) {
 }
 
 // give adds to the addresses what the template allows of them.
-func (t *template) give(list []netip.Prefix) {
+func (t *Template) give(list []netip.Prefix) {
 	for _, pair := range t.core.Pairs() {
 		for _, p := range list {
 			if both, ok := selector.Intersect(pair.Remote, selector.FromPrefix(p)); ok {
@@ -115,8 +114,8 @@ func addressesOf(m *config.ModeConfig) (list []netip.Prefix) {
 	return list
 }
 
-// leadsTo reports whether the routes of a template's given addresses lead there already.
-func (t *template) leadsTo(pair selector.Pair) bool {
+// LeadsTo reports whether the routes of a template's given addresses lead there already.
+func (t *Template) LeadsTo(pair selector.Pair) bool {
 	for _, g := range t.given {
 		if selector.FromPrefix(g).Covers(selector.TS{Lo: pair.Remote.Lo, Hi: pair.Remote.Hi, PortHi: 65535}) {
 			return true
@@ -126,7 +125,7 @@ func (t *template) leadsTo(pair selector.Pair) bool {
 }
 
 // routesTo are the routes of the given addresses.
-func (t *template) routesTo() (routes []tun.Route) {
+func (t *Template) routesTo() (routes []tun.Route) {
 	for _, pair := range t.core.Pairs() {
 		for _, local := range pair.Local.Prefixes() {
 			for _, g := range t.given {
@@ -142,8 +141,8 @@ func (t *template) routesTo() (routes []tun.Route) {
 // maxMadeRoutes bounds the routes of one pair of selectors that are no prefixes.
 const maxMadeRoutes = 64
 
-// routesOf are the routes of a pair.
-func routesOf(pair selector.Pair) (routes []tun.Route) {
+// RoutesOf are the routes of a pair.
+func RoutesOf(pair selector.Pair) (routes []tun.Route) {
 	port := func(t selector.TS) uint16 {
 		if t.PortLo == t.PortHi && !selector.Typed(t.Proto) {
 			return t.PortLo
@@ -178,31 +177,13 @@ func coreModes(is []*core.Identity, from []*config.Identity) {
 	}
 }
 
-// gives reports whether anybody gets an address from us, so that it has to be
+// GivesAddresses reports whether anybody gets an address from us, so that it has to be
 // remembered who.
-func gives(c *config.Config) bool {
+func GivesAddresses(c *config.Config) bool {
 	for _, i := range c.Identities {
 		if !i.Disabled && i.Mode != nil && i.Mode.Responder {
 			return true
 		}
 	}
 	return false
-}
-
-// poolsOf are the pools for the book of leases.
-func poolsOf(c *config.Config) (pools []lease.Pool) {
-	for _, p := range c.Pools {
-		if p.Disabled {
-			continue
-		}
-		q := lease.Pool{Name: p.Name}
-		if p.Next != nil {
-			q.Next = p.Next.Name
-		}
-		for _, r := range p.Ranges {
-			q.Ranges = append(q.Ranges, lease.Range{From: r.From, To: r.To})
-		}
-		pools = append(pools, q)
-	}
-	return pools
 }

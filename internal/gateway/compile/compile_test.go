@@ -1,4 +1,4 @@
-package gateway
+package compile
 
 import (
 	"net/netip"
@@ -11,19 +11,10 @@ import (
 	"culvert/crypto/suite"
 	"culvert/esp"
 	"culvert/ike/core"
-	"culvert/internal/packet/wire"
 	"culvert/spd"
 	"culvert/spd/selector"
 	"culvert/tun"
 )
-
-func replaceOnce(t *testing.T, text, old, new string) string {
-	t.Helper()
-	if !strings.Contains(text, old) {
-		t.Fatalf("no %q in\n%s", old, text)
-	}
-	return strings.Replace(text, old, new, 1)
-}
 
 var ports = [2]uint16{500, 4500}
 
@@ -92,7 +83,7 @@ disabled = true
 `
 
 func TestCompileTheManualsExample(t *testing.T) {
-	got := compile(parse(t, manual), ports, nil)
+	got := Compile(parse(t, manual), ports, nil)
 	peer := &core.Peer{
 		Name: "site2", Address: netip.MustParsePrefix("192.168.80.1/32"), Port: 500, NATTPort: 4500, Version: core.IKEv2, InitialContact: true,
 		Profile: core.Profile{
@@ -121,9 +112,9 @@ func TestCompileTheManualsExample(t *testing.T) {
 		Ours:    []netip.Prefix{netip.MustParsePrefix("10.1.202.0/24")},
 		IKEPort: 500, NATTPort: 4500, Trust: &core.Trust{}, Encapsulation: core.EncapDetect, StrangerBytes: 52 << 20,
 	}
-	got.core.Where = nil // functions are never equal
-	if !reflect.DeepEqual(got.core, want) {
-		t.Errorf("IKE:\ngot  %+v\nwant %+v", got.core, want)
+	got.IKE.Where = nil // functions are never equal
+	if !reflect.DeepEqual(got.IKE, want) {
+		t.Errorf("IKE:\ngot  %+v\nwant %+v", got.IKE, want)
 	}
 	telnet := selector.Pair{Local: pair.Local, Remote: selector.FromPrefix(netip.MustParsePrefix("10.1.101.7/32"))}
 	telnet.Local.Proto, telnet.Remote.Proto = 6, 6
@@ -131,10 +122,10 @@ func TestCompileTheManualsExample(t *testing.T) {
 	if want := []spd.Policy{
 		{Ref: 1, Pair: telnet, Action: spd.Discard},
 		{Ref: 2, Pair: pair, Action: spd.Encrypt, Level: spd.Unique, Tunnel: true},
-	}; !reflect.DeepEqual(got.policies, want) {
-		t.Errorf("SPD:\ngot  %+v\nwant %+v", got.policies, want)
+	}; !reflect.DeepEqual(got.Policies, want) {
+		t.Errorf("SPD:\ngot  %+v\nwant %+v", got.Policies, want)
 	}
-	if plan, want := got.plan(func(core.PolicyRef) bool { return false }), (tun.Plan{
+	if plan, want := got.Plan(func(core.PolicyRef) bool { return false }), (tun.Plan{
 		Routes: []tun.Route{
 			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.7/32"), Proto: 6, RemotePort: 23},
 			{Local: netip.MustParsePrefix("10.1.202.0/24"), Remote: netip.MustParsePrefix("10.1.101.0/24")},
@@ -170,47 +161,30 @@ func TestRefsOverReloads(t *testing.T) {
 		{"the port discarded", strings.Replace(manual, "dst-port = 23", "dst-port = 24", 1), []uint32{3, 2}, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			old := compile(parse(t, manual), ports, nil)
-			next := compile(parse(t, c.next), ports, old)
+			old := Compile(parse(t, manual), ports, nil)
+			next := Compile(parse(t, c.next), ports, old)
 			var refs []uint32
-			for _, p := range next.policies {
+			for _, p := range next.Policies {
 				refs = append(refs, p.Ref)
 			}
 			if !reflect.DeepEqual(refs, c.refs) {
 				t.Errorf("refs %v, want %v", refs, c.refs)
 			}
-			if same := len(next.core.Peers) > 0 && next.core.Peers[0] == old.core.Peers[0]; same != c.peer {
+			if same := len(next.IKE.Peers) > 0 && next.IKE.Peers[0] == old.IKE.Peers[0]; same != c.peer {
 				t.Errorf("the peer is the same: %v", same)
 			}
-			if same := next.byRef[2] != nil && next.byRef[2] == old.byRef[2]; same != c.encrypts {
+			if same := next.ByRef[2] != nil && next.ByRef[2] == old.ByRef[2]; same != c.encrypts {
 				t.Errorf("the policy is the same: %v", same)
 			}
 			// And back: what was taken away gets another ref, never one that was used.
-			for _, p := range compile(parse(t, manual), ports, next).policies {
-				for _, was := range next.policies {
+			for _, p := range Compile(parse(t, manual), ports, next).Policies {
+				for _, was := range next.Policies {
 					if p.Ref == was.Ref && (p.Pair != was.Pair || p.Action != was.Action || p.Level != was.Level) {
 						t.Errorf("ref %d names two policies: %+v and %+v", p.Ref, p, was)
 					}
 				}
 			}
 		})
-	}
-}
-
-func TestPairOfFlow(t *testing.T) {
-	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
-	for _, c := range []struct {
-		flow wire.Flow
-		want string
-	}{
-		{wire.Flow{Src: a, Dst: b, Proto: 6, SrcPort: 1025, DstPort: 80}, "10.0.0.1/32[tcp/1025] => 10.0.0.2/32[tcp/80]"},
-		{wire.Flow{Src: a, Dst: b, Proto: 1, SrcPort: 8 << 8}, "10.0.0.1/32[icmp/8:0] => 10.0.0.2/32[icmp]"},
-		{wire.Flow{Src: a, Dst: b, Proto: 47}, "10.0.0.1/32[gre] => 10.0.0.2/32[gre]"},
-		{wire.Flow{Src: a, Dst: b, Proto: 17, Opaque: true}, "10.0.0.1/32[udp] => 10.0.0.2/32[udp]"},
-	} {
-		if got := pairOfFlow(&c.flow).String(); got != c.want {
-			t.Errorf("%+v: %s, want %s", c.flow, got, c.want)
-		}
 	}
 }
 
@@ -253,7 +227,7 @@ func TestAutoMTU(t *testing.T) {
 			"[[policy]]\nsrc-address = \"10.1.0.0/24\"\ndst-address = \"10.2.0.0/24\"\npeer = \"p\"\ntunnel = true\n", far, (1500-40-8-8-8-12)&^7 - 2},
 		{proposal(gcm, "null") + "[[peer]]\nname = \"p\"\nexchange-mode = \"ike2\"\npassive = true\n[[identity]]\npeer = \"p\"\nsecret = \"x\"\ngenerate-policy = \"port-strict\"\n", far, 1438},
 	} {
-		if got := mtuOf(parse(t, c.toml), c.link); got != c.want {
+		if got := MTU(parse(t, c.toml), c.link); got != c.want {
 			t.Errorf("MTU %d, want %d, of\n%s", got, c.want, c.toml)
 		}
 	}
@@ -280,4 +254,13 @@ func TestAutoMTUFits(t *testing.T) {
 			}
 		}
 	}
+}
+
+func parse(t *testing.T, text string) *config.Config {
+	t.Helper()
+	c, _, err := config.Parse("test.toml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

@@ -1,4 +1,4 @@
-package gateway
+package compile
 
 import (
 	"net/netip"
@@ -8,36 +8,35 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
-	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
 	"culvert/spd"
 	"culvert/spd/selector"
 	"culvert/tun"
 )
 
-// compiled is a configuration as the two planes want it. It is never changed;
+// Result is a configuration as the two planes want it. It is never changed;
 // the next one is compiled from it, so that what stays keeps its name.
-type compiled struct {
-	core      *core.Config
-	policies  []spd.Policy
-	routes    []route
-	ports     [2]uint16 // IKE, NAT-T
-	mtu       int
-	lan       bool // lan-bypass
-	strangers int  // bytes: a part of stranger-memory
+type Result struct {
+	IKE           *core.Config
+	Policies      []spd.Policy
+	routes        []route
+	Ports         [2]uint16 // IKE, NAT-T
+	MTU           int
+	lan           bool // lan-bypass
+	StrangerShare int  // bytes: a part of stranger-memory
 
-	refs  map[policyKey]core.PolicyRef
-	last  core.PolicyRef                    // the highest ref given out so far
-	from  map[*config.Policy]core.PolicyRef // of the policies that work
-	byRef map[core.PolicyRef]*core.Policy   // those that encrypt
-	peers map[string]*core.Peer             // by name
-	props map[string]*core.Proposal         // by name
-	rows  map[core.PolicyRef]*config.Policy // back from a ref to the table
-	hands map[core.PolicyRef]manualEnds     // of those whose SAs are added by hand
-	uses  map[core.PolicyRef]bool           // level use: its route follows its SAs
-	where places
+	ByContent map[policyKey]core.PolicyRef
+	last      core.PolicyRef                    // the highest ref given out so far
+	Refs      map[*config.Policy]core.PolicyRef // of the policies that work
+	ByRef     map[core.PolicyRef]*core.Policy   // those that encrypt
+	Peers     map[string]*core.Peer             // by name
+	props     map[string]*core.Proposal         // by name
+	Rows      map[core.PolicyRef]*config.Policy // back from a ref to the table
+	Manual    map[core.PolicyRef]manualEnds     // of those whose SAs are added by hand
+	Uses      map[core.PolicyRef]bool           // level use: its route follows its SAs
+	where     places
 
-	templates    map[core.PolicyRef]*template
+	Templates    map[core.PolicyRef]*Template
 	templateRefs map[templateKey]core.PolicyRef
 	lastTemplate core.PolicyRef // counts those given out so far
 }
@@ -48,7 +47,7 @@ type route struct {
 	ref core.PolicyRef
 	use bool // level use: passes by the device while there is no SA
 	// template: not a route, but where those of a template stand.
-	template *template
+	template *Template
 }
 
 // policyKey is the content of a policy. Two policies with equal keys are one
@@ -67,35 +66,35 @@ type policyKey struct {
 	outer    manualEnds // of a policy whose SAs are added by hand
 }
 
-// compile makes the planes' view of c. ports are those that the sockets have;
+// Compile makes the planes' view of c. ports are those that the sockets have;
 // prev is what was in force before, nil at the start.
-func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
+func Compile(c *config.Config, ports [2]uint16, prev *Result) *Result {
 	if prev == nil {
-		prev = &compiled{}
+		prev = &Result{}
 	}
-	n := &compiled{
-		core: &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1],
-			StrangerBytes: c.Gateway.StrangerMemory / strangerParts * endpointParts},
-		strangers: c.Gateway.StrangerMemory / strangerParts,
-		ports:     ports, mtu: mtuOf(c, nil), lan: c.Gateway.LANBypass, last: prev.last, lastTemplate: prev.lastTemplate,
-		refs: map[policyKey]core.PolicyRef{}, from: map[*config.Policy]core.PolicyRef{},
-		byRef: map[core.PolicyRef]*core.Policy{}, rows: map[core.PolicyRef]*config.Policy{}, hands: map[core.PolicyRef]manualEnds{},
-		peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, uses: map[core.PolicyRef]bool{}, where: places{},
-		templates: map[core.PolicyRef]*template{}, templateRefs: map[templateKey]core.PolicyRef{},
+	n := &Result{
+		IKE: &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1],
+			StrangerBytes: c.Gateway.StrangerMemory / StrangerParts * endpointParts},
+		StrangerShare: c.Gateway.StrangerMemory / StrangerParts,
+		Ports:         ports, MTU: MTU(c, nil), lan: c.Gateway.LANBypass, last: prev.last, lastTemplate: prev.lastTemplate,
+		ByContent: map[policyKey]core.PolicyRef{}, Refs: map[*config.Policy]core.PolicyRef{},
+		ByRef: map[core.PolicyRef]*core.Policy{}, Rows: map[core.PolicyRef]*config.Policy{}, Manual: map[core.PolicyRef]manualEnds{},
+		Peers: map[string]*core.Peer{}, props: map[string]*core.Proposal{}, Uses: map[core.PolicyRef]bool{}, where: places{},
+		Templates: map[core.PolicyRef]*Template{}, templateRefs: map[templateKey]core.PolicyRef{},
 	}
-	n.core.Where = n.where.where
+	n.IKE.Where = n.where.where
 	store := storeOf(c.Certificates)
-	n.core.Trust = store.trust
+	n.IKE.Trust = store.trust
 	for _, p := range c.Peers {
 		// A peer without identity cannot prove anything; config has warned of it.
 		if p.Disabled || len(p.Identities) == 0 {
 			continue
 		}
-		peer := keepPeer(prev.peers[p.Name], corePeer(p, store))
-		n.peers[p.Name] = peer
+		peer := keepPeer(prev.Peers[p.Name], corePeer(p, store))
+		n.Peers[p.Name] = peer
 		n.where.peer(peer, p)
 		n.redirect(peer, p)
-		n.core.Peers = append(n.core.Peers, peer)
+		n.IKE.Peers = append(n.IKE.Peers, peer)
 	}
 	used := groupsInUse(c.Identities)
 	for _, p := range c.Policies {
@@ -107,7 +106,7 @@ func compile(c *config.Config, ports [2]uint16, prev *compiled) *compiled {
 		}
 	}
 	n.giveTo(c.Identities)
-	n.core.Given, n.core.Ours = reserved(c, used)
+	n.IKE.Given, n.IKE.Ours = reserved(c, used)
 	return n
 }
 
@@ -134,8 +133,8 @@ func reserved(c *config.Config, used map[string]bool) (given, ours []netip.Prefi
 	return tidy(given), tidy(ours)
 }
 
-func (n *compiled) policy(p *config.Policy, prev *compiled) {
-	key := policyKey{pair: pairOf(p), action: actions[p.Action]}
+func (n *Result) policy(p *config.Policy, prev *Result) {
+	key := policyKey{pair: PairOf(p), action: actions[p.Action]}
 	switch {
 	case p.Manual():
 		key.level, key.tunnel, key.outer = levels[p.Level], p.Tunnel, manualEndsOf(p)
@@ -146,32 +145,32 @@ func (n *compiled) policy(p *config.Policy, prev *compiled) {
 		if slices.Contains(p.IPsecProtocols, "ah") {
 			key.protocol = core.ProtoAH
 		}
-		key.peer = n.peers[p.PeerName]
+		key.peer = n.Peers[p.PeerName]
 		key.identity = identityOf(key.peer, p)
 		key.proposal = n.proposal(p.Proposal, prev)
 		if key.peer == nil || key.proposal == nil {
 			return // config does not let such a policy through
 		}
 	}
-	ref, kept := prev.refs[key]
+	ref, kept := prev.ByContent[key]
 	if !kept {
 		n.last++
 		ref = n.last
 	}
-	n.refs[key], n.from[p], n.rows[ref] = ref, ref, p
+	n.ByContent[key], n.Refs[p], n.Rows[ref] = ref, ref, p
 	if p.Manual() {
-		n.hands[ref] = key.outer
+		n.Manual[ref] = key.outer
 	}
-	n.policies = append(n.policies, spd.Policy{
+	n.Policies = append(n.Policies, spd.Policy{
 		Ref: uint32(ref), Pair: key.pair, Action: key.action, Level: key.level, Tunnel: key.tunnel, Dead: key.dead,
 	})
 	r := route{Route: routeOf(p), ref: ref}
 	if key.action == spd.Encrypt && key.level == spd.Use {
-		r.use, n.uses[ref] = true, true
+		r.use, n.Uses[ref] = true, true
 	}
 	n.routes = append(n.routes, r)
 	if key.peer != nil {
-		n.encrypting(p, key, ref, prev.byRef[ref])
+		n.encrypting(p, key, ref, prev.ByRef[ref])
 	}
 }
 
@@ -183,7 +182,7 @@ func identityOf(peer *core.Peer, p *config.Policy) *core.Identity {
 	return peer.Identities[slices.Index(p.Peer.Identities, p.Identity)]
 }
 
-func (n *compiled) encrypting(p *config.Policy, key policyKey, ref core.PolicyRef, was *core.Policy) {
+func (n *Result) encrypting(p *config.Policy, key policyKey, ref core.PolicyRef, was *core.Policy) {
 	pol := &core.Policy{
 		Ref: ref, Index: p.Index, Peer: key.peer, Identity: key.identity, Pair: key.pair, Tunnel: key.tunnel,
 		Unique: key.level == spd.Unique, Protocol: key.protocol, Proposal: *key.proposal,
@@ -191,12 +190,12 @@ func (n *compiled) encrypting(p *config.Policy, key policyKey, ref core.PolicyRe
 	if was != nil && was.Index == pol.Index {
 		pol = was
 	}
-	n.byRef[ref] = pol
+	n.ByRef[ref] = pol
 	n.where.policy(pol, p)
-	n.core.Policies = append(n.core.Policies, pol)
+	n.IKE.Policies = append(n.IKE.Policies, pol)
 }
 
-func (n *compiled) proposal(p *config.Proposal, prev *compiled) *core.Proposal {
+func (n *Result) proposal(p *config.Proposal, prev *Result) *core.Proposal {
 	if p == nil {
 		return nil
 	}
@@ -221,18 +220,6 @@ func keepProposal(was, is *core.Proposal) *core.Proposal {
 		return was
 	}
 	return is
-}
-
-// dfs are what the data path calls df.
-var dfs = map[config.DF]datapath.DF{config.DFCopy: datapath.CopyDF, config.DFSet: datapath.SetDF, config.DFClear: datapath.ClearDF}
-
-// dscp is that of all outer headers; nil: copied from the inner packet.
-func dscp(g *config.Gateway) *uint8 {
-	if g.DSCP == config.CopyDSCP {
-		return nil
-	}
-	value := uint8(g.DSCP)
-	return &value
 }
 
 var childless = map[string]core.Childless{"no": core.ChildlessNo, "prefer": core.ChildlessPrefer, "require": core.ChildlessRequire}
@@ -283,9 +270,9 @@ var (
 	levels  = map[config.Level]spd.Level{config.Require: spd.Require, config.Unique: spd.Unique, config.Use: spd.Use}
 )
 
-// carried makes of a configuration that leaves open what carries ESP one that
+// CarriedBy makes of a configuration that leaves open what carries ESP one that
 // says what the sockets can. What is in force then stays until the next start.
-func carried(c *config.Config, raw bool) {
+func CarriedBy(c *config.Config, raw bool) {
 	if !raw {
 		c.Gateway.Encapsulation = config.UDP
 	}
@@ -295,7 +282,7 @@ var encapsulations = map[config.Encapsulation]core.Encapsulation{
 	config.Detect: core.EncapDetect, config.UDP: core.EncapUDP, config.Raw: core.EncapRaw,
 }
 
-func pairOf(p *config.Policy) selector.Pair {
+func PairOf(p *config.Policy) selector.Pair {
 	end := func(a netip.Prefix, port config.Port) selector.TS {
 		ts := selector.FromPrefix(a)
 		ts.Proto = uint8(p.Protocol)
@@ -314,19 +301,19 @@ func routeOf(p *config.Policy) tun.Route {
 	}
 }
 
-// plan is the wanted state of the host. has tells whether a policy has an SA
+// Plan is the wanted state of the host. has tells whether a policy has an SA
 // that seals: without one, a policy of level use lets its traffic pass by.
-func (n *compiled) plan(has func(core.PolicyRef) bool) tun.Plan {
-	p := tun.Plan{Bypass: n.ports[:], MTU: n.mtu, LANBypass: n.lan, Routes: n.planRoutes(has, nil, nil)}
-	if n.core.Encapsulation != core.EncapUDP {
+func (n *Result) Plan(has func(core.PolicyRef) bool) tun.Plan {
+	p := tun.Plan{Bypass: n.Ports[:], MTU: n.MTU, LANBypass: n.lan, Routes: n.Routes(has, nil, nil)}
+	if n.IKE.Encapsulation != core.EncapUDP {
 		p.Protocols = []uint8{wire.ProtoESP, wire.ProtoAH}
 	}
 	return p
 }
 
-// planRoutes are the routes in order; made are those of policies made from templates,
+// Routes are the routes in order; made are those of policies made from templates,
 // open tells of policies for any port of the peer's; nil: none is.
-func (n *compiled) planRoutes(has func(core.PolicyRef) bool, made map[*template][]tun.Route, open func(core.PolicyRef) bool) (routes []tun.Route) {
+func (n *Result) Routes(has func(core.PolicyRef) bool, made map[*Template][]tun.Route, open func(core.PolicyRef) bool) (routes []tun.Route) {
 	for _, r := range n.routes {
 		if t := r.template; t != nil {
 			routes = append(append(routes, t.routesTo()...), made[t]...)
@@ -341,4 +328,31 @@ func (n *compiled) planRoutes(has func(core.PolicyRef) bool, made map[*template]
 		routes = append(routes, r.Route)
 	}
 	return routes
+}
+
+// manualEnds is what makes such a policy another one when it changes.
+type manualEnds struct {
+	src, dst netip.Addr
+	AH, ESP  bool
+}
+
+func manualEndsOf(p *config.Policy) manualEnds {
+	return manualEnds{p.SASrcAddress, p.SADstAddress, slices.Contains(p.IPsecProtocols, "ah"), slices.Contains(p.IPsecProtocols, "esp")}
+}
+
+// The memory that strangers may take, stranger-memory, is divided into parts: one
+// for the messages that wait here, one for those that the loop has taken, one for
+// the attempts that are told to people, and the rest for the endpoint.
+const (
+	StrangerParts = 16
+	endpointParts = StrangerParts - 3
+)
+
+// Running is next with those keys of [gateway] as they are that a running
+// gateway cannot take over.
+func Running(old, next *config.Config) *config.Config {
+	c, gw := *next, old.Gateway
+	gw.Guard, gw.GuardAlways, gw.LANBypass, gw.LogLevel = next.Gateway.Guard, next.Gateway.GuardAlways, next.Gateway.LANBypass, next.Gateway.LogLevel
+	c.Gateway = gw
+	return &c
 }

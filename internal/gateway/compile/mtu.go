@@ -1,4 +1,4 @@
-package gateway
+package compile
 
 import (
 	"net/netip"
@@ -14,9 +14,9 @@ import (
 // It is a bound for the host alone and what hosts begin with. What fits through an SA
 // is known to the byte, and told to who sends more (internal/packet/datapath/size.go).
 const (
-	// autoMTU is that of a gateway without policies that protect, and of one that makes
+	// AutoMTU is that of a gateway without policies that protect, and of one that makes
 	// its device before its links are looked at.
-	autoMTU = 1400
+	AutoMTU = 1400
 	// ethernet is taken for links that are not known. None counts as more: that the first
 	// link of a way takes longer packets does not say that the next ones do.
 	ethernet = 1500
@@ -26,9 +26,9 @@ const (
 	maxLinks = 64
 )
 
-// mtuOf is the device's MTU. link is what the first link towards an address takes, in
+// MTU is the device's MTU. link is what the first link towards an address takes, in
 // bytes, 0: not known; nil: none is.
-func mtuOf(c *config.Config, link func(remote netip.Addr) int) int {
+func MTU(c *config.Config, link func(remote netip.Addr) int) int {
 	if c.Gateway.MTU != 0 {
 		return c.Gateway.MTU
 	}
@@ -43,7 +43,7 @@ func mtuOf(c *config.Config, link func(remote netip.Addr) int) int {
 		}
 	}
 	if mtu == 0 {
-		return autoMTU
+		return AutoMTU
 	}
 	return max(mtu, leastMTU)
 }

@@ -1,0 +1,57 @@
+package gateway
+
+import (
+	"fmt"
+
+	"culvert/config"
+	"culvert/ike"
+	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
+	"culvert/internal/operate/record"
+	"time"
+)
+
+// Replay plays the recording in dir on a new endpoint and compares what it puts
+// out. line, if not nil, is told what comes in and goes out. configPath, if not
+// empty, is a configuration to play with instead of every one of the recording.
+// The error says that it cannot be played; that outputs differ is in the report.
+func Replay(dir, configPath string, line func(at time.Time, text string)) (*record.Report, error) {
+	c := compiler{}
+	if configPath != "" {
+		_, _, instead, err := config.LoadSnapshot(configPath)
+		if err != nil {
+			return nil, err
+		}
+		c.instead = instead
+	}
+	return record.Replay(dir, record.Player{
+		New:     func(seed [32]byte) record.Endpoint { return ike.New(seed) },
+		Compile: c.compile,
+		Line:    line,
+	})
+}
+
+// compiler compiles the configurations of a recording one after the other, as
+// start and reload do.
+type compiler struct {
+	cfg     *config.Config
+	last    *compile.Result
+	instead *config.Snapshot // nil: what the recording has
+}
+
+func (c *compiler) compile(r record.Reconfigure) (*core.Config, error) {
+	if c.instead != nil {
+		r.From = *c.instead
+	}
+	next, _, err := r.From.Load()
+	if err != nil {
+		return nil, fmt.Errorf("it does not load in this culvert: %w", err)
+	}
+	if c.cfg == nil {
+		compile.CarriedBy(next, r.Raw)
+	} else {
+		next = compile.Running(c.cfg, next)
+	}
+	c.cfg, c.last = next, compile.Compile(next, r.Ports, c.last)
+	return c.last.IKE, nil
+}
