@@ -280,7 +280,7 @@ func TestIVs(t *testing.T) {
 			seen[iv] = true
 		}
 		p := c.params()
-		if !c.encr.Explicit {
+		if !c.encr.RandomIV {
 			// A start moves them, over the end too.
 			p.IVStart = 1<<64 - 3
 			for seq, want := range map[uint64]uint64{1: 1<<64 - 2, 2: 1<<64 - 1, 3: 0, 4: 1} {

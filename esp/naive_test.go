@@ -117,7 +117,7 @@ func naiveSeal(t testing.TB, p Params, seq uint64, plain, iv []byte) []byte {
 }
 
 func naiveIV(p Params, seq uint64) []byte {
-	if !p.Encr.Explicit {
+	if !p.Encr.RandomIV {
 		return binary.BigEndian.AppendUint64(nil, seq)[8-p.Encr.IVLen:]
 	}
 	iv := make([]byte, 16)

@@ -103,7 +103,7 @@ func (t *Transform) withMAC(p Params) (*Transform, error) {
 		return nil, fmt.Errorf("esp: %w", err)
 	}
 	t.icv = t.mac.Len()
-	if p.Encr.Explicit {
+	if p.Encr.RandomIV {
 		if t.iv, err = aes.NewCipher(p.IVKey[:]); err != nil {
 			return nil, fmt.Errorf("esp: %w", err)
 		}

@@ -29,12 +29,12 @@ func TestEveryRowIsImplemented(t *testing.T) {
 		}
 	}
 	for id := range cbc {
-		if e := encrByID(id); e == nil || e.AEAD() || !e.Explicit || e.IVLen != e.Block {
+		if e := encrByID(id); e == nil || e.AEAD() || !e.RandomIV || e.IVLen != e.Block {
 			t.Errorf("implementation %d has no row, or one that is not of CBC", id)
 		}
 	}
 	for id := range others {
-		if e := encrByID(id); e == nil || e.AEAD() || e.Explicit {
+		if e := encrByID(id); e == nil || e.AEAD() || e.RandomIV {
 			t.Errorf("implementation %d has no row, or one that is of CBC or an AEAD", id)
 		}
 	}

@@ -13,13 +13,15 @@ type KEM struct {
 
 // KEMs is the table.
 var KEMs = []KEM{
-	{"ml-kem-768", 36, 1184, 1088},
-	{"ml-kem-1024", 37, 1568, 1568},
+	{Name: "ml-kem-768", ID: 36, PublicLen: 1184, CipherLen: 1088},
+	{Name: "ml-kem-1024", ID: 37, PublicLen: 1568, CipherLen: 1568},
 }
 
-// KEMByName and KEMByID return nil if there is none.
+// KEMByName finds a mechanism by its name; nil if there is none.
 func KEMByName(name string) *KEM { return find(KEMs, func(k *KEM) bool { return k.Name == name }) }
-func KEMByID(id uint16) *KEM     { return find(KEMs, func(k *KEM) bool { return k.ID == id }) }
+
+// KEMByID finds a mechanism by its IKEv2 number; nil if there is none.
+func KEMByID(id uint16) *KEM { return find(KEMs, func(k *KEM) bool { return k.ID == id }) }
 
 // The transform types of additional key exchanges (RFC 9370 §2.2.1).
 const (

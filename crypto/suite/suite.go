@@ -23,9 +23,10 @@ type Encr struct {
 	IVLen    int    // IV in each packet
 	Block    int    // the plaintext with its padding is a multiple of this
 	ICVLen   int    // of an AEAD; 0 otherwise
-	Explicit bool   // the IV of each packet must be unpredictable (CBC)
+	RandomIV bool   // the IV of each packet must be unpredictable (CBC)
 	Weak     bool   // broken, too short for today, or on its way out; kept for peers that have nothing else
 	AuthOnly bool   // an AEAD that encrypts nothing: header, IV and payload are its associated data (RFC 4543)
+	V1       EncrV1 // its IKEv1 numbers
 }
 
 // AEAD reports whether the algorithm also protects integrity.
@@ -48,6 +49,7 @@ type Integ struct {
 	KeyLen int
 	ICVLen int
 	Weak   bool
+	V1     IntegV1 // its IKEv1 numbers
 }
 
 // PRF is one pseudo-random function of IKEv2. Its key and output have Len bytes.
@@ -56,6 +58,7 @@ type PRF struct {
 	ID   uint16
 	Len  int
 	Weak bool
+	V1   uint16 // IKEv1 Hash Algorithm of phase 1 (RFC 2409 Appendix A); the PRF is HMAC with it
 }
 
 // Group is one Diffie-Hellman group.
@@ -65,79 +68,80 @@ type Group struct {
 	PublicLen int  // length of the KE payload's data
 	Slow      bool // worth an Ask: nothing else may wait behind it
 	Weak      bool
+	V1        uint16 // IKEv1 Group Description (RFC 2409 Appendix A); 0: IKEv1 does not have the group
 }
 
-// Encrs, Integs, PRFs and Groups are the tables. The order is not a preference.
+// Encrs, Integs, PRFs and Groups are the tables of both IKE versions. The order is not a preference.
 // Names that end in -12 and -8 are of the same algorithm with a shorter ICV.
 var (
 	Encrs = []Encr{
-		{"aes-128-cbc", "aes-128", "aes-cbc", 12, 128, 16, 0, 16, 16, 0, true, false, false},
-		{"aes-192-cbc", "aes-192", "aes-cbc", 12, 192, 24, 0, 16, 16, 0, true, false, false},
-		{"aes-256-cbc", "aes-256", "aes-cbc", 12, 256, 32, 0, 16, 16, 0, true, false, false},
-		{"aes-128-ctr", "", "aes-ctr", 13, 128, 16, 4, 8, 4, 0, false, false, false},
-		{"aes-192-ctr", "", "aes-ctr", 13, 192, 24, 4, 8, 4, 0, false, false, false},
-		{"aes-256-ctr", "", "aes-ctr", 13, 256, 32, 4, 8, 4, 0, false, false, false},
-		{"aes-128-gcm", "aes-128-gcm", "aes-gcm", 20, 128, 16, 4, 8, 4, 16, false, false, false},
-		{"aes-192-gcm", "aes-192-gcm", "aes-gcm", 20, 192, 24, 4, 8, 4, 16, false, false, false},
-		{"aes-256-gcm", "aes-256-gcm", "aes-gcm", 20, 256, 32, 4, 8, 4, 16, false, false, false},
-		{"aes-128-gcm-12", "", "aes-gcm", 19, 128, 16, 4, 8, 4, 12, false, false, false},
-		{"aes-192-gcm-12", "", "aes-gcm", 19, 192, 24, 4, 8, 4, 12, false, false, false},
-		{"aes-256-gcm-12", "", "aes-gcm", 19, 256, 32, 4, 8, 4, 12, false, false, false},
-		{"aes-128-gcm-8", "", "aes-gcm", 18, 128, 16, 4, 8, 4, 8, false, false, false},
-		{"aes-192-gcm-8", "", "aes-gcm", 18, 192, 24, 4, 8, 4, 8, false, false, false},
-		{"aes-256-gcm-8", "", "aes-gcm", 18, 256, 32, 4, 8, 4, 8, false, false, false},
-		{"aes-128-ccm", "", "aes-ccm", 16, 128, 16, 3, 8, 4, 16, false, false, false},
-		{"aes-192-ccm", "", "aes-ccm", 16, 192, 24, 3, 8, 4, 16, false, false, false},
-		{"aes-256-ccm", "", "aes-ccm", 16, 256, 32, 3, 8, 4, 16, false, false, false},
-		{"aes-128-ccm-12", "", "aes-ccm", 15, 128, 16, 3, 8, 4, 12, false, false, false},
-		{"aes-192-ccm-12", "", "aes-ccm", 15, 192, 24, 3, 8, 4, 12, false, false, false},
-		{"aes-256-ccm-12", "", "aes-ccm", 15, 256, 32, 3, 8, 4, 12, false, false, false},
-		{"aes-128-ccm-8", "", "aes-ccm", 14, 128, 16, 3, 8, 4, 8, false, false, false},
-		{"aes-192-ccm-8", "", "aes-ccm", 14, 192, 24, 3, 8, 4, 8, false, false, false},
-		{"aes-256-ccm-8", "", "aes-ccm", 14, 256, 32, 3, 8, 4, 8, false, false, false},
-		{"aes-128-gmac", "", "aes-gmac", 21, 128, 16, 4, 8, 4, 16, false, false, true},
-		{"aes-192-gmac", "", "aes-gmac", 21, 192, 24, 4, 8, 4, 16, false, false, true},
-		{"aes-256-gmac", "", "aes-gmac", 21, 256, 32, 4, 8, 4, 16, false, false, true},
-		{"chacha20-poly1305", "chacha20-poly1305", "chacha20-poly1305", 28, 0, 32, 4, 8, 4, 16, false, false, false},
-		{"camellia-128", "camellia-128", "camellia", 23, 128, 16, 0, 16, 16, 0, true, false, false},
-		{"camellia-192", "camellia-192", "camellia", 23, 192, 24, 0, 16, 16, 0, true, false, false},
-		{"camellia-256", "camellia-256", "camellia", 23, 256, 32, 0, 16, 16, 0, true, false, false},
-		// IANA has no number for Twofish in IKEv2: this is strongSwan's, of the private use range.
-		{"twofish", "", "twofish", 1027, 128, 16, 0, 16, 16, 0, true, false, false},
-		{"blowfish", "blowfish", "blowfish", 7, 128, 16, 0, 8, 8, 0, true, true, false},
-		{"3des", "3des", "3des", 3, 0, 24, 0, 8, 8, 0, true, true, false},
-		{"des", "des", "des", 2, 0, 8, 0, 8, 8, 0, true, true, false},
-		{"null", "", "null", 11, 0, 0, 0, 0, 1, 0, false, true, false},
+		{Name: "aes-128-cbc", IKEName: "aes-128", SAName: "aes-cbc", ID: 12, KeyBits: 128, KeyLen: 16, IVLen: 16, Block: 16, RandomIV: true, V1: EncrV1{Phase1: 7, ESP: 12}},
+		{Name: "aes-192-cbc", IKEName: "aes-192", SAName: "aes-cbc", ID: 12, KeyBits: 192, KeyLen: 24, IVLen: 16, Block: 16, RandomIV: true, V1: EncrV1{Phase1: 7, ESP: 12}},
+		{Name: "aes-256-cbc", IKEName: "aes-256", SAName: "aes-cbc", ID: 12, KeyBits: 256, KeyLen: 32, IVLen: 16, Block: 16, RandomIV: true, V1: EncrV1{Phase1: 7, ESP: 12}},
+		{Name: "aes-128-ctr", SAName: "aes-ctr", ID: 13, KeyBits: 128, KeyLen: 16, SaltLen: 4, IVLen: 8, Block: 4, V1: EncrV1{ESP: 13}},
+		{Name: "aes-192-ctr", SAName: "aes-ctr", ID: 13, KeyBits: 192, KeyLen: 24, SaltLen: 4, IVLen: 8, Block: 4, V1: EncrV1{ESP: 13}},
+		{Name: "aes-256-ctr", SAName: "aes-ctr", ID: 13, KeyBits: 256, KeyLen: 32, SaltLen: 4, IVLen: 8, Block: 4, V1: EncrV1{ESP: 13}},
+		{Name: "aes-128-gcm", IKEName: "aes-128-gcm", SAName: "aes-gcm", ID: 20, KeyBits: 128, KeyLen: 16, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 16, V1: EncrV1{ESP: 20}},
+		{Name: "aes-192-gcm", IKEName: "aes-192-gcm", SAName: "aes-gcm", ID: 20, KeyBits: 192, KeyLen: 24, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 16, V1: EncrV1{ESP: 20}},
+		{Name: "aes-256-gcm", IKEName: "aes-256-gcm", SAName: "aes-gcm", ID: 20, KeyBits: 256, KeyLen: 32, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 16, V1: EncrV1{ESP: 20}},
+		{Name: "aes-128-gcm-12", SAName: "aes-gcm", ID: 19, KeyBits: 128, KeyLen: 16, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 12, V1: EncrV1{ESP: 19}},
+		{Name: "aes-192-gcm-12", SAName: "aes-gcm", ID: 19, KeyBits: 192, KeyLen: 24, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 12, V1: EncrV1{ESP: 19}},
+		{Name: "aes-256-gcm-12", SAName: "aes-gcm", ID: 19, KeyBits: 256, KeyLen: 32, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 12, V1: EncrV1{ESP: 19}},
+		{Name: "aes-128-gcm-8", SAName: "aes-gcm", ID: 18, KeyBits: 128, KeyLen: 16, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 8, V1: EncrV1{ESP: 18}},
+		{Name: "aes-192-gcm-8", SAName: "aes-gcm", ID: 18, KeyBits: 192, KeyLen: 24, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 8, V1: EncrV1{ESP: 18}},
+		{Name: "aes-256-gcm-8", SAName: "aes-gcm", ID: 18, KeyBits: 256, KeyLen: 32, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 8, V1: EncrV1{ESP: 18}},
+		{Name: "aes-128-ccm", SAName: "aes-ccm", ID: 16, KeyBits: 128, KeyLen: 16, SaltLen: 3, IVLen: 8, Block: 4, ICVLen: 16, V1: EncrV1{ESP: 16}},
+		{Name: "aes-192-ccm", SAName: "aes-ccm", ID: 16, KeyBits: 192, KeyLen: 24, SaltLen: 3, IVLen: 8, Block: 4, ICVLen: 16, V1: EncrV1{ESP: 16}},
+		{Name: "aes-256-ccm", SAName: "aes-ccm", ID: 16, KeyBits: 256, KeyLen: 32, SaltLen: 3, IVLen: 8, Block: 4, ICVLen: 16, V1: EncrV1{ESP: 16}},
+		{Name: "aes-128-ccm-12", SAName: "aes-ccm", ID: 15, KeyBits: 128, KeyLen: 16, SaltLen: 3, IVLen: 8, Block: 4, ICVLen: 12, V1: EncrV1{ESP: 15}},
+		{Name: "aes-192-ccm-12", SAName: "aes-ccm", ID: 15, KeyBits: 192, KeyLen: 24, SaltLen: 3, IVLen: 8, Block: 4, ICVLen: 12, V1: EncrV1{ESP: 15}},
+		{Name: "aes-256-ccm-12", SAName: "aes-ccm", ID: 15, KeyBits: 256, KeyLen: 32, SaltLen: 3, IVLen: 8, Block: 4, ICVLen: 12, V1: EncrV1{ESP: 15}},
+		{Name: "aes-128-ccm-8", SAName: "aes-ccm", ID: 14, KeyBits: 128, KeyLen: 16, SaltLen: 3, IVLen: 8, Block: 4, ICVLen: 8, V1: EncrV1{ESP: 14}},
+		{Name: "aes-192-ccm-8", SAName: "aes-ccm", ID: 14, KeyBits: 192, KeyLen: 24, SaltLen: 3, IVLen: 8, Block: 4, ICVLen: 8, V1: EncrV1{ESP: 14}},
+		{Name: "aes-256-ccm-8", SAName: "aes-ccm", ID: 14, KeyBits: 256, KeyLen: 32, SaltLen: 3, IVLen: 8, Block: 4, ICVLen: 8, V1: EncrV1{ESP: 14}},
+		{Name: "aes-128-gmac", SAName: "aes-gmac", ID: 21, KeyBits: 128, KeyLen: 16, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 16, AuthOnly: true, V1: EncrV1{ESP: 23}},
+		{Name: "aes-192-gmac", SAName: "aes-gmac", ID: 21, KeyBits: 192, KeyLen: 24, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 16, AuthOnly: true, V1: EncrV1{ESP: 23}},
+		{Name: "aes-256-gmac", SAName: "aes-gmac", ID: 21, KeyBits: 256, KeyLen: 32, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 16, AuthOnly: true, V1: EncrV1{ESP: 23}},
+		{Name: "chacha20-poly1305", IKEName: "chacha20-poly1305", SAName: "chacha20-poly1305", ID: 28, KeyLen: 32, SaltLen: 4, IVLen: 8, Block: 4, ICVLen: 16},
+		{Name: "camellia-128", IKEName: "camellia-128", SAName: "camellia", ID: 23, KeyBits: 128, KeyLen: 16, IVLen: 16, Block: 16, RandomIV: true, V1: EncrV1{Phase1: 8, ESP: 22}},
+		{Name: "camellia-192", IKEName: "camellia-192", SAName: "camellia", ID: 23, KeyBits: 192, KeyLen: 24, IVLen: 16, Block: 16, RandomIV: true, V1: EncrV1{Phase1: 8, ESP: 22}},
+		{Name: "camellia-256", IKEName: "camellia-256", SAName: "camellia", ID: 23, KeyBits: 256, KeyLen: 32, IVLen: 16, Block: 16, RandomIV: true, V1: EncrV1{Phase1: 8, ESP: 22}},
+		// IANA has no numbers for Twofish: these are strongSwan's, of the private use ranges.
+		{Name: "twofish", SAName: "twofish", ID: 1027, KeyBits: 128, KeyLen: 16, IVLen: 16, Block: 16, RandomIV: true, V1: EncrV1{ESP: 253}},
+		{Name: "blowfish", IKEName: "blowfish", SAName: "blowfish", ID: 7, KeyBits: 128, KeyLen: 16, IVLen: 8, Block: 8, RandomIV: true, Weak: true, V1: EncrV1{Phase1: 3, ESP: 7}},
+		{Name: "3des", IKEName: "3des", SAName: "3des", ID: 3, KeyLen: 24, IVLen: 8, Block: 8, RandomIV: true, Weak: true, V1: EncrV1{Phase1: 5, ESP: 3}},
+		{Name: "des", IKEName: "des", SAName: "des", ID: 2, KeyLen: 8, IVLen: 8, Block: 8, RandomIV: true, Weak: true, V1: EncrV1{Phase1: 1, ESP: 2}},
+		{Name: "null", SAName: "null", ID: 11, Block: 1, Weak: true, V1: EncrV1{ESP: 11}},
 	}
 	// SHA-1 is not broken in HMAC, but nobody who has a choice is to choose it (RFC 8247
 	// §2.2 and §2.3, RFC 8221 §6: MUST-).
 	Integs = []Integ{
-		{"md5", 1, 16, 12, true},
-		{"sha1", 2, 20, 12, true},
-		{"sha256", 12, 32, 16, false},
-		{"sha384", 13, 48, 24, false},
-		{"sha512", 14, 64, 32, false},
+		{Name: "md5", ID: 1, KeyLen: 16, ICVLen: 12, Weak: true, V1: IntegV1{ESP: 1, AH: 2}},
+		{Name: "sha1", ID: 2, KeyLen: 20, ICVLen: 12, Weak: true, V1: IntegV1{ESP: 2, AH: 3}},
+		{Name: "sha256", ID: 12, KeyLen: 32, ICVLen: 16, V1: IntegV1{ESP: 5, AH: 5}},
+		{Name: "sha384", ID: 13, KeyLen: 48, ICVLen: 24, V1: IntegV1{ESP: 6, AH: 6}},
+		{Name: "sha512", ID: 14, KeyLen: 64, ICVLen: 32, V1: IntegV1{ESP: 7, AH: 7}},
 	}
 	PRFs = []PRF{
-		{"md5", 1, 16, true},
-		{"sha1", 2, 20, true},
-		{"sha256", 5, 32, false},
-		{"sha384", 6, 48, false},
-		{"sha512", 7, 64, false},
+		{Name: "md5", ID: 1, Len: 16, Weak: true, V1: 1},
+		{Name: "sha1", ID: 2, Len: 20, Weak: true, V1: 2},
+		{Name: "sha256", ID: 5, Len: 32, V1: 4},
+		{Name: "sha384", ID: 6, Len: 48, V1: 5},
+		{Name: "sha512", ID: 7, Len: 64, V1: 6},
 	}
 	Groups = []Group{
-		{"modp768", 1, 96, true, true},
-		{"modp1024", 2, 128, true, true},
-		{"modp1536", 5, 192, true, true},
-		{"modp2048", 14, 256, true, false},
-		{"modp3072", 15, 384, true, false},
-		{"modp4096", 16, 512, true, false},
-		{"modp6144", 17, 768, true, false},
-		{"modp8192", 18, 1024, true, false},
-		{"ecp256", 19, 64, false, false},
-		{"ecp384", 20, 96, false, false},
-		{"ecp521", 21, 132, true, false},
-		{"x25519", 31, 32, false, false},
+		{Name: "modp768", ID: 1, PublicLen: 96, Slow: true, Weak: true, V1: 1},
+		{Name: "modp1024", ID: 2, PublicLen: 128, Slow: true, Weak: true, V1: 2},
+		{Name: "modp1536", ID: 5, PublicLen: 192, Slow: true, Weak: true, V1: 5},
+		{Name: "modp2048", ID: 14, PublicLen: 256, Slow: true, V1: 14},
+		{Name: "modp3072", ID: 15, PublicLen: 384, Slow: true, V1: 15},
+		{Name: "modp4096", ID: 16, PublicLen: 512, Slow: true, V1: 16},
+		{Name: "modp6144", ID: 17, PublicLen: 768, Slow: true, V1: 17},
+		{Name: "modp8192", ID: 18, PublicLen: 1024, Slow: true, V1: 18},
+		{Name: "ecp256", ID: 19, PublicLen: 64, V1: 19},
+		{Name: "ecp384", ID: 20, PublicLen: 96, V1: 20},
+		{Name: "ecp521", ID: 21, PublicLen: 132, Slow: true, V1: 21},
+		{Name: "x25519", ID: 31, PublicLen: 32},
 	}
 )
 
@@ -156,16 +160,26 @@ func EncrByID(id, keyBits uint16) *Encr {
 	return find(Encrs, func(e *Encr) bool { return e.Is(id, keyBits) })
 }
 
-// IntegByName, IntegByID, PRFByName, PRFByID, GroupByName and GroupByID return nil if there is none.
+// IntegByName finds an integrity algorithm by the manual's name; nil if there is none.
 func IntegByName(name string) *Integ {
 	return find(Integs, func(a *Integ) bool { return a.Name == name })
 }
+
+// IntegByID finds an integrity algorithm by its IKEv2 number; nil if there is none.
 func IntegByID(id uint16) *Integ { return find(Integs, func(a *Integ) bool { return a.ID == id }) }
+
+// PRFByName finds a PRF by the manual's name of its hash; nil if there is none.
 func PRFByName(name string) *PRF { return find(PRFs, func(p *PRF) bool { return p.Name == name }) }
-func PRFByID(id uint16) *PRF     { return find(PRFs, func(p *PRF) bool { return p.ID == id }) }
+
+// PRFByID finds a PRF by its IKEv2 number; nil if there is none.
+func PRFByID(id uint16) *PRF { return find(PRFs, func(p *PRF) bool { return p.ID == id }) }
+
+// GroupByName finds a group by the manual's name; nil if there is none.
 func GroupByName(name string) *Group {
 	return find(Groups, func(g *Group) bool { return g.Name == name })
 }
+
+// GroupByID finds a group by its IKEv2 number; nil if there is none.
 func GroupByID(id uint16) *Group { return find(Groups, func(g *Group) bool { return g.ID == id }) }
 
 func find[T any](table []T, is func(*T) bool) *T {

@@ -216,7 +216,7 @@ func (g *gateway) manualWarnings(p *sad.Params, encr *suite.Encr, integ *suite.I
 	if len(weak) > 0 {
 		list = append(list, fmt.Sprintf("weak algorithms: %s, only for a peer that has nothing better", strings.Join(weak, ", ")))
 	}
-	if encr == nil || encr.IVLen != 8 || encr.Explicit {
+	if encr == nil || encr.IVLen != 8 || encr.RandomIV {
 		return list
 	}
 	p.Out.IVStart = g.plane.random.Uint64()
