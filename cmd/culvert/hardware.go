@@ -35,20 +35,52 @@ type hardwareRow struct {
 // within is the column of ciphers that take no hash.
 const within = ""
 
-var (
-	hardwareCiphers = []string{"des", "3des", "aes-128-cbc", "aes-256-cbc", "aes-128-ctr", "aes-256-ctr", "aes-128-gcm", "aes-256-gcm",
-		"blowfish", "twofish", "camellia-256", "aes-256-ccm", "chacha20-poly1305", "null"}
-	hardwareHashes = []string{"md5", "sha1", "sha256", "sha512", within}
-)
+// hardwareCiphers are the ciphers of the table: each algorithm of crypto/suite
+// with its shortest and its longest key, and with its whole ICV.
+func hardwareCiphers() []*suite.Encr {
+	type span struct{ short, long *suite.Encr }
+	spans := map[string]span{}
+	for i := range suite.Encrs {
+		e := &suite.Encrs[i]
+		s, ok := spans[e.SAName]
+		if !ok || e.ICVLen > s.short.ICVLen {
+			s = span{e, e}
+		}
+		if e.ICVLen == s.short.ICVLen && e.KeyLen < s.short.KeyLen {
+			s.short = e
+		}
+		if e.ICVLen == s.long.ICVLen && e.KeyLen > s.long.KeyLen {
+			s.long = e
+		}
+		spans[e.SAName] = s
+	}
+	var all []*suite.Encr
+	for i := range suite.Encrs {
+		e := &suite.Encrs[i]
+		if s := spans[e.SAName]; e == s.short || e == s.long {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// hardwareHashes are the columns: every hash of crypto/suite, and none.
+func hardwareHashes() []string {
+	var all []string
+	for i := range suite.Integs {
+		all = append(all, suite.Integs[i].Name)
+	}
+	return append(all, within)
+}
 
 // measured is for how long each combination is measured.
 const measured = 25 * time.Millisecond
 
 func (c *hardwarePrint) Run(s *session) error {
 	var rows []hardwareRow
-	for _, cipher := range hardwareCiphers {
-		for _, hash := range hardwareHashes {
-			encr, integ := suite.EncrByName(cipher), suite.IntegByName(hash)
+	for _, encr := range hardwareCiphers() {
+		for _, hash := range hardwareHashes() {
+			integ := suite.IntegByName(hash)
 			if encr.AEAD() != (integ == nil) {
 				continue
 			}
@@ -56,7 +88,7 @@ func (c *hardwarePrint) Run(s *session) error {
 			if err != nil {
 				return err
 			}
-			r := hardwareRow{Encr: cipher, Integ: hash, Gbps: rate / 1e9}
+			r := hardwareRow{Encr: encr.Name, Integ: hash, Gbps: rate / 1e9}
 			r.Cipher, r.Hash = hardware.Accelerated(encr, integ)
 			rows = append(rows, r)
 		}
@@ -86,7 +118,7 @@ func hardwareTable(cpu string, rows []hardwareRow) string {
 	var b strings.Builder
 	line := func(first string, cell func(hash string) string) {
 		l := fmt.Sprintf("%-18s", first)
-		for _, hash := range hardwareHashes {
+		for _, hash := range hardwareHashes() {
 			l += fmt.Sprintf("  %-11s", cell(hash))
 		}
 		b.WriteString(strings.TrimRight(l, " ") + "\n")
@@ -98,8 +130,8 @@ func hardwareTable(cpu string, rows []hardwareRow) string {
 		}
 		return strings.ToUpper(hash)
 	})
-	for _, cipher := range hardwareCiphers {
-		line(cipher, func(hash string) string { return cells[[2]string{cipher, hash}] })
+	for _, encr := range hardwareCiphers() {
+		line(encr.Name, func(hash string) string { return cells[[2]string{encr.Name, hash}] })
 	}
 	b.WriteString("\nyes: instructions of the CPU for both; yes*: for the cipher, the hash runs as a program; no: the cipher runs as a program.\n")
 	b.WriteString("The number is Gbit/s that one core seals, of 1420-byte packets.\n")

@@ -18,7 +18,7 @@ func TestNumbersOfIKEv1(t *testing.T) {
 		{1, 0, "des"}, {3, 0, "blowfish"}, {3, 128, "blowfish"}, {3, 256, ""}, {5, 0, "3des"}, {5, 192, "3des"},
 		{7, 0, "aes-128-cbc"}, {7, 128, "aes-128-cbc"}, {7, 192, "aes-192-cbc"}, {7, 256, "aes-256-cbc"}, {7, 64, ""},
 		{8, 0, "camellia-128"}, {8, 192, "camellia-192"}, {8, 256, "camellia-256"},
-		{0, 0, ""}, {2, 0, ""}, {4, 0, ""}, {6, 0, ""}, {20, 128, ""},
+		{0, 0, ""}, {0xffff, 0, ""}, {20, 128, ""},
 	} {
 		if got := name(EncrByPhase1(c.number, c.keyBits)); got != c.want {
 			t.Errorf("phase 1 encryption %d with %d bits: %q, want %q", c.number, c.keyBits, got, c.want)
@@ -30,7 +30,7 @@ func TestNumbersOfIKEv1(t *testing.T) {
 		{14, 128, "aes-128-ccm-8"}, {15, 192, "aes-192-ccm-12"}, {16, 256, "aes-256-ccm"},
 		{18, 128, "aes-128-gcm-8"}, {19, 192, "aes-192-gcm-12"}, {20, 256, "aes-256-gcm"}, {20, 0, "aes-128-gcm"},
 		{22, 0, "camellia-128"}, {22, 256, "camellia-256"}, {23, 256, "aes-256-gmac"}, {253, 128, "twofish"},
-		{0, 0, ""}, {1, 0, ""}, {6, 0, ""}, {21, 128, ""}, {28, 0, ""},
+		{0, 0, ""}, {1, 0, ""}, {28, 0, ""},
 	} {
 		if got := name(EncrByPhase2(uint8(c.number), c.keyBits)); got != c.want {
 			t.Errorf("ESP transform %d with %d bits: %q, want %q", c.number, c.keyBits, got, c.want)
