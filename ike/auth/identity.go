@@ -14,7 +14,7 @@ func MyID(id *core.Identity, local netip.Addr) core.ID {
 	if id.MyID.Type != core.IDNone {
 		return id.MyID
 	}
-	if id.Auth == core.AuthSignature && id.Own != nil {
+	if Of(id.Auth).Certificate && id.Own != nil {
 		return NameOf(id.Own.Chain[0])
 	}
 	return AddressID(local)
@@ -32,12 +32,12 @@ func AddressID(a netip.Addr) core.ID {
 
 // Claim is what a peer says in its first message of IKE_AUTH.
 type Claim struct {
-	ID        core.ID
-	Expected  core.ID           // IDr: whom it asks for; Type 0: anybody
-	Signature bool              // its proof is a signature
-	Cert      *x509.Certificate // nil: none came
-	CAs       []KeyHash         // authorities that it trusts, as far as it says
-	PPK       string            // the PPK that it names; empty: none
+	ID       core.ID
+	Expected core.ID           // IDr: whom it asks for; Type 0: anybody
+	Wire     uint8             // the method of its AUTH payload; 0: it has none
+	Cert     *x509.Certificate // nil: none came
+	CAs      []KeyHash         // authorities that it trusts, as far as it says
+	PPK      string            // the PPK that it names; empty: none
 }
 
 // Match finds the identity that a claim stands for: one that names the peer's
@@ -66,7 +66,7 @@ func (c Claim) fit(id *core.Identity, t *core.Trust) int {
 		return 0
 	}
 	n := 1
-	if (id.Remote() == core.AuthSignature) == c.Signature {
+	if m := Of(id.Remote()); m.Late && c.Wire == 0 || !m.Late && m.Goes(c.Wire) {
 		n += 8
 	}
 	switch {
@@ -100,7 +100,7 @@ func Is(id *core.Identity, expected core.ID) bool {
 	switch {
 	case id.MyID.Type != core.IDNone:
 		return Same(id.MyID, expected)
-	case id.Auth == core.AuthSignature && id.Own != nil:
+	case Of(id.Auth).Certificate && id.Own != nil:
 		return Proves(id.Own.Chain[0], expected)
 	}
 	return true
@@ -108,7 +108,7 @@ func Is(id *core.Identity, expected core.ID) bool {
 
 // As is the ID that an identity answers with to a peer that asked for expected.
 func As(id *core.Identity, expected core.ID, local netip.Addr) core.ID {
-	if id.MyID.Type == core.IDNone && id.Auth == core.AuthSignature && id.Own != nil && Proves(id.Own.Chain[0], expected) {
+	if id.MyID.Type == core.IDNone && Of(id.Auth).Certificate && id.Own != nil && Proves(id.Own.Chain[0], expected) {
 		return expected
 	}
 	return MyID(id, local)

@@ -4,9 +4,55 @@ import (
 	"culvert/crypto/prf"
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
+	"culvert/ike/core"
+	"culvert/ike/message"
 )
 
-// Methods of the AUTH payload (RFC 7296 §3.8).
+// PreSharedKey is a secret that both ends have (RFC 7296 §2.15).
+var PreSharedKey = &Method{
+	Auth: core.AuthPSK, Name: "pre-shared-key", Proof: "pre-shared key", Wire: []uint8{MethodSharedKey}, Symmetric: true,
+	Prove: func(s Side) Part { return pskProof{s} },
+	Check: func(s Side) Part { return pskCheck{s} },
+	Refused: func(*core.Identity) Refused {
+		return Refused{Compare: "compare secret, my-id and remote-id on both sides", See: "compare secret, "}
+	},
+}
+
+type pskProof struct{ Side }
+
+func (p pskProof) Step(_ []message.Payload, done Done) error {
+	key := p.Identity().Secret
+	out := []message.Payload{&message.Auth{Method: MethodSharedKey, Data: PSK(p.PRF(), key, p.Signed(true))}}
+	if s, ok := p.SignedWithoutPPK(); ok {
+		out = append(out, noPPKAuth(PSK(p.PRF(), key, s)))
+	}
+	return done(out, true)
+}
+
+func (pskProof) End() {}
+
+type pskCheck struct{ Side }
+
+func (p pskCheck) Step(in []message.Payload, done Done) error {
+	if !p.Proved(VerifyPSK(p.PRF(), p.Identity().Secret, p.Signed(false), find(in).Data)) {
+		return p.Refuse(p.parts(), "the proof of %s is wrong: compare the secret of the identity on both sides", p.PeerID())
+	}
+	return done(nil, true)
+}
+
+func (pskCheck) End() {}
+
+// parts never says more of a secret than where it stands.
+func (p pskCheck) parts() *core.Mismatch {
+	m := &core.Mismatch{What: "secret", Part: "secret", Where: p.Place(p.Identity(), "secret")}
+	m.Hint = "the secrets of both sides differ: write the same one on both" + at(m.Where)
+	if p.PeerID().Type != core.IDNone {
+		m.Theirs = []string{"it is " + p.PeerID().String()}
+	}
+	return m
+}
+
+// AUTH methods (RFC 7296 §3.8) that are not in crypto/sign.
 const (
 	MethodRSA       = 1
 	MethodSharedKey = 2

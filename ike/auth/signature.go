@@ -1,15 +1,192 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"culvert/crypto/secret"
 	"culvert/crypto/sign"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
+	"culvert/ike/message"
 )
+
+// Signature is a certificate or a raw public key and a signature (RFC 7296 §2.15, RFC
+// 4754, RFC 7427). Signing and checking are Asks:
+//
+//	Verify ─► Fetch … (OCSP, CRL; the system's) ─► Revocation
+var Signature = &Method{
+	Auth: core.AuthSignature, Name: "digital-signature", Proof: "signature", Certificate: true,
+	Wire:  []uint8{sign.MethodRSA, sign.MethodECDSA256, sign.MethodECDSA384, sign.MethodECDSA521, sign.MethodDigital},
+	Prove: func(s Side) Part { return signatureProof{s} },
+	Check: func(s Side) Part { return &signatureCheck{Side: s} },
+	Refused: func(id *core.Identity) Refused {
+		return Refused{
+			Compare: fmt.Sprintf("see in its log what is wrong with certificate %q for it; compare my-id and remote-id on both sides", id.Own.Name),
+			Ours:    fmt.Sprintf("our certificate is %q", id.Own.Name),
+			See:     "see whether it trusts the authority of our certificate, has the same time and can check the signature; compare ",
+		}
+	},
+}
+
+// --- our proof ---
+
+type signatureProof struct{ Side }
+
+func (signatureProof) End() {}
+
+func (p signatureProof) Step(_ []message.Payload, done Done) error {
+	id := p.Identity()
+	scheme, err := Choose(id.Own, p.Hashes())
+	if err != nil {
+		return p.Refuse(&core.Mismatch{What: "certificate", Part: "hash", Hint: err.Error(), Where: p.Place(id, "certificate")}, "we cannot prove ourselves: %v", err)
+	}
+	proofs := []Signed{p.Signed(true)}
+	if s, ok := p.SignedWithoutPPK(); ok {
+		proofs = append(proofs, s)
+	}
+	out, left := make([]message.Payload, len(proofs)), len(proofs)
+	for i, s := range proofs {
+		w := Sign{Own: id.Own, Scheme: scheme, Octets: s.Octets(p.PRF())}
+		p.Ask(w, func(b secret.Bytes, err error) error {
+			if err != nil {
+				return p.Refuse(nil, "we cannot sign with certificate %q: %v", id.Own.Name, err)
+			}
+			if out[i] = noPPKAuth(b); i == 0 {
+				out[i] = &message.Auth{Method: w.Method(), Data: b}
+			}
+			if left--; left > 0 {
+				return nil
+			}
+			return done(out, true)
+		})
+	}
+	return nil
+}
+
+// --- the peer's proof ---
+
+type signatureCheck struct {
+	Side
+	got []Got // about revocation
+}
+
+func (c *signatureCheck) End() { c.got = nil }
+
+func (c *signatureCheck) Step(in []message.Payload, done Done) error {
+	id, a := c.Identity(), find(in)
+	certs, err := c.Certs()
+	if err != nil {
+		return c.Refuse(nil, "%v", err)
+	}
+	if len(certs) == 0 && id.RemoteCert != nil {
+		certs = []*x509.Certificate{id.RemoteCert}
+	}
+	if len(certs) == 0 {
+		return c.Refuse(nil, "%v", ErrNoCert)
+	}
+	if id.RemoteCert != nil && !certs[0].Equal(id.RemoteCert) {
+		return c.Refuse(c.parts(certs[0], "remote-certificate", "remote-certificate", "name the certificate that the peer has in remote-certificate, or leave that out"),
+			"the peer sent another certificate than the one in remote-certificate, %s", Subject(certs[0]))
+	}
+	if !id.Ignore && !Proves(certs[0], c.PeerID()) {
+		hint := fmt.Sprintf("set my-id at the peer to one of its certificate's names, %s, have the certificate issued with the name, or set remote-id = \"ignore\" (dangerous)",
+			strings.Join(Names(certs[0]), ", "))
+		return c.Refuse(c.parts(certs[0], "name", "remote-id", hint), "the peer says it is %s, which its certificate does not: %s", c.PeerID(), hint)
+	}
+	w := Verify{Method: a.Method, Data: bytes.Clone(a.Data), Octets: c.Signed(false).Octets(c.PRF()),
+		Certs: certs, Pinned: id.RemoteCert, Trust: c.Trust(), Initiator: !c.Ours(), Now: c.Now()}
+	c.Ask(w, func(chain secret.Bytes, err error) error {
+		if err != nil {
+			return c.unproven(certs[0], err)
+		}
+		if sign.Weak(certs[0].PublicKey) {
+			c.Report(core.EvCertificate, "the certificate %s has an RSA key shorter than %d bits: have it issued for a longer one", Subject(certs[0]), sign.GoodRSA)
+		}
+		links := w.Links(chain)
+		until := certs[0].NotAfter
+		for _, l := range links {
+			if l.Cert.NotAfter.Before(until) {
+				until = l.Cert.NotAfter
+			}
+		}
+		c.Certified(until, slices.ContainsFunc(links, Link.Asked))
+		return c.revocation(links, done)
+	})
+	return nil
+}
+
+// unproven refuses the peer for what a Work found.
+func (c *signatureCheck) unproven(cert *x509.Certificate, err error) error {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		return c.Refuse(nil, "the proof of %s could not be checked: %v", c.PeerID(), err)
+	}
+	key := ""
+	if r.Check == "authority" {
+		key = "remote-certificate"
+	}
+	return c.Refuse(c.parts(cert, r.Check, key, r.Hint), "the proof of %s is refused: %v", c.PeerID(), err)
+}
+
+func (c *signatureCheck) parts(cert *x509.Certificate, part, key, hint string) *core.Mismatch {
+	m := &core.Mismatch{What: "certificate", Part: part, Theirs: append([]string{"it is " + c.PeerID().String()}, Names(cert)...),
+		Hint: hint, Where: c.Place(c.Identity(), key)}
+	if key != "" {
+		m.Hint += at(m.Where)
+	}
+	return m
+}
+
+// revocation asks whether certificates of the chain were revoked, as far as the
+// configuration wants that.
+func (c *signatureCheck) revocation(links []Link, done Done) error {
+	asked := false
+	var fetches []Fetch
+	for _, l := range links {
+		asked = asked || l.Asked() || len(c.Trust().CRLs) > 0
+		fetches = append(fetches, l.Fetches()...)
+	}
+	if !asked {
+		return done(nil, true)
+	}
+	left := len(fetches)
+	if left == 0 {
+		return c.judge(links, done)
+	}
+	for _, f := range fetches {
+		c.Ask(f, func(b secret.Bytes, err error) error {
+			c.got = append(c.got, Got{Fetch: f, Data: b, Err: err})
+			if left--; left > 0 {
+				return nil
+			}
+			return c.judge(links, done)
+		})
+	}
+	return nil
+}
+
+func (c *signatureCheck) judge(links []Link, done Done) error {
+	w := Revocation{Links: links, CRLs: c.Trust().CRLs, Got: c.got, Now: c.Now()}
+	c.Ask(w, func(unknown secret.Bytes, err error) error {
+		c.got = nil
+		if err != nil {
+			return c.unproven(links[0].Cert, err)
+		}
+		for line := range strings.Lines(string(unknown)) {
+			c.Report(core.EvCertificate, "%s", strings.TrimSpace(line))
+		}
+		return done(nil, true)
+	})
+	return nil
+}
+
+// --- what is common ---
 
 // Octets are what a proof is made over (RFC 7296 §2.15).
 func (s Signed) Octets(f *suite.PRF) []byte { return s.octets(f) }
@@ -126,17 +303,3 @@ func ParseHashes(b []byte) (list []sign.HashID, ok bool) {
 	}
 	return list, true
 }
-
-// MethodName is an AUTH method for people.
-func MethodName(m uint8) string {
-	switch m {
-	case MethodSharedKey:
-		return "pre-shared key"
-	case sign.MethodRSA, sign.MethodECDSA256, sign.MethodECDSA384, sign.MethodECDSA521, sign.MethodDigital:
-		return "signature"
-	}
-	return fmt.Sprintf("method %d", m)
-}
-
-// IsSignature reports whether an AUTH method is a signature.
-func IsSignature(m uint8) bool { return MethodName(m) == "signature" }

@@ -48,13 +48,3 @@ func (i *Identity) Remote() AuthMethod {
 	}
 	return i.Auth
 }
-
-// Signs reports whether either side of the peer proves itself by a signature.
-func (p *Peer) Signs() bool {
-	for _, i := range p.Identities {
-		if i.Auth == AuthSignature || i.Remote() == AuthSignature {
-			return true
-		}
-	}
-	return false
-}

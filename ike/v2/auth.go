@@ -1,8 +1,13 @@
 package v2
 
 import (
+	"crypto/x509"
 	"fmt"
+	"time"
 
+	"culvert/crypto/secret"
+	"culvert/crypto/sign"
+	"culvert/crypto/suite"
 	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -28,8 +33,12 @@ func newAuth(sa *SA) *exchange {
 // authRefused ends the SA when the peer answers with nothing but an error.
 type authRefused struct{ noop }
 
-func (*authRefused) complete(x *exchange) error {
-	if findID(x.in, false) != nil {
+func (*authRefused) round(x *exchange) error {
+	says := findID(x.in, false) != nil
+	if x.rounds > 0 {
+		says = find[*message.Auth](x.in) != nil || find[*message.EAP](x.in) != nil
+	}
+	if !x.mine || says {
 		return nil
 	}
 	if n := errorNotify(x.in); n != nil {
@@ -42,7 +51,10 @@ func (*authRefused) complete(x *exchange) error {
 const maxID = 2048
 
 // identities sends who we are and finds out who the peer is.
-type identities struct{ noop }
+type identities struct {
+	noop
+	peer *message.ID // the peer's
+}
 
 func (*identities) prepare(x *exchange) error {
 	sa := x.sa
@@ -62,7 +74,7 @@ func (*identities) request(x *exchange) error {
 	return nil
 }
 
-func (*identities) accept(x *exchange) error {
+func (t *identities) accept(x *exchange) error {
 	sa := x.sa
 	idi := findID(x.in, true)
 	if idi == nil {
@@ -71,6 +83,7 @@ func (*identities) accept(x *exchange) error {
 	if n := len(idi.Data); n > maxID {
 		return sa.authFailed(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
 	}
+	t.peer = idi
 	sa.name(idOf(idi))
 	var expected core.ID
 	if idr := findID(x.in, false); idr != nil {
@@ -88,17 +101,20 @@ func (*identities) accept(x *exchange) error {
 	return nil
 }
 
-func (*identities) reply(x *exchange) error {
-	x.out = append(x.out, idPayload(x.sa.myID, false))
-	return nil
-}
-
-func (*identities) complete(x *exchange) error {
+func (t *identities) round(x *exchange) error {
+	switch {
+	case x.rounds > 0:
+		return nil
+	case !x.mine:
+		x.out = append(x.out, idPayload(x.sa.myID, false))
+		return nil
+	}
 	sa := x.sa
 	idr := findID(x.in, false)
 	if n := len(idr.Data); n > maxID {
 		return sa.distrust(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
 	}
+	t.peer = idr
 	sa.name(idOf(idr))
 	if !auth.Accepts(sa.identity, sa.peerID) {
 		return sa.distrust(sa.identityParts([]*core.Identity{sa.identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
@@ -109,21 +125,170 @@ func (*identities) complete(x *exchange) error {
 	return nil
 }
 
-// proof makes and checks the AUTH payloads.
-type proof struct{ noop }
-
-func (*proof) prepare(x *exchange) error { return x.sign(x.sa.cannotSign) }
-
-func (*proof) request(x *exchange) error { return x.addProof() }
-
-func (*proof) accept(x *exchange) error {
-	return x.judge(x.sa.authFailed, func() error { return x.sign(x.sa.authFailed) })
+// proof is both ends' proofs: our own, and the check of the peer's. How each goes is a
+// row of auth.Methods. One that takes several messages goes on in further rounds.
+type proof struct {
+	noop
+	ours, theirs         auth.Part // nil: not begun
+	oursOver, theirsOver bool
+	out                  []message.Payload // of our next message
+	read                 bool
+	certs                []*x509.Certificate // of the peer
+	certsErr             error
 }
 
-func (*proof) reply(x *exchange) error { return x.addProof() }
+func (t *proof) prepare(x *exchange) error { return t.prove(x, func() error { return nil }) }
 
-func (*proof) complete(x *exchange) error {
-	return x.judge(x.sa.distrust, func() error { return nil })
+func (t *proof) request(x *exchange) error { return t.say(x) }
+
+func (t *proof) round(x *exchange) error {
+	then := func() error { return t.prove(x, func() error { return t.goOn(x) }) }
+	if t.theirsOver {
+		return then()
+	}
+	if t.theirs == nil {
+		m := auth.Of(x.sa.identity.Remote())
+		if err := t.mayBe(x, m); err != nil {
+			return err
+		}
+		t.theirs = m.Check(authSide{x, t})
+	}
+	return t.theirs.Step(x.in, func(out []message.Payload, over bool) error {
+		t.out, t.theirsOver = append(t.out, out...), over
+		return then()
+	})
+}
+
+// prove goes on with our own proof, and then with then.
+func (t *proof) prove(x *exchange, then func() error) error {
+	in := x.in
+	switch {
+	case t.oursOver:
+		return then()
+	case t.ours == nil:
+		m := auth.Of(x.sa.identity.Auth)
+		if m.Prove == nil {
+			return authSide{x, t}.Refuse(nil, "there is no %s to prove ourselves by", m.Name)
+		}
+		t.ours, in = m.Prove(authSide{x, t}), nil
+	}
+	return t.ours.Step(in, func(out []message.Payload, over bool) error {
+		t.out, t.oursOver = append(t.out, out...), over
+		return then()
+	})
+}
+
+// say moves what the methods want said into our message.
+func (t *proof) say(x *exchange) error {
+	x.out, t.out = append(x.out, t.out...), nil
+	return nil
+}
+
+// goOn asks for another round where a proof lacks one.
+func (t *proof) goOn(x *exchange) error {
+	says := len(t.out) > 0
+	t.say(x)
+	switch {
+	case x.mine && says, !x.mine && !(t.oursOver && t.theirsOver):
+		x.more = true
+	case !t.oursOver || !t.theirsOver:
+		return authSide{x, t}.Refuse(x.sa.methodParts("a proof that is not complete"), "%s ended IKE_AUTH without a complete proof", x.sa.peerID)
+	}
+	return nil
+}
+
+// mayBe refuses a peer that proves itself in another way than by method m.
+func (t *proof) mayBe(x *exchange, m *auth.Method) error {
+	sa, a := x.sa, find[*message.Auth](x.in)
+	refuse := authSide{x, t}.Refuse
+	switch {
+	case m.Check == nil:
+		return refuse(nil, "there is no %s by which %s could prove itself", m.Name, sa.peerID)
+	case a == nil && m.Late:
+		return nil
+	case a == nil && x.mine:
+		return refuse(sa.methodParts("no proof at all"), "the response of %s has no proof", sa.peerID)
+	case a == nil:
+		// Without AUTH the initiator asks for EAP (RFC 7296 §2.16).
+		return refuse(sa.methodParts("EAP"), "%s asks for EAP, and no identity of peer %q has it: set auth-method at the peer to what ours has", sa.peerID, sa.peer.Name)
+	case m.Late || !m.Goes(a.Method):
+		return refuse(sa.methodParts(auth.MethodName(a.Method)), "%s proves itself by %s, and the identity wants %s: set remote-auth-method here or the peer's method",
+			sa.peerID, auth.MethodName(a.Method), m.Name)
+	}
+	return nil
+}
+
+func (t *proof) end(*exchange) {
+	for _, p := range []auth.Part{t.ours, t.theirs} {
+		if p != nil {
+			p.End()
+		}
+	}
+}
+
+// peerCerts reads the certificates of the peer's first message once.
+func (t *proof) peerCerts(x *exchange) ([]*x509.Certificate, error) {
+	if !t.read {
+		t.read = true
+		t.certs, t.certsErr = auth.ReadCerts(x.in)
+	}
+	return t.certs, t.certsErr
+}
+
+// authSide is an exchange as a method sees it.
+type authSide struct {
+	x *exchange
+	t *proof
+}
+
+func (s authSide) Identity() *core.Identity { return s.x.sa.identity }
+func (s authSide) PeerID() core.ID          { return s.x.sa.peerID }
+func (s authSide) PRF() *suite.PRF          { return s.x.sa.suite.PRF }
+func (s authSide) Trust() *core.Trust       { return s.x.sa.owner.Config().Trust }
+func (s authSide) Hashes() []sign.HashID    { return s.x.sa.init.sig.hashes }
+func (s authSide) Ours() bool               { return s.x.mine }
+func (s authSide) Now() time.Time           { return s.x.sa.env.Now() }
+func (s authSide) Proved(ok bool) bool      { return s.x.sa.env.Proved(ok) }
+
+func (s authSide) Certs() ([]*x509.Certificate, error) { return s.t.peerCerts(s.x) }
+
+func (s authSide) Certified(until time.Time, asked bool) {
+	s.x.sa.auth.until, s.x.sa.auth.asked = until, asked
+}
+
+func (s authSide) Place(entry any, key string) string { return s.x.sa.place(entry, key) }
+
+func (s authSide) Report(k core.EventKind, format string, a ...any) { s.x.sa.event(k, format, a...) }
+
+func (s authSide) Ask(w core.Work, done func(secret.Bytes, error) error) { s.x.inquire(w, done) }
+
+func (s authSide) Signed(ours bool) auth.Signed {
+	sa := s.x.sa
+	id := part[*identities](s.x).peer
+	if ours {
+		id = idPayload(sa.myID, sa.initiator)
+	}
+	return sa.signed(sa.initiator == ours, id.AppendBody(nil))
+}
+
+func (s authSide) SignedWithoutPPK() (auth.Signed, bool) {
+	sa := s.x.sa
+	if !sa.withoutPPK() {
+		return auth.Signed{}, false
+	}
+	return sa.signedWithout(idPayload(sa.myID, true).AppendBody(nil)), true
+}
+
+// Refuse refuses the peer in the way that its part in the exchange allows.
+func (s authSide) Refuse(d *core.Mismatch, format string, a ...any) error {
+	switch sa := s.x.sa; {
+	case !s.x.mine:
+		return sa.authFailed(d, format, a...)
+	case s.x.raw == nil:
+		return sa.cannotSign(d, format, a...)
+	default:
+		return sa.distrust(d, format, a...)
+	}
 }
 
 // signed is what the original initiator or responder proves.
@@ -132,34 +297,6 @@ func (sa *SA) signed(initiator bool, idBody []byte) auth.Signed {
 		return auth.Signed{Message: sa.init.request, Nonce: sa.init.nr, IDBody: idBody, SKp: sa.keys.pi, IntAuth: sa.init.inter.octets()}
 	}
 	return auth.Signed{Message: sa.init.response, Nonce: sa.init.ni, IDBody: idBody, SKp: sa.keys.pr, IntAuth: sa.init.inter.octets()}
-}
-
-func (x *exchange) addProof() error {
-	sa := x.sa
-	if sa.identity.Auth == core.AuthSignature {
-		x.out = append(x.out, &message.Auth{Method: x.proof.method, Data: x.proof.data})
-		if sa.withoutPPK() {
-			x.addNoPPK(x.proof.withoutPPK)
-		}
-		return nil
-	}
-	body := idPayload(sa.myID, sa.initiator).AppendBody(nil)
-	mac := auth.PSK(sa.suite.PRF, sa.identity.Secret, sa.signed(sa.initiator, body))
-	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: mac})
-	if sa.withoutPPK() {
-		x.addNoPPK(auth.PSK(sa.suite.PRF, sa.identity.Secret, sa.signedWithout(body)))
-	}
-	return nil
-}
-
-func (x *exchange) checkProof() bool {
-	sa := x.sa
-	a := find[*message.Auth](x.in)
-	if a == nil || a.Method != auth.MethodSharedKey {
-		return false
-	}
-	body := findID(x.in, !sa.initiator).AppendBody(nil)
-	return sa.env.Proved(auth.VerifyPSK(sa.suite.PRF, sa.identity.Secret, sa.signed(!sa.initiator, body), a.Data))
 }
 
 // authFailed refuses the peer as responder (RFC 7296 §2.21.2).

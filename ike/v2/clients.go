@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
 )
@@ -31,7 +32,7 @@ func (sa *SA) proven() bool {
 	switch {
 	case id == nil || id.Ignore:
 		return false
-	case id.Remote() == core.AuthSignature: // also with match-by=certificate: the certificate has the ID
+	case auth.Of(id.Remote()).Certificate: // also with match-by=certificate: the certificate has the ID
 		return true
 	}
 	return id.RemoteID.Data != "" && !sa.owner.SharesSecret(id)

@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"culvert/ike/auth"
 	"culvert/ike/core"
 )
 
@@ -18,7 +19,7 @@ func (sa *SA) alone() bool {
 	switch {
 	case id.Ignore:
 		return false
-	case id.Remote() == core.AuthSignature:
+	case auth.Of(id.Remote()).Certificate:
 		return true
 	case id.Generate != core.GenerateNo:
 		return false

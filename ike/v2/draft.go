@@ -63,7 +63,6 @@ type draft struct {
 
 	probe pathProbe
 	mob   mobikeDraft
-	proof proofDraft
 }
 
 // drop releases what an abandoned draft holds.

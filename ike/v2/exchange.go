@@ -13,20 +13,28 @@ import (
 
 // An exchange is a request and its response. Its tasks run in stages:
 //
-//	initiator   prepare ─► request ─► (send, retransmit) ─► complete ─► settle
-//	responder                accept ─► admit ─► reply ─► (send) ─► settle
+//	initiator   prepare ─► request ─► (send, retransmit) ─► round ─► complete ─► settle
+//	responder                accept ─► round ─► admit ─► reply ─► (send) ─► settle
+//
+// IKE_AUTH may take several requests and responses (RFC 7296 §2.16). To the tasks they are
+// rounds of one exchange: after each message of the peer the stage round decides whether
+// another one follows; the stages beyond it run after the last.
 //
 // Between two stages the answers to Asks are awaited. The window is one: we
 // have one request under way, and so has the peer (RFC 7296 §2.3).
 type exchange struct {
-	sa    *SA
-	kind  *kind
-	tasks []task
-	ended bool // the tasks have
-	mine  bool // we are its initiator
-	id    uint32
-	in    []message.Payload // what arrived
-	out   []message.Payload // what will leave
+	sa     *SA
+	kind   *kind
+	tasks  []task
+	ended  bool // the tasks have
+	mine   bool // we are its initiator
+	id     uint32
+	in     []message.Payload // what arrived
+	more   bool              // another round follows
+	rounds int               // that are over
+	first  []message.Payload // responder: what arrived in the first of several rounds
+	held   int               // how many bytes that had
+	out    []message.Payload // what will leave
 
 	next    func()       // the stage to come
 	waiting int          // open Asks
@@ -59,9 +67,12 @@ type kind struct {
 // and lives until the exchange is over, so that its fields hold what it needs from
 // one stage to the next. A type embeds noop and has the methods that it needs.
 type task interface {
-	prepare(*exchange) error  // initiator: compute what the request needs
-	request(*exchange) error  // initiator: add to the request
-	accept(*exchange) error   // responder: read the request
+	prepare(*exchange) error // initiator: compute what the request needs
+	request(*exchange) error // initiator: add to the request
+	accept(*exchange) error  // responder: read the request
+	// round is for both: the peer's message is there. It may add to our next one, and
+	// set more where that is not the last of the exchange.
+	round(*exchange) error
 	admit(*exchange) error    // responder: nothing is wrong with it; look up what the response needs
 	reply(*exchange) error    // responder: add to the response
 	complete(*exchange) error // initiator: read the response
@@ -78,6 +89,7 @@ type noop struct{}
 func (noop) prepare(*exchange) error  { return nil }
 func (noop) request(*exchange) error  { return nil }
 func (noop) accept(*exchange) error   { return nil }
+func (noop) round(*exchange) error    { return nil }
 func (noop) admit(*exchange) error    { return nil }
 func (noop) reply(*exchange) error    { return nil }
 func (noop) complete(*exchange) error { return nil }
@@ -247,23 +259,26 @@ func (sa *SA) dropQueue() {
 
 func (sa *SA) sendRequest(x *exchange) {
 	x.out = nil
-	x.run(task.request, func() {
-		h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: x.kind.wire, ID: x.id}
-		if sa.initiator {
-			h.Flags |= message.FlagInitiator
-		}
-		var err error
-		if x.raw, err = sa.build(x, h); err == nil {
-			err = x.lengthen(h)
-		}
-		if err != nil {
-			x.fail(end(0, "%v", err))
-			return
-		}
-		x.noteOwn()
-		x.tries = 0
-		sa.retransmit(x)
-	})
+	x.run(task.request, func() { sa.dispatch(x) })
+}
+
+// dispatch sends the request, whose payloads are there.
+func (sa *SA) dispatch(x *exchange) {
+	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: x.kind.wire, ID: x.id}
+	if sa.initiator {
+		h.Flags |= message.FlagInitiator
+	}
+	var err error
+	if x.raw, err = sa.build(x, h); err == nil {
+		err = x.lengthen(h)
+	}
+	if err != nil {
+		x.fail(end(0, "%v", err))
+		return
+	}
+	x.noteOwn()
+	x.tries = 0
+	sa.retransmit(x)
 }
 
 // retransmit sends the request (again) and sets the timer; after the last try
@@ -307,6 +322,7 @@ func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, 
 func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax error) {
 	sa.env.Timers.Stop(x.timer)
 	x.forgetOwn()
+	x.out = nil
 	x.in = in
 	if x.in == nil {
 		x.in = []message.Payload{}
@@ -321,13 +337,42 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 		x.fail(end(0, "the response to %s: %v", x.kind.name, syntax))
 		return
 	}
-	x.run(task.complete, func() {
-		if len(x.missing()) > 0 {
-			sa.parkMine(x)
+	x.run(task.round, func() {
+		if x.more {
+			sa.nextRound(x)
 			return
 		}
-		x.run(task.settle, func() { sa.finish(x) })
+		x.run(task.complete, func() {
+			if len(x.missing()) > 0 {
+				sa.parkMine(x)
+				return
+			}
+			x.run(task.settle, func() { sa.finish(x) })
+		})
 	})
+}
+
+// maxRounds bounds the rounds of an exchange.
+const maxRounds = 100
+
+// anotherRound counts the rounds.
+func (x *exchange) anotherRound() error {
+	x.more = false
+	if x.rounds++; x.rounds == maxRounds {
+		return end(message.NotifyAuthenticationFailed, "%s is not through after %d rounds", x.kind.name, maxRounds)
+	}
+	return nil
+}
+
+// nextRound sends our next request of the same exchange.
+func (sa *SA) nextRound(x *exchange) {
+	if err := x.anotherRound(); err != nil {
+		x.fail(err)
+		return
+	}
+	sa.sendID++
+	x.id, x.in, x.raw = sa.sendID, nil, nil
+	sa.dispatch(x)
 }
 
 // finish frees the window.
@@ -397,13 +442,8 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 	if h.ID != sa.recvID || sa.answering != nil {
 		return // out of the window, or being worked on
 	}
-	k := sa.kindOf(h, inner)
-	known := k != nil
-	if !known {
-		k = &kind{name: h.Exchange.String(), wire: h.Exchange}
-	}
-	x := newExchange(k)
-	x.sa, x.id, x.in, x.from, x.begun = sa, h.ID, inner, pathOf(in), sa.env.Now()
+	x, known := sa.asked(h, inner)
+	x.id, x.in, x.from = h.ID, inner, pathOf(in)
 	if !known {
 		syntax = end(message.NotifyInvalidSyntax, "a %v request is not possible in state %v", h.Exchange, sa.state)
 		if sa.state >= Established {
@@ -427,6 +467,22 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 	sa.answer(x, syntax)
 }
 
+// asked is the exchange of a request: one that it goes on with, or a new one. False: there
+// is no such exchange in this state.
+func (sa *SA) asked(h message.Header, in []message.Payload) (x *exchange, known bool) {
+	if x := sa.between; x != nil && x.kind.wire == h.Exchange {
+		sa.between = nil
+		return x, true
+	}
+	k := sa.kindOf(h, in)
+	if known = k != nil; !known {
+		k = &kind{name: h.Exchange.String(), wire: h.Exchange}
+	}
+	x = newExchange(k)
+	x.sa, x.begun = sa, sa.env.Now()
+	return x, known
+}
+
 // answer runs the stages of a request of the peer.
 func (sa *SA) answer(x *exchange, err error) {
 	if err == nil && !x.kind.clear && reflected(sa.env, x.in) != nil {
@@ -436,7 +492,22 @@ func (sa *SA) answer(x *exchange, err error) {
 		x.fail(err)
 		return
 	}
-	x.run(task.accept, func() {
+	if x.rounds > 0 {
+		sa.answerRound(x)
+		return
+	}
+	x.run(task.accept, func() { sa.answerRound(x) })
+}
+
+func (sa *SA) answerRound(x *exchange) {
+	x.run(task.round, func() {
+		if x.more {
+			sa.awaitRound(x)
+			return
+		}
+		if x.rounds > 0 { // what the response needs stands in the first request
+			x.in = append(x.first, x.in...)
+		}
 		x.run(task.admit, func() {
 			x.run(task.reply, func() {
 				sa.respond(x)
@@ -449,6 +520,25 @@ func (sa *SA) answer(x *exchange, err error) {
 			})
 		})
 	})
+}
+
+// awaitRound responds and waits for the next request of the same exchange. The time that
+// a half-open IKE SA has goes on.
+func (sa *SA) awaitRound(x *exchange) {
+	if err := x.anotherRound(); err != nil {
+		x.fail(err)
+		return
+	}
+	sa.respond(x)
+	if x.over {
+		return
+	}
+	if x.rounds == 1 {
+		x.first, x.held = x.in, sa.read
+	}
+	x.in, x.out = nil, nil
+	sa.answering, sa.between = nil, x
+	sa.weigh()
 }
 
 func (sa *SA) answered(x *exchange) {

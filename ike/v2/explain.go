@@ -248,23 +248,21 @@ func remoteID(id *core.Identity) string {
 	return id.RemoteID.String()
 }
 
-// secretParts never says more of a secret than where it stands.
-func (sa *SA) secretParts() *core.Mismatch {
-	m := &core.Mismatch{What: "secret", Part: "secret", Where: sa.place(sa.identity, "secret")}
-	m.Hint = "the secrets of both sides differ: write the same one on both"
-	m.Hint += at(m.Where)
-	if sa.peerID.Type != core.IDNone {
-		m.Theirs = []string{"it is " + sa.peerID.String()}
-	}
-	return m
-}
-
 // refusedText says that the peer refused who we are, and what to compare.
 func (sa *SA) refusedText() string {
-	if id := sa.identity; id != nil && id.Auth == core.AuthSignature {
-		return fmt.Sprintf("the peer refused our proof: see in its log what is wrong with certificate %q for it; compare my-id and remote-id on both sides", id.Own.Name)
+	return "the peer refused our proof: " + sa.refusedMethod().Compare
+}
+
+// refusedMethod is what our authentication method says where the peer refused it.
+func (sa *SA) refusedMethod() auth.Refused {
+	id := sa.identity
+	if id == nil {
+		return auth.PreSharedKey.Refused(nil)
 	}
-	return "the peer refused our proof: compare secret, my-id and remote-id on both sides"
+	if m := auth.Of(id.Auth); m.Refused != nil {
+		return m.Refused(id)
+	}
+	return auth.Refused{Compare: "compare auth-method, my-id and remote-id on both sides", See: "compare "}
 }
 
 // proofRefused is what is known where the peer refused who we are.
@@ -274,12 +272,11 @@ func (sa *SA) proofRefused() *core.Mismatch {
 	if id := sa.identity; id != nil && id.RemoteID.Type != core.IDNone && !id.Ignore {
 		m.Ours = append(m.Ours, "we ask for "+id.RemoteID.String())
 	}
-	what := "compare secret, "
-	if id := sa.identity; id != nil && id.Auth == core.AuthSignature {
-		m.Ours = append(m.Ours, fmt.Sprintf("our certificate is %q", id.Own.Name))
-		what = "see whether it trusts the authority of our certificate, has the same time and can check the signature; compare "
+	r := sa.refusedMethod()
+	if r.Ours != "" {
+		m.Ours = append(m.Ours, r.Ours)
 	}
-	m.Hint = "the peer does not say what it refused, its log does: " + what + "my-id with its remote-id, and remote-id with its my-id"
+	m.Hint = "the peer does not say what it refused, its log does: " + r.See + "my-id with its remote-id, and remote-id with its my-id"
 	if id := sa.identity; id != nil && id.PPK != nil {
 		m.Hint += "; compare ppk-id and ppk-secret, too"
 	}

@@ -95,14 +95,16 @@ func (*ppkUse) request(x *exchange) error {
 
 func (*ppkUse) accept(x *exchange) error { return x.choosePPK() }
 
-func (*ppkUse) reply(x *exchange) error {
-	if x.sa.init.ppk.mixed {
-		x.out = append(x.out, &message.Notify{Kind: message.NotifyPPKIdentity})
+func (*ppkUse) round(x *exchange) error {
+	if x.rounds > 0 {
+		return nil
 	}
-	return nil
-}
-
-func (*ppkUse) complete(x *exchange) error {
+	if !x.mine {
+		if x.sa.init.ppk.mixed {
+			x.out = append(x.out, &message.Notify{Kind: message.NotifyPPKIdentity})
+		}
+		return nil
+	}
 	sa := x.sa
 	if !sa.init.ppk.mixed || notify(x.in, message.NotifyPPKIdentity) != nil {
 		return nil
@@ -188,10 +190,6 @@ func (sa *SA) signedWithout(idBody []byte) auth.Signed {
 	s := sa.signed(true, idBody)
 	s.SKp = sa.init.ppk.pi
 	return s
-}
-
-func (x *exchange) addNoPPK(data []byte) {
-	x.out = append(x.out, &message.Notify{Kind: message.NotifyNoPPKAuth, Data: data})
 }
 
 func (sa *SA) ppkParts(theirs string) *core.Mismatch {

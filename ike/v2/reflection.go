@@ -83,7 +83,7 @@ func reflected(env *core.Env, in []message.Payload) error {
 // ours alone, and no address: two sites behind NATs may have the same.
 func (sa *SA) itself() bool {
 	id := sa.identity
-	if id.Auth != core.AuthPSK || id.Remote() != core.AuthPSK {
+	if !auth.Of(id.Auth).Symmetric || id.Remote() != id.Auth {
 		return false
 	}
 	switch id.MyID.Type {

@@ -139,6 +139,7 @@ type SA struct {
 	current        *exchange   // our request that is under way
 	queue          []*exchange // our requests to come
 	answering      *exchange   // the peer's request that is under way
+	between        *exchange   // the peer's, between two rounds
 	read           int         // bytes of the message read last
 	repeated       int         // answers to the first request, after the first one
 	lastResponse   [][]byte
@@ -380,6 +381,10 @@ func (sa *SA) end(fault bool, format string, a ...any) {
 	sa.dropParked()
 	if x := sa.answering; x != nil {
 		sa.answering = nil
+		x.abandon()
+	}
+	if x := sa.between; x != nil {
+		sa.between = nil
 		x.abandon()
 	}
 	for _, c := range slices.Clone(sa.children) {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"culvert/crypto/secret"
+	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
 )
@@ -375,7 +376,7 @@ func (j *TicketJar) origin(p *core.Peer, id *core.Identity) [32]byte {
 	if id.PPK != nil {
 		put([]byte(id.PPK.ID), id.PPK.Secret, []byte{flag(id.PPK.Required)})
 	}
-	if id.Remote() == core.AuthSignature {
+	if auth.Of(id.Remote()).Certificate {
 		put(j.trust[:])
 	}
 	return [32]byte(h.Sum(nil))

@@ -29,6 +29,11 @@ func (sa *SA) Weight() int {
 	if sa.answering != nil {
 		n += perRead * sa.read
 	}
+	for _, x := range []*exchange{sa.answering, sa.between} {
+		if x != nil {
+			n += perRead * x.held
+		}
+	}
 	if i := sa.init; i != nil {
 		n += cap(i.request) + cap(i.ni) + cap(i.nr) + cap(i.inter.got) + cap(i.inter.sent)
 		n += len(i.sig.cas)*20 + len(i.sig.hashes)*2
