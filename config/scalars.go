@@ -158,6 +158,7 @@ func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil
 // IDKind is the part of an ID before the colon.
 type IDKind string
 
+// The kinds of an ID.
 const (
 	IDAuto     IDKind = "auto"
 	IDAddress  IDKind = "address"

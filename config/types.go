@@ -289,6 +289,7 @@ type Group struct{ Entry }
 // Action is what a policy does with a packet.
 type Action string
 
+// The actions of a policy.
 const (
 	Encrypt Action = "encrypt"
 	Discard Action = "discard"
@@ -298,6 +299,7 @@ const (
 // Level is what a policy does where there is no SA.
 type Level string
 
+// The levels of a policy.
 const (
 	Require Level = "require"
 	Unique  Level = "unique"
@@ -307,6 +309,7 @@ const (
 // DF says what outer headers have as their "don't fragment" bit (RFC 4301 §8.1).
 type DF string
 
+// The values of df in [gateway].
 const (
 	DFCopy  DF = "copy" // that of the inner packet
 	DFSet   DF = "set"
@@ -316,6 +319,7 @@ const (
 // Encapsulation says what carries ESP.
 type Encapsulation string
 
+// The values of encapsulation in [gateway].
 const (
 	Detect Encapsulation = "detect" // UDP where NAT detection says so
 	UDP    Encapsulation = "udp"
@@ -325,6 +329,7 @@ const (
 // LogFormat is how log lines look.
 type LogFormat string
 
+// The values of log-format in [gateway].
 const (
 	LogText LogFormat = "text"
 	LogJSON LogFormat = "json"
@@ -333,6 +338,7 @@ const (
 // ESN says which sequence number sizes a proposal accepts (RFC 7296 §3.3.2).
 type ESN string
 
+// The values of esn in a proposal.
 const (
 	ESNNo   ESN = "no"
 	ESNYes  ESN = "yes"

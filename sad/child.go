@@ -140,8 +140,10 @@ func (c *Child) Manual() bool { return c.manual }
 // gave the keys, both sides were told.
 func (c *Child) Mismatched(udp bool) bool { return c.manual && c.endpoint.Load().UDP != udp }
 
-// Inbound and Outbound are the halves.
-func (c *Child) Inbound() *Inbound   { return &c.in }
+// Inbound is the half that opens.
+func (c *Child) Inbound() *Inbound { return &c.in }
+
+// Outbound is the half that seals.
 func (c *Child) Outbound() *Outbound { return &c.out }
 
 // TakeEvents returns what happened since it was last called; each event goes to

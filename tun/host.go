@@ -25,6 +25,7 @@ type Options struct {
 	LockWait time.Duration
 }
 
+// The defaults of [gateway], and what is always ours.
 const (
 	DefaultTable = 50500
 	DefaultMark  = 0xC0150

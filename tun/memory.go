@@ -119,8 +119,13 @@ func (m *Memory) Write(bufs [][]byte, offset int) (int, error) {
 	return n, err
 }
 
-func (m *Memory) BatchSize() int    { return memoryBatch }
-func (m *Memory) Name() string      { return m.name }
+// BatchSize is how many packets one Read or Write takes at most.
+func (m *Memory) BatchSize() int { return memoryBatch }
+
+// Name is the name that the device was made with.
+func (m *Memory) Name() string { return m.name }
+
+// MTU is the MTU that the device was made with, in bytes.
 func (m *Memory) MTU() (int, error) { return m.mtu, nil }
 
 // Close wakes Read.

@@ -22,6 +22,7 @@ const (
 // (IANA, RFC 7427 §7, RFC 8420 §2).
 type HashID uint16
 
+// The hash algorithms by their IANA numbers.
 const (
 	SHA1     HashID = 1
 	SHA256   HashID = 2

@@ -3,6 +3,7 @@ package suite
 // TransformType is the IKEv2 transform type (RFC 7296 §3.3.2).
 type TransformType uint8
 
+// The transform types of RFC 7296; kem.go has those of RFC 9370.
 const (
 	TypeEncr  TransformType = 1
 	TypePRF   TransformType = 2

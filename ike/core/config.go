@@ -75,6 +75,7 @@ const (
 // Version of IKE a peer speaks.
 type Version uint8
 
+// The versions that this build has.
 const (
 	IKEv2 Version = 2
 )
@@ -162,6 +163,7 @@ type Profile struct {
 // AuthMethod is how one side proves itself.
 type AuthMethod uint8
 
+// The ways to authenticate.
 const (
 	AuthPSK       AuthMethod = 1
 	AuthSignature AuthMethod = 2
@@ -207,6 +209,7 @@ func (p *Peer) HasPPK() bool {
 // IDType is RFC 7296 §3.5.
 type IDType uint8
 
+// The ID types by their IANA numbers; IDNone is "any".
 const (
 	IDNone  IDType = 0
 	IDIPv4  IDType = 1

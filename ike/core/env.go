@@ -186,6 +186,8 @@ func (e *Env) Stock() {
 // which gives it a new generation, because the peer has seen it.
 func (e *Env) GiveSPI(spi uint32) { e.Emit(FreeSPI{spi}) }
 
-// NewSAID and NewChildID give out names.
-func (e *Env) NewSAID() SAID       { e.lastSA++; return e.lastSA }
+// NewSAID gives out the number of a new IKE SA.
+func (e *Env) NewSAID() SAID { e.lastSA++; return e.lastSA }
+
+// NewChildID gives out the number of a new CHILD SA.
 func (e *Env) NewChildID() ChildID { e.lastChild++; return e.lastChild }

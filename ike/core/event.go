@@ -12,6 +12,7 @@ import (
 // test's assertion.
 type EventKind uint8
 
+// What can happen.
 const (
 	EvNone           EventKind = iota
 	EvIKEUp                    // an IKE SA is established

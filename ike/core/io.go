@@ -103,6 +103,7 @@ type Command struct {
 	Within time.Duration
 }
 
+// CommandKind is what an operator asks for.
 type CommandKind uint8
 
 const (
@@ -166,6 +167,7 @@ type Send struct {
 // Protocol of a CHILD SA (RFC 7296 §3.3.1).
 type Protocol uint8
 
+// The protocols by their IANA numbers.
 const (
 	ProtoIKE Protocol = 1
 	ProtoAH  Protocol = 2

@@ -26,6 +26,7 @@ type ModeConfig struct {
 // Generate is the manual's generate-policy.
 type Generate uint8
 
+// The values of generate-policy.
 const (
 	GenerateNo       Generate = iota
 	GenerateStrict            // the peer's ports

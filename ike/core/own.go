@@ -5,9 +5,10 @@ package core
 // with how many requests carry it.
 type Own map[string]int
 
-// Add notes a value, Drop forgets it.
+// Add notes that one more request carries a value.
 func (o Own) Add(v string) { o[v]++ }
 
+// Drop notes that one request less carries a value.
 func (o Own) Drop(v string) {
 	if o[v]--; o[v] <= 0 {
 		delete(o, v)

@@ -25,6 +25,7 @@ type Witness interface {
 // Opening is what came of verifying and decrypting.
 type Opening uint8
 
+// What can come of it.
 const (
 	OpenedWell    Opening = iota
 	OpenedBroken          // it is the peer's, and not as it has to be inside

@@ -80,6 +80,7 @@ func (h Header) FromInitiator() bool { return h.Flags&FlagInitiator != 0 }
 // ExchangeType is the kind of exchange (RFC 7296 §3.1).
 type ExchangeType uint8
 
+// The exchange types of IKEv2.
 const (
 	ExchangeIKESAInit     ExchangeType = 34
 	ExchangeIKEAuth       ExchangeType = 35

@@ -5,6 +5,7 @@ import "fmt"
 // PayloadType is the number of a payload (RFC 7296 §3.2).
 type PayloadType uint8
 
+// The payload types of IKEv2.
 const (
 	NoNext       PayloadType = 0
 	TypeSA       PayloadType = 33

@@ -282,6 +282,7 @@ var encapsulations = map[config.Encapsulation]core.Encapsulation{
 	config.Detect: core.EncapDetect, config.UDP: core.EncapUDP, config.Raw: core.EncapRaw,
 }
 
+// PairOf is what a policy covers.
 func PairOf(p *config.Policy) selector.Pair {
 	end := func(a netip.Prefix, port config.Port) selector.TS {
 		ts := selector.FromPrefix(a)

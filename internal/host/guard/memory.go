@@ -36,6 +36,7 @@ func (m *Memory) Plans() []Plan {
 	return slices.Clone(m.plans)
 }
 
+// Counts are zero: no packet passes it.
 func (m *Memory) Counts() (Counts, error) { return Counts{}, nil }
 
 func (m *Memory) Close() error {

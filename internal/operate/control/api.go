@@ -38,6 +38,7 @@ type Policy struct {
 // Choice is a boolean that may be left open: true, false or null in JSON.
 type Choice uint8
 
+// The values of a Choice.
 const (
 	Open Choice = iota
 	No

@@ -44,46 +44,57 @@ func NewClient(path string) *Client {
 	return c
 }
 
+// Policies is "policy print".
 func (c *Client) Policies(ctx context.Context) ([]Policy, error) {
 	return get[[]Policy](ctx, c, "/v1/policy", false)
 }
 
+// Peers is "peer print".
 func (c *Client) Peers(ctx context.Context) ([]Peer, error) {
 	return get[[]Peer](ctx, c, "/v1/peer", false)
 }
 
+// Identities is "identity print". Secrets are hidden unless showSecrets is set.
 func (c *Client) Identities(ctx context.Context, showSecrets bool) ([]Identity, error) {
 	return get[[]Identity](ctx, c, "/v1/identity", showSecrets)
 }
 
+// Profiles is "profile print".
 func (c *Client) Profiles(ctx context.Context) ([]Profile, error) {
 	return get[[]Profile](ctx, c, "/v1/profile", false)
 }
 
+// Proposals is "proposal print".
 func (c *Client) Proposals(ctx context.Context) ([]Proposal, error) {
 	return get[[]Proposal](ctx, c, "/v1/proposal", false)
 }
 
+// ModeConfigs is "mode-config print".
 func (c *Client) ModeConfigs(ctx context.Context) ([]ModeConfig, error) {
 	return get[[]ModeConfig](ctx, c, "/v1/mode-config", false)
 }
 
+// Pools is "pool print".
 func (c *Client) Pools(ctx context.Context) ([]Pool, error) {
 	return get[[]Pool](ctx, c, "/v1/pool", false)
 }
 
+// PolicyGroups is "policy group print".
 func (c *Client) PolicyGroups(ctx context.Context) ([]PolicyGroup, error) {
 	return get[[]PolicyGroup](ctx, c, "/v1/policy-group", false)
 }
 
+// ActivePeers is "active-peers print".
 func (c *Client) ActivePeers(ctx context.Context) ([]ActivePeer, error) {
 	return get[[]ActivePeer](ctx, c, "/v1/active-peers", false)
 }
 
+// InstalledSAs is "installed-sa print". Keys are hidden unless showSecrets is set.
 func (c *Client) InstalledSAs(ctx context.Context, showSecrets bool) ([]InstalledSA, error) {
 	return get[[]InstalledSA](ctx, c, "/v1/installed-sa", showSecrets)
 }
 
+// Statistics is "statistics print".
 func (c *Client) Statistics(ctx context.Context) ([]Statistic, error) {
 	return get[[]Statistic](ctx, c, "/v1/statistics", false)
 }
@@ -93,30 +104,37 @@ func (c *Client) Version(ctx context.Context) (Version, error) {
 	return get[Version](ctx, c, "/v1/version", false)
 }
 
+// Flush deletes all CHILD SAs and returns how many there were.
 func (c *Client) Flush(ctx context.Context) (int, error) {
 	return command(ctx, c, "/v1/installed-sa/flush", args{})
 }
 
+// KillConnections deletes all IKE SAs and returns how many there were.
 func (c *Client) KillConnections(ctx context.Context) (int, error) {
 	return command(ctx, c, "/v1/active-peers/kill-connections", args{})
 }
 
+// Redirect sends clients to another gateway.
 func (c *Client) Redirect(ctx context.Context, q RedirectQuery) (report RedirectReport, err error) {
 	return report, c.do(ctx, http.MethodPost, "/v1/active-peers/redirect", args{Redirect: &q}, &report)
 }
 
+// Rekey rekeys all IKE SAs, or all CHILD SAs, and returns how many.
 func (c *Client) Rekey(ctx context.Context, kids bool) (int, error) {
 	return command(ctx, c, "/v1/rekey", args{Kids: kids})
 }
 
+// Reload makes the gateway read its configuration again. If it is refused, nothing changes.
 func (c *Client) Reload(ctx context.Context) (report ReloadReport, err error) {
 	return report, c.do(ctx, http.MethodPost, "/v1/reload", args{}, &report)
 }
 
+// AddSA installs a CHILD SA with keys given by hand.
 func (c *Client) AddSA(ctx context.Context, sa ManualSA) (warnings []string, err error) {
 	return warnings, c.do(ctx, http.MethodPost, "/v1/sa/add", args{SA: &sa}, &warnings)
 }
 
+// DeleteSA removes a CHILD SA that AddSA installed, by its inbound SPI.
 func (c *Client) DeleteSA(ctx context.Context, spi uint32) error {
 	return c.do(ctx, http.MethodPost, "/v1/sa/delete", args{SPI: spi}, &struct{}{})
 }

@@ -238,6 +238,7 @@ func byNATT(p *Packet, ike, natt uint16) (isNATT, ok bool) {
 	return false, false
 }
 
+// Ports are the two local UDP ports.
 func (m *Memory) Ports() (ike, natt uint16) { return m.ike, m.natt }
 
 // Close wakes Recv.

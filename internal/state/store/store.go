@@ -61,9 +61,13 @@ type Memory struct {
 	changed func(changes)
 }
 
+// Update runs a transaction that may write. If f fails, nothing is changed.
 func (m *Memory) Update(f func(Tx) error) error { return m.run(f, true) }
-func (m *Memory) View(f func(Tx) error) error   { return m.run(f, false) }
 
+// View runs a transaction that only reads.
+func (m *Memory) View(f func(Tx) error) error { return m.run(f, false) }
+
+// Close makes later transactions fail.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -95,6 +95,7 @@ var rules = map[string]func(*source, report){
 	"no path leads out of the repository": noPathLeadsOut,
 	"test support stays in tests":         testSupportStaysInTests,
 	"internal packages are in groups":     internalPackagesAreInGroups,
+	"exported names are documented":       everyExportedNameHasADocComment,
 }
 
 func TestHouse(t *testing.T) {

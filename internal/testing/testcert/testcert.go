@@ -55,23 +55,39 @@ func Key(kind string) crypto.Signer {
 // Option changes what is about to be signed.
 type Option func(*x509.Certificate)
 
-// Options of certificates.
-func DNS(names ...string) Option   { return func(c *x509.Certificate) { c.DNSNames = names } }
+// DNS adds DNS names to the certificate.
+func DNS(names ...string) Option { return func(c *x509.Certificate) { c.DNSNames = names } }
+
+// Email adds mail addresses to the certificate.
 func Email(names ...string) Option { return func(c *x509.Certificate) { c.EmailAddresses = names } }
+
+// IP adds an IP address to the certificate.
 func IP(a string) Option {
 	return func(c *x509.Certificate) { c.IPAddresses = append(c.IPAddresses, netip.MustParseAddr(a).AsSlice()) }
 }
+
+// Valid sets from when and until when the certificate is valid.
 func Valid(from, to time.Time) Option {
 	return func(c *x509.Certificate) { c.NotBefore, c.NotAfter = from, to }
 }
+
+// EKU sets the extended key usages.
 func EKU(u ...x509.ExtKeyUsage) Option {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = u }
 }
+
+// OCSP sets the address of the OCSP responder.
 func OCSP(url string) Option { return func(c *x509.Certificate) { c.OCSPServer = []string{url} } }
+
+// CRLAt sets where the CRL is.
 func CRLAt(url string) Option {
 	return func(c *x509.Certificate) { c.CRLDistributionPoints = []string{url} }
 }
-func KeyID(id string) Option                     { return func(c *x509.Certificate) { c.SubjectKeyId = []byte(id) } }
+
+// KeyID sets the subject key identifier.
+func KeyID(id string) Option { return func(c *x509.Certificate) { c.SubjectKeyId = []byte(id) } }
+
+// With is any other change.
 func With(change func(*x509.Certificate)) Option { return change }
 
 func template(name string, ca bool, options []Option) *x509.Certificate {

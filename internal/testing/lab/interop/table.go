@@ -8,6 +8,7 @@ import (
 // Outcome is what became of a cell.
 type Outcome uint8
 
+// The outcomes of a cell.
 const (
 	NotRun Outcome = iota
 	Passed
