@@ -158,6 +158,50 @@ func TestCookieAsked(t *testing.T) {
 	says(t, p.auth(p.authPayloads(p.childOffer()...)...), "IDr AUTH SA TSi TSr")
 }
 
+// A cookie is good in the generation of its secret and in the one after it, and not in
+// the third.
+func TestCookieGenerations(t *testing.T) {
+	r := newRig(t, func(c *core.Config) { c.CookieThreshold = 1 })
+	others := byte(0)
+	pressed := func() { // somebody else is half-open
+		others++
+		q := newPuppet(r, others)
+		r.datagram(q.addr, q.initRequest())
+		_, ps := q.open(r.one().Data)
+		if c := findNotify(ps, message.NotifyCookie); c != nil {
+			q.first = []message.Payload{c}
+			q.init()
+		}
+	}
+	cookieOf := func(seed byte) *puppet {
+		t.Helper()
+		p := newPuppet(r, seed)
+		r.datagram(p.addr, p.initRequest())
+		_, ps := p.open(r.one().Data)
+		says(t, ps, "N(COOKIE)")
+		p.first = []message.Payload{findNotify(ps, message.NotifyCookie)}
+		return p
+	}
+	pressed()
+	next, third := cookieOf(100), cookieOf(101)
+	r.pass(20 * time.Second)
+	pressed()
+	r.pass(15 * time.Second) // 35 s: the secret is the second
+	if cookieOf(102); len(r.e.SAs()) != 1 {
+		t.Fatalf("%d half-open SAs", len(r.e.SAs()))
+	}
+	next.init()
+	if next.spir == 0 {
+		t.Error("a cookie of the last generation is refused")
+	}
+	r.pass(20 * time.Second)
+	pressed()
+	r.pass(15 * time.Second) // 70 s: the third
+	r.datagram(third.addr, third.initRequest())
+	_, ps := third.open(r.one().Data)
+	says(t, ps, "N(COOKIE)")
+}
+
 // initWith shows somebody else's cookie, and gets nothing but the demand for one.
 func (p *puppet) initWith(t *testing.T, c *message.Notify) {
 	t.Helper()

@@ -283,3 +283,41 @@ func TestCollisionsOfChildren(t *testing.T) {
 		}
 	})
 }
+
+// The peer has two CHILD SAs for the same traffic and deletes the one that seals: the
+// other, which stands by, seals at once, and not only after a quiet moment.
+func TestPeerDeletesTheChildThatSeals(t *testing.T) {
+	r, p := settled(t)
+	first, firstOurs := p.peerSPI, p.spi
+	says(t, p.request(message.ExchangeCreateChildSA, append(p.childOffer(), nonce(1))...), "SA Nonce TSi TSr")
+	second := p.peerSPI
+	r.states(t, "both", map[uint32]string{first: "seals", second: "opens"})
+	p.request(message.ExchangeInformational, deleteESP(firstOurs))
+	r.states(t, "deleted", map[uint32]string{first: "opens", second: "seals"})
+}
+
+// Deletes that overtake the answer to our request are remembered, so that a CHILD SA
+// that the peer has deleted is not made; but not more than maxEarly of them.
+func TestEarlyDeletesAreBounded(t *testing.T) {
+	const maxEarly = 16
+	for others, want := range map[int]string{0: "gone", maxEarly - 1: "gone", maxEarly: "seals"} {
+		r, p := settled(t)
+		old := p.peerSPI
+		r.in(core.Expire{Child: 1}) // soft
+		h, ps := p.asked(message.ExchangeCreateChildSA)
+		p.note(ps)
+		made := p.peerSPI
+		answer := append(p.childAnswer(), nonce(2))
+		for i := range others {
+			p.request(message.ExchangeInformational, deleteESP(0xdead0000+uint32(i)))
+		}
+		p.request(message.ExchangeInformational, deleteESP(p.spi))
+		p.answer(h, answer...)
+		if got := r.state(made); got != want {
+			t.Errorf("after %d others: the CHILD SA that the peer deleted is %s, not %s", others, got, want)
+		}
+		if old != made && r.kidIn(old) == nil {
+			t.Error("the old CHILD SA went")
+		}
+	}
+}

@@ -12,7 +12,7 @@ import (
 // packet, Outgoing for the host that receives what the gateway wrote.
 type Memory struct {
 	name    string
-	mtu     int
+	mtu     atomic.Int64
 	in, out chan []byte
 	closed  chan struct{}
 	once    sync.Once
@@ -27,8 +27,13 @@ const memoryBatch = 128
 
 // NewMemory makes an in-memory device. Its queues hold 1024 packets each way.
 func NewMemory(name string, mtu int) *Memory {
-	return &Memory{name: name, mtu: mtu, in: make(chan []byte, memoryQueue), out: make(chan []byte, memoryQueue), closed: make(chan struct{})}
+	m := &Memory{name: name, in: make(chan []byte, memoryQueue), out: make(chan []byte, memoryQueue), closed: make(chan struct{})}
+	m.SetMTU(mtu)
+	return m
 }
+
+// SetMTU gives the device another MTU, as the host does with a real one. Safe for any goroutine.
+func (m *Memory) SetMTU(mtu int) { m.mtu.Store(int64(mtu)) }
 
 // ErrFull says that a queue of a Memory has no room: the packet is dropped.
 var ErrFull = errors.New("queue full")
@@ -125,8 +130,8 @@ func (m *Memory) BatchSize() int { return memoryBatch }
 // Name is the name that the device was made with.
 func (m *Memory) Name() string { return m.name }
 
-// MTU is the MTU that the device was made with, in bytes.
-func (m *Memory) MTU() (int, error) { return m.mtu, nil }
+// MTU is the MTU that the device was made with or that SetMTU gave it, in bytes.
+func (m *Memory) MTU() (int, error) { return int(m.mtu.Load()), nil }
 
 // Close wakes Read.
 func (m *Memory) Close() error {

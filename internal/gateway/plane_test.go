@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"errors"
 	"maps"
 	"net/netip"
@@ -145,6 +146,88 @@ func TestReloadThatTheHostRefuses(t *testing.T) {
 		t.Errorf("SPIs before %v, after %v", before, after)
 	}
 	w.carriesAll()
+}
+
+// A reload that the host refuses leaves the policies of level use as they were: the route
+// still follows the SA.
+func TestRefusedReloadKeepsLevelUse(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.east.mustConfigure(passive(site(westAddr, "102", "101")))
+	w.west.mustConfigure(replaceOnce(t, site(eastAddr, "101", "102"), "[[policy]]", "[[policy]]\nlevel = \"use\""))
+	w.until("up", func() bool { return w.west.sealing() == 2 })
+	w.run(2 * time.Second)
+	refused := errors.New("no")
+	w.west.host.Fail(refused)
+	if err := w.west.configure(site(eastAddr, "101", "102")); !errors.Is(err, refused) {
+		t.Fatalf("configure: %v", err)
+	}
+	w.west.plane.replan = false
+	w.west.input(core.Command{Do: core.FlushSAs})
+	if !w.west.plane.replan {
+		t.Error("the SA of a policy of level use went, and the host keeps its route")
+	}
+}
+
+// A reload that the host refuses leaves the templates as they were: a client that
+// connects afterwards has its policy.
+func TestRefusedReloadKeepsTemplates(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.east.mustConfigure(l2tpServer)
+	refused := errors.New("no")
+	w.east.host.Fail(refused)
+	if err := w.east.configure(passive(site(westAddr, "102", "101"))); !errors.Is(err, refused) {
+		t.Fatalf("configure: %v", err)
+	}
+	w.west.mustConfigure(strings.ReplaceAll(l2tpClient, "SERVER", eastAddr.String()))
+	w.until("established", func() bool { return w.west.sealing() == 1 && w.east.serving() == 1 })
+	w.run(2 * time.Second)
+	client, server := netip.AddrPortFrom(westAddr, 40000), netip.AddrPortFrom(eastAddr, 1701)
+	for _, c := range []struct {
+		from, to *node
+		pkt      []byte
+	}{
+		{w.west, w.east, wire.AppendUDPPacket(nil, client, server, []byte("SCCRQ"))},
+		{w.east, w.west, wire.AppendUDPPacket(nil, server, client, []byte("SCCRP"))},
+	} {
+		if r := c.from.plane.Send(w.clock.Now(), c.pkt); r != datapath.Passed {
+			t.Fatalf("from %v: %v", c.from.addr, r)
+		}
+		w.run(time.Second)
+		select {
+		case <-c.to.device.Outgoing():
+		default:
+			t.Errorf("from %v: nothing arrives: %v", c.from.addr, nonzero(c.to))
+		}
+	}
+}
+
+// A reload may give the device another MTU: the MSS of TCP connections follows it.
+func TestReloadFollowsTheDevicesMTU(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	w.up()
+	mss := func() uint16 {
+		t.Helper()
+		syn := make([]byte, 44)
+		copy(syn, []byte{0x45, 0, 0, 44, 0, 1, 0, 0, 64, 6, 0, 0, 10, 1, 101, 5, 10, 1, 102, 6,
+			0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x60, 0x02, 0xff, 0xff, 0, 0, 0, 0, 2, 4, 0x05, 0xb4})
+		if r := w.west.plane.Send(w.clock.Now(), syn); r != datapath.Passed {
+			t.Fatal(r)
+		}
+		w.run(time.Second)
+		select {
+		case got := <-w.east.device.Outgoing():
+			return binary.BigEndian.Uint16(got[42:])
+		default:
+			t.Fatalf("no SYN arrives: %v", nonzero(w.east))
+		}
+		return 0
+	}
+	before := mss()
+	w.west.device.SetMTU(1000) // as the host does in Apply
+	w.west.mustConfigure(site(eastAddr, "101", "102"))
+	if after := mss(); before <= 960 || after != 960 {
+		t.Errorf("the MSS was %d and is %d with an MTU of 1000", before, after)
+	}
 }
 
 // A peer whose secret changes gets new SAs; a wrong one gets none.

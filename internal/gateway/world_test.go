@@ -157,7 +157,7 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 		w.t.Fatal(err)
 	}
 	n.plane = newPlane(planeConfig{
-		Endpoint: &logged{ike.New(seed), outputs.New(w.t, addr.String())}, Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now,
+		Endpoint: &logged{ike.New(seed), outputs.New(w.t, addr.String())}, Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now, ClampMSS: true,
 		Release: func(holder core.SAID) {
 			n.leases.release(holder)
 			n.leases.work(w.clock.Now(), nil)

@@ -323,6 +323,26 @@ func TestInboundByteLimitIsExact(t *testing.T) {
 	u.right.log.want(t, "used 1", "heard 1", "expire 1 false", "expire 1 true")
 }
 
+// In a batch, too, the last packet that the limit allows leaves, and none after it.
+func TestOutboundByteLimitIsExactInABatch(t *testing.T) {
+	u := newTunnel(t, ciphers[0])
+	u.connect(1, 1, func(l, r *sad.Params) { l.SoftBytes, l.HardBytes = 300, 500 })
+	w := newOutWorker(u.left.path, &u.left.path.counters.out, 8)
+	defer w.sads.Close()
+	pkt := udp("10.1.0.1", "10.2.0.1", 72) // 100 bytes
+	for i := range 8 {
+		w.sizes[i] = copy(w.bufs[i][underlay.Headroom:], pkt)
+	}
+	if r := w.batch(start.UnixNano(), 8); r != OutStateExpired {
+		t.Errorf("the last packet: %v", r)
+	}
+	if n := len(u.left.conn.take()); n != 5 {
+		t.Errorf("%d packets of 100 bytes left, and the limit is 500", n)
+	}
+	u.left.moved(t, nil, map[string]uint64{"tx-packets": 5, "tx-bytes": 500, "out-state-expired": 3})
+	u.left.log.want(t, "expire 1 false", "expire 1 true")
+}
+
 func TestMovedPeerIsHeard(t *testing.T) {
 	u := newTunnel(t, ciphers[0])
 	u.connect(1, 1, nil)

@@ -176,6 +176,37 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// After a crash nobody released anything. Leases that were in use then count as used
+// until the restart, so that a new owner gets the address of who left before, however
+// late that was.
+func TestCrash(t *testing.T) {
+	s := &store.Memory{}
+	pool := Pool{Name: "p", Ranges: []Range{span("10.0.0.2", "10.0.0.3")}}
+	b := open(t, s, epoch, pool)
+	take := func(b *Book, now time.Time, owner string, holder uint64) string {
+		t.Helper()
+		got, err := b.Take(now, Request{Pool: "p", Owner: owner, Holder: holder, V4: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(got)
+	}
+	took := take(b, epoch, "stays", 1)
+	left := take(b, epoch.Add(time.Second), "leaves", 2)
+	b.Release(epoch.Add(time.Minute), 2)
+	if err := b.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	later := epoch.Add(time.Hour)
+	b = open(t, s, later, pool)
+	if got := take(b, later, "new", 1); got != left {
+		t.Errorf("a new owner has %s, not %s, which nobody has used for longest", got, left)
+	}
+	if got := take(b, later, "stays", 2); got != took {
+		t.Errorf("who was connected at the crash has %s, not %s", got, took)
+	}
+}
+
 type failing struct{ store.Memory }
 
 func (*failing) Update(func(store.Tx) error) error { return errors.New("disk full") }
