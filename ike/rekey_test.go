@@ -284,15 +284,19 @@ func TestCollisionsOfChildren(t *testing.T) {
 	})
 }
 
-// The peer has two CHILD SAs for the same traffic and deletes the one that seals: the
-// other, which stands by, seals at once, and not only after a quiet moment.
-func TestPeerDeletesTheChildThatSeals(t *testing.T) {
+// Two CHILD SAs carry the same traffic, and the one that seals ends: the other, which
+// stands by, seals at once, and not only after a quiet moment.
+func TestTheOtherChildSealsAtOnce(t *testing.T) {
 	r, p := settled(t)
 	first, firstOurs := p.peerSPI, p.spi
 	says(t, p.request(message.ExchangeCreateChildSA, append(p.childOffer(), nonce(1))...), "SA Nonce TSi TSr")
 	second := p.peerSPI
 	r.states(t, "both", map[uint32]string{first: "seals", second: "opens"})
-	p.request(message.ExchangeInformational, deleteESP(firstOurs))
+	r.in(core.Expire{Child: 1, Hard: true})
+	h, ps := p.asked(message.ExchangeInformational)
+	says(t, ps, "Delete")
+	r.states(t, "the Delete is on its way", map[uint32]string{first: "opens", second: "opens"})
+	p.answer(h, deleteESP(firstOurs))
 	r.states(t, "deleted", map[uint32]string{first: "opens", second: "seals"})
 }
 
