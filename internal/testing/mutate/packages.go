@@ -1,0 +1,21 @@
+package main
+
+// exercised says of packages which others' tests exercise them, beside their own.
+var exercised = map[string][]string{
+	"ike/v2":                   {"ike"},
+	"ike/sa":                   {"ike"},
+	"ike/core":                 {"ike"},
+	"ike/auth":                 {"ike"},
+	"ike/message":              {"ike"},
+	"internal/state/lease":     {"internal/gateway"},
+	"internal/packet/underlay": {"internal/packet/datapath"},
+}
+
+// leftOut are tests of a package that want more than a process, or that take minutes.
+var leftOut = map[string]string{
+	"tun":                      "^Test(Linux|Real|Host|Kernel|Create|Lock|Netns|Watch|Way|Bypass)",
+	"internal/packet/datapath": "^TestReal",
+	"internal/host/guard":      "^TestKernel",
+	"ike":                      "^Test(Weather|Rekeys|Flood|Stranger)",
+	"internal/gateway":         "^Test(TwentyRekeys|ADay)",
+}
