@@ -1,7 +1,7 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -o pipefail
-.PHONY: help build install demo test race fuzz storm chaos interop lint cross bench clean packages
+.PHONY: help build install demo test mutate race fuzz storm chaos interop lint cross bench clean packages
 
 FUZZTIME ?= 15s
 SEEDS ?= 10000
@@ -79,6 +79,12 @@ packages:
 race: ## run the tests of all concurrent code under the race detector
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call install,$(RACE_PACKAGES)); fi
 	@CGO_ENABLED=1 $(TESTSUM) -race -timeout 40m $(RACE)
+
+MUTANTS ?= 100
+
+mutate: ## MUTANTS (100) changes of PKG, and which of them no test notices: make mutate PKG="./sad ./spd/..."
+	@[ -n "$(PKG)" ] || { echo 'say which packages: make mutate PKG="./sad ./spd/..."'; exit 1; }
+	@go run ./internal/testing/mutate -n $(MUTANTS) $(PKG)
 
 # Go's fuzzing sometimes fails at its time limit with nothing but "context deadline
 # exceeded": its workers did not end in time, and no input is at fault. To make each new
