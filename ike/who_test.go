@@ -13,6 +13,7 @@ import (
 	"culvert/ike/message"
 	"culvert/internal/state/lease"
 	"culvert/internal/state/store"
+	"culvert/internal/testing/simnet"
 )
 
 // Who is who: what an ID is worth, who gets whose address, and whom INITIAL_CONTACT
@@ -678,5 +679,35 @@ func stormOfRoadWarriors(t *testing.T, seed uint64) {
 	}
 	if inUse, _ := book.Count("pool"); inUse > r.established() {
 		t.Errorf("%d addresses are in use, and %d IKE SAs are there", inUse, r.established())
+	}
+}
+
+// A gateway that has an address of its own in the configuration is one, wherever MOBIKE has taken
+// it: when it starts anew at home, what it had elsewhere is a leftover, and its CHILD SAs are
+// those of the same client. Else conversations would go on, or be refused as somebody else's,
+// until the old IKE SA is given up for dead.
+func TestAGatewayThatMovedAndStartsAnew(t *testing.T) {
+	for _, level := range []string{"require", "unique"} {
+		t.Run(level, func(t *testing.T) {
+			p := mobilePair(t, 1, simnet.Link{Delay: 20 * time.Millisecond}, func(a, b *core.Config) {
+				a.Policies[0].Unique, b.Policies[0].Unique = level == "unique", level == "unique"
+			})
+			client := p.b.outbound().Client
+			p.a.have("198.51.100.1")
+			p.until(time.Minute, "a moved", p.both("198.51.100.1", "192.0.2.2"))
+			p.a.boot(99)
+			p.a.have("192.0.2.1")
+			p.a.in(core.Reconfigure{Config: p.a.cfg})
+			p.until(time.Minute, "a is back where it was", func() bool {
+				k := p.b.outbound()
+				return k != nil && k.Remote.Addr() == p.a.addr && p.a.outbound() != nil
+			})
+			if n := p.b.established(); n != 1 {
+				t.Errorf("b has %d IKE SAs with one peer", n)
+			}
+			if now := p.b.outbound().Client; now != client {
+				t.Errorf("b takes the peer for another client: %x, was %x", now, client)
+			}
+		})
 	}
 }

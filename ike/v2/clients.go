@@ -24,7 +24,8 @@ import (
 // In the first two cases the ID names somebody, and IKE SAs with the same ID are
 // one person's. In the last one it names nobody. Then, and where one person has
 // several devices, the path decides: who comes from where an IKE SA with the same
-// ID is, is the device that has it.
+// ID is, is the device that has it. A peer that the configuration gives one address, or a
+// DNS name, is one device whatever its ID is worth.
 
 // proven reports whether nobody else can have the peer's ID.
 func (sa *SA) proven() bool {
@@ -67,7 +68,14 @@ func (sa *SA) sameDevice(s *SA) bool {
 // samePerson reports whether s, which has the same ID, is of the same peer, as far
 // as anybody can tell.
 func (sa *SA) samePerson(s *SA) bool {
-	return s.identity == sa.identity && sa.named() || sa.sameDevice(s)
+	return s.identity == sa.identity && (sa.named() || oneGateway(sa.peer, sa.identity)) || sa.sameDevice(s)
+}
+
+// oneGateway reports whether a peer that proved itself by id is one gateway with an address of
+// its own in the configuration. It begins its IKE SAs from there, so that all of them are one
+// device's, also those that MOBIKE has taken elsewhere.
+func oneGateway(p *core.Peer, id *core.Identity) bool {
+	return id != nil && !id.Ignore && id.Generate == core.GenerateNo && (p.DNSName != "" || p.Address.IsSingleIP())
 }
 
 // settleHome notes where the client was when it was first seen: its key where its ID
@@ -196,7 +204,7 @@ func (sa *SA) number() uint64 {
 	for _, s := range sa.owner.Namesakes(sa) {
 		switch {
 		case s.client == 0 || s.state == Ended:
-		case sa.sameDevice(s):
+		case sa.sameDevice(s), s.identity == sa.identity && oneGateway(sa.peer, sa.identity):
 			sa.client = s.client
 			return sa.client
 		default:
