@@ -75,6 +75,19 @@ var payloadCases = []struct {
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
+// Every payload that has a codec has a case, and with it the tests of every case.
+func TestEveryPayloadHasACase(t *testing.T) {
+	has := map[PayloadType]bool{}
+	for _, c := range payloadCases {
+		has[c.payload.Type()] = true
+	}
+	for i, parse := range parsers {
+		if parse != nil && !has[PayloadType(i)] {
+			t.Errorf("payloadCases has no %s", PayloadType(i))
+		}
+	}
+}
+
 func TestPayloads(t *testing.T) {
 	for _, c := range payloadCases {
 		t.Run(c.name, func(t *testing.T) {
