@@ -7,6 +7,7 @@ import (
 
 	"culvert/crypto/secret"
 	"culvert/ike/core"
+	ikesa "culvert/ike/sa"
 	"culvert/ike/v2"
 )
 
@@ -143,11 +144,13 @@ func (e *Endpoint) initiate(peer *core.Peer, local, remote netip.Addr, wanted []
 }
 
 func (e *Endpoint) begin(peer *core.Peer, local, remote netip.Addr, wanted []*core.Policy) {
-	sa := v2.Initiate(e.env, e, peer, netip.AddrPortFrom(local.Unmap(), e.cfg.StartsAt(peer)), netip.AddrPortFrom(remote, peer.Port), wanted)
+	path := ikesa.Path{Local: netip.AddrPortFrom(local.Unmap(), e.cfg.StartsAt(peer)), Remote: netip.AddrPortFrom(remote, peer.Port)}
+	ike := v2.Initiate(e.env, e, peer, path, wanted)
+	sa := ike.Base()
 	e.settleRedirect(sa)
-	if s := e.session(peer, remote, sa.Identity()); s != nil {
-		sa.Resume(s)
+	if s := e.session(peer, remote, sa.Identity); s != nil {
+		ike.Resume(s)
 	}
 	e.Adopt(sa)
-	sa.Begin()
+	ike.Begin()
 }

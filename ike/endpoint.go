@@ -12,6 +12,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/ike/v2"
 )
 
@@ -20,17 +21,17 @@ import (
 type Endpoint struct {
 	env   *core.Env
 	cfg   *core.Config
-	bySPI map[uint64]*v2.SA
+	bySPI map[uint64]*ikesa.SA
 	siblings
 	strangers // as responder, until IKE_AUTH is through
 	peers     peerIndex
-	children  map[core.ChildID]*v2.Child
+	children  map[core.ChildID]*ikesa.Child
 	wants     map[core.PolicyRef]*want
 	at        map[string]netip.Addr     // where peers with DNS names are
 	resolving map[string][]*core.Policy // peers whose local address was asked for
 	cookies   cookieJar
-	heirs     map[core.SAID]*v2.SA // IKE SAs made at a re-authentication or a redirect, and whom they replace
-	redirects map[string]*redirect // peers that sent us elsewhere
+	heirs     map[core.SAID]*ikesa.SA // IKE SAs made at a re-authentication or a redirect, and whom they replace
+	redirects map[string]*redirect    // peers that sent us elsewhere
 	tickets   v2.TicketJar
 	sessions  map[string]*v2.Session // of peers whose IKE SA was lost, to be resumed
 	addrs     []netip.Addr           // of this host
@@ -52,8 +53,8 @@ type Endpoint struct {
 // nothing before its first Reconfigure.
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
-		bySPI: map[uint64]*v2.SA{}, siblings: newSiblings(), strangers: newStrangers(),
-		heirs: map[core.SAID]*v2.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*v2.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
+		bySPI: map[uint64]*ikesa.SA{}, siblings: newSiblings(), strangers: newStrangers(),
+		heirs: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
 		made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
@@ -76,11 +77,11 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 	case core.Used:
 		if c := e.children[in.Child]; c != nil {
 			c.Confirm()
-			c.Heard()
+			c.SA.Hear()
 		}
 	case core.Alive:
 		if c := e.children[in.Child]; c != nil {
-			c.Heard()
+			c.SA.Hear()
 		}
 	case core.Moved:
 		if c := e.children[in.Child]; c != nil {
@@ -88,12 +89,16 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 		}
 	case core.PathClaim:
 		if c := e.children[in.Child]; c != nil {
-			c.CheckPath(in.MTU)
+			if p, ok := c.SA.Protocol.(ikesa.Prober); ok {
+				p.CheckPath(in.MTU)
+			}
 		}
 	case core.LocalAddrs:
 		e.addrs = in.Addrs
 		for _, sa := range e.sorted() {
-			sa.AddrsChanged()
+			if r, ok := sa.Protocol.(ikesa.Roamer); ok {
+				r.AddrsChanged()
+			}
 		}
 	case core.LocalNets:
 		e.nets = in.Nets
@@ -158,7 +163,7 @@ func (e *Endpoint) datagram(d core.Datagram) {
 		e.bad(d, "%v for an IKE SA that does not exist", h.Exchange)
 		return
 	}
-	sa.Datagram(h, bytes.Clone(d.Data), d)
+	sa.Protocol.Datagram(bytes.Clone(d.Data), d)
 }
 
 // maxVersionAnswers bounds how many messages of a newer version are answered in a
@@ -195,14 +200,14 @@ func (e *Endpoint) otherVersion(h message.Header, d core.Datagram) {
 // never have heard of.
 func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 	if sa := e.half[halfKey{h.SPIi, d.Remote}]; sa != nil {
-		sa.Again(d)
+		sa.Protocol.Again(d)
 		return
 	}
 	if h.SPIi == 0 || h.ID != 0 || !h.FromInitiator() {
 		e.bad(d, "an %v request with an impossible header", h.Exchange)
 		return
 	}
-	if sa := e.bySPI[h.SPIi]; sa != nil && sa.Reflected(h.SPIi) {
+	if sa := e.bySPI[h.SPIi]; sa != nil && sa.Initiator && sa.SPIi == h.SPIi {
 		e.bad(d, "%v", v2.ErrReflected)
 		return
 	}
@@ -233,7 +238,7 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 		e.resume(peer, h, d)
 		return
 	}
-	if _, err := v2.Accept(e.env, e, peer, bytes.Clone(d.Data), d); err != nil {
+	if err := v2.Accept(e.env, e, peer, bytes.Clone(d.Data), d); err != nil {
 		e.bad(d, "%v", err)
 		e.gaveUp(e.env.Now())
 	}
@@ -250,24 +255,24 @@ func (e *Endpoint) bad(d core.Datagram, format string, a ...any) {
 	e.env.Emit(core.Event{Kind: core.EvBadMessage, Local: d.Local, Remote: d.Remote, Reason: fmt.Sprintf(format, a...)})
 }
 
-// --- v2.Owner ---
+// --- ikesa.Owner and v2.Owner ---
 
 func (e *Endpoint) Config() *core.Config { return e.cfg }
 func (e *Endpoint) Addrs() []netip.Addr  { return e.addrs }
 func (e *Endpoint) Nets() []netip.Prefix { return e.nets }
 
 // Adopt takes in an SA: one that a stranger began, or a successor.
-func (e *Endpoint) Adopt(sa *v2.SA) {
+func (e *Endpoint) Adopt(sa *ikesa.SA) {
 	e.bySPI[sa.SPI()] = sa
 	e.siblings.add(sa)
-	if sa.State() == v2.HalfOpen {
+	if sa.State == ikesa.HalfOpen {
 		e.strangers.add(sa)
 	}
 }
 
-func (e *Endpoint) Siblings(sa *v2.SA) iter.Seq[*v2.SA] {
-	return func(yield func(*v2.SA) bool) {
-		for s := range e.of(sa.Peer().Name) {
+func (e *Endpoint) Siblings(sa *ikesa.SA) iter.Seq[*ikesa.SA] {
+	return func(yield func(*ikesa.SA) bool) {
+		for s := range e.of(sa.Peer.Name) {
 			if s != sa && !yield(s) {
 				return
 			}
@@ -275,18 +280,18 @@ func (e *Endpoint) Siblings(sa *v2.SA) iter.Seq[*v2.SA] {
 	}
 }
 
-func (e *Endpoint) Namesakes(sa *v2.SA) []*v2.SA { return e.namesakes(sa) }
+func (e *Endpoint) Namesakes(sa *ikesa.SA) []*ikesa.SA { return e.namesakes(sa) }
 
 func (e *Endpoint) SharesSecret(id *core.Identity) bool { return e.shared[id] }
 
-func (e *Endpoint) Named(sa *v2.SA, was core.ID) { e.named(sa, was) }
+func (e *Endpoint) Named(sa *ikesa.SA, was core.ID) { e.named(sa, was) }
 
-func (e *Endpoint) Established(sa *v2.SA) {
+func (e *Endpoint) Established(sa *ikesa.SA) {
 	e.strangers.remove(sa)
-	e.dropSession(sa.Peer().Name)
-	if !sa.Initiator() {
+	e.dropSession(sa.Peer.Name)
+	if !sa.Initiator {
 		for _, p := range e.wanted {
-			if p.Peer == sa.Peer() {
+			if p.Peer == sa.Peer {
 				e.wants[p.Ref].forgive(e.env)
 			}
 		}
@@ -296,63 +301,63 @@ func (e *Endpoint) Established(sa *v2.SA) {
 	e.fill(sa)
 }
 
-func (e *Endpoint) Ended(sa *v2.SA, fault bool) {
+func (e *Endpoint) Ended(sa *ikesa.SA, fault bool) {
 	delete(e.bySPI, sa.SPI())
 	if e.strangers.remove(sa) {
 		e.strangers.gaveUp(e.env.Now())
 	}
 	e.heirRekeyed(sa)
-	delete(e.heirs, sa.ID())
+	delete(e.heirs, sa.ID)
 	e.siblings.remove(sa)
 	e.redirectFailed(sa, fault)
-	if sa.Initiator() || !sa.EstablishedAt().IsZero() { // what a stranger began and did not finish is no loss
-		e.lost(sa.Peer(), fault)
+	if sa.Initiator || !sa.EstablishedAt.IsZero() { // what a stranger began and did not finish is no loss
+		e.lost(sa.Peer, fault)
 	}
 }
 
-func (e *Endpoint) ChildMade(c *v2.Child) {
-	e.children[c.ID()] = c
-	if m := e.made[c.Policy().Ref]; m != nil {
+func (e *Endpoint) ChildMade(c *ikesa.Child) {
+	e.children[c.ID] = c
+	if m := e.made[c.Policy.Ref]; m != nil {
 		m.children++
-		m.newest = c.ID()
+		m.newest = c.ID
 	}
-	if w := e.wants[c.Policy().Ref]; w != nil {
-		w.newest = c.ID()
+	if w := e.wants[c.Policy.Ref]; w != nil {
+		w.newest = c.ID
 		w.satisfied(e.env)
 		return
 	}
-	if c.Policy().Made != nil && keeps(e.cfg, nil, c.Policy()) != nil {
+	if c.Policy.Made != nil && keeps(e.cfg, nil, c.Policy) != nil {
 		return
 	}
 	// The configuration changed while it was made. The peer gets to know it first.
 	e.env.After(0, func() { c.Delete("its policy was changed or removed in the configuration") })
 }
 
-func (e *Endpoint) ChildGone(c *v2.Child) {
-	delete(e.children, c.ID())
-	if m := e.made[c.Policy().Ref]; m != nil {
+func (e *Endpoint) ChildGone(c *ikesa.Child) {
+	delete(e.children, c.ID)
+	if m := e.made[c.Policy.Ref]; m != nil {
 		m.children--
 	}
 }
 
 // settleTwins closes one of two IKE SAs that both ends began at once (see
-// v2/twins.go). It waits until the peer has both and until the other one carries
+// sa/twins.go). It waits until the peer has both and until the other one carries
 // all the CHILD SAs.
-func (e *Endpoint) settleTwins(sa *v2.SA, tries int) {
-	sa = newest(sa)
-	if sa.State() != v2.Established {
+func (e *Endpoint) settleTwins(sa *ikesa.SA, tries int) {
+	sa = sa.Newest()
+	if sa.State != ikesa.Established {
 		return
 	}
 	for _, s := range e.namesakes(sa) {
-		if s.State() != v2.Established || !sa.Twin(s) {
+		if s.State != ikesa.Established || !sa.Birth.Twin(s.Birth) {
 			continue
 		}
 		loser, winner := sa, s
-		if s.YieldsTo(sa) {
+		if s.Birth.YieldsTo(sa.Birth) {
 			loser, winner = s, sa
 		}
 		switch {
-		case !loser.Begun():
+		case !loser.Birth.Mine:
 		case !winner.Confirmed() || !winner.TakeOver(loser):
 			e.settleTwinsLater(sa, tries+1)
 		default:
@@ -368,15 +373,15 @@ func (e *Endpoint) settleTwins(sa *v2.SA, tries int) {
 const maxTwinTries = 30
 
 // settling reports whether sa has a twin, and it may still be that one of them goes.
-func (e *Endpoint) settling(sa *v2.SA) bool {
-	return slices.ContainsFunc(e.namesakes(sa), func(s *v2.SA) bool {
-		return s.State() == v2.Established && sa.Twin(s) && e.env.Now().Before(sa.TwinsSince(s).Add(maxTwinTries*v2.TwinDelay))
+func (e *Endpoint) settling(sa *ikesa.SA) bool {
+	return slices.ContainsFunc(e.namesakes(sa), func(s *ikesa.SA) bool {
+		return s.State == ikesa.Established && sa.Birth.Twin(s.Birth) && e.env.Now().Before(sa.Birth.TwinsSince(s.Birth).Add(maxTwinTries*ikesa.TwinDelay))
 	})
 }
 
-func (e *Endpoint) settleTwinsLater(sa *v2.SA, tries int) {
-	if tries < maxTwinTries && sa.Peer().Initiates() { // else only the other end begins
-		e.env.After(v2.TwinDelay, func() { e.settleTwins(sa, tries) })
+func (e *Endpoint) settleTwinsLater(sa *ikesa.SA, tries int) {
+	if tries < maxTwinTries && sa.Peer.Initiates() { // else only the other end begins
+		e.env.After(ikesa.TwinDelay, func() { e.settleTwins(sa, tries) })
 	}
 }
 
@@ -400,15 +405,15 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 		policies[p.Ref] = p
 	}
 	for _, sa := range e.sorted() {
-		p := peers[sa.Peer().Name]
-		if p == nil || p != sa.Peer() && !reflect.DeepEqual(p, sa.Peer()) {
+		p := peers[sa.Peer.Name]
+		if p == nil || p != sa.Peer && !reflect.DeepEqual(p, sa.Peer) {
 			sa.Delete("its peer was changed or removed in the configuration")
 			continue
 		}
 		sa.Rebind(p)
-		for _, c := range slices.Clone(sa.Children()) {
-			if pol := keeps(cfg, policies, c.Policy()); pol != nil {
-				c.Rebind(pol)
+		for _, c := range slices.Clone(sa.Children) {
+			if pol := keeps(cfg, policies, c.Policy); pol != nil {
+				c.Policy = pol
 			} else {
 				c.Delete("its policy was changed or removed in the configuration")
 			}
@@ -445,12 +450,12 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 
 // sorted lists the SAs in the order in which they were made, so that outputs
 // come in the same order for the same inputs.
-func (e *Endpoint) sorted() []*v2.SA {
-	out := make([]*v2.SA, 0, len(e.bySPI))
+func (e *Endpoint) sorted() []*ikesa.SA {
+	out := make([]*ikesa.SA, 0, len(e.bySPI))
 	for _, sa := range e.bySPI {
 		out = append(out, sa)
 	}
-	slices.SortFunc(out, func(a, b *v2.SA) int { return cmp.Compare(a.ID(), b.ID()) })
+	slices.SortFunc(out, func(a, b *ikesa.SA) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 
@@ -471,7 +476,7 @@ func (e *Endpoint) command(c core.Command) {
 		}
 	}
 	for _, sa := range e.sorted() {
-		if c.SA != 0 && sa.ID() != c.SA {
+		if c.SA != 0 && sa.ID != c.SA {
 			continue
 		}
 		switch c.Do {
@@ -480,13 +485,13 @@ func (e *Endpoint) command(c core.Command) {
 		case core.Shutdown:
 			sa.Delete("this gateway stops")
 		case core.RekeyIKE:
-			sa.Rekey()
+			sa.Protocol.Rekey()
 		case core.RedirectPeers:
-			if sa.Redirectable() && (c.Peer == "" || c.Peer == sa.Peer().Name) {
-				sa.Redirect(c.To, c.Within)
+			if r, ok := sa.Protocol.(ikesa.Redirecter); ok && r.Redirectable() && (c.Peer == "" || c.Peer == sa.Peer.Name) {
+				r.Redirect(c.To, c.Within)
 			}
 		case core.FlushSAs, core.RekeyKids:
-			for _, k := range slices.Clone(sa.Children()) {
+			for _, k := range slices.Clone(sa.Children) {
 				if c.Do == core.FlushSAs {
 					k.Delete("flushed by command")
 				} else {

@@ -10,6 +10,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	"culvert/ike/v2"
 	"culvert/internal/testing/simnet"
 )
 
@@ -89,7 +90,7 @@ func (p *puppet) pfsAnswer(prop message.Proposal, n byte, more ...message.Payloa
 // parked is how much of the peer's waits for IKE_FOLLOWUP_KE.
 func parked(r *rig) (n int) {
 	for _, sa := range r.e.bySPI {
-		n += sa.Waiting()
+		n += sa.Protocol.(*v2.SA).Waiting()
 	}
 	return n
 }

@@ -7,6 +7,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/ike/v2"
 	"culvert/spd/selector"
 )
@@ -27,7 +28,7 @@ type made struct {
 func madeKey(p *core.Policy) string { return fmt.Sprint(p.Made.Local, p.Made.Remote) }
 
 // madeOwner is a client, or a peer that we dialed.
-func madeOwner(sa *v2.SA, p *core.Policy) string {
+func madeOwner(sa *ikesa.SA, p *core.Policy) string {
 	if p.Made.Dialed != nil {
 		return p.Peer.Name
 	}
@@ -111,8 +112,8 @@ func (c *claims) near(p *core.Policy, yield func(*made) bool) {
 // Taken is of v2.Owner: it says which policy of another peer stands for some of the packets
 // of p, unless both may have them. What we dialed is ours, and an address that was given is
 // the peer's to whom it was given.
-func (e *Endpoint) Taken(sa *v2.SA, p *core.Policy) string {
-	if p.Made.Dialed != nil || sa.Given() {
+func (e *Endpoint) Taken(sa *ikesa.SA, p *core.Policy) string {
+	if p.Made.Dialed != nil || sa.Lease.Given() {
 		return ""
 	}
 	var by *core.Policy
@@ -148,7 +149,7 @@ func together(a, b *core.Policy) bool {
 // Generate is of v2.Owner. Of the same peer, a policy with the same selectors is the same policy: one that connects anew
 // shares it with what is left of before. Of two peers only one can have it, or a part of it, unless it is of level unique: then
 // it is one policy for both, and their conversations are kept apart.
-func (e *Endpoint) Generate(sa *v2.SA, p core.Policy) (*core.Policy, error) {
+func (e *Endpoint) Generate(sa *ikesa.SA, p core.Policy) (*core.Policy, error) {
 	key, owner := madeKey(&p), madeOwner(sa, &p)
 	if taken := e.Taken(sa, &p); taken != "" {
 		return nil, v2.Refuse(message.NotifyTSUnacceptable, "%s", taken)
@@ -172,11 +173,11 @@ func (e *Endpoint) Generate(sa *v2.SA, p core.Policy) (*core.Policy, error) {
 
 // contest asks who has a policy whether it is there, where that may be the peer of sa
 // itself, which has lost it: the next time it gets the policy.
-func (e *Endpoint) contest(sa *v2.SA, p *core.Policy) {
+func (e *Endpoint) contest(sa *ikesa.SA, p *core.Policy) {
 	for _, s := range e.namesakes(sa) {
-		has := slices.ContainsFunc(s.Children(), func(c *v2.Child) bool { return c.Policy() == p })
+		has := slices.ContainsFunc(s.Children, func(c *ikesa.Child) bool { return c.Policy == p })
 		if has && sa.Claims(s) {
-			s.Contest(fmt.Sprintf("%s asks from %v for the policy that this one has", sa.RemoteID(), sa.Remote()), func(bool) {})
+			s.Contest(fmt.Sprintf("%s asks from %v for the policy that this one has", sa.PeerID, sa.Remote), func(bool) {})
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/ike/v2"
 )
 
@@ -18,7 +19,7 @@ import (
 type redirect struct {
 	to, from netip.Addr  // to is not valid: where the configuration says
 	times    []time.Time // of the last redirects
-	old      *v2.SA      // whom the next IKE SA takes over from; nil: nobody
+	old      *ikesa.SA   // whom the next IKE SA takes over from; nil: nobody
 }
 
 // More redirects than these within the period are a loop (RFC 5685:
@@ -30,12 +31,12 @@ const (
 
 // Redirected follows the peer of sa to another gateway. An IKE SA that is up is
 // given up once the new one has its CHILD SAs.
-func (e *Endpoint) Redirected(sa *v2.SA, to core.Gateway, wanted []*core.Policy) {
+func (e *Endpoint) Redirected(sa *ikesa.SA, to core.Gateway, wanted []*core.Policy) {
 	if e.down {
 		return
 	}
-	peer, from, old := sa.Peer(), sa.Remote().Addr().Unmap(), e.heirs[sa.ID()]
-	if sa.State() == v2.Established {
+	peer, from, old := sa.Peer, sa.Remote.Addr().Unmap(), e.heirs[sa.ID]
+	if sa.State == ikesa.Established {
 		old = sa
 	}
 	if to.Name == "" {
@@ -55,15 +56,15 @@ func (e *Endpoint) Redirected(sa *v2.SA, to core.Gateway, wanted []*core.Policy)
 	})
 }
 
-func (e *Endpoint) redirect(sa *v2.SA, to core.Gateway, from netip.Addr, old *v2.SA, wanted []*core.Policy) {
-	peer := sa.Peer()
+func (e *Endpoint) redirect(sa *ikesa.SA, to core.Gateway, from netip.Addr, old *ikesa.SA, wanted []*core.Policy) {
+	peer := sa.Peer
 	r := e.redirects[peer.Name]
 	if r == nil {
 		r = &redirect{}
 		e.redirects[peer.Name] = r
 	}
 	for s := range e.of(peer.Name) {
-		if old != nil && e.heirs[s.ID()] == old && s.Remote().Addr() == to.Addr {
+		if old != nil && e.heirs[s.ID] == old && s.Remote.Addr() == to.Addr {
 			return // said twice, and under way
 		}
 	}
@@ -88,7 +89,7 @@ func (e *Endpoint) redirect(sa *v2.SA, to core.Gateway, from netip.Addr, old *v2
 		old.Delete("the peer sent us to another gateway")
 	}
 	for _, p := range wanted {
-		if sa.State() == v2.Ended && (old == nil || old.State() == v2.Ended) {
+		if sa.State == ikesa.Ended && (old == nil || old.State == ikesa.Ended) {
 			e.ensure(p, nil) // while the name was looked up, another attempt may have begun
 		} else {
 			e.connect(p)
@@ -109,22 +110,22 @@ func (e *Endpoint) notRedirected(peer *core.Peer, to core.Gateway, wanted []*cor
 
 // settleRedirect tells an IKE SA that begins at the other gateway where we come
 // from, and whom it takes over from.
-func (e *Endpoint) settleRedirect(sa *v2.SA) {
-	r := e.redirects[sa.Peer().Name]
-	if r == nil || r.to != sa.Remote().Addr() {
+func (e *Endpoint) settleRedirect(sa *ikesa.SA) {
+	r := e.redirects[sa.Peer.Name]
+	if r == nil || r.to != sa.Remote.Addr() {
 		return
 	}
-	sa.ComesFrom(r.from)
+	sa.ComesFrom = r.from
 	if r.old != nil {
-		e.heirs[sa.ID()] = r.old
+		e.heirs[sa.ID] = r.old
 		r.old = nil
 	}
 }
 
 // redirectFailed is told of each IKE SA that is gone.
-func (e *Endpoint) redirectFailed(sa *v2.SA, fault bool) {
-	if r := e.redirects[sa.Peer().Name]; fault && r != nil && sa.Initiator() && sa.EstablishedAt().IsZero() && r.to == sa.Remote().Addr() {
-		e.returnHome(sa.Peer())
+func (e *Endpoint) redirectFailed(sa *ikesa.SA, fault bool) {
+	if r := e.redirects[sa.Peer.Name]; fault && r != nil && sa.Initiator && sa.EstablishedAt.IsZero() && r.to == sa.Remote.Addr() {
+		e.returnHome(sa.Peer)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/ike/v2"
 )
 
@@ -15,7 +16,7 @@ import (
 func (e *Endpoint) Tickets() *v2.TicketJar { return &e.tickets }
 
 // Interrupted keeps the session of a lost IKE SA for the next one.
-func (e *Endpoint) Interrupted(sa *v2.SA, s *v2.Session) { e.keepSession(sa.Peer().Name, s) }
+func (e *Endpoint) Interrupted(sa *ikesa.SA, s *v2.Session) { e.keepSession(sa.Peer.Name, s) }
 
 func (e *Endpoint) keepSession(peer string, s *v2.Session) {
 	e.dropSession(peer)
@@ -49,8 +50,8 @@ func (e *Endpoint) session(peer *core.Peer, remote netip.Addr, as *core.Identity
 // connected to us while we waited: both ends would keep both. A session that
 // nothing answered waits for the attempt after that; if the peer answers this
 // one, it is forgotten with Established.
-func (e *Endpoint) NotResumed(sa *v2.SA, s *v2.Session, wanted []*core.Policy) {
-	peer := sa.Peer()
+func (e *Endpoint) NotResumed(sa *ikesa.SA, s *v2.Session, wanted []*core.Policy) {
+	peer := sa.Peer
 	need := !e.down
 	if need {
 		wanted, need = e.needed(peer, wanted)
@@ -59,7 +60,7 @@ func (e *Endpoint) NotResumed(sa *v2.SA, s *v2.Session, wanted []*core.Policy) {
 		s.Wipe()
 		return
 	}
-	local, remote := sa.Local().Addr(), sa.Remote().Addr()
+	local, remote := sa.Local.Addr(), sa.Remote.Addr()
 	e.initiate(peer, local, remote, wanted)
 	if s != nil {
 		e.keepSession(peer.Name, s)

@@ -7,21 +7,21 @@ import (
 
 	"culvert/ike/auth"
 	"culvert/ike/core"
-	"culvert/ike/v2"
+	ikesa "culvert/ike/sa"
 )
 
 // siblings are the IKE SAs of each peer. A hundred thousand road warriors are of
 // one peer: who looks for the SAs of one of them must not meet all.
 type siblings struct {
-	byPeer map[string]*bench   // by the peer's name
-	byID   map[string][]*v2.SA // by the peer's name and what it says that it is, proven or not
+	byPeer map[string]*bench      // by the peer's name
+	byID   map[string][]*ikesa.SA // by the peer's name and what it says that it is, proven or not
 	// serving is how many of a peer's IKE SAs are up and were not sent elsewhere.
 	serving map[string]int
 }
 
 // Serves is told of each that begins or ceases to.
-func (b *siblings) Serves(sa *v2.SA, yes bool) {
-	name := sa.Peer().Name
+func (b *siblings) Serves(sa *ikesa.SA, yes bool) {
+	name := sa.Peer.Name
 	if yes {
 		b.serving[name]++
 	} else if b.serving[name]--; b.serving[name] == 0 {
@@ -30,11 +30,11 @@ func (b *siblings) Serves(sa *v2.SA, yes bool) {
 }
 
 func newSiblings() siblings {
-	return siblings{byPeer: map[string]*bench{}, byID: map[string][]*v2.SA{}, serving: map[string]int{}}
+	return siblings{byPeer: map[string]*bench{}, byID: map[string][]*ikesa.SA{}, serving: map[string]int{}}
 }
 
-func (b *siblings) add(sa *v2.SA) {
-	name := sa.Peer().Name
+func (b *siblings) add(sa *ikesa.SA) {
+	name := sa.Peer.Name
 	list := b.byPeer[name]
 	if list == nil {
 		list = &bench{}
@@ -44,29 +44,29 @@ func (b *siblings) add(sa *v2.SA) {
 	b.named(sa, core.ID{})
 }
 
-func (b *siblings) remove(sa *v2.SA) {
-	name := sa.Peer().Name
+func (b *siblings) remove(sa *ikesa.SA) {
+	name := sa.Peer.Name
 	if list := b.byPeer[name]; list.remove(sa) {
 		delete(b.byPeer, name)
 	}
-	b.unname(sa, sa.RemoteID())
+	b.unname(sa, sa.PeerID)
 }
 
 // named is told when it is known who the peer says that it is.
-func (b *siblings) named(sa *v2.SA, was core.ID) {
+func (b *siblings) named(sa *ikesa.SA, was core.ID) {
 	b.unname(sa, was)
-	if id := sa.RemoteID(); id != (core.ID{}) {
+	if id := sa.PeerID; id != (core.ID{}) {
 		key := idKey(sa, id)
 		b.byID[key] = append(b.byID[key], sa)
 	}
 }
 
-func (b *siblings) unname(sa *v2.SA, id core.ID) {
+func (b *siblings) unname(sa *ikesa.SA, id core.ID) {
 	if id == (core.ID{}) {
 		return
 	}
 	key := idKey(sa, id)
-	list := slices.DeleteFunc(b.byID[key], func(s *v2.SA) bool { return s == sa })
+	list := slices.DeleteFunc(b.byID[key], func(s *ikesa.SA) bool { return s == sa })
 	if len(list) == 0 {
 		delete(b.byID, key)
 		return
@@ -74,11 +74,11 @@ func (b *siblings) unname(sa *v2.SA, id core.ID) {
 	b.byID[key] = list
 }
 
-func idKey(sa *v2.SA, id core.ID) string { return sa.Peer().Name + "\x00" + auth.Key(id) }
+func idKey(sa *ikesa.SA, id core.ID) string { return sa.Peer.Name + "\x00" + auth.Key(id) }
 
 // of are the SAs of a peer. Nobody may come or go meanwhile.
-func (b *siblings) of(peer string) iter.Seq[*v2.SA] {
-	return func(yield func(*v2.SA) bool) {
+func (b *siblings) of(peer string) iter.Seq[*ikesa.SA] {
+	return func(yield func(*ikesa.SA) bool) {
 		list := b.byPeer[peer]
 		if list == nil {
 			return
@@ -92,13 +92,13 @@ func (b *siblings) of(peer string) iter.Seq[*v2.SA] {
 }
 
 // namesakes are the other SAs of a peer that says the same of itself.
-func (b *siblings) namesakes(sa *v2.SA) (others []*v2.SA) {
-	id := sa.RemoteID()
+func (b *siblings) namesakes(sa *ikesa.SA) (others []*ikesa.SA) {
+	id := sa.PeerID
 	if id == (core.ID{}) {
 		return nil
 	}
 	for _, s := range b.byID[idKey(sa, id)] {
-		if s != sa && auth.Same(s.RemoteID(), id) {
+		if s != sa && auth.Same(s.PeerID, id) {
 			others = append(others, s)
 		}
 	}
@@ -139,22 +139,22 @@ func sharedSecrets(cfg *core.Config) map[*core.Identity]bool {
 // bench is SAs in the order in which they came. One that leaves leaves its seat
 // empty, until half of them are.
 type bench struct {
-	seats []*v2.SA
+	seats []*ikesa.SA
 	empty int
 }
 
-func (b *bench) add(sa *v2.SA) {
+func (b *bench) add(sa *ikesa.SA) {
 	sa.Seat = len(b.seats)
 	b.seats = append(b.seats, sa)
 }
 
 // remove reports whether that was the last.
-func (b *bench) remove(sa *v2.SA) bool {
+func (b *bench) remove(sa *ikesa.SA) bool {
 	b.seats[sa.Seat] = nil
 	if b.empty++; 2*b.empty <= len(b.seats) {
 		return false
 	}
-	b.seats = slices.DeleteFunc(b.seats, func(s *v2.SA) bool { return s == nil })
+	b.seats = slices.DeleteFunc(b.seats, func(s *ikesa.SA) bool { return s == nil })
 	b.empty = 0
 	for i, s := range b.seats {
 		s.Seat = i

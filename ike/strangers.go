@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/ike/v2"
+	ikesa "culvert/ike/sa"
 )
 
 // Strangers: whoever begins an IKE SA has proved nothing until IKE_AUTH is through,
@@ -29,10 +29,10 @@ import (
 
 // strangers are the half-open IKE SAs as responder.
 type strangers struct {
-	half   map[halfKey]*v2.SA
-	order  []*v2.SA                  // the oldest first
-	from   map[netip.Prefix][]*v2.SA // of each address and network, the oldest first
-	weight map[*v2.SA]int
+	half   map[halfKey]*ikesa.SA
+	order  []*ikesa.SA                  // the oldest first
+	from   map[netip.Prefix][]*ikesa.SA // of each address and network, the oldest first
+	weight map[*ikesa.SA]int
 	bytes  int // of all of them, and of the graves of strangers
 
 	given struct { // how many ended without a proof, in the second that began at since
@@ -66,7 +66,7 @@ const (
 const young = 250 * time.Millisecond
 
 func newStrangers() strangers {
-	return strangers{half: map[halfKey]*v2.SA{}, from: map[netip.Prefix][]*v2.SA{}, weight: map[*v2.SA]int{}}
+	return strangers{half: map[halfKey]*ikesa.SA{}, from: map[netip.Prefix][]*ikesa.SA{}, weight: map[*ikesa.SA]int{}}
 }
 
 // homes are the prefixes that stand for the sender at an address and for its network.
@@ -78,25 +78,24 @@ func homes(a netip.Addr) (address, network netip.Prefix) {
 	return netip.PrefixFrom(a, 64).Masked(), netip.PrefixFrom(a, 48).Masked()
 }
 
-func (s *strangers) add(sa *v2.SA) {
-	s.half[halfKey{sa.InitiatorSPI(), sa.InitFrom()}] = sa
+func (s *strangers) add(sa *ikesa.SA) {
+	s.half[halfKey{sa.SPIi, sa.InitFrom}] = sa
 	s.order = append(s.order, sa)
-	address, network := homes(sa.InitFrom().Addr())
+	address, network := homes(sa.InitFrom.Addr())
 	s.from[address] = append(s.from[address], sa)
 	s.from[network] = append(s.from[network], sa)
 	s.weight[sa] = 0
-	s.Weigh(sa)
 }
 
 // remove reports whether the SA was one of them.
-func (s *strangers) remove(sa *v2.SA) bool {
-	key := halfKey{sa.InitiatorSPI(), sa.InitFrom()}
+func (s *strangers) remove(sa *ikesa.SA) bool {
+	key := halfKey{sa.SPIi, sa.InitFrom}
 	if s.half[key] != sa {
 		return false
 	}
 	delete(s.half, key)
 	s.order = without(s.order, sa)
-	address, network := homes(sa.InitFrom().Addr())
+	address, network := homes(sa.InitFrom.Addr())
 	for _, home := range []netip.Prefix{address, network} {
 		if s.from[home] = without(s.from[home], sa); len(s.from[home]) == 0 {
 			delete(s.from, home)
@@ -107,19 +106,18 @@ func (s *strangers) remove(sa *v2.SA) bool {
 	return true
 }
 
-func without(list []*v2.SA, sa *v2.SA) []*v2.SA {
+func without(list []*ikesa.SA, sa *ikesa.SA) []*ikesa.SA {
 	if i := slices.Index(list, sa); i >= 0 {
 		list = slices.Delete(list, i, i+1)
 	}
 	return list
 }
 
-// Weigh counts anew what an SA keeps.
-func (s *strangers) Weigh(sa *v2.SA) {
+// Weigh counts anew how many bytes an SA keeps.
+func (s *strangers) Weigh(sa *ikesa.SA, bytes int) {
 	if was, ok := s.weight[sa]; ok {
-		now := sa.Weight()
-		s.weight[sa] = now
-		s.bytes += now - was
+		s.weight[sa] = bytes
+		s.bytes += bytes - was
 	}
 }
 
@@ -149,7 +147,7 @@ func (e *Endpoint) admit(d core.Datagram, pressed bool) bool {
 		share := max((most+addressShare-1)/addressShare, 2)
 		address, network := homes(d.Remote.Addr())
 		if list := e.from[address]; len(list) >= share {
-			if e.env.Now().Sub(list[0].Created()) < young {
+			if e.env.Now().Sub(list[0].Created) < young {
 				e.bad(d, "too many half-open IKE SAs from this address: it may come again")
 				return false
 			}
@@ -171,8 +169,8 @@ func (e *Endpoint) makeRoom() {
 	}
 }
 
-func (e *Endpoint) evict(sa *v2.SA) {
-	e.env.Emit(core.Event{Kind: core.EvBadMessage, Peer: sa.Peer().Name, SA: sa.ID(), Local: sa.Local(), Remote: sa.InitFrom(),
+func (e *Endpoint) evict(sa *ikesa.SA) {
+	e.env.Emit(core.Event{Kind: core.EvBadMessage, Peer: sa.Peer.Name, SA: sa.ID, Local: sa.Local, Remote: sa.InitFrom,
 		Reason: "a half-open IKE SA gave way to others: there are too many, or they keep too much"})
 	sa.Delete("it gave way to others while it was half-open")
 }

@@ -16,6 +16,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	"culvert/ike/v2"
 	"culvert/internal/testing/simnet"
 	"culvert/internal/testing/testcert"
 )
@@ -234,9 +235,9 @@ func (r *rig) audit() {
 	r.t.Helper()
 	sum, prefixes := 0, 0
 	for key, sa := range r.e.half {
-		sum += sa.Weight()
-		if r.e.weight[sa] != sa.Weight() {
-			r.t.Errorf("%v weighs %d, and %d are counted", key, sa.Weight(), r.e.weight[sa])
+		sum += sa.Protocol.(*v2.SA).Weight()
+		if r.e.weight[sa] != sa.Protocol.(*v2.SA).Weight() {
+			r.t.Errorf("%v weighs %d, and %d are counted", key, sa.Protocol.(*v2.SA).Weight(), r.e.weight[sa])
 		}
 	}
 	for _, g := range r.e.graves {

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/ike/v2"
+	ikesa "culvert/ike/sa"
 	"culvert/spd/selector"
 )
 
@@ -104,17 +104,17 @@ func (e *Endpoint) joins(p *core.Policy, flow *selector.Pair) bool {
 		return true
 	}
 	for sa := range e.of(p.Peer.Name) {
-		if sa.State() == v2.Established && !sa.Leaving() && sa.MayHave(p) && (p.Made == nil || sa.Leased()) {
-			if !sa.Making(p) {
-				sa.CreateChild(p, flow)
+		if sa.State == ikesa.Established && !sa.Leaving && sa.MayHave(p) && (p.Made == nil || sa.Lease.Leased()) {
+			if !sa.Protocol.Making(p) {
+				sa.Protocol.MakeChild(p, flow)
 			}
 			return true
 		}
 	}
 	for sa := range e.of(p.Peer.Name) {
-		if sa.State() == v2.Connecting && sa.MayHave(p) && (p.Made == nil || asFirst(sa)) {
-			if !sa.Making(p) {
-				sa.Want([]*core.Policy{p})
+		if sa.State == ikesa.Connecting && sa.MayHave(p) && (p.Made == nil || asFirst(sa)) {
+			if !sa.Protocol.Making(p) {
+				sa.Wanted = append(sa.Wanted, p)
 			}
 			return true
 		}
@@ -124,8 +124,8 @@ func (e *Endpoint) joins(p *core.Policy, flow *selector.Pair) bool {
 
 // asFirst reports whether an IKE SA that we are making is one of the peer's first identity,
 // as which an address is asked for.
-func asFirst(sa *v2.SA) bool {
-	return sa.Identity() == nil || sa.Identity() == sa.Peer().Identities[0]
+func asFirst(sa *ikesa.SA) bool {
+	return sa.Identity == nil || sa.Identity == sa.Peer.Identities[0]
 }
 
 // byIdentity parts wanted policies into those that one IKE SA can have. One that
@@ -149,8 +149,8 @@ func byIdentity(peer *core.Peer, wanted []*core.Policy) (parts [][]*core.Policy)
 
 func (e *Endpoint) hasChild(p *core.Policy) bool {
 	for sa := range e.of(p.Peer.Name) {
-		for _, c := range sa.Children() {
-			if c.Policy().Ref == p.Ref && c.Live() {
+		for _, c := range sa.Children {
+			if c.Policy.Ref == p.Ref && c.Live() {
 				return true
 			}
 		}
@@ -161,18 +161,18 @@ func (e *Endpoint) hasChild(p *core.Policy) bool {
 // fill brings up the policies of a peer whose IKE SA came up: at once those
 // that we wanted with it; the others after a moment, since the peer may be
 // about to make them.
-func (e *Endpoint) fill(sa *v2.SA) {
+func (e *Endpoint) fill(sa *ikesa.SA) {
 	for _, p := range sa.TakeWants() {
 		switch {
 		case e.hasChild(p):
 		case sa.MayHave(p):
-			sa.CreateChild(p, nil)
+			sa.Protocol.MakeChild(p, nil)
 		default:
 			e.later(p, false)
 		}
 	}
 	for _, p := range e.wanted {
-		if p.Peer == sa.Peer() && !e.hasChild(p) && !sa.Making(p) {
+		if p.Peer == sa.Peer && !e.hasChild(p) && !sa.Protocol.Making(p) {
 			e.later(p, false)
 		}
 	}
@@ -187,7 +187,7 @@ func (e *Endpoint) lost(peer *core.Peer, fault bool) {
 	}
 }
 
-func (e *Endpoint) ChildEnded(sa *v2.SA, p *core.Policy) {
+func (e *Endpoint) ChildEnded(sa *ikesa.SA, p *core.Policy) {
 	e.unused(p)
 	w := e.wants[p.Ref]
 	brief := w != nil && w.brief(e.env)
@@ -197,7 +197,7 @@ func (e *Endpoint) ChildEnded(sa *v2.SA, p *core.Policy) {
 	e.later(p, brief)
 }
 
-func (e *Endpoint) ChildFailed(sa *v2.SA, p *core.Policy, asked bool) { e.later(p, asked) }
+func (e *Endpoint) ChildFailed(sa *ikesa.SA, p *core.Policy, asked bool) { e.later(p, asked) }
 
 // later tries again after a while, longer after each failure: by itself where the
 // policy is kept up, else with the next traffic.

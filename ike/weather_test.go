@@ -14,7 +14,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
-	"culvert/ike/v2"
+	ikesa "culvert/ike/sa"
 	"culvert/internal/testing/simnet"
 	"culvert/internal/testing/simnet/sweep"
 	"culvert/spd/selector"
@@ -424,8 +424,8 @@ func (s *side) leftovers() string {
 	}
 	serving := map[string]int{}
 	for _, sa := range e.bySPI {
-		if sa.State() == v2.Established && !sa.Leaving() {
-			serving[sa.Peer().Name]++
+		if sa.State == ikesa.Established && !sa.Leaving {
+			serving[sa.Peer.Name]++
 		}
 	}
 	if !maps.Equal(serving, e.serving) {

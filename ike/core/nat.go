@@ -1,19 +1,21 @@
 package core
 
 import (
-	"crypto/sha1"
 	"encoding/binary"
+	"hash"
 	"net/netip"
 )
 
-// NATHash is the content of NAT_DETECTION_SOURCE_IP and _DESTINATION_IP
-// (RFC 7296 §2.23): SHA-1 of SPIs, address and port. IKEv1 hashes with its own
-// function over the same octets, cookies in the SPIs' place (RFC 3947 §3.2).
-func NATHash(spii, spir uint64, a netip.AddrPort) [20]byte {
+// NATHash is the content of a payload of NAT detection (RFC 7296 §2.23, RFC 3947 §3.2):
+// a hash of SPIs, or in IKEv1 cookies, address and port. In IKEv2 the hash is SHA-1, in
+// IKEv1 the one that was negotiated.
+func NATHash(h func() hash.Hash, spii, spir uint64, a netip.AddrPort) []byte {
 	b := make([]byte, 0, 34)
 	b = binary.BigEndian.AppendUint64(b, spii)
 	b = binary.BigEndian.AppendUint64(b, spir)
 	b = append(b, a.Addr().Unmap().AsSlice()...)
 	b = binary.BigEndian.AppendUint16(b, a.Port())
-	return sha1.Sum(b)
+	d := h()
+	d.Write(b)
+	return d.Sum(nil)
 }

@@ -11,6 +11,7 @@ import (
 	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // IKE_AUTH (RFC 7296 §1.2, §2.15); what belongs to certificates is in signature.go:
@@ -23,9 +24,9 @@ import (
 
 func newAuth(sa *SA) *exchange {
 	x := newExchange(sa.firstAuth())
-	if len(sa.wanted) > 0 && !sa.init.childless {
-		x.policy = redial(sa.wanted[0])
-		sa.wanted = sa.wanted[1:]
+	if len(sa.base.Wanted) > 0 && !sa.init.childless {
+		x.policy = redial(sa.base.Wanted[0])
+		sa.base.Wanted = sa.base.Wanted[1:]
 	}
 	return x
 }
@@ -58,18 +59,18 @@ type identities struct {
 
 func (*identities) prepare(x *exchange) error {
 	sa := x.sa
-	if sa.identity == nil { // else it is that of the policies
-		sa.identity = sa.firstIdentity()
+	if sa.base.Identity == nil { // else it is that of the policies
+		sa.base.Identity = sa.firstIdentity()
 	}
-	sa.myID = auth.MyID(sa.identity, sa.local.Addr())
+	sa.base.MyID = auth.MyID(sa.base.Identity, sa.base.Local.Addr())
 	return nil
 }
 
 func (*identities) request(x *exchange) error {
 	sa := x.sa
-	x.out = append(x.out, idPayload(sa.myID, true))
-	if sa.identity.RemoteID.Data != "" && !sa.identity.Ignore {
-		x.out = append(x.out, idPayload(sa.identity.RemoteID, false))
+	x.out = append(x.out, idPayload(sa.base.MyID, true))
+	if sa.base.Identity.RemoteID.Data != "" && !sa.base.Identity.Ignore {
+		x.out = append(x.out, idPayload(sa.base.Identity.RemoteID, false))
 	}
 	return nil
 }
@@ -84,19 +85,19 @@ func (t *identities) accept(x *exchange) error {
 		return sa.authFailed(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
 	}
 	t.peer = idi
-	sa.name(idOf(idi))
+	sa.base.Name(idOf(idi))
 	var expected core.ID
 	if idr := findID(x.in, false); idr != nil {
 		expected = idOf(idr)
 	}
-	sa.identity = auth.Match(sa.peer.Identities, x.claim(expected), sa.owner.Config().Trust)
-	if sa.identity == nil {
-		return sa.authFailed(sa.identityParts(sa.peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
-			sa.peer.Name, sa.peerID, expected, sa.peerID)
+	sa.base.Identity = auth.Match(sa.base.Peer.Identities, x.claim(expected), sa.base.Host.Config().Trust)
+	if sa.base.Identity == nil {
+		return sa.authFailed(sa.identityParts(sa.base.Peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
+			sa.base.Peer.Name, sa.base.PeerID, expected, sa.base.PeerID)
 	}
-	sa.myID = auth.As(sa.identity, expected, sa.local.Addr())
+	sa.base.MyID = auth.As(sa.base.Identity, expected, sa.base.Local.Addr())
 	if sa.itself() {
-		return sa.authFailed(nil, itselfText, sa.peerID)
+		return sa.authFailed(nil, itselfText, sa.base.PeerID)
 	}
 	return nil
 }
@@ -106,7 +107,7 @@ func (t *identities) round(x *exchange) error {
 	case x.rounds > 0:
 		return nil
 	case !x.mine:
-		x.out = append(x.out, idPayload(x.sa.myID, false))
+		x.out = append(x.out, idPayload(x.sa.base.MyID, false))
 		return nil
 	}
 	sa := x.sa
@@ -115,12 +116,12 @@ func (t *identities) round(x *exchange) error {
 		return sa.distrust(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
 	}
 	t.peer = idr
-	sa.name(idOf(idr))
-	if !auth.Accepts(sa.identity, sa.peerID) {
-		return sa.distrust(sa.identityParts([]*core.Identity{sa.identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.peerID, sa.identity.RemoteID)
+	sa.base.Name(idOf(idr))
+	if !auth.Accepts(sa.base.Identity, sa.base.PeerID) {
+		return sa.distrust(sa.identityParts([]*core.Identity{sa.base.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.base.PeerID, sa.base.Identity.RemoteID)
 	}
 	if sa.itself() {
-		return sa.distrust(nil, itselfText, sa.peerID)
+		return sa.distrust(nil, itselfText, sa.base.PeerID)
 	}
 	return nil
 }
@@ -147,7 +148,7 @@ func (t *proof) round(x *exchange) error {
 		return then()
 	}
 	if t.theirs == nil {
-		m := auth.Of(x.sa.identity.Remote())
+		m := auth.Of(x.sa.base.Identity.Remote())
 		if err := t.mayBe(x, m); err != nil {
 			return err
 		}
@@ -166,7 +167,7 @@ func (t *proof) prove(x *exchange, then func() error) error {
 	case t.oursOver:
 		return then()
 	case t.ours == nil:
-		m := auth.Of(x.sa.identity.Auth)
+		m := auth.Of(x.sa.base.Identity.Auth)
 		if m.Prove == nil {
 			return authSide{x, t}.Refuse(nil, "there is no %s to prove ourselves by", m.Name)
 		}
@@ -192,7 +193,7 @@ func (t *proof) goOn(x *exchange) error {
 	case x.mine && says, !x.mine && !(t.oursOver && t.theirsOver):
 		x.more = true
 	case !t.oursOver || !t.theirsOver:
-		return authSide{x, t}.Refuse(x.sa.methodParts("a proof that is not complete"), "%s ended IKE_AUTH without a complete proof", x.sa.peerID)
+		return authSide{x, t}.Refuse(x.sa.methodParts("a proof that is not complete"), "%s ended IKE_AUTH without a complete proof", x.sa.base.PeerID)
 	}
 	return nil
 }
@@ -203,17 +204,17 @@ func (t *proof) mayBe(x *exchange, m *auth.Method) error {
 	refuse := authSide{x, t}.Refuse
 	switch {
 	case m.Check == nil:
-		return refuse(nil, "there is no %s by which %s could prove itself", m.Name, sa.peerID)
+		return refuse(nil, "there is no %s by which %s could prove itself", m.Name, sa.base.PeerID)
 	case a == nil && m.Late:
 		return nil
 	case a == nil && x.mine:
-		return refuse(sa.methodParts("no proof at all"), "the response of %s has no proof", sa.peerID)
+		return refuse(sa.methodParts("no proof at all"), "the response of %s has no proof", sa.base.PeerID)
 	case a == nil:
 		// Without AUTH the initiator asks for EAP (RFC 7296 §2.16).
-		return refuse(sa.methodParts("EAP"), "%s asks for EAP, and no identity of peer %q has it: set auth-method at the peer to what ours has", sa.peerID, sa.peer.Name)
+		return refuse(sa.methodParts("EAP"), "%s asks for EAP, and no identity of peer %q has it: set auth-method at the peer to what ours has", sa.base.PeerID, sa.base.Peer.Name)
 	case m.Late || !m.Goes(a.Method):
 		return refuse(sa.methodParts(auth.MethodName(a.Method)), "%s proves itself by %s, and the identity wants %s: set remote-auth-method here or the peer's method",
-			sa.peerID, auth.MethodName(a.Method), m.Name)
+			sa.base.PeerID, auth.MethodName(a.Method), m.Name)
 	}
 	return nil
 }
@@ -241,24 +242,26 @@ type authSide struct {
 	t *proof
 }
 
-func (s authSide) Identity() *core.Identity { return s.x.sa.identity }
-func (s authSide) PeerID() core.ID          { return s.x.sa.peerID }
-func (s authSide) PRF() *suite.PRF          { return s.x.sa.suite.PRF }
-func (s authSide) Trust() *core.Trust       { return s.x.sa.owner.Config().Trust }
+func (s authSide) Identity() *core.Identity { return s.x.sa.base.Identity }
+func (s authSide) PeerID() core.ID          { return s.x.sa.base.PeerID }
+func (s authSide) PRF() *suite.PRF          { return s.x.sa.base.Suite.PRF }
+func (s authSide) Trust() *core.Trust       { return s.x.sa.base.Host.Config().Trust }
 func (s authSide) Hashes() []sign.HashID    { return s.x.sa.init.sig.hashes }
 func (s authSide) Ours() bool               { return s.x.mine }
-func (s authSide) Now() time.Time           { return s.x.sa.env.Now() }
-func (s authSide) Proved(ok bool) bool      { return s.x.sa.env.Proved(ok) }
+func (s authSide) Now() time.Time           { return s.x.sa.base.Env.Now() }
+func (s authSide) Proved(ok bool) bool      { return s.x.sa.base.Env.Proved(ok) }
 
 func (s authSide) Certs() ([]*x509.Certificate, error) { return s.t.peerCerts(s.x) }
 
 func (s authSide) Certified(until time.Time, asked bool) {
-	s.x.sa.auth.until, s.x.sa.auth.asked = until, asked
+	s.x.sa.base.Auth.Until, s.x.sa.base.Auth.Asked = until, asked
 }
 
 func (s authSide) Place(entry any, key string) string { return s.x.sa.place(entry, key) }
 
-func (s authSide) Report(k core.EventKind, format string, a ...any) { s.x.sa.event(k, format, a...) }
+func (s authSide) Report(k core.EventKind, format string, a ...any) {
+	s.x.sa.base.Event(k, format, a...)
+}
 
 func (s authSide) Ask(w core.Work, done func(secret.Bytes, error) error) { s.x.inquire(w, done) }
 
@@ -266,9 +269,9 @@ func (s authSide) Signed(ours bool) auth.Signed {
 	sa := s.x.sa
 	id := part[*identities](s.x).peer
 	if ours {
-		id = idPayload(sa.myID, sa.initiator)
+		id = idPayload(sa.base.MyID, sa.base.Initiator)
 	}
-	return sa.signed(sa.initiator == ours, id.AppendBody(nil))
+	return sa.signed(sa.base.Initiator == ours, id.AppendBody(nil))
 }
 
 func (s authSide) SignedWithoutPPK() (auth.Signed, bool) {
@@ -276,7 +279,7 @@ func (s authSide) SignedWithoutPPK() (auth.Signed, bool) {
 	if !sa.withoutPPK() {
 		return auth.Signed{}, false
 	}
-	return sa.signedWithout(idPayload(sa.myID, true).AppendBody(nil)), true
+	return sa.signedWithout(idPayload(sa.base.MyID, true).AppendBody(nil)), true
 }
 
 // Refuse refuses the peer in the way that its part in the exchange allows.
@@ -302,7 +305,7 @@ func (sa *SA) signed(initiator bool, idBody []byte) auth.Signed {
 // authFailed refuses the peer as responder (RFC 7296 §2.21.2).
 func (sa *SA) authFailed(d *core.Mismatch, format string, a ...any) error {
 	reason := fmt.Sprintf(format, a...)
-	sa.emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
+	sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
 	return fatal{kind: message.NotifyAuthenticationFailed, reason: reason, detail: d, told: true}
 }
 
@@ -311,16 +314,9 @@ func (sa *SA) authFailed(d *core.Mismatch, format string, a ...any) error {
 // §2.21.2).
 func (sa *SA) distrust(d *core.Mismatch, format string, a ...any) error {
 	reason := fmt.Sprintf(format, a...)
-	sa.emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
+	sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
 	sa.part(sa.sendID+1, &message.Notify{Kind: message.NotifyAuthenticationFailed})
 	return fatal{reason: reason, detail: d, told: true}
-}
-
-// name notes who the peer says that it is.
-func (sa *SA) name(id core.ID) {
-	was := sa.peerID
-	sa.peerID = id
-	sa.owner.Named(sa, was)
 }
 
 // ikeUp is the end of the initial exchanges.
@@ -329,27 +325,27 @@ type ikeUp struct{ noop }
 func (*ikeUp) settle(x *exchange) error {
 	sa := x.sa
 	sa.up()
-	sa.birth = birth{mine: x.mine, begun: sa.created, up: sa.established, lowNonce: sa.lowNonce}
+	sa.base.Birth = ikesa.Birth{Mine: x.mine, Begun: sa.base.Created, Up: sa.base.EstablishedAt, LowNonce: sa.lowNonce}
 	how := ""
 	if sa.resumed != nil {
 		how = ", resumed"
 	}
-	sa.event(core.EvIKEUp, "%s, we are %s%s", sa.peerID, sa.myID, how)
+	sa.base.Event(core.EvIKEUp, "%s, we are %s%s", sa.base.PeerID, sa.base.MyID, how)
 	if !x.mine {
-		sa.boundSame()
+		sa.base.BoundSame()
 	}
 	if x.refuse != nil && x.mine {
 		wanted := []*core.Policy{x.policy}
 		if x.policy == nil { // they were to have their CHILD SAs later
-			wanted = sa.TakeWants()
+			wanted = sa.base.TakeWants()
 		}
 		sa.disown(x)
 		x.policy = nil
-		x.drop(sa.env)
+		x.drop(sa.base.Env)
 		for _, p := range wanted {
 			sa.childRefused(x.kind.name, p, x.refuse)
 		}
 	}
-	sa.owner.Established(sa)
+	sa.base.Keeper.Established(sa.base)
 	return nil
 }

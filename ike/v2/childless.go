@@ -20,18 +20,18 @@ func (*childlessSupport) reply(x *exchange) error {
 func (*childlessSupport) complete(x *exchange) error {
 	sa := x.sa
 	announced := notify(x.in, message.NotifyChildlessIKEv2Supported) != nil
-	if sa.peer.Childless == core.ChildlessRequire && !announced {
-		return end(0, `the peer does not say CHILDLESS_IKEV2_SUPPORTED, and peer %q has childless = "require": write "prefer" to do without, or have the peer allow it`, sa.peer.Name)
+	if sa.base.Peer.Childless == core.ChildlessRequire && !announced {
+		return end(0, `the peer does not say CHILDLESS_IKEV2_SUPPORTED, and peer %q has childless = "require": write "prefer" to do without, or have the peer allow it`, sa.base.Peer.Name)
 	}
-	sa.init.childless = announced && sa.peer.Childless != core.ChildlessNo
+	sa.init.childless = announced && sa.base.Peer.Childless != core.ChildlessNo
 	return nil
 }
 
 // onlyChildless refuses a CHILD SA in IKE_AUTH where the configuration wants it
 // with a key exchange of its own; the IKE SA comes up.
 func (sa *SA) onlyChildless() error {
-	if sa.peer.Childless == core.ChildlessRequire {
-		return refuse(message.NotifyNoProposalChosen, `peer %q has childless = "require", and the peer asks for a CHILD SA in IKE_AUTH: have it make CHILD SAs by CREATE_CHILD_SA alone`, sa.peer.Name)
+	if sa.base.Peer.Childless == core.ChildlessRequire {
+		return refuse(message.NotifyNoProposalChosen, `peer %q has childless = "require", and the peer asks for a CHILD SA in IKE_AUTH: have it make CHILD SAs by CREATE_CHILD_SA alone`, sa.base.Peer.Name)
 	}
 	return nil
 }

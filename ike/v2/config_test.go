@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // Whatever a peer puts into a reply, what is kept of it is bounded and valid.
@@ -16,21 +17,21 @@ func FuzzLeaseRead(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, kind uint16, value []byte) {
-		l := &lease{}
+		l := &ikesa.Lease{}
 		for range 2 * maxSubnets {
-			l.read(message.Attribute{Type: kind, Value: value})
+			readAttribute(l, message.Attribute{Type: kind, Value: value})
 		}
-		if len(l.addrs) > 2 || len(l.dns) > maxDNS || len(l.subnets) > maxSubnets {
-			t.Fatalf("%d addresses, %d servers, %d networks", len(l.addrs), len(l.dns), len(l.subnets))
+		if len(l.Addrs) > 2 || len(l.DNS) > maxDNS || len(l.Subnets) > maxSubnets {
+			t.Fatalf("%d addresses, %d servers, %d networks", len(l.Addrs), len(l.DNS), len(l.Subnets))
 		}
-		for _, p := range l.subnets {
+		for _, p := range l.Subnets {
 			if !p.IsValid() || p != p.Masked() {
 				t.Fatalf("network %v", p)
 			}
 		}
-		if len(l.addrs) > 0 {
-			l.networks()
-			l.selectors()
+		if len(l.Addrs) > 0 {
+			l.Networks()
+			l.Selectors()
 		}
 	})
 }
@@ -49,7 +50,7 @@ func TestMasks(t *testing.T) {
 }
 
 func TestReadLease(t *testing.T) {
-	l := &lease{}
+	l := &ikesa.Lease{}
 	for _, a := range []message.Attribute{
 		{Type: cfgIP4Address, Value: []byte{0, 0, 0, 0}}, {Type: cfgIP4Address, Value: []byte{127, 0, 0, 1}},
 		{Type: cfgIP4Address, Value: []byte{10, 0, 0, 9}}, {Type: cfgIP4Address, Value: []byte{10, 0, 0, 10}},
@@ -57,10 +58,10 @@ func TestReadLease(t *testing.T) {
 		{Type: cfgIP4Subnet, Value: []byte{0, 0, 0, 0, 0, 0, 0, 0}}, {Type: cfgIP6Subnet, Value: append(netip.MustParseAddr("fd00:2::7").AsSlice(), 64)},
 		{Type: cfgIP6Subnet, Value: append(netip.MustParseAddr("fd00:2::7").AsSlice(), 200)},
 	} {
-		l.read(a)
+		readAttribute(l, a)
 	}
-	if len(l.addrs) != 2 || l.addrs[0].String() != "10.0.0.9" || l.addrs[1].String() != "fd00::9" ||
-		len(l.subnets) != 2 || l.subnets[0].String() != "0.0.0.0/0" || l.subnets[1].String() != "fd00:2::/64" {
-		t.Errorf("%v, %v", l.addrs, l.subnets)
+	if len(l.Addrs) != 2 || l.Addrs[0].String() != "10.0.0.9" || l.Addrs[1].String() != "fd00::9" ||
+		len(l.Subnets) != 2 || l.Subnets[0].String() != "0.0.0.0/0" || l.Subnets[1].String() != "fd00:2::/64" {
+		t.Errorf("%v, %v", l.Addrs, l.Subnets)
 	}
 }

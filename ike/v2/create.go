@@ -8,6 +8,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/spd/selector"
 )
 
@@ -17,28 +18,16 @@ import (
 //	HDR, SK{[N(REKEY_SA)], SA, Ni, [KEi], TSi, TSr}  -->
 //	                   <--  HDR, SK{SA, Nr, [KEr], TSi, TSr}
 
-// Bounds on what an authenticated peer can make us keep: CHILD SAs of one IKE SA,
-// and traffic selectors of one CHILD SA on each side.
-const (
-	maxChildren  = 256
-	maxSelectors = 16
-)
-
 // errNoSPI: the stock is empty; it is being filled.
 var errNoSPI error = refused{kind: message.NotifyTemporaryFailure, reason: "no SPI in stock", ours: true}
 
-// CreateChild makes a CHILD SA for a policy; flow is the packet that asked for
+// MakeChild makes a CHILD SA for a policy; flow is the packet that asked for
 // it, nil if none did.
-func (sa *SA) CreateChild(p *core.Policy, flow *selector.Pair) {
+func (sa *SA) MakeChild(p *core.Policy, flow *selector.Pair) {
 	x := newExchange(row(createChild))
 	x.policy, x.flow = sa.resolve(p), flow
-	x.still = func() bool { return x.sa.state == Established && !x.sa.serves(p) } // a rekey may have brought one
+	x.still = func() bool { return x.sa.base.State == Established && !x.sa.base.Serves(p) } // a rekey may have brought one
 	sa.start(x)
-}
-
-// serves reports whether the SA has a CHILD SA for the policy.
-func (sa *SA) serves(p *core.Policy) bool {
-	return slices.ContainsFunc(sa.children, func(c *Child) bool { return c.policy.Ref == p.Ref && c.Live() })
 }
 
 // Making reports whether a CHILD SA for the policy is being made.
@@ -47,7 +36,7 @@ func (sa *SA) Making(p *core.Policy) bool {
 		return x != nil && x.policy != nil && x.policy.Ref == p.Ref && (x.kind.id == createChild || x.kind.id == authenticate)
 	}
 	return is(sa.current) || is(sa.parked.mine) || slices.ContainsFunc(sa.queue, is) ||
-		slices.ContainsFunc(sa.wanted, func(w *core.Policy) bool { return w.Ref == p.Ref })
+		slices.ContainsFunc(sa.base.Wanted, func(w *core.Policy) bool { return w.Ref == p.Ref })
 }
 
 // firstChild is the CHILD SA of IKE_AUTH. What goes wrong with it is said
@@ -74,7 +63,7 @@ func (*firstChild) reply(x *exchange) error {
 		}
 	}
 	if r, ok := x.refuse.(refused); ok {
-		x.sa.emit(core.Event{Kind: refusal(r.kind), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})
+		x.sa.base.Emit(core.Event{Kind: refusal(r.kind), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})
 		x.out = append(x.out, r.notify())
 		return nil
 	}
@@ -110,7 +99,7 @@ func (*firstChild) settle(x *exchange) error {
 // have the SA, so that it can begin to seal (RFC 7296 §2.8 leaves it to guess).
 func (sa *SA) confirm() {
 	x := newExchange(row(inform))
-	x.still = func() bool { return sa.state == Established && len(sa.queue) == 0 }
+	x.still = func() bool { return sa.base.State == Established && len(sa.queue) == 0 }
 	sa.start(x)
 }
 
@@ -118,14 +107,14 @@ func (sa *SA) confirm() {
 type childNegotiation struct{ noop }
 
 func (*childNegotiation) prepare(x *exchange) error {
-	x.ni = x.sa.env.Random(nonceLen)
+	x.ni = x.sa.base.Env.Random(nonceLen)
 	groups := x.policy.Proposal.Groups()
 	if len(groups) == 0 {
 		return nil
 	}
 	var before *suite.Group
 	if x.old != nil {
-		before = x.old.suite.Group
+		before = x.old.Suite.Group
 	}
 	return x.offerKey(x.firstGroup(before, groups))
 }
@@ -143,11 +132,11 @@ func (*childNegotiation) request(x *exchange) error {
 
 func (*childNegotiation) accept(x *exchange) error {
 	x.ni = clone(find[*message.Nonce](x.in).Data)
-	x.nr = x.sa.env.Random(nonceLen)
+	x.nr = x.sa.base.Env.Random(nonceLen)
 	if err := x.chooseChild(true); err != nil {
 		return err
 	}
-	if g := x.agreed.suite.Group; g != nil {
+	if g := x.agreed.Suite.Group; g != nil {
 		return x.answerKey(g)
 	}
 	return nil
@@ -175,7 +164,7 @@ func (*childNegotiation) complete(x *exchange) error {
 		return end(0, "the response to CREATE_CHILD_SA has no nonce")
 	}
 	x.nr = clone(n.Data)
-	if x.agreed.suite.Group != x.group {
+	if x.agreed.Suite.Group != x.group {
 		return refuse(message.NotifyInvalidKEPayload, "the peer chose another group than it used")
 	}
 	if len(x.missing()) > 0 {
@@ -195,7 +184,7 @@ type childUp struct{ noop }
 func (*childUp) settle(x *exchange) error {
 	defer x.shared.Wipe()
 	if x.mine {
-		if x.sa.state >= Closing {
+		if x.sa.base.State >= Closing {
 			return refuse(message.NotifyTemporaryFailure, "its IKE SA is being deleted")
 		}
 		if x.takenBack() {
@@ -206,7 +195,7 @@ func (*childUp) settle(x *exchange) error {
 		}
 	}
 	if x.old == nil {
-		x.sa.env.After(TwinDelay, x.made.settleTwins)
+		x.sa.base.Env.After(ikesa.TwinDelay, x.made.SettleTwins)
 		if x.mine {
 			x.sa.makeOthers()
 			x.sa.confirm()
@@ -220,7 +209,7 @@ func (*childUp) settle(x *exchange) error {
 func (x *exchange) offerChild(withPFS bool) error {
 	sa := x.sa
 	if x.spi == 0 {
-		spi, ok := sa.env.TakeSPI()
+		spi, ok := sa.base.Env.TakeSPI()
 		if !ok {
 			return errNoSPI
 		}
@@ -245,8 +234,8 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if tsi == nil || tsr == nil {
 		return refuse(message.NotifyInvalidSyntax, "no traffic selectors")
 	}
-	if len(sa.children) >= maxChildren {
-		return refuse(message.NotifyNoAdditionalSAs, "the peer has %d CHILD SAs", len(sa.children))
+	if len(sa.base.Children) >= ikesa.MaxChildren {
+		return refuse(message.NotifyNoAdditionalSAs, "the peer has %d CHILD SAs", len(sa.base.Children))
 	}
 	if len(tsi.Selectors) == 0 || len(tsr.Selectors) == 0 { // of no type that is known here
 		return refuse(message.NotifyTSUnacceptable, "no selector of addresses")
@@ -262,7 +251,7 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		}
 		if x.policy == nil {
 			return mismatched(message.NotifyTSUnacceptable, sa.selectorParts(tsr.Selectors, tsi.Selectors),
-				"no policy of peer %q covers %v => %v%s: compare src-address and dst-address on both sides", sa.peer.Name, tsr.Selectors, tsi.Selectors, x.seenHere(tsr.Selectors, tsi.Selectors))
+				"no policy of peer %q covers %v => %v%s: compare src-address and dst-address on both sides", sa.base.Peer.Name, tsr.Selectors, tsi.Selectors, x.seenHere(tsr.Selectors, tsi.Selectors))
 		}
 	}
 	local, remote, ok := x.policy.Narrow(ours, theirs)
@@ -276,7 +265,7 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		x.policy = nil
 		return err
 	}
-	local, remote = local[:min(len(local), maxSelectors)], remote[:min(len(remote), maxSelectors)]
+	local, remote = local[:min(len(local), ikesa.MaxSelectors)], remote[:min(len(remote), ikesa.MaxSelectors)]
 	offered := find[*message.SA](x.in).Proposals
 	if !withPFS {
 		offered = withoutGroups(offered)
@@ -300,12 +289,12 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		x.policy = nil
 		return err
 	}
-	if x.spi, ok = sa.env.TakeSPI(); !ok {
+	if x.spi, ok = sa.base.Env.TakeSPI(); !ok {
 		x.policy = nil
 		return errNoSPI
 	}
 	answer.SPI = binary.BigEndian.AppendUint32(nil, x.spi)
-	x.agreed = agreement{suite: s, spiOut: spiOut, local: local, remote: remote, pairs: selector.Pairs(local, remote), unpadded: x.unpadded()}
+	x.agreed = ikesa.Agreement{Suite: s, SPIOut: spiOut, Local: local, Remote: remote, Pairs: selector.Pairs(local, remote), Unpadded: x.unpadded()}
 	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}})
 	return nil
 }
@@ -316,9 +305,29 @@ func (x *exchange) unpadded() bool {
 	return notify(x.in, message.NotifyESPTFCPaddingNotSupported) != nil
 }
 
+// install puts what an exchange agreed on into the data plane. It comes before
+// the message that lets the peer use it.
+func (x *exchange) install(standby bool) error {
+	sa := x.sa
+	fromI, fromR, err := childKeys(sa.base.Suite.PRF, sa.keys.d, x.agreed.Suite, x.shared, x.ni, x.nr, x.extra)
+	if err != nil {
+		return end(0, "%v", err)
+	}
+	in, out := fromI, fromR
+	if x.mine {
+		in, out = fromR, fromI
+	}
+	in.SPI, out.SPI = x.spi, x.agreed.SPIOut
+	x.spi = 0 // it is the data plane's now
+	x.made = sa.base.Install(ikesa.NewChild{Policy: x.policy, Agreement: x.agreed, In: in, Out: out,
+		Birth:   ikesa.Birth{Mine: x.mine, Begun: x.begun, LowNonce: lowest(x.ni, x.nr)},
+		Standby: standby, Replaces: x.old != nil, Note: x.narrowed()})
+	return nil
+}
+
 // answerChild adds TSi and TSr to the SA payload that chooseChild put there.
 func (x *exchange) answerChild() {
-	x.out = append(x.out, &message.TS{Initiator: true, Selectors: x.agreed.remote}, &message.TS{Selectors: x.agreed.local})
+	x.out = append(x.out, &message.TS{Initiator: true, Selectors: x.agreed.Remote}, &message.TS{Selectors: x.agreed.Local})
 }
 
 // readChild reads the responder's choice.
@@ -344,12 +353,12 @@ func (x *exchange) readChild(withPFS bool) error {
 	if !ok || !spiOK {
 		return refuse(message.NotifyNoProposalChosen, "the peer chose a proposal that was not offered")
 	}
-	if len(tsi.Selectors) > maxSelectors || len(tsr.Selectors) > maxSelectors {
-		return refuse(message.NotifyTSUnacceptable, "the peer left more than %d selectors", maxSelectors)
+	if len(tsi.Selectors) > ikesa.MaxSelectors || len(tsr.Selectors) > ikesa.MaxSelectors {
+		return refuse(message.NotifyTSUnacceptable, "the peer left more than %d selectors", ikesa.MaxSelectors)
 	}
 	mine, theirs := tsi.Selectors, tsr.Selectors
 	if !x.policy.Tunnel {
-		mine, theirs = x.sa.throughNAT(mine, theirs)
+		mine, theirs = x.sa.base.NAT.Through(x.sa.base.Path, mine, theirs)
 	}
 	local, remote := x.policy.Selectors()
 	for i, t := range append(slices.Clone(mine), theirs...) {
@@ -365,7 +374,7 @@ func (x *exchange) readChild(withPFS bool) error {
 	if len(pairs) == 0 {
 		return refuse(message.NotifyTSUnacceptable, "the peer left no selectors")
 	}
-	x.agreed = agreement{suite: s, spiOut: spiOut, local: mine, remote: theirs, pairs: pairs, unpadded: x.unpadded()}
+	x.agreed = ikesa.Agreement{Suite: s, SPIOut: spiOut, Local: mine, Remote: theirs, Pairs: pairs, Unpadded: x.unpadded()}
 	return x.dialed()
 }
 
@@ -374,8 +383,8 @@ func (x *exchange) readChild(withPFS bool) error {
 // has anything in common.
 func (sa *SA) choosePolicy(local, remote []selector.TS) *core.Policy {
 	var any *core.Policy
-	for _, p := range sa.owner.Config().Policies {
-		if p.Peer != sa.peer || !sa.MayHave(p) || len(local) == 0 || len(remote) == 0 {
+	for _, p := range sa.base.Host.Config().Policies {
+		if p.Peer != sa.base.Peer || !sa.base.MayHave(p) || len(local) == 0 || len(remote) == 0 {
 			continue
 		}
 		if p.Pair.Local.Covers(local[0]) && p.Pair.Remote.Covers(remote[0]) {
@@ -387,15 +396,6 @@ func (sa *SA) choosePolicy(local, remote []selector.TS) *core.Policy {
 	}
 	return any
 }
-
-// Has reports whether a policy has a CHILD SA here.
-func (sa *SA) Has(ref core.PolicyRef) bool {
-	return slices.ContainsFunc(sa.children, func(c *Child) bool { return c.policy.Ref == ref })
-}
-
-// MayHave reports whether a policy is for whom the peer proves to be, or for whom
-// we connect: one that names no identity is for each of its peer's.
-func (sa *SA) MayHave(p *core.Policy) bool { return p.Identity == nil || p.Identity == sa.identity }
 
 // withoutGroups takes key exchanges out of proposals: in IKE_AUTH they mean
 // nothing, and some peers leave them in.
@@ -423,7 +423,7 @@ type notWhileRekeying struct{ noop }
 
 func (*notWhileRekeying) check(x *exchange) error {
 	sa := x.sa
-	if sa.state != Established || sa.rekeyingIKE() {
+	if sa.base.State != Established || sa.rekeyingIKE() {
 		return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced")
 	}
 	return nil
@@ -447,10 +447,10 @@ func (sa *SA) childRefused(exchange string, p *core.Policy, err error) {
 		if detail == nil {
 			detail = sa.childUnchosen(p, r.kind)
 		}
-		sa.emit(core.Event{Kind: refusal(r.kind), Exchange: exchange, Policy: p.Ref, Detail: detail,
+		sa.base.Emit(core.Event{Kind: refusal(r.kind), Exchange: exchange, Policy: p.Ref, Detail: detail,
 			Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + r.Error() + ": compare policy and proposal " + p.Proposal.Name + " on both sides"})
 	default:
-		sa.emit(core.Event{Kind: core.EvNotify, Exchange: exchange, Policy: p.Ref, Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + err.Error()})
+		sa.base.Emit(core.Event{Kind: core.EvNotify, Exchange: exchange, Policy: p.Ref, Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + err.Error()})
 	}
-	sa.owner.ChildFailed(sa, p, !r.ours)
+	sa.base.Keeper.ChildFailed(sa.base, p, !r.ours)
 }

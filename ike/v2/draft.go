@@ -11,6 +11,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/spd/selector"
 )
 
@@ -30,7 +31,7 @@ type draft struct {
 	policy *core.Policy   // of the CHILD SA being made
 	flow   *selector.Pair // the packet that asked for it, if one did
 	spi    uint32         // our inbound SPI for it; drop gives it back
-	agreed agreement
+	agreed ikesa.Agreement
 	refuse error    // IKE_AUTH: why there is no CHILD SA
 	denied []denial // what of its selectors the peer has not got from templates
 	old    *Child   // the CHILD SA being replaced
@@ -50,10 +51,10 @@ type draft struct {
 	link   []byte       // ADDITIONAL_KEY_EXCHANGE
 	parent *exchange    // IKE_FOLLOWUP_KE: the CREATE_CHILD_SA that it goes on with
 
-	shows  *Child   // INFORMATIONAL, ours: its answer shows that the peer has it
-	remove []*Child // CHILD SAs being deleted
-	revoke uint32   // our SPI of one that only the peer has, being deleted
-	closes bool     // the IKE SA is being deleted
+	shows  *ikesa.Question // INFORMATIONAL, ours: it asks whether the peer has a CHILD SA
+	remove []*Child        // CHILD SAs being deleted
+	revoke uint32          // our SPI of one that only the peer has, being deleted
+	closes bool            // the IKE SA is being deleted
 	reason string
 
 	redirect *core.Gateway // where the peer sends us
@@ -101,7 +102,7 @@ func (x *exchange) offerKey(g *suite.Group) error {
 
 func (x *exchange) drawKey(g *suite.Group) error {
 	x.private.Wipe()
-	random := x.sa.env.Private(dh.RandomLen(g))
+	random := x.sa.base.Env.Private(dh.RandomLen(g))
 	p, err := dh.NewPrivate(g, random)
 	clear(random)
 	x.group, x.private = g, p

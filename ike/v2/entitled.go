@@ -39,12 +39,12 @@ type denial struct {
 func (x *exchange) entitled(t *core.Template, local, remote []selector.TS) (l, r []selector.TS) {
 	sa := x.sa
 	switch {
-	case sa.Given():
-		return local, selector.Narrow(remote, sa.lease.selectors())
-	case sa.Leased():
-		return selector.Narrow(local, sa.lease.selectors()), selector.Narrow(remote, sa.lease.networks())
+	case sa.base.Lease.Given():
+		return local, selector.Narrow(remote, sa.base.Lease.Selectors())
+	case sa.base.Lease.Leased():
+		return selector.Narrow(local, sa.base.Lease.Selectors()), selector.Narrow(remote, sa.base.Lease.Networks())
 	}
-	outer := only(sa.remote.Addr())
+	outer := only(sa.base.Remote.Addr())
 	for _, ts := range remote {
 		var d *denial
 		var may []selector.TS
@@ -55,7 +55,7 @@ func (x *exchange) entitled(t *core.Template, local, remote []selector.TS) (l, r
 			may, d = x.inside(t, local, ts)
 		default:
 			if may = selector.Narrow([]selector.TS{ts}, outer); !slices.Equal(may, []selector.TS{ts}) {
-				d = &denial{why: "the template names no network, so that the peer gets its own address alone, " + sa.remote.Addr().String(), key: "dst-address", hint: namesOne}
+				d = &denial{why: "the template names no network, so that the peer gets its own address alone, " + sa.base.Remote.Addr().String(), key: "dst-address", hint: namesOne}
 			}
 		}
 		if d != nil {
@@ -70,24 +70,24 @@ func (x *exchange) entitled(t *core.Template, local, remote []selector.TS) (l, r
 // unlessGiven leaves out addresses that mode-configs give, where the peer's identity has one of
 // these and the peer was given others, or none: a policy of the table may be for all clients.
 func (sa *SA) unlessGiven(remote []selector.TS) ([]selector.TS, error) {
-	if sa.mode(true) == nil {
+	if sa.base.Mode(true) == nil {
 		return remote, nil
 	}
 	var own []selector.TS
-	if sa.lease != nil {
-		own = sa.lease.selectors()
+	if sa.base.Lease != nil {
+		own = sa.base.Lease.Selectors()
 	}
 	left := slices.DeleteFunc(slices.Clone(remote), func(ts selector.TS) bool {
 		return !slices.ContainsFunc(own, func(o selector.TS) bool { return o.Covers(ts) }) &&
-			slices.ContainsFunc(sa.owner.Config().Given, func(p netip.Prefix) bool { return within(p, ts) })
+			slices.ContainsFunc(sa.base.Host.Config().Given, func(p netip.Prefix) bool { return within(p, ts) })
 	})
 	switch {
 	case len(left) > 0:
 		return left, nil
-	case sa.lease == nil:
-		return nil, refuse(message.NotifyFailedCPRequired, "%s asked for no address, and wants %v, which mode-config gives", sa.peerID, remote)
+	case sa.base.Lease == nil:
+		return nil, refuse(message.NotifyFailedCPRequired, "%s asked for no address, and wants %v, which mode-config gives", sa.base.PeerID, remote)
 	}
-	return nil, refuse(message.NotifyTSUnacceptable, "%s asks for %v, outside the address that it was given, %v", sa.peerID, remote, sa.lease.addrs)
+	return nil, refuse(message.NotifyTSUnacceptable, "%s asks for %v, outside the address that it was given, %v", sa.base.PeerID, remote, sa.base.Lease.Addrs)
 }
 
 const namesOne = "write the peer's network as dst-address of the template, or give it an address with mode-config"
@@ -114,9 +114,9 @@ func (x *exchange) named(t *core.Template, local []selector.TS, ts selector.TS) 
 // have it, so that only level unique can serve it, where the data plane knows whose each
 // conversation is.
 func (x *exchange) inside(t *core.Template, local []selector.TS, ts selector.TS) ([]selector.TS, *denial) {
-	sa, here := x.sa, x.sa.remote.Addr()
+	sa, here := x.sa, x.sa.base.Remote.Addr()
 	switch a := ts.Lo; {
-	case !sa.nat.remote:
+	case !sa.base.NAT.Remote:
 		return nil, &denial{why: fmt.Sprintf("the template names no network, and %s is not the peer's address, which is %s", a, here), key: "dst-address", hint: namesOne}
 	case !private(a):
 		return nil, &denial{why: fmt.Sprintf("the template names no network, and %s is neither the peer's address, which is %s, nor a private one behind its NAT", a, here), key: "dst-address", hint: namesOne}
@@ -137,13 +137,13 @@ func (x *exchange) inside(t *core.Template, local []selector.TS, ts selector.TS)
 // insideNow is the other address behind its NAT that the peer has tunnels for; not
 // valid: there is none of this family.
 func (sa *SA) insideNow(a netip.Addr) netip.Addr {
-	for _, c := range sa.children {
-		if c.policy.Made == nil || !c.policy.Tunnel {
+	for _, c := range sa.base.Children {
+		if c.Policy.Made == nil || !c.Policy.Tunnel {
 			continue
 		}
-		for _, p := range c.pairs {
+		for _, p := range c.Pairs {
 			b := p.Remote.Lo
-			if b == p.Remote.Hi && b != a && b.BitLen() == a.BitLen() && private(b) && !sameAddr(b, sa.remote.Addr()) {
+			if b == p.Remote.Hi && b != a && b.BitLen() == a.BitLen() && private(b) && !sameAddr(b, sa.base.Remote.Addr()) {
 				return b
 			}
 		}
@@ -163,7 +163,7 @@ func sameAddr(a, b netip.Addr) bool { return a == b.Unmap().WithZone("") }
 // what is ours only that counts which is named more exactly than the template
 // names it: bits is the length of the template's prefix.
 func (x *exchange) elses(t *core.Template, local []selector.TS, ts selector.TS, bits int) string {
-	sa, cfg := x.sa, x.sa.owner.Config()
+	sa, cfg := x.sa, x.sa.base.Host.Config()
 	meets := func(list []netip.Prefix, bits int) netip.Prefix {
 		i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Bits() > bits && within(p, ts) })
 		if i < 0 {
@@ -174,22 +174,22 @@ func (x *exchange) elses(t *core.Template, local []selector.TS, ts selector.TS, 
 	if p := meets(cfg.Given, 0); p.IsValid() {
 		return fmt.Sprintf("%s is for those who are given an address by mode-config", p)
 	}
-	if p := meets(sa.owner.Nets(), bits); p.IsValid() {
+	if p := meets(sa.base.Host.Nets(), bits); p.IsValid() {
 		return fmt.Sprintf("%s is this host's, or it has a route to it", p)
 	}
 	if p := meets(cfg.Ours, bits); p.IsValid() {
 		return fmt.Sprintf("%s is a network behind this gateway", p)
 	}
 	for _, p := range cfg.Policies {
-		if p.Peer == sa.peer && sa.MayHave(p) && bits > 0 || p.Index < t.Index && bits > 0 {
+		if p.Peer == sa.base.Peer && sa.base.MayHave(p) && bits > 0 || p.Index < t.Index && bits > 0 {
 			continue // its own, or it comes first in any case
 		}
 		if remote, ok := p.Pair.Remote.Prefix(); ok && meets([]netip.Prefix{remote}, bits).IsValid() {
 			return fmt.Sprintf("%s is another peer's by %s", remote, sa.policyLine(p))
 		}
 	}
-	made := madeFrom(t, sa.peer, true, local, []selector.TS{ts})
-	return sa.owner.Taken(sa, &made)
+	made := madeFrom(t, sa.base.Peer, true, local, []selector.TS{ts})
+	return sa.base.Policies.Taken(sa.base, &made)
 }
 
 // within reports whether a selector has an address of a prefix.
@@ -224,7 +224,7 @@ func (x *exchange) denials(t *core.Template) string {
 func (x *exchange) narrowed() string {
 	for _, d := range x.denied {
 		if x.policy != nil && x.policy.Made != nil && d.template.Ref == x.policy.Made.Template {
-			return fmt.Sprintf("; it asked for %s and gets %s by %s: %s", d.what, joined(x.agreed.remote), x.sa.templateLine(d.template), d.why)
+			return fmt.Sprintf("; it asked for %s and gets %s by %s: %s", d.what, joined(x.agreed.Remote), x.sa.templateLine(d.template), d.why)
 		}
 	}
 	return ""

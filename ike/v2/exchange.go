@@ -9,6 +9,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // An exchange is a request and its response. Its tasks run in stages:
@@ -122,8 +123,8 @@ func (x *exchange) conclude() {
 		return
 	}
 	x.ended = true
-	x.sa.env.Timers.Stop(x.timer)
-	x.draft.drop(x.sa.env)
+	x.sa.base.Env.Timers.Stop(x.timer)
+	x.draft.drop(x.sa.base.Env)
 	for _, t := range slices.Backward(x.tasks) {
 		t.end(x)
 	}
@@ -197,7 +198,7 @@ func (x *exchange) compute(slow bool, w core.Work, done func(secret.Bytes) error
 
 // ask has work done elsewhere.
 func (x *exchange) ask(w core.Work, done func(secret.Bytes, error)) {
-	x.asks = append(x.asks, x.sa.env.Ask(x.sa.id, w, done))
+	x.asks = append(x.asks, x.sa.base.Env.Ask(x.sa.base.ID, w, done))
 }
 
 // abandon stops an exchange whose SA is gone.
@@ -206,7 +207,7 @@ func (x *exchange) abandon() {
 		x.forgetOwn()
 		x.conclude()
 		for _, a := range x.asks {
-			x.sa.env.Withdraw(a)
+			x.sa.base.Env.Withdraw(a)
 		}
 	}
 }
@@ -227,14 +228,14 @@ func (x *exchange) fail(err error) {
 
 // start queues a request of ours.
 func (sa *SA) start(x *exchange) {
-	x.sa, x.mine, x.begun = sa, true, sa.env.Now()
+	x.sa, x.mine, x.begun = sa, true, sa.base.Env.Now()
 	sa.queue = append(sa.queue, x)
 	sa.pump()
 }
 
 // pump begins the next request when none is under way.
 func (sa *SA) pump() {
-	for sa.current == nil && len(sa.queue) > 0 && sa.state != Ended {
+	for sa.current == nil && len(sa.queue) > 0 && sa.base.State != Ended {
 		x := sa.queue[0]
 		if sa.queue = slices.Delete(sa.queue, 0, 1); len(sa.queue) == 0 {
 			sa.queue = nil // an SA that rests keeps nothing of its last exchange
@@ -264,8 +265,8 @@ func (sa *SA) sendRequest(x *exchange) {
 
 // dispatch sends the request, whose payloads are there.
 func (sa *SA) dispatch(x *exchange) {
-	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: x.kind.wire, ID: x.id}
-	if sa.initiator {
+	h := message.Header{SPIi: sa.base.SPIi, SPIr: sa.base.SPIr, Version: 0x20, Exchange: x.kind.wire, ID: x.id}
+	if sa.base.Initiator {
 		h.Flags |= message.FlagInitiator
 	}
 	var err error
@@ -286,17 +287,17 @@ func (sa *SA) dispatch(x *exchange) {
 func (sa *SA) retransmit(x *exchange) {
 	if x.tries == x.kind.most() {
 		x.fail(end(0, "%s was sent %d times without an answer: check that UDP %d and %d reach the peer and that it is running",
-			x.kind.name, x.tries, sa.peer.Port, sa.peer.NATT()))
+			x.kind.name, x.tries, sa.base.Peer.Port, sa.base.Peer.NATT()))
 		return
 	}
 	if !x.sendLong() {
-		sa.transmit(sa.path(), x.raw)
+		sa.base.Transmit(sa.base.Path, x.raw)
 		sa.probe(x)
 		if x.tries > 0 {
 			sa.seekSource(x)
 		}
 	}
-	x.timer = sa.env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
+	x.timer = sa.base.Env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
 	x.tries++
 }
 
@@ -313,14 +314,14 @@ func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, 
 	if x == nil || x.raw == nil || x.in != nil || h.ID != x.id || h.Exchange != x.kind.wire {
 		return // late, doubled or never asked for
 	}
-	sa.fresh(in)
+	sa.base.Fresh(in)
 	sa.take(x, h, inner, syntax)
-	sa.answeredOn(x, pathOf(in))
+	sa.answeredOn(x, ikesa.PathOf(in))
 }
 
 // take lets the tasks read a response.
 func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax error) {
-	sa.env.Timers.Stop(x.timer)
+	sa.base.Env.Timers.Stop(x.timer)
 	x.forgetOwn()
 	x.out = nil
 	x.in = in
@@ -389,7 +390,7 @@ func (sa *SA) finish(x *exchange) {
 func (sa *SA) failed(x *exchange, err error) {
 	var a again
 	if errors.As(err, &a) {
-		sa.env.Timers.Stop(x.timer)
+		sa.base.Env.Timers.Stop(x.timer)
 		if x.still == nil || x.still() {
 			if !x.kind.clear { // a request of its own (RFC 7296 §2.3)
 				sa.sendID++
@@ -408,11 +409,11 @@ func (sa *SA) failed(x *exchange, err error) {
 		if x.kind.failed != nil {
 			x.kind.failed(x, err)
 		}
-		if sa.state == Established {
-			sa.event(core.EvPeerDead, "%s", f.reason)
+		if sa.base.State == Established {
+			sa.base.Event(core.EvPeerDead, "%s", f.reason)
 			sa.interrupted()
 		}
-		sa.end(true, "%s", f.reason)
+		sa.base.End(true, "%s", f.reason)
 		return
 	}
 	if sa.current == x {
@@ -424,7 +425,7 @@ func (sa *SA) failed(x *exchange, err error) {
 	if x.kind.failed != nil {
 		x.kind.failed(x, err)
 	}
-	if sa.state != Ended {
+	if sa.base.State != Ended {
 		sa.pump()
 	}
 }
@@ -432,7 +433,7 @@ func (sa *SA) failed(x *exchange, err error) {
 // --- the peer's requests ---
 
 func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, in core.Datagram) {
-	if sa.state == Connecting {
+	if sa.base.State == Connecting {
 		return // it overtook the response to IKE_AUTH, and will be repeated
 	}
 	if h.ID+1 == sa.recvID && sa.lastResponse != nil {
@@ -443,10 +444,10 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 		return // out of the window, or being worked on
 	}
 	x, known := sa.asked(h, inner)
-	x.id, x.in, x.from = h.ID, inner, pathOf(in)
+	x.id, x.in, x.from = h.ID, inner, ikesa.PathOf(in)
 	if !known {
-		syntax = end(message.NotifyInvalidSyntax, "a %v request is not possible in state %v", h.Exchange, sa.state)
-		if sa.state >= Established {
+		syntax = end(message.NotifyInvalidSyntax, "a %v request is not possible in state %v", h.Exchange, sa.base.State)
+		if sa.base.State >= Established {
 			syntax = refuse(message.NotifyInvalidSyntax, "unknown exchange %v", h.Exchange)
 		}
 	} else if syntax == nil {
@@ -460,8 +461,8 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 	if t, bad := critical(inner); bad {
 		syntax = refused{kind: message.NotifyUnsupportedCriticalPayload, data: []byte{byte(t)}, reason: "from the peer"}
 	}
-	sa.fresh(in)
-	sa.peerHasAnswer()
+	sa.base.Fresh(in)
+	sa.base.PeerHasAnswer()
 	sa.claim(inner)
 	sa.answering = x
 	sa.answer(x, syntax)
@@ -479,13 +480,13 @@ func (sa *SA) asked(h message.Header, in []message.Payload) (x *exchange, known 
 		k = &kind{name: h.Exchange.String(), wire: h.Exchange}
 	}
 	x = newExchange(k)
-	x.sa, x.begun = sa, sa.env.Now()
+	x.sa, x.begun = sa, sa.base.Env.Now()
 	return x, known
 }
 
 // answer runs the stages of a request of the peer.
 func (sa *SA) answer(x *exchange, err error) {
-	if err == nil && !x.kind.clear && reflected(sa.env, x.in) != nil {
+	if err == nil && !x.kind.clear && reflected(sa.base.Env, x.in) != nil {
 		err = refuse(message.NotifyInvalidSyntax, "%v", ErrReflected)
 	}
 	if err != nil {
@@ -547,15 +548,15 @@ func (sa *SA) answered(x *exchange) {
 		sa.answering = nil
 	}
 	sa.weigh()
-	if sa.state != Ended {
+	if sa.base.State != Ended {
 		sa.pump()
 	}
 }
 
 // respond sends the response; a repeated request gets the same bytes.
 func (sa *SA) respond(x *exchange) {
-	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: x.kind.wire, Flags: message.FlagResponse, ID: x.id}
-	if sa.initiator {
+	h := message.Header{SPIi: sa.base.SPIi, SPIr: sa.base.SPIr, Version: 0x20, Exchange: x.kind.wire, Flags: message.FlagResponse, ID: x.id}
+	if sa.base.Initiator {
 		h.Flags |= message.FlagInitiator
 	}
 	if x.kind.clear && x.over {
@@ -568,13 +569,13 @@ func (sa *SA) respond(x *exchange) {
 	}
 	sa.lastResponse = raw
 	sa.recvID++
-	sa.transmit(x.from, raw)
+	sa.base.Transmit(x.from, raw)
 }
 
 // repeatResponse answers a request that the peer repeats with the same bytes.
 func (sa *SA) repeatResponse(in core.Datagram) {
-	sa.transmit(pathOf(in), sa.lastResponse)
-	sa.peerLacksAnswer()
+	sa.base.Transmit(ikesa.PathOf(in), sa.lastResponse)
+	sa.base.PeerLacksAnswer()
 }
 
 // reject answers a request that failed.
@@ -590,10 +591,10 @@ func (sa *SA) reject(x *exchange, err error) {
 	case errors.As(err, &r):
 		x.out = []message.Payload{r.notify()}
 		sa.respond(x)
-		sa.emit(core.Event{Kind: refusal(r.kind), Exchange: x.kind.name, Detail: r.detail,
+		sa.base.Emit(core.Event{Kind: refusal(r.kind), Exchange: x.kind.name, Detail: r.detail,
 			Reason: fmt.Sprintf("refused the peer's %s: %v", x.kind.name, err)})
-		if sa.state == HalfOpen {
-			sa.end(true, "%v", err)
+		if sa.base.State == HalfOpen {
+			sa.base.End(true, "%v", err)
 			return
 		}
 		sa.pump()
@@ -603,13 +604,13 @@ func (sa *SA) reject(x *exchange, err error) {
 			sa.respond(x)
 			sa.bury(x)
 		}
-		sa.end(true, "%s", f.reason)
+		sa.base.End(true, "%s", f.reason)
 	default: // a computation failed on the peer's input, e.g. a bad public value
 		x.out = []message.Payload{&message.Notify{Kind: message.NotifyInvalidSyntax}}
 		sa.respond(x)
-		sa.event(core.EvNotify, "refused the peer's %s: %v", x.kind.name, err)
-		if sa.state < Established {
-			sa.end(true, "%v", err)
+		sa.base.Event(core.EvNotify, "refused the peer's %s: %v", x.kind.name, err)
+		if sa.base.State < Established {
+			sa.base.End(true, "%v", err)
 			return
 		}
 		sa.pump()
@@ -629,7 +630,7 @@ func refusal(n message.NotifyType) core.EventKind {
 
 // build makes the message, in clear, inside an SK payload or in fragments.
 func (sa *SA) build(x *exchange, h message.Header) ([][]byte, error) {
-	sa.env.Traced(true, h, x.out)
+	sa.base.Env.Traced(true, h, x.out)
 	if x.kind.clear {
 		m := message.Message{Header: h, Payloads: x.out}
 		return [][]byte{m.Append(nil)}, nil

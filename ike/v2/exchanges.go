@@ -88,14 +88,14 @@ func row(id kindID) *kind {
 // kindOf finds the row for a request of the peer; nil: not in this state.
 func (sa *SA) kindOf(h message.Header, in []message.Payload) *kind {
 	switch {
-	case sa.state == HalfOpen && sa.resumed == nil && sa.init.inter.done < len(sa.suite.Additional):
+	case sa.base.State == HalfOpen && sa.resumed == nil && sa.init.inter.done < len(sa.base.Suite.Additional):
 		if h.Exchange == message.ExchangeIntermediate {
 			return row(intermediate)
 		}
 		return nil
-	case sa.state == HalfOpen && h.Exchange == message.ExchangeIKEAuth:
+	case sa.base.State == HalfOpen && h.Exchange == message.ExchangeIKEAuth:
 		return sa.firstAuth()
-	case sa.state < Established:
+	case sa.base.State < Established:
 		return nil
 	case h.Exchange == message.ExchangeInformational:
 		return row(inform)

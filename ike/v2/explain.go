@@ -29,7 +29,7 @@ func detailOf(err error) *core.Mismatch {
 	return nil
 }
 
-func (sa *SA) place(entry any, key string) string { return sa.owner.Config().Place(entry, key) }
+func (sa *SA) place(entry any, key string) string { return sa.base.Host.Config().Place(entry, key) }
 
 // at is the end of a hint that names a line.
 func at(where string) string {
@@ -40,7 +40,7 @@ func at(where string) string {
 }
 
 func (sa *SA) profileHolder() core.Holder {
-	p := &sa.peer.Profile
+	p := &sa.base.Peer.Profile
 	return core.Holder{Name: fmt.Sprintf("profile %q", p.Name), Where: func(key string) string { return sa.place(p, key) }}
 }
 
@@ -50,19 +50,19 @@ func (sa *SA) proposalHolder(p *core.Policy) core.Holder {
 
 // explains reports whether a refusal may be explained: always to who has proved
 // itself, and where we began.
-func (sa *SA) explains() bool { return sa.state != HalfOpen || sa.env.Explains() }
+func (sa *SA) explains() bool { return sa.base.State != HalfOpen || sa.base.Env.Explains() }
 
 // ikeParts explains why nothing in the peer's proposal for an IKE SA fits.
 func (sa *SA) ikeParts(offered []message.Proposal) *core.Mismatch {
 	if !sa.explains() {
 		return nil
 	}
-	return core.InitOffer(&sa.peer.Profile, true).Explain(offered, sa.profileHolder())
+	return core.InitOffer(&sa.base.Peer.Profile, true).Explain(offered, sa.profileHolder())
 }
 
 // ikeUnchosen is what we offered where the peer refused it all.
 func (sa *SA) ikeUnchosen() *core.Mismatch {
-	return core.IKEOffer(&sa.peer.Profile).Unchosen(sa.profileHolder())
+	return core.IKEOffer(&sa.base.Peer.Profile).Unchosen(sa.profileHolder())
 }
 
 // childParts is the same for a CHILD SA.
@@ -141,11 +141,11 @@ func (sa *SA) selectorParts(local, remote []selector.TS) *core.Mismatch {
 	var near *core.Policy // has one end in common
 	end := ""
 	var others *core.Policy // is for another identity, and would do
-	for _, p := range sa.owner.Config().Policies {
-		if p.Peer != sa.peer {
+	for _, p := range sa.base.Host.Config().Policies {
+		if p.Peer != sa.base.Peer {
 			continue
 		}
-		if !sa.MayHave(p) {
+		if !sa.base.MayHave(p) {
 			if _, _, ok := p.Narrow(local, remote); ok && others == nil {
 				others = p
 			}
@@ -173,11 +173,11 @@ func (sa *SA) selectorParts(local, remote []selector.TS) *core.Mismatch {
 		m.Ours = append(m.Ours, sa.policyLine(others)+", for another identity"+at(sa.place(others.Identity, "")))
 		m.Part, m.Where = "identity", sa.place(others, "identity")
 		m.Hint = fmt.Sprintf("identity: policy %d is for another identity than %s proved to be%s: name that one there, or take identity out, or write a policy of its own%s",
-			others.Index, sa.peerID, at(sa.place(sa.identity, "")), at(m.Where))
+			others.Index, sa.base.PeerID, at(sa.place(sa.base.Identity, "")), at(m.Where))
 		return m
 	case near == nil:
 		m.Hint = fmt.Sprintf("no policy names peer %q: add one with peer = %q, src-address = %q and dst-address = %q",
-			sa.peer.Name, sa.peer.Name, local[0], remote[0])
+			sa.base.Peer.Name, sa.base.Peer.Name, local[0], remote[0])
 		return m
 	case end == "src-address":
 		m.Hint = fmt.Sprintf("src-address: policy %d has %s, the peer asks for %s: set src-address of the policy to it, or the peer's dst-address to ours", near.Index, near.Pair.Local, local[0])
@@ -185,7 +185,7 @@ func (sa *SA) selectorParts(local, remote []selector.TS) *core.Mismatch {
 		m.Hint = fmt.Sprintf("dst-address: policy %d has %s, the peer asks for %s: set dst-address of the policy to it, or the peer's src-address to ours", near.Index, near.Pair.Remote, remote[0])
 	default:
 		end = "src-address"
-		m.Hint = fmt.Sprintf("no policy of peer %q is for %s => %s: add one, or have the peer ask for what our policies have", sa.peer.Name, local[0], remote[0])
+		m.Hint = fmt.Sprintf("no policy of peer %q is for %s => %s: add one, or have the peer ask for what our policies have", sa.base.Peer.Name, local[0], remote[0])
 	}
 	m.Part, m.Where = end, sa.place(near, end)
 	m.Hint += at(m.Where)
@@ -207,7 +207,7 @@ func (sa *SA) identityParts(ids []*core.Identity, expected core.ID) *core.Mismat
 	if !sa.explains() {
 		return nil
 	}
-	m := &core.Mismatch{What: "identity", Part: "remote-id", Theirs: []string{"it is " + sa.peerID.String()}}
+	m := &core.Mismatch{What: "identity", Part: "remote-id", Theirs: []string{"it is " + sa.base.PeerID.String()}}
 	mine := false // an identity has the my-id that the peer asked for
 	for _, id := range ids {
 		line := "remote-id " + remoteID(id) + ", my-id " + id.MyID.String()
@@ -228,7 +228,7 @@ func (sa *SA) identityParts(ids []*core.Identity, expected core.ID) *core.Mismat
 			if len(ids) > 0 {
 				m.Where = sa.place(ids[0], "my-id")
 			}
-			m.Hint = fmt.Sprintf("my-id: the peer asks for %s: set my-id of an identity of peer %q to it, or the peer's remote-id to ours%s", expected, sa.peer.Name, at(m.Where))
+			m.Hint = fmt.Sprintf("my-id: the peer asks for %s: set my-id of an identity of peer %q to it, or the peer's remote-id to ours%s", expected, sa.base.Peer.Name, at(m.Where))
 			if len(ids) > 0 && ids[0].MyID.Type == core.IDNone && ids[0].Own != nil {
 				m.Hint = fmt.Sprintf("my-id: the peer asks for %s, which certificate %q does not name: have it issued with that name, or set the peer's remote-id to one of its names, %s%s",
 					expected, ids[0].Own.Name, strings.Join(auth.Names(ids[0].Own.Chain[0]), ", "), at(m.Where))
@@ -236,7 +236,7 @@ func (sa *SA) identityParts(ids []*core.Identity, expected core.ID) *core.Mismat
 			return m
 		}
 	}
-	m.Hint = fmt.Sprintf("remote-id: the peer says it is %s: set remote-id = %q in an identity of peer %q", sa.peerID, sa.peerID.String(), sa.peer.Name)
+	m.Hint = fmt.Sprintf("remote-id: the peer says it is %s: set remote-id = %q in an identity of peer %q", sa.base.PeerID, sa.base.PeerID.String(), sa.base.Peer.Name)
 	m.Hint += at(m.Where)
 	return m
 }
@@ -255,7 +255,7 @@ func (sa *SA) refusedText() string {
 
 // refusedMethod is what our authentication method says where the peer refused it.
 func (sa *SA) refusedMethod() auth.Refused {
-	id := sa.identity
+	id := sa.base.Identity
 	if id == nil {
 		return auth.PreSharedKey.Refused(nil)
 	}
@@ -267,9 +267,9 @@ func (sa *SA) refusedMethod() auth.Refused {
 
 // proofRefused is what is known where the peer refused who we are.
 func (sa *SA) proofRefused() *core.Mismatch {
-	m := &core.Mismatch{What: "identity", Where: sa.place(sa.identity, "")}
-	m.Ours = []string{"we are " + sa.myID.String()}
-	if id := sa.identity; id != nil && id.RemoteID.Type != core.IDNone && !id.Ignore {
+	m := &core.Mismatch{What: "identity", Where: sa.place(sa.base.Identity, "")}
+	m.Ours = []string{"we are " + sa.base.MyID.String()}
+	if id := sa.base.Identity; id != nil && id.RemoteID.Type != core.IDNone && !id.Ignore {
 		m.Ours = append(m.Ours, "we ask for "+id.RemoteID.String())
 	}
 	r := sa.refusedMethod()
@@ -277,7 +277,7 @@ func (sa *SA) proofRefused() *core.Mismatch {
 		m.Ours = append(m.Ours, r.Ours)
 	}
 	m.Hint = "the peer does not say what it refused, its log does: " + r.See + "my-id with its remote-id, and remote-id with its my-id"
-	if id := sa.identity; id != nil && id.PPK != nil {
+	if id := sa.base.Identity; id != nil && id.PPK != nil {
 		m.Hint += "; compare ppk-id and ppk-secret, too"
 	}
 	m.Hint += at(m.Where)
@@ -299,5 +299,5 @@ func (sa *SA) groupParts(n *message.Notify) *core.Mismatch {
 	if len(n.Data) != 2 {
 		return nil
 	}
-	return sa.ikeParts([]message.Proposal{core.IKEOffer(&sa.peer.Profile).OnlyGroup(uint16(n.Data[0])<<8 | uint16(n.Data[1]))})
+	return sa.ikeParts([]message.Proposal{core.IKEOffer(&sa.base.Peer.Profile).OnlyGroup(uint16(n.Data[0])<<8 | uint16(n.Data[1]))})
 }

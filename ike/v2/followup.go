@@ -8,6 +8,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // Additional key exchanges of CREATE_CHILD_SA (RFC 9370 §2.2.4), one
@@ -77,17 +78,17 @@ func (sa *SA) rekeyingIKE() bool {
 // rekeyOffer is what the successor may have: additional key exchanges only where
 // the first SA has them, so that the peer is known to be able.
 func (sa *SA) rekeyOffer() core.Offer {
-	return core.InitOffer(&sa.peer.Profile, len(sa.suite.Additional) > 0)
+	return core.InitOffer(&sa.base.Peer.Profile, len(sa.base.Suite.Additional) > 0)
 }
 
 // missing are the key exchanges that a CREATE_CHILD_SA still lacks.
 func (x *exchange) missing() []*suite.KEM {
-	return x.agreed.suite.Additional[min(x.extras, len(x.agreed.suite.Additional)):]
+	return x.agreed.Suite.Additional[min(x.extras, len(x.agreed.Suite.Additional)):]
 }
 
 // addLink names what the next IKE_FOLLOWUP_KE goes on with.
 func (x *exchange) addLink(p *exchange) {
-	p.link = x.sa.env.Random(linkLen)
+	p.link = x.sa.base.Env.Random(linkLen)
 	x.out = append(x.out, &message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: p.link})
 }
 
@@ -108,9 +109,9 @@ func (x *exchange) rival() []byte {
 	switch {
 	case x.kind.id != rekeyChild && x.kind.id != rekeyIKE:
 		return nil
-	case x.old != nil && x.old.theirs != nil: // also if that has been deleted since, and the old one with it
-		return x.old.theirs.lowNonce
-	case x.old == nil && sa.successor != nil && sa.successor.state == Established:
+	case x.old != nil && x.old.Theirs != nil: // also if that has been deleted since, and the old one with it
+		return x.old.Theirs.LowNonce
+	case x.old == nil && sa.successor != nil && sa.successor.base.State == Established:
 		return sa.successor.lowNonce
 	}
 	if p := sa.parkedRekey(x.kind.id, x.old); p != nil {
@@ -122,13 +123,13 @@ func (x *exchange) rival() []byte {
 // loses reports whether the peer's rekey goes before ours.
 func (x *exchange) loses() bool {
 	low := x.rival()
-	return low != nil && lower(lowest(x.ni, x.nr), low)
+	return low != nil && ikesa.Lower(lowest(x.ni, x.nr), low)
 }
 
 // parkMine goes on with the key exchanges that our CREATE_CHILD_SA lacks, unless
 // it is not to come to anything.
 func (sa *SA) parkMine(x *exchange) {
-	if x.loses() || sa.state != Established || x.old != nil && (x.old.gone || x.old.closing) {
+	if x.loses() || sa.base.State != Established || x.old != nil && (x.old.Gone || x.old.Closing) {
 		sa.failed(x, refuse(message.NotifyTemporaryFailure, "the peer's rekey goes on, or what it replaces goes"))
 		return
 	}
@@ -169,8 +170,8 @@ func (sa *SA) parkTheirs(x *exchange) {
 
 // awaitNext begins (anew) the wait for the next IKE_FOLLOWUP_KE.
 func (p *exchange) awaitNext() {
-	p.sa.env.Timers.Stop(p.timer)
-	p.timer = p.sa.env.After(parkedLife, func() {
+	p.sa.base.Env.Timers.Stop(p.timer)
+	p.timer = p.sa.base.Env.After(parkedLife, func() {
 		p.abandon()
 		p.sa.unpark(p)
 	})
@@ -257,10 +258,10 @@ func (x *exchange) goesOn() error {
 		return refuse(message.NotifyStateNotFound, "what the peer goes on with waited for more than %v", parkedLife)
 	case x.kind.id == rekeyIKE:
 		return x.ikeReplaceable()
-	case x.sa.state != Established:
+	case x.sa.base.State != Established:
 		return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced or deleted")
 	case x.old != nil:
-		x.policy = x.old.policy // a configuration may have been loaded since
+		x.policy = x.old.Policy // a configuration may have been loaded since
 		return x.stillReplaceable()
 	}
 	return nil

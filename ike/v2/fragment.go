@@ -26,7 +26,7 @@ const (
 // maxMessage is how long a message may be. The headers of IPv6 and UDP and the
 // non-ESP marker have room, so that it fits whatever way it takes later.
 func (sa *SA) maxMessage() int {
-	n := sa.owner.Config().MaxDatagram
+	n := sa.base.Host.Config().MaxDatagram
 	if n == 0 {
 		n = maxDatagram
 	}
@@ -41,12 +41,12 @@ func (*fragmentation) say(x *exchange) {
 }
 
 func (*fragmentation) hear(x *exchange) error {
-	x.sa.fragments = x.sa.peer.Profile.Fragmentation && notify(x.in, message.NotifyIKEv2FragmentationSupported) != nil
+	x.sa.fragments = x.sa.base.Peer.Profile.Fragmentation && notify(x.in, message.NotifyIKEv2FragmentationSupported) != nil
 	return nil
 }
 
 func (t *fragmentation) request(x *exchange) error {
-	if x.sa.peer.Profile.Fragmentation {
+	if x.sa.base.Peer.Profile.Fragmentation {
 		t.say(x)
 	}
 	return nil

@@ -2,12 +2,12 @@ package v2
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/spd/selector"
 )
 
@@ -21,10 +21,10 @@ import (
 // allows, if it asks for that at all: clients ask for everything and expect the
 // responder to narrow it.
 func (sa *SA) withinLease(remote []selector.TS) []selector.TS {
-	if sa.lease == nil || sa.lease.asked {
+	if sa.base.Lease == nil || sa.base.Lease.Asked {
 		return remote
 	}
-	if list := selector.Narrow(remote, sa.lease.selectors()); len(list) > 0 {
+	if list := selector.Narrow(remote, sa.base.Lease.Selectors()); len(list) > 0 {
 		return list
 	}
 	return remote
@@ -35,22 +35,22 @@ func (sa *SA) withinLease(remote []selector.TS) []selector.TS {
 // the identity has no generate-policy. The selectors are the request's, in
 // transport mode as they are seen from here.
 func (x *exchange) generate(local, remote []selector.TS) (p *core.Policy, ours, theirs []selector.TS, err error) {
-	sa, id := x.sa, x.sa.identity
+	sa, id := x.sa, x.sa.base.Identity
 	if id == nil || id.Generate == core.GenerateNo {
 		return nil, local, remote, nil
 	}
 	if id.Mode != nil && id.Mode.Responder {
-		if sa.lease == nil {
-			return nil, nil, nil, refuse(message.NotifyFailedCPRequired, "%s asked for no address, and its identity has the mode-config %q", sa.peerID, id.Mode.Name)
+		if sa.base.Lease == nil {
+			return nil, nil, nil, refuse(message.NotifyFailedCPRequired, "%s asked for no address, and its identity has the mode-config %q", sa.base.PeerID, id.Mode.Name)
 		}
-		if remote = selector.Narrow(remote, sa.lease.selectors()); len(remote) == 0 {
-			return nil, nil, nil, refuse(message.NotifyTSUnacceptable, "%s asks for selectors outside the address that it was given, %v", sa.peerID, sa.lease.addrs)
+		if remote = selector.Narrow(remote, sa.base.Lease.Selectors()); len(remote) == 0 {
+			return nil, nil, nil, refuse(message.NotifyTSUnacceptable, "%s asks for selectors outside the address that it was given, %v", sa.base.PeerID, sa.base.Lease.Addrs)
 		}
 	}
-	if sa.lease == nil && sa.mob.doubtful {
-		return nil, nil, nil, refuse(message.NotifyTemporaryFailure, "%s moved to %s and has not answered from there yet", sa.peerID, sa.remote.Addr())
+	if sa.base.Lease == nil && sa.base.Doubtful {
+		return nil, nil, nil, refuse(message.NotifyTemporaryFailure, "%s moved to %s and has not answered from there yet", sa.base.PeerID, sa.base.Remote.Addr())
 	}
-	list := x.ofOfferedProtocol(sa.owner.Config().TemplatesOf(id.Group))
+	list := x.ofOfferedProtocol(sa.base.Host.Config().TemplatesOf(id.Group))
 	var made core.Policy
 	switch m, ok := x.forHosts(list, local, remote); {
 	case ok:
@@ -62,8 +62,8 @@ func (x *exchange) generate(local, remote []selector.TS) (p *core.Policy, ours, 
 			return nil, nil, nil, mismatched(message.NotifyTSUnacceptable, x.templateParts(local, remote), "no template of policy-group %q allows %v => %v%s:%s",
 				id.Group, local, remote, x.modeAsked(local, remote), x.templateLines(id.Group))
 		}
-		made = madeFrom(t, sa.peer, true, l, r)
-		if here := sa.remote.Addr().Unmap().WithZone(""); sa.lease == nil && !t.Names() && slices.ContainsFunc(r, func(ts selector.TS) bool { return ts.Lo == here }) {
+		made = madeFrom(t, sa.base.Peer, true, l, r)
+		if here := sa.base.Remote.Addr().Unmap().WithZone(""); sa.base.Lease == nil && !t.Names() && slices.ContainsFunc(r, func(ts selector.TS) bool { return ts.Lo == here }) {
 			made.Made.Outer = here
 		}
 	}
@@ -71,7 +71,7 @@ func (x *exchange) generate(local, remote []selector.TS) (p *core.Policy, ours, 
 		made.Made.Local, made.Made.Remote = anyPort(made.Made.Local), anyPort(made.Made.Remote)
 		made.Pair = made.Pairs()[0]
 	}
-	p, err = sa.owner.Generate(sa, made)
+	p, err = sa.base.Policies.Generate(sa.base, made)
 	return p, local, remote, err
 }
 
@@ -79,7 +79,7 @@ func (x *exchange) generate(local, remote []selector.TS) (p *core.Policy, ours, 
 // template allows it. Else it gets tunnel mode, which it may decline. Who got an
 // address from us sends from that through a tunnel.
 func (x *exchange) forHosts(list []*core.Template, local, remote []selector.TS) (core.Policy, bool) {
-	if !x.asksTransport() || x.sa.lease != nil {
+	if !x.asksTransport() || x.sa.base.Lease != nil {
 		return core.Policy{}, false
 	}
 	list = slices.DeleteFunc(slices.Clone(list), func(t *core.Template) bool { return !t.Transport })
@@ -88,7 +88,7 @@ func (x *exchange) forHosts(list []*core.Template, local, remote []selector.TS) 
 	if t == nil {
 		return core.Policy{}, false
 	}
-	return madeFrom(t, x.sa.peer, false, l, r), true
+	return madeFrom(t, x.sa.base.Peer, false, l, r), true
 }
 
 // modeAsked tells people of a mode that no template allows.
@@ -139,7 +139,7 @@ func fit(templates []*core.Template, local, remote []selector.TS, entitled func(
 	return t, l, r
 }
 
-func bounded(list []selector.TS) []selector.TS { return list[:min(len(list), maxSelectors)] }
+func bounded(list []selector.TS) []selector.TS { return list[:min(len(list), ikesa.MaxSelectors)] }
 
 func anyPort(list []selector.TS) (out []selector.TS) {
 	for _, t := range list {
@@ -174,7 +174,7 @@ func (sa *SA) templateLine(t *core.Template) string {
 
 func (x *exchange) templateLines(group string) string {
 	var lines []string
-	for _, t := range x.sa.owner.Config().TemplatesOf(group) {
+	for _, t := range x.sa.base.Host.Config().TemplatesOf(group) {
 		lines = append(lines, " "+x.sa.templateLine(t)+x.denials(t))
 	}
 	if len(lines) == 0 {
@@ -193,20 +193,20 @@ func (x *exchange) templateParts(local, remote []selector.TS) *core.Mismatch {
 		}
 	}
 	m.Theirs = core.Lines(m.Theirs)
-	for _, t := range sa.owner.Config().TemplatesOf(sa.identity.Group) {
+	for _, t := range sa.base.Host.Config().TemplatesOf(sa.base.Identity.Group) {
 		m.Ours = append(m.Ours, sa.templateLine(t)+x.denials(t))
 		if m.Where == "" {
 			m.Where = sa.place(t, "")
 		}
 	}
 	m.Ours = core.Lines(m.Ours)
-	m.Hint = fmt.Sprintf("widen src-address or dst-address of a template of policy-group %q, or have the peer ask for less", sa.identity.Group)
+	m.Hint = fmt.Sprintf("widen src-address or dst-address of a template of policy-group %q, or have the peer ask for less", sa.base.Identity.Group)
 	if len(x.denied) > 0 {
 		d := x.denied[0]
 		m.Part, m.Where = d.key, sa.place(d.template, d.key)
 		m.Hint = fmt.Sprintf("%s: %s", d.key, d.hint)
 		if m.Where == "" { // the manual's own, which stands in no file
-			m.Where = sa.place(sa.identity, "policy-template-group")
+			m.Where = sa.place(sa.base.Identity, "policy-template-group")
 			m.Hint += fmt.Sprintf("; template %d is the one that is there without being written: write a [[policy]] with template = true and group = %q, "+
 				"and that policy-template-group into the identity", d.template.Index, "GROUP")
 		}
@@ -252,8 +252,8 @@ func redial(p *core.Policy) *core.Policy {
 
 // resolve is what to ask for once the address is known.
 func (sa *SA) resolve(p *core.Policy) *core.Policy {
-	if p.Made != nil && p.Made.Dial && sa.Leased() && len(sa.lease.made) > 0 {
-		return sa.lease.made[0]
+	if p.Made != nil && p.Made.Dial && sa.base.Lease.Leased() && len(sa.base.Lease.Made) > 0 {
+		return sa.base.Lease.Made[0]
 	}
 	return p
 }
@@ -266,33 +266,33 @@ func (x *exchange) dialed() error {
 	if d.Made == nil || !d.Made.Dial {
 		return nil
 	}
-	if !sa.Leased() {
+	if !sa.base.Lease.Leased() {
 		return refuse(message.NotifyInternalAddressFailure, "there is no address of the peer for it")
 	}
-	own, nets := sa.lease.selectors(), sa.lease.networks()
-	local, remote, ok := selector.NarrowSets(x.agreed.local, x.agreed.remote, own, nets)
+	own, nets := sa.base.Lease.Selectors(), sa.base.Lease.Networks()
+	local, remote, ok := selector.NarrowSets(x.agreed.Local, x.agreed.Remote, own, nets)
 	if !ok {
 		return refuse(message.NotifyTSUnacceptable, "the peer agreed to %v => %v, which is not between the address that it gave, %v, and its networks",
-			x.agreed.local, x.agreed.remote, sa.lease.addrs)
+			x.agreed.Local, x.agreed.Remote, sa.base.Lease.Addrs)
 	}
-	cfg := sa.owner.Config()
+	cfg := sa.base.Host.Config()
 	t := templateOf(cfg, d.Made.Template)
 	if t == nil {
 		return refuse(message.NotifyTemporaryFailure, "its template is gone")
 	}
-	p := madeFrom(t, sa.peer, true, local, bounded(remote))
+	p := madeFrom(t, sa.base.Peer, true, local, bounded(remote))
 	p.Ref, p.Made.Dialed = d.Ref, d
-	pol, err := sa.owner.Generate(sa, p)
+	pol, err := sa.base.Policies.Generate(sa.base, p)
 	if err != nil {
 		return err
 	}
-	sa.lease.made = []*core.Policy{pol}
-	sa.addUncovered(d, own, nets, x.agreed.remote)
+	sa.base.Lease.Made = []*core.Policy{pol}
+	sa.addUncovered(d, own, nets, x.agreed.Remote)
 	x.policy = pol
 	// The peer may have left us more than our address: what comes to another one is
 	// not for us.
-	if l, r, ok := selector.NarrowSets(x.agreed.local, x.agreed.remote, own, x.agreed.remote); ok {
-		x.agreed.local, x.agreed.remote, x.agreed.pairs = l, r, selector.Pairs(l, r)
+	if l, r, ok := selector.NarrowSets(x.agreed.Local, x.agreed.Remote, own, x.agreed.Remote); ok {
+		x.agreed.Local, x.agreed.Remote, x.agreed.Pairs = l, r, selector.Pairs(l, r)
 	}
 	return nil
 }
@@ -300,7 +300,7 @@ func (x *exchange) dialed() error {
 // addUncovered makes policies for the networks that the first CHILD SA has
 // nothing of, as far as a template allows them.
 func (sa *SA) addUncovered(d *core.Policy, own, nets, agreed []selector.TS) {
-	templates := forTunnels(sa.owner.Config().TemplatesOf(sa.identity.Group))
+	templates := forTunnels(sa.base.Host.Config().TemplatesOf(sa.base.Identity.Group))
 	for _, n := range nets {
 		if len(selector.Narrow([]selector.TS{n}, agreed)) > 0 {
 			continue
@@ -309,31 +309,12 @@ func (sa *SA) addUncovered(d *core.Policy, own, nets, agreed []selector.TS) {
 		if t == nil {
 			continue
 		}
-		q := madeFrom(t, sa.peer, true, l, r)
+		q := madeFrom(t, sa.base.Peer, true, l, r)
 		q.Made.Dialed = d
-		if pol, err := sa.owner.Generate(sa, q); err == nil {
-			sa.lease.made = append(sa.lease.made, pol)
+		if pol, err := sa.base.Policies.Generate(sa.base, q); err == nil {
+			sa.base.Lease.Made = append(sa.base.Lease.Made, pol)
 		}
 	}
-}
-
-// networks are the peer's split networks, or everything in the families of our
-// addresses where it named none.
-func (l *lease) networks() (list []selector.TS) {
-	for _, p := range l.subnets {
-		list = append(list, selector.FromPrefix(p))
-	}
-	if len(list) > 0 {
-		return list
-	}
-	for _, a := range l.addrs {
-		any := netip.IPv6Unspecified()
-		if a.Is4() {
-			any = netip.IPv4Unspecified()
-		}
-		list = append(list, selector.FromPrefix(netip.PrefixFrom(any, 0)))
-	}
-	return list
 }
 
 func templateOf(cfg *core.Config, ref core.PolicyRef) *core.Template {
@@ -347,13 +328,13 @@ func templateOf(cfg *core.Config, ref core.PolicyRef) *core.Template {
 
 // makeOthers begins the CHILD SAs of the policies that the first one does not serve.
 func (sa *SA) makeOthers() {
-	if !sa.Leased() || len(sa.lease.made) == 0 {
+	if !sa.base.Lease.Leased() || len(sa.base.Lease.Made) == 0 {
 		return
 	}
-	for _, p := range sa.lease.made[1:] {
-		has := slices.ContainsFunc(sa.children, func(c *Child) bool { return c.policy.Ref == p.Ref && c.Live() })
+	for _, p := range sa.base.Lease.Made[1:] {
+		has := slices.ContainsFunc(sa.base.Children, func(c *Child) bool { return c.Policy.Ref == p.Ref && c.Live() })
 		if !has && !sa.Making(p) {
-			sa.CreateChild(p, nil)
+			sa.MakeChild(p, nil)
 		}
 	}
 }

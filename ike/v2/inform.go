@@ -7,30 +7,52 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // INFORMATIONAL (RFC 7296 §1.4): deletion of the IKE SA or of CHILD SAs, and
 // with nothing in it the question whether the peer is alive (§2.4).
 
-// close tells the peer that the IKE SA ends and ends it.
-func (sa *SA) close(why string) {
-	sa.become(Closing)
-	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.tickets.timer} {
-		sa.env.Timers.Stop(t)
+// Probe asks the peer whether it is there. Any request of ours that is under way asks
+// the same; urgent: that is sent once more.
+func (sa *SA) Probe(urgent bool) {
+	if sa.current == nil && len(sa.queue) == 0 {
+		sa.start(newExchange(row(inform)))
+	} else if urgent {
+		sa.again()
 	}
-	sa.dropQueue()
+}
+
+// Confirm asks whether the peer has a CHILD SA.
+func (sa *SA) Confirm(q *ikesa.Question) {
+	x := newExchange(row(inform))
+	x.shows, x.still = q, q.Wanted
+	sa.start(x)
+}
+
+// DeleteChild tells the peer that a CHILD SA ends; it ends with the answer.
+func (sa *SA) DeleteChild(c *Child, why string) {
+	x := newExchange(row(inform))
+	x.remove, x.reason = []*Child{c}, why
+	x.still = func() bool { return !c.Gone }
+	sa.start(x)
+}
+
+// Close tells the peer that the IKE SA ends. wait: it ends with the answer.
+func (sa *SA) Close(why string, wait bool) {
+	if wait {
+		sa.base.Env.Timers.Stop(sa.tickets.timer)
+		sa.dropQueue()
+		sa.forgetTickets()
+		sa.tellClosed(why)
+		return
+	}
 	sa.forgetTickets()
-	for _, c := range sa.children { // the peer will not open what comes after the Delete
-		if c.closing {
-			continue
-		}
-		c.closing = true
-		sa.env.Emit(core.Retire{Child: c.id})
-		if other := c.replacement(); other != nil {
-			other.Activate()
-		}
+	id := sa.sendID
+	if sa.current != nil && sa.current.raw != nil {
+		id++
 	}
-	sa.tellClosed(why)
+	sa.part(id, &message.Delete{Protocol: uint8(core.ProtoIKE)})
 }
 
 // tellClosed sends the Delete of the IKE SA; the SA ends with the answer.
@@ -53,14 +75,14 @@ type Epitaph struct {
 
 // bury leaves the last response to whoever may ask for it again.
 func (sa *SA) bury(x *exchange) {
-	sa.owner.Bury(sa.SPI(), Epitaph{Exchange: x.kind.wire, ID: x.id, Stranger: sa.established.IsZero(),
-		Response: sa.lastResponse, Local: x.from.local, Remote: x.from.remote, NATT: x.from.natt})
+	sa.owner.Bury(sa.base.SPI(), Epitaph{Exchange: x.kind.wire, ID: x.id, Stranger: sa.base.EstablishedAt.IsZero(),
+		Response: sa.lastResponse, Local: x.from.Local, Remote: x.from.Remote, NATT: x.from.NATT})
 }
 
 // disown tells the peer to delete a CHILD SA that its response to x made and that
 // we cannot use: it would send into the void.
 func (sa *SA) disown(x *exchange) {
-	if x.spi == 0 || x.policy == nil || len(x.missing()) > 0 || find[*message.SA](x.in) == nil || sa.state >= Closing || x.takenBack() {
+	if x.spi == 0 || x.policy == nil || len(x.missing()) > 0 || find[*message.SA](x.in) == nil || sa.base.State >= Closing || x.takenBack() {
 		return
 	}
 	y := newExchange(row(inform))
@@ -89,7 +111,7 @@ func (*deletion) accept(x *exchange) error {
 	x.sa.hearAuthLifetime(x.in)
 	if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
 		x.closes, x.reason = true, x.sa.refusedText()
-		x.sa.emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: x.reason, Detail: x.sa.proofRefused()})
+		x.sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: x.reason, Detail: x.sa.proofRefused()})
 	}
 	for _, p := range x.in {
 		if d, ok := p.(*message.Delete); ok {
@@ -105,7 +127,7 @@ func (*deletion) reply(x *exchange) error {
 	}
 	var also []*Child
 	for _, c := range x.remove {
-		if !c.closing || c.awaited { // else ours is on its way: the peer needs no second word (§1.4.1)
+		if !c.Closing || c.Awaited { // else ours is on its way: the peer needs no second word (§1.4.1)
 			also = append(also, c)
 		}
 	}
@@ -114,23 +136,22 @@ func (*deletion) reply(x *exchange) error {
 }
 
 func (*deletion) settle(x *exchange) error {
-	if c := x.shows; c != nil && c.asked == x {
-		c.asked = nil
-		c.Activate()
+	if x.shows != nil {
+		x.shows.Answered()
 	}
 	for _, c := range x.remove {
 		why := "the peer deleted it"
 		if x.mine {
 			why = x.reason
 		}
-		c.end(why)
+		c.End(why)
 	}
 	if x.closes {
 		if !x.mine {
 			x.sa.bury(x)
 			x.sa.forgetTickets()
 		}
-		x.sa.end(false, "%s", x.reason)
+		x.sa.base.End(false, "%s", x.reason)
 	}
 	return nil
 }
@@ -148,14 +169,14 @@ func (x *exchange) readDelete(d *message.Delete) {
 		if len(spi) != 4 {
 			continue
 		}
-		c := x.sa.childBySPI(binary.BigEndian.Uint32(spi))
-		for s := x.sa.adopter; c == nil && s != nil; s = s.adopter { // it has moved on while the Delete was on its way
-			c = s.childBySPI(binary.BigEndian.Uint32(spi))
+		c := x.sa.base.ChildBySPI(binary.BigEndian.Uint32(spi))
+		for s := x.sa.base.Adopter; c == nil && s != nil; s = s.Adopter { // it has moved on while the Delete was on its way
+			c = s.ChildBySPI(binary.BigEndian.Uint32(spi))
 		}
 		switch {
 		case c == nil:
 			x.sa.deletedEarly(binary.BigEndian.Uint32(spi))
-		case d.Protocol == uint8(c.policy.Protocol) && !slices.Contains(x.remove, c):
+		case d.Protocol == uint8(c.Policy.Protocol) && !slices.Contains(x.remove, c):
 			x.remove = append(x.remove, c)
 		}
 	}
@@ -177,33 +198,15 @@ func (sa *SA) deletedEarly(spi uint32) {
 }
 
 // takenBack reports whether the peer deleted early what its answer to x made.
-func (x *exchange) takenBack() bool { return slices.Contains(x.early, x.agreed.spiOut) }
+func (x *exchange) takenBack() bool { return slices.Contains(x.early, x.agreed.SPIOut) }
 
 func (x *exchange) addDeletes(cs []*Child) {
 	if len(cs) == 0 {
 		return
 	}
-	d := &message.Delete{Protocol: uint8(cs[0].policy.Protocol)}
+	d := &message.Delete{Protocol: uint8(cs[0].Policy.Protocol)}
 	for _, c := range cs {
-		d.SPIs = append(d.SPIs, binary.BigEndian.AppendUint32(nil, c.spiIn))
+		d.SPIs = append(d.SPIs, binary.BigEndian.AppendUint32(nil, c.SPIIn))
 	}
 	x.out = append(x.out, d)
-}
-
-// watch asks a peer that was silent for dpd-interval whether it is alive. Any
-// request of ours that is under way asks the same.
-func (sa *SA) watch() {
-	every := sa.peer.Profile.DPD
-	sa.env.Timers.Stop(sa.timers.dpd)
-	if every <= 0 || sa.state != Established {
-		return
-	}
-	wait := sa.heard.Add(every).Sub(sa.env.Now())
-	if wait <= 0 {
-		if sa.current == nil && len(sa.queue) == 0 {
-			sa.start(newExchange(row(inform)))
-		}
-		wait = every
-	}
-	sa.timers.dpd = sa.env.After(wait, sa.watch)
 }

@@ -10,6 +10,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // IKE_SA_INIT (RFC 7296 §1.2):
@@ -48,18 +49,19 @@ const maxRepeats = 5
 // Accept makes an IKE SA as responder of an IKE_SA_INIT request and answers it.
 // raw is the SA's to keep. The owner finds it later by SPI, or by the
 // initiator's SPI and address if the request comes again.
-func Accept(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Datagram) (*SA, error) {
+func Accept(env *core.Env, owner Endpoint, peer *core.Peer, raw []byte, in core.Datagram) error {
 	m, err := parseFirst(raw)
 	if err == nil {
 		err = reflected(env, m.Payloads)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	sa := acceptFirst(env, owner, peer, m, raw, in)
-	owner.Adopt(sa)
+	owner.Adopt(sa.base)
+	sa.weigh()
 	sa.initRequest(m)
-	return sa, nil
+	return nil
 }
 
 // parseFirst reads the request that an IKE SA begins with.
@@ -78,23 +80,23 @@ func parseFirst(raw []byte) (*message.Message, error) {
 }
 
 // acceptFirst makes the half-open IKE SA of such a request.
-func acceptFirst(env *core.Env, owner Owner, peer *core.Peer, m *message.Message, raw []byte, in core.Datagram) *SA {
-	sa := newSA(env, owner, peer, in.Local, in.Remote)
-	sa.natt, sa.initFrom = in.NATT, in.Remote
-	sa.state = HalfOpen
-	sa.spii, sa.spir = m.SPIi, env.RandomSPI()
+func acceptFirst(env *core.Env, owner Endpoint, peer *core.Peer, m *message.Message, raw []byte, in core.Datagram) *SA {
+	sa := newSA(ikesa.New(env, owner, peer, ikesa.PathOf(in)), owner)
+	sa.base.InitFrom = in.Remote
+	sa.base.State = HalfOpen
+	sa.base.SPIi, sa.base.SPIr = m.SPIi, env.RandomSPI()
 	sa.init.request = raw
-	sa.timers.half = env.After(halfOpenLife, func() {
-		sa.end(true, "the peer did not go on with IKE_AUTH within %v", halfOpenLife)
+	sa.base.Timers.Half = env.After(halfOpenLife, func() {
+		sa.base.End(true, "the peer did not go on with IKE_AUTH within %v", halfOpenLife)
 	})
 	return sa
 }
 
 // initRequest answers the request that the SA begins with.
 func (sa *SA) initRequest(m *message.Message) {
-	sa.env.Traced(false, m.Header, m.Payloads)
+	sa.base.Env.Traced(false, m.Header, m.Payloads)
 	x := newExchange(sa.firstExchange())
-	x.sa, x.in, x.from = sa, m.Payloads, sa.path()
+	x.sa, x.in, x.from = sa, m.Payloads, sa.base.Path
 	sa.answering, sa.read = x, len(sa.init.request)
 	defer sa.weigh()
 	var err error
@@ -109,14 +111,14 @@ func (sa *SA) initRequest(m *message.Message) {
 // a request: who only knows the SPI, or sends from an address that is not its own,
 // must not have us send more than that.
 func (sa *SA) Again(in core.Datagram) {
-	sa.stats.rxN++
-	sa.stats.rxB += uint64(len(in.Data))
+	sa.base.Stats.RxPackets++
+	sa.base.Stats.RxBytes += uint64(len(in.Data))
 	switch {
 	case !bytes.Equal(in.Data, sa.init.request):
 		sa.bad(in, "another %s request under the SPI of a half-open IKE SA", sa.firstExchange().name)
 	case sa.recvID == 1 && sa.lastResponse != nil && sa.repeated < core.Tries:
 		sa.repeated++
-		sa.transmit(pathOf(in), sa.lastResponse)
+		sa.base.Transmit(ikesa.PathOf(in), sa.lastResponse)
 	}
 }
 
@@ -127,13 +129,13 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 		return
 	}
 	x := sa.current
-	if !m.Response() || !sa.initiator || sa.state != Connecting || x == nil || !x.kind.clear || x.raw == nil || x.in != nil || m.ID != 0 {
+	if !m.Response() || !sa.base.Initiator || sa.base.State != Connecting || x == nil || !x.kind.clear || x.raw == nil || x.in != nil || m.ID != 0 {
 		return
 	}
-	if to := in.Local.Addr(); sa.init.moved && to.IsValid() && !to.IsUnspecified() && to.WithZone("") != sa.local.Addr().WithZone("") {
+	if to := in.Local.Addr(); sa.init.moved && to.IsValid() && !to.IsUnspecified() && to.WithZone("") != sa.base.Local.Addr().WithZone("") {
 		return // it answers what was sent from the former address, and was other bytes
 	}
-	sa.env.Traced(false, m.Header, m.Payloads)
+	sa.base.Env.Traced(false, m.Header, m.Payloads)
 	if err := message.CheckGrammar(m.Header, m.Payloads); err != nil {
 		sa.bad(in, "%v", err) // unprotected: anybody may have sent it
 		return
@@ -150,7 +152,7 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 		if m.SPIr == 0 {
 			return
 		}
-		sa.spir = m.SPIr
+		sa.base.SPIr = m.SPIr
 		sa.init.response = raw
 	}
 	sa.take(x, m.Header, m.Payloads, nil)
@@ -162,16 +164,16 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 // yet: an IPv6 address is not used before it is known to be unique (RFC 4862 §5.4),
 // which takes a second or two after the start of the system.
 func (sa *SA) seekSource(x *exchange) {
-	if sa.state != Connecting || !x.kind.clear || sa.peer.Local.IsValid() {
+	if sa.base.State != Connecting || !x.kind.clear || sa.base.Peer.Local.IsValid() {
 		return
 	}
-	sa.env.Ask(sa.id, core.SourceFor{Remote: sa.remote.Addr()}, func(b secret.Bytes, err error) {
+	sa.base.Env.Ask(sa.base.ID, core.SourceFor{Remote: sa.base.Remote.Addr()}, func(b secret.Bytes, err error) {
 		local, ok := netip.AddrFromSlice(b)
-		if local = local.Unmap(); err != nil || !ok || local == sa.local.Addr().WithZone("") || x.over || x.in != nil {
+		if local = local.Unmap(); err != nil || !ok || local == sa.base.Local.Addr().WithZone("") || x.over || x.in != nil {
 			return
 		}
-		sa.event(core.EvMoved, "another address of ours leads to the peer: %v", local)
-		sa.local, sa.init.moved = netip.AddrPortFrom(local, sa.local.Port()), true
+		sa.base.Event(core.EvMoved, "another address of ours leads to the peer: %v", local)
+		sa.base.Local, sa.init.moved = netip.AddrPortFrom(local, sa.base.Local.Port()), true
 		x.fail(again{"address"})
 	})
 }
@@ -205,10 +207,10 @@ func (*repeatInit) complete(x *exchange) error {
 		return again{"cookie"}
 	}
 	if n := notify(x.in, message.NotifyInvalidKEPayload); n != nil {
-		g := x.wantedGroup(n, sa.peer.Profile.Groups)
+		g := x.wantedGroup(n, sa.base.Peer.Profile.Groups)
 		if g == nil {
 			return fatal{detail: sa.groupParts(n),
-				reason: fmt.Sprintf("the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.peer.Profile.Name)}
+				reason: fmt.Sprintf("the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.base.Peer.Profile.Name)}
 		}
 		sa.init.group = g
 		return again{"group"}
@@ -227,19 +229,19 @@ func (*ikeKeyExchange) prepare(x *exchange) error {
 	sa := x.sa
 	g := sa.init.group
 	if g == nil {
-		g = sa.peer.Profile.Groups[0]
+		g = sa.base.Peer.Profile.Groups[0]
 	}
 	if x.group == g && x.public != nil {
 		return nil // repeated with a cookie: everything else stays (RFC 7296 §2.6)
 	}
 	if x.ni == nil {
-		x.ni = sa.env.Random(nonceLen)
+		x.ni = sa.base.Env.Random(nonceLen)
 	}
 	return x.offerKey(g)
 }
 
 func (*ikeKeyExchange) request(x *exchange) error {
-	x.out = append(x.out, &message.SA{Proposals: core.InitOffer(&x.sa.peer.Profile, true).Proposals(nil)})
+	x.out = append(x.out, &message.SA{Proposals: core.InitOffer(&x.sa.base.Peer.Profile, true).Proposals(nil)})
 	x.addKE()
 	x.out = append(x.out, &message.Nonce{Data: x.ni})
 	return nil
@@ -247,14 +249,14 @@ func (*ikeKeyExchange) request(x *exchange) error {
 
 func (*ikeKeyExchange) accept(x *exchange) error {
 	sa := x.sa
-	s, answer, ok := core.InitOffer(&sa.peer.Profile, x.saysIntermediate()).Select(find[*message.SA](x.in).Proposals)
+	s, answer, ok := core.InitOffer(&sa.base.Peer.Profile, x.saysIntermediate()).Select(find[*message.SA](x.in).Proposals)
 	if !ok {
 		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(find[*message.SA](x.in).Proposals),
-			"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.peer.Profile.Name)
+			"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.base.Peer.Profile.Name)
 	}
-	sa.suite = s
+	sa.base.Suite = s
 	x.ni = clone(find[*message.Nonce](x.in).Data)
-	x.nr = sa.env.Random(nonceLen)
+	x.nr = sa.base.Env.Random(nonceLen)
 	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}})
 	return x.answerKey(s.Group)
 }
@@ -267,11 +269,11 @@ func (*ikeKeyExchange) reply(x *exchange) error {
 
 func (*ikeKeyExchange) complete(x *exchange) error {
 	sa := x.sa
-	s, ok := core.InitOffer(&sa.peer.Profile, x.saysIntermediate()).Accepts(find[*message.SA](x.in).Proposals)
+	s, ok := core.InitOffer(&sa.base.Peer.Profile, x.saysIntermediate()).Accepts(find[*message.SA](x.in).Proposals)
 	if !ok {
 		return end(0, "the peer chose a proposal that was not offered")
 	}
-	sa.suite = s
+	sa.base.Suite = s
 	x.nr = clone(find[*message.Nonce](x.in).Data)
 	if s.Group != x.group {
 		return end(0, "the peer chose another group than it used")
@@ -307,9 +309,9 @@ func (x *exchange) firstKeys() (keys, error) {
 	sa := x.sa
 	if sa.resumed != nil {
 		defer sa.resumed.d.Wipe()
-		return resumedKeys(sa.suite, sa.resumed.d, x.ni, x.nr, sa.spii, sa.spir)
+		return resumedKeys(sa.base.Suite, sa.resumed.d, x.ni, x.nr, sa.base.SPIi, sa.base.SPIr)
 	}
-	return deriveKeys(sa.suite, x.shared, x.ni, x.nr, sa.spii, sa.spir)
+	return deriveKeys(sa.base.Suite, x.shared, x.ni, x.nr, sa.base.SPIi, sa.base.SPIr)
 }
 
 // connectFailed ends an SA that was not established, and says why.
@@ -322,7 +324,7 @@ func (sa *SA) connectFailed(exchange string, fault error) {
 	reason := fault.Error()
 	detail := detailOf(fault)
 	if f, ok := fault.(fatal); ok && f.told {
-		sa.end(true, "%s", reason)
+		sa.base.End(true, "%s", reason)
 		return
 	}
 	var r refused
@@ -330,12 +332,12 @@ func (sa *SA) connectFailed(exchange string, fault error) {
 		switch r.kind {
 		case message.NotifyNoProposalChosen:
 			k, detail = core.EvNoProposal, sa.ikeUnchosen()
-			reason = "the peer chose none of our proposals: compare enc-algorithm, hash-algorithm and dh-group of profile " + sa.peer.Profile.Name + " with the peer's"
+			reason = "the peer chose none of our proposals: compare enc-algorithm, hash-algorithm and dh-group of profile " + sa.base.Peer.Profile.Name + " with the peer's"
 		case message.NotifyAuthenticationFailed:
 			k, detail = core.EvAuthFailed, sa.proofRefused()
 			reason = sa.refusedText()
 		}
 	}
-	sa.emit(core.Event{Kind: k, Exchange: exchange, Reason: reason, Detail: detail})
-	sa.end(true, "%s", reason)
+	sa.base.Emit(core.Event{Kind: k, Exchange: exchange, Reason: reason, Detail: detail})
+	sa.base.End(true, "%s", reason)
 }

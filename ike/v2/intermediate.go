@@ -60,7 +60,7 @@ func (*intermediateSupport) say(x *exchange) {
 }
 
 func (t *intermediateSupport) request(x *exchange) error {
-	if x.sa.peer.Profile.Additional() {
+	if x.sa.base.Peer.Profile.Additional() {
 		t.say(x)
 	}
 	return nil
@@ -75,19 +75,19 @@ func (t *intermediateSupport) reply(x *exchange) error {
 
 // saysIntermediate reports whether both ends can do IKE_INTERMEDIATE.
 func (x *exchange) saysIntermediate() bool {
-	return x.sa.peer.Profile.Additional() && notify(x.in, message.NotifyIntermediateExchangeSupported) != nil
+	return x.sa.base.Peer.Profile.Additional() && notify(x.in, message.NotifyIntermediateExchangeSupported) != nil
 }
 
 // afterInit is what an initiator does next: an additional key exchange, or IKE_AUTH.
 func (sa *SA) afterInit() *exchange {
-	if sa.resumed == nil && sa.init.inter.done < len(sa.suite.Additional) {
+	if sa.resumed == nil && sa.init.inter.done < len(sa.base.Suite.Additional) {
 		return newExchange(row(intermediate))
 	}
 	return newAuth(sa)
 }
 
 // nextKEM is the additional key exchange that comes now.
-func (sa *SA) nextKEM() *suite.KEM { return sa.suite.Additional[sa.init.inter.done] }
+func (sa *SA) nextKEM() *suite.KEM { return sa.base.Suite.Additional[sa.init.inter.done] }
 
 // additionalKE runs one additional key exchange.
 type additionalKE struct{ noop }
@@ -112,7 +112,7 @@ func (*additionalKE) settle(x *exchange) error { return x.sa.nextKeys(x) }
 
 // offerKEM draws our key pair.
 func (x *exchange) offerKEM(k *suite.KEM) (err error) {
-	x.private = x.sa.env.Private(kem.SeedLen)
+	x.private = x.sa.base.Env.Private(kem.SeedLen)
 	x.public, err = kem.Public(k, x.private)
 	return err
 }
@@ -152,9 +152,9 @@ func (sa *SA) nextKeys(x *exchange) error {
 	if !x.mine {
 		ours, theirs = theirs, ours
 	}
-	s.i = prf.Sum(sa.suite.PRF, sa.keys.pi, s.i, ours)
-	s.r = prf.Sum(sa.suite.PRF, sa.keys.pr, s.r, theirs)
-	k, err := rederiveKeys(sa.suite, sa.suite.PRF, sa.keys.d, x.shared, sa.init.ni, sa.init.nr, sa.spii, sa.spir, nil)
+	s.i = prf.Sum(sa.base.Suite.PRF, sa.keys.pi, s.i, ours)
+	s.r = prf.Sum(sa.base.Suite.PRF, sa.keys.pr, s.r, theirs)
+	k, err := rederiveKeys(sa.base.Suite, sa.base.Suite.PRF, sa.keys.d, x.shared, sa.init.ni, sa.init.nr, sa.base.SPIi, sa.base.SPIr, nil)
 	if err != nil {
 		return end(0, "%v", err)
 	}
@@ -181,7 +181,7 @@ func provable(h message.Header, first message.PayloadType, plain []byte) []byte 
 
 // opened notes what of a message that came goes into IntAuth.
 func (sa *SA) opened(h message.Header, first message.PayloadType, plain []byte) {
-	if h.Exchange == message.ExchangeIntermediate && sa.state < Established && sa.awaits(h) {
+	if h.Exchange == message.ExchangeIntermediate && sa.base.State < Established && sa.awaits(h) {
 		sa.init.inter.got = provable(h, first, plain)
 	}
 }
@@ -196,7 +196,7 @@ func (sa *SA) sealing(h message.Header, ps []message.Payload) {
 
 // lateIntermediate answers a request that comes again after the keys changed.
 func (sa *SA) lateIntermediate(raw []byte, m *message.Message, in core.Datagram) bool {
-	if m.Exchange != message.ExchangeIntermediate || m.Response() || sa.state != HalfOpen ||
+	if m.Exchange != message.ExchangeIntermediate || m.Response() || sa.base.State != HalfOpen ||
 		m.ID+1 != sa.recvID || sa.init.inter.old.d == nil || sa.lastResponse == nil {
 		return false
 	}

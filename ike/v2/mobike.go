@@ -30,9 +30,6 @@ type mobility struct {
 	told   []netip.Addr // ours, as we told them last
 	epoch  int          // counts changes of the path; the answer to an older question says nothing
 	seen   []byte       // hash of our address and port as the peer last saw them
-	// doubtful: the peer says that it moved to where it is now, and no COOKIE2 has come
-	// back from there. It gets no policy for that address.
-	doubtful bool
 }
 
 // mobikeDraft is what an INFORMATIONAL exchange has to do with MOBIKE.
@@ -62,15 +59,15 @@ func (*mobikeSupport) say(x *exchange) {
 
 func (*mobikeSupport) hear(x *exchange) error {
 	sa := x.sa
-	if sa.peer.Profile.MOBIKE && notify(x.in, message.NotifyMOBIKESupported) != nil {
-		sa.mob.agreed, sa.mob.leads = true, x.mine
+	if sa.base.Peer.Profile.MOBIKE && notify(x.in, message.NotifyMOBIKESupported) != nil {
+		sa.mob.agreed, sa.mob.leads, sa.base.Told = true, x.mine, true
 		x.readAddresses()
 	}
 	return nil
 }
 
 func (t *mobikeSupport) request(x *exchange) error {
-	if x.sa.peer.Profile.MOBIKE {
+	if x.sa.base.Peer.Profile.MOBIKE {
 		t.say(x)
 	}
 	return nil
@@ -97,7 +94,7 @@ func (t *mobikeInform) request(x *exchange) error {
 	sa, m := x.sa, &x.mob
 	m.epoch = sa.mob.epoch
 	if m.update || m.probe {
-		m.cookie = sa.env.Random(cookie2Len)
+		m.cookie = sa.base.Env.Random(cookie2Len)
 		x.out = append(x.out, &message.Notify{Kind: message.NotifyCookie2, Data: m.cookie})
 	}
 	if m.update {
@@ -105,7 +102,7 @@ func (t *mobikeInform) request(x *exchange) error {
 	}
 	// Behind a NAT each question whether the peer is alive asks too where it sees
 	// us (RFC 4555 §3.8).
-	if m.update || sa.mob.leads && sa.nat.local && len(x.out) == 0 {
+	if m.update || sa.mob.leads && sa.base.NAT.Local && len(x.out) == 0 {
 		x.addNATHashes()
 	}
 	if m.tell {
@@ -124,9 +121,9 @@ func (t *mobikeInform) accept(x *exchange) error {
 	if n := notify(x.in, message.NotifyNoNATsAllowed); n != nil && !bytes.Equal(n.Data, noNATs(x.from)) {
 		return refuse(message.NotifyUnexpectedNATDetected, "the peer allows no NAT, and there is one between us")
 	}
-	if notify(x.in, message.NotifyUpdateSAAddresses) != nil && !sa.mob.leads && sa.state == Established {
+	if notify(x.in, message.NotifyUpdateSAAddresses) != nil && !sa.mob.leads && sa.base.State == Established {
 		if !sa.acceptable(x.from) {
-			return refuse(message.NotifyUnacceptableAddresses, "the peer wants to go on between %v and %v: check local-address of peer %q", x.from.remote, x.from.local, sa.peer.Name)
+			return refuse(message.NotifyUnacceptableAddresses, "the peer wants to go on between %v and %v: check local-address of peer %q", x.from.Remote, x.from.Local, sa.base.Peer.Name)
 		}
 		x.mob.update = true
 	}
@@ -137,9 +134,9 @@ func (t *mobikeInform) accept(x *exchange) error {
 // noNATs is the content of NO_NATS_ALLOWED: addresses and ports of a message as
 // its sender sees them (RFC 4555 §4.2.6).
 func noNATs(p path) []byte {
-	b := append(p.remote.Addr().AsSlice(), p.local.Addr().AsSlice()...)
-	b = binary.BigEndian.AppendUint16(b, p.remote.Port())
-	return binary.BigEndian.AppendUint16(b, p.local.Port())
+	b := append(p.Remote.Addr().AsSlice(), p.Local.Addr().AsSlice()...)
+	b = binary.BigEndian.AppendUint16(b, p.Remote.Port())
+	return binary.BigEndian.AppendUint16(b, p.Local.Port())
 }
 
 func (t *mobikeInform) reply(x *exchange) error {
@@ -148,11 +145,11 @@ func (t *mobikeInform) reply(x *exchange) error {
 	}
 	sa := x.sa
 	if x.mob.update {
-		x.mob.moved = sa.remote.Addr() != x.from.remote.Addr()
-		sa.mob.doubtful = sa.mob.doubtful || x.mob.moved
-		sa.local, sa.remote, sa.natt = x.from.local, x.from.remote, x.from.natt
-		if s := natFound(x.in, sa.spii, sa.spir, x.from); s.supported {
-			sa.nat = s
+		x.mob.moved = sa.base.Remote.Addr() != x.from.Remote.Addr()
+		sa.base.Doubtful = sa.base.Doubtful || x.mob.moved
+		sa.base.Local, sa.base.Remote, sa.base.NATT = x.from.Local, x.from.Remote, x.from.NATT
+		if s := natFound(x.in, sa.base.SPIi, sa.base.SPIr, x.from); s.Supported {
+			sa.base.NAT = s
 		}
 	}
 	if notify(x.in, message.NotifyNATDetectionDestinationIP) != nil {
@@ -172,7 +169,7 @@ func (t *mobikeInform) complete(x *exchange) error {
 	if m.cookie != nil {
 		if n := notify(x.in, message.NotifyCookie2); n == nil || !bytes.Equal(n.Data, m.cookie) {
 			if errorNotify(x.in) == nil { // RFC 4555 §3.7
-				sa.Delete("the peer's answer from its new address has not our COOKIE2: somebody may stand between")
+				sa.base.Delete("the peer's answer from its new address has not our COOKIE2: somebody may stand between")
 			}
 			return nil
 		}
@@ -183,12 +180,12 @@ func (t *mobikeInform) complete(x *exchange) error {
 	seen := notify(x.in, message.NotifyNATDetectionDestinationIP)
 	switch {
 	case m.update:
-		if s := natFound(x.in, sa.spii, sa.spir, sa.path()); s.supported {
-			sa.nat = s
+		if s := natFound(x.in, sa.base.SPIi, sa.base.SPIr, sa.base.Path); s.Supported {
+			sa.base.NAT = s
 		}
 	case seen != nil && sa.mob.seen != nil && !bytes.Equal(seen.Data, sa.mob.seen):
 		sa.mob.epoch++
-		sa.event(core.EvMoved, "our NAT gave us another address or port")
+		sa.base.Event(core.EvMoved, "our NAT gave us another address or port")
 		sa.update()
 	}
 	if seen != nil {
@@ -203,18 +200,18 @@ func (t *mobikeInform) settle(x *exchange) error {
 	}
 	sa, m := x.sa, &x.mob
 	switch {
-	case sa.state != Established:
+	case sa.base.State != Established:
 	case x.mine && m.epoch != sa.mob.epoch:
 	case x.mine && m.update:
 		if n := errorNotify(x.in); n != nil {
-			sa.event(core.EvNotify, "the peer refused our new address: %v", n.Kind)
+			sa.base.Event(core.EvNotify, "the peer refused our new address: %v", n.Kind)
 			return nil
 		}
-		sa.moveChildren()
-		sa.keepalives()
+		sa.base.MoveChildren()
+		sa.base.Keepalives()
 	case x.mine && m.probe:
-		sa.mob.doubtful = false
-		sa.moveChildren()
+		sa.base.Doubtful = false
+		sa.base.MoveChildren()
 	case x.mine:
 	case m.update:
 		sa.followed(m.moved)

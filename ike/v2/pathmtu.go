@@ -41,15 +41,15 @@ type pathProbe struct {
 
 // CheckPath asks the peer whether IP packets of more than mtu bytes arrive. Only
 // packets on the path of the IKE SA can be tried. One question at a time is open.
-func (c *Child) CheckPath(mtu int) {
-	sa, on := c.sa, c.sa.path()
+func (sa *SA) CheckPath(mtu int) {
+	on := sa.base.Path
 	asks := func(x *exchange) bool { return x.probe.mtu != 0 }
-	if sa.state != Established || !sa.natt || sa.current != nil && asks(sa.current) || slices.ContainsFunc(sa.queue, asks) {
+	if sa.base.State != Established || !sa.base.NATT || sa.current != nil && asks(sa.current) || slices.ContainsFunc(sa.queue, asks) {
 		return
 	}
 	x := newExchange(row(inform))
 	x.probe = pathProbe{mtu: mtu, on: on}
-	x.still = func() bool { return sa.state == Established && sa.path() == on }
+	x.still = func() bool { return sa.base.State == Established && sa.base.Path == on }
 	sa.start(x)
 }
 
@@ -61,7 +61,7 @@ func (x *exchange) lengthen(h message.Header) (err error) {
 	sa, fill := x.sa, &message.Notify{Kind: message.NotifyPathProbe}
 	payloads := append(slices.Clone(x.out), fill)
 	ip := 20
-	if !sa.remote.Addr().Unmap().Is4() {
+	if !sa.base.Remote.Addr().Unmap().Is4() {
 		ip = 40
 	}
 	_, plain := message.AppendPayloads(nil, payloads)
@@ -87,9 +87,9 @@ func (x *exchange) sendLong() bool {
 		return false
 	}
 	sa := x.sa
-	sa.stats.txN++
-	sa.stats.txB += uint64(len(p.long))
-	sa.env.Emit(core.Send{Local: p.on.local, Remote: p.on.remote, NATT: p.on.natt, Whole: true, Data: clone(p.long)})
+	sa.base.Stats.TxPackets++
+	sa.base.Stats.TxBytes += uint64(len(p.long))
+	sa.base.Env.Emit(core.Send{Local: p.on.Local, Remote: p.on.Remote, NATT: p.on.NATT, Whole: true, Data: clone(p.long)})
 	return true
 }
 
@@ -97,8 +97,8 @@ func (x *exchange) sendLong() bool {
 type pathAnswered struct{ noop }
 
 func (*pathAnswered) settle(x *exchange) error {
-	if p := &x.probe; x.mine && p.failed && p.on == x.sa.path() {
-		x.sa.env.Emit(core.PathMTU{Local: p.on.local, Remote: p.on.remote, MTU: p.mtu})
+	if p := &x.probe; x.mine && p.failed && p.on == x.sa.base.Path {
+		x.sa.base.Env.Emit(core.PathMTU{Local: p.on.Local, Remote: p.on.Remote, MTU: p.mtu})
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func (s *ppkState) wipe() {
 type ppkSupport struct{ noop }
 
 func (*ppkSupport) hear(x *exchange) error {
-	x.sa.init.ppk.agreed = x.sa.peer.HasPPK() && notify(x.in, message.NotifyUsePPK) != nil
+	x.sa.init.ppk.agreed = x.sa.base.Peer.HasPPK() && notify(x.in, message.NotifyUsePPK) != nil
 	return nil
 }
 
@@ -51,7 +51,7 @@ func (*ppkSupport) say(x *exchange) {
 }
 
 func (t *ppkSupport) request(x *exchange) error {
-	if x.sa.peer.HasPPK() {
+	if x.sa.base.Peer.HasPPK() {
 		t.say(x)
 	}
 	return nil
@@ -73,7 +73,7 @@ type ppkUse struct{ noop }
 
 func (*ppkUse) prepare(x *exchange) error {
 	sa := x.sa
-	switch p := sa.identity.PPK; {
+	switch p := sa.base.Identity.PPK; {
 	case p == nil:
 		return nil
 	case sa.init.ppk.agreed:
@@ -88,7 +88,7 @@ func (*ppkUse) request(x *exchange) error {
 	if !x.sa.init.ppk.mixed {
 		return nil
 	}
-	id := append([]byte{ppkFixed}, x.sa.identity.PPK.ID...)
+	id := append([]byte{ppkFixed}, x.sa.base.Identity.PPK.ID...)
 	x.out = append(x.out, &message.Notify{Kind: message.NotifyPPKIdentity, Data: id})
 	return nil
 }
@@ -109,8 +109,8 @@ func (*ppkUse) round(x *exchange) error {
 	if !sa.init.ppk.mixed || notify(x.in, message.NotifyPPKIdentity) != nil {
 		return nil
 	}
-	if sa.identity.PPK.Required {
-		return sa.distrust(sa.ppkParts("no such PPK"), "the peer does not use the postquantum preshared key %q, and ppk-required wants it", sa.identity.PPK.ID)
+	if sa.base.Identity.PPK.Required {
+		return sa.distrust(sa.ppkParts("no such PPK"), "the peer does not use the postquantum preshared key %q, and ppk-required wants it", sa.base.Identity.PPK.ID)
 	}
 	sa.unmixPPK()
 	return nil
@@ -120,7 +120,7 @@ func (*ppkUse) round(x *exchange) error {
 // initiator names, if ours, else its proof without one, if neither end minds.
 func (x *exchange) choosePPK() error {
 	sa := x.sa
-	p := sa.identity.PPK
+	p := sa.base.Identity.PPK
 	name, named := ppkName(x.in)
 	named = named && sa.init.ppk.agreed
 	if p != nil && named && name == p.ID {
@@ -131,7 +131,7 @@ func (x *exchange) choosePPK() error {
 		theirs = fmt.Sprintf("its ppk-id is %+q", name)
 	}
 	if p != nil && p.Required {
-		return sa.authFailed(sa.ppkParts(theirs), "%s does not use the postquantum preshared key %q, which ppk-required wants", sa.peerID, p.ID)
+		return sa.authFailed(sa.ppkParts(theirs), "%s does not use the postquantum preshared key %q, which ppk-required wants", sa.base.PeerID, p.ID)
 	}
 	if !named {
 		return nil
@@ -139,7 +139,7 @@ func (x *exchange) choosePPK() error {
 	without := notify(x.in, message.NotifyNoPPKAuth)
 	proof := find[*message.Auth](x.in)
 	if without == nil || proof == nil {
-		return sa.authFailed(sa.ppkParts(theirs), "%s requires the postquantum preshared key %+q, and its identity here has another or none", sa.peerID, name)
+		return sa.authFailed(sa.ppkParts(theirs), "%s requires the postquantum preshared key %+q, and its identity here has another or none", sa.base.PeerID, name)
 	}
 	proof.Data = without.Data // what it proves without the PPK stands for its proof
 	return nil
@@ -159,7 +159,7 @@ func (sa *SA) mixPPK(p *core.PPK) (err error) {
 	s, k := &sa.init.ppk, &sa.keys
 	s.mixed, s.d, s.pi, s.pr = true, k.d, k.pi, k.pr
 	for _, m := range []struct{ to, from *secret.Bytes }{{&k.d, &s.d}, {&k.pi, &s.pi}, {&k.pr, &s.pr}} {
-		if *m.to, err = mixed(sa.suite.PRF, p.Secret, *m.from); err != nil {
+		if *m.to, err = mixed(sa.base.Suite.PRF, p.Secret, *m.from); err != nil {
 			return end(0, "%v", err)
 		}
 	}
@@ -182,7 +182,7 @@ func (sa *SA) unmixPPK() {
 
 // withoutPPK reports whether we also prove ourselves without the PPK.
 func (sa *SA) withoutPPK() bool {
-	return sa.initiator && sa.init.ppk.mixed && !sa.identity.PPK.Required
+	return sa.base.Initiator && sa.init.ppk.mixed && !sa.base.Identity.PPK.Required
 }
 
 // signedWithout is what the initiator proves without the PPK.
@@ -193,8 +193,8 @@ func (sa *SA) signedWithout(idBody []byte) auth.Signed {
 }
 
 func (sa *SA) ppkParts(theirs string) *core.Mismatch {
-	m := &core.Mismatch{What: "PPK", Part: "ppk-id", Ours: []string{"no ppk-id"}, Theirs: []string{theirs}, Where: sa.place(sa.identity, "ppk-id")}
-	if p := sa.identity.PPK; p != nil {
+	m := &core.Mismatch{What: "PPK", Part: "ppk-id", Ours: []string{"no ppk-id"}, Theirs: []string{theirs}, Where: sa.place(sa.base.Identity, "ppk-id")}
+	if p := sa.base.Identity.PPK; p != nil {
 		m.Ours = []string{"ppk-id " + p.ID}
 	}
 	m.Hint = "ppk-id: write the same ppk-id and ppk-secret on both sides, or leave out ppk-required where a PPK is not a must" + at(m.Where)

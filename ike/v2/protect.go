@@ -27,14 +27,14 @@ const (
 
 // directions: what we seal with and what the peer seals with.
 func (sa *SA) sealKeys() (e, a secret.Bytes) {
-	if sa.initiator {
+	if sa.base.Initiator {
 		return sa.keys.ei, sa.keys.ai
 	}
 	return sa.keys.er, sa.keys.ar
 }
 
 func (sa *SA) openKeys() (e, a secret.Bytes) {
-	if sa.initiator {
+	if sa.base.Initiator {
 		return sa.keys.er, sa.keys.ar
 	}
 	return sa.keys.ei, sa.keys.ai
@@ -56,36 +56,36 @@ func (sa *SA) sealFragment(h message.Header, first message.PayloadType, number, 
 
 // icvLen is how long the ICV is; blockLen what the ciphertext is whole blocks of.
 func (sa *SA) icvLen() int {
-	if sa.suite.Integ != nil {
-		return sa.suite.Integ.ICVLen
+	if sa.base.Suite.Integ != nil {
+		return sa.base.Suite.Integ.ICVLen
 	}
-	return sa.suite.Encr.ICVLen
+	return sa.base.Suite.Encr.ICVLen
 }
 
 func (sa *SA) blockLen() int {
-	if sa.suite.Encr.AEAD() {
+	if sa.base.Suite.Encr.AEAD() {
 		return 1 // IKE needs no alignment, other than ESP (RFC 5282 §3)
 	}
-	return sa.suite.Encr.Block
+	return sa.base.Suite.Encr.Block
 }
 
 // sealedLen is the length of a message whose payload header is generic bytes
 // long, around plain bytes.
 func (sa *SA) sealedLen(generic, plain int) int {
 	block := sa.blockLen()
-	return message.HeaderLen + generic + sa.suite.Encr.IVLen + (plain/block+1)*block + sa.icvLen()
+	return message.HeaderLen + generic + sa.base.Suite.Encr.IVLen + (plain/block+1)*block + sa.icvLen()
 }
 
 // room is how many plain bytes fit into an encrypted body.
 func (sa *SA) room(body int) int {
 	block := sa.blockLen()
-	return (body-sa.suite.Encr.IVLen-sa.icvLen())/block*block - 1
+	return (body-sa.base.Suite.Encr.IVLen-sa.icvLen())/block*block - 1
 }
 
 // sealBody makes a message of a header, the header of the encrypted payload,
 // whose length it fills in, and what is to be encrypted, which it overwrites.
 func (sa *SA) sealBody(h message.Header, generic, plain []byte) ([]byte, error) {
-	enc := sa.suite.Encr
+	enc := sa.base.Suite.Encr
 	ekey, akey := sa.sealKeys()
 	block := sa.blockLen()
 	pad := (block - (len(plain)+1)%block) % block
@@ -113,11 +113,11 @@ func (sa *SA) sealBody(h message.Header, generic, plain []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	mac, err := integ.New(sa.suite.Integ, akey)
+	mac, err := integ.New(sa.base.Suite.Integ, akey)
 	if err != nil {
 		return nil, err
 	}
-	iv := sa.env.Private(enc.IVLen)
+	iv := sa.base.Env.Private(enc.IVLen)
 	c.Encrypt(iv, plain)
 	out = append(append(out, iv...), plain...)
 	return mac.Sum(out, out, nil), nil
@@ -146,7 +146,7 @@ func (sa *SA) decrypt(raw []byte, m *message.Message, in core.Datagram) (inner [
 }
 
 func (sa *SA) parseInner(first message.PayloadType, plain []byte) (inner []message.Payload, syntax error) {
-	if w := sa.env.Witness; w != nil {
+	if w := sa.base.Env.Witness; w != nil {
 		first, plain = w.Read(first, plain)
 	}
 	inner, syntax = message.ParsePayloads(first, plain)
@@ -160,7 +160,7 @@ func (sa *SA) parseInner(first message.PayloadType, plain []byte) (inner []messa
 // it in place; the padding is off. Errors are as of decrypt.
 func (sa *SA) unseal(raw []byte, start int) (plain []byte, syntax, err error) {
 	plain, syntax, err = sa.open(raw, start)
-	if sa.env.Witness == nil {
+	if sa.base.Env.Witness == nil {
 		return plain, syntax, err
 	}
 	seen := core.OpenedWell
@@ -170,7 +170,7 @@ func (sa *SA) unseal(raw []byte, start int) (plain []byte, syntax, err error) {
 	case syntax != nil:
 		seen = core.OpenedBroken
 	}
-	holds, n := sa.env.Witness.Opened(seen, len(plain))
+	holds, n := sa.base.Env.Witness.Opened(seen, len(plain))
 	switch {
 	case holds == seen && n == len(plain):
 		return plain, syntax, err
@@ -183,7 +183,7 @@ func (sa *SA) unseal(raw []byte, start int) (plain []byte, syntax, err error) {
 }
 
 func (sa *SA) open(raw []byte, start int) (plain []byte, syntax, err error) {
-	enc := sa.suite.Encr
+	enc := sa.base.Suite.Encr
 	ekey, akey := sa.openKeys()
 	icv := sa.icvLen()
 	if len(raw)-start < enc.IVLen+1+icv {
@@ -199,7 +199,7 @@ func (sa *SA) open(raw []byte, start int) (plain []byte, syntax, err error) {
 			return nil, nil, dropped{"the ICV is wrong"}
 		}
 	} else {
-		mac, err := integ.New(sa.suite.Integ, akey)
+		mac, err := integ.New(sa.base.Suite.Integ, akey)
 		if err != nil {
 			return nil, nil, err
 		}

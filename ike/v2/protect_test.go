@@ -8,6 +8,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/internal/testing/vectors"
 )
 
@@ -19,7 +20,7 @@ func sealing(t *testing.T, s core.Suite) (initiator, responder *SA) {
 		t.Fatal(err)
 	}
 	env := core.NewEnv([32]byte{1})
-	return &SA{env: env, suite: s, keys: k, initiator: true}, &SA{env: env, suite: s, keys: k}
+	return &SA{base: &ikesa.SA{Env: env, Suite: s, Initiator: true}, keys: k}, &SA{base: &ikesa.SA{Env: env, Suite: s}, keys: k}
 }
 
 // suites are every cipher of profiles, with every MAC where it needs one.
@@ -125,7 +126,7 @@ func TestChaCha20Poly1305Message(t *testing.T) {
 	}
 	vectors.Load(t, "rfc-esp/ikev2_chacha20poly1305_message.json", &f)
 	s := core.Suite{Encr: suite.EncrByIKEName("chacha20-poly1305"), PRF: suite.PRFByName("sha256")}
-	sa := &SA{env: core.NewEnv([32]byte{}), suite: s, keys: keys{er: secret.Bytes(f.Key)}, initiator: true}
+	sa := &SA{base: &ikesa.SA{Env: core.NewEnv([32]byte{}), Suite: s, Initiator: true}, keys: keys{er: secret.Bytes(f.Key)}}
 	plain, syntax, err := sa.unseal(bytes.Clone(f.Message), message.HeaderLen+skGeneric)
 	if want := f.Plaintext[:len(f.Plaintext)-1]; err != nil || syntax != nil || !bytes.Equal(plain, want) {
 		t.Errorf("%x, %v, %v, want %x", plain, syntax, err, want)

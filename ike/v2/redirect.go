@@ -54,13 +54,6 @@ func hostName(name []byte) bool {
 	return len(name) > 0 && len(name) <= 253 && name[0] != '-' && name[0] != '.'
 }
 
-// ComesFrom tells an SA made by Initiate that the gateway at from sent us to
-// this one.
-func (sa *SA) ComesFrom(from netip.Addr) { sa.comesFrom = from }
-
-// Redirected reports whether another gateway sent us to this one.
-func (sa *SA) Redirected() bool { return sa.comesFrom.IsValid() }
-
 // redirected is the outcome of an initial exchange that the peer answered with REDIRECT.
 type redirected struct {
 	to     core.Gateway
@@ -101,7 +94,7 @@ type redirectSupport struct{ noop }
 
 func (*redirectSupport) request(x *exchange) error {
 	x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectSupported})
-	if from := x.sa.comesFrom; from.IsValid() {
+	if from := x.sa.base.ComesFrom; from.IsValid() {
 		x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirectedFrom, Data: redirectedFrom(from)})
 	}
 	return nil
@@ -132,17 +125,17 @@ func (*redirectedAuth) settle(x *exchange) error {
 type redirectedLater struct{ noop }
 
 func (*redirectedLater) accept(x *exchange) error {
-	if x.sa.auth.mine { // else we never said that we can be sent elsewhere
+	if x.sa.base.Auth.Mine { // else we never said that we can be sent elsewhere
 		x.readRedirect()
 	} else if notify(x.in, message.NotifyRedirect) != nil {
-		x.sa.event(core.EvNotify, "the peer wants to send us elsewhere, and it is the peer that connected: left as it is")
+		x.sa.base.Event(core.EvNotify, "the peer wants to send us elsewhere, and it is the peer that connected: left as it is")
 	}
 	return nil
 }
 
 func (*redirectedLater) settle(x *exchange) error {
-	if sa := x.sa; x.redirect != nil && !x.closes && sa.state == Established {
-		sa.owner.Redirected(sa, *x.redirect, sa.mainPolicy())
+	if sa := x.sa; x.redirect != nil && !x.closes && sa.base.State == Established {
+		sa.owner.Redirected(sa.base, *x.redirect, sa.base.MainPolicy())
 	}
 	return nil
 }
@@ -157,30 +150,30 @@ func (x *exchange) readRedirect() {
 		x.redirect = &g
 		return
 	}
-	x.sa.event(core.EvNotify, "the peer sends us to a gateway that cannot be: %x", n.Data)
+	x.sa.base.Event(core.EvNotify, "the peer sends us to a gateway that cannot be: %x", n.Data)
 }
 
 // goElsewhere ends an SA that is not yet up and whose peer sent us elsewhere. A
 // peer that has proven itself has the SA, and is told; nobody waits for its answer.
 func (sa *SA) goElsewhere(r redirected, proven bool) {
-	wanted := sa.wanted
+	wanted := sa.base.Wanted
 	if r.wanted != nil {
 		wanted = append([]*core.Policy{r.wanted}, wanted...)
 	}
 	if proven {
 		sa.part(sa.sendID, &message.Delete{Protocol: uint8(core.ProtoIKE)})
 	}
-	sa.owner.Redirected(sa, r.to, wanted)
-	sa.end(false, "%v", r)
+	sa.owner.Redirected(sa.base, r.to, wanted)
+	sa.base.End(false, "%v", r)
 }
 
 // part sends a last request that nobody waits for an answer to.
 func (sa *SA) part(id uint32, p message.Payload) {
-	h := message.Header{SPIi: sa.spii, SPIr: sa.spir, Version: 0x20, Exchange: message.ExchangeInformational, ID: id}
-	if sa.initiator {
+	h := message.Header{SPIi: sa.base.SPIi, SPIr: sa.base.SPIr, Version: 0x20, Exchange: message.ExchangeInformational, ID: id}
+	if sa.base.Initiator {
 		h.Flags |= message.FlagInitiator
 	}
 	if raw, err := sa.seal(h, []message.Payload{p}); err == nil {
-		sa.transmit(sa.path(), [][]byte{raw})
+		sa.base.Transmit(sa.base.Path, [][]byte{raw})
 	}
 }

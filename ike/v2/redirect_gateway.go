@@ -79,18 +79,15 @@ func appendGateway(b []byte, g core.Gateway) []byte {
 // Redirectable reports whether the peer can be sent elsewhere: it is a client
 // that said so, and we do not connect to it ourselves.
 func (sa *SA) Redirectable() bool {
-	return sa.state == Established && sa.away.able && !sa.auth.mine && !sa.peer.Initiates()
+	return sa.base.State == Established && sa.away.able && !sa.base.Auth.Mine && !sa.base.Peer.Initiates()
 }
-
-// Leaving reports whether the peer was sent elsewhere.
-func (sa *SA) Leaving() bool { return sa.away.to.Valid() }
 
 // Redirect sends the peer, which is Redirectable, to another gateway (RFC 5685
 // §5). Where it has not gone within a time, it is disconnected; 0: never.
 func (sa *SA) Redirect(to core.Gateway, within time.Duration) {
 	x := newExchange(row(inform))
 	x.away, x.within = to, within
-	x.still = func() bool { return sa.state == Established }
+	x.still = func() bool { return sa.base.State == Established }
 	sa.start(x)
 }
 
@@ -101,8 +98,8 @@ type redirectAuth struct{ noop }
 
 func (*redirectAuth) accept(x *exchange) error {
 	sa := x.sa
-	to := sa.owner.Config().IdentityRedirects[sa.identity]
-	if !to.Valid() || !sa.away.able || to == sa.away.from || to.Addr == sa.local.Addr() {
+	to := sa.base.Host.Config().IdentityRedirects[sa.base.Identity]
+	if !to.Valid() || !sa.away.able || to == sa.away.from || to.Addr == sa.base.Local.Addr() {
 		return nil
 	}
 	x.away, x.within = to, AwayTime
@@ -145,35 +142,36 @@ func (x *exchange) addRedirect() {
 // sentAway begins the wait for the client to go.
 func (x *exchange) sentAway() {
 	sa := x.sa
-	if !x.away.Valid() || sa.state > Established {
+	if !x.away.Valid() || sa.base.State > Established {
 		return
 	}
-	sa.away.to, sa.away.until = x.away, time.Time{}
-	sa.tally()
+	sa.away.to, sa.away.until, sa.base.Leaving = x.away, time.Time{}, true
+	sa.base.Tally()
 	if x.within > 0 {
-		sa.away.until = sa.env.Now().Add(x.within)
+		sa.away.until = sa.base.Env.Now().Add(x.within)
 	}
 	sa.watchAway()
-	sa.event(core.EvRedirecting, "sent %s to the gateway %v", sa.peerID, x.away)
+	sa.base.Event(core.EvRedirecting, "sent %s to the gateway %v", sa.base.PeerID, x.away)
 }
 
 func (sa *SA) watchAway() {
 	a := &sa.away
-	sa.env.Timers.Stop(a.timer)
+	sa.base.Env.Timers.Stop(a.timer)
 	if a.until.IsZero() {
 		return
 	}
-	a.timer = sa.env.Timers.At(a.until, func() {
-		sa.Delete("the peer did not go to the gateway " + a.to.String() + " that it was sent to")
+	a.timer = sa.base.Env.Timers.At(a.until, func() {
+		sa.base.Delete("the peer did not go to the gateway " + a.to.String() + " that it was sent to")
 	})
 }
 
 // inheritAway is for the successor at a rekey.
 func (sa *SA) inheritAway(old *SA) {
-	sa.env.Timers.Stop(old.away.timer)
+	sa.base.Env.Timers.Stop(old.away.timer)
 	sa.away = old.away
 	sa.away.timer = nil
-	sa.tally()
+	sa.base.Leaving = sa.away.to.Valid()
+	sa.base.Tally()
 	sa.watchAway()
 }
 

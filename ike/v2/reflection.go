@@ -36,21 +36,21 @@ func (x *exchange) noteOwn() {
 		x.own = append(x.own, string(binary.BigEndian.AppendUint64(nil, x.newSPI)))
 	}
 	for _, v := range x.own {
-		x.sa.env.Own.Add(v)
+		x.sa.base.Env.Own.Add(v)
 	}
 }
 
 // forgetOwn is called when the request was answered, or never will be.
 func (x *exchange) forgetOwn() {
 	for _, v := range x.own {
-		x.sa.env.Own.Drop(v)
+		x.sa.base.Env.Own.Drop(v)
 	}
 	x.own = nil
 }
 
 // Reflected reports whether the header of a request that an IKE SA begins with has
 // the SPI of one that we began.
-func (sa *SA) Reflected(spii uint64) bool { return sa.initiator && sa.spii == spii }
+func (sa *SA) Reflected(spii uint64) bool { return sa.base.Initiator && sa.base.SPIi == spii }
 
 // ErrReflected: a request carries what only we can have drawn.
 var ErrReflected = errors.New("what we say was sent back to us: check that the peer's address is not our own, and who is on the path")
@@ -82,7 +82,7 @@ func reflected(env *core.Env, in []message.Payload) error {
 // proves no more than that it has what we have. Only a my-id that is written is
 // ours alone, and no address: two sites behind NATs may have the same.
 func (sa *SA) itself() bool {
-	id := sa.identity
+	id := sa.base.Identity
 	if !auth.Of(id.Auth).Symmetric || id.Remote() != id.Auth {
 		return false
 	}
@@ -90,7 +90,7 @@ func (sa *SA) itself() bool {
 	case core.IDNone, core.IDIPv4, core.IDIPv6:
 		return false
 	}
-	return auth.Same(id.MyID, sa.peerID)
+	return auth.Same(id.MyID, sa.base.PeerID)
 }
 
 const itselfText = "the peer says it is %s, which is our own my-id: give each side a my-id of its own; if they have one, somebody sends back to us what we say"

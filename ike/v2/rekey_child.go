@@ -5,6 +5,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // Rekeying a CHILD SA (RFC 7296 §1.3.3, §2.8): a new one is made beside the old
@@ -12,12 +13,31 @@ import (
 // new ones come up, and the one whose exchange has the lowest of the four
 // nonces is deleted by who made it; the winner deletes the old one (§2.8.1).
 
+// RekeyChild begins to replace a CHILD SA, unless the peer's rekey of it lacks nothing but
+// IKE_FOLLOWUP_KE.
+func (sa *SA) RekeyChild(c *Child) bool {
+	if sa.parkedRekey(rekeyChild, c) != nil {
+		return false // unless the peer's rekey is through by then
+	}
+	x := newExchange(row(rekeyChild))
+	x.policy, x.old = c.Policy, c
+	x.still = func() bool {
+		if c.MayRekey() {
+			return true
+		}
+		c.Rekeying = false
+		return false
+	}
+	sa.start(x)
+	return true
+}
+
 // childReplaced names the CHILD SA to replace.
 type childReplaced struct{ noop }
 
 func (*childReplaced) request(x *exchange) error {
 	x.out = append(x.out, &message.Notify{Kind: message.NotifyRekeySA, Protocol: uint8(x.policy.Protocol),
-		SPI: binary.BigEndian.AppendUint32(nil, x.old.spiIn)})
+		SPI: binary.BigEndian.AppendUint32(nil, x.old.SPIIn)})
 	return nil
 }
 
@@ -25,13 +45,13 @@ func (*childReplaced) accept(x *exchange) error {
 	n := notify(x.in, message.NotifyRekeySA)
 	var old *Child
 	if len(n.SPI) == 4 {
-		old = x.sa.childBySPI(binary.BigEndian.Uint32(n.SPI))
+		old = x.sa.base.ChildBySPI(binary.BigEndian.Uint32(n.SPI))
 	}
 	if old == nil {
 		return refused{kind: message.NotifyChildSANotFound, protocol: core.Protocol(n.Protocol), spi: clone(n.SPI),
 			reason: "the peer wants to rekey a CHILD SA that does not exist"}
 	}
-	x.old, x.policy = old, old.policy
+	x.old, x.policy = old, old.Policy
 	return x.replaceable()
 }
 
@@ -40,10 +60,10 @@ func (*childReplaced) reply(x *exchange) error { return x.replaceable() }
 // stillReplaceable refuses to rekey what we are deleting (RFC 7296 §2.25.1). It
 // is asked again after the Asks, for in the meantime our own rekey may be through.
 func (x *exchange) stillReplaceable() error {
-	if x.old.closing || x.old.gone {
+	if x.old.Closing || x.old.Gone {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being deleted")
 	}
-	if t := x.old.theirs; t != nil && !t.gone {
+	if t := x.old.Theirs; t != nil && !t.Gone {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA was rekeyed and waits for its Delete")
 	}
 	return nil
@@ -53,7 +73,7 @@ func (x *exchange) stillReplaceable() error {
 // nothing but IKE_FOLLOWUP_KE, this is no collision: the peer answered ours
 // before it knew how its own would be.
 func (x *exchange) replaceable() error {
-	if p := x.sa.parked.mine; p != nil && p == x.old.rekeying {
+	if p := x.sa.parked.mine; p != nil && p.old == x.old && p.kind.id == rekeyChild {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being rekeyed")
 	}
 	return x.stillReplaceable()
@@ -64,52 +84,48 @@ type childSuccession struct{ noop }
 
 func (*childSuccession) settle(x *exchange) error {
 	sa, old, made := x.sa, x.old, x.made
-	made.birth = old.birth
-	sa.env.After(TwinDelay, made.settleTwins)
+	made.Birth = old.Birth
+	sa.base.Env.After(ikesa.TwinDelay, made.SettleTwins)
 	if !x.mine {
-		old.theirs = made
-		made.after = old
-		if old.gone {
+		old.Theirs = made
+		made.After = old
+		if old.Gone {
 			made.Activate()
 		}
-		sa.rekeyed(old, made)
+		old.Rekeyed(made)
 		return nil
 	}
-	old.rekeying = nil
+	old.Rekeying = false
 	if x.loses() {
 		made.Delete("both ends rekeyed at once, and the peer's CHILD SA stays")
-		if old.theirs == nil {
-			old.rekeyLater() // unless the peer's key exchanges are through by then
+		if old.Theirs == nil {
+			old.RekeyLater() // unless the peer's key exchanges are through by then
 		}
 		return nil
 	}
 	made.Activate()
-	sa.rekeyed(old, made)
+	old.Rekeyed(made)
 	old.Delete("rekeyed")
-	if t := old.theirs; t != nil {
-		t.redundant()
+	if t := old.Theirs; t != nil {
+		t.Redundant()
 	}
 	return nil
 }
 
-func (sa *SA) rekeyed(old, made *Child) {
-	sa.emit(core.Event{Kind: core.EvChildRekeyed, Child: made.id, OldC: old.id, Policy: made.policy.Ref})
-}
-
 func rekeyChildFailed(x *exchange, fault error) {
 	old := x.old
-	old.rekeying = nil
+	old.Rekeying = false
 	switch {
-	case old.gone || old.theirs != nil:
+	case old.Gone || old.Theirs != nil:
 		// The peer was faster, or deleted it.
-	case isRefused(fault, message.NotifyChildSANotFound) && old.sure: // else our answer that made it is still under way
-		old.end("the peer does not know it any more")
+	case isRefused(fault, message.NotifyChildSANotFound) && old.Sure: // else our answer that made it is still under way
+		old.End("the peer does not know it any more")
 	default:
-		old.refusals++
+		old.Refusals++
 		if !isRefused(fault, message.NotifyTemporaryFailure) {
-			x.sa.emit(core.Event{Kind: core.EvNotify, Child: old.id, Policy: old.policy.Ref,
+			x.sa.base.Emit(core.Event{Kind: core.EvNotify, Child: old.ID, Policy: old.Policy.Ref,
 				Detail: x.rekeyParts(fault), Reason: "rekeying failed and will be tried again: " + fault.Error()})
 		}
-		old.rekeyLater()
+		old.RekeyLater()
 	}
 }

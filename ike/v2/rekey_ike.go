@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"time"
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // Rekeying the IKE SA (RFC 7296 §1.3.2, §2.18): a successor is made, the CHILD
@@ -16,31 +16,22 @@ import (
 //
 //	HDR, SK{SA, Ni, KEi}  -->  <--  HDR, SK{SA, Nr, KEr}
 
-// replacedLife is how long a replaced SA waits for the peer's Delete.
-const replacedLife = time.Minute
-
 // maxReplaced bounds how many replaced SAs a peer that rekeys and never deletes
 // can make us keep.
 const maxReplaced = 8
 
-func (sa *SA) rekeyDue() {
-	if sa.state == Established {
-		sa.Rekey()
-	}
-}
-
 // Rekey begins to replace the IKE SA, unless that is under way.
 func (sa *SA) Rekey() {
 	busy := func(x *exchange) bool { return x != nil && x.kind.id == rekeyIKE }
-	if sa.state != Established || sa.successor != nil || sa.rekeyingIKE() || slices.ContainsFunc(sa.queue, busy) {
+	if sa.base.State != Established || sa.successor != nil || sa.rekeyingIKE() || slices.ContainsFunc(sa.queue, busy) {
 		return
 	}
-	if sa.parkedRekey(rekeyIKE, nil) != nil || sa.inherits != nil && sa.inherits.state == Established {
+	if sa.parkedRekey(rekeyIKE, nil) != nil || sa.inherits != nil && sa.inherits.base.State == Established {
 		sa.rekeyLater() // unless the peer's rekey is through by then, or wins
 		return
 	}
 	x := newExchange(row(rekeyIKE))
-	x.still = func() bool { return sa.state == Established && sa.successor == nil }
+	x.still = func() bool { return sa.base.State == Established && sa.successor == nil }
 	sa.start(x)
 }
 
@@ -50,10 +41,10 @@ type ikeNegotiation struct{ noop }
 func (*ikeNegotiation) prepare(x *exchange) error {
 	sa := x.sa
 	if x.newSPI == 0 {
-		x.newSPI = sa.env.RandomSPI()
+		x.newSPI = sa.base.Env.RandomSPI()
 	}
-	x.ni = sa.env.Random(nonceLen)
-	return x.offerKey(x.firstGroup(sa.suite.Group, sa.peer.Profile.Groups))
+	x.ni = sa.base.Env.Random(nonceLen)
+	return x.offerKey(x.firstGroup(sa.base.Suite.Group, sa.base.Peer.Profile.Groups))
 }
 
 func (*ikeNegotiation) request(x *exchange) error {
@@ -72,16 +63,16 @@ func (*ikeNegotiation) accept(x *exchange) error {
 	offered := find[*message.SA](x.in).Proposals
 	s, answer, ok := sa.rekeyOffer().Select(offered)
 	if !ok {
-		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(offered), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.peer.Profile.Name)
+		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(offered), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.base.Peer.Profile.Name)
 	}
 	peer, ok := ikeSPIOf(offered, answer.Number)
 	if !ok {
 		return refuse(message.NotifyInvalidSyntax, "the SPI of the new IKE SA is not 8 bytes")
 	}
-	x.agreed.suite = s
-	x.peerSPI, x.newSPI = peer, sa.env.RandomSPI()
+	x.agreed.Suite = s
+	x.peerSPI, x.newSPI = peer, sa.base.Env.RandomSPI()
 	x.ni = clone(find[*message.Nonce](x.in).Data)
-	x.nr = sa.env.Random(nonceLen)
+	x.nr = sa.base.Env.Random(nonceLen)
 	answer.SPI = binary.BigEndian.AppendUint64(nil, x.newSPI)
 	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}}, &message.Nonce{Data: x.nr})
 	return x.answerKey(s.Group)
@@ -108,7 +99,7 @@ func (*ikeNegotiation) complete(x *exchange) error {
 			return refuse(message.NotifyInvalidSyntax, "the response has no SA and no reason")
 		}
 		if n.Kind == message.NotifyInvalidKEPayload {
-			return x.otherGroup(n, sa.peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.peer.Profile.Name), sa.groupParts(n))
+			return x.otherGroup(n, sa.base.Peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.base.Peer.Profile.Name), sa.groupParts(n))
 		}
 		return peerSaid(n)
 	}
@@ -118,7 +109,7 @@ func (*ikeNegotiation) complete(x *exchange) error {
 	if !ok || !spiOK || n == nil || s.Group != x.group {
 		return refuse(message.NotifyInvalidSyntax, "the peer chose what was not offered")
 	}
-	x.agreed.suite, x.peerSPI, x.nr = s, peer, clone(n.Data)
+	x.agreed.Suite, x.peerSPI, x.nr = s, peer, clone(n.Data)
 	if len(s.Additional) > 0 {
 		if err := x.readLink(x.in); err != nil {
 			return err
@@ -141,12 +132,12 @@ func ikeSPIOf(ps []message.Proposal, number uint8) (uint64, bool) {
 // CHILD SA of it (RFC 7296 §2.25.2). It is asked again after the Asks.
 func (x *exchange) ikeReplaceable() error {
 	sa := x.sa
-	if sa.state != Established || sa.successor != nil || sa.childBusy() {
+	if sa.base.State != Established || sa.successor != nil || sa.childBusy() {
 		return refuse(message.NotifyTemporaryFailure, "a CHILD SA is being changed, or the IKE SA goes")
 	}
 	replaced := 0
-	for _, s := range sa.owner.Namesakes(sa) {
-		if s.state == Replaced && s.peerID == sa.peerID && sa.samePerson(s) {
+	for _, s := range sa.base.Others.Namesakes(sa.base) {
+		if s.State == Replaced && s.PeerID == sa.base.PeerID && sa.base.SamePerson(s) {
 			replaced++
 		}
 	}
@@ -176,15 +167,14 @@ func (sa *SA) childBusy() bool {
 // makeSuccessor makes the new IKE SA, which is up from its first message on.
 func (x *exchange) makeSuccessor() error {
 	sa := x.sa
-	n := newSA(sa.env, sa.owner, sa.peer, sa.local, sa.remote)
-	n.initiator, n.natt, n.nat, n.fragments = x.mine, sa.natt, sa.nat, sa.fragments
-	n.mob = sa.mob
-	n.suite, n.identity, n.myID, n.peerID = x.agreed.suite, sa.identity, sa.myID, sa.peerID
-	n.spii, n.spir = x.newSPI, x.peerSPI
+	n := newSA(sa.base.Successor(), sa.owner)
+	b := n.base
+	b.Initiator, b.Suite, n.fragments, n.mob = x.mine, x.agreed.Suite, sa.fragments, sa.mob
+	b.SPIi, b.SPIr = x.newSPI, x.peerSPI
 	if !x.mine {
-		n.spii, n.spir = x.peerSPI, x.newSPI
+		b.SPIi, b.SPIr = x.peerSPI, x.newSPI
 	}
-	k, err := rederiveKeys(n.suite, sa.suite.PRF, sa.keys.d, x.shared, x.ni, x.nr, n.spii, n.spir, x.extra)
+	k, err := rederiveKeys(b.Suite, sa.base.Suite.PRF, sa.keys.d, x.shared, x.ni, x.nr, b.SPIi, b.SPIr, x.extra)
 	if err != nil {
 		return end(0, "%v", err)
 	}
@@ -194,7 +184,7 @@ func (x *exchange) makeSuccessor() error {
 	x.extra.Wipe()
 	x.private.Wipe()
 	n.up()
-	sa.owner.Adopt(n)
+	sa.owner.Adopt(n.base)
 	x.successor = n
 	return nil
 }
@@ -216,17 +206,17 @@ func (*ikeSuccession) settle(x *exchange) error {
 		return err
 	}
 	mine, theirs := x.successor, sa.successor
-	if sa.state >= Replaced {
-		mine.Delete("what it comes from was replaced or deleted while it was rekeyed")
+	if sa.base.State >= Replaced {
+		mine.base.Delete("what it comes from was replaced or deleted while it was rekeyed")
 		return nil
 	}
 	if x.loses() {
-		if theirs != nil && theirs.state == Established {
+		if theirs != nil && theirs.base.State == Established {
 			sa.replacedBy(theirs)
 		} else {
 			sa.rekeyLater() // unless the peer's key exchanges are through by then
 		}
-		mine.Delete("both ends rekeyed at once, and the peer's IKE SA stays")
+		mine.base.Delete("both ends rekeyed at once, and the peer's IKE SA stays")
 		return nil
 	}
 	sa.replacedBy(mine)
@@ -243,46 +233,28 @@ func (*ikeSuccession) settle(x *exchange) error {
 // is there already for the peer. Who lost the collision only deletes it.
 func (sa *SA) claim(in []message.Payload) {
 	d := find[*message.Delete](in)
-	if old := sa.inherits; old != nil && old.state == Established && (d == nil || d.Protocol != uint8(core.ProtoIKE)) {
+	if old := sa.inherits; old != nil && old.base.State == Established && (d == nil || d.Protocol != uint8(core.ProtoIKE)) {
 		old.replacedBy(sa)
 	}
 }
 
-// redundant waits for the peer to delete an SA that was replaced or lost a
-// collision. If the peer never got our response to the rekey, it never made the
-// SA, and nothing will come.
+// redundant waits for the peer to delete an SA that lost a collision.
 func (sa *SA) redundant() {
-	if sa.state != Established {
-		return
+	if sa.base.State == Established {
+		sa.base.Env.Timers.Stop(sa.tickets.timer)
+		sa.base.Redundant()
 	}
-	sa.become(Replaced)
-	for _, t := range []*core.Timer{sa.timers.soft, sa.timers.hard, sa.timers.dpd, sa.timers.keepalive, sa.auth.timer, sa.tickets.timer} {
-		sa.env.Timers.Stop(t)
-	}
-	sa.timers.hard = sa.env.After(replacedLife, func() { sa.end(false, "replaced, and the peer did not delete it") })
 }
 
 // replacedBy moves everything that lives on to the successor.
 func (sa *SA) replacedBy(n *SA) {
-	n.inheritAuth(sa)
 	n.inheritAway(sa)
 	n.inheritTickets(sa)
-	n.birth, n.client, n.home = sa.birth, sa.client, sa.home
-	sa.settleContest(true) // whoever made n has just been heard
-	sa.adopter = n
-	sa.successor, n.inherits = nil, nil
-	sa.redundant()
-	for _, c := range sa.children {
-		c.sa = n
-		n.children = append(n.children, c)
-	}
-	sa.children = nil
 	n.follow(sa)
-	n.lease, sa.lease = sa.lease, nil
-	n.wanted = append(n.wanted, sa.wanted...)
+	sa.successor, n.inherits = nil, nil
 	moved := sa.queue
 	sa.queue = nil
-	n.emit(core.Event{Kind: core.EvIKERekeyed, Old: sa.id})
+	sa.base.ReplacedBy(n.base)
 	for _, x := range moved {
 		if x.kind.id == rekeyIKE || x.kind.id == followUp || x.closes {
 			x.conclude()
@@ -296,27 +268,27 @@ func (sa *SA) replacedBy(n *SA) {
 
 func rekeyIKEFailed(x *exchange, fault error) {
 	sa := x.sa
-	if n := sa.successor; n != nil && n.state == Established {
+	if n := sa.successor; n != nil && n.base.State == Established {
 		sa.replacedBy(n)
 		return
 	}
 	sa.successor = nil
-	if sa.state != Established {
+	if sa.base.State != Established {
 		return
 	}
 	if find[*message.SA](x.in) != nil && len(x.missing()) == 0 { // the peer has made its successor, and moved everything to it
-		sa.Delete("the peer's answer to the rekey cannot be used: " + fault.Error())
+		sa.base.Delete("the peer's answer to the rekey cannot be used: " + fault.Error())
 		return
 	}
 	sa.refusals++
 	if !isRefused(fault, message.NotifyTemporaryFailure) {
-		sa.emit(core.Event{Kind: core.EvNotify, Detail: detailOf(fault), Reason: "rekeying the IKE SA failed and will be tried again: " + fault.Error()})
+		sa.base.Emit(core.Event{Kind: core.EvNotify, Detail: detailOf(fault), Reason: "rekeying the IKE SA failed and will be tried again: " + fault.Error()})
 	}
 	sa.rekeyLater()
 }
 
 // rekeyLater tries again, later after each refusal.
 func (sa *SA) rekeyLater() {
-	sa.env.Timers.Stop(sa.timers.soft)
-	sa.timers.soft = sa.env.After(rekeyWait(sa.env, sa.refusals), sa.rekeyDue)
+	sa.base.Env.Timers.Stop(sa.base.Timers.Soft)
+	sa.base.Timers.Soft = sa.base.Env.After(ikesa.RekeyWait(sa.base.Env, sa.refusals), sa.base.RekeyDue)
 }

@@ -74,7 +74,6 @@ type resumed struct {
 	session *Session   // as initiator: the ticket to present
 	name    ticketName // as responder: of the ticket presented
 	expires time.Time
-	proven  time.Time
 	d       secret.Bytes // SK_d (old); wiped when the new keys are there
 }
 
@@ -106,9 +105,10 @@ const resumeTries = 5
 
 // Resume has an SA made by Initiate begin with the session's ticket.
 func (sa *SA) Resume(s *Session) {
-	sa.resumed = &resumed{session: s, proven: s.proven, d: s.d.Clone()}
-	sa.suite, sa.myID, sa.peerID = s.suite, s.myID, s.peerID
-	sa.identity = sa.owner.Tickets().identity(sa.peer, s.origin)
+	sa.resumed = &resumed{session: s, d: s.d.Clone()}
+	sa.base.Resumed, sa.base.Auth.Proven = true, s.proven
+	sa.base.Suite, sa.base.MyID, sa.base.PeerID = s.suite, s.myID, s.peerID
+	sa.base.Identity = sa.owner.Tickets().identity(sa.base.Peer, s.origin)
 }
 
 // firstExchange is the exchange that an IKE SA begins with.
@@ -136,7 +136,7 @@ func (sa *SA) firstAuth() *kind {
 
 // AcceptResume is Accept for an IKE_SESSION_RESUME request. If the ticket does not
 // count, there is no SA and refused says why, for people; the answer is TICKET_NACK.
-func AcceptResume(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in core.Datagram) (refused, err error) {
+func AcceptResume(env *core.Env, owner Endpoint, peer *core.Peer, raw []byte, in core.Datagram) (refused, err error) {
 	m, err := parseFirst(raw)
 	if err == nil {
 		err = reflected(env, m.Payloads)
@@ -174,10 +174,11 @@ func AcceptResume(env *core.Env, owner Owner, peer *core.Peer, raw []byte, in co
 		return refused, nil
 	}
 	sa := acceptFirst(env, owner, peer, m, raw, in)
-	sa.resumed = &resumed{name: name, expires: t.expires, proven: t.proven, d: t.d}
-	sa.suite, sa.identity, sa.myID, sa.peerID, sa.auth.until = s, identity, t.our, t.id, t.until
-	sa.home = t.home
-	owner.Adopt(sa)
+	sa.resumed = &resumed{name: name, expires: t.expires, d: t.d}
+	sa.base.Suite, sa.base.Identity, sa.base.MyID, sa.base.PeerID, sa.base.Auth.Until = s, identity, t.our, t.id, t.until
+	sa.base.Home, sa.base.Resumed, sa.base.Auth.Proven = t.home, true, t.proven
+	owner.Adopt(sa.base)
+	sa.weigh()
 	sa.initRequest(m)
 	return nil, nil
 }
@@ -207,7 +208,7 @@ type presentTicket struct{ noop }
 
 func (*presentTicket) prepare(x *exchange) error {
 	if x.ni == nil {
-		x.ni = x.sa.env.Random(nonceLen)
+		x.ni = x.sa.base.Env.Random(nonceLen)
 	}
 	return nil
 }
@@ -220,7 +221,7 @@ func (*presentTicket) request(x *exchange) error {
 
 func (*presentTicket) accept(x *exchange) error {
 	x.ni = clone(find[*message.Nonce](x.in).Data)
-	x.nr = x.sa.env.Random(nonceLen)
+	x.nr = x.sa.base.Env.Random(nonceLen)
 	return nil
 }
 
@@ -250,11 +251,11 @@ func resumeFailed(x *exchange, fault error) {
 		s.Wipe()
 		s = nil
 	}
-	sa.emit(core.Event{Kind: core.EvNotify, Exchange: x.kind.name, Reason: fmt.Sprintf("the IKE SA is not resumed but made anew: %v", fault)})
-	wanted := sa.TakeWants()
+	sa.base.Emit(core.Event{Kind: core.EvNotify, Exchange: x.kind.name, Reason: fmt.Sprintf("the IKE SA is not resumed but made anew: %v", fault)})
+	wanted := sa.base.TakeWants()
 	sa.resumed.session = nil
-	sa.end(false, "not resumed")
-	sa.owner.NotResumed(sa, s, wanted)
+	sa.base.End(false, "not resumed")
+	sa.owner.NotResumed(sa.base, s, wanted)
 }
 
 // resumedIdentities says who we are and hears who the peer is: nobody else than in
@@ -266,26 +267,26 @@ func (*resumedIdentities) same(id *message.ID, want core.ID) bool {
 }
 
 func (*resumedIdentities) request(x *exchange) error {
-	x.out = append(x.out, idPayload(x.sa.myID, true), idPayload(x.sa.peerID, false))
+	x.out = append(x.out, idPayload(x.sa.base.MyID, true), idPayload(x.sa.base.PeerID, false))
 	return nil
 }
 
 func (t *resumedIdentities) accept(x *exchange) error {
 	sa := x.sa
-	if idr := findID(x.in, false); !t.same(findID(x.in, true), sa.peerID) || idr != nil && !t.same(idr, sa.myID) {
-		return sa.authFailed(nil, "the peer resumes with a ticket of %s, and says it is somebody else or asks for somebody else", sa.peerID)
+	if idr := findID(x.in, false); !t.same(findID(x.in, true), sa.base.PeerID) || idr != nil && !t.same(idr, sa.base.MyID) {
+		return sa.authFailed(nil, "the peer resumes with a ticket of %s, and says it is somebody else or asks for somebody else", sa.base.PeerID)
 	}
 	return nil
 }
 
 func (*resumedIdentities) reply(x *exchange) error {
-	x.out = append(x.out, idPayload(x.sa.myID, false))
+	x.out = append(x.out, idPayload(x.sa.base.MyID, false))
 	return nil
 }
 
 func (t *resumedIdentities) complete(x *exchange) error {
-	if sa := x.sa; !t.same(findID(x.in, false), sa.peerID) {
-		return sa.distrust(nil, "the peer was %s, and in the resumed IKE SA it is somebody else", sa.peerID)
+	if sa := x.sa; !t.same(findID(x.in, false), sa.base.PeerID) {
+		return sa.distrust(nil, "the peer was %s, and in the resumed IKE SA it is somebody else", sa.base.PeerID)
 	}
 	return nil
 }
@@ -295,17 +296,17 @@ type resumedProof struct{ noop }
 
 func (*resumedProof) say(x *exchange) error {
 	sa := x.sa
-	body := idPayload(sa.myID, sa.initiator).AppendBody(nil)
-	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: auth.Resumed(sa.suite.PRF, sa.signed(sa.initiator, body))})
+	body := idPayload(sa.base.MyID, sa.base.Initiator).AppendBody(nil)
+	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: auth.Resumed(sa.base.Suite.PRF, sa.signed(sa.base.Initiator, body))})
 	return nil
 }
 
 func (*resumedProof) right(x *exchange) bool {
 	sa := x.sa
 	a := find[*message.Auth](x.in)
-	body := findID(x.in, !sa.initiator).AppendBody(nil)
+	body := findID(x.in, !sa.base.Initiator).AppendBody(nil)
 	return a != nil && a.Method == auth.MethodSharedKey &&
-		sa.env.Proved(auth.Resumed(sa.suite.PRF, sa.signed(!sa.initiator, body)).Equal(a.Data))
+		sa.base.Env.Proved(auth.Resumed(sa.base.Suite.PRF, sa.signed(!sa.base.Initiator, body)).Equal(a.Data))
 }
 
 func (t *resumedProof) request(x *exchange) error { return t.say(x) }
@@ -313,11 +314,11 @@ func (t *resumedProof) request(x *exchange) error { return t.say(x) }
 func (t *resumedProof) accept(x *exchange) error {
 	switch sa := x.sa; {
 	case !t.right(x):
-		return sa.authFailed(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.peerID)
+		return sa.authFailed(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.base.PeerID)
 	case sa.owner.Tickets().used(sa.resumed.name):
-		return sa.authFailed(nil, "the ticket of %s was used a moment ago", sa.peerID)
+		return sa.authFailed(nil, "the ticket of %s was used a moment ago", sa.base.PeerID)
 	default:
-		sa.owner.Tickets().spend(sa.env, sa.resumed.name, sa.resumed.expires)
+		sa.owner.Tickets().spend(sa.base.Env, sa.resumed.name, sa.resumed.expires)
 		return nil
 	}
 }
@@ -326,7 +327,7 @@ func (t *resumedProof) reply(x *exchange) error { return t.say(x) }
 
 func (t *resumedProof) complete(x *exchange) error {
 	if sa := x.sa; !t.right(x) {
-		return sa.distrust(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.peerID)
+		return sa.distrust(nil, "the proof of %s is wrong: it does not have the keys of its ticket", sa.base.PeerID)
 	}
 	return nil
 }
@@ -341,16 +342,16 @@ func (*resumedProof) settle(x *exchange) error {
 // replaceOld ends the IKE SA that the ticket was of, without a word: its client
 // has lost it (RFC 5723 §4.3.1).
 func (sa *SA) replaceOld() {
-	for _, s := range sa.owner.Namesakes(sa) {
-		if s.state >= Established && sa.resumes(s) {
-			s.end(false, "the peer had lost it, and resumed it with a ticket")
+	for _, s := range sa.base.Others.Namesakes(sa.base) {
+		if s.State >= Established && sa.base.Had(s) {
+			s.End(false, "the peer had lost it, and resumed it with a ticket")
 		}
 	}
 }
 
 // resumes reports whether sa began with a ticket of s.
 func (sa *SA) resumes(s *SA) bool {
-	return sa.resumed != nil && !sa.initiator && slices.ContainsFunc(s.tickets.given, func(g given) bool { return g.name == sa.resumed.name })
+	return sa.resumed != nil && !sa.base.Initiator && slices.ContainsFunc(s.tickets.given, func(g given) bool { return g.name == sa.resumed.name })
 }
 
 // --- asking for tickets and giving them ---
@@ -359,7 +360,7 @@ func (sa *SA) resumes(s *SA) bool {
 type sessionTicket struct{ noop }
 
 func (*sessionTicket) request(x *exchange) error {
-	if x.sa.peer.Profile.Resumption {
+	if x.sa.base.Peer.Profile.Resumption {
 		x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketRequest})
 	}
 	return nil
@@ -408,7 +409,7 @@ func (*informTicket) reply(x *exchange) error {
 }
 
 func (*informTicket) settle(x *exchange) error {
-	if !x.closes && x.sa.auth.mine && x.sa.state == Established && (x.ticket || !x.mine) {
+	if !x.closes && x.sa.base.Auth.Mine && x.sa.base.State == Established && (x.ticket || !x.mine) {
 		x.sa.hearTicket(x.in)
 	}
 	return nil
@@ -416,7 +417,7 @@ func (*informTicket) settle(x *exchange) error {
 
 // wantsTicket reports whether the peer asks for a ticket and is one that may.
 func (x *exchange) wantsTicket() bool {
-	return notify(x.in, message.NotifyTicketRequest) != nil && x.sa.peer.Profile.Resumption && !x.sa.auth.mine
+	return notify(x.in, message.NotifyTicketRequest) != nil && x.sa.base.Peer.Profile.Resumption && !x.sa.base.Auth.Mine
 }
 
 // giveTicket answers TICKET_REQUEST with a ticket of an IKE SA, which is that of
@@ -426,36 +427,33 @@ func (x *exchange) giveTicket(of *SA) {
 	if !x.wantsTicket() {
 		return
 	}
-	now, a := sa.env.Now(), &sa.auth
+	now, a := sa.base.Env.Now(), &sa.base.Auth
 	proven := sa.provenAt()
-	life := min(maxTicketLife, sa.peer.Profile.Lifetime)
-	if most := sa.peer.Profile.Reauth; most > 0 {
+	life := min(maxTicketLife, sa.base.Peer.Profile.Lifetime)
+	if most := sa.base.Peer.Profile.Reauth; most > 0 {
 		life = min(life, proven.Add(most).Sub(now))
 	}
-	if a.life > 0 {
-		life = min(life, a.since.Add(a.life).Sub(now))
+	if a.Life > 0 {
+		life = min(life, a.Since.Add(a.Life).Sub(now))
 	}
-	if !a.until.IsZero() {
-		life = min(life, a.until.Sub(now))
+	if !a.Until.IsZero() {
+		life = min(life, a.Until.Sub(now))
 	}
 	life = life.Truncate(time.Second)
 	raw, name := []byte(nil), ticketName{}
 	err := fmt.Errorf("who it is has to be proven anew before")
 	jar := sa.owner.Tickets()
 	switch {
-	case a.asked:
+	case a.Asked:
 		err = fmt.Errorf("whether its certificate was revoked is asked anew each time")
 	case life > 0:
-		t := ticket{expires: now.Add(life).Truncate(time.Second), proven: proven, until: a.until, origin: jar.origin(sa.peer, sa.identity), peer: sa.peer.Name,
-			id: sa.peerID, our: sa.myID, chosen: of.suite.Chosen(), d: of.keys.d}
-		if !sa.named() {
-			sa.settleHome()
-			t.home = sa.home
-		}
-		raw, name, err = jar.seal(sa.env, &t)
+		t := ticket{expires: now.Add(life).Truncate(time.Second), proven: proven, until: a.Until, origin: jar.origin(sa.base.Peer, sa.base.Identity), peer: sa.base.Peer.Name,
+			id: sa.base.PeerID, our: sa.base.MyID, chosen: of.base.Suite.Chosen(), d: of.keys.d}
+		t.home = sa.base.Origin()
+		raw, name, err = jar.seal(sa.base.Env, &t)
 	}
 	if err != nil {
-		sa.event(core.EvNotify, "%s gets no ticket to resume with: %v", sa.peerID, err)
+		sa.base.Event(core.EvNotify, "%s gets no ticket to resume with: %v", sa.base.PeerID, err)
 		x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketNack})
 		return
 	}
@@ -469,23 +467,20 @@ func (x *exchange) giveTicket(of *SA) {
 
 // provenAt is when the peer proved who it is, by more than a ticket.
 func (sa *SA) provenAt() time.Time {
-	switch {
-	case sa.resumed != nil:
-		return sa.resumed.proven
-	case !sa.auth.proven.IsZero():
-		return sa.auth.proven
+	if proven := sa.base.Auth.Proven; !proven.IsZero() {
+		return proven
 	}
-	return sa.env.Now() // just now
+	return sa.base.Env.Now() // just now
 }
 
 // hearTicket keeps the ticket that a peer gave, in place of an older one.
 func (sa *SA) hearTicket(in []message.Payload) {
-	if !sa.peer.Profile.Resumption {
+	if !sa.base.Peer.Profile.Resumption {
 		return
 	}
-	sa.env.Timers.Stop(sa.tickets.timer)
+	sa.base.Env.Timers.Stop(sa.tickets.timer)
 	if notify(in, message.NotifyTicketAck) != nil {
-		sa.tickets.timer = sa.env.After(ticketLater, sa.askTicket)
+		sa.tickets.timer = sa.base.Env.After(ticketLater, sa.askTicket)
 		return
 	}
 	n := notify(in, message.NotifyTicketLTOpaque)
@@ -497,14 +492,14 @@ func (sa *SA) hearTicket(in []message.Payload) {
 		return
 	}
 	sa.tickets.session.Wipe()
-	sa.tickets.session = &Session{ticket: clone(n.Data[4:]), expires: sa.env.Now().Add(life), proven: sa.provenAt(), gateway: sa.remote.Addr().Unmap(),
-		origin: sa.owner.Tickets().origin(sa.peer, sa.identity), myID: sa.myID, peerID: sa.peerID, suite: sa.suite, d: sa.keys.d.Clone()}
-	sa.tickets.timer = sa.env.After(life*9/10, sa.askTicket)
+	sa.tickets.session = &Session{ticket: clone(n.Data[4:]), expires: sa.base.Env.Now().Add(life), proven: sa.provenAt(), gateway: sa.base.Remote.Addr().Unmap(),
+		origin: sa.owner.Tickets().origin(sa.base.Peer, sa.base.Identity), myID: sa.base.MyID, peerID: sa.base.PeerID, suite: sa.base.Suite, d: sa.keys.d.Clone()}
+	sa.tickets.timer = sa.base.Env.After(life*9/10, sa.askTicket)
 }
 
 // askTicket asks for another ticket.
 func (sa *SA) askTicket() {
-	if sa.state != Established || !sa.peer.Profile.Resumption {
+	if sa.base.State != Established || !sa.base.Peer.Profile.Resumption {
 		return
 	}
 	x := newExchange(row(inform))
@@ -514,10 +509,10 @@ func (sa *SA) askTicket() {
 
 // inheritTickets is for the successor at a rekey, whose own ticket the client asks for.
 func (sa *SA) inheritTickets(old *SA) {
-	sa.env.Timers.Stop(old.tickets.timer)
+	sa.base.Env.Timers.Stop(old.tickets.timer)
 	sa.tickets = lineage{session: old.tickets.session, given: append(old.tickets.given, sa.tickets.given...)}
 	old.tickets = lineage{}
-	if sa.tickets.session != nil && sa.auth.mine {
+	if sa.tickets.session != nil && old.base.Auth.Mine {
 		sa.askTicket()
 	}
 }
@@ -526,7 +521,7 @@ func (sa *SA) inheritTickets(old *SA) {
 func (sa *SA) interrupted() {
 	if s := sa.tickets.session; s != nil {
 		sa.tickets.session = nil
-		sa.owner.Interrupted(sa, s)
+		sa.owner.Interrupted(sa.base, s)
 	}
 }
 
@@ -534,14 +529,14 @@ func (sa *SA) interrupted() {
 // resumed (RFC 5723 §4.3.1).
 func (sa *SA) forgetTickets() {
 	for _, g := range sa.tickets.given {
-		sa.owner.Tickets().spend(sa.env, g.name, g.expires)
+		sa.owner.Tickets().spend(sa.base.Env, g.name, g.expires)
 	}
 	sa.tickets.given = nil
 	sa.dropSession()
 }
 
 func (sa *SA) dropSession() {
-	sa.env.Timers.Stop(sa.tickets.timer)
+	sa.base.Env.Timers.Stop(sa.tickets.timer)
 	sa.tickets.session.Wipe()
 	sa.tickets.session = nil
 }

@@ -25,11 +25,11 @@ const probeAfter = 3
 // with that.
 func (sa *SA) others() []netip.Addr {
 	var list []netip.Addr
-	if sa.peer.Local.IsValid() {
+	if sa.base.Peer.Local.IsValid() {
 		return nil
 	}
-	for _, a := range sa.owner.Addrs() {
-		if a != sa.local.Addr() && usable(a) && len(list) < maxAddresses {
+	for _, a := range sa.base.Host.Addrs() {
+		if a != sa.base.Local.Addr() && usable(a) && len(list) < maxAddresses {
 			list = append(list, a)
 		}
 	}
@@ -38,10 +38,10 @@ func (sa *SA) others() []netip.Addr {
 
 // remotes are the peer's addresses, the one in use first.
 func (sa *SA) remotes() []netip.AddrPort {
-	list := []netip.AddrPort{sa.remote}
+	list := []netip.AddrPort{sa.base.Remote}
 	for _, a := range sa.mob.peers {
-		if a != sa.remote.Addr() {
-			list = append(list, netip.AddrPortFrom(a, sa.peer.NATT()))
+		if a != sa.base.Remote.Addr() {
+			list = append(list, netip.AddrPortFrom(a, sa.base.Peer.NATT()))
 		}
 	}
 	return list
@@ -53,12 +53,12 @@ func (sa *SA) otherPaths() []path {
 	if !sa.mob.agreed {
 		return nil
 	}
-	locals := append([]netip.Addr{sa.local.Addr()}, sa.others()...)
+	locals := append([]netip.Addr{sa.base.Local.Addr()}, sa.others()...)
 	var list []path
 	for _, r := range sa.remotes() {
 		for _, l := range locals {
-			p := path{netip.AddrPortFrom(l, sa.local.Port()), r, true}
-			if l.Is4() == r.Addr().Is4() && p != sa.path() && len(list) < maxAddresses {
+			p := path{Local: netip.AddrPortFrom(l, sa.base.Local.Port()), Remote: r, NATT: true}
+			if l.Is4() == r.Addr().Is4() && p != sa.base.Path && len(list) < maxAddresses {
 				list = append(list, p)
 			}
 		}
@@ -68,20 +68,20 @@ func (sa *SA) otherPaths() []path {
 
 // probe sends a request that was not answered on the other paths too.
 func (sa *SA) probe(x *exchange) {
-	if x.tries < probeAfter || sa.state < Established {
+	if x.tries < probeAfter || sa.base.State < Established {
 		return
 	}
 	for _, p := range sa.otherPaths() {
 		x.mob.probed = true
-		sa.transmit(p, x.raw)
+		sa.base.Transmit(p, x.raw)
 	}
 }
 
 // answeredOn is called with the path that the answer to x came on.
 func (sa *SA) answeredOn(x *exchange, p path) {
 	switch {
-	case !x.mob.probed || !sa.mob.leads || sa.state != Established || !p.natt:
-	case p != sa.path():
+	case !x.mob.probed || !sa.mob.leads || sa.base.State != Established || !p.NATT:
+	case p != sa.base.Path:
 		sa.relocate(p, "the other path was silent")
 	case x.mob.update:
 		sa.update() // the peer may have acted on a copy that came another way
@@ -90,10 +90,10 @@ func (sa *SA) answeredOn(x *exchange, p path) {
 
 // AddrsChanged is called when our addresses changed.
 func (sa *SA) AddrsChanged() {
-	if !sa.mob.agreed || sa.state != Established || sa.peer.Local.IsValid() {
+	if !sa.mob.agreed || sa.base.State != Established || sa.base.Peer.Local.IsValid() {
 		return
 	}
-	if !slices.Contains(sa.owner.Addrs(), sa.local.Addr()) {
+	if !slices.Contains(sa.base.Host.Addrs(), sa.base.Local.Addr()) {
 		sa.seek(sa.remotes())
 	} else if !slices.Equal(sa.others(), sa.mob.told) {
 		sa.tell()
@@ -104,16 +104,16 @@ func (sa *SA) AddrsChanged() {
 // If none does, the next change of addresses asks again.
 func (sa *SA) seek(remotes []netip.AddrPort) {
 	epoch := sa.mob.epoch
-	sa.env.Ask(sa.id, core.SourceFor{Remote: remotes[0].Addr()}, func(b secret.Bytes, err error) {
-		if sa.state != Established || sa.mob.epoch != epoch {
+	sa.base.Env.Ask(sa.base.ID, core.SourceFor{Remote: remotes[0].Addr()}, func(b secret.Bytes, err error) {
+		if sa.base.State != Established || sa.mob.epoch != epoch {
 			return
 		}
 		local, ok := netip.AddrFromSlice(b)
 		local = local.Unmap()
 		switch {
-		case err == nil && ok && local == sa.local.Addr(): // it is there, where nobody looked
+		case err == nil && ok && local == sa.base.Local.Addr(): // it is there, where nobody looked
 		case err == nil && ok:
-			sa.leave(path{netip.AddrPortFrom(local, sa.owner.Config().NATTPort), remotes[0], true})
+			sa.leave(path{Local: netip.AddrPortFrom(local, sa.base.Host.Config().NATTPort), Remote: remotes[0], NATT: true})
 		case len(remotes) > 1:
 			sa.seek(remotes[1:])
 		}
@@ -127,7 +127,7 @@ func (sa *SA) leave(p path) {
 		sa.relocate(p, "our address is gone")
 		return
 	}
-	sa.local = p.local
+	sa.base.Local = p.Local
 	sa.mob.epoch++
 	sa.again()
 	sa.tell()
@@ -137,12 +137,12 @@ func (sa *SA) leave(p path) {
 // answered yet. ESP moves at once where only our address is another one, else
 // when the peer has answered from there (§3.5).
 func (sa *SA) relocate(p path, why string) {
-	stays := p.remote.Addr() == sa.remote.Addr()
-	sa.local, sa.remote, sa.natt = p.local, p.remote, p.natt
+	stays := p.Remote.Addr() == sa.base.Remote.Addr()
+	sa.base.Local, sa.base.Remote, sa.base.NATT = p.Local, p.Remote, p.NATT
 	sa.mob.epoch++
-	sa.event(core.EvMoved, "%s", why)
+	sa.base.Event(core.EvMoved, "%s", why)
 	if stays {
-		sa.moveChildren()
+		sa.base.MoveChildren()
 	}
 	sa.again()
 	sa.update()
@@ -151,7 +151,7 @@ func (sa *SA) relocate(p path, why string) {
 // again sends the request that is under way once more, from the first try on.
 func (sa *SA) again() {
 	if x := sa.current; x != nil && x.raw != nil && x.in == nil {
-		sa.env.Timers.Stop(x.timer)
+		sa.base.Env.Timers.Stop(x.timer)
 		x.tries = 0
 		sa.retransmit(x)
 	}
@@ -177,33 +177,33 @@ func (sa *SA) informFirst(m mobikeDraft) {
 	x := newExchange(row(inform))
 	x.sa, x.mine = sa, true
 	x.mob = m
-	x.still = func() bool { return x.sa.state == Established }
+	x.still = func() bool { return x.sa.base.State == Established }
 	sa.queue = slices.Insert(sa.queue, 0, x)
 	sa.pump()
 }
 
 // acceptable: the peer may go on between these addresses.
 func (sa *SA) acceptable(p path) bool {
-	return p.natt && usable(p.remote.Addr()) && (!sa.peer.Local.IsValid() || sa.peer.Local == p.local.Addr())
+	return p.NATT && usable(p.Remote.Addr()) && (!sa.base.Peer.Local.IsValid() || sa.base.Peer.Local == p.Local.Addr())
 }
 
 // followed is called when we followed the peer to another path. ESP goes there
 // once the peer has answered from a new address.
 func (sa *SA) followed(moved bool) {
 	sa.mob.epoch++
-	sa.event(core.EvMoved, "the peer moved it here")
-	sa.keepalives()
+	sa.base.Event(core.EvMoved, "the peer moved it here")
+	sa.base.Keepalives()
 	if moved {
 		sa.informFirst(mobikeDraft{probe: true})
 		return
 	}
-	sa.moveChildren()
+	sa.base.MoveChildren()
 }
 
 // peerLeft is called when the peer, which does not decide about paths, told its
 // addresses from p. If the one that we use is gone, we go to where it speaks from.
 func (sa *SA) peerLeft(p path) {
-	if p.natt && usable(p.remote.Addr()) && p.remote.Addr() != sa.remote.Addr() && !slices.Contains(sa.mob.peers, sa.remote.Addr()) {
+	if p.NATT && usable(p.Remote.Addr()) && p.Remote.Addr() != sa.base.Remote.Addr() && !slices.Contains(sa.mob.peers, sa.base.Remote.Addr()) {
 		sa.relocate(p, "the peer's address is gone")
 	}
 }
@@ -211,7 +211,7 @@ func (sa *SA) peerLeft(p path) {
 // follow brings a successor to where its predecessor went in the meantime.
 func (sa *SA) follow(old *SA) {
 	if old.mob.epoch > sa.mob.epoch {
-		sa.local, sa.remote, sa.natt, sa.nat, sa.mob = old.local, old.remote, old.natt, old.nat, old.mob
-		sa.keepalives()
+		sa.base.Path, sa.base.NAT, sa.base.Doubtful, sa.mob = old.base.Path, old.base.NAT, old.base.Doubtful, old.mob
+		sa.base.Keepalives()
 	}
 }

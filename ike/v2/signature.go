@@ -41,7 +41,7 @@ func (*signatureHashes) hear(x *exchange) error {
 }
 
 func (t *signatureHashes) request(x *exchange) error {
-	if auth.ByCertificate(x.sa.peer) {
+	if auth.ByCertificate(x.sa.base.Peer) {
 		t.say(x)
 	}
 	return nil
@@ -50,13 +50,13 @@ func (t *signatureHashes) request(x *exchange) error {
 func (t *signatureHashes) accept(x *exchange) error { return t.hear(x) }
 
 func (t *signatureHashes) reply(x *exchange) error {
-	if !auth.ByCertificate(x.sa.peer) {
+	if !auth.ByCertificate(x.sa.base.Peer) {
 		return nil
 	}
 	if len(x.sa.init.sig.hashes) > 0 {
 		t.say(x)
 	}
-	for _, id := range x.sa.peer.Identities {
+	for _, id := range x.sa.base.Peer.Identities {
 		if auth.Of(id.Remote()).Certificate {
 			x.requestCerts()
 			break
@@ -68,7 +68,7 @@ func (t *signatureHashes) reply(x *exchange) error {
 func (t *signatureHashes) complete(x *exchange) error { return t.hear(x) }
 
 func (x *exchange) requestCerts() {
-	if r := auth.Request(x.sa.owner.Config().Trust); r != nil {
+	if r := auth.Request(x.sa.base.Host.Config().Trust); r != nil {
 		x.out = append(x.out, r)
 	}
 }
@@ -80,7 +80,7 @@ type certificates struct{ noop }
 
 func (*certificates) request(x *exchange) error {
 	x.addCerts()
-	if auth.Of(x.sa.identity.Remote()).Certificate {
+	if auth.Of(x.sa.base.Identity.Remote()).Certificate {
 		x.requestCerts()
 	}
 	return nil
@@ -94,7 +94,7 @@ func (*certificates) round(x *exchange) error {
 }
 
 func (x *exchange) addCerts() {
-	id := x.sa.identity
+	id := x.sa.base.Identity
 	if !auth.Of(id.Auth).Certificate {
 		return
 	}
@@ -106,12 +106,12 @@ func (x *exchange) addCerts() {
 // firstIdentity is whom we are as initiator: the first of the table, but of
 // those that sign one whose certificate the responder asks for.
 func (sa *SA) firstIdentity() *core.Identity {
-	first := sa.peer.Identities[0]
+	first := sa.base.Peer.Identities[0]
 	if !auth.Of(first.Auth).Certificate {
 		return first
 	}
-	for _, id := range sa.peer.Identities {
-		if auth.Of(id.Auth).Certificate && auth.Under(id.Own, sa.owner.Config().Trust, sa.init.sig.cas) {
+	for _, id := range sa.base.Peer.Identities {
+		if auth.Of(id.Auth).Certificate && auth.Under(id.Own, sa.base.Host.Config().Trust, sa.init.sig.cas) {
 			return id
 		}
 	}
@@ -120,7 +120,7 @@ func (sa *SA) firstIdentity() *core.Identity {
 
 // claim is what the initiator says of itself.
 func (x *exchange) claim(expected core.ID) auth.Claim {
-	c := auth.Claim{ID: x.sa.peerID, Expected: expected, CAs: append(x.sa.init.sig.cas, auth.ReadRequests(x.in)...)}
+	c := auth.Claim{ID: x.sa.base.PeerID, Expected: expected, CAs: append(x.sa.init.sig.cas, auth.ReadRequests(x.in)...)}
 	if a := find[*message.Auth](x.in); a != nil {
 		c.Wire = a.Method
 	}
@@ -150,13 +150,13 @@ func (x *exchange) inquire(w core.Work, done func(secret.Bytes, error) error) {
 // cannotSign is the refusal of an initiator that has told the peer nothing yet.
 func (sa *SA) cannotSign(d *core.Mismatch, format string, a ...any) error {
 	reason := fmt.Sprintf(format, a...)
-	sa.emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
+	sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
 	return fatal{reason: reason, detail: d, told: true}
 }
 
 func (sa *SA) methodParts(theirs string) *core.Mismatch {
-	m := &core.Mismatch{What: "authentication", Part: "auth-method", Ours: []string{auth.Of(sa.identity.Remote()).Name}, Theirs: []string{theirs},
-		Where: sa.place(sa.identity, "auth-method")}
+	m := &core.Mismatch{What: "authentication", Part: "auth-method", Ours: []string{auth.Of(sa.base.Identity.Remote()).Name}, Theirs: []string{theirs},
+		Where: sa.place(sa.base.Identity, "auth-method")}
 	m.Hint = "set auth-method, or remote-auth-method where each side proves itself in its own way" + at(m.Where)
 	return m
 }

@@ -54,41 +54,20 @@ func (x *exchange) checkTransport() error {
 	return nil
 }
 
-// throughNAT puts the addresses of the path into selectors of single addresses:
-// ours where we are behind a NAT, the peer's where it is, or says so (RFC 7296 §2.23.1).
-func (sa *SA) throughNAT(local, remote []selector.TS) (l, r []selector.TS) {
-	return readdressed(local, sa.nat.local, sa.local.Addr()), readdressed(remote, sa.nat.remote, sa.remote.Addr())
-}
-
-func readdressed(list []selector.TS, natted bool, a netip.Addr) []selector.TS {
-	a = a.Unmap().WithZone("")
-	if !natted || !a.IsValid() || a.IsUnspecified() {
-		return list
-	}
-	var out []selector.TS
-	for _, t := range list {
-		if t.Lo == t.Hi && t.Lo.Is4() == a.Is4() {
-			t.Lo, t.Hi = a, a
-		}
-		out = append(out, t)
-	}
-	return out
-}
-
 func (x *exchange) asksTransport() bool {
 	return notify(x.in, message.NotifyUseTransportMode) != nil
 }
 
 // asksTransportThroughNAT: the selectors of the request are the peer's view.
 func (x *exchange) asksTransportThroughNAT() bool {
-	return x.asksTransport() && (x.sa.nat.local || x.sa.nat.remote)
+	return x.asksTransport() && (x.sa.base.NAT.Local || x.sa.base.NAT.Remote)
 }
 
 // betweenHosts leaves of a request what transport mode can carry: the traffic of
 // the two hosts themselves, as they are known here. None: nothing.
 func (x *exchange) betweenHosts(local, remote []selector.TS) (l, r []selector.TS) {
-	l, r = x.sa.throughNAT(local, remote)
-	return selector.Narrow(l, only(x.sa.local.Addr())), selector.Narrow(r, only(x.sa.remote.Addr()))
+	l, r = x.sa.base.NAT.Through(x.sa.base.Path, local, remote)
+	return selector.Narrow(l, only(x.sa.base.Local.Addr())), selector.Narrow(r, only(x.sa.base.Remote.Addr()))
 }
 
 func only(a netip.Addr) []selector.TS {
@@ -104,7 +83,7 @@ func (x *exchange) behindNAT(local, remote []selector.TS) (l, r []selector.TS) {
 	if !x.asksTransportThroughNAT() {
 		return local, remote
 	}
-	l, r = x.sa.throughNAT(local, remote)
+	l, r = x.sa.base.NAT.Through(x.sa.base.Path, local, remote)
 	p := x.policy
 	if p == nil {
 		p = x.sa.choosePolicy(l, r)
@@ -120,7 +99,7 @@ func (x *exchange) seenHere(local, remote []selector.TS) string {
 	if !x.asksTransportThroughNAT() {
 		return ""
 	}
-	l, r := x.sa.throughNAT(local, remote)
+	l, r := x.sa.base.NAT.Through(x.sa.base.Path, local, remote)
 	return fmt.Sprintf(", in transport mode through a NAT, which is %v => %v here", l, r)
 }
 
@@ -129,17 +108,17 @@ func (x *exchange) seenHere(local, remote []selector.TS) string {
 // unique the data plane remembers whose each conversation is.
 func (x *exchange) clash(pairs []selector.Pair) error {
 	sa := x.sa
-	if x.policy.Tunnel || !sa.nat.remote {
+	if x.policy.Tunnel || !sa.base.NAT.Remote {
 		return nil
 	}
-	for s := range sa.owner.Siblings(sa) {
-		if s.state == Ended || s.peerID == sa.peerID || s.remote == sa.remote {
+	for s := range sa.base.Others.Siblings(sa.base) {
+		if s.State == Ended || s.PeerID == sa.base.PeerID || s.Remote == sa.base.Remote {
 			continue
 		}
-		for _, c := range s.children {
-			if !c.policy.Tunnel && c.Live() && Overlap(c.pairs, pairs) && !(x.policy.Unique && c.policy.Unique) {
+		for _, c := range s.Children {
+			if !c.Policy.Tunnel && c.Live() && Overlap(c.Pairs, pairs) && !(x.policy.Unique && c.Policy.Unique) {
 				return refuse(message.NotifyTSUnacceptable, "%s is behind the same NAT as %s, and in transport mode their traffic has the same addresses: "+
-					"give their policies or their template level = \"unique\"", sa.peerID, s.peerID)
+					"give their policies or their template level = \"unique\"", sa.base.PeerID, s.PeerID)
 			}
 		}
 	}

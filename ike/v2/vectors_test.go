@@ -13,6 +13,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/internal/testing/vectors"
 )
 
@@ -124,7 +125,7 @@ func TestOpenVectors(t *testing.T) {
 			t.Errorf("%s: %v", m.File, err)
 			continue
 		}
-		sa := &SA{env: core.NewEnv([32]byte{}), suite: core.Suite{Encr: suite.EncrByName("aes-128-cbc"), Integ: suite.IntegByName(m.Integ)}, initiator: !msg.FromInitiator()}
+		sa := &SA{base: &ikesa.SA{Env: core.NewEnv([32]byte{}), Suite: core.Suite{Encr: suite.EncrByName("aes-128-cbc"), Integ: suite.IntegByName(m.Integ)}, Initiator: !msg.FromInitiator()}}
 		sa.keys = keys{ai: secret.Bytes(m.SKa), ar: secret.Bytes(m.SKa), ei: secret.Bytes(m.SKe), er: secret.Bytes(m.SKe)}
 		bad := bytes.Clone(raw)
 		bad[len(bad)/2] ^= 1
@@ -199,8 +200,8 @@ func TestSealOpen(t *testing.T) {
 			}
 			env := core.NewEnv([32]byte{1})
 			env.SetNow(time.Unix(0, 0))
-			left := &SA{env: env, suite: s, keys: k, initiator: true}
-			right := &SA{env: env, suite: s, keys: k}
+			left := &SA{base: &ikesa.SA{Env: env, Suite: s, Initiator: true}, keys: k}
+			right := &SA{base: &ikesa.SA{Env: env, Suite: s}, keys: k}
 			seen := map[string]bool{}
 			for size := range 40 {
 				h := message.Header{SPIi: 1, SPIr: 2, Version: 0x20, Exchange: message.ExchangeInformational, ID: uint32(size)}

@@ -19,7 +19,7 @@ const (
 
 // Weight is how many bytes the SA keeps while it is half-open.
 func (sa *SA) Weight() int {
-	n := bareWeight + idCopies*len(sa.peerID.Data)
+	n := bareWeight + idCopies*len(sa.base.PeerID.Data)
 	for _, raw := range sa.lastResponse {
 		n += cap(raw)
 	}
@@ -43,7 +43,7 @@ func (sa *SA) Weight() int {
 
 // weigh tells the endpoint, after something has changed.
 func (sa *SA) weigh() {
-	if sa.state == HalfOpen {
-		sa.owner.Weigh(sa)
+	if sa.base.State == HalfOpen {
+		sa.owner.Weigh(sa.base, sa.Weight())
 	}
 }

@@ -15,8 +15,8 @@ const mostMethods = 60
 // tooMany are the types that still have more, and how many: the numbers only fall.
 var tooMany = map[string]int{
 	"ike.Endpoint":    90,
-	"ike/v2.SA":       245,
-	"ike/v2.exchange": 96,
+	"ike/v2.SA":       167,
+	"ike/v2.exchange": 93,
 }
 
 func TestNoTypeHasTooManyMethods(t *testing.T) {

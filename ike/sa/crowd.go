@@ -1,4 +1,4 @@
-package v2
+package sa
 
 import (
 	"culvert/ike/auth"
@@ -14,8 +14,8 @@ const maxSame = 8
 // and an ID that the configuration names and that names somebody, or an address
 // that is the only one of the peer. A secret that many share, with an ID that they
 // may share as well, does not, nor do the road warriors of one secret.
-func (sa *SA) alone() bool {
-	id := sa.identity
+func alone(sa *SA) bool {
+	id := sa.Identity
 	switch {
 	case id.Ignore:
 		return false
@@ -24,36 +24,36 @@ func (sa *SA) alone() bool {
 	case id.Generate != core.GenerateNo:
 		return false
 	}
-	return id.RemoteID.Type != core.IDNone && sa.named() || sa.peer.DNSName != "" || sa.peer.Address.IsSingleIP()
+	return id.RemoteID.Type != core.IDNone && named(sa) || sa.Peer.DNSName != "" || sa.Peer.Address.IsSingleIP()
 }
 
-// boundSame ends the one of the peer's IKE SAs that was silent for longest, where
+// BoundSame ends the one of the peer's IKE SAs that was silent for longest, where
 // this one is one too many: a peer that forgets them, and connects again and again
 // without INITIAL_CONTACT.
-func (sa *SA) boundSame() {
-	if !sa.alone() {
+func (sa *SA) BoundSame() {
+	if !alone(sa) {
 		return
 	}
 	var oldest *SA
 	n := 1
 	count := func(s *SA) {
-		if s.state != Established {
+		if s.State != Established {
 			return
 		}
 		n++
-		if oldest == nil || s.heard.Before(oldest.heard) || s.heard.Equal(oldest.heard) && s.id < oldest.id {
+		if oldest == nil || s.Heard.Before(oldest.Heard) || s.Heard.Equal(oldest.Heard) && s.ID < oldest.ID {
 			oldest = s
 		}
 	}
-	if sa.identity.MatchCert { // whatever its ID
-		for s := range sa.owner.Siblings(sa) {
-			if s.identity == sa.identity {
+	if sa.Identity.MatchCert { // whatever its ID
+		for s := range sa.Others.Siblings(sa) {
+			if s.Identity == sa.Identity {
 				count(s)
 			}
 		}
 	} else {
-		for _, s := range sa.owner.Namesakes(sa) {
-			if s.identity == sa.identity { // by another one it is proven in another way
+		for _, s := range sa.Others.Namesakes(sa) {
+			if s.Identity == sa.Identity { // by another one it is proven in another way
 				count(s)
 			}
 		}
@@ -61,5 +61,5 @@ func (sa *SA) boundSame() {
 	if n <= maxSame {
 		return
 	}
-	oldest.depose("%s has %d IKE SAs up, and this one was silent for longest: see why it connects again and again, or have it send INITIAL_CONTACT", sa.peerID, maxSame)
+	oldest.Depose("%s has %d IKE SAs up, and this one was silent for longest: see why it connects again and again, or have it send INITIAL_CONTACT", sa.PeerID, maxSame)
 }

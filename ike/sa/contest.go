@@ -1,4 +1,4 @@
-package v2
+package sa
 
 import (
 	"time"
@@ -30,11 +30,11 @@ type contest struct {
 // that does not stay has ended by then; why says what for.
 func (sa *SA) Contest(why string, done func(stays bool)) {
 	switch {
-	case sa.state < Established: // it has just proved who it is
+	case sa.State < Established: // it has just proved who it is
 		done(true)
 		return
-	case sa.state > Established: // our Delete is under way, or it has nothing any more
-		sa.end(false, "%s", why)
+	case sa.State > Established: // our Delete is under way, or it has nothing any more
+		sa.End(false, "%s", why)
 		done(false)
 		return
 	case sa.contest != nil:
@@ -42,14 +42,10 @@ func (sa *SA) Contest(why string, done func(stays bool)) {
 		return
 	}
 	sa.contest = &contest{done: []func(bool){done}}
-	sa.contest.timer = sa.env.After(contestWait, func() {
-		sa.depose("%s, and it does not answer", why)
+	sa.contest.timer = sa.Env.After(contestWait, func() {
+		sa.Depose("%s, and it does not answer", why)
 	})
-	if sa.current == nil && len(sa.queue) == 0 {
-		sa.start(newExchange(row(inform)))
-		return
-	}
-	sa.again()
+	sa.Protocol.Probe(true)
 }
 
 // settleContest ends a contest: the peer was heard, or the SA is gone.
@@ -59,7 +55,7 @@ func (sa *SA) settleContest(stays bool) {
 		return
 	}
 	sa.contest = nil
-	sa.env.Timers.Stop(c.timer)
+	sa.Env.Timers.Stop(c.timer)
 	for _, done := range c.done {
 		done(stays)
 	}

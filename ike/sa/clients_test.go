@@ -1,4 +1,4 @@
-package v2
+package sa
 
 import (
 	"testing"
@@ -6,9 +6,9 @@ import (
 	"culvert/ike/core"
 )
 
-// secrets is an Owner that knows whether secrets are shared, and nothing else.
+// secrets is the Others that knows whether secrets are shared, and nothing else.
 type secrets struct {
-	Owner
+	Others
 	shared bool
 }
 
@@ -36,12 +36,12 @@ func TestWhatIsProven(t *testing.T) {
 		"… for any DN":                           {core.Identity{Auth: core.AuthPSK, RemoteID: core.ID{Type: core.IDDN}}, core.ID{Type: core.IDDN, Data: "x"}, false, false, true},
 		"a secret of its own, and it is ignored": {core.Identity{Auth: core.AuthPSK, RemoteID: name, Ignore: true}, name, false, false, false},
 	} {
-		sa := &SA{owner: secrets{shared: c.shared}, identity: &c.identity, peerID: c.id}
-		if sa.proven() != c.proven || sa.named() != c.named {
-			t.Errorf("%s: proven %v, named %v", what, sa.proven(), sa.named())
+		sa := &SA{Others: secrets{shared: c.shared}, Identity: &c.identity, PeerID: c.id}
+		if sa.Proven() != c.proven || named(sa) != c.named {
+			t.Errorf("%s: proven %v, named %v", what, sa.Proven(), named(sa))
 		}
 	}
-	if sa := (&SA{owner: secrets{}, peerID: name}); sa.proven() || sa.named() {
+	if sa := (&SA{Others: secrets{}, PeerID: name}); sa.Proven() || named(sa) {
 		t.Error("without identity")
 	}
 }

@@ -1,0 +1,403 @@
+package sa
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/spd/selector"
+)
+
+// Child is one CHILD SA: a pair of ESP or AH SAs, one in each direction.
+//
+//	standby ──(peer has it)──► live ──rekeyed──► superseded ──deleted──► gone
+//
+// Standby says only that it does not seal yet; it opens from the beginning.
+type Child struct {
+	ID     core.ChildID
+	SA     *SA
+	Policy *core.Policy
+	Agreement
+	SPIIn    uint32
+	LowNonce []byte // lowest nonce of the exchange that made it
+	Birth    Birth  // of the first CHILD SA of its line
+
+	Standby  bool
+	Sure     bool   // the peer is known to have it
+	Closing  bool   // our Delete for it is queued or under way
+	Awaited  bool   // with Closing: the peer is to delete it, not we
+	Gone     bool   // it is no more
+	Rekeying bool   // our rekey of it is queued or under way
+	Refusals int    // of our rekeys of it
+	Theirs   *Child // its successor by the peer's rekey
+	After    *Child // its predecessor, while that lives
+
+	asked  *Question // whose answer shows that the peer has it
+	timers [3]*core.Timer
+}
+
+// Agreement is what two peers agreed on for a CHILD SA.
+type Agreement struct {
+	Suite         core.Suite
+	SPIOut        uint32
+	Local, Remote []selector.TS
+	Pairs         []selector.Pair
+	Unpadded      bool // the peer accepts no TFC padding (RFC 7296 §1.3.1)
+}
+
+const (
+	softTimer = iota
+	hardTimer
+	quietTimer
+)
+
+// linger is how long a CHILD SA that was replaced goes on opening: packets that
+// were under way when it was deleted are not lost.
+const linger = 5 * time.Second
+
+// quiet is how long the responder of a new CHILD SA waits, after its last
+// response, for a sign that the peer has it before it seals on its own account.
+const quiet = 5 * time.Second
+
+// Bounds on what an authenticated peer can make us keep: CHILD SAs of one IKE SA,
+// and traffic selectors of one CHILD SA on each side.
+const (
+	MaxChildren  = 256
+	MaxSelectors = 16
+)
+
+func (c *Child) String() string { return fmt.Sprintf("%s{%d}", c.SA.Peer.Name, c.ID) }
+
+// NewChild is a CHILD SA that two peers agreed on, with its keys.
+type NewChild struct {
+	Policy    *core.Policy
+	Agreement Agreement
+	In, Out   core.HalfSA
+	Birth     Birth
+	// Standby: the peer may not have it yet. Replaces: it is the successor of another.
+	Standby, Replaces bool
+	Note              string // for people, behind what was agreed on
+}
+
+// Install puts a CHILD SA into the data plane. It comes before the message that lets
+// the peer use it.
+func (sa *SA) Install(n NewChild) *Child {
+	sa.Policies.Use(n.Policy)
+	p := &n.Policy.Proposal
+	ag := n.Agreement
+	c := &Child{ID: sa.Env.NewChildID(), SA: sa, Policy: n.Policy, Agreement: ag, SPIIn: n.In.SPI,
+		LowNonce: n.Birth.LowNonce, Birth: n.Birth, Standby: n.Standby, Sure: n.Birth.Mine}
+	c.Birth.Up = sa.Env.Now()
+	soft := softLife(sa.Env, p.Lifetime)
+	padTo, dummies := tfc(n.Policy, ag)
+	sa.Env.Emit(core.Install{Child: c.ID, SA: sa.ID, Policy: n.Policy.Ref, Peer: sa.Peer.Name, Client: clientOf(sa, n.Policy),
+		Protocol: n.Policy.Protocol, Tunnel: n.Policy.Tunnel,
+		Encr: ag.Suite.Encr, Integ: ag.Suite.Integ, ESN: ag.Suite.ESN, In: n.In, Out: n.Out,
+		Standby: n.Standby, Pairs: ag.Pairs, Local: sa.Local, Remote: sa.Remote, UDP: sa.InUDP(n.Policy),
+		ReplayWindow: p.ReplayWindow, TFC: padTo, Dummies: dummies, Soft: soft, Hard: p.Lifetime,
+		SoftBytes: softBytes(sa.Env, p.Lifebytes), HardBytes: p.Lifebytes})
+	c.timers[softTimer] = sa.Env.After(soft, c.Rekey)
+	c.timers[hardTimer] = sa.Env.After(p.Lifetime, func() { c.HardEnd("its lifetime ended") })
+	sa.Children = append(sa.Children, c)
+	sa.Keeper.ChildMade(c)
+	if n.Standby && !n.Replaces {
+		c.awaitQuiet()
+	}
+	sa.Emit(core.Event{Kind: core.EvChildUp, Child: c.ID, Policy: n.Policy.Ref,
+		Reason: fmt.Sprintf("%s, in %08x, out %08x", SuiteName(ag.Suite), c.SPIIn, c.SPIOut) + n.Note})
+	return c
+}
+
+// tfc is how long the SA's inner packets are made, and how many dummies look like them. In transport mode the length of
+// what is inside is not always said there, so nothing may stand behind it (RFC 4303 §2.7).
+func tfc(p *core.Policy, ag Agreement) (padTo, dummies int) {
+	if ag.Unpadded || !p.Tunnel || p.Protocol != core.ProtoESP {
+		return 0, 0
+	}
+	return p.Proposal.TFC, p.Proposal.Dummies
+}
+
+// SuiteName is a suite for people.
+func SuiteName(s core.Suite) string {
+	name := "ah"
+	if s.Encr != nil {
+		name = s.Encr.Name
+	}
+	if s.Integ != nil {
+		name += "/" + s.Integ.Name
+	}
+	if s.Group != nil {
+		name += "/" + s.Group.Name
+	}
+	for _, k := range s.Additional {
+		name += "+" + k.Name
+	}
+	if s.ESN {
+		name += "/esn"
+	}
+	return name
+}
+
+// Serving reports whether it carries traffic and nothing is about to replace it.
+func (c *Child) Serving() bool { return c.Live() && c.Theirs == nil }
+
+// Live reports whether it serves its policy.
+func (c *Child) Live() bool { return !c.Gone && !c.Closing }
+
+// awaitQuiet begins (anew) the wait of a responder.
+func (c *Child) awaitQuiet() {
+	c.SA.Env.Timers.Stop(c.timers[quietTimer])
+	c.timers[quietTimer] = c.SA.Env.After(quiet, func() {
+		if other := c.replacement(); other != nil && !other.Standby {
+			c.awaitQuiet() // nothing is lost by waiting on
+			return
+		}
+		c.Activate()
+	})
+}
+
+// Confirm says that the peer is known to have it.
+func (c *Child) Confirm() {
+	c.Sure = true
+	c.Activate()
+}
+
+// Activate lets it seal.
+func (c *Child) Activate() {
+	if c.Gone || c.Closing || !c.Standby {
+		return
+	}
+	c.Standby = false
+	c.SA.Env.Timers.Stop(c.timers[quietTimer])
+	c.SA.Env.Emit(core.Activate{Child: c.ID})
+}
+
+// PeerHasAnswer is called when a new request shows that the peer got our last
+// response, and with it whatever CHILD SA that made.
+func (sa *SA) PeerHasAnswer() {
+	for _, c := range sa.Children {
+		c.Confirm()
+	}
+}
+
+// PeerLacksAnswer is called when the peer repeats a request.
+func (sa *SA) PeerLacksAnswer() {
+	for _, c := range sa.Children {
+		c.asked = nil // it may have been answered before
+		if c.Standby && c.After == nil {
+			c.awaitQuiet()
+		}
+	}
+}
+
+// Question is whether the peer has a CHILD SA that stands by.
+type Question struct{ child *Child }
+
+// Wanted reports whether the answer is still of use.
+func (q *Question) Wanted() bool { return q.child.Standby && q.child.asked == q }
+
+// Answered says that the peer is there, and so has the CHILD SA.
+func (q *Question) Answered() {
+	if c := q.child; c.asked == q {
+		c.asked = nil
+		c.Activate()
+	}
+}
+
+// Needed says that there is traffic for it, while it may stand by. The peer is asked whether it is alive: one that answers
+// has had our response to its IKE_AUTH, since it speaks to nobody before, and very likely one to CREATE_CHILD_SA, too, which
+// left earlier. So a responder's first packets wait for a round trip and not for quiet.
+func (c *Child) Needed() {
+	sa := c.SA
+	if !c.Standby || !c.Live() || c.After != nil || c.asked != nil || sa.State != Established {
+		return
+	}
+	if other := c.replacement(); other != nil && !other.Standby {
+		return
+	}
+	c.asked = &Question{child: c}
+	sa.Protocol.Confirm(c.asked)
+}
+
+// MayRekey reports whether it can be replaced.
+func (c *Child) MayRekey() bool { return c.Serving() && c.SA.State == Established }
+
+// Rekey begins to replace it, unless that is under way.
+func (c *Child) Rekey() {
+	if c.Rekeying || !c.MayRekey() { // its IKE SA goes, and with it the CHILD SA
+		return
+	}
+	if c.Standby {
+		c.RekeyLater() // the peer may not have it yet, and would refuse
+		return
+	}
+	c.Rekeying = true
+	if !c.SA.Protocol.RekeyChild(c) {
+		c.Rekeying = false
+		c.RekeyLater()
+	}
+}
+
+// RekeyLater tries again, as long as its hard lifetime allows: later after each refusal.
+func (c *Child) RekeyLater() {
+	if !c.Gone {
+		env := c.SA.Env
+		env.Timers.Stop(c.timers[softTimer])
+		c.timers[softTimer] = env.After(RekeyWait(env, c.Refusals), c.Rekey)
+	}
+}
+
+// Rekeyed is for the protocol: made replaces c.
+func (c *Child) Rekeyed(made *Child) {
+	c.SA.Emit(core.Event{Kind: core.EvChildRekeyed, Child: made.ID, OldC: c.ID, Policy: made.Policy.Ref})
+}
+
+// Redundant waits for the peer to delete what lost a collision of rekeys.
+func (c *Child) Redundant() {
+	if c.Gone || c.Closing {
+		return
+	}
+	c.Closing, c.Awaited = true, true
+	env := c.SA.Env
+	env.Emit(core.Retire{Child: c.ID})
+	env.Timers.Stop(c.timers[softTimer])
+	env.Timers.Stop(c.timers[hardTimer])
+	c.timers[hardTimer] = env.After(replacedLife, func() { c.End("redundant after a collision of rekeys") })
+}
+
+// HardEnd ends it because it must not be used any more.
+func (c *Child) HardEnd(why string) {
+	if c.Gone {
+		return
+	}
+	already := c.Closing
+	c.Delete(why)
+	if already {
+		c.End(why) // the peer does not answer; the data plane will not use it
+	}
+}
+
+// Delete ends it in order: the peer is told.
+func (c *Child) Delete(why string) {
+	if c.Gone || c.Closing {
+		return
+	}
+	c.Closing = true
+	c.SA.Env.Emit(core.Retire{Child: c.ID})
+	if c.Theirs != nil {
+		c.Theirs.Activate()
+	}
+	if c.SA.State < Closing {
+		c.SA.Protocol.DeleteChild(c, why)
+	}
+}
+
+// End takes it away without a word. While another CHILD SA serves the same
+// policy it lingers, because packets may be under way.
+func (c *Child) End(why string) {
+	if c.Gone {
+		return
+	}
+	sa := c.SA
+	c.Gone = true
+	for _, t := range c.timers {
+		sa.Env.Timers.Stop(t)
+	}
+	sa.Children = slices.DeleteFunc(sa.Children, func(d *Child) bool { return d == c })
+	sa.Protocol.ChildGone(c)
+	if c.Theirs != nil {
+		c.Theirs.Activate()
+		c.Theirs.After = nil
+	}
+	if old := c.After; old != nil && old.Theirs == c { // the peer took its rekey back: the old one serves on
+		old.Theirs = nil
+		if !old.Rekeying && !old.Closing {
+			old.RekeyLater()
+		}
+	}
+	sa.Keeper.ChildGone(c)
+	other := c.replacement()
+	if other == nil {
+		sa.Env.Emit(core.Remove{Child: c.ID})
+		sa.Emit(core.Event{Kind: core.EvChildDown, Child: c.ID, Policy: c.Policy.Ref, Reason: why})
+		sa.Keeper.ChildEnded(sa, c.Policy)
+		return
+	}
+	other.Activate() // nothing else is left to seal with
+	sa.Env.Emit(core.Retire{Child: c.ID})
+	removeLater(sa, c.ID)
+}
+
+// removeLater takes a CHILD SA out of the data plane after a moment, or at once if a
+// peer that rekeys without end has made too many of them linger.
+func removeLater(sa *SA, id core.ChildID) {
+	env := sa.Env
+	if sa.lingering >= MaxChildren {
+		env.Emit(core.Remove{Child: id})
+		return
+	}
+	sa.lingering++
+	env.After(linger, func() {
+		sa.lingering--
+		env.Emit(core.Remove{Child: id})
+	})
+}
+
+// replacement is another CHILD SA with the same peer that carries the same
+// traffic; one that seals already before one that stands by. A policy may serve
+// several peers, told apart as clients.go does.
+func (c *Child) replacement() *Child {
+	var standby *Child
+	for _, sa := range append([]*SA{c.SA}, c.SA.Others.Namesakes(c.SA)...) {
+		if sa.State == Ended || sa.PeerID != c.SA.PeerID || sa != c.SA && !c.SA.SamePerson(sa) || c.Policy.Unique && sa.client != c.SA.client {
+			continue
+		}
+		for _, d := range slices.Backward(sa.Children) {
+			switch {
+			case d == c || d.Policy.Ref != c.Policy.Ref || !d.Live() || d != c.Theirs && !d.covers(c):
+			case !d.Standby:
+				return d
+			case standby == nil:
+				standby = d
+			}
+		}
+	}
+	return standby
+}
+
+// covers reports whether all that d carried c can carry.
+func (c *Child) covers(d *Child) bool {
+	return !slices.ContainsFunc(d.Pairs, func(p selector.Pair) bool {
+		return !slices.ContainsFunc(c.Pairs, func(q selector.Pair) bool { return q.Covers(p) })
+	})
+}
+
+// sameTraffic reports whether two CHILD SAs cover the same.
+func sameTraffic(a, b *Child) bool {
+	return a.Policy.Ref == b.Policy.Ref && slices.Equal(a.Pairs, b.Pairs)
+}
+
+// ChildBySPI finds a CHILD SA by the SPI that the peer receives with.
+func (sa *SA) ChildBySPI(out uint32) *Child {
+	for _, c := range sa.Children {
+		if c.SPIOut == out {
+			return c
+		}
+	}
+	return nil
+}
+
+// Has reports whether a policy has a CHILD SA here.
+func (sa *SA) Has(ref core.PolicyRef) bool {
+	return slices.ContainsFunc(sa.Children, func(c *Child) bool { return c.Policy.Ref == ref })
+}
+
+// Serves reports whether a policy has one that is Live.
+func (sa *SA) Serves(p *core.Policy) bool {
+	return slices.ContainsFunc(sa.Children, func(c *Child) bool { return c.Policy.Ref == p.Ref && c.Live() })
+}
+
+// MayHave reports whether a policy is for whom the peer proves to be, or for whom
+// we connect: one that names no identity is for each of its peer's.
+func (sa *SA) MayHave(p *core.Policy) bool { return p.Identity == nil || p.Identity == sa.Identity }

@@ -1,0 +1,26 @@
+// Package sa is what an IKE SA is in any version of IKE: its peer and path, who the
+// peer has proved to be, its CHILD SAs and how they succeed each other, its lease, and
+// how long all of that counts.
+//
+// A version of IKE implements Protocol. The SA asks it for exchanges and never sees a
+// message; the protocol tells the SA what became of them, by the SA's exported
+// methods. Whoever keeps the SAs, the endpoint, implements the interfaces of Owner.
+//
+//	endpoint ──Delete, Rekey, CreateChild──► SA ──MakeChild, Close, Probe──► Protocol
+//	endpoint ◄──Established, ChildGone────── SA ◄──Up, Install, Heard, End── Protocol
+//
+// A file has one feature:
+//
+//	sa.go         the SA, its states and its end
+//	protocol.go   what an SA asks of its version of IKE
+//	owner.go      what an SA asks of the endpoint
+//	child.go      CHILD SAs, from installation to removal
+//	path.go       where the peer is; NAT detection and keepalives
+//	liveness.go   the question whether a silent peer is there
+//	clients.go    who is who, by what each has proved
+//	contest.go    two devices want the same
+//	crowd.go      how many IKE SAs one peer may have
+//	twins.go      both ends began at once
+//	reauth.go     how long a proof counts
+//	lease.go      inner addresses
+package sa

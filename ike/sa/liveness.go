@@ -1,0 +1,17 @@
+package sa
+
+// watch asks a peer that was silent for dpd-interval whether it is alive. Any
+// request of ours that is under way asks the same.
+func (sa *SA) watch() {
+	every := sa.Peer.Profile.DPD
+	sa.Env.Timers.Stop(sa.Timers.dpd)
+	if every <= 0 || sa.State != Established {
+		return
+	}
+	wait := sa.Heard.Add(every).Sub(sa.Env.Now())
+	if wait <= 0 {
+		sa.Protocol.Probe(false)
+		wait = every
+	}
+	sa.Timers.dpd = sa.Env.After(wait, sa.watch)
+}

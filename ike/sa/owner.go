@@ -1,0 +1,76 @@
+package sa
+
+import (
+	"iter"
+	"net/netip"
+
+	"culvert/ike/core"
+)
+
+// Owner is the endpoint that IKE SAs live in: all of what they ask of it. Each part of
+// an SA uses one of its parts.
+type Owner interface {
+	Host
+	Others
+	Keeper
+	Policies
+}
+
+// Host is the configuration and the host that it is for.
+type Host interface {
+	Config() *core.Config
+	// Addrs are the addresses that this host has and may use.
+	Addrs() []netip.Addr
+	// Nets are this host's networks and addresses (core.LocalNets).
+	Nets() []netip.Prefix
+}
+
+// Others knows the other IKE SAs.
+type Others interface {
+	// Siblings are the other SAs with the same peer, to be looked at only;
+	// Namesakes those whose ID is the same too.
+	Siblings(sa *SA) iter.Seq[*SA]
+	Namesakes(sa *SA) []*SA
+	// SharesSecret reports whether the secret of an identity is also for other IDs than
+	// its remote-id, so that it does not say which of them has proved itself.
+	SharesSecret(id *core.Identity) bool
+	// Named says that the peer's ID became known or, from was, another one.
+	Named(sa *SA, was core.ID)
+	// Serves says that an SA began to serve its peer or ceased to: it is
+	// established, and the peer was not sent elsewhere.
+	Serves(sa *SA, yes bool)
+}
+
+// Keeper keeps up what the configuration wants.
+type Keeper interface {
+	// Established says that an SA came up; Ended that it is gone, and whether a
+	// fault ended it.
+	Established(sa *SA)
+	Ended(sa *SA, fault bool)
+	// Reauthenticate begins an IKE SA that is to take over from sa.
+	Reauthenticate(sa *SA)
+	// ChildMade and ChildGone tell which CHILD SAs there are; ChildEnded that a
+	// policy lost its last one, ChildFailed that an attempt to make one came to
+	// nothing; asked: the peer had a part in it.
+	ChildMade(c *Child)
+	ChildGone(c *Child)
+	ChildEnded(sa *SA, p *core.Policy)
+	ChildFailed(sa *SA, p *core.Policy, asked bool)
+}
+
+// Policies has the policies that are made at run time.
+type Policies interface {
+	// Generate gives a policy made for sa its Ref, or finds the one that there is
+	// already for the same; a *Taken says that another peer has it.
+	Generate(sa *SA, p core.Policy) (*core.Policy, error)
+	// Taken says what another peer has of a policy; "": nothing.
+	Taken(sa *SA, p *core.Policy) string
+	// Use puts a policy in force, if it was made at run time, before a CHILD SA for it
+	// is installed.
+	Use(p *core.Policy)
+}
+
+// Taken is the error of a policy that another peer has.
+type Taken struct{ Reason string }
+
+func (e *Taken) Error() string { return e.Reason }

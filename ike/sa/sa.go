@@ -1,0 +1,315 @@
+package sa
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"culvert/ike/core"
+)
+
+// State of an IKE SA.
+type State uint8
+
+const (
+	Connecting  State = iota // we began it, and it is not up yet
+	HalfOpen                 // the peer began it, and has not proved who it is
+	Established              // up
+	Replaced                 // rekeyed; only deletion is left
+	Closing                  // our delete is on its way
+	Ended                    // gone
+)
+
+var stateNames = [...]string{"connecting", "half-open", "established", "rekeyed", "deleting", "ended"}
+
+func (s State) String() string { return stateNames[s] }
+
+// SA is one IKE SA. Its fields are for its Protocol to set and for its owner to read.
+type SA struct {
+	Env      *core.Env
+	Protocol Protocol
+	Host     Host
+	Others   Others
+	Keeper   Keeper
+	Policies Policies
+
+	ID    core.SAID
+	Peer  *core.Peer
+	State State
+	Seat  int // the owner's: where it keeps the SA
+
+	Initiator  bool   // we began it, or the rekey that made it
+	SPIi, SPIr uint64 // in IKEv1 the cookies
+	Path
+	InitFrom netip.AddrPort // as responder: where the first request came from
+	NAT      NAT
+	Told     bool // the peer says where it goes: no NAT moves it (RFC 4555 §3.8)
+	Doubtful bool // the peer says that it is where it is now, and has not answered from there: it gets no policy for that address
+
+	Suite        core.Suite
+	Identity     *core.Identity // of the configuration; nil: not known yet
+	MyID, PeerID core.ID
+	Birth        Birth
+	Home         netip.Addr         // see settleHome
+	Had          func(old *SA) bool // whether the peer has shown that it had another SA; nil: it has not
+
+	Children []*Child
+	Wanted   []*core.Policy // CHILD SAs to make, the first together with the SA
+	Adopter  *SA            // who has the CHILD SAs since a rekey; nil before one
+	Auth     Proof
+	Resumed  bool   // from an earlier IKE SA, without a proof of its own
+	Lease    *Lease // nil: no inner address
+	Leaving  bool   // the peer was sent to another gateway
+
+	Created, EstablishedAt, Heard time.Time
+	Timers                        struct{ Half, Soft, Hard, dpd, keepalive *core.Timer }
+	Stats                         struct{ TxPackets, RxPackets, TxBytes, RxBytes uint64 }
+
+	ComesFrom netip.Addr // the gateway that sent us to this one
+
+	client    uint64   // see number; 0: not asked for yet
+	contest   *contest // nil: nobody wants what it has
+	serving   bool     // what the owner was told last: see Tally
+	lingering int      // CHILD SAs that are gone and still open what was under way
+}
+
+// New makes an IKE SA that is Connecting. Its Protocol is still to be set.
+func New(env *core.Env, owner Owner, peer *core.Peer, p Path) *SA {
+	return &SA{Env: env, Host: owner, Others: owner, Keeper: owner, Policies: owner, ID: env.NewSAID(), Peer: peer, Path: p,
+		Created: env.Now(), Heard: env.Now()}
+}
+
+// Successor makes the IKE SA that is to replace sa at a rekey: of the same peer, at the
+// same path. Its Protocol is still to be set.
+func (sa *SA) Successor() *SA {
+	return &SA{Env: sa.Env, Host: sa.Host, Others: sa.Others, Keeper: sa.Keeper, Policies: sa.Policies, ID: sa.Env.NewSAID(), Peer: sa.Peer,
+		Path: sa.Path, NAT: sa.NAT, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID,
+		Created: sa.Env.Now(), Heard: sa.Env.Now()}
+}
+
+// Become goes over to another state.
+func (sa *SA) Become(s State) {
+	sa.State = s
+	sa.Tally()
+}
+
+// Tally tells the owner where it changed whether the SA serves its peer.
+func (sa *SA) Tally() {
+	if yes := sa.State == Established && !sa.Leaving; yes != sa.serving {
+		sa.serving = yes
+		sa.Others.Serves(sa, yes)
+	}
+}
+
+func (sa *SA) String() string { return fmt.Sprintf("%s[%d]", sa.Peer.Name, sa.ID) }
+
+// SPI is our own SPI, by which the peer's messages find the SA.
+func (sa *SA) SPI() uint64 {
+	if sa.Initiator {
+		return sa.SPIi
+	}
+	return sa.SPIr
+}
+
+// Info is a snapshot for people.
+func (sa *SA) Info() core.SAInfo {
+	in := core.SAInfo{ID: sa.ID, Peer: sa.Peer.Name, State: sa.State.String(), Initiator: sa.Initiator, Resumed: sa.Resumed,
+		Local: sa.Local, Remote: sa.Remote, NATT: sa.NATT, SPIi: sa.SPIi, SPIr: sa.SPIr,
+		LocalID: sa.MyID, RemoteID: sa.PeerID,
+		Encr: sa.Suite.Encr, PRF: sa.Suite.PRF, Integ: sa.Suite.Integ, Group: sa.Suite.Group,
+		Created: sa.Created, Established: sa.EstablishedAt, LastSeen: sa.Heard, Leaving: sa.Leaving,
+		TxPackets: sa.Stats.TxPackets, RxPackets: sa.Stats.RxPackets, TxBytes: sa.Stats.TxBytes, RxBytes: sa.Stats.RxBytes}
+	for _, c := range sa.Children {
+		in.Children = append(in.Children, c.ID)
+	}
+	if r, ok := sa.Protocol.(Redirecter); ok {
+		in.Redirectable = r.Redirectable()
+	}
+	if sa.Lease != nil {
+		in.Leased, in.DNS = sa.Lease.Addrs, sa.Lease.DNS
+	}
+	return in
+}
+
+// Event reports something about the SA.
+func (sa *SA) Event(k core.EventKind, format string, a ...any) {
+	sa.Emit(core.Event{Kind: k, Reason: fmt.Sprintf(format, a...)})
+}
+
+// Emit reports an event, of which it fills in what is the SA's.
+func (sa *SA) Emit(e core.Event) {
+	e.SA, e.Peer, e.Local, e.Remote, e.Initiator = sa.ID, sa.Peer.Name, sa.Local, sa.Remote, sa.Initiator
+	if e.Exchange == "" {
+		e.Exchange = sa.Protocol.Doing()
+	}
+	sa.Env.Emit(e)
+}
+
+// Up is for the protocol: the SA has its keys, and the peer is proven.
+func (sa *SA) Up() {
+	env := sa.Env
+	env.Timers.Stop(sa.Timers.Half)
+	sa.Become(Established)
+	sa.EstablishedAt = env.Now()
+	life := sa.Peer.Profile.Lifetime
+	sa.Timers.Soft = env.After(softLife(env, life), sa.RekeyDue)
+	sa.Timers.Hard = env.After(life, func() {
+		sa.Delete(fmt.Sprintf("the lifetime of %v ended before a rekey succeeded", life))
+	})
+	sa.watch()
+	sa.Keepalives()
+}
+
+// RekeyDue is the end of the soft lifetime.
+func (sa *SA) RekeyDue() {
+	if sa.State == Established {
+		sa.Protocol.Rekey()
+	}
+}
+
+// softLife is when to rekey: between 80 and 90 % of the lifetime, drawn anew
+// each time so that two ends seldom begin together.
+func softLife(env *core.Env, life time.Duration) time.Duration {
+	return life*8/10 + env.Jitter(life/10)
+}
+
+// softBytes is the same of a lifetime in bytes; 0: no limit.
+func softBytes(env *core.Env, life uint64) uint64 {
+	return life - life/5 + env.Below(life/10)
+}
+
+// RekeyWait is how long to wait before the next attempt at a rekey, of which the peer
+// has refused so many: longer from the fourth on. Both ends may have begun at once, and
+// draw when to try again.
+func RekeyWait(env *core.Env, refusals int) time.Duration {
+	return core.RetryWait(max(refusals-2, 1)) + env.Jitter(2*time.Second)
+}
+
+// Delete ends the SA in order: the peer is told, and the SA is gone once it
+// answered or did not answer for too long.
+func (sa *SA) Delete(why string) {
+	switch {
+	case sa.State >= Closing:
+	case sa.State < Established:
+		sa.End(false, "%s", why)
+	default:
+		sa.close(why)
+	}
+}
+
+// close tells the peer that the IKE SA ends and ends it.
+func (sa *SA) close(why string) {
+	sa.Become(Closing)
+	stopTimers(sa)
+	for _, c := range sa.Children { // the peer will not open what comes after the Delete
+		if c.Closing {
+			continue
+		}
+		c.Closing = true
+		sa.Env.Emit(core.Retire{Child: c.ID})
+		if other := c.replacement(); other != nil {
+			other.Activate()
+		}
+	}
+	sa.Protocol.Close(why, true)
+}
+
+func stopTimers(sa *SA) {
+	for _, t := range []*core.Timer{sa.Timers.Half, sa.Timers.Soft, sa.Timers.Hard, sa.Timers.dpd, sa.Timers.keepalive, sa.Auth.timer} {
+		sa.Env.Timers.Stop(t)
+	}
+}
+
+// Depose ends an IKE SA at once in favour of another one. The peer is told, in case
+// that it is alive. Nobody waits for the answer: who connects faster than a Delete
+// is given up must not be kept for that.
+func (sa *SA) Depose(format string, a ...any) {
+	if sa.State == Established {
+		sa.Protocol.Close("", false)
+	}
+	sa.End(false, format, a...)
+}
+
+// End takes the SA away without a word to the peer. fault: something went wrong.
+func (sa *SA) End(fault bool, format string, a ...any) {
+	if sa.State == Ended {
+		return
+	}
+	was := sa.State
+	sa.Protocol.Stop()
+	sa.Become(Ended)
+	stopTimers(sa)
+	for _, c := range slices.Clone(sa.Children) {
+		c.End("its IKE SA ended")
+	}
+	sa.GiveBack()
+	if was >= Established {
+		sa.Event(core.EvIKEDown, format, a...)
+	}
+	sa.Keeper.Ended(sa, fault)
+	sa.settleContest(false)
+}
+
+// replacedLife is how long a replaced SA waits for the peer's Delete.
+const replacedLife = time.Minute
+
+// Redundant waits for the peer to delete an SA that was replaced or lost a
+// collision. If the peer never got our response to the rekey, it never made the
+// SA, and nothing will come.
+func (sa *SA) Redundant() {
+	if sa.State != Established {
+		return
+	}
+	sa.Become(Replaced)
+	stopTimers(sa)
+	sa.Timers.Hard = sa.Env.After(replacedLife, func() { sa.End(false, "replaced, and the peer did not delete it") })
+}
+
+// ReplacedBy is for the protocol: n was made by a rekey of sa and has all that lives on
+// from now on.
+func (sa *SA) ReplacedBy(n *SA) {
+	inheritAuth(n, sa)
+	n.Birth, n.client, n.Home = sa.Birth, sa.client, sa.Home
+	sa.settleContest(true) // whoever made n has just been heard
+	sa.Adopter = n
+	sa.Redundant()
+	for _, c := range sa.Children {
+		c.SA = n
+		n.Children = append(n.Children, c)
+	}
+	sa.Children = nil
+	n.Lease, sa.Lease = sa.Lease, nil
+	n.Wanted = append(n.Wanted, sa.Wanted...)
+	n.Emit(core.Event{Kind: core.EvIKERekeyed, Old: sa.ID})
+}
+
+// Name notes who the peer says that it is.
+func (sa *SA) Name(id core.ID) {
+	was := sa.PeerID
+	sa.PeerID = id
+	sa.Others.Named(sa, was)
+}
+
+// Rebind gives the SA its peer in a new configuration in which the peer is equal.
+func (sa *SA) Rebind(p *core.Peer) {
+	if i := slices.Index(sa.Peer.Identities, sa.Identity); i >= 0 && i < len(p.Identities) {
+		sa.Identity = p.Identities[i]
+	}
+	sa.Peer = p
+}
+
+// Newest is what the SA has become by rekeys.
+func (sa *SA) Newest() *SA {
+	for sa.Adopter != nil {
+		sa = sa.Adopter
+	}
+	return sa
+}
+
+// TakeWants takes over the policies that still wait for a CHILD SA.
+func (sa *SA) TakeWants() []*core.Policy {
+	w := sa.Wanted
+	sa.Wanted = nil
+	return w
+}

@@ -1,0 +1,104 @@
+package sa
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"culvert/ike/core"
+)
+
+// Twins: both ends began at once, neither knew of the other's, and both came up.
+// The one with the lowest nonce goes, and who began it deletes it, as at a
+// collision of rekeys (RFC 7296 §2.8.1).
+
+// TwinDelay is the pause before one of two twins is closed, and between attempts.
+const TwinDelay = 3 * time.Second
+
+// Birth is how an SA came to be, seen from here: who began it, when that was
+// (the peer's: when its request came), when it was up, and the lowest nonce of
+// the exchange. What replaces an SA at a rekey has its birth from it, so that both
+// ends find the same loser also while one of the two is being rekeyed.
+type Birth struct {
+	Mine      bool
+	Begun, Up time.Time
+	LowNonce  []byte
+}
+
+// Lower reports whether nonce a is lower than b (RFC 7296 §2.8.1).
+func Lower(a, b []byte) bool { return bytes.Compare(a, b) < 0 }
+
+// Twin reports whether a and b were begun by both ends at once: each before who
+// began it had the other one. What the peer began may have been under way to us
+// for as long as a request is repeated.
+func (a Birth) Twin(b Birth) bool {
+	if a.Mine == b.Mine || a.Up.IsZero() || b.Up.IsZero() {
+		return false
+	}
+	mine, theirs := a, b
+	if b.Mine {
+		mine, theirs = b, a
+	}
+	return !mine.Begun.After(theirs.Up) && theirs.Begun.Before(mine.Up.Add(core.TimeToGiveUp))
+}
+
+// TwinsSince is when the second of two twins came up.
+func (a Birth) TwinsSince(b Birth) time.Time {
+	if a.Up.After(b.Up) {
+		return a.Up
+	}
+	return b.Up
+}
+
+// YieldsTo says whether a is the one of two twins that goes.
+func (a Birth) YieldsTo(b Birth) bool { return Lower(a.LowNonce, b.LowNonce) }
+
+// Confirmed reports whether the peer is known to have what its requests made.
+func (sa *SA) Confirmed() bool {
+	return !slices.ContainsFunc(sa.Children, func(c *Child) bool { return !c.Sure })
+}
+
+// TakeOver makes CHILD SAs for the policies that only the other SA serves, and
+// reports whether none is missing. One for another identity than ours always is.
+func (sa *SA) TakeOver(from *SA) bool {
+	all := true
+	for _, c := range from.Children {
+		p := c.Policy
+		if !c.Live() || slices.ContainsFunc(sa.Children, func(d *Child) bool { return d.Policy.Ref == p.Ref && d.Live() && !d.Standby }) {
+			continue
+		}
+		all = false
+		if !sa.MayHave(p) {
+			continue
+		}
+		if !sa.Protocol.Making(p) && !sa.Serves(p) {
+			sa.Protocol.MakeChild(p, nil)
+		}
+	}
+	return all
+}
+
+// SettleTwins closes one of two CHILD SAs that are twins for the same traffic. It
+// waits until the peer has both and neither is being rekeyed.
+func (c *Child) SettleTwins() {
+	if !c.Serving() {
+		return // the one that replaces it comes here too
+	}
+	for _, d := range c.SA.Children {
+		if d == c || !d.Serving() || !sameTraffic(c, d) || !c.Birth.Twin(d.Birth) {
+			continue
+		}
+		loser, winner := c, d
+		if d.Birth.YieldsTo(c.Birth) {
+			loser, winner = d, c
+		}
+		switch {
+		case !loser.Birth.Mine:
+		case !winner.Sure || c.Rekeying || d.Rekeying:
+			c.SA.Env.After(TwinDelay, c.SettleTwins)
+		default:
+			loser.Delete("both ends made a CHILD SA for the same traffic")
+		}
+		return
+	}
+}
