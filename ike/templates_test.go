@@ -97,7 +97,8 @@ func l2tpBack(s *message.TS) *message.TS {
 // Which mode and protocol come of what the peer asks for and what the templates say.
 func TestModeOfAPolicyFromATemplate(t *testing.T) {
 	integs := []*suite.Integ{suite.IntegByName("sha256")}
-	ahProposal := core.ChildOffer(&core.Policy{Protocol: core.ProtoAH, Proposal: core.Proposal{Integs: integs, ESN: []bool{false}}}, false).Proposals(nil)[0]
+	ahProposal := message.Proposal{Number: 1, Protocol: uint8(core.ProtoAH), Transforms: []message.Transform{
+		{Type: suite.TypeInteg, ID: integs[0].ID}, {Type: suite.TypeESN}}}
 	for name, c := range map[string]struct {
 		tunnel, transport bool // of the first template
 		ah                bool // it is for AH

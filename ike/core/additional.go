@@ -8,7 +8,6 @@ import (
 	"culvert/crypto/kem"
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
-	"culvert/ike/message"
 )
 
 // Additional key exchanges (RFC 9370): transforms of types 6 to 12 of a proposal
@@ -64,15 +63,15 @@ func InitOffer(p *Profile, with bool) Offer {
 }
 
 // addTransforms writes the additional key exchanges.
-func (x exchanges) addTransforms(p *message.Proposal) {
+func (x exchanges) addTransforms(p *Alternative) {
 	for i, k := range x.additional {
-		p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeAddKE1 + suite.TransformType(i), ID: k.ID})
+		p.Transforms = append(p.Transforms, Transform{Type: suite.TypeAddKE1 + suite.TransformType(i), ID: k.ID})
 	}
 }
 
 // fits reports whether a proposal has exactly these additional key exchanges, or
 // none where it offers NONE.
-func (x exchanges) fits(p *message.Proposal) bool {
+func (x exchanges) fits(p *Alternative) bool {
 	for t := suite.TypeAddKE1; t <= suite.TypeAddKE7; t++ {
 		i := int(t - suite.TypeAddKE1)
 		if i < len(x.additional) {
@@ -88,27 +87,27 @@ func (x exchanges) fits(p *message.Proposal) bool {
 
 // answerAdditional names in the answer what was chosen, NONE too where the peer
 // offered it.
-func (s Suite) answerAdditional(p, peer *message.Proposal) {
+func (s Suite) answerAdditional(p, peer *Alternative) {
 	for t := suite.TypeAddKE1; t <= suite.TypeAddKE7; t++ {
 		i := int(t - suite.TypeAddKE1)
 		switch {
 		case i < len(s.Additional):
-			p.Transforms = append(p.Transforms, message.Transform{Type: t, ID: s.Additional[i].ID})
+			p.Transforms = append(p.Transforms, Transform{Type: t, ID: s.Additional[i].ID})
 		case hasAny(peer, t):
-			p.Transforms = append(p.Transforms, message.Transform{Type: t})
+			p.Transforms = append(p.Transforms, Transform{Type: t})
 		}
 	}
 }
 
 // Chosen is the suite of an IKE SA as a proposal that has nothing else.
-func (s Suite) Chosen() message.Proposal {
+func (s Suite) Chosen() Alternative {
 	groups := []*suite.Group{s.Group}
 	o := Offer{Protocol: ProtoIKE, Encrs: []*suite.Encr{s.Encr}, PRFs: []*suite.PRF{s.PRF}, Groups: groups,
 		sets: []exchanges{{groups: groups, additional: s.Additional}}}
 	if s.Integ != nil {
 		o.Integs = []*suite.Integ{s.Integ}
 	}
-	return o.Proposals(nil)[0]
+	return o.Alternatives()[0]
 }
 
 // Encapsulate makes a ciphertext for the peer's encapsulation key, and behind it
@@ -129,7 +128,7 @@ func (w Encapsulate) Do() (secret.Bytes, error) {
 
 // additionalDiffers reports whether the additional key exchanges alone keep a
 // proposal from being accepted.
-func (o Offer) additionalDiffers(p *message.Proposal) bool {
+func (o Offer) additionalDiffers(p *Alternative) bool {
 	return !slices.ContainsFunc(p.Transforms, strange) && !slices.ContainsFunc(o.exchanges(), func(x exchanges) bool { return x.fits(p) })
 }
 
@@ -149,7 +148,7 @@ func (o Offer) additionalNames() (names []string) {
 }
 
 // offeredAdditional is what a proposal has after the groups, one name for each type.
-func offeredAdditional(p *message.Proposal) []string {
+func offeredAdditional(p *Alternative) []string {
 	var names []string
 	for _, t := range p.Transforms {
 		if t.Type <= suite.TypeESN || len(names) == maxNames {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"culvert/crypto/suite"
-	"culvert/ike/message"
 )
 
 // Mismatch is why two sides did not come together: what each of them offered,
@@ -101,9 +100,9 @@ func (o Offer) Unchosen(h Holder) *Mismatch {
 
 // Explain says why Select found nothing in what the peer proposed. Where there
 // are several proposals, it is the one that comes furthest that is explained.
-func (o Offer) Explain(peer []message.Proposal, h Holder) *Mismatch {
+func (o Offer) Explain(peer []Alternative, h Holder) *Mismatch {
 	m := &Mismatch{What: o.name(), Ours: o.Ours()}
-	best, furthest := (*message.Proposal)(nil), -1
+	best, furthest := (*Alternative)(nil), -1
 	var theirs lines
 	for i := range peer {
 		p := &peer[i]
@@ -111,7 +110,7 @@ func (o Offer) Explain(peer []message.Proposal, h Holder) *Mismatch {
 		if len(peer) > 1 {
 			prefix = fmt.Sprintf("proposal %d, ", p.Number)
 		}
-		if p.Protocol != uint8(o.Protocol) {
+		if p.Protocol != o.Protocol {
 			theirs.add(func() string { return prefix + "protocol: " + protocolName(p.Protocol) })
 		}
 		for _, part := range parts {
@@ -129,7 +128,7 @@ func (o Offer) Explain(peer []message.Proposal, h Holder) *Mismatch {
 		m.Hint = "the peer proposed nothing"
 	case furthest == 0:
 		m.Part = "protocol"
-		m.Hint = fmt.Sprintf("protocol: we allow %s, the peer offers %s: have the peer use %[1]s", protocolName(uint8(o.Protocol)), protocolName(best.Protocol))
+		m.Hint = fmt.Sprintf("protocol: we allow %s, the peer offers %s: have the peer use %[1]s", protocolName(o.Protocol), protocolName(best.Protocol))
 	case furthest > len(parts) && o.additionalDiffers(best):
 		key := "dh-group"
 		if o.Protocol != ProtoIKE {
@@ -148,8 +147,8 @@ func (o Offer) Explain(peer []message.Proposal, h Holder) *Mismatch {
 }
 
 // agrees is how many comparisons a proposal passes: the protocol, then parts.
-func (o Offer) agrees(p *message.Proposal) int {
-	if p.Protocol != uint8(o.Protocol) {
+func (o Offer) agrees(p *Alternative) int {
+	if p.Protocol != o.Protocol {
 		return 0
 	}
 	passed := []bool{
@@ -172,7 +171,7 @@ func (o Offer) agrees(p *message.Proposal) int {
 }
 
 // hint says what would have let the proposal through at one of its parts.
-func (o Offer) hint(m *Mismatch, p *message.Proposal, part part, h Holder) {
+func (o Offer) hint(m *Mismatch, p *Alternative, part part, h Holder) {
 	m.Part = part.name
 	key := part.child
 	if o.Protocol == ProtoIKE {
@@ -204,7 +203,7 @@ func (o Offer) prfFollowsHash() bool {
 }
 
 // weak reports whether a transform is one to recommend to nobody who has a choice.
-func weak(x message.Transform) bool {
+func weak(x Transform) bool {
 	switch x.Type {
 	case suite.TypeEncr:
 		e := suite.EncrByID(x.ID, x.KeyBits)
@@ -224,7 +223,7 @@ func weak(x message.Transform) bool {
 
 // candidate is the first of the peer's transforms that exists here, one that is
 // not weak before one that is.
-func (o Offer) candidate(p *message.Proposal, t suite.TransformType) (name string) {
+func (o Offer) candidate(p *Alternative, t suite.TransformType) (name string) {
 	for _, x := range p.Transforms {
 		if x.Type != t || x.Unknown {
 			continue
@@ -241,7 +240,7 @@ func (o Offer) candidate(p *message.Proposal, t suite.TransformType) (name strin
 }
 
 // known is the name under which the configuration can allow a transform.
-func (o Offer) known(x message.Transform) string {
+func (o Offer) known(x Transform) string {
 	switch x.Type {
 	case suite.TypeEncr:
 		e := suite.EncrByID(x.ID, x.KeyBits)
@@ -307,7 +306,7 @@ func (o Offer) allowed(t suite.TransformType) (names []string) {
 
 // offered names the transforms of one type in a peer's proposal; those that do
 // not exist here by their number.
-func offered(p *message.Proposal, t suite.TransformType, proto Protocol) (names []string) {
+func offered(p *Alternative, t suite.TransformType, proto Protocol) (names []string) {
 	o := Offer{Protocol: proto}
 	for _, x := range p.Transforms {
 		if x.Type != t {
@@ -334,10 +333,10 @@ func offered(p *message.Proposal, t suite.TransformType, proto Protocol) (names 
 	return names
 }
 
-func (o Offer) name() string { return protocolName(uint8(o.Protocol)) + " proposal" }
+func (o Offer) name() string { return protocolName(o.Protocol) + " proposal" }
 
-func protocolName(p uint8) string {
-	switch Protocol(p) {
+func protocolName(p Protocol) string {
+	switch p {
 	case ProtoIKE:
 		return "IKE"
 	case ProtoAH:
@@ -365,13 +364,13 @@ func at(where string) string {
 
 // OnlyGroup is the proposal of a peer of which nothing is known but that our
 // offer fits it in all but the group.
-func (o Offer) OnlyGroup(id uint16) message.Proposal {
-	ps := o.Proposals(nil)
+func (o Offer) OnlyGroup(id uint16) Alternative {
+	ps := o.Alternatives()
 	if len(ps) == 0 {
-		return message.Proposal{Number: 1, Protocol: uint8(o.Protocol)}
+		return Alternative{Number: 1, Protocol: o.Protocol}
 	}
 	one := ps[0]
-	one.Transforms = slices.DeleteFunc(one.Transforms, func(t message.Transform) bool { return t.Type == suite.TypeDH })
-	one.Transforms = append(one.Transforms, message.Transform{Type: suite.TypeDH, ID: id})
+	one.Transforms = slices.DeleteFunc(one.Transforms, func(t Transform) bool { return t.Type == suite.TypeDH })
+	one.Transforms = append(one.Transforms, Transform{Type: suite.TypeDH, ID: id})
 	return one
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"culvert/crypto/suite"
-	"culvert/ike/message"
 )
 
 func offerOf(proto Protocol, encrs, hashes, groups []string) Offer {
@@ -38,54 +37,54 @@ func words(s string) []string { return strings.Fields(s) }
 var holder = Holder{Name: `profile "x"`, Where: func(key string) string { return "site.toml:" + key }}
 
 func TestExplain(t *testing.T) {
-	tr := func(typ suite.TransformType, id, bits uint16) message.Transform {
-		return message.Transform{Type: typ, ID: id, KeyBits: bits}
+	tr := func(typ suite.TransformType, id, bits uint16) Transform {
+		return Transform{Type: typ, ID: id, KeyBits: bits}
 	}
 	for _, c := range []struct {
 		name  string
 		ours  Offer
-		peer  []message.Proposal
+		peer  []Alternative
 		part  string
 		hint  string
 		their string // a line of Theirs
 	}{
 		{"encryption, the one of two that exists here", offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("x25519")),
-			[]message.Proposal{{Number: 1, Protocol: 1, Transforms: []message.Transform{tr(1, 7777, 0), tr(1, 12, 256), tr(2, 5, 0), tr(3, 12, 0), tr(4, 31, 0)}}}, "encryption",
+			[]Alternative{{Number: 1, Protocol: 1, Transforms: []Transform{tr(1, 7777, 0), tr(1, 12, 256), tr(2, 5, 0), tr(3, 12, 0), tr(4, 31, 0)}}}, "encryption",
 			`encryption: we allow aes-128, the peer offers #7777, aes-256: add aes-256 to enc-algorithm of profile "x" (site.toml:enc-algorithm)`, "encryption: #7777, aes-256"},
 		{"the manual's FAQ: a hash", offerOf(ProtoIKE, words("aes-128 aes-256"), words("sha512"), words("modp2048")),
-			offerOf(ProtoIKE, words("aes-128 aes-256"), words("sha1"), words("modp2048")).Proposals(nil), "prf",
+			offerOf(ProtoIKE, words("aes-128 aes-256"), words("sha1"), words("modp2048")).Alternatives(), "prf",
 			`prf: we allow sha512, the peer offers sha1: add sha1 to hash-algorithm of profile "x" (site.toml:hash-algorithm)`, "integrity: sha1"},
 		{"group", offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("modp3072 x25519")),
-			offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("modp2048")).Proposals(nil), "group",
+			offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("modp2048")).Alternatives(), "group",
 			`group: we allow modp3072, x25519, the peer offers modp2048: add modp2048 to dh-group of profile "x" (site.toml:dh-group)`, "group: modp2048"},
 		{"one that is not weak before one that is", offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("x25519")),
-			offerOf(ProtoIKE, words("3des aes-256"), words("sha256"), words("x25519")).Proposals(nil), "encryption", "the peer offers 3des, aes-256: add aes-256 to", "encryption: 3des, aes-256"},
+			offerOf(ProtoIKE, words("3des aes-256"), words("sha256"), words("x25519")).Alternatives(), "encryption", "the peer offers 3des, aes-256: add aes-256 to", "encryption: 3des, aes-256"},
 		{"weak where there is no other", offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("x25519")),
-			offerOf(ProtoIKE, words("3des"), words("sha256"), words("x25519")).Proposals(nil), "encryption", "add 3des to", "encryption: 3des"},
+			offerOf(ProtoIKE, words("3des"), words("sha256"), words("x25519")).Alternatives(), "encryption", "add 3des to", "encryption: 3des"},
 		{"the proposal that comes furthest", offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("x25519")),
-			append(offerOf(ProtoIKE, words("aes-256"), words("sha256"), words("x25519")).Proposals(nil),
-				offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("ecp256")).Proposals(nil)...), "group",
+			append(offerOf(ProtoIKE, words("aes-256"), words("sha256"), words("x25519")).Alternatives(),
+				offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("ecp256")).Alternatives()...), "group",
 			`group: we allow x25519, the peer offers ecp256: add ecp256 to dh-group`, "proposal 1, encryption: aes-256"},
 		{"ESP integrity", offerOf(ProtoESP, words("aes-128-cbc"), words("sha1"), nil),
-			offerOf(ProtoESP, words("aes-128-cbc"), words("sha256"), nil).Proposals(nil), "integrity",
+			offerOf(ProtoESP, words("aes-128-cbc"), words("sha256"), nil).Alternatives(), "integrity",
 			`add sha256 to auth-algorithms of profile "x"`, "esn: no"},
 		{"another pfs group", offerOf(ProtoESP, words("aes-128-gcm"), nil, words("x25519")),
-			offerOf(ProtoESP, words("aes-128-gcm"), nil, words("modp2048")).Proposals(nil), "group", `add modp2048 to pfs-group of profile "x"`, "encryption: aes-128-gcm"},
+			offerOf(ProtoESP, words("aes-128-gcm"), nil, words("modp2048")).Alternatives(), "group", `add modp2048 to pfs-group of profile "x"`, "encryption: aes-128-gcm"},
 		{"pfs where we have none", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil),
-			offerOf(ProtoESP, words("aes-128-gcm"), nil, words("modp2048")).Proposals(nil), "group", `set pfs-group of profile "x" to modp2048`, "group: modp2048"},
+			offerOf(ProtoESP, words("aes-128-gcm"), nil, words("modp2048")).Alternatives(), "group", `set pfs-group of profile "x" to modp2048`, "group: modp2048"},
 		{"pfs that the peer does not do", offerOf(ProtoESP, words("aes-128-gcm"), nil, words("x25519")),
-			offerOf(ProtoESP, words("aes-128-gcm"), nil, nil).Proposals(nil), "group", `the peer offers none: set pfs-group of profile "x" to none`, "esn: no"},
+			offerOf(ProtoESP, words("aes-128-gcm"), nil, nil).Alternatives(), "group", `the peer offers none: set pfs-group of profile "x" to none`, "esn: no"},
 		{"esn", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil),
-			[]message.Proposal{{Number: 1, Protocol: 3, Transforms: []message.Transform{tr(1, 20, 128), tr(5, 1, 0)}}}, "esn", `set esn of profile "x" to yes`, "esn: yes"},
+			[]Alternative{{Number: 1, Protocol: 3, Transforms: []Transform{tr(1, 20, 128), tr(5, 1, 0)}}}, "esn", `set esn of profile "x" to yes`, "esn: yes"},
 		{"what nobody knows", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil),
-			[]message.Proposal{{Number: 1, Protocol: 3, Transforms: []message.Transform{tr(1, 9999, 64), tr(1, 20, 129)}}}, "encryption",
+			[]Alternative{{Number: 1, Protocol: 3, Transforms: []Transform{tr(1, 9999, 64), tr(1, 20, 129)}}}, "encryption",
 			"the peer offers #9999/64, #20/129: profile \"x\" (site.toml:enc-algorithms) cannot be given any of that", "encryption: #9999/64, #20/129"},
 		{"a transform of another kind", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil),
-			[]message.Proposal{{Number: 1, Protocol: 3, Transforms: []message.Transform{tr(1, 20, 128), tr(13, 1, 0)}}}, "transform", "leave that out", "encryption: aes-128-gcm"},
+			[]Alternative{{Number: 1, Protocol: 3, Transforms: []Transform{tr(1, 20, 128), tr(13, 1, 0)}}}, "transform", "leave that out", "encryption: aes-128-gcm"},
 		{"another key exchange", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil),
-			[]message.Proposal{{Number: 1, Protocol: 3, Transforms: []message.Transform{tr(1, 20, 128), tr(6, 36, 0)}}}, "additional key exchanges", "we allow none, the peer offers ml-kem-768: write the same pfs-group on both sides", "encryption: aes-128-gcm"},
+			[]Alternative{{Number: 1, Protocol: 3, Transforms: []Transform{tr(1, 20, 128), tr(6, 36, 0)}}}, "additional key exchanges", "we allow none, the peer offers ml-kem-768: write the same pfs-group on both sides", "encryption: aes-128-gcm"},
 		{"protocol", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil),
-			[]message.Proposal{{Number: 1, Protocol: 2, Transforms: []message.Transform{tr(3, 2, 0)}}}, "protocol", "we allow ESP, the peer offers AH", "protocol: AH"},
+			[]Alternative{{Number: 1, Protocol: 2, Transforms: []Transform{tr(3, 2, 0)}}}, "protocol", "we allow ESP, the peer offers AH", "protocol: AH"},
 		{"nothing", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil), nil, "", "proposed nothing", ""},
 	} {
 		if _, _, ok := c.ours.Select(c.peer); ok {
@@ -107,7 +106,7 @@ func TestExplain(t *testing.T) {
 // What a hint says is done: then the proposal is accepted.
 func TestHintsHelp(t *testing.T) {
 	ours := offerOf(ProtoIKE, words("aes-128"), words("sha1"), words("modp2048"))
-	peer := offerOf(ProtoIKE, words("aes-192 aes-256"), words("sha256"), words("ecp384")).Proposals(nil)
+	peer := offerOf(ProtoIKE, words("aes-192 aes-256"), words("sha256"), words("ecp384")).Alternatives()
 	for step := range 5 {
 		if _, _, ok := ours.Select(peer); ok {
 			if step == 0 {
@@ -133,11 +132,11 @@ func TestHintsHelp(t *testing.T) {
 
 // However much a peer proposes, what is shown is bounded.
 func TestExplainIsBounded(t *testing.T) {
-	var peer []message.Proposal
+	var peer []Alternative
 	for i := range 64 {
-		p := message.Proposal{Number: uint8(i + 1), Protocol: 1}
+		p := Alternative{Number: uint8(i + 1), Protocol: 1}
 		for id := range 255 {
-			p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeEncr, ID: uint16(id + 2000)})
+			p.Transforms = append(p.Transforms, Transform{Type: suite.TypeEncr, ID: uint16(id + 2000)})
 		}
 		peer = append(peer, p)
 	}

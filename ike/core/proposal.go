@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"culvert/crypto/suite"
-	"culvert/ike/message"
 )
 
 // Suite is what two peers agreed on for one SA. Fields that the protocol does
@@ -17,6 +16,23 @@ type Suite struct {
 	ESN   bool
 
 	Additional []*suite.KEM // key exchanges after the first, in order
+}
+
+// Alternative is one proposal for one SA, as it was sent or is to be sent: what of each
+// type would do. It is the same in every version of IKE. An IKEv1 proposal of several
+// transforms, of which each is whole, is as many alternatives.
+type Alternative struct {
+	Number     uint8
+	Protocol   Protocol
+	Transforms []Transform
+}
+
+// Transform is one algorithm of an Alternative.
+type Transform struct {
+	Type    suite.TransformType
+	ID      uint16 // by the numbers of IKEv2, into which other versions translate by the rows of crypto/suite
+	KeyBits uint16 // 0: none said
+	Unknown bool   // something about it is not understood, so that it cannot be chosen
 }
 
 // Offer is one side's transforms for one SA, in order of preference.
@@ -49,10 +65,10 @@ func ChildOffer(p *Policy, withPFS bool) Offer {
 	return o
 }
 
-// Proposals writes the offer as SA payload content. AEADs and other ciphers go
+// Alternatives writes the offer down as proposals. AEADs and other ciphers go
 // into proposals of their own, because only the latter have integrity
 // transforms (RFC 5282 §8); the kind of the first cipher comes first.
-func (o Offer) Proposals(spi []byte) []message.Proposal {
+func (o Offer) Alternatives() []Alternative {
 	var kinds []bool
 	for _, e := range o.Encrs {
 		if !slices.Contains(kinds, e.AEAD()) {
@@ -62,37 +78,37 @@ func (o Offer) Proposals(spi []byte) []message.Proposal {
 	if o.Protocol == ProtoAH {
 		kinds = []bool{false}
 	}
-	var out []message.Proposal
+	var out []Alternative
 	for _, x := range o.exchanges() {
-		out = o.appendProposals(out, kinds, x, spi)
+		out = o.appendAlternatives(out, kinds, x)
 	}
 	return out
 }
 
-func (o Offer) appendProposals(out []message.Proposal, kinds []bool, x exchanges, spi []byte) []message.Proposal {
+func (o Offer) appendAlternatives(out []Alternative, kinds []bool, x exchanges) []Alternative {
 	for _, aead := range kinds {
 		if !aead && len(o.Integs) == 0 {
 			continue
 		}
-		p := message.Proposal{Number: uint8(len(out) + 1), Protocol: uint8(o.Protocol), SPI: spi}
+		p := Alternative{Number: uint8(len(out) + 1), Protocol: o.Protocol}
 		for _, e := range o.Encrs {
 			if e.AEAD() == aead {
-				p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeEncr, ID: e.ID, KeyBits: e.KeyBits})
+				p.Transforms = append(p.Transforms, Transform{Type: suite.TypeEncr, ID: e.ID, KeyBits: e.KeyBits})
 			}
 		}
 		for _, f := range o.PRFs {
-			p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypePRF, ID: f.ID})
+			p.Transforms = append(p.Transforms, Transform{Type: suite.TypePRF, ID: f.ID})
 		}
 		if !aead {
 			for _, a := range o.Integs {
-				p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeInteg, ID: a.ID})
+				p.Transforms = append(p.Transforms, Transform{Type: suite.TypeInteg, ID: a.ID})
 			}
 		}
 		for _, g := range x.groups {
-			p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeDH, ID: g.ID})
+			p.Transforms = append(p.Transforms, Transform{Type: suite.TypeDH, ID: g.ID})
 		}
 		for _, esn := range o.ESN {
-			p.Transforms = append(p.Transforms, message.Transform{Type: suite.TypeESN, ID: esnID(esn)})
+			p.Transforms = append(p.Transforms, Transform{Type: suite.TypeESN, ID: esnID(esn)})
 		}
 		x.addTransforms(&p)
 		out = append(out, p)
@@ -109,20 +125,20 @@ func esnID(esn bool) uint16 {
 
 // Select chooses from what the peer proposed: the first proposal that we can
 // accept, and in it of each kind the transform that we like best. The answer is
-// the proposal to send back, with our SPI still to be put in; ok is false when
+// the proposal to send back; ok is false when
 // nothing fits.
-func (o Offer) Select(peer []message.Proposal) (s Suite, answer message.Proposal, ok bool) {
+func (o Offer) Select(peer []Alternative) (s Suite, answer Alternative, ok bool) {
 	for i := range peer {
 		if s, ok = o.match(&peer[i]); ok {
 			return s, s.proposal(o, &peer[i]), true
 		}
 	}
-	return Suite{}, message.Proposal{}, false
+	return Suite{}, Alternative{}, false
 }
 
 // Accepts checks what a responder chose from our offer: exactly one proposal,
 // with at most one transform of each kind, all of them ours.
-func (o Offer) Accepts(chosen []message.Proposal) (Suite, bool) {
+func (o Offer) Accepts(chosen []Alternative) (Suite, bool) {
 	if len(chosen) != 1 {
 		return Suite{}, false
 	}
@@ -141,8 +157,8 @@ func (o Offer) Accepts(chosen []message.Proposal) (Suite, bool) {
 // missing ESN transform means 32-bit numbers. Where we have no group, a group
 // of the peer's is refused unless NONE is offered too; in IKE_AUTH the caller
 // takes DH transforms out before.
-func (o Offer) match(p *message.Proposal) (s Suite, ok bool) {
-	if p.Protocol != uint8(o.Protocol) || slices.ContainsFunc(p.Transforms, strange) {
+func (o Offer) match(p *Alternative) (s Suite, ok bool) {
+	if p.Protocol != o.Protocol || slices.ContainsFunc(p.Transforms, strange) {
 		return s, false
 	}
 	for _, e := range o.Encrs {
@@ -188,7 +204,7 @@ func (o Offer) match(p *message.Proposal) (s Suite, ok bool) {
 }
 
 // exchange selects the group and what comes after it.
-func (s *Suite) exchange(o Offer, p *message.Proposal) bool {
+func (s *Suite) exchange(o Offer, p *Alternative) bool {
 	for _, x := range o.exchanges() {
 		i := slices.IndexFunc(x.groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) })
 		if i >= 0 && x.fits(p) {
@@ -201,9 +217,9 @@ func (s *Suite) exchange(o Offer, p *message.Proposal) bool {
 
 // strange reports a transform of a type that we do not know; a proposal that has
 // one is not ours to accept (RFC 7296 §3.3.6).
-func strange(t message.Transform) bool { return t.Type < suite.TypeEncr || t.Type > suite.TypeAddKE7 }
+func strange(t Transform) bool { return t.Type < suite.TypeEncr || t.Type > suite.TypeAddKE7 }
 
-func (o Offer) integ(p *message.Proposal, e *suite.Encr) (*suite.Integ, bool) {
+func (o Offer) integ(p *Alternative, e *suite.Encr) (*suite.Integ, bool) {
 	if e.AEAD() {
 		return nil, true
 	}
@@ -211,7 +227,7 @@ func (o Offer) integ(p *message.Proposal, e *suite.Encr) (*suite.Integ, bool) {
 	return a, a != nil
 }
 
-func (o Offer) anyInteg(p *message.Proposal) *suite.Integ {
+func (o Offer) anyInteg(p *Alternative) *suite.Integ {
 	for _, a := range o.Integs {
 		if has(p, suite.TypeInteg, a.ID, 0) {
 			return a
@@ -222,10 +238,10 @@ func (o Offer) anyInteg(p *message.Proposal) *suite.Integ {
 
 // proposal is the responder's answer: the chosen transforms of the peer's
 // proposal and nothing else. A Key Length attribute goes back as it came.
-func (s Suite) proposal(o Offer, peer *message.Proposal) message.Proposal {
-	p := message.Proposal{Number: peer.Number, Protocol: uint8(o.Protocol)}
+func (s Suite) proposal(o Offer, peer *Alternative) Alternative {
+	p := Alternative{Number: peer.Number, Protocol: o.Protocol}
 	add := func(t suite.TransformType, id, bits uint16) {
-		p.Transforms = append(p.Transforms, message.Transform{Type: t, ID: id, KeyBits: bits})
+		p.Transforms = append(p.Transforms, Transform{Type: t, ID: id, KeyBits: bits})
 	}
 	if s.Encr != nil {
 		add(suite.TypeEncr, s.Encr.ID, encrOf(peer, s.Encr).KeyBits)
@@ -247,7 +263,7 @@ func (s Suite) proposal(o Offer, peer *message.Proposal) message.Proposal {
 }
 
 // encrOf is the transform of a proposal that is the cipher; nil if there is none.
-func encrOf(p *message.Proposal, e *suite.Encr) *message.Transform {
+func encrOf(p *Alternative, e *suite.Encr) *Transform {
 	for i := range p.Transforms {
 		if x := &p.Transforms[i]; x.Type == suite.TypeEncr && e.Is(x.ID, x.KeyBits) && !x.Unknown {
 			return x
@@ -256,12 +272,12 @@ func encrOf(p *message.Proposal, e *suite.Encr) *message.Transform {
 	return nil
 }
 
-func has(p *message.Proposal, t suite.TransformType, id, bits uint16) bool {
-	return slices.ContainsFunc(p.Transforms, func(x message.Transform) bool {
+func has(p *Alternative, t suite.TransformType, id, bits uint16) bool {
+	return slices.ContainsFunc(p.Transforms, func(x Transform) bool {
 		return x.Type == t && x.ID == id && x.KeyBits == bits && !x.Unknown
 	})
 }
 
-func hasAny(p *message.Proposal, t suite.TransformType) bool {
-	return slices.ContainsFunc(p.Transforms, func(x message.Transform) bool { return x.Type == t })
+func hasAny(p *Alternative, t suite.TransformType) bool {
+	return slices.ContainsFunc(p.Transforms, func(x Transform) bool { return x.Type == t })
 }

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"culvert/crypto/suite"
-	"culvert/ike/message"
 )
 
 // Every cipher is offered, chosen from such an offer, and accepted when chosen.
@@ -24,7 +23,7 @@ func TestEveryCipherIsAgreedOn(t *testing.T) {
 				if e.AEAD() {
 					o.Integs = nil // as the configuration has it
 				}
-				s, answer, ok := o.Select(o.Proposals(nil))
+				s, answer, ok := o.Select(o.Alternatives())
 				if !ok || s.Encr != e || (s.Integ == nil) != e.AEAD() || s.Group.Name != "modp1024" {
 					t.Fatalf("%s with %s: %v, %+v", name, hash, ok, s)
 				}
@@ -33,7 +32,7 @@ func TestEveryCipherIsAgreedOn(t *testing.T) {
 						t.Errorf("%s goes back as %d/%d", name, x.ID, x.KeyBits)
 					}
 				}
-				if s, ok := o.Accepts([]message.Proposal{answer}); !ok || s.Encr != e {
+				if s, ok := o.Accepts([]Alternative{answer}); !ok || s.Encr != e {
 					t.Errorf("%s with %s: our own choice is not accepted", name, hash)
 				}
 			}
@@ -52,10 +51,10 @@ func TestKeyLengthOfFixedKeys(t *testing.T) {
 	} {
 		e := suite.EncrByIKEName(v.name)
 		o := offerOf(ProtoIKE, words(v.name), words("sha1"), words("modp1024"))
-		peer := message.Proposal{Number: 3, Protocol: uint8(ProtoIKE), Transforms: []message.Transform{
+		peer := Alternative{Number: 3, Protocol: ProtoIKE, Transforms: []Transform{
 			{Type: suite.TypeEncr, ID: e.ID, KeyBits: v.bits}, {Type: suite.TypePRF, ID: 2}, {Type: suite.TypeInteg, ID: 2}, {Type: suite.TypeDH, ID: 2},
 		}}
-		_, answer, ok := o.Select([]message.Proposal{peer})
+		_, answer, ok := o.Select([]Alternative{peer})
 		if ok != v.ok {
 			t.Errorf("%s with %d bits: %v", v.name, v.bits, ok)
 			continue
@@ -73,13 +72,13 @@ func TestIntegrityBesideAEAD(t *testing.T) {
 		e := suite.EncrByName(name)
 		for _, integs := range [][]uint16{nil, {0}, {2}, {0, 2}} {
 			o := offerOf(ProtoESP, words(name), words("sha1"), nil)
-			peer := message.Proposal{Number: 1, Protocol: uint8(ProtoESP), Transforms: []message.Transform{{Type: suite.TypeEncr, ID: e.ID, KeyBits: e.KeyBits}}}
+			peer := Alternative{Number: 1, Protocol: ProtoESP, Transforms: []Transform{{Type: suite.TypeEncr, ID: e.ID, KeyBits: e.KeyBits}}}
 			sha1 := false
 			for _, id := range integs {
 				sha1 = sha1 || id == 2
-				peer.Transforms = append(peer.Transforms, message.Transform{Type: suite.TypeInteg, ID: id})
+				peer.Transforms = append(peer.Transforms, Transform{Type: suite.TypeInteg, ID: id})
 			}
-			s, _, ok := o.Select([]message.Proposal{peer})
+			s, _, ok := o.Select([]Alternative{peer})
 			if want := e.AEAD() || sha1; ok != want {
 				t.Errorf("%s with %v: chosen %v", name, integs, ok)
 			} else if ok && (s.Integ == nil) != e.AEAD() {

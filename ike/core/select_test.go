@@ -6,13 +6,12 @@ import (
 	"testing"
 
 	"culvert/crypto/suite"
-	"culvert/ike/message"
 	"culvert/internal/testing/vectors"
 )
 
 // keywords reads strongSwan's keywords; ok is false for what is not in the table
 // or what our configuration cannot say (a group or none).
-func keywords(protocol Protocol, s string, own bool) (o Offer, extra []message.Transform, ok bool) {
+func keywords(protocol Protocol, s string, own bool) (o Offer, extra []Transform, ok bool) {
 	o.Protocol = protocol
 	for _, w := range strings.Split(s, "-") {
 		switch w {
@@ -30,7 +29,7 @@ func keywords(protocol Protocol, s string, own bool) (o Offer, extra []message.T
 		case "noesn":
 			o.ESN = append(o.ESN, false)
 		case "none":
-			extra = append(extra, message.Transform{Type: suite.TypeDH})
+			extra = append(extra, Transform{Type: suite.TypeDH})
 		default:
 			return o, nil, false
 		}
@@ -61,7 +60,7 @@ func TestSelectVectors(t *testing.T) {
 		if c.Flags == "PROPOSAL_SKIP_KE" { // IKE_AUTH
 			self.Groups, other.Groups = nil, nil
 		}
-		ps := other.Proposals([]byte{1, 2, 3, 4})
+		ps := other.Alternatives()
 		ps[0].Transforms = append(ps[0].Transforms, extra...)
 		s, answer, ok := self.Select(ps)
 		if ok != (c.Expected != "") {
@@ -77,7 +76,7 @@ func TestSelectVectors(t *testing.T) {
 			t.Errorf("%s with %s: %+v, want %s", c.Self, c.Other, s, c.Expected)
 		}
 		// The initiator accepts what the responder chose.
-		if got, ok := other.Accepts([]message.Proposal{answer}); ok && !reflect.DeepEqual(got, s) || !ok && len(extra) == 0 {
+		if got, ok := other.Accepts([]Alternative{answer}); ok && !reflect.DeepEqual(got, s) || !ok && len(extra) == 0 {
 			t.Errorf("%s with %s: the answer is understood as %+v, %v", c.Self, c.Other, got, ok)
 		}
 	}
@@ -90,7 +89,7 @@ func TestSelect(t *testing.T) {
 	gcm, cbc := suite.EncrByName("aes-128-gcm"), suite.EncrByName("aes-256-cbc")
 	sha := suite.IntegByName("sha256")
 	o := Offer{Protocol: ProtoESP, Encrs: []*suite.Encr{gcm, cbc}, Integs: []*suite.Integ{sha}, ESN: []bool{true, false}}
-	ps := o.Proposals([]byte{1, 2, 3, 4})
+	ps := o.Alternatives()
 	if len(ps) != 2 || ps[0].Number != 1 || ps[1].Number != 2 {
 		t.Fatalf("AEAD and HMAC belong into two proposals (RFC 5282 §8): %+v", ps)
 	}
@@ -99,26 +98,26 @@ func TestSelect(t *testing.T) {
 			t.Error("an integrity transform beside an AEAD")
 		}
 	}
-	tr := func(ts ...message.Transform) []message.Proposal {
-		return []message.Proposal{{Number: 1, Protocol: 3, Transforms: ts}}
+	tr := func(ts ...Transform) []Alternative {
+		return []Alternative{{Number: 1, Protocol: 3, Transforms: ts}}
 	}
-	g := message.Transform{Type: 1, ID: 20, KeyBits: 128}
+	g := Transform{Type: 1, ID: 20, KeyBits: 128}
 	tests := []struct {
 		name string
-		ps   []message.Proposal
+		ps   []Alternative
 		ok   bool
 	}{
-		{"an AEAD", tr(g, message.Transform{Type: 5}), true},
+		{"an AEAD", tr(g, Transform{Type: 5}), true},
 		{"no ESN transform means 32 bits", tr(g), true},
-		{"an AEAD with integrity, as old peers have it", tr(g, message.Transform{Type: 3, ID: 12}, message.Transform{Type: 5}), true},
-		{"no key length", tr(message.Transform{Type: 1, ID: 20}), false},
-		{"another key length", tr(message.Transform{Type: 1, ID: 20, KeyBits: 256}), false},
-		{"an attribute that is not known", tr(message.Transform{Type: 1, ID: 20, KeyBits: 128, Unknown: true}), false},
-		{"a transform type that is not known", tr(g, message.Transform{Type: 6, ID: 1}), false},
-		{"transform type 0", tr(g, message.Transform{}), false},
-		{"CBC without integrity", tr(message.Transform{Type: 1, ID: 12, KeyBits: 256}), false},
-		{"another protocol", []message.Proposal{{Number: 1, Protocol: 1, Transforms: []message.Transform{g}}}, false},
-		{"the second proposal", append(tr(message.Transform{Type: 1, ID: 3}), message.Proposal{Number: 2, Protocol: 3, Transforms: []message.Transform{g}}), true},
+		{"an AEAD with integrity, as old peers have it", tr(g, Transform{Type: 3, ID: 12}, Transform{Type: 5}), true},
+		{"no key length", tr(Transform{Type: 1, ID: 20}), false},
+		{"another key length", tr(Transform{Type: 1, ID: 20, KeyBits: 256}), false},
+		{"an attribute that is not known", tr(Transform{Type: 1, ID: 20, KeyBits: 128, Unknown: true}), false},
+		{"a transform type that is not known", tr(g, Transform{Type: 6, ID: 1}), false},
+		{"transform type 0", tr(g, Transform{}), false},
+		{"CBC without integrity", tr(Transform{Type: 1, ID: 12, KeyBits: 256}), false},
+		{"another protocol", []Alternative{{Number: 1, Protocol: 1, Transforms: []Transform{g}}}, false},
+		{"the second proposal", append(tr(Transform{Type: 1, ID: 3}), Alternative{Number: 2, Protocol: 3, Transforms: []Transform{g}}), true},
 		{"nothing", nil, false},
 		{"an empty proposal", tr(), false},
 	}
@@ -127,7 +126,7 @@ func TestSelect(t *testing.T) {
 			t.Errorf("%s: %v", c.name, ok)
 		}
 	}
-	if _, ok := o.Accepts(tr(g, g, message.Transform{Type: 5})); ok {
+	if _, ok := o.Accepts(tr(g, g, Transform{Type: 5})); ok {
 		t.Error("a choice of two ciphers was accepted")
 	}
 	if _, ok := o.Accepts(append(tr(g), tr(g)...)); ok {

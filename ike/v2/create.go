@@ -222,7 +222,7 @@ func (x *exchange) offerChild(withPFS bool) error {
 		tsr = slices.Insert(tsr, 0, x.flow.Remote)
 	}
 	x.askTransport()
-	x.out = append(x.out, &message.SA{Proposals: offer.Proposals(binary.BigEndian.AppendUint32(nil, x.spi))},
+	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, x.spi), offer.Alternatives()...),
 		&message.TS{Initiator: true, Selectors: tsi}, &message.TS{Selectors: tsr})
 	return nil
 }
@@ -267,14 +267,15 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	}
 	local, remote = local[:min(len(local), ikesa.MaxSelectors)], remote[:min(len(remote), ikesa.MaxSelectors)]
 	offered := find[*message.SA](x.in).Proposals
+	alternatives := neutral(offered)
 	if !withPFS {
-		offered = withoutGroups(offered)
+		alternatives = withoutGroups(alternatives)
 	}
-	s, answer, ok := core.ChildOffer(x.policy, withPFS).Select(offered)
+	s, answer, ok := core.ChildOffer(x.policy, withPFS).Select(alternatives)
 	if !ok {
 		p := x.policy
 		x.policy = nil
-		return mismatched(message.NotifyNoProposalChosen, sa.childParts(p, withPFS, offered),
+		return mismatched(message.NotifyNoProposalChosen, sa.childParts(p, withPFS, alternatives),
 			"no proposal of the peer fits proposal %q: compare enc-algorithms, auth-algorithms and pfs-group on both sides", p.Proposal.Name)
 	}
 	spiOut, ok := spiOf(offered, answer.Number)
@@ -293,9 +294,8 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		x.policy = nil
 		return errNoSPI
 	}
-	answer.SPI = binary.BigEndian.AppendUint32(nil, x.spi)
 	x.agreed = ikesa.Agreement{Suite: s, SPIOut: spiOut, Local: local, Remote: remote, Pairs: selector.Pairs(local, remote), Unpadded: x.unpadded()}
-	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}})
+	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, x.spi), answer))
 	return nil
 }
 
@@ -348,7 +348,7 @@ func (x *exchange) readChild(withPFS bool) error {
 	if err := x.checkTransport(); err != nil {
 		return err
 	}
-	s, ok := core.ChildOffer(x.policy, withPFS).Accepts(sap.Proposals)
+	s, ok := core.ChildOffer(x.policy, withPFS).Accepts(neutral(sap.Proposals))
 	spiOut, spiOK := spiOf(sap.Proposals, sap.Proposals[0].Number)
 	if !ok || !spiOK {
 		return refuse(message.NotifyNoProposalChosen, "the peer chose a proposal that was not offered")
@@ -399,10 +399,10 @@ func (sa *SA) choosePolicy(local, remote []selector.TS) *core.Policy {
 
 // withoutGroups takes key exchanges out of proposals: in IKE_AUTH they mean
 // nothing, and some peers leave them in.
-func withoutGroups(ps []message.Proposal) []message.Proposal {
+func withoutGroups(ps []core.Alternative) []core.Alternative {
 	out := slices.Clone(ps)
 	for i := range out {
-		out[i].Transforms = slices.DeleteFunc(slices.Clone(out[i].Transforms), func(t message.Transform) bool { return t.Type == suite.TypeDH || t.Type > suite.TypeESN })
+		out[i].Transforms = slices.DeleteFunc(slices.Clone(out[i].Transforms), func(t core.Transform) bool { return t.Type == suite.TypeDH || t.Type > suite.TypeESN })
 	}
 	return out
 }

@@ -53,7 +53,7 @@ func (sa *SA) proposalHolder(p *core.Policy) core.Holder {
 func (sa *SA) explains() bool { return sa.base.State != HalfOpen || sa.base.Env.Explains() }
 
 // ikeParts explains why nothing in the peer's proposal for an IKE SA fits.
-func (sa *SA) ikeParts(offered []message.Proposal) *core.Mismatch {
+func (sa *SA) ikeParts(offered []core.Alternative) *core.Mismatch {
 	if !sa.explains() {
 		return nil
 	}
@@ -66,7 +66,7 @@ func (sa *SA) ikeUnchosen() *core.Mismatch {
 }
 
 // childParts is the same for a CHILD SA.
-func (sa *SA) childParts(p *core.Policy, withPFS bool, offered []message.Proposal) *core.Mismatch {
+func (sa *SA) childParts(p *core.Policy, withPFS bool, offered []core.Alternative) *core.Mismatch {
 	m := core.ChildOffer(p, withPFS).Explain(offered, sa.proposalHolder(p))
 	if m.Part == "protocol" && p.Made == nil {
 		m.Where = sa.place(p, "ipsec-protocols")
@@ -291,7 +291,7 @@ func (sa *SA) childGroupParts(p *core.Policy, n *message.Notify) *core.Mismatch 
 		return nil
 	}
 	offer := core.ChildOffer(p, true)
-	return offer.Explain([]message.Proposal{offer.OnlyGroup(uint16(n.Data[0])<<8 | uint16(n.Data[1]))}, sa.proposalHolder(p))
+	return offer.Explain([]core.Alternative{offer.OnlyGroup(uint16(n.Data[0])<<8 | uint16(n.Data[1]))}, sa.proposalHolder(p))
 }
 
 // groupParts explains a responder that wants a group that we do not allow.
@@ -299,5 +299,5 @@ func (sa *SA) groupParts(n *message.Notify) *core.Mismatch {
 	if len(n.Data) != 2 {
 		return nil
 	}
-	return sa.ikeParts([]message.Proposal{core.IKEOffer(&sa.base.Peer.Profile).OnlyGroup(uint16(n.Data[0])<<8 | uint16(n.Data[1]))})
+	return sa.ikeParts([]core.Alternative{core.IKEOffer(&sa.base.Peer.Profile).OnlyGroup(uint16(n.Data[0])<<8 | uint16(n.Data[1]))})
 }

@@ -241,7 +241,7 @@ func (*ikeKeyExchange) prepare(x *exchange) error {
 }
 
 func (*ikeKeyExchange) request(x *exchange) error {
-	x.out = append(x.out, &message.SA{Proposals: core.InitOffer(&x.sa.base.Peer.Profile, true).Proposals(nil)})
+	x.out = append(x.out, proposing(nil, core.InitOffer(&x.sa.base.Peer.Profile, true).Alternatives()...))
 	x.addKE()
 	x.out = append(x.out, &message.Nonce{Data: x.ni})
 	return nil
@@ -249,15 +249,15 @@ func (*ikeKeyExchange) request(x *exchange) error {
 
 func (*ikeKeyExchange) accept(x *exchange) error {
 	sa := x.sa
-	s, answer, ok := core.InitOffer(&sa.base.Peer.Profile, x.saysIntermediate()).Select(find[*message.SA](x.in).Proposals)
+	s, answer, ok := core.InitOffer(&sa.base.Peer.Profile, x.saysIntermediate()).Select(neutral(find[*message.SA](x.in).Proposals))
 	if !ok {
-		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(find[*message.SA](x.in).Proposals),
+		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(neutral(find[*message.SA](x.in).Proposals)),
 			"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.base.Peer.Profile.Name)
 	}
 	sa.base.Suite = s
 	x.ni = clone(find[*message.Nonce](x.in).Data)
 	x.nr = sa.base.Env.Random(nonceLen)
-	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}})
+	x.out = append(x.out, proposing(nil, answer))
 	return x.answerKey(s.Group)
 }
 
@@ -269,7 +269,7 @@ func (*ikeKeyExchange) reply(x *exchange) error {
 
 func (*ikeKeyExchange) complete(x *exchange) error {
 	sa := x.sa
-	s, ok := core.InitOffer(&sa.base.Peer.Profile, x.saysIntermediate()).Accepts(find[*message.SA](x.in).Proposals)
+	s, ok := core.InitOffer(&sa.base.Peer.Profile, x.saysIntermediate()).Accepts(neutral(find[*message.SA](x.in).Proposals))
 	if !ok {
 		return end(0, "the peer chose a proposal that was not offered")
 	}

@@ -49,7 +49,7 @@ func (*ikeNegotiation) prepare(x *exchange) error {
 
 func (*ikeNegotiation) request(x *exchange) error {
 	spi := binary.BigEndian.AppendUint64(nil, x.newSPI)
-	x.out = append(x.out, &message.SA{Proposals: x.sa.rekeyOffer().Proposals(spi)},
+	x.out = append(x.out, proposing(spi, x.sa.rekeyOffer().Alternatives()...),
 		&message.Nonce{Data: x.ni})
 	x.addKE()
 	return nil
@@ -61,9 +61,9 @@ func (*ikeNegotiation) accept(x *exchange) error {
 		return err
 	}
 	offered := find[*message.SA](x.in).Proposals
-	s, answer, ok := sa.rekeyOffer().Select(offered)
+	s, answer, ok := sa.rekeyOffer().Select(neutral(offered))
 	if !ok {
-		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(offered), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.base.Peer.Profile.Name)
+		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(neutral(offered)), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.base.Peer.Profile.Name)
 	}
 	peer, ok := ikeSPIOf(offered, answer.Number)
 	if !ok {
@@ -73,8 +73,7 @@ func (*ikeNegotiation) accept(x *exchange) error {
 	x.peerSPI, x.newSPI = peer, sa.base.Env.RandomSPI()
 	x.ni = clone(find[*message.Nonce](x.in).Data)
 	x.nr = sa.base.Env.Random(nonceLen)
-	answer.SPI = binary.BigEndian.AppendUint64(nil, x.newSPI)
-	x.out = append(x.out, &message.SA{Proposals: []message.Proposal{answer}}, &message.Nonce{Data: x.nr})
+	x.out = append(x.out, proposing(binary.BigEndian.AppendUint64(nil, x.newSPI), answer), &message.Nonce{Data: x.nr})
 	return x.answerKey(s.Group)
 }
 
@@ -103,7 +102,7 @@ func (*ikeNegotiation) complete(x *exchange) error {
 		}
 		return peerSaid(n)
 	}
-	s, ok := sa.rekeyOffer().Accepts(sap.Proposals)
+	s, ok := sa.rekeyOffer().Accepts(neutral(sap.Proposals))
 	peer, spiOK := ikeSPIOf(sap.Proposals, sap.Proposals[0].Number)
 	n := find[*message.Nonce](x.in)
 	if !ok || !spiOK || n == nil || s.Group != x.group {

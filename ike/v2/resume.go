@@ -65,7 +65,7 @@ func (s *Session) Identity(jar *TicketJar, p *core.Peer) *core.Identity {
 
 // allowed reports whether a profile would still agree to a suite.
 func allowed(p *core.Peer, s core.Suite) bool {
-	_, ok := core.InitOffer(&p.Profile, true).Accepts([]message.Proposal{s.Chosen()})
+	_, ok := core.InitOffer(&p.Profile, true).Accepts([]core.Alternative{s.Chosen()})
 	return ok
 }
 
@@ -159,7 +159,7 @@ func AcceptResume(env *core.Env, owner Endpoint, peer *core.Peer, raw []byte, in
 	if refused != nil {
 		return refused, nil
 	}
-	s, ok := core.InitOffer(&peer.Profile, true).Accepts([]message.Proposal{t.chosen})
+	s, ok := core.InitOffer(&peer.Profile, true).Accepts([]core.Alternative{t.chosen})
 	identity := jar.identity(peer, t.origin)
 	switch {
 	case t.peer != peer.Name:

@@ -49,7 +49,7 @@ type ticket struct {
 	origin  [32]byte  // see TicketJar.origin
 	peer    string
 	id, our core.ID // IDi and IDr: the peer's and ours
-	chosen  message.Proposal
+	chosen  core.Alternative
 	d       secret.Bytes // SK_d
 	home    netip.Addr   // see SA.settleHome; not valid: the ID names somebody
 }
@@ -68,7 +68,7 @@ func (t *ticket) append() (secret.Bytes, error) {
 		b.AddUint8(uint8(id.Type))
 		long([]byte(id.Data))
 	}
-	long((&message.SA{Proposals: []message.Proposal{t.chosen}}).AppendBody(nil))
+	long(proposing(nil, t.chosen).AppendBody(nil))
 	short(t.d)
 	short(t.home.AsSlice())
 	return b.Bytes()
@@ -108,7 +108,7 @@ func parseTicket(state []byte) (*ticket, error) {
 	if err != nil || len(find[*message.SA](ps).Proposals) != 1 {
 		return nil, errTicket
 	}
-	t.chosen, t.d = find[*message.SA](ps).Proposals[0], secret.Bytes(clone(d))
+	t.chosen, t.d = neutral(find[*message.SA](ps).Proposals)[0], secret.Bytes(clone(d))
 	return t, nil
 }
 
