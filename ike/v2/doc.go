@@ -1,9 +1,10 @@
-// Package v2 is IKEv2 (RFC 7296): one IKE SA with its CHILD SAs as a state
-// machine without clock, socket, goroutine or randomness of its own.
+// Package v2 is IKEv2 (RFC 7296): the exchanges of one IKE SA as a state
+// machine without clock, socket, goroutine or randomness of its own. It is a Protocol of
+// package sa, which has what an IKE SA is in any version.
 //
 // Where to find what:
 //
-//	sa.go         the IKE SA, its states, its end
+//	sa.go         what an IKE SA asks for, and where its messages go
 //	exchange.go   requests and responses: windows, retransmission, stages
 //	exchanges.go  the table: which exchange runs which tasks
 //	init.go auth.go create.go …   the tasks, one feature a file
