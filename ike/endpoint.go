@@ -490,7 +490,7 @@ func (e *Endpoint) command(c core.Command) {
 			if r, ok := sa.Protocol.(ikesa.Redirecter); ok && r.Redirectable() && (c.Peer == "" || c.Peer == sa.Peer.Name) {
 				r.Redirect(c.To, c.Within)
 			}
-		case core.FlushSAs, core.RekeyKids:
+		case core.FlushSAs, core.RekeyChildren:
 			for _, k := range slices.Clone(sa.Children) {
 				if c.Do == core.FlushSAs {
 					k.Delete("flushed by command")

@@ -298,7 +298,7 @@ func TestOverIPv6(t *testing.T) {
 		}
 		p.run(10 * time.Second)
 		for _, s := range []*side{p.a, p.b} {
-			for _, do := range []core.CommandKind{core.RekeyKids, core.RekeyIKE} {
+			for _, do := range []core.CommandKind{core.RekeyChildren, core.RekeyIKE} {
 				s.in(core.Command{Do: do})
 				p.run(10 * time.Second)
 				p.a.esp()

@@ -134,7 +134,7 @@ func TestChildKeyExchanges(t *testing.T) {
 			p.up()
 			p.until(2*time.Second, "up", p.bothUp)
 			p.run(time.Second)
-			p.a.in(core.Command{Do: core.RekeyKids}) // the first CHILD SA has no key exchange of its own
+			p.a.in(core.Command{Do: core.RekeyChildren}) // the first CHILD SA has no key exchange of its own
 			p.run(time.Second)
 			if c.n < 0 {
 				if p.a.count(core.EvChildRekeyed) != 0 || p.b.count(core.EvNoProposal) == 0 {
@@ -147,7 +147,7 @@ func TestChildKeyExchanges(t *testing.T) {
 				}
 				return
 			}
-			p.b.in(core.Command{Do: core.RekeyKids})
+			p.b.in(core.Command{Do: core.RekeyChildren})
 			p.run(time.Second)
 			p.a.in(core.Command{Do: core.FlushSAs})
 			p.until(10*time.Second, "up again", p.bothUp)
@@ -195,7 +195,7 @@ func TestChildFollowUpLosses(t *testing.T) {
 			n++
 			return n-1 == lose
 		}
-		p.a.in(core.Command{Do: core.RekeyKids})
+		p.a.in(core.Command{Do: core.RekeyChildren})
 		p.run(20 * time.Second)
 		if p.a.count(core.EvChildRekeyed) != 1 || p.b.count(core.EvChildRekeyed) != 1 || len(p.a.kids) != 1 || len(p.b.kids) != 1 {
 			t.Fatalf("message %d lost: a %v, b %v", lose, p.a.events, p.b.events)

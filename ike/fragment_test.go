@@ -92,7 +92,7 @@ func TestLostFragments(t *testing.T) {
 					}
 					p.up()
 					p.until(5*time.Second, "both ends up", p.bothUpOrStandby)
-					p.a.in(core.Command{Do: core.RekeyKids})
+					p.a.in(core.Command{Do: core.RekeyChildren})
 					p.until(5*time.Second, "rekeyed", func() bool { return p.a.count(core.EvChildRekeyed) == 1 && p.b.count(core.EvChildRekeyed) == 1 })
 					if seen < nth+1 {
 						t.Fatalf("only %d fragments were sent", seen)

@@ -76,7 +76,7 @@ func FuzzInside(f *testing.F) {
 		}
 		r, p := settled(t)
 		if response {
-			r.in(core.Command{Do: core.RekeyKids})
+			r.in(core.Command{Do: core.RekeyChildren})
 			h, _ := p.asked(message.ExchangeCreateChildSA)
 			r.datagram(p.addr, p.sealRaw(p.header(message.ExchangeType(x), h.ID, true), nil, message.PayloadType(first), plain))
 		} else {

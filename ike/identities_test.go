@@ -145,7 +145,7 @@ func TestWeConnectAsTheIdentityOfThePolicy(t *testing.T) {
 	p.run(2 * time.Second)
 	check("at the start")
 	p.a.in(core.Command{Do: core.RekeyIKE})
-	p.a.in(core.Command{Do: core.RekeyKids})
+	p.a.in(core.Command{Do: core.RekeyChildren})
 	p.run(20 * time.Second)
 	check("rekeyed")
 	p.run(56 * time.Minute)

@@ -188,7 +188,7 @@ func TestCommands(t *testing.T) {
 	})
 	t.Run("rekey kids", func(t *testing.T) {
 		r, p := settled(t)
-		r.in(core.Command{Do: core.RekeyKids})
+		r.in(core.Command{Do: core.RekeyChildren})
 		_, ps := p.asked(message.ExchangeCreateChildSA)
 		says(t, ps, "N(REKEY_SA) SA Nonce TSi TSr")
 	})

@@ -85,7 +85,7 @@ func TestAdditionalKeyExchanges(t *testing.T) {
 				p.b.esp()
 				p.a.in(core.Command{Do: core.RekeyIKE})
 				p.run(time.Second)
-				p.b.in(core.Command{Do: core.RekeyKids})
+				p.b.in(core.Command{Do: core.RekeyChildren})
 				p.run(time.Second)
 				p.a.esp()
 				p.b.esp()

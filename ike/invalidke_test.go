@@ -92,7 +92,7 @@ func TestInvalidKEOfChild(t *testing.T) {
 		p.answer(h)
 
 		oldOurs, old := p.spi, p.peerSPI
-		r.in(core.Command{Do: core.RekeyKids})
+		r.in(core.Command{Do: core.RekeyChildren})
 		h, ps = p.asked(message.ExchangeCreateChildSA)
 		if groupOfKE(t, ps) != 31 {
 			t.Errorf("the rekey begins with group %d", groupOfKE(t, ps))

@@ -27,8 +27,8 @@ func life(p *pair) {
 		p.b.esp()
 		p.run(time.Second)
 	}
-	rekeyed(p.a, core.EvChildRekeyed, core.RekeyKids)
-	rekeyed(p.b, core.EvChildRekeyed, core.RekeyKids)
+	rekeyed(p.a, core.EvChildRekeyed, core.RekeyChildren)
+	rekeyed(p.b, core.EvChildRekeyed, core.RekeyChildren)
 	rekeyed(p.b, core.EvIKERekeyed, core.RekeyIKE)
 	rekeyed(p.a, core.EvIKERekeyed, core.RekeyIKE)
 	p.a.in(core.Command{Do: core.FlushSAs})

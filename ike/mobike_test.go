@@ -117,7 +117,7 @@ func TestWeMove(t *testing.T) {
 func TestWeMoveAfterAGap(t *testing.T) {
 	p := mobilePair(t, 2, goodLink)
 	p.a.have()
-	p.a.in(core.Command{Do: core.RekeyKids})
+	p.a.in(core.Command{Do: core.RekeyChildren})
 	p.run(20 * time.Second)
 	p.a.have("198.51.100.1")
 	p.until(2*time.Second, "moved", p.both("198.51.100.1", "192.0.2.2"))
@@ -142,7 +142,7 @@ func TestSilentPath(t *testing.T) {
 	p.b.have("192.0.2.2", "203.0.113.2")
 	p.run(time.Second)
 	delete(p.byIP, netip.MustParseAddr("192.0.2.2")) // the network, not the host
-	p.a.in(core.Command{Do: core.RekeyKids})
+	p.a.in(core.Command{Do: core.RekeyChildren})
 	p.until(10*time.Second, "moved", p.both("192.0.2.1", "203.0.113.2"))
 	p.run(10 * time.Second)
 	p.esps()
@@ -161,7 +161,7 @@ func TestSilentPathAndNoOtherAddress(t *testing.T) {
 	p.run(time.Second)
 	p.byIP[netip.MustParseAddr("203.0.113.2")] = p.b
 	delete(p.byIP, netip.MustParseAddr("192.0.2.2"))
-	p.a.in(core.Command{Do: core.RekeyKids})
+	p.a.in(core.Command{Do: core.RekeyChildren})
 	p.run(10 * time.Second)
 	if !p.a.between("192.0.2.1", "192.0.2.2") {
 		t.Error("the SA moved")

@@ -122,7 +122,7 @@ func TestPathProbeLosses(t *testing.T) {
 			t.Errorf("%d answers lost: %+v", lost, c.learnt)
 		}
 		c.drop = nil
-		c.a.in(core.Command{Do: core.RekeyKids})
+		c.a.in(core.Command{Do: core.RekeyChildren})
 		c.b.in(core.Command{Do: core.RekeyIKE})
 		c.run(20 * time.Second)
 		if c.a.established() != 1 || len(c.a.kids) != 1 || c.a.count(core.EvChildUp) != 2 {
@@ -145,7 +145,7 @@ func TestPathClaimsDoNotPileUp(t *testing.T) {
 	}
 	c.probes = nil
 	c.drop = func(*side, message.Header) bool { return true }
-	c.a.in(core.Command{Do: core.RekeyKids})
+	c.a.in(core.Command{Do: core.RekeyChildren})
 	for range 10 {
 		c.claim(600) // while another request waits for its response
 	}

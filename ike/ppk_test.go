@@ -77,7 +77,7 @@ func TestPPKMatrix(t *testing.T) {
 				p.b.esp()
 				p.a.in(core.Command{Do: core.RekeyIKE})
 				p.run(time.Second)
-				p.a.in(core.Command{Do: core.RekeyKids})
+				p.a.in(core.Command{Do: core.RekeyChildren})
 				p.run(time.Second)
 				p.a.esp()
 				p.b.esp()

@@ -140,9 +140,9 @@ func TestReflectionOfAResumption(t *testing.T) {
 func TestRekeyWithWhatIsOurs(t *testing.T) {
 	x25519 := *suite.KeyExchangeByName("x25519")
 	pfs := func(c *core.Config) { c.Policies[0].Proposal.PFS = []suite.KeyExchange{x25519} }
-	for _, do := range []core.CommandKind{core.RekeyIKE, core.RekeyKids} {
+	for _, do := range []core.CommandKind{core.RekeyIKE, core.RekeyChildren} {
 		for _, part := range []string{"nothing", "nonce", "key exchange", "SPI"} {
-			if part == "SPI" && do == core.RekeyKids { // those of CHILD SAs are each end's own
+			if part == "SPI" && do == core.RekeyChildren { // those of CHILD SAs are each end's own
 				continue
 			}
 			t.Run(fmt.Sprint(do, " ", part), func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestRekeyWithWhatIsOurs(t *testing.T) {
 				esp.Transforms = append([]message.Transform{{Type: 4, ID: 31}}, esp.Transforms...)
 				theirs := []message.Payload{saOf(withSPI(ikeProposal, spi)), n, ke}
 				answer := []message.Payload{saOf(withSPI(ikeProposal, u64(0xbbbb))), nonce(4), p.ke()}
-				if do == core.RekeyKids {
+				if do == core.RekeyChildren {
 					theirs = []message.Payload{rekeySA(p.spi), saOf(esp), n, ke, ts(true, "10.2.0.0/16"), ts(false, "10.1.0.0/16")}
 					answer = []message.Payload{saOf(esp), nonce(4), p.ke(), ts(true, "10.1.0.0/16"), ts(false, "10.2.0.0/16")}
 				}

@@ -163,7 +163,7 @@ func TestOutOfPlace(t *testing.T) {
 		}
 	}
 	// While a request of ours is under way, only its response counts.
-	r.in(core.Command{Do: core.RekeyKids})
+	r.in(core.Command{Do: core.RekeyChildren})
 	asked, _ := p.asked(message.ExchangeCreateChildSA)
 	r.worthless("a response to another request", p, p.seal(p.header(message.ExchangeCreateChildSA, asked.ID+1, true), note(message.NotifyTemporaryFailure)))
 	r.worthless("a response of another exchange", p, p.seal(p.header(message.ExchangeInformational, asked.ID, true)))

@@ -63,7 +63,7 @@ func bothStart(t *testing.T, seed uint64, offset, hold time.Duration, rekey stri
 		for _, s := range both {
 			s.in(core.Command{Do: core.RekeyIKE})
 			if rounds > 1 {
-				s.in(core.Command{Do: core.RekeyKids})
+				s.in(core.Command{Do: core.RekeyChildren})
 			}
 		}
 		step(500 * time.Millisecond)

@@ -58,22 +58,22 @@ func TestTransportFromATemplate(t *testing.T) {
 			if len(added) != 1 || added[0].Tunnel || fmt.Sprint(added[0].Pairs) != "[192.0.2.1/32[udp/1701] => 192.0.2.2/32[udp]]" {
 				t.Fatalf("policies %+v", added)
 			}
-			r.hostKids(1)
+			r.hostChildren(1)
 
 			ps = p.request(message.ExchangeCreateChildSA, append([]message.Payload{rekeySA(p.spi), nonce(4)}, p.l2tpOffer(c)...)...)
 			says(t, ps, "N(USE_TRANSPORT_MODE) SA Nonce TSi TSr")
 			p.request(message.ExchangeInformational, deleteESP(p.spi-1))
-			r.hostKids(1)
+			r.hostChildren(1)
 			r.take()
 
-			r.in(core.Command{Do: core.RekeyKids})
+			r.in(core.Command{Do: core.RekeyChildren})
 			h, ps := p.asked(message.ExchangeCreateChildSA)
 			if findNotify(ps, message.NotifyUseTransportMode) == nil {
 				t.Errorf("the rekey does not ask for transport mode: %s", describe(ps))
 			}
 			p.spi++
 			p.answer(h, note(message.NotifyUseTransportMode), saOf(withSPI(espProposal, u32(p.spi))), nonce(5), l2tpBack(ts(true, c.other())), l2tpBack(ts(false, c.itself())))
-			r.hostKids(1)
+			r.hostChildren(1)
 			if len(seen[core.AddPolicy](r)) != 1 {
 				t.Errorf("policies %+v", seen[core.AddPolicy](r))
 			}

@@ -77,7 +77,7 @@ func (r *rig) transports(ps []message.Payload, ours, theirs *message.TS) {
 
 // installed fails the test unless the live CHILD SAs are of transport mode between
 // the addresses that the endpoint sees.
-func (r *rig) hostKids(n int) {
+func (r *rig) hostChildren(n int) {
 	r.t.Helper()
 	for _, k := range r.kids {
 		if k.retired {
@@ -118,22 +118,22 @@ func TestTransportThroughNATAsResponder(t *testing.T) {
 			ps := p.auth(p.authPayloads(p.transportOffer(c.itself(), c.other())...)...)
 			tsi, tsr := selectorsOf(ps)
 			r.transports(ps, tsr, tsi)
-			r.hostKids(1)
+			r.hostChildren(1)
 
 			ps = p.request(message.ExchangeCreateChildSA, append([]message.Payload{rekeySA(p.spi), nonce(4)}, p.transportOffer(c.itself(), c.other())...)...)
 			tsi, tsr = selectorsOf(ps)
 			r.transports(ps, tsr, tsi)
 			p.request(message.ExchangeInformational, deleteESP(p.spi-1))
-			r.hostKids(1)
+			r.hostChildren(1)
 			r.take()
 
-			r.in(core.Command{Do: core.RekeyKids})
+			r.in(core.Command{Do: core.RekeyChildren})
 			h, ps := p.asked(message.ExchangeCreateChildSA)
 			tsi, tsr = selectorsOf(ps)
 			r.transports(ps, tsi, tsr)
 			p.spi++
 			p.answer(h, note(message.NotifyUseTransportMode), saOf(withSPI(espProposal, u32(p.spi))), nonce(5), ts(true, c.other()), ts(false, c.itself()))
-			r.hostKids(1)
+			r.hostChildren(1)
 		})
 	}
 }
@@ -156,7 +156,7 @@ func TestTransportThroughNATAsInitiator(t *testing.T) {
 				r.transports(ps, tsi, tsr)
 				p.spi++
 				p.answer(h, p.authPayloads(note(message.NotifyUseTransportMode), saOf(withSPI(espProposal, u32(p.spi))), ts(true, says[0]), ts(false, says[1]))...)
-				r.hostKids(1)
+				r.hostChildren(1)
 			})
 		}
 	}

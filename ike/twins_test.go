@@ -158,9 +158,9 @@ func TestRekeyOfWhatThePeerDoesNotHaveYet(t *testing.T) {
 		}
 		return false
 	}
-	p.b.in(core.Command{Do: core.RekeyKids})
+	p.b.in(core.Command{Do: core.RekeyChildren})
 	p.run(20 * time.Millisecond)
-	p.a.in(core.Command{Do: core.RekeyKids})
+	p.a.in(core.Command{Do: core.RekeyChildren})
 	for range 300 {
 		p.run(100 * time.Millisecond)
 		if !p.a.esp() || !p.b.esp() {
@@ -182,7 +182,7 @@ func TestOneChildAfterADeleteDuringItsRekey(t *testing.T) {
 	p.up()
 	p.until(time.Second, "both ends up", p.bothUpOrStandby)
 	p.run(10 * time.Second)
-	p.a.in(core.Command{Do: core.RekeyKids})
+	p.a.in(core.Command{Do: core.RekeyChildren})
 	p.a.in(core.Command{Do: core.FlushSAs})
 	p.a.in(core.Acquire{Policy: 1, Flow: p.a.cfg.Policies[0].Pair})
 	p.run(20 * time.Second)
@@ -219,7 +219,7 @@ func TestTwinChildrenOfWhichOneIsRekeyed(t *testing.T) {
 // An IKE SA is deleted while we rekey it or its CHILD SA, and the first Deletes
 // are lost: what the rekey brings is not used, and nothing of it is left.
 func TestDeleteDuringARekey(t *testing.T) {
-	for _, what := range []core.CommandKind{core.RekeyKids, core.RekeyIKE} {
+	for _, what := range []core.CommandKind{core.RekeyChildren, core.RekeyIKE} {
 		p := newPair(t, 5, goodLink, passive)
 		p.log = testing.Verbose()
 		p.up()

@@ -35,15 +35,15 @@ func (w *weather) deed() *deed {
 }
 
 var deeds = []deed{
-	{"one end rekeys the CHILD SAs", 4, nil, func(w *weather) { w.someone().in(core.Command{Do: core.RekeyKids}) }},
-	{"both ends rekey the CHILD SAs in one instant", 6, nil, func(w *weather) { w.atBoth(core.RekeyKids) }},
+	{"one end rekeys the CHILD SAs", 4, nil, func(w *weather) { w.someone().in(core.Command{Do: core.RekeyChildren}) }},
+	{"both ends rekey the CHILD SAs in one instant", 6, nil, func(w *weather) { w.atBoth(core.RekeyChildren) }},
 	{"one end rekeys the IKE SA", 4, nil, func(w *weather) { w.someone().in(core.Command{Do: core.RekeyIKE}) }},
 	{"both ends rekey the IKE SA in one instant", 6, nil, func(w *weather) { w.atBoth(core.RekeyIKE) }},
 	{"one end rekeys the IKE SA, the other the CHILD SAs", 6, nil, func(w *weather) {
 		i := w.IntN(2)
 		w.sides[i].in(core.Command{Do: core.RekeyIKE})
 		w.pause()
-		w.sides[1-i].in(core.Command{Do: core.RekeyKids})
+		w.sides[1-i].in(core.Command{Do: core.RekeyChildren})
 	}},
 	{"a CHILD SA reaches its soft limit of bytes", 3, nil, func(w *weather) {
 		if s := w.someone(); len(s.order) > 0 {
@@ -82,14 +82,14 @@ var deeds = []deed{
 	}},
 	{"a rekey begins and nothing arrives for longer than requests are repeated", 2, nil, func(w *weather) {
 		w.disturbed = true
-		w.atBoth([]core.CommandKind{core.RekeyKids, core.RekeyIKE, core.FlushSAs, core.KillAll}[w.IntN(4)])
+		w.atBoth([]core.CommandKind{core.RekeyChildren, core.RekeyIKE, core.FlushSAs, core.KillAll}[w.IntN(4)])
 		w.pause()
 		w.partition(w.between(80*time.Second, 3*time.Minute))
 	}},
 	{"half of all is lost for half a minute", 4, nil, func(w *weather) {
 		was := w.net.Link.Loss
 		w.net.Link.Loss = 0.5
-		w.someone().in(core.Command{Do: []core.CommandKind{core.RekeyKids, core.RekeyIKE}[w.IntN(2)]})
+		w.someone().in(core.Command{Do: []core.CommandKind{core.RekeyChildren, core.RekeyIKE}[w.IntN(2)]})
 		w.traffic(30 * time.Second)
 		w.net.Link.Loss = was
 	}},

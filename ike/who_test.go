@@ -420,7 +420,7 @@ func TestClaimDuringARequest(t *testing.T) {
 	r := newRig(t, warriors)
 	one := r.behind(1, name, homeA)
 	one.joinsLeased("192.168.77.9")
-	r.in(core.Command{Do: core.RekeyKids})
+	r.in(core.Command{Do: core.RekeyChildren})
 	r.pass(40 * time.Second) // now it is sent every 8 s
 	r.take()
 	two := r.behind(2, name, homeB)

@@ -123,7 +123,7 @@ func makeChild(p *Params, opener, sealer Transform) *Child {
 // Endpoint is where the SA's packets go to and come from at the moment.
 func (c *Child) Endpoint() *Endpoint { return c.endpoint.Load() }
 
-// Path is the way that the SA's packets take at the moment.
+// Path is the path that the packets of the SA take at the moment.
 func (c *Child) Path() *Path { return c.path.Load() }
 
 // Over is the AH SA around a bundled ESP SA; nil while there is none.

@@ -23,13 +23,13 @@ const (
 	ClaimsEvery = 10 * time.Second
 )
 
-// Path is the way between two outer addresses. All SAs between them share one, so
+// Path is the path between two outer addresses. All SAs between them share one, so
 // that what was learned outlives a rekey. Its methods are for any goroutine and
 // take no lock; those of a nil Path are of one that is not known.
 type Path struct {
 	Local, Remote netip.Addr
 
-	first   atomic.Uint32 // MTU of the way's first link; 0: not known
+	first   atomic.Uint32 // MTU of its first link; 0: not known
 	learned atomic.Uint64 // MTU<<48 | Unix seconds when; 0: nothing
 	claimed atomic.Int64  // Unix ns of the last claim that was passed on
 	users   *Child        // the SAs that use it, in a list; under paths.mu
@@ -90,17 +90,17 @@ func (p *Path) lower(mtu int, now int64) (int, bool) {
 	return mtu, mtu < known
 }
 
-// SetLink notes the MTU of the way's first link; 0: not known.
+// SetLink notes the MTU of its first link; 0: not known.
 func (p *Path) SetLink(mtu int) { p.first.Store(uint32(min(max(mtu, 0), MaxPMTU))) }
 
 // paths are those of the installed SAs, and the SAs by what a message about one
 // of their packets can say.
 type paths struct {
-	mu   sync.RWMutex
-	way  map[[2]netip.Addr]*Path
-	to   map[netip.Addr]*Path // the last one to a remote address
-	sent map[sentKey]*Child
-	link func(local, remote netip.Addr) int
+	mu     sync.RWMutex
+	byEnds map[[2]netip.Addr]*Path
+	to     map[netip.Addr]*Path // the last one to a remote address
+	sent   map[sentKey]*Child
+	link   func(local, remote netip.Addr) int
 }
 
 // sentKey names an SA by its packets on their way out.
@@ -119,16 +119,16 @@ func (x *paths) enter(c *Child, e *Endpoint) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	key := [2]netip.Addr{e.Local.Addr(), e.Remote.Addr()}
-	p := x.way[key]
+	p := x.byEnds[key]
 	if p == nil {
 		p = &Path{Local: key[0], Remote: key[1]}
 		if x.link != nil {
 			p.SetLink(x.link(key[0], key[1]))
 		}
-		if x.way == nil {
-			x.way, x.to, x.sent = map[[2]netip.Addr]*Path{}, map[netip.Addr]*Path{}, map[sentKey]*Child{}
+		if x.byEnds == nil {
+			x.byEnds, x.to, x.sent = map[[2]netip.Addr]*Path{}, map[netip.Addr]*Path{}, map[sentKey]*Child{}
 		}
-		x.way[key], x.to[p.Remote] = p, p
+		x.byEnds[key], x.to[p.Remote] = p, p
 	}
 	old := c.path.Swap(p)
 	if old != nil {
@@ -179,14 +179,14 @@ func (p *Path) unlink(c *Child) {
 // drop forgets a path that has no users.
 func (x *paths) drop(p *Path) {
 	if p.users == nil {
-		delete(x.way, [2]netip.Addr{p.Local, p.Remote})
+		delete(x.byEnds, [2]netip.Addr{p.Local, p.Remote})
 		if x.to[p.Remote] == p {
 			delete(x.to, p.Remote)
 		}
 	}
 }
 
-// OnLink sets what tells the MTU of the link that the way from local to remote
+// OnLink sets what tells the MTU of the link that the path from local to remote
 // begins with, in bytes; 0: not known. It is called for each new path and by
 // RefreshLinks. Call OnLink before the first Install.
 func (t *Table) OnLink(link func(local, remote netip.Addr) int) { t.paths.link = link }
@@ -197,8 +197,8 @@ func (t *Table) RefreshLinks() {
 		return
 	}
 	t.paths.mu.RLock()
-	list := make([]*Path, 0, len(t.paths.way))
-	for _, p := range t.paths.way {
+	list := make([]*Path, 0, len(t.paths.byEnds))
+	for _, p := range t.paths.byEnds {
 		list = append(list, p)
 	}
 	t.paths.mu.RUnlock()
@@ -223,7 +223,7 @@ func (t *Table) Path(local, remote netip.Addr) *Path {
 	if !local.IsValid() {
 		return t.paths.to[remote]
 	}
-	return t.paths.way[[2]netip.Addr{local, remote}]
+	return t.paths.byEnds[[2]netip.Addr{local, remote}]
 }
 
 // Claim takes in an unproven claim that the path of UDP-encapsulated SAs from local
@@ -235,7 +235,7 @@ func (t *Table) Path(local, remote netip.Addr) *Path {
 func (t *Table) Claim(local netip.Addr, remote netip.AddrPort, mtu int, now int64) (child uint64, size int, ok bool) {
 	t.paths.mu.RLock()
 	defer t.paths.mu.RUnlock()
-	p := t.paths.way[[2]netip.Addr{local, remote.Addr()}]
+	p := t.paths.byEnds[[2]netip.Addr{local, remote.Addr()}]
 	if p == nil {
 		return 0, 0, false
 	}

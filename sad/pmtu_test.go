@@ -110,7 +110,7 @@ func TestPathsOfSAs(t *testing.T) {
 		t.Error("a path outlives its SAs")
 	}
 	table.Close()
-	if len(table.paths.way)+len(table.paths.sent) != 0 {
-		t.Errorf("%d paths, %d SAs are left", len(table.paths.way), len(table.paths.sent))
+	if len(table.paths.byEnds)+len(table.paths.sent) != 0 {
+		t.Errorf("%d paths, %d SAs are left", len(table.paths.byEnds), len(table.paths.sent))
 	}
 }

@@ -129,8 +129,8 @@ func (g *tables) DeleteSA(_ context.Context, spi uint32) error {
 	g.deleted = spi
 	return g.fault
 }
-func (g *tables) Rekey(_ context.Context, kids bool) (int, error) {
-	if kids {
+func (g *tables) Rekey(_ context.Context, children bool) (int, error) {
+	if children {
 		return 3, g.fault
 	}
 	return 4, g.fault

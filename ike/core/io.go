@@ -112,7 +112,7 @@ const (
 	FlushSAs                         // installed-sa flush: delete all CHILD SAs
 	Shutdown                         // delete everything, start nothing again
 	RekeyIKE                         // rekey IKE SAs now (SA or all)
-	RekeyKids                        // rekey the CHILD SAs now (of SA or all)
+	RekeyChildren                    // rekey the CHILD SAs now (of SA or all)
 	RedirectPeers                    // send the clients that can be sent to another gateway
 )
 

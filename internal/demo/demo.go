@@ -197,15 +197,15 @@ func (d *demo) knock(ctx context.Context) error {
 	client, server := d.sites[0], d.sites[1]
 	d.say("\n%v opens a connection to %v; the policy asks for a tunnel.", client.host, server.host)
 	knocking, stop := context.WithCancel(ctx)
-	var door sync.WaitGroup
-	door.Go(func() {
+	var served sync.WaitGroup
+	served.Go(func() {
 		if c, err := client.lan.dial(knocking, netip.AddrPortFrom(server.lan.addr, httpPort)); err == nil {
 			_ = c.Close()
 		}
 	})
 	err := d.awaitUp(ctx)
 	stop()
-	door.Wait()
+	served.Wait()
 	return err
 }
 

@@ -96,9 +96,9 @@ func (b backend) KillConnections(ctx context.Context) (int, error) {
 	return b.command(ctx, core.KillAll, func() int { return len(b.g.plane.cfg.Endpoint.SAs()) })
 }
 
-func (b backend) Rekey(ctx context.Context, kids bool) (int, error) {
-	if kids {
-		return b.command(ctx, core.RekeyKids, func() int { return countSealing(b.g.plane.sas) })
+func (b backend) Rekey(ctx context.Context, children bool) (int, error) {
+	if children {
+		return b.command(ctx, core.RekeyChildren, func() int { return countSealing(b.g.plane.sas) })
 	}
 	return b.command(ctx, core.RekeyIKE, func() int {
 		n := 0

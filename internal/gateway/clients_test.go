@@ -130,7 +130,7 @@ func TestTwoClientsBehindOneNAT(t *testing.T) {
 				}
 			}
 			for _, n := range append(slices.Clone(clients), w.east) {
-				n.input(core.Command{Do: core.RekeyKids})
+				n.input(core.Command{Do: core.RekeyChildren})
 				same("a rekey of the CHILD SAs")
 				n.input(core.Command{Do: core.RekeyIKE})
 				same("a rekey of the IKE SAs")

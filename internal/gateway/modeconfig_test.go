@@ -162,9 +162,9 @@ func TestRoadWarrior(t *testing.T) {
 	// A rekey of both keeps the address; a restart of the IKE SA brings it back.
 	w.west.input(core.Command{Do: core.RekeyIKE})
 	w.run(10 * time.Second)
-	w.east.input(core.Command{Do: core.RekeyKids})
+	w.east.input(core.Command{Do: core.RekeyChildren})
 	w.run(10 * time.Second)
-	w.west.input(core.Command{Do: core.RekeyKids})
+	w.west.input(core.Command{Do: core.RekeyChildren})
 	w.run(10 * time.Second)
 	w.carries(w.west, w.east, "192.168.77.2", "10.5.8.9")
 	w.carries(w.east, w.west, "10.5.8.9", "192.168.77.2")

@@ -177,7 +177,7 @@ func TestTransportModeThroughNAT(t *testing.T) {
 			exchange()
 			for _, n := range []*node{w.west, w.east} {
 				rekeys := n.count(core.EvChildRekeyed)
-				n.input(core.Command{Do: core.RekeyKids})
+				n.input(core.Command{Do: core.RekeyChildren})
 				w.until("rekeyed", func() bool { return n.count(core.EvChildRekeyed) > rekeys })
 				w.run(10 * time.Second)
 				exchange()

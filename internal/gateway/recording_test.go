@@ -51,7 +51,7 @@ func (w *world) storm(r *record.Recorder) {
 			w.west.input(core.Command{Do: core.RekeyIKE})
 			w.east.input(core.Command{Do: core.RekeyIKE})
 		case 9:
-			w.west.input(core.Command{Do: core.RekeyKids})
+			w.west.input(core.Command{Do: core.RekeyChildren})
 		case 13:
 			w.east.input(core.Command{Do: core.KillAll})
 		case 15:

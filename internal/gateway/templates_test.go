@@ -187,7 +187,7 @@ func TestTransportModeFromATemplate(t *testing.T) {
 			discarded("beside the tunnel")
 			for _, n := range []*node{w.west, w.east} {
 				rekeys := n.count(core.EvChildRekeyed)
-				n.input(core.Command{Do: core.RekeyKids})
+				n.input(core.Command{Do: core.RekeyChildren})
 				w.until("rekeyed", func() bool { return n.count(core.EvChildRekeyed) > rekeys })
 				w.run(10 * time.Second)
 				talk()

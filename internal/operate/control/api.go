@@ -320,7 +320,7 @@ type RedirectReport struct {
 	Stay int `json:"stay"` // of clients that do not understand it, and of peers that this gateway connects to
 }
 
-// Backend is the gateway as its door sees it. Methods may be called from
+// Backend is the gateway as the local API sees it. Methods may be called from
 // several goroutines at once and return rows that the caller owns, in the order
 // in which they are printed. An error is shown to the user as it is.
 type Backend interface {
@@ -347,9 +347,9 @@ type Backend interface {
 	// Redirect sends clients to another gateway (RFC 5685). An error names what is
 	// wrong with the query; nobody was sent then.
 	Redirect(ctx context.Context, q RedirectQuery) (RedirectReport, error)
-	// Rekey replaces every CHILD SA (kids) or every IKE SA and returns how many
+	// Rekey replaces every CHILD SA (children) or every IKE SA and returns how many
 	// exchanges were started; it does not wait for the answers.
-	Rekey(ctx context.Context, kids bool) (int, error)
+	Rekey(ctx context.Context, children bool) (int, error)
 	// ExplainPacket changes and counts nothing.
 	ExplainPacket(ctx context.Context, q PacketQuery) (PacketExplanation, error)
 	ExplainPeer(ctx context.Context, name string) (PeerExplanation, error)

@@ -120,8 +120,8 @@ func (c *Client) Redirect(ctx context.Context, q RedirectQuery) (report Redirect
 }
 
 // Rekey rekeys all IKE SAs, or all CHILD SAs, and returns how many.
-func (c *Client) Rekey(ctx context.Context, kids bool) (int, error) {
-	return command(ctx, c, "/v1/rekey", args{Kids: kids})
+func (c *Client) Rekey(ctx context.Context, children bool) (int, error) {
+	return command(ctx, c, "/v1/rekey", args{Children: children})
 }
 
 // Reload makes the gateway read its configuration again. If it is refused, nothing changes.

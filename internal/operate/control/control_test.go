@@ -119,7 +119,7 @@ func TestCommandsReachTheBackend(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(report, m.report) {
 		t.Errorf("reload: %+v, %v", report, err)
 	}
-	if want := []string{"flush", "kill", "rekey kids", "rekey peers", "redirect {gw2 p 1s}", "add 3 4097", "delete 4097", "reload"}; !slices.Equal(m.done, want) {
+	if want := []string{"flush", "kill", "rekey children", "rekey peers", "redirect {gw2 p 1s}", "add 3 4097", "delete 4097", "reload"}; !slices.Equal(m.done, want) {
 		t.Errorf("done %q, want %q", m.done, want)
 	}
 }
@@ -156,12 +156,12 @@ func TestRefusedRequests(t *testing.T) {
 		status                   int
 		says                     string
 	}{
-		{"body too large", "POST", "/v1/rekey", `{"kids":` + strings.Repeat(" ", maxRequest) + `true}`, http.StatusRequestEntityTooLarge, "too large"},
+		{"body too large", "POST", "/v1/rekey", `{"children":` + strings.Repeat(" ", maxRequest) + `true}`, http.StatusRequestEntityTooLarge, "too large"},
 		{"header too large", "GET", "/v1/policy?x=" + strings.Repeat("x", 2*maxRequest), "", http.StatusRequestHeaderFieldsTooLarge, ""},
 		{"not JSON", "POST", "/v1/installed-sa/flush", "flush!", http.StatusBadRequest, "request"},
 		{"a field nobody knows", "POST", "/v1/rekey", `{"kid":true}`, http.StatusBadRequest, "kid"},
 		{"two values", "POST", "/v1/installed-sa/flush", `{}{}`, http.StatusBadRequest, "more than one"},
-		{"wrong type", "POST", "/v1/rekey", `{"kids":"yes"}`, http.StatusBadRequest, "kids"},
+		{"wrong type", "POST", "/v1/rekey", `{"children":"yes"}`, http.StatusBadRequest, "children"},
 		{"neither true nor false", "GET", "/v1/identity?show-secrets=please", "", http.StatusBadRequest, "true or false"},
 		{"a command by GET", "GET", "/v1/installed-sa/flush", "", http.StatusMethodNotAllowed, ""},
 		{"a menu by POST", "POST", "/v1/policy", "{}", http.StatusMethodNotAllowed, ""},

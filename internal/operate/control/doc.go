@@ -1,4 +1,4 @@
-// Package control is the local door of a running gateway: what the command
+// Package control is the local API of a running gateway: what the command
 // line asks and what the gateway answers, as JSON over a unix socket (a named
 // pipe on Windows).
 //

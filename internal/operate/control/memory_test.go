@@ -72,9 +72,9 @@ func (m *memory) Redirect(_ context.Context, q RedirectQuery) (RedirectReport, e
 	return RedirectReport{Sent: len(m.active), Stay: 7}, m.fault
 }
 
-func (m *memory) Rekey(_ context.Context, kids bool) (int, error) {
-	if kids {
-		m.done = append(m.done, "rekey kids")
+func (m *memory) Rekey(_ context.Context, children bool) (int, error) {
+	if children {
+		m.done = append(m.done, "rekey children")
 		return len(m.installed) / 2, m.fault
 	}
 	m.done = append(m.done, "rekey peers")

@@ -27,7 +27,7 @@ type args struct {
 	SPI      uint32         `json:"spi,omitempty"`
 
 	ShowSecrets bool `json:"show-secrets"`
-	Kids        bool `json:"kids"`
+	Children    bool `json:"children"`
 }
 
 // Count is the answer of a command that acts on SAs.
@@ -61,7 +61,7 @@ func calls(b Backend) map[string]call {
 			return b.Redirect(ctx, *a.Redirect)
 		},
 		"POST /v1/rekey": func(ctx context.Context, a args) (any, error) {
-			n, err := b.Rekey(ctx, a.Kids)
+			n, err := b.Rekey(ctx, a.Children)
 			return Count{n}, err
 		},
 		"POST /v1/reload": func(ctx context.Context, _ args) (any, error) { return b.Reload(ctx) },

@@ -6,11 +6,11 @@ import (
 	"culvert/spd"
 )
 
-// What the two lines do with conversations: see flows.go.
+// What the two lines do with flows: see flows.go.
 
-// talkOf is the conversation of a whole packet, f being its flow: from its source, or
+// tupleOf is the five-tuple of a whole packet, f being its flow: from its source, or
 // of one on its way out, to its destination. Not ok: it has none, or is about another.
-func talkOf(pkt []byte, info wire.Info, f *wire.Flow, out bool) (t talk, p wire.Ports, ok bool) {
+func tupleOf(pkt []byte, info wire.Info, f *wire.Flow, out bool) (t fiveTuple, p wire.Ports, ok bool) {
 	p = wire.PortsOf(pkt, info)
 	src, dst := p.Src, p.Dst
 	if p.SrcAt|p.DstAt == 0 {
@@ -21,14 +21,14 @@ func talkOf(pkt []byte, info wire.Info, f *wire.Flow, out bool) (t talk, p wire.
 			src, dst = f.SrcPort, f.DstPort
 		}
 	}
-	t = talk{remote: f.Src, local: f.Dst, rport: src, lport: dst, proto: f.Proto}
+	t = fiveTuple{remote: f.Src, local: f.Dst, rport: src, lport: dst, proto: f.Proto}
 	if out {
-		t = talk{remote: f.Dst, local: f.Src, rport: dst, lport: src, proto: f.Proto}
+		t = fiveTuple{remote: f.Dst, local: f.Src, rport: dst, lport: src, proto: f.Proto}
 	}
 	return t, p, true
 }
 
-// remember notes whose conversation a packet that is let in belongs to, and gives it
+// remember notes whose flow a packet that is let in belongs to, and gives it
 // the port that the host knows it by.
 func (w *inWorker) remember(in *sad.Inbound, pkt []byte, info wire.Info) Reason {
 	client := in.Child().Client
@@ -36,11 +36,11 @@ func (w *inWorker) remember(in *sad.Inbound, pkt []byte, info wire.Info) Reason 
 		return Passed
 	}
 	x := &w.path.flows
-	t, p, ok := talkOf(pkt, info, w.flow, false)
+	t, p, ok := tupleOf(pkt, info, w.flow, false)
 	t.client = client
 	if !ok {
 		if q, ok := wire.QuoteOf(pkt, info); ok { // a packet of the host, as it came to the client
-			t = talk{client, q.Dst, q.Src, q.Ports.Dst, q.Ports.Src, q.Proto}
+			t = fiveTuple{client, q.Dst, q.Src, q.Ports.Dst, q.Ports.Src, q.Proto}
 			if k := x.of(t); k != nil && k.port != k.rport {
 				wire.SetQuoted(pkt, info, q, q.DstAt, k.port)
 			}
@@ -53,7 +53,7 @@ func (w *inWorker) remember(in *sad.Inbound, pkt []byte, info wire.Info) Reason 
 			return InFlowErrors
 		}
 		if k.port != k.rport {
-			w.count.add(rxBent, 1)
+			w.count.add(rxTranslated, 1)
 		}
 	}
 	k.touch(w.now)
@@ -66,21 +66,21 @@ func (w *inWorker) remember(in *sad.Inbound, pkt []byte, info wire.Info) Reason 
 	return Passed
 }
 
-// recall finds the conversation that a packet of the host belongs to, and gives it the
+// recall finds the flow that a packet of the host belongs to, and gives it the
 // port that the client knows it by. f follows. Nil: it belongs to none.
-func (w *outWorker) recall(f *wire.Flow, pkt []byte, info wire.Info, now int64) *known {
-	w.bent = nil
+func (w *outWorker) recall(f *wire.Flow, pkt []byte, info wire.Info, now int64) *entry {
+	w.translated = nil
 	x := &w.path.flows
 	if !x.any() || info.Fragment() {
 		return nil
 	}
-	t, p, ok := talkOf(pkt, info, f, true)
+	t, p, ok := tupleOf(pkt, info, f, true)
 	if !ok {
 		q, ok := wire.QuoteOf(pkt, info) // a packet of the client, as it came to the host
 		if !ok {
 			return nil
 		}
-		k := x.answered(talk{0, q.Src, q.Dst, q.Ports.Src, q.Ports.Dst, q.Proto}, now)
+		k := x.answered(fiveTuple{0, q.Src, q.Dst, q.Ports.Src, q.Ports.Dst, q.Proto}, now)
 		if k != nil && k.port != k.rport {
 			wire.SetQuoted(pkt, info, q, q.SrcAt, k.rport)
 		}
@@ -93,7 +93,7 @@ func (w *outWorker) recall(f *wire.Flow, pkt []byte, info wire.Info, now int64) 
 	k.touch(now)
 	if k.port != k.rport {
 		wire.SetPort(pkt, info, p.DstAt, k.rport)
-		w.bent = k
+		w.translated = k
 		if f.DstPort == k.port { // of an echo it is none
 			f.DstPort = k.rport
 		}
@@ -101,7 +101,7 @@ func (w *outWorker) recall(f *wire.Flow, pkt []byte, info wire.Info, now int64) 
 	return k
 }
 
-// alike reports whether packets of one flow may be of several conversations or SAs: a
+// alike reports whether packets of one flow may be of several flows or SAs: a
 // flow shows no identifiers of echoes, and not what an error is about.
 func (w *outWorker) alike(f *wire.Flow) bool {
 	return (f.Proto == wire.ProtoICMP || f.Proto == wire.ProtoICMPv6) && (f.Error() || w.path.flows.any())
@@ -109,14 +109,14 @@ func (w *outWorker) alike(f *wire.Flow) bool {
 
 // unbend gives a packet that goes back to the host the port that the host knows.
 func (w *outWorker) unbend(pkt []byte, info wire.Info) {
-	if p := wire.PortsOf(pkt, info); w.bent != nil && p.DstAt != 0 {
-		wire.SetPort(pkt, info, p.DstAt, w.bent.port)
+	if p := wire.PortsOf(pkt, info); w.translated != nil && p.DstAt != 0 {
+		wire.SetPort(pkt, info, p.DstAt, w.translated.port)
 	}
 }
 
-// outbound is the SA for a packet that pol protects, k being its conversation. Several:
+// outbound is the SA for a packet that pol protects, k being its flow. Several:
 // nobody knows for whom of several clients it is.
-func (c *Config) outbound(pol *spd.Policy, k *known, f *wire.Flow) (out *sad.Outbound, several bool) {
+func (c *Config) outbound(pol *spd.Policy, k *entry, f *wire.Flow) (out *sad.Outbound, several bool) {
 	switch {
 	case pol.Level != spd.Unique:
 		return c.SAs.Outbound(pol.Ref, f), false

@@ -38,7 +38,7 @@ const (
 	OutBufferErrors                      // a fragment that there was no room for
 	OutFragmentErrors                    // as InFragmentErrors
 
-	InFlowErrors  // a conversation that the host could not tell from that of another client with the same addresses (flows.go)
+	InFlowErrors  // a flow that the host could not tell from that of another client with the same addresses (flows.go)
 	OutFlowErrors // of several clients with these addresses nobody knows whom it is for
 	OutTooBig     // too long for the path, and not to be cut; its sender was told, unless by rule or rate
 
@@ -65,7 +65,7 @@ const (
 	rxIKE
 	rxKeepalives
 	txDummies
-	rxBent        // conversations of one of several clients that go by another port between us and the host
+	rxTranslated  // flows of one of several clients that go by another port between us and the host
 	rxClamped     // SYNs whose MSS was lowered, on the way in
 	rxTooBig      // ICMP about packets of our SAs: too big
 	rxUnreachable // … no way, no host, no port
@@ -128,7 +128,7 @@ var counterNames = [counterCount]string{
 	rxIKE:                  "rx-ike",
 	rxKeepalives:           "rx-keepalives",
 	txDummies:              "tx-dummies",
-	rxBent:                 "rx-flows-translated",
+	rxTranslated:           "rx-flows-translated",
 	rxClamped:              "rx-mss-clamped",
 	rxTooBig:               "rx-icmp-too-big",
 	rxUnreachable:          "rx-icmp-unreachable",

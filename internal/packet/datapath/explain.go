@@ -25,7 +25,7 @@ type Explanation struct {
 // packet itself can show (a size, headers that cannot be protected, sequence
 // numbers that are used up) is not in it.
 func (p *Path) ExplainOut(now time.Time, f *wire.Flow) Explanation {
-	k := p.flows.answered(talk{remote: f.Dst, local: f.Src, rport: f.DstPort, lport: f.SrcPort, proto: f.Proto}, now.UnixNano())
+	k := p.flows.answered(fiveTuple{remote: f.Dst, local: f.Src, rport: f.DstPort, lport: f.SrcPort, proto: f.Proto}, now.UnixNano())
 	if k != nil && k.port != k.rport {
 		g := *f
 		g.DstPort = k.rport

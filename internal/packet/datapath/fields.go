@@ -58,7 +58,7 @@ func (w *inWorker) congestion(pkt []byte, outer uint8) Reason {
 }
 
 // label is the flow label of a packet of f.
-func (y *way) label(info wire.Info, f *wire.Flow) uint32 {
+func (y *egress) label(info wire.Info, f *wire.Flow) uint32 {
 	if y.over != nil {
 		return flowLabel(y.over.Child().Inbound().SPI(), nil) // ESP within hides the flow
 	}

@@ -20,19 +20,19 @@ import (
 //	client A ══ N:1701 → S:1701 ══►  N:1701  → S:1701  host
 //	client B ══ N:1701 → S:1701 ══►  N:61234 → S:1701  host
 //
-// The host tells conversations apart by addresses and ports alone. Of two that would
+// The host tells flows apart by addresses and ports alone. Of two that would
 // be equal there, that of the later client gets another port at the client's end, on
 // its way in, and its own back on its way out (RFC 3948 §5.2 asks for no less, or to
 // refuse it). Echoes have their identifier in place of a port. Protocols
 // without ports belong to the client that came first: in-flow-errors. What ICMP says
-// of a conversation goes where that goes.
+// of a flow goes where that goes.
 //
-// A packet that leaves and belongs to no conversation is sent where only one client
+// A packet that leaves and belongs to no flow is sent where only one client
 // has an SA for it. Among several nobody knows, and what is meant for one must not
 // get to another: out-flow-errors. So is what belongs to a client that has gone, until
 // another one comes with the same ports: out-no-states.
 //
-// The table has flowSets sets of flowWays conversations, found from either end. In a
+// The table has flowSets sets of flowWays flows, found from either end. In a
 // full set the client that has most in it gives up what it did not use for longest.
 // Who only continues takes no lock; who begins one takes the table's.
 const (
@@ -40,7 +40,7 @@ const (
 	flowSets = 1 << 13
 )
 
-// How long a conversation is remembered after its last packet.
+// How long a flow is remembered after its last packet.
 const (
 	flowTCP  = 124 * time.Minute // RFC 5382 §5
 	flowUDP  = 5 * time.Minute   // RFC 4787 §4.3; other protocols too
@@ -54,24 +54,24 @@ const (
 	portTries = 64
 )
 
-// talk is a conversation as its client sends it.
-type talk struct {
+// fiveTuple names a flow, with the addresses and ports that its client uses.
+type fiveTuple struct {
 	client        uint64
 	remote, local netip.Addr // the client's end and ours
 	rport, lport  uint16
 	proto         uint8
 }
 
-// known is a talk that is remembered. Only its atomics change.
-type known struct {
-	talk
+// entry is a flow that is remembered, as a connection tracking entry. Only its atomics change.
+type entry struct {
+	fiveTuple
 	port   uint16        // in place of rport, between us and the host
 	policy atomic.Uint32 // of the SA that it came by last
 	last   atomic.Int64  // Unix ns
 }
 
 // flows is what all workers remember. Its memory, 1.5 MB and 150 bytes for each
-// conversation, is made when it is needed.
+// flow, is made when it is needed.
 type flows struct {
 	seed  uint64
 	alive func(client uint64) bool // whether it has an SA, of whatever state
@@ -79,24 +79,24 @@ type flows struct {
 	mu    sync.Mutex // of who changes ends
 }
 
-// flowEnds finds conversations by what the client sends and by what the host sees.
+// flowEnds finds flows by what the client sends and by what the host sees.
 type flowEnds struct{ sent, seen flowIndex }
 
 type flowIndex [flowSets]flowSet
 
 type flowSet struct {
 	tags [flowWays]atomic.Uint32 // of the hash, so that mostly one pointer is followed
-	at   [flowWays]atomic.Pointer[known]
+	at   [flowWays]atomic.Pointer[entry]
 }
 
-// seen is the talk as the host sees it, whosever it is.
-func (k *known) seen() talk {
-	t := k.talk
+// seen is the fiveTuple as the host sees it, whosever it is.
+func (k *entry) seen() fiveTuple {
+	t := k.fiveTuple
 	t.client, t.rport = 0, k.port
 	return t
 }
 
-func (k *known) expired(now int64) bool {
+func (k *entry) expired(now int64) bool {
 	life := flowUDP
 	switch k.proto {
 	case wire.ProtoTCP:
@@ -108,7 +108,7 @@ func (k *known) expired(now int64) bool {
 }
 
 // touch notes a use, once a second at most: both lines read what it writes.
-func (k *known) touch(now int64) {
+func (k *entry) touch(now int64) {
 	if now-k.last.Load() >= int64(time.Second) {
 		k.last.Store(now)
 	}
@@ -117,9 +117,9 @@ func (k *known) touch(now int64) {
 // any reports whether there ever was anything to remember.
 func (x *flows) any() bool { return x.ends.Load() != nil }
 
-// answered is the conversation that a packet of the host belongs to, t being as the host
+// answered is the flow that a packet of the host belongs to, t being as the host
 // sees it. Nil: none, or it was silent for too long.
-func (x *flows) answered(t talk, now int64) *known {
+func (x *flows) answered(t fiveTuple, now int64) *entry {
 	ends := x.ends.Load()
 	if ends == nil {
 		return nil
@@ -130,18 +130,18 @@ func (x *flows) answered(t talk, now int64) *known {
 	return nil
 }
 
-// of is the conversation that a client's packet belongs to; nil: it is a new one.
+// of is the flow that a client's packet belongs to; nil: it is a new one.
 // How long it was silent does not matter as long as nobody else has its port.
-func (x *flows) of(t talk) *known {
+func (x *flows) of(t fiveTuple) *entry {
 	if ends := x.ends.Load(); ends != nil {
 		return ends.sent.find(t.hash(x.seed), &t, false)
 	}
 	return nil
 }
 
-// learn remembers a conversation, which gets another port if another client has that
-// one and bends allows it. Nil: it cannot be told from the other's.
-func (x *flows) learn(t talk, bends bool, now int64) *known {
+// learn remembers a flow, which gets another port if another client has that
+// one and translates allows it. Nil: it cannot be told from the other's.
+func (x *flows) learn(t fiveTuple, translates bool, now int64) *entry {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	ends := x.ends.Load()
@@ -152,12 +152,12 @@ func (x *flows) learn(t talk, bends bool, now int64) *known {
 	if k := x.of(t); k != nil {
 		return k
 	}
-	k := &known{talk: t, port: t.rport}
+	k := &entry{fiveTuple: t, port: t.rport}
 	k.last.Store(now)
 	h := t.hash(x.seed)
 	free := x.free(ends, k, now)
-	for i := 0; !free && bends && i < portTries; i++ {
-		// A conversation that was forgotten mostly gets the port that it had.
+	for i := 0; !free && translates && i < portTries; i++ {
+		// A flow that was forgotten mostly gets the port that it had.
 		k.port = firstPort + uint16((h>>20+uint64(i))%manyPorts)
 		free = x.free(ends, k, now)
 	}
@@ -170,9 +170,9 @@ func (x *flows) learn(t talk, bends bool, now int64) *known {
 	return k
 }
 
-// free reports whether no other conversation looks like k to the host. What is over
+// free reports whether no other flow looks like k to the host. What is over
 // makes place.
-func (x *flows) free(ends *flowEnds, k *known, now int64) bool {
+func (x *flows) free(ends *flowEnds, k *entry, now int64) bool {
 	t := k.seen()
 	other := ends.seen.find(t.hash(x.seed), &t, true)
 	if other == nil {
@@ -186,7 +186,7 @@ func (x *flows) free(ends *flowEnds, k *known, now int64) bool {
 }
 
 // forget takes k out where it still is; nil is nothing.
-func (e *flowEnds) forget(seed uint64, k *known) {
+func (e *flowEnds) forget(seed uint64, k *entry) {
 	if k != nil {
 		e.sent.set(k.hash(seed)).drop(k)
 		e.seen.set(k.seen().hash(seed)).drop(k)
@@ -195,13 +195,13 @@ func (e *flowEnds) forget(seed uint64, k *known) {
 
 func (x *flowIndex) set(h uint64) *flowSet { return &x[h%flowSets] }
 
-func (x *flowIndex) find(h uint64, t *talk, seen bool) *known {
+func (x *flowIndex) find(h uint64, t *fiveTuple, seen bool) *entry {
 	set, tag := x.set(h), uint32(h>>32)
 	for i := range set.tags {
 		if set.tags[i].Load() != tag {
 			continue
 		}
-		if k := set.at[i].Load(); k != nil && (!seen && k.talk == *t || seen && k.seen() == *t) {
+		if k := set.at[i].Load(); k != nil && (!seen && k.fiveTuple == *t || seen && k.seen() == *t) {
 			return k
 		}
 	}
@@ -209,7 +209,7 @@ func (x *flowIndex) find(h uint64, t *talk, seen bool) *known {
 }
 
 // put returns what had to go.
-func (x *flowIndex) put(h uint64, k *known, now int64) (gone *known) {
+func (x *flowIndex) put(h uint64, k *entry, now int64) (gone *entry) {
 	set := x.set(h)
 	i := set.room(now)
 	gone = set.at[i].Swap(k)
@@ -217,7 +217,7 @@ func (x *flowIndex) put(h uint64, k *known, now int64) (gone *known) {
 	return gone
 }
 
-func (s *flowSet) drop(k *known) {
+func (s *flowSet) drop(k *entry) {
 	for i := range s.at {
 		s.at[i].CompareAndSwap(k, nil)
 	}
@@ -245,7 +245,7 @@ func (s *flowSet) room(now int64) (way int) {
 	return way
 }
 
-func (t talk) hash(seed uint64) uint64 {
+func (t fiveTuple) hash(seed uint64) uint64 {
 	a, b := t.remote.As16(), t.local.As16()
 	h := mix(seed^binary.LittleEndian.Uint64(a[:8]), binary.LittleEndian.Uint64(a[8:]))
 	h = mix(h^binary.LittleEndian.Uint64(b[:8]), binary.LittleEndian.Uint64(b[8:]))

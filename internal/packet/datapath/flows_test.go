@@ -309,7 +309,7 @@ func TestHostBegins(t *testing.T) {
 	})
 }
 
-// Rekeys in any order leave conversations where they are. Who has gone gets nothing, and
+// Rekeys in any order leave flows where they are. Who has gone gets nothing, and
 // nobody else gets what was for it, until another client uses the same ports.
 func TestConversationsOutliveTheirSAs(t *testing.T) {
 	modes(t, func(t *testing.T, tunnel bool) {
@@ -341,7 +341,7 @@ func TestConversationsOutliveTheirSAs(t *testing.T) {
 		c.server.log.want(t, "acquire 1")
 		c.server.moved(t, before, map[string]uint64{"out-no-states": 1})
 		c.out(1, reply(t, at[1]))
-		// It keeps the port that it has, and a new conversation with the other's has its own.
+		// It keeps the port that it has, and a new flow with the other's has its own.
 		if got := c.enters(1, pkt); !bytes.Equal(got, at[1]) {
 			t.Errorf("now it comes as %x", got)
 		}
@@ -355,7 +355,7 @@ func TestConversationsOutliveTheirSAs(t *testing.T) {
 	})
 }
 
-// Silence makes a conversation unknown, after a time of its protocol's; as long as
+// Silence makes a flow unknown, after a time of its protocol's; as long as
 // nobody else came the client has the same port again.
 func TestConversationsAge(t *testing.T) {
 	for _, x := range []struct {
@@ -392,7 +392,7 @@ func TestConversationsAge(t *testing.T) {
 	}
 }
 
-// A client that begins conversations without end loses its own; those of others stay.
+// A client that begins flows without end loses its own; those of others stay.
 func TestConversationsAreBounded(t *testing.T) {
 	c := newCrowd(t, true, 2)
 	pkt := c.udp(1701, 1701)
@@ -402,7 +402,7 @@ func TestConversationsAreBounded(t *testing.T) {
 		at[i] = c.enters(0, c.udp(uint16(1000+i), 1701))
 	}
 	c.now = c.now.Add(time.Second)
-	flood := talk{client: 2, remote: crowdInside, local: crowdLAN, proto: wire.ProtoUDP}
+	flood := fiveTuple{client: 2, remote: crowdInside, local: crowdLAN, proto: wire.ProtoUDP}
 	r := rand.New(rand.NewPCG(1, 1))
 	for range 300_000 {
 		flood.rport, flood.lport = uint16(r.Uint32()), uint16(r.Uint32())
@@ -415,7 +415,7 @@ func TestConversationsAreBounded(t *testing.T) {
 	}
 	got := c.enters(1, pkt)
 	c.out(1, reply(t, got))
-	sent, seen := map[*known]bool{}, map[*known]bool{}
+	sent, seen := map[*entry]bool{}, map[*entry]bool{}
 	for i := range flowSets {
 		for j := range flowWays {
 			sent[x.ends.Load().sent[i].at[j].Load()] = true
@@ -438,7 +438,7 @@ func TestNoPortIsLeft(t *testing.T) {
 	pkt := c.udp(1701, 1701)
 	c.enters(0, pkt)
 	x := &c.server.path.flows
-	mine := talk{2, crowdInside, crowdLAN, 1701, 1701, wire.ProtoUDP}
+	mine := fiveTuple{2, crowdInside, crowdLAN, 1701, 1701, wire.ProtoUDP}
 	for i := range uint64(portTries) {
 		taken := mine
 		taken.client, taken.rport = 3, firstPort+uint16((mine.hash(x.seed)>>20+i)%manyPorts)
@@ -453,7 +453,7 @@ func TestNoPortIsLeft(t *testing.T) {
 	c.server.moved(t, before, map[string]uint64{"in-flow-errors": 1})
 }
 
-// What ICMP says of a conversation goes to whom it concerns, and speaks of the ports
+// What ICMP says of a flow goes to whom it concerns, and speaks of the ports
 // that they know.
 func TestICMPAboutConversations(t *testing.T) {
 	c := newCrowd(t, true, 2)
@@ -475,7 +475,7 @@ func TestICMPAboutConversations(t *testing.T) {
 	}
 	other := wire.AppendICMPPacket(nil, wire.ICMP{Type: wire.ICMPUnreachable, Code: 3}, router, crowdInside, c.udp(9, 9))
 	if r := c.server.path.SendPlain(c.now, other); r != OutFlowErrors {
-		t.Errorf("about a conversation that nobody knows: %v", r)
+		t.Errorf("about a flow that nobody knows: %v", r)
 	}
 }
 
@@ -599,7 +599,7 @@ func TestPortStrictPolicyOfClients(t *testing.T) {
 }
 
 // One client's policy is for one port and another's for all: whichever stands first, each
-// client has its own conversations.
+// client has its own flows.
 func TestOverlappingPoliciesOfClients(t *testing.T) {
 	c := newCrowd(t, false, 2)
 	narrow := c.pair(true)
@@ -617,7 +617,7 @@ func TestOverlappingPoliciesOfClients(t *testing.T) {
 	}
 }
 
-// Packets of all conversations in one batch, in any order: each goes where it would alone.
+// Packets of all flows in one batch, in any order: each goes where it would alone.
 func TestConversationsInOneBatch(t *testing.T) {
 	modes(t, func(t *testing.T, tunnel bool) {
 		c := newCrowd(t, tunnel, 3)
@@ -666,7 +666,7 @@ func TestConversationsInOneBatch(t *testing.T) {
 	})
 }
 
-// Neither line allocates while conversations go on.
+// Neither line allocates while flows go on.
 func TestConversationsDoNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -699,13 +699,13 @@ func TestConversationsDoNotAllocate(t *testing.T) {
 	}
 }
 
-// Whoever begins conversations at the same time, no two of them look alike to the host,
+// Whoever begins flows at the same time, no two of them look alike to the host,
 // and each is found from both ends.
 func TestConversationsOfManyWorkers(t *testing.T) {
 	x := &flows{alive: func(uint64) bool { return true }}
 	var all sync.WaitGroup
-	mine := func(client uint64, i int) talk {
-		return talk{client, crowdInside, crowdLAN, uint16(i), 1701, wire.ProtoUDP}
+	mine := func(client uint64, i int) fiveTuple {
+		return fiveTuple{client, crowdInside, crowdLAN, uint16(i), 1701, wire.ProtoUDP}
 	}
 	for worker := range 8 {
 		all.Go(func() {
@@ -722,7 +722,7 @@ func TestConversationsOfManyWorkers(t *testing.T) {
 		})
 	}
 	all.Wait()
-	seen := map[talk]bool{}
+	seen := map[fiveTuple]bool{}
 	for client := range uint64(4) {
 		for i := range 1000 {
 			k := x.of(mine(client, i))
@@ -739,9 +739,9 @@ func BenchmarkConversation(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			c := newCrowd(b, true, 2)
 			x := &c.server.path.flows
-			list := make([]talk, n)
+			list := make([]fiveTuple, n)
 			for i := range list {
-				list[i] = talk{uint64(i%2 + 1), crowdInside, crowdLAN, uint16(i / 2), 1701, wire.ProtoUDP}
+				list[i] = fiveTuple{uint64(i%2 + 1), crowdInside, crowdLAN, uint16(i / 2), 1701, wire.ProtoUDP}
 				x.learn(list[i], true, c.now.UnixNano())
 			}
 			b.ReportAllocs()

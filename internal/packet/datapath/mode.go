@@ -32,8 +32,8 @@ const (
 	formTunnelAH              // AH behind a header that is written here
 )
 
-// way is what all packets that one SA takes out in one batch have in common.
-type way struct {
+// egress is what all packets that one SA takes out in one batch have in common.
+type egress struct {
 	out     *sad.Outbound // nil: of none
 	over    *sad.Outbound // AH around ESP; nil: none
 	child   *sad.Child    // of out
@@ -45,9 +45,9 @@ type way struct {
 	fitted  fitted
 }
 
-func (y *way) set(out *sad.Outbound, now int64) {
+func (y *egress) set(out *sad.Outbound, now int64) {
 	c := out.Child()
-	*y = way{out: out, child: c, ends: c.Endpoint(), mtu: c.Path().MTU(now), verdict: Passed}
+	*y = egress{out: out, child: c, ends: c.Endpoint(), mtu: c.Path().MTU(now), verdict: Passed}
 	if c.Tunnel && c.Protocol == sad.ProtocolAH {
 		y.form, y.verdict = formTunnelAH, placeAH(y.ends)
 	}
@@ -65,7 +65,7 @@ func (y *way) set(out *sad.Outbound, now int64) {
 // place decides how p, a packet that was parsed as info, goes out in transport
 // mode, and where in it the transform begins. This mode is for the traffic of the
 // two ends themselves, in whole packets (RFC 4301 §4.1).
-func (y *way) place(p *plain, info wire.Info, f *wire.Flow) Reason {
+func (y *egress) place(p *plain, info wire.Info, f *wire.Flow) Reason {
 	c, ends := y.child, y.ends
 	if !sameHost(f.Src, ends.Local.Addr()) || !sameHost(f.Dst, ends.Remote.Addr()) {
 		return OutStateModeErrors

@@ -17,7 +17,7 @@ import (
 //	tun.Read         a batch of plain packets, with headroom in front of each; out-errors: one that cannot be read
 //	wire.ParseFlow   is it an IP packet, and of which flow?      out-errors
 //	fragments        held where ports decide (fragments.go)      out-buffer-errors, out-fragment-errors, out-errors
-//	flows            whose conversation, where addresses do not say (flows.go)
+//	flows            whose flow, where addresses do not say (flows.go)
 //	spd.Lookup       what does the first matching policy say?    out-policy-errors (no policy), out-policy-blocked
 //	                                                             none: it goes on in clear (out-unprotected where it cannot)
 //	                                                             an ICMP error goes by what it quotes (related.go)
@@ -37,24 +37,24 @@ import (
 
 // outWorker is all that one goroutine needs to take batches through the line.
 type outWorker struct {
-	path   *Path
-	count  *counters
-	sads   *sad.Worker
-	cache  spd.Cache
-	asked  asked
-	flows  [2]wire.Flow // of the last packet that found its SA, and of the one that may not
-	found  int          // which is the former
-	quoted wire.Flow    // see related
-	frags  fragments
-	bent   *known // the conversation of the packet that is judged, if its port was replaced
-	bufs   [][]byte
-	sizes  []int
-	plain  []plain           // what is left of the batch after sad.Outbound
-	sealed []underlay.Packet // what is left after esp.Seal
-	bytes  int               // of the inner packets in sealed
-	odd    Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
+	path       *Path
+	count      *counters
+	sads       *sad.Worker
+	cache      spd.Cache
+	asked      asked
+	flows      [2]wire.Flow // of the last packet that found its SA, and of the one that may not
+	found      int          // which is the former
+	quoted     wire.Flow    // see related
+	frags      fragments
+	translated *entry // the flow of the packet that is judged, if its port was replaced
+	bufs       [][]byte
+	sizes      []int
+	plain      []plain           // what is left of the batch after sad.Outbound
+	sealed     []underlay.Packet // what is left after esp.Seal
+	bytes      int               // of the inner packets in sealed
+	odd        Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
 
-	way      way // of the last packet in this batch that found its SA
+	egress   egress // of the last packet in this batch that found its SA
 	near     near
 	spare    spare
 	fragment uint32 // identification of the last IPv6 packet that was cut
@@ -155,7 +155,7 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	defer w.sads.Leave()
 	w.asked.begin(&w.path.acquires, now)
 	w.plain, w.sealed, w.bytes, w.odd = w.plain[:0], w.sealed[:0], 0, Passed
-	w.way.out = nil
+	w.egress.out = nil
 	w.frags.begin(now)
 	defer w.frags.release()
 	w.spare.reset()
@@ -203,14 +203,14 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 			return OutErrors
 		}
 	}
-	if w.way.out == nil || !f.Is(&w.flows[w.found]) || w.bent != nil || w.alike(f) {
+	if w.egress.out == nil || !f.Is(&w.flows[w.found]) || w.translated != nil || w.alike(f) {
 		out, r := w.lookUp(f, pkt, info, now)
 		if out == nil {
 			return r
 		}
 		w.found = 1 - w.found
-		if w.way.out != out {
-			w.way.set(out, now)
+		if w.egress.out != out {
+			w.egress.set(out, now)
 		}
 	}
 	return w.prepare(buf, off, info, now)
@@ -252,9 +252,9 @@ func (w *outWorker) lookUp(f *wire.Flow, pkt []byte, info wire.Info, now int64) 
 	return out, Passed
 }
 
-// prepare decides how a packet goes out by the SA of w.way.
+// prepare decides how a packet goes out by the SA of w.egress.
 func (w *outWorker) prepare(buf []byte, off int, info wire.Info, now int64) Reason {
-	y, f, before := &w.way, &w.flows[w.found], len(w.plain)
+	y, f, before := &w.egress, &w.flows[w.found], len(w.plain)
 	r := y.verdict
 	if r != Passed {
 		return r

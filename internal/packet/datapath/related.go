@@ -36,7 +36,7 @@ func (w *outWorker) related(pkt []byte, info wire.Info) *spd.Policy {
 
 // relatedTo finds the SA for the ICMP error of flow f, of which related has said that
 // pol decides.
-func (w *outWorker) relatedTo(pol *spd.Policy, k *known, f *wire.Flow, pkt []byte) (*sad.Outbound, Reason) {
+func (w *outWorker) relatedTo(pol *spd.Policy, k *entry, f *wire.Flow, pkt []byte) (*sad.Outbound, Reason) {
 	if pol.Action == spd.Discard {
 		return nil, OutPolicyBlocked
 	}

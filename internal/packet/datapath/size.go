@@ -81,9 +81,9 @@ type fitted struct {
 	room  int
 }
 
-// fit decides about the size of p, which has its place in w.way.
+// fit decides about the size of p, which has its place in w.egress.
 func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
-	y, last := &w.way, &w.way.fitted
+	y, last := &w.egress, &w.egress.fitted
 	if !last.known || last.form != p.form || last.front != p.front {
 		*last = fitted{true, p.form, p.front, capacity(y.out, y.over, p.form, p.front, y.mtu)}
 	}
@@ -110,7 +110,7 @@ func (f form) ownHeader() bool { return f == formTransport || f == formAH }
 
 // tooLong decides about a packet that does not fit.
 func (w *outWorker) tooLong(p *plain, info wire.Info, now int64) Reason {
-	room := w.way.fitted.room
+	room := w.egress.fitted.room
 	switch {
 	case info.Version == 4 && !info.DontFragment && p.out.Child().Tunnel && w.separable(p.out):
 		return w.split(p, info, room, now)
@@ -120,7 +120,7 @@ func (w *outWorker) tooLong(p *plain, info wire.Info, now int64) Reason {
 		return OutTooBig
 	}
 	p.whole = false
-	p.cut = w.way.mtu
+	p.cut = w.egress.mtu
 	return Passed
 }
 
