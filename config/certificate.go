@@ -78,7 +78,7 @@ func crlSource(v value) (string, bool) {
 	case !ok:
 		return "", false
 	case s == "" || strings.Contains(s, "://") && !isURL(s):
-		v.wrong("%q is no place of a CRL, accepted: %s", s, accepts)
+		v.wrong("%q is not a CRL source, accepted: %s", s, accepts)
 		return "", false
 	case s == distributionPoints || isURL(s):
 		return s, true

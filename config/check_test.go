@@ -390,7 +390,7 @@ func TestInclude(t *testing.T) {
 		b + ":",
 		last + ":1: include: " + main + " is read twice, include it once",
 		last + `:1: include: there is no file "` + filepath.Join(dir, "gone.toml") + `"`,
-		last + `:1: include: "[" is no pattern, accepted: a path with *, ? and [a-z]`,
+		last + `:1: include: "[" is not a pattern, accepted: a path with *, ? and [a-z]`,
 	}
 	got := strings.Split(fmt.Sprint(err), "\n")
 	if len(got) != len(want) {

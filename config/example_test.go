@@ -73,7 +73,7 @@ tunnel = "yes"
 	// culvert.toml:3: peer.adress: unknown (did you mean "address"?), accepted: address, childless, comment, disabled, exchange-mode, local-address, name, natt-port, on-demand, passive, port, profile, redirect, redirect-above, send-initial-contact
 	// culvert.toml:4: peer.exchange_mode: unknown (did you mean "exchange-mode"?), accepted: address, childless, comment, disabled, exchange-mode, local-address, name, natt-port, on-demand, passive, port, profile, redirect, redirect-above, send-initial-contact
 	// culvert.toml:7: policy.peer: there is no [[peer]] named "site3" (did you mean "site2"?)
-	// culvert.toml:9: policy.dst-address: "10.1.101.0/33" is no prefix, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"
+	// culvert.toml:9: policy.dst-address: "10.1.101.0/33" is not a prefix, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"
 	// culvert.toml:10: policy.tunnel: is a string, write true without quotes, accepted: true, false
 }
 

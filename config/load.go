@@ -175,7 +175,7 @@ func (l *loader) include(f *source, raw any, depth int) {
 		paths, err := l.disk.glob(f.beside(pattern))
 		switch {
 		case err != nil:
-			l.fault(at, "include", "%q is no pattern, accepted: a path with *, ? and [a-z]", pattern)
+			l.fault(at, "include", "%q is not a pattern, accepted: a path with *, ? and [a-z]", pattern)
 		case len(paths) == 0 && !strings.ContainsAny(pattern, "*?["):
 			l.fault(at, "include", "there is no file %q", f.beside(pattern))
 		case depth == maxIncludes:
@@ -211,7 +211,7 @@ func (l *loader) table(f *source, t table, raw any) {
 	case []any:
 		l.members(f, t, len(v), func(i int) any { return v[i] })
 	default:
-		l.fault(f.at(t.name), t.name, "is no table, write %s", t.header())
+		l.fault(f.at(t.name), t.name, "is not a table, write %s", t.header())
 	}
 }
 
@@ -225,7 +225,7 @@ func (l *loader) members(f *source, t table, n int, at func(i int) any) {
 		if m, ok := at(i).(map[string]any); ok {
 			t.convert(l, f, path, m)
 		} else {
-			l.fault(f.at(path), t.name, "is no table, write %s", t.header())
+			l.fault(f.at(path), t.name, "is not a table, write %s", t.header())
 		}
 	}
 }
@@ -375,7 +375,7 @@ func readFile(path string) ([]byte, fs.FileMode, error) {
 		return nil, 0, err
 	}
 	if !st.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s is no regular file", path)
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
 	}
 	file, err := os.Open(path)
 	if err != nil {

@@ -279,7 +279,7 @@ func addrRange(v value) (AddrRange, bool) {
 	b, errB := netip.ParseAddr(strings.TrimSpace(to))
 	switch {
 	case errA != nil || errB != nil || a.Zone() != "" || b.Zone() != "" || a.Is4In6() || b.Is4In6():
-		v.wrong("%q is no range, accepted: %s", s, rangeAccepts)
+		v.wrong("%q is not a range, accepted: %s", s, rangeAccepts)
 	case a.Is4() != b.Is4():
 		v.wrong("%q begins and ends in different address families, accepted: %s", s, rangeAccepts)
 	case a.Compare(b) > 0:

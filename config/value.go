@@ -75,7 +75,7 @@ func label(v value) (string, bool) {
 		return "", false
 	}
 	if s == "" || s != strings.TrimSpace(s) || strings.ContainsFunc(s, unicode.IsControl) {
-		v.wrong("%q is no name, accepted: text without line breaks and without spaces at its ends", s)
+		v.wrong("%q is not a name, accepted: text without line breaks and without spaces at its ends", s)
 		return "", false
 	}
 	return s, true
@@ -200,7 +200,7 @@ func duration(low, high time.Duration) parser[Duration] {
 		}
 		d, ok := ParseDuration(s)
 		if !ok {
-			v.wrong("%q is no duration, accepted: %s", s, accepts)
+			v.wrong("%q is not a duration, accepted: %s", s, accepts)
 			return 0, false
 		}
 		if d < Duration(low) || d > Duration(high) {
@@ -235,7 +235,7 @@ func address(v value) (netip.Addr, bool) {
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" || a.Is4In6() {
-		v.wrong("%q is no address, accepted: %s", s, addressAccepts)
+		v.wrong("%q is not an address, accepted: %s", s, addressAccepts)
 		return netip.Addr{}, false
 	}
 	return a, true
@@ -254,7 +254,7 @@ func prefix(v value) (netip.Prefix, bool) {
 	if err != nil {
 		a, err := netip.ParseAddr(s)
 		if err != nil || a.Zone() != "" {
-			v.wrong("%q is no prefix, accepted: %s", s, prefixAccepts)
+			v.wrong("%q is not a prefix, accepted: %s", s, prefixAccepts)
 			return netip.Prefix{}, false
 		}
 		p = netip.PrefixFrom(a, a.BitLen())
@@ -331,7 +331,7 @@ func port(v value) (Port, bool) {
 		if n, err := strconv.ParseUint(r, 10, 16); err == nil {
 			return Port{uint16(n), true}, true
 		}
-		v.wrong("%q is no port, accepted: %s", r, accepts)
+		v.wrong("%q is not a port, accepted: %s", r, accepts)
 	default:
 		v.wrongType(accepts)
 	}
@@ -484,7 +484,7 @@ func tunName(v value) (string, bool) {
 	if ok && (s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool {
 		return r <= ' ' || r > '~' || r == '/' || r == ':' || r == '%'
 	})) {
-		v.wrong("%q is no device name, accepted: 1 to 15 letters and digits", s)
+		v.wrong("%q is not a device name, accepted: 1 to 15 letters and digits", s)
 		return "", false
 	}
 	return s, ok

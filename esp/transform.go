@@ -56,7 +56,7 @@ func New(p Params) (*Transform, error) {
 	}
 	t := &Transform{spi: p.SPI, esn: p.ESN, ivLen: p.Encr.IVLen, align: max(p.Encr.Block, 4), first: p.IVStart}
 	if t.align&(t.align-1) != 0 {
-		return nil, fmt.Errorf("esp: %s has blocks of %d bytes, which is no power of two", p.Encr.Name, t.align)
+		return nil, fmt.Errorf("esp: %s has blocks of %d bytes, which is not a power of two", p.Encr.Name, t.align)
 	}
 	if p.Encr.AuthOnly {
 		return t.withGMAC(p)

@@ -30,7 +30,7 @@ type lifeValue time.Duration
 func (v *lifeValue) UnmarshalText(text []byte) error {
 	d, ok := config.ParseDuration(string(text))
 	if !ok {
-		return fmt.Errorf("%q is no time: write one such as 8h or 1d2h", text)
+		return fmt.Errorf("%q is not a duration: write one such as 8h or 1d2h", text)
 	}
 	*v = lifeValue(d)
 	return nil

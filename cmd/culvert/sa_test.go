@@ -35,8 +35,8 @@ func TestSAAddAndDelete(t *testing.T) {
 		"sa add --spi-in 1":                                  "--policy",
 		"sa add --policy 1 --spi-in many":                    `"many" is no SPI`,
 		"sa add --policy 1 --spi-in 256 --enc-key-in @/none": "/none",
-		"sa add --policy 1 --spi-in 256 --lifetime 1.5h":     `"1.5h" is no time`,
-		"sa add --policy 1 --spi-in 256 --lifetime=-1h":      `"-1h" is no time`,
+		"sa add --policy 1 --spi-in 256 --lifetime 1.5h":     `"1.5h" is not a duration`,
+		"sa add --policy 1 --spi-in 256 --lifetime=-1h":      `"-1h" is not a duration`,
 		"sa delete":   "<SPI>",
 		"sa delete x": `"x" is no SPI`,
 	} {

@@ -28,7 +28,7 @@ type rewindable interface {
 func NewCBC(e *suite.Encr, key []byte) (*CBC, error) {
 	f, ok := cbc[e.ID]
 	if !ok {
-		return nil, fmt.Errorf("encryption algorithm %s (%d) is no block cipher in CBC mode of this build; propose another", e.Name, e.ID)
+		return nil, fmt.Errorf("encryption algorithm %s (%d) is not a block cipher in CBC mode of this build; propose another", e.Name, e.ID)
 	}
 	if err := check(e, key); err != nil {
 		return nil, err

@@ -97,7 +97,7 @@ func tlv(tag tags.Tag, content []byte) []byte {
 
 // parseAttribute encodes "NAME=value" as an AttributeTypeAndValue.
 func parseAttribute(p string) ([]byte, error) {
-	wrong := fmt.Errorf("%q is no attribute, accepted: NAME=value with the names %s, or an OID as the name", strings.Trim(p, spaces), attributeNames())
+	wrong := fmt.Errorf("%q is not an attribute, accepted: NAME=value with the names %s, or an OID as the name", strings.Trim(p, spaces), attributeNames())
 	name, text, ok := strings.Cut(p, "=")
 	name = strings.Trim(name, spaces)
 	oid, tag := asn1.ObjectIdentifier(nil), tags.UTF8String

@@ -138,11 +138,11 @@ func TestParseDN(t *testing.T) {
 		"CN=#0c":          "not DER",
 		"CN=#0c026777aa":  "not DER",
 		`CN=\FC`:          "not UTF-8",
-		"3.5=x":           "no attribute",
-		"1.40=x":          "no attribute",
-		"02.5=x":          "no attribute",
-		"2=x":             "no attribute",
-		"2.99999999999=x": "no attribute",
+		"3.5=x":           "not an attribute",
+		"1.40=x":          "not an attribute",
+		"02.5=x":          "not an attribute",
+		"2=x":             "not an attribute",
+		"2.99999999999=x": "not an attribute",
 		"CN=a, , O=b":     "two commas",
 	} {
 		if der, err := ParseDN(text); err == nil || !strings.Contains(err.Error(), want) {

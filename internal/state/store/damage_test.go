@@ -200,7 +200,7 @@ func TestNotAFile(t *testing.T) {
 	if err := errors.Join(put(s, "b", "k", "v"), s.Close()); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(log.String(), "it is no regular file") {
+	if !strings.Contains(log.String(), "it is not a regular file") {
 		t.Error(log.String())
 	}
 }

@@ -156,7 +156,7 @@ func (f *file) sound() error {
 		}
 	}
 	if !st.Mode().IsRegular() {
-		return f.setAside(fmt.Errorf("%w: it is no regular file", ErrDamaged))
+		return f.setAside(fmt.Errorf("%w: it is not a regular file", ErrDamaged))
 	}
 	if st.Size() == 0 {
 		return nil // made, and never written
