@@ -231,6 +231,13 @@ func (h *MemoryHost) Plans() []Plan {
 	return append([]Plan(nil), h.plans...)
 }
 
+// ForgetPlans forgets what Plans lists: the host is as before the first Apply.
+func (h *MemoryHost) ForgetPlans() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.plans = nil
+}
+
 // Closed tells whether Close was called.
 func (h *MemoryHost) Closed() bool {
 	h.mu.Lock()

@@ -117,3 +117,10 @@ func (a *attempts) keep(peers map[string]*core.Peer) {
 		}
 	}
 }
+
+// configured takes over a configuration.
+func (a *attempts) configured(c *compile.Result) {
+	a.keep(c.Peers)
+	a.most = c.StrangerShare
+	a.bound()
+}

@@ -60,7 +60,9 @@ func (b backend) ModeConfigs(ctx context.Context) ([]control.ModeConfig, error) 
 }
 
 func (b backend) Pools(ctx context.Context) ([]control.Pool, error) {
-	return call(ctx, b.g, func(time.Time) ([]control.Pool, error) { return poolRows(b.g.cfg, b.g.leases.count), nil })
+	return call(ctx, b.g, func(time.Time) ([]control.Pool, error) {
+		return poolRows(b.g.cfg, find[*leases](b.g.services).count), nil
+	})
 }
 
 func (b backend) PolicyGroups(ctx context.Context) ([]control.PolicyGroup, error) {

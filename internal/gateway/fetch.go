@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"culvert/ike/auth"
+	"culvert/ike/core"
 )
 
 // fetcher gets CRLs and OCSP responses. What passes its check is kept until its
@@ -30,6 +31,22 @@ type fetcher struct {
 	kept    map[fetchKey]fetched
 	size    int // bytes of kept
 	flights map[fetchKey][]func([]byte, error)
+}
+
+// newFetches is the service that answers Fetch: a slow server holds no worker.
+func newFetches(env serviceEnv) service { return &fetches{newFetcher(time.Now), env.answer} }
+
+type fetches struct {
+	*fetcher
+	answer func(core.Answer)
+}
+
+func (f *fetches) takes() []any { return []any{auth.Fetch{}} }
+func (f *fetches) part() part   { return part{} }
+
+func (f *fetches) take(out core.Output) {
+	ask := out.(core.Ask)
+	f.fetch(ask.Work.(auth.Fetch), func(data []byte, err error) { f.answer(core.Answer{ID: ask.ID, Data: data, Err: err}) })
 }
 
 // fetchKey: the same answer to the same question of the same issuer.

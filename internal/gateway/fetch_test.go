@@ -106,23 +106,24 @@ func TestFetchBesideAHangingServer(t *testing.T) {
 
 	later := new(atomic.Int64)
 	answers := make(chan core.Answer, 100)
-	p := newPool(nil, nil, func(a core.Answer) { answers <- a })
-	p.fetcher.limit = time.Hour // who hangs does so until it is released
-	p.fetcher.now = func() time.Time { return now.Add(time.Duration(later.Load())) }
+	p := newServices(serviceEnv{edges: &Edges{}, answer: func(a core.Answer) { answers <- a }}, []func(serviceEnv) service{newFetches})
+	f := find[*fetches](p)
+	f.limit = time.Hour // who hangs does so until it is released
+	f.now = func() time.Time { return now.Add(time.Duration(later.Load())) }
 	link := auth.Link{Cert: leaf.Cert, Issuer: root.Cert, Authority: &core.Authority{Cert: root.Cert}}
 	for i := range core.AskID(20) {
-		p.ask(core.Ask{ID: 100 + i, Work: auth.Fetch{URL: hangs, Limit: 1000, Link: link}})
+		p.take(core.Ask{ID: 100 + i, Work: auth.Fetch{URL: hangs, Limit: 1000, Link: link}})
 	}
-	p.ask(core.Ask{ID: 1, Work: auth.Fetch{URL: works, Limit: auth.MaxCRL, Link: link}})
+	p.take(core.Ask{ID: 1, Work: auth.Fetch{URL: works, Limit: auth.MaxCRL, Link: link}})
 	if a := <-answers; a.ID != 1 || a.Err != nil {
 		t.Errorf("answer %d, %v", a.ID, a.Err)
 	}
-	p.ask(core.Ask{ID: 2, Work: nothingToDo{}})
+	p.take(core.Ask{ID: 2, Work: nothingToDo{}})
 	if a := <-answers; a.ID != 2 {
 		t.Errorf("answer %d", a.ID)
 	}
 	later.Store(int64(2 * time.Hour))
-	p.ask(core.Ask{ID: 3, Work: auth.Fetch{URL: works, Limit: auth.MaxCRL, Link: link}})
+	p.take(core.Ask{ID: 3, Work: auth.Fetch{URL: works, Limit: auth.MaxCRL, Link: link}})
 	if a := <-answers; a.ID != 3 || asked.Load() != 2 {
 		t.Errorf("answer %d, asked %d times", a.ID, asked.Load())
 	}

@@ -21,7 +21,6 @@ import (
 	"culvert/internal/operate/record"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/underlay"
-	"culvert/internal/state/store"
 	"culvert/tun"
 )
 
@@ -55,25 +54,22 @@ type gateway struct {
 	events    *events
 	edges     Edges
 	plane     *Plane
-	pool      *pool
-	cfg       *config.Config // in force
-	compiled  *compile.Result
-	manuals   uint64         // SAs added by hand so far
-	unguarded error          // why there is no guard, once that was said
-	lans      []netip.Prefix // private networks on links that the guard was told of
-	told      []string       // what the host warned of last
-	lost      []string       // networks of this host that policies take, as warnLockouts told them
-	calls     chan func()    // of the control server's goroutines
-	gone      chan struct{}  // closed when calls are taken no more
-	leases    *leases
-	store     store.Store // see state; nil: not open
-	tickets   bool        // the endpoint has the keys of session tickets
+	services  *services
+	state     *state
+	cfg       *config.Config  // in force; at the start, the one that is about to be
+	compiled  *compile.Result // in force; nil: none yet
+	manuals   uint64          // SAs added by hand so far
+	unguarded error           // why there is no guard, once that was said
+	lans      []netip.Prefix  // private networks on links that the guard was told of
+	told      []string        // what the host warned of last
+	lost      []string        // networks of this host that policies take, as warnLockouts told them
+	calls     chan func()     // of the control server's goroutines
+	gone      chan struct{}   // closed when calls are taken no more
 
 	restorer  *restorer
 	following time.Time // before this the host does not follow again
 
 	recorder *record.Recorder // nil: none
-	snapshot *config.Snapshot // of the first configuration, for the recorder
 	attempts *attempts
 }
 
@@ -99,7 +95,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	g := &gateway{o: o, cfg: cfg, snapshot: snapshot, level: new(slog.LevelVar), calls: make(chan func()), gone: make(chan struct{})}
+	g := &gateway{o: o, cfg: cfg, level: new(slog.LevelVar), calls: make(chan func()), gone: make(chan struct{})}
 	g.level.Set(level)
 	g.log = newLogger(o.Stderr, format, g.level)
 	g.events = &events{log: g.log}
@@ -108,62 +104,32 @@ func Run(ctx context.Context, o Options) error {
 	if g.edges, err = o.Edges(&cfg.Gateway); err != nil {
 		return err
 	}
-	if err := g.lockedOut(cfg); err != nil {
-		return errors.Join(err, g.edges.close())
-	}
 	door, err := control.Listen(o.Control)
 	if err != nil {
 		return errors.Join(environment(err), g.edges.close())
 	}
-	err = g.run(ctx, door)
-	if g.leases != nil {
-		g.leases.close()
+	g.state = &state{log: g.log, open: g.openStore}
+	err = g.run(ctx, door, snapshot)
+	if g.services != nil {
+		g.services.close()
 	}
-	return errors.Join(err, g.closeState())
+	g.state.close()
+	return err
 }
 
 // run takes over the edges and the door and closes them.
-func (g *gateway) run(ctx context.Context, door net.Listener) error {
+func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.Snapshot) error {
 	e, err := g.newEndpoint(time.Now())
 	if err != nil {
 		return errors.Join(err, door.Close(), g.edges.close())
 	}
 	defer g.closeRecording()
-	g.plane = newPlane(planeConfig{
-		Endpoint: e, Conn: g.edges.Conn, Device: g.edges.Device, Clear: g.edges.Clear, Seed: random32(), Now: time.Now,
-		DSCP: dscp(&g.cfg.Gateway), DF: dfs[g.cfg.Gateway.DF], ClampMSS: g.cfg.Gateway.ClampMSS, LinkMTU: g.edges.LinkMTU,
-		Ask: func(a core.Ask) {
-			if w, ok := a.Work.(core.Lease); ok {
-				g.leases.ask(a, w)
-				return
-			}
-			g.pool.ask(a)
-		},
-		Withdraw: func(id core.AskID) { g.pool.withdraw(id) },
-		Event:    g.event,
-		Release:  func(holder core.SAID) { g.leases.release(holder) },
-		KeepKeys: g.keepTicketKeys,
-	})
-	g.leases = newLeases(g.plane.Answer, systemDNS, func(err error) {
-		g.log.Error("leases were not written and a restart will not know of them", "error", err)
-	})
-	go g.leases.run(time.Now)
-	if err := errors.Join(g.book(g.cfg), g.loadTicketKeys(g.cfg)); err != nil {
-		return errors.Join(environment(err), door.Close(), g.edges.close())
-	}
-	g.pool = newPool(g.edges.Source, g.edges.Resolver, g.plane.Answer)
-	defer g.pool.close()
-
-	ike, natt := g.edges.Conn.Ports()
+	g.assemble(e, time.Now, serviceTable)
 	compile.CarriedBy(g.cfg, underlay.IsRaw(g.edges.Conn))
-	g.compiled = compile.Compile(g.cfg, [2]uint16{ike, natt}, nil)
-	g.compiled.MTU = g.deviceMTU(g.cfg)
-	g.attempts.most = g.compiled.StrangerShare
-	g.recordConfig(g.snapshot, g.compiled.Ports)
-	g.snapshot = nil
-	if err := g.plane.Reconfigure(time.Now(), g.compiled, func(p tun.Plan) error { return g.apply(p, g.cfg) }); err != nil {
+	if err := g.takeOver(time.Now(), g.cfg, snapshot); err != nil {
 		return errors.Join(environment(err), door.Close(), g.edges.close())
 	}
+	ike, natt := g.edges.Conn.Ports()
 	g.log.Info("started", "config", g.o.ConfigPath, "device", g.edges.Device.Name(), "port", ike, "natt-port", natt,
 		"peers", len(g.compiled.IKE.Peers), "policies", len(g.compiled.Policies))
 
@@ -225,23 +191,26 @@ func (g *gateway) run(ctx context.Context, door net.Listener) error {
 	return err
 }
 
+// assemble makes the plane and the services around an endpoint. Nothing is in force yet.
+func (g *gateway) assemble(e endpoint, now func() time.Time, table []func(serviceEnv) service) {
+	g.plane = newPlane(planeConfig{
+		Endpoint: e, Conn: g.edges.Conn, Device: g.edges.Device, Clear: g.edges.Clear, Seed: random32(), Now: now,
+		DSCP: dscp(&g.cfg.Gateway), DF: dfs[g.cfg.Gateway.DF], ClampMSS: g.cfg.Gateway.ClampMSS, LinkMTU: g.edges.LinkMTU,
+		Serve: func(out core.Output) { g.services.take(out) },
+		Event: g.event,
+	})
+	g.services = newServices(serviceEnv{
+		log: g.log, edges: &g.edges, state: g.state, now: now, answer: g.plane.Answer,
+		input: func(in core.Input) { g.plane.Input(now(), in) },
+	}, table)
+}
+
 // deviceMTU is mtuOf with the links as they are now.
 func (g *gateway) deviceMTU(c *config.Config) int {
 	if g.edges.LinkMTU == nil {
 		return compile.MTU(c, nil)
 	}
 	return compile.MTU(c, func(remote netip.Addr) int { return g.edges.LinkMTU(netip.Addr{}, remote) })
-}
-
-// book opens the book of leases where a configuration gives addresses, and tells it the pools.
-func (g *gateway) book(c *config.Config) error {
-	if compile.GivesAddresses(c) {
-		if err := g.leases.open(g.state, time.Now()); err != nil {
-			return err
-		}
-	}
-	g.leases.setPools(poolsOf(c))
-	return nil
 }
 
 // event counts and logs an event.
@@ -253,12 +222,9 @@ func (g *gateway) event(now time.Time, e core.Event) {
 	}
 }
 
-// apply brings the host to a plan of a configuration. Where routes are to be set by hand, the
+// applyHost brings routes, rules and addresses to a plan. Where routes are to be set by hand, the
 // commands are shown and the gateway goes on.
-func (g *gateway) apply(p tun.Plan, c *config.Config) error {
-	if err := g.guard(p, c); err != nil {
-		return err
-	}
+func (g *gateway) applyHost(p tun.Plan) error {
 	err := g.edges.Host.Apply(p)
 	if manual := (*tun.ManualError)(nil); errors.As(err, &manual) {
 		g.log.Warn(manual.Error())

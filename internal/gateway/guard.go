@@ -11,26 +11,109 @@ import (
 	"culvert/tun"
 )
 
-// guard brings the guard to a plan of a configuration, before the host: a policy
+// guardPart brings the guard to a configuration that wants one. It comes before the host: a policy
 // that is new protects before its traffic finds the device, never after.
-func (g *gateway) guard(p tun.Plan, c *config.Config) error {
-	e := &g.edges
+func (g *gateway) guardPart() part {
+	var plan guard.Plan
+	var lans []netip.Prefix
+	wanted, tried := false, false
+	return part{
+		name: "guard",
+		prepare: func(c *change) (err error) {
+			if wanted = g.edges.Guard != nil && c.next.Gateway.Guard; wanted {
+				plan, lans, err = g.guardOf(g.plane.Plan(c.result), c.next)
+			}
+			return err
+		},
+		try: func(*change) error {
+			if !wanted {
+				return nil
+			}
+			tried = true
+			return g.edges.Guard.Apply(plan)
+		},
+		commit: func(c *change) {
+			if wanted {
+				g.lans = lans
+			}
+			g.warnUnguarded(c.next)
+		},
+		revert: func(c *change) {
+			if tried {
+				g.guardAsBefore(c)
+			}
+		},
+	}
+}
+
+// noGuardPart takes the guard away where a configuration wants none. It comes after the host:
+// until its routes are gone, what they lead to the device stays guarded. Nothing that comes after
+// it can fail.
+func (g *gateway) noGuardPart() part {
+	tried := false
+	return part{
+		name: "guard taken away",
+		try: func(c *change) error {
+			if g.edges.Guard == nil || c.next.Gateway.Guard {
+				return nil
+			}
+			tried = true
+			return g.edges.Guard.Apply(guard.Plan{})
+		},
+		revert: func(c *change) {
+			if tried && c.was != nil {
+				g.guardAsBefore(c)
+			}
+		},
+	}
+}
+
+// guardAsBefore undoes guardPart. What a killed run left cannot be made again: the guard that
+// replaced it stays.
+func (g *gateway) guardAsBefore(c *change) {
+	var plan guard.Plan // takes it away
 	switch {
-	case e.Guard == nil && c.Gateway.Guard && e.NoGuard != nil && !errors.Is(g.unguarded, e.NoGuard):
+	case c.was == nil:
+		if g.edges.Guard.Left() {
+			return
+		}
+	case g.cfg.Gateway.Guard:
+		plan = guardPlan(g.plane.Plan(c.was), g.cfg, g.edges.Device.Name(), g.lans, g.plane.connected)
+	}
+	if err := g.edges.Guard.Apply(plan); err != nil {
+		g.log.Error("the guard is not as it was", "error", err)
+	}
+}
+
+// guardOf is the guard's plan of a configuration, and the private networks that it knows.
+func (g *gateway) guardOf(p tun.Plan, c *config.Config) (guard.Plan, []netip.Prefix, error) {
+	lans, err := g.edges.lans(p, c.Gateway.GuardAlways)
+	if err != nil {
+		return guard.Plan{}, nil, err
+	}
+	return guardPlan(p, c, g.edges.Device.Name(), lans, g.plane.connected), lans, nil
+}
+
+// warnUnguarded says once that there is no guard although the configuration wants one.
+func (g *gateway) warnUnguarded(c *config.Config) {
+	e := &g.edges
+	if e.Guard == nil && c.Gateway.Guard && e.NoGuard != nil && !errors.Is(g.unguarded, e.NoGuard) {
 		g.unguarded = e.NoGuard
 		g.log.Warn("nothing stops plaintext that never meets the device " + e.Device.Name() + ": " + e.NoGuard.Error())
-	case e.Guard == nil:
-	case !c.Gateway.Guard:
-		return e.Guard.Apply(guard.Plan{})
-	default:
-		lans, err := e.lans(p, c.Gateway.GuardAlways)
-		if err != nil {
-			return err
-		}
-		g.lans = lans
-		return e.Guard.Apply(guardPlan(p, c, e.Device.Name(), lans, g.plane.connected))
 	}
-	return nil
+}
+
+// guard brings the guard to a plan of the configuration in force.
+func (g *gateway) guard(p tun.Plan) error {
+	if g.edges.Guard == nil || !g.cfg.Gateway.Guard {
+		return nil
+	}
+	plan, lans, err := g.guardOf(p, g.cfg)
+	if err != nil {
+		return err
+	}
+	g.lans = lans
+	return g.edges.Guard.Apply(plan)
 }
 
 // followLANs lets the guard follow private networks that came to a link or went.

@@ -9,6 +9,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/state/lease"
 	"culvert/internal/state/store"
 )
@@ -17,6 +18,7 @@ import (
 // which they come. What waits is done together, so that a thousand road warriors
 // who come at once cost a few writes to the disk and not a thousand.
 type leases struct {
+	state  *state // where the book is
 	answer func(core.Answer)
 	dns    func() []netip.Addr // of this system
 	failed func(error)         // the book could not be written
@@ -35,6 +37,59 @@ const leaseQueue = 1 << 14
 
 func newLeases(answer func(core.Answer), dns func() []netip.Addr, failed func(error)) *leases {
 	return &leases{answer: answer, dns: dns, failed: failed, queue: make(chan func(time.Time), leaseQueue), stopped: make(chan struct{})}
+}
+
+// newLeaseService is the service that answers Lease.
+func newLeaseService(env serviceEnv) service {
+	l := newLeases(env.answer, systemDNS, func(err error) {
+		env.log.Error("leases were not written and a restart will not know of them", "error", err)
+	})
+	l.state = env.state
+	go l.run(env.now)
+	return l
+}
+
+func (l *leases) takes() []any { return []any{core.Lease{}, core.Release{}} }
+
+func (l *leases) take(out core.Output) {
+	switch out := out.(type) {
+	case core.Ask:
+		l.ask(out, out.Work.(core.Lease))
+	case core.Release:
+		l.release(out.Holder)
+	}
+}
+
+// part opens the book where a configuration gives addresses, and tells it the pools.
+func (l *leases) part() part {
+	var book *lease.Book
+	return part{
+		name: "leases",
+		prepare: func(c *change) error {
+			if !compile.GivesAddresses(c.next) || l.opened() {
+				return nil
+			}
+			s, err := l.state.get()
+			if err == nil {
+				book, err = lease.Open(s, c.now)
+			}
+			return err
+		},
+		commit: func(c *change) {
+			if book != nil {
+				l.mu.Lock()
+				l.book = book
+				l.mu.Unlock()
+			}
+			l.setPools(poolsOf(c.next))
+		},
+	}
+}
+
+func (l *leases) opened() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.book != nil
 }
 
 // open has the book read, once somebody needs it.
@@ -67,7 +122,7 @@ func (l *leases) setPools(pools []lease.Pool) {
 
 // ask and release put something in the queue.
 func (l *leases) ask(a core.Ask, w core.Lease) {
-	l.queue <- func(now time.Time) { l.take(now, a, w) }
+	l.queue <- func(now time.Time) { l.give(now, a, w) }
 }
 
 func (l *leases) release(holder core.SAID) {
@@ -111,8 +166,8 @@ func (l *leases) work(now time.Time, first func(time.Time)) {
 	l.ready = nil
 }
 
-// take answers one question.
-func (l *leases) take(now time.Time, a core.Ask, w core.Lease) {
+// give answers one question.
+func (l *leases) give(now time.Time, a core.Ask, w core.Lease) {
 	if l.book == nil {
 		l.ready = append(l.ready, core.Answer{ID: a.ID, Err: errors.New("there is no book of leases")})
 		return

@@ -109,7 +109,12 @@ const (
 
 // restore applies the plan as it is now.
 func (g *gateway) restore() {
-	if err := g.apply(g.plane.Plan(g.compiled), g.cfg); err != nil {
+	p := g.plane.Plan(g.compiled)
+	err := g.guard(p) // before the host, as in a change
+	if err == nil {
+		err = g.applyHost(p)
+	}
+	if err != nil {
 		g.log.Error("the host's rules and routes are not as the policies want them", "error", err)
 	}
 }

@@ -1,9 +1,9 @@
 package gateway
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"culvert/esp"
@@ -26,7 +26,7 @@ type endpoint interface {
 	Idle() bool // no IKE SA is left
 }
 
-// planeConfig is all that a Plane touches. Ask and Event are called from
+// planeConfig is all that a Plane touches. Serve and Event are called from
 // within Input; an Ask is answered by Answer, from any goroutine and also from
 // within the call.
 type planeConfig struct {
@@ -40,12 +40,9 @@ type planeConfig struct {
 	LinkMTU  func(local, remote netip.Addr) int // see Edges
 	Seed     [32]byte                           // of SPIs and IV generators
 	Now      func() time.Time
-	Ask      func(core.Ask)
-	Withdraw func(core.AskID) // nil: every Ask is answered in its time
-	Event    func(now time.Time, e core.Event)
-	Release  func(holder core.SAID) // of what a Lease was answered with
-	// KeepKeys has the keys of session tickets outlive the process.
-	KeepKeys func([]core.TicketKey)
+	// Serve takes Asks, and the other outputs that neither database handles.
+	Serve func(core.Output)
+	Event func(now time.Time, e core.Event)
 }
 
 // Plane joins the endpoint with the databases and the data path. It has no
@@ -172,16 +169,6 @@ func (p *Plane) apply(now time.Time, out core.Output) {
 	case core.FreeSPI:
 		p.sas.FreeSPI(out.SPI)
 		p.supply()
-	case core.Ask:
-		p.cfg.Ask(out)
-	case core.Withdraw:
-		if p.cfg.Withdraw != nil {
-			p.cfg.Withdraw(out.ID)
-		}
-	case core.Release:
-		p.cfg.Release(out.Holder)
-	case core.KeepTicketKeys:
-		p.cfg.KeepKeys(out.Keys)
 	case core.AddPolicy:
 		p.addPolicy(out)
 	case core.DropPolicy:
@@ -193,7 +180,7 @@ func (p *Plane) apply(now time.Time, out core.Output) {
 	case core.Event:
 		p.event(now, out)
 	default:
-		panic(fmt.Sprintf("gateway: the endpoint put out a %T, which nobody does", out))
+		p.cfg.Serve(out)
 	}
 }
 
@@ -300,23 +287,49 @@ func (p *Plane) event(now time.Time, e core.Event) {
 	p.cfg.Event(now, e)
 }
 
-// Reconfigure puts a compiled configuration in force. Policies come first, so
-// that what the host then leads to the device meets the new ones; apply changes
-// the host, and if it fails, nothing has changed. The endpoint comes last.
-func (p *Plane) Reconfigure(now time.Time, c *compile.Result, apply func(tun.Plan) error) error {
-	was, uses, templates := append([]spd.Policy(nil), p.policies.Policies()...), p.uses, p.templates
-	p.policies.Replace(c.Policies, p.placed(c.Templates)...)
-	p.templates = c.Templates
-	p.uses, p.replan = c.Uses, false
-	if err := apply(p.Plan(c)); err != nil {
-		p.policies.Replace(was, p.placed(templates)...)
-		p.uses, p.templates = uses, templates
-		return err
+// Switch is how a plane goes over to a configuration: Policies, and then, when the host has
+// followed, Commit. Until then Revert goes back.
+type Switch struct {
+	p    *Plane
+	next *compile.Result
+
+	begun     bool
+	policies  []spd.Policy
+	uses      map[core.PolicyRef]bool
+	templates map[core.PolicyRef]*compile.Template
+	replan    bool
+}
+
+// Switch begins to go over to a configuration and changes nothing yet.
+func (p *Plane) Switch(next *compile.Result) *Switch { return &Switch{p: p, next: next} }
+
+// Policies puts the policies in force. They come before the host, so that what the host then
+// leads to the device meets the new ones.
+func (s *Switch) Policies() {
+	p := s.p
+	s.policies, s.uses, s.templates, s.replan = slices.Clone(p.policies.Policies()), p.uses, p.templates, p.replan
+	s.begun = true
+	p.policies.Replace(s.next.Policies, p.placed(s.next.Templates)...)
+	p.uses, p.templates, p.replan = s.next.Uses, s.next.Templates, false
+}
+
+// Revert puts the policies back as they were before Policies.
+func (s *Switch) Revert() {
+	if !s.begun {
+		return
 	}
+	s.begun = false
+	p := s.p
+	p.policies.Replace(s.policies, p.placed(s.templates)...)
+	p.uses, p.templates, p.replan = s.uses, s.templates, s.replan
+}
+
+// Commit lets the data path and the endpoint go over.
+func (s *Switch) Commit(now time.Time) {
+	p := s.p
 	p.path.DeviceChanged()
-	p.inbox.most.Store(int64(c.StrangerShare))
-	p.Input(now, core.Reconfigure{Config: c.IKE})
-	return nil
+	p.inbox.most.Store(int64(s.next.StrangerShare))
+	p.Input(now, core.Reconfigure{Config: s.next.IKE})
 }
 
 // Receive takes a datagram and Send a plain packet through the data path in the

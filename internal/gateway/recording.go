@@ -8,7 +8,6 @@ import (
 	"culvert/ike"
 	"culvert/internal/operate/control"
 	"culvert/internal/operate/record"
-	"culvert/internal/packet/underlay"
 )
 
 // Recording says what Run keeps of what happens to its endpoint. The zero value
@@ -56,13 +55,6 @@ func (g *gateway) newEndpoint(now time.Time) (endpoint, error) {
 		g.log.Warn("recording: the configuration, its secrets and every key that is negotiated can be read or computed from it; give it to nobody, and remove it when it has served", "folder", o.Dir)
 	}
 	return r, nil
-}
-
-// recordConfig says what the next Reconfigure is compiled from.
-func (g *gateway) recordConfig(s *config.Snapshot, ports [2]uint16) {
-	if g.recorder != nil && s != nil {
-		g.recorder.From(s, ports, underlay.IsRaw(g.edges.Conn))
-	}
 }
 
 func (g *gateway) closeRecording() {

@@ -10,7 +10,6 @@ import (
 	"culvert/internal/gateway/compile"
 	"culvert/internal/operate/control"
 	"culvert/internal/packet/underlay"
-	"culvert/tun"
 )
 
 // reload goes over to the configuration as the file has it now. On an error the
@@ -20,29 +19,13 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	if err != nil {
 		return control.ReloadReport{}, err
 	}
-	if err := g.lockedOut(next); err != nil {
-		return control.ReloadReport{}, err
-	}
 	compile.CarriedBy(next, underlay.IsRaw(g.edges.Conn))
 	changes := config.Diff(g.cfg, next)
-	next = compile.Running(g.cfg, next)
-	c := compile.Compile(next, g.compiled.Ports, g.compiled)
-	c.MTU = g.deviceMTU(next)
-	g.recordConfig(snapshot, c.Ports)
-	if err := errors.Join(g.book(next), g.loadTicketKeys(next)); err != nil {
-		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
-	}
-	if err := g.plane.Reconfigure(time.Now(), c, func(p tun.Plan) error { return g.apply(p, next) }); err != nil {
-		g.restore() // the guard may have gone ahead
-		return control.ReloadReport{}, fmt.Errorf("nothing was changed: %w", err)
-	}
-	g.cfg, g.compiled = next, c
-	g.dropManual(false)
-	g.attempts.keep(c.Peers)
-	g.attempts.most = c.StrangerShare
-	g.attempts.bound()
-	if g.o.LogLevel == "" {
-		g.level.Set(next.Gateway.LogLevel)
+	if err := g.takeOver(time.Now(), compile.Running(g.cfg, next), snapshot); err != nil {
+		if !errors.As(err, new(config.Faults)) {
+			err = fmt.Errorf("nothing was changed: %w", err)
+		}
+		return control.ReloadReport{}, err
 	}
 	return report(changes, warnings), nil
 }

@@ -52,9 +52,7 @@ func newStage() *stage {
 	})
 	s.plane = newPlane(planeConfig{
 		Endpoint: s.script, Conn: conn, Device: tun.NewMemory("culvert0", 1400), Now: func() time.Time { return start },
-		Ask: func(a core.Ask) {
-			s.plane.Answer(solve(a, func(netip.Addr) (netip.Addr, error) { return westAddr, nil }, nil))
-		},
+		Serve: func(out core.Output) { s.plane.Answer(solve(out.(core.Ask), westAddr)) },
 		Event: func(_ time.Time, e core.Event) { s.events = append(s.events, e) },
 	})
 	return s

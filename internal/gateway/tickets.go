@@ -3,7 +3,6 @@ package gateway
 import (
 	"encoding/binary"
 	"errors"
-	"time"
 
 	"culvert/config"
 	"culvert/crypto/secret"
@@ -29,43 +28,78 @@ func resumes(c *config.Config) bool {
 	return false
 }
 
-// loadTicketKeys hands the endpoint the keys of an earlier run, where a
-// configuration needs them for the first time.
-func (g *gateway) loadTicketKeys(c *config.Config) error {
-	if g.tickets || !resumes(c) {
-		return nil
-	}
-	s, err := g.state()
-	if err != nil {
-		return err
-	}
-	keys, err := readTicketKeys(s)
-	if err != nil {
-		return err
-	}
-	g.tickets = true
-	g.plane.Input(time.Now(), core.TicketKeys{Keys: keys})
-	return nil
+// tickets keeps the keys in the state store.
+type tickets struct {
+	env     serviceEnv
+	loaded  bool // the endpoint has the keys of an earlier run
+	queue   chan []core.TicketKey
+	stopped chan struct{}
 }
 
-// keepTicketKeys has the keys written, out of the way of the control loop: the disk may be
-// slow. They change a few times a day.
-func (g *gateway) keepTicketKeys(keys []core.TicketKey) {
-	s, err := g.state()
-	failed := func(err error) {
-		if err != nil {
-			g.log.Error("the keys of session tickets were not written: after a restart no session is resumed", "error", err)
+// ticketQueue is how many changes of the keys, of which there are a few a day, wait at most.
+const ticketQueue = 16
+
+func newTickets(env serviceEnv) service {
+	t := &tickets{env: env, queue: make(chan []core.TicketKey, ticketQueue), stopped: make(chan struct{})}
+	go t.run()
+	return t
+}
+
+func (t *tickets) takes() []any { return []any{core.KeepTicketKeys{}} }
+
+// take has the keys written beside the gateway's goroutine: the disk may be slow.
+func (t *tickets) take(out core.Output) { t.queue <- out.(core.KeepTicketKeys).Keys }
+
+func (t *tickets) run() {
+	defer close(t.stopped)
+	for keys := range t.queue {
+		s, err := t.env.state.get()
+		if err == nil {
+			err = writeTicketKeys(s, keys)
 		}
-	}
-	if err != nil {
-		failed(err)
-		return
-	}
-	g.leases.queue <- func(time.Time) {
-		failed(writeTicketKeys(s, keys))
 		for _, k := range keys {
 			k.Secret.Wipe()
 		}
+		if err != nil {
+			t.env.log.Error("the keys of session tickets were not written: after a restart no session is resumed", "error", err)
+		}
+	}
+}
+
+func (t *tickets) close() {
+	close(t.queue)
+	<-t.stopped
+}
+
+// part hands the endpoint the keys of an earlier run, where a configuration needs them
+// for the first time.
+func (t *tickets) part() part {
+	var keys []core.TicketKey
+	read := false
+	return part{
+		name: "session tickets",
+		prepare: func(c *change) error {
+			if t.loaded || !resumes(c.next) {
+				return nil
+			}
+			s, err := t.env.state.get()
+			if err == nil {
+				keys, err = readTicketKeys(s)
+			}
+			read = err == nil
+			return err
+		},
+		commit: func(*change) {
+			if read {
+				t.loaded = true
+				t.env.input(core.TicketKeys{Keys: keys})
+			}
+		},
+		revert: func(*change) {
+			for _, k := range keys {
+				k.Secret.Wipe()
+			}
+		},
 	}
 }
 
@@ -98,27 +132,4 @@ func writeTicketKeys(s store.Store, keys []core.TicketKey) error {
 		}
 		return err
 	})
-}
-
-// state opens what outlives the process, once somebody needs it.
-func (g *gateway) state() (store.Store, error) {
-	if g.store == nil {
-		s, err := g.openStore()
-		if err != nil {
-			return nil, err
-		}
-		g.store = s
-	}
-	return g.store, nil
-}
-
-// closeState closes it, when nobody needs it any more.
-func (g *gateway) closeState() error {
-	if g.store == nil {
-		return nil
-	}
-	if err := g.store.Close(); err != nil {
-		g.log.Error(err.Error()) // it ends well all the same
-	}
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"culvert/config"
+	"culvert/crypto/secret"
 	"culvert/ike"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
@@ -158,26 +159,40 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 	}
 	n.plane = newPlane(planeConfig{
 		Endpoint: &logged{ike.New(seed), outputs.New(w.t, addr.String())}, Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now, ClampMSS: true,
-		Release: func(holder core.SAID) {
-			n.leases.release(holder)
-			n.leases.work(w.clock.Now(), nil)
-		},
-		Ask: func(a core.Ask) {
-			if l, ok := a.Work.(core.Lease); ok {
-				n.leases.ask(a, l)
-				n.leases.work(w.clock.Now(), nil)
-				return
-			}
-			n.plane.Answer(solve(a, func(netip.Addr) (netip.Addr, error) { return addr, nil }, nil))
-		},
-		KeepKeys: func(keys []core.TicketKey) {
-			if err := writeTicketKeys(&n.state, keys); err != nil {
-				w.t.Error(err)
-			}
-		},
+		Serve: n.serve,
 		Event: func(_ time.Time, e core.Event) { n.events = append(n.events, e) },
 	})
 	return n
+}
+
+// serve does what services do, in the caller's goroutine.
+func (n *node) serve(out core.Output) {
+	now := n.w.clock.Now()
+	switch out := out.(type) {
+	case core.Release:
+		n.leases.release(out.Holder)
+		n.leases.work(now, nil)
+	case core.KeepTicketKeys:
+		if err := writeTicketKeys(&n.state, out.Keys); err != nil {
+			n.w.t.Error(err)
+		}
+	case core.Ask:
+		if l, ok := out.Work.(core.Lease); ok {
+			n.leases.ask(out, l)
+			n.leases.work(now, nil)
+			return
+		}
+		n.plane.Answer(solve(out, n.addr))
+	}
+}
+
+// solve answers a question whose answer needs nothing, or is the local address.
+func solve(a core.Ask, local netip.Addr) core.Answer {
+	if _, ok := a.Work.(core.SourceFor); ok {
+		return core.Answer{ID: a.ID, Data: secret.Bytes(local.AsSlice())}
+	}
+	data, err := a.Work.Do()
+	return core.Answer{ID: a.ID, Data: data, Err: err}
 }
 
 // logged is an endpoint whose outputs are written down.
@@ -254,9 +269,15 @@ func (n *node) input(in core.Input) {
 func (n *node) configure(text string) error {
 	next := parse(n.w.t, text)
 	compile.CarriedBy(next, underlay.IsRaw(n.conn))
-	n.leases.setPools(poolsOf(next))
 	comp := compile.Compile(next, [2]uint16{500, 4500}, n.comp)
-	err := n.plane.Reconfigure(n.w.clock.Now(), comp, n.host.Apply)
+	c := &change{now: n.w.clock.Now(), was: n.comp, next: next, result: comp}
+	plane := n.plane.Switch(comp)
+	err := transact([]part{
+		n.leases.part(),
+		{try: func(*change) error { plane.Policies(); return nil }, revert: func(*change) { plane.Revert() }},
+		{try: func(*change) error { return n.host.Apply(n.plane.Plan(comp)) }},
+		{commit: func(*change) { plane.Commit(c.now) }},
+	}, c)
 	n.settle()
 	if err == nil {
 		n.cfg, n.comp = next, comp

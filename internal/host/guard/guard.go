@@ -49,6 +49,8 @@ type Guard interface {
 	Close() error
 	// Leave ends without taking it away: it goes on guarding.
 	Leave() error
+	// Left reports whether a killed run had left a guard when this one was made.
+	Left() bool
 }
 
 // Watcher is what a Guard has beside where the system reports changes. The last plan

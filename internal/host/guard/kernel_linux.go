@@ -69,10 +69,12 @@ func New(o Options) (Guard, error) {
 	}
 	name := prefix + strconv.Itoa(o.Table)
 	k := &kernel{conn: conn, name: name}
-	if _, err := k.tables(); err != nil {
+	left, err := k.tables()
+	if err != nil {
 		_ = conn.CloseLasting()
 		return nil, unreadable(err)
 	}
+	k.left = len(left) > 0
 	if k.watch, err = newWatch(name, port); err != nil {
 		_ = conn.CloseLasting()
 		return nil, err
@@ -91,6 +93,7 @@ type kernel struct {
 	conn  *nftables.Conn
 	name  string
 	watch *nlwatch.Watch
+	left  bool   // a killed run left a table
 	plan  *Plan  // in force; nil: none, and no table
 	past  Counts // of tables that stood in for a moment
 }
@@ -186,6 +189,9 @@ func (k *kernel) remove() error {
 	}
 	return nil
 }
+
+// Left reports whether a killed run left a guard that New found.
+func (k *kernel) Left() bool { return k.left }
 
 func (k *kernel) Close() error {
 	k.watch.Close()

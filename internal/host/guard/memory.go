@@ -15,7 +15,12 @@ type Memory struct {
 	differ   []string
 	by       []string
 	restored int
+	// Leftover: see Left.
+	Leftover bool
 }
+
+// Left is Leftover.
+func (m *Memory) Left() bool { return m.Leftover }
 
 // Apply records the plan.
 func (m *Memory) Apply(p Plan) error {

@@ -21,11 +21,11 @@ func (w held) Do() (secret.Bytes, error) {
 // the queue; one that is worked on is answered as ever.
 func TestWithdraw(t *testing.T) {
 	answers := make(chan core.Answer, 10)
-	p := newPool(nil, nil, func(a core.Answer) { answers <- a })
+	p := newWorkers(func(a core.Answer) { answers <- a })
 	work := held{make(chan struct{}, 10), make(chan struct{})}
 	const all = 10 // more than there are workers
 	for id := range core.AskID(all) {
-		p.ask(core.Ask{ID: id, Work: work})
+		p.do(id, work.Do)
 	}
 	<-work.begun
 	p.withdraw(0)
@@ -37,7 +37,7 @@ func TestWithdraw(t *testing.T) {
 	}
 	p.mu.Lock()
 	for _, a := range p.queue {
-		if a.ID == all-1 {
+		if a.id == all-1 {
 			t.Error("it still waits")
 		}
 	}
