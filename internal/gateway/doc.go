@@ -1,15 +1,53 @@
-// Package gateway is where both planes meet: it compiles the configuration into
-// policies and an IKE configuration, feeds the endpoint with what sockets,
+// Package gateway is where both planes meet: it feeds the endpoint with what sockets,
 // timers and the data path bring, does what the endpoint wants done, and answers
 // the control socket.
 //
-//	compile/     configuration → IKE configuration, policies, routes
-//	plane.go     endpoint + databases + data path, without goroutine and clock
-//	inbox.go     what the data path's workers tell the endpoint
-//	gateway.go   Run: start, stop
-//	loop.go      the one goroutine that owns a plane
-//	reload.go    going over to a changed configuration
-//	restore.go   putting right what others changed on the host
-//	lockout.go   policies that would take this host's own networks away from it
-//	backend.go   the rows and commands of the control socket
+// The plane, without goroutine and clock:
+//
+//	plane.go       the endpoint, the databases and the data path
+//	inbox.go       what the data path's workers tell the endpoint
+//	made.go        policies and addresses that were made at run time
+//	clients.go     policies that serve several clients with the same addresses
+//
+// Start and reload:
+//
+//	gateway.go     Run: start, stop
+//	loop.go        the one goroutine that owns a plane
+//	change.go      the transaction by which a configuration is put in force
+//	reload.go      reading the configuration again
+//	replay.go      playing a recording
+//	recording.go   making one
+//	lockout.go     policies that would take this host's own networks away from it
+//	owners*.go     files with secrets that belong to somebody else
+//
+// Services (compile/ has the pure part):
+//
+//	service.go     what a service is, and the table of them
+//	workers.go     what is slow and needs nothing but the CPU
+//	names.go       DNS names, and local addresses towards peers
+//	dns.go         the DNS servers of this host
+//	fetch.go       CRLs and OCSP responses
+//	leases.go      addresses of pools
+//	tickets.go     the keys of session tickets
+//	state.go       the store of what outlives the process
+//
+// The host:
+//
+//	edges.go       sockets, device and host, as values
+//	addrs*.go      the addresses that peers can reach this host at
+//	nets*.go       the networks of this host
+//	guard.go       the plan of the guard
+//	alone.go       the guard without a gateway
+//	restore.go     putting right what others changed on the host
+//
+// The control socket and the log:
+//
+//	backend.go     its commands
+//	rows.go        the rows of the print commands
+//	explain.go     what would become of a packet, and what became of a peer
+//	hostview.go    what the host does with a packet
+//	manual.go      SAs that are added by hand
+//	redirect.go    sending clients to another gateway
+//	attempts.go    the last events of each peer
+//	log.go         the log
 package gateway
