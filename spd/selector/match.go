@@ -65,7 +65,7 @@ func (t TS) containsProto(proto uint8) bool { return t.Proto == 0 || t.Proto == 
 // covered by, a selector that is not valid.
 func (t TS) Covers(u TS) bool {
 	return t.Valid() && u.Valid() &&
-		t.Lo.BitLen() == u.Lo.BitLen() && t.Lo.Compare(u.Lo) <= 0 && u.Hi.Compare(t.Hi) <= 0 &&
+		t.Lo.Compare(u.Lo) <= 0 && u.Hi.Compare(t.Hi) <= 0 && // see containsAddr: of one family
 		t.containsProto(u.Proto) && t.coversPorts(u)
 }
 
@@ -78,9 +78,11 @@ func (t TS) coversPorts(u TS) bool {
 
 // Intersect is what a and b have in common; false where that is nothing.
 func Intersect(a, b TS) (TS, bool) {
-	if !a.Valid() || !b.Valid() || a.Lo.BitLen() != b.Lo.BitLen() {
+	if !a.Valid() || !b.Valid() {
 		return TS{}, false
 	}
+	// Of two address families, nothing is between the higher Lo and the lower Hi; of OPAQUE and
+	// a range of ports likewise.
 	if b.Lo.Compare(a.Lo) > 0 {
 		a.Lo = b.Lo
 	}
@@ -104,8 +106,6 @@ func Intersect(a, b TS) (TS, bool) {
 		return a, true
 	case a.IsOpaque() && b.IsOpaque():
 		return a, true
-	case a.IsOpaque() || b.IsOpaque():
-		return TS{}, false
 	}
 	a.PortLo, a.PortHi = max(a.PortLo, b.PortLo), min(a.PortHi, b.PortHi)
 	if a.PortLo > a.PortHi {

@@ -45,10 +45,7 @@ func addMaximal(set []TS, t TS) []TS {
 // that no selector of the other end can go with (another protocol, another
 // address family) are left out; not ok means TS_UNACCEPTABLE.
 func NarrowPair(offeredLocal, offeredRemote []TS, policy Pair) (local, remote []TS, ok bool) {
-	policy, ok = unifyProto(policy.Local, policy.Remote)
-	if !ok {
-		return nil, nil, false
-	}
+	policy, _ = unifyProto(policy.Local, policy.Remote) // else no packet is in it, and nothing in what it permits
 	return NarrowSets(offeredLocal, offeredRemote, []TS{policy.Local}, []TS{policy.Remote})
 }
 
@@ -58,10 +55,7 @@ func NarrowSets(offeredLocal, offeredRemote, allowedLocal, allowedRemote []TS) (
 	l := Narrow(offeredLocal, allowedLocal)
 	r := Narrow(offeredRemote, allowedRemote)
 	local, remote = withPartner(l, r), withPartner(r, l)
-	if len(local) == 0 || len(remote) == 0 {
-		return nil, nil, false
-	}
-	return local, remote, true
+	return local, remote, len(local) > 0 // and then of remote, too: partners go both ways
 }
 
 func withPartner(set, others []TS) []TS {

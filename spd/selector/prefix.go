@@ -42,16 +42,13 @@ func (t TS) Prefixes() []netip.Prefix {
 	}
 }
 
-// u128 is an address as a number; IPv4 is in the low 32 bits.
+// u128 is an address as a number; of IPv4, as ::ffff:a.b.c.d, only differences and
+// trailing zeros count.
 type u128 struct{ hi, lo uint64 }
 
 func toU128(a netip.Addr) u128 {
-	if a.Is4() {
-		b := a.As4()
-		return u128{lo: uint64(binary.BigEndian.Uint32(b[:]))}
-	}
 	b := a.As16()
-	return u128{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+	return u128{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
 }
 
 func (a u128) xor(b u128) u128 { return u128{a.hi ^ b.hi, a.lo ^ b.lo} }

@@ -75,7 +75,7 @@ func TestString(t *testing.T) {
 func TestIsAny(t *testing.T) {
 	for want, all := range map[bool][]TS{
 		true:  {ts(t, "0.0.0.0/0"), ts(t, "::/0")},
-		false: {ts(t, "0.0.0.0/1"), ts(t, "::/0", 6), ts(t, "0.0.0.0/0", 0, 1, 65535), {}},
+		false: {ts(t, "0.0.0.0/1"), ts(t, "::/0", 6), ts(t, "0.0.0.0/0", 0, 1, 65535), ts(t, "0.0.0.0-255.255.255.254"), {}},
 	} {
 		for _, s := range all {
 			if s.IsAny() != want {

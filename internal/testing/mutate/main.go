@@ -152,7 +152,7 @@ func (p *pkg) after(m *mutant) string {
 	if i, j := strings.Index(text, "ON && ("), strings.LastIndex(text, ") || !ON && ("); i >= 0 && j >= 0 {
 		text = text[i+len("ON && (") : j]
 	}
-	text = strings.NewReplacer("ON != (", "!(", "mutantAdds(0)", "1").Replace(text)
+	text = strings.NewReplacer("ON != (", "!(", " + ON", "+1").Replace(text)
 	from := slices.Max([]int{strings.LastIndexByte(string(src[:m.start]), '\n') + 1, 0})
 	to := len(src)
 	if i := strings.IndexByte(string(src[m.end:]), '\n'); i >= 0 {
