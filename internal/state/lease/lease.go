@@ -230,7 +230,7 @@ func (b *Book) find(now time.Time, chain []*pool, r *Request, v6 int) *entry {
 // leases fills a queue, so that a pool that has run out pays for it seldom.
 func (b *Book) oldest(chain []*pool, r *Request, v6 int) *entry {
 	if r.Address.IsValid() {
-		if e := b.leases[r.Address]; e != nil && len(e.holders) == 0 {
+		if e := b.leases[r.Address]; len(e.holders) == 0 { // there is one: fresh has not given it
 			return e
 		}
 		return nil

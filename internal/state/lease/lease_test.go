@@ -207,6 +207,79 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+// What a book gives, step by step: whose address, and which of several.
+func TestWhoseAddress(t *testing.T) {
+	now := epoch
+	var b *Book
+	begin := func(pools ...Pool) { b = open(t, &store.Memory{}, epoch, pools...) }
+	holder := uint64(0)
+	take := func(owner, wishes string, same ...uint64) string {
+		t.Helper()
+		now = now.Add(time.Second)
+		holder++
+		r := Request{Pool: "p", Owner: owner, Holder: holder, Same: same, V4: true, V6: strings.Contains(owner, "6")}
+		for _, w := range strings.Fields(wishes) {
+			r.Wishes = append(r.Wishes, netip.MustParseAddr(w))
+		}
+		got, err := b.Take(now, r)
+		if err != nil {
+			return "none"
+		}
+		return strings.Trim(fmt.Sprint(got), "[]")
+	}
+	release := func(id uint64) {
+		now = now.Add(time.Second)
+		b.Release(now, id)
+	}
+	is := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	pool := func(name, next string, ranges ...Range) Pool { return Pool{Name: name, Next: next, Ranges: ranges} }
+	six := span("fd00::2", "fd00::9")
+
+	begin(pool("p", "q", span("10.0.0.2", "10.0.0.2")), pool("q", "p", span("10.1.0.2", "10.1.0.2")))
+	is("the pool", take("a", ""), "10.0.0.2")
+	is("the next pool", take("b", ""), "10.1.0.2")
+	is("pools that name each other, all used", take("c", ""), "none")
+
+	holder = 0
+	begin(pool("p", "", span("10.0.0.2", "10.0.0.9"), six))
+	is("both families", take("6", ""), "10.0.0.2 fd00::2")
+	is("wishes, IPv6 first", take("6", "fd00::7 10.0.0.7"), "10.0.0.7 fd00::7")
+	release(1)
+	release(2)
+	is("the wish is the owner's second address", take("6", "fd00::7 10.0.0.7"), "10.0.0.7 fd00::7")
+	is("without a wish the first", take("6", ""), "10.0.0.2 fd00::2")
+	is("another's, which nobody uses", take("a", ""), "10.0.0.3")
+	release(5)
+	is("the wish is another's", take("b", "10.0.0.3"), "10.0.0.4")
+	is("what the same device has", take("6", "", 3), "10.0.0.7 fd00::7")
+	release(4)
+	is("that before an idle one", take("6", "", 3, 7), "10.0.0.7 fd00::7")
+	b.SetPools([]Pool{pool("p", "", span("10.5.0.2", "10.5.0.9"))})
+	is("its own is in no pool any more", take("a", ""), "10.5.0.2")
+	is("nor is its wish", take("a", "10.0.0.3", 9), "10.5.0.2")
+
+	holder = 0
+	begin(pool("p", "", span("10.0.0.2", "10.0.0.3"), span("fd00::2", "fd00::2")))
+	is("one", take("6", ""), "10.0.0.2 fd00::2")
+	is("two", take("b", ""), "10.0.0.3")
+	release(1)
+	if inUse, kept := b.Count("p"); inUse != 1 || kept != 2 {
+		t.Errorf("%d in use, %d kept: a holder lets all go", inUse, kept)
+	}
+	release(2)
+	release(1) // it has nothing any more
+	is("the one released first", take("new", ""), "10.0.0.2")
+	is("the owner of the other comes back", take("b", ""), "10.0.0.3")
+	release(3)
+	release(4)
+	is("who was there later stays longer", take("newer", ""), "10.0.0.2")
+}
+
 type failing struct{ store.Memory }
 
 func (*failing) Update(func(store.Tx) error) error { return errors.New("disk full") }
