@@ -246,7 +246,7 @@ func fails(tests []*test, id int) bool {
 			cpu += t.cpu
 		}
 		for bin, list := range names {
-			if pass, _ := execute(bin, dirs[bin], strings.Join(list, "|"), id, 10*time.Second+10*cpu); !pass {
+			if pass, _ := execute(bin, dirs[bin], strings.Join(list, "|"), id, 2*time.Second+5*cpu); !pass {
 				return true
 			}
 		}
@@ -259,7 +259,7 @@ func fails(tests []*test, id int) bool {
 func execute(bin, dir, names string, id int, most time.Duration, env ...string) (pass bool, cpu time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute+10*most)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf(`ulimit -t %d; ulimit -v 8000000; exec "$0" "$@"`, 1+int(most.Seconds())),
+	cmd := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf(`ulimit -t %d; ulimit -v 3000000; exec "$0" "$@"`, 1+int(most.Seconds())),
 		bin, "-test.run", "^("+names+")$", "-test.short", "-test.failfast", "-test.paniconexit0", "-test.timeout", "0")
 	cmd.Dir, cmd.WaitDelay = dir, time.Second
 	cmd.Env = append(append(os.Environ(), "MUTANT="+strconv.Itoa(id)), env...)
