@@ -257,8 +257,13 @@ func (e *Endpoint) bad(d core.Datagram, format string, a ...any) {
 
 // --- ikesa.Owner and v2.Owner ---
 
+// Config is the configuration in force.
 func (e *Endpoint) Config() *core.Config { return e.cfg }
-func (e *Endpoint) Addrs() []netip.Addr  { return e.addrs }
+
+// Addrs are the addresses that this host now has.
+func (e *Endpoint) Addrs() []netip.Addr { return e.addrs }
+
+// Nets are the addresses and networks that are this host's.
 func (e *Endpoint) Nets() []netip.Prefix { return e.nets }
 
 // Adopt takes in an SA: one that a stranger began, or a successor.
@@ -270,6 +275,7 @@ func (e *Endpoint) Adopt(sa *ikesa.SA) {
 	}
 }
 
+// Siblings are the other IKE SAs of the same configured peer.
 func (e *Endpoint) Siblings(sa *ikesa.SA) iter.Seq[*ikesa.SA] {
 	return func(yield func(*ikesa.SA) bool) {
 		for s := range e.of(sa.Peer.Name) {
@@ -280,12 +286,16 @@ func (e *Endpoint) Siblings(sa *ikesa.SA) iter.Seq[*ikesa.SA] {
 	}
 }
 
+// Namesakes are the other IKE SAs whose peer claims the same ID.
 func (e *Endpoint) Namesakes(sa *ikesa.SA) []*ikesa.SA { return e.namesakes(sa) }
 
+// SharesSecret reports whether the secret of an identity is also beside other IDs.
 func (e *Endpoint) SharesSecret(id *core.Identity) bool { return e.shared[id] }
 
+// Named notes that the peer of an IKE SA has another ID than before.
 func (e *Endpoint) Named(sa *ikesa.SA, was core.ID) { e.named(sa, was) }
 
+// Established notes that an IKE SA is up: its peer is not a stranger any more.
 func (e *Endpoint) Established(sa *ikesa.SA) {
 	e.strangers.remove(sa)
 	e.dropSession(sa.Peer.Name)
@@ -301,6 +311,7 @@ func (e *Endpoint) Established(sa *ikesa.SA) {
 	e.fill(sa)
 }
 
+// Ended forgets an IKE SA. A fault is followed by another attempt.
 func (e *Endpoint) Ended(sa *ikesa.SA, fault bool) {
 	delete(e.bySPI, sa.SPI())
 	if e.strangers.remove(sa) {
@@ -315,6 +326,7 @@ func (e *Endpoint) Ended(sa *ikesa.SA, fault bool) {
 	}
 }
 
+// ChildMade notes a CHILD SA that was installed.
 func (e *Endpoint) ChildMade(c *ikesa.Child) {
 	e.children[c.ID] = c
 	if m := e.made[c.Policy.Ref]; m != nil {
@@ -333,6 +345,7 @@ func (e *Endpoint) ChildMade(c *ikesa.Child) {
 	e.env.After(0, func() { c.Delete("its policy was changed or removed in the configuration") })
 }
 
+// ChildGone forgets a CHILD SA that was removed.
 func (e *Endpoint) ChildGone(c *ikesa.Child) {
 	delete(e.children, c.ID)
 	if m := e.made[c.Policy.Ref]; m != nil {

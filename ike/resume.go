@@ -13,6 +13,7 @@ import (
 // Session resumption (RFC 5723), what of it outlives an IKE SA: the sessions that a
 // client has lost and may resume, and the refusal of tickets.
 
+// Tickets are the keys of session tickets and the tickets that were used.
 func (e *Endpoint) Tickets() *v2.TicketJar { return &e.tickets }
 
 // Interrupted keeps the session of a lost IKE SA for the next one.

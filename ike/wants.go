@@ -187,6 +187,7 @@ func (e *Endpoint) lost(peer *core.Peer, fault bool) {
 	}
 }
 
+// ChildEnded notes that a policy lost its CHILD SA: it may need another.
 func (e *Endpoint) ChildEnded(sa *ikesa.SA, p *core.Policy) {
 	e.unused(p)
 	w := e.wants[p.Ref]
@@ -197,6 +198,8 @@ func (e *Endpoint) ChildEnded(sa *ikesa.SA, p *core.Policy) {
 	e.later(p, brief)
 }
 
+// ChildFailed notes that no CHILD SA could be made for a policy. asked: traffic or the
+// configuration asks for it.
 func (e *Endpoint) ChildFailed(sa *ikesa.SA, p *core.Policy, asked bool) { e.later(p, asked) }
 
 // later tries again after a while, longer after each failure: by itself where the

@@ -89,6 +89,7 @@ type (
 	path  = ikesa.Path
 )
 
+// The states of an IKE SA.
 const (
 	Connecting  = ikesa.Connecting
 	HalfOpen    = ikesa.HalfOpen
