@@ -1,11 +1,10 @@
 package ike
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
-
-	"net/netip"
 
 	"culvert/crypto/suite"
 	"culvert/ike/core"

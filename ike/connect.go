@@ -94,7 +94,7 @@ func (e *Endpoint) follow(peer *core.Peer) {
 func (e *Endpoint) unreachable(peer *core.Peer, reason string) {
 	wanted := e.resolving[peer.Name]
 	delete(e.resolving, peer.Name)
-	e.returnHome(peer)
+	e.redirects.returnHome(peer)
 	e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name, Reason: reason})
 	for _, p := range wanted {
 		e.later(p, true)
@@ -145,10 +145,10 @@ func (e *Endpoint) initiate(peer *core.Peer, local, remote netip.Addr, wanted []
 
 func (e *Endpoint) begin(peer *core.Peer, local, remote netip.Addr, wanted []*core.Policy) {
 	path := ikesa.Path{Local: netip.AddrPortFrom(local.Unmap(), e.cfg.StartsAt(peer)), Remote: netip.AddrPortFrom(remote, peer.Port)}
-	ike := v2.Initiate(e.env, e, peer, path, wanted)
+	ike := v2.Initiate(e.env, e.common(), e, peer, path, wanted)
 	sa := ike.Base()
-	e.settleRedirect(sa)
-	if s := e.session(peer, remote, sa.Identity); s != nil {
+	e.redirects.settle(sa, e.heirs)
+	if s := e.sessions.take(e.env.Now(), &e.tickets, peer, remote, sa.Identity); s != nil {
 		ike.Resume(s)
 	}
 	e.Adopt(sa)

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"iter"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -19,43 +19,38 @@ import (
 // Endpoint holds all IKE SAs. It is not safe for concurrent use; it never
 // blocks; it knows the time only from its inputs.
 type Endpoint struct {
-	env   *core.Env
-	cfg   *core.Config
-	bySPI map[uint64]*ikesa.SA
-	siblings
-	strangers // as responder, until IKE_AUTH is through
+	env       *core.Env
+	cfg       *core.Config
+	bySPI     map[uint64]*ikesa.SA
+	others    siblings
+	strangers strangers // as responder, until IKE_AUTH is through
 	peers     peerIndex
 	children  map[core.ChildID]*ikesa.Child
 	wants     map[core.PolicyRef]*want
 	at        map[string]netip.Addr     // where peers with DNS names are
 	resolving map[string][]*core.Policy // peers whose local address was asked for
 	cookies   cookieJar
-	heirs     map[core.SAID]*ikesa.SA // IKE SAs made at a re-authentication or a redirect, and whom they replace
-	redirects map[string]*redirect    // peers that sent us elsewhere
+	heirs     heirs
+	redirects redirects // peers that sent us elsewhere
 	tickets   v2.TicketJar
-	sessions  map[string]*v2.Session // of peers whose IKE SA was lost, to be resumed
-	addrs     []netip.Addr           // of this host
-	nets      []netip.Prefix         // of this host, which nobody may claim
+	sessions  sessions       // of peers whose IKE SA was lost, to be resumed
+	addrs     []netip.Addr   // of this host
+	nets      []netip.Prefix // of this host, which nobody may claim
 	graves    graves
 	versions  versions
-	down      bool                    // Shutdown was commanded
-	shared    map[*core.Identity]bool // whose secret is for other IDs too
+	down      bool // Shutdown was commanded
 
 	wanted   []*core.Policy // what wants has: the policies of the table and dials
-	dials    map[string]*core.Policy
-	made     map[core.PolicyRef]*made
-	madeBy   map[string]core.PolicyRef // by selectors
-	claims   claims                    // by remote address
-	lastMade core.PolicyRef
+	policies policies
 }
 
 // New makes an endpoint whose randomness comes from the seed alone. It does
 // nothing before its first Reconfigure.
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
-		bySPI: map[uint64]*ikesa.SA{}, siblings: newSiblings(), strangers: newStrangers(),
-		heirs: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{},
-		made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
+		bySPI: map[uint64]*ikesa.SA{}, others: newSiblings(), strangers: newStrangers(),
+		heirs: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+	e.policies = policies{env: e.env, others: &e.others, made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
 }
@@ -95,7 +90,7 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 		}
 	case core.LocalAddrs:
 		e.addrs = in.Addrs
-		for _, sa := range e.sorted() {
+		for _, sa := range sorted(e.bySPI) {
 			if r, ok := sa.Protocol.(ikesa.Roamer); ok {
 				r.AddrsChanged()
 			}
@@ -199,7 +194,7 @@ func (e *Endpoint) otherVersion(h message.Header, d core.Datagram) {
 // newcomer is an IKE_SA_INIT or IKE_SESSION_RESUME request of somebody we may
 // never have heard of.
 func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
-	if sa := e.half[halfKey{h.SPIi, d.Remote}]; sa != nil {
+	if sa := e.strangers.half[halfKey{h.SPIi, d.Remote}]; sa != nil {
 		sa.Protocol.Again(d)
 		return
 	}
@@ -220,7 +215,7 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 		e.bad(d, "no peer is configured for %v: add one whose address covers it", d.Remote.Addr())
 		return
 	}
-	away, pressed := e.fullFor(peer), e.pressed()
+	away, pressed := e.fullFor(peer), e.strangers.pressed(e.cfg, e.env.Now())
 	if away || pressed {
 		skimmed, err := message.Skim(h, d.Data)
 		if err != nil {
@@ -238,9 +233,9 @@ func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
 		e.resume(peer, h, d)
 		return
 	}
-	if err := v2.Accept(e.env, e, peer, bytes.Clone(d.Data), d); err != nil {
+	if err := v2.Accept(e.env, e.common(), e, peer, bytes.Clone(d.Data), d); err != nil {
 		e.bad(d, "%v", err)
-		e.gaveUp(e.env.Now())
+		e.strangers.gaveUp(e.env.Now())
 	}
 }
 
@@ -255,7 +250,13 @@ func (e *Endpoint) bad(d core.Datagram, format string, a ...any) {
 	e.env.Emit(core.Event{Kind: core.EvBadMessage, Local: d.Local, Remote: d.Remote, Reason: fmt.Sprintf(format, a...)})
 }
 
-// --- ikesa.Owner and v2.Owner ---
+// common is what an IKE SA of any version asks of the endpoint; the endpoint itself is v2.Owner.
+func (e *Endpoint) common() ikesa.Owner {
+	return ikesa.Owner{Host: e, Others: &e.others, Keeper: e, Policies: &e.policies}
+}
+
+// Weigh counts anew how many bytes a half-open SA keeps.
+func (e *Endpoint) Weigh(sa *ikesa.SA, bytes int) { e.strangers.weigh(sa, bytes) }
 
 // Config is the configuration in force.
 func (e *Endpoint) Config() *core.Config { return e.cfg }
@@ -269,36 +270,16 @@ func (e *Endpoint) Nets() []netip.Prefix { return e.nets }
 // Adopt takes in an SA: one that a stranger began, or a successor.
 func (e *Endpoint) Adopt(sa *ikesa.SA) {
 	e.bySPI[sa.SPI()] = sa
-	e.siblings.add(sa)
+	e.others.add(sa)
 	if sa.State == ikesa.HalfOpen {
 		e.strangers.add(sa)
 	}
 }
 
-// Siblings are the other IKE SAs of the same configured peer.
-func (e *Endpoint) Siblings(sa *ikesa.SA) iter.Seq[*ikesa.SA] {
-	return func(yield func(*ikesa.SA) bool) {
-		for s := range e.of(sa.Peer.Name) {
-			if s != sa && !yield(s) {
-				return
-			}
-		}
-	}
-}
-
-// Namesakes are the other IKE SAs whose peer claims the same ID.
-func (e *Endpoint) Namesakes(sa *ikesa.SA) []*ikesa.SA { return e.namesakes(sa) }
-
-// SharesSecret reports whether the secret of an identity is also beside other IDs.
-func (e *Endpoint) SharesSecret(id *core.Identity) bool { return e.shared[id] }
-
-// Named notes that the peer of an IKE SA has another ID than before.
-func (e *Endpoint) Named(sa *ikesa.SA, was core.ID) { e.named(sa, was) }
-
 // Established notes that an IKE SA is up: its peer is not a stranger any more.
 func (e *Endpoint) Established(sa *ikesa.SA) {
 	e.strangers.remove(sa)
-	e.dropSession(sa.Peer.Name)
+	e.sessions.drop(sa.Peer.Name)
 	if !sa.Initiator {
 		for _, p := range e.wanted {
 			if p.Peer == sa.Peer {
@@ -317,10 +298,10 @@ func (e *Endpoint) Ended(sa *ikesa.SA, fault bool) {
 	if e.strangers.remove(sa) {
 		e.strangers.gaveUp(e.env.Now())
 	}
-	e.heirRekeyed(sa)
+	e.heirs.rekeyed(sa)
 	delete(e.heirs, sa.ID)
-	e.siblings.remove(sa)
-	e.redirectFailed(sa, fault)
+	e.others.remove(sa)
+	e.redirects.failed(sa, fault)
 	if sa.Initiator || !sa.EstablishedAt.IsZero() { // what a stranger began and did not finish is no loss
 		e.lost(sa.Peer, fault)
 	}
@@ -329,7 +310,7 @@ func (e *Endpoint) Ended(sa *ikesa.SA, fault bool) {
 // ChildMade notes a CHILD SA that was installed.
 func (e *Endpoint) ChildMade(c *ikesa.Child) {
 	e.children[c.ID] = c
-	if m := e.made[c.Policy.Ref]; m != nil {
+	if m := e.policies.made[c.Policy.Ref]; m != nil {
 		m.children++
 		m.newest = c.ID
 	}
@@ -348,7 +329,7 @@ func (e *Endpoint) ChildMade(c *ikesa.Child) {
 // ChildGone forgets a CHILD SA that was removed.
 func (e *Endpoint) ChildGone(c *ikesa.Child) {
 	delete(e.children, c.ID)
-	if m := e.made[c.Policy.Ref]; m != nil {
+	if m := e.policies.made[c.Policy.Ref]; m != nil {
 		m.children--
 	}
 }
@@ -361,7 +342,7 @@ func (e *Endpoint) settleTwins(sa *ikesa.SA, tries int) {
 	if sa.State != ikesa.Established {
 		return
 	}
-	for _, s := range e.namesakes(sa) {
+	for _, s := range e.others.Namesakes(sa) {
 		if s.State != ikesa.Established || !sa.Birth.Twin(s.Birth) {
 			continue
 		}
@@ -385,13 +366,6 @@ func (e *Endpoint) settleTwins(sa *ikesa.SA, tries int) {
 // let it keeps both.
 const maxTwinTries = 30
 
-// settling reports whether sa has a twin, and it may still be that one of them goes.
-func (e *Endpoint) settling(sa *ikesa.SA) bool {
-	return slices.ContainsFunc(e.namesakes(sa), func(s *ikesa.SA) bool {
-		return s.State == ikesa.Established && sa.Birth.Twin(s.Birth) && e.env.Now().Before(sa.Birth.TwinsSince(s.Birth).Add(maxTwinTries*ikesa.TwinDelay))
-	})
-}
-
 func (e *Endpoint) settleTwinsLater(sa *ikesa.SA, tries int) {
 	if tries < maxTwinTries && sa.Peer.Initiates() { // else only the other end begins
 		e.env.After(ikesa.TwinDelay, func() { e.settleTwins(sa, tries) })
@@ -404,7 +378,7 @@ func (e *Endpoint) settleTwinsLater(sa *ikesa.SA, tries int) {
 // equal in it stay as they are; others are deleted.
 func (e *Endpoint) reconfigure(cfg *core.Config) {
 	e.cfg = cfg
-	e.shared = sharedSecrets(cfg)
+	e.others.shared = sharedSecrets(cfg)
 	e.peers = indexPeers(cfg.Peers, e.at)
 	clear(e.redirects)
 	e.tickets.Trusting(cfg.Trust)
@@ -413,11 +387,11 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 		peers[p.Name] = p
 	}
 	policies := map[core.PolicyRef]*core.Policy{}
-	e.wanted = append(slices.Clone(cfg.Policies), e.dial(cfg)...)
+	e.wanted = append(slices.Clone(cfg.Policies), e.policies.dial(cfg)...)
 	for _, p := range e.wanted {
 		policies[p.Ref] = p
 	}
-	for _, sa := range e.sorted() {
+	for _, sa := range sorted(e.bySPI) {
 		p := peers[sa.Peer.Name]
 		if p == nil || p != sa.Peer && !reflect.DeepEqual(p, sa.Peer) {
 			sa.Delete("its peer was changed or removed in the configuration")
@@ -434,7 +408,7 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 	}
 	for name := range e.sessions {
 		if p := peers[name]; p == nil || !p.Profile.Resumption {
-			e.dropSession(name)
+			e.sessions.drop(name)
 		}
 	}
 	for ref, w := range e.wants {
@@ -461,15 +435,10 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 	}
 }
 
-// sorted lists the SAs in the order in which they were made, so that outputs
+// sorted lists SAs in the order in which they were made, so that outputs
 // come in the same order for the same inputs.
-func (e *Endpoint) sorted() []*ikesa.SA {
-	out := make([]*ikesa.SA, 0, len(e.bySPI))
-	for _, sa := range e.bySPI {
-		out = append(out, sa)
-	}
-	slices.SortFunc(out, func(a, b *ikesa.SA) int { return cmp.Compare(a.ID, b.ID) })
-	return out
+func sorted(bySPI map[uint64]*ikesa.SA) []*ikesa.SA {
+	return slices.SortedFunc(maps.Values(bySPI), func(a, b *ikesa.SA) int { return cmp.Compare(a.ID, b.ID) })
 }
 
 func (e *Endpoint) command(c core.Command) {
@@ -485,10 +454,10 @@ func (e *Endpoint) command(c core.Command) {
 	}
 	if c.Do == core.Shutdown || c.Do == core.KillAll {
 		for name := range e.sessions {
-			e.dropSession(name)
+			e.sessions.drop(name)
 		}
 	}
-	for _, sa := range e.sorted() {
+	for _, sa := range sorted(e.bySPI) {
 		if c.SA != 0 && sa.ID != c.SA {
 			continue
 		}

@@ -47,7 +47,7 @@ func FuzzEndpoint(f *testing.F) {
 			t.Error("more answers than questions")
 		}
 		says(t, p.request(message.ExchangeInformational), "")
-		if r.established() != 1 || len(r.kids) != 1 || len(r.e.half) != 0 {
+		if r.established() != 1 || len(r.kids) != 1 || len(r.e.strangers.half) != 0 {
 			t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.kids))
 		}
 	})

@@ -32,7 +32,7 @@ func (e *Endpoint) Bury(spi uint64, ep v2.Epitaph) {
 	}
 	size := 0
 	if ep.Stranger {
-		if size = graveWeight(ep); e.strangers.bytes+size > e.strangerBytes()/2 {
+		if size = graveWeight(ep); e.strangers.bytes+size > strangerBytesOf(e.cfg)/2 {
 			return
 		}
 		e.strangers.bytes += size

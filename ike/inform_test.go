@@ -16,9 +16,9 @@ import (
 func (r *rig) nothingLeft() {
 	r.t.Helper()
 	e := r.e
-	if len(e.bySPI)+len(e.byPeer)+len(e.byID)+len(e.half)+len(e.children)+len(e.resolving) > 0 || len(r.kids) > 0 {
+	if len(e.bySPI)+len(e.others.byPeer)+len(e.others.byID)+len(e.strangers.half)+len(e.children)+len(e.resolving) > 0 || len(r.kids) > 0 {
 		r.t.Errorf("left: %d SAs, %d peers, %d half-open, %d CHILD SAs, %d questions, %d in the data plane",
-			len(e.bySPI), len(e.byPeer), len(e.half), len(e.children), len(e.resolving), len(r.kids))
+			len(e.bySPI), len(e.others.byPeer), len(e.strangers.half), len(e.children), len(e.resolving), len(r.kids))
 	}
 	r.pass(graveLife + time.Second)
 	if len(e.graves) > 0 {

@@ -222,8 +222,8 @@ func TestFlood(t *testing.T) {
 		flood.addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 500)
 		r.datagram(flood.addr, flood.initRequest())
 	}
-	if n := len(r.e.SAs()); n != 64 || len(r.e.half) != n || len(r.e.bySPI) != n {
-		t.Fatalf("%d SAs are kept, %d half-open, %d by SPI", n, len(r.e.half), len(r.e.bySPI))
+	if n := len(r.e.SAs()); n != 64 || len(r.e.strangers.half) != n || len(r.e.bySPI) != n {
+		t.Fatalf("%d SAs are kept, %d half-open, %d by SPI", n, len(r.e.strangers.half), len(r.e.bySPI))
 	}
 	if n := r.count(core.EvBadMessage); n != 0 {
 		t.Errorf("%d bad messages", n)
@@ -236,8 +236,8 @@ func TestFlood(t *testing.T) {
 	says(t, p.connect(), "IDr AUTH SA TSi TSr")
 	// Half-open SAs expire; what is left is ours and its timers.
 	r.pass(31 * time.Second)
-	if n := len(r.e.SAs()); n != 1 || len(r.e.half) != 0 {
-		t.Errorf("%d SAs after half a minute, %d half-open", n, len(r.e.half))
+	if n := len(r.e.SAs()); n != 1 || len(r.e.strangers.half) != 0 {
+		t.Errorf("%d SAs after half a minute, %d half-open", n, len(r.e.strangers.half))
 	}
 }
 
@@ -250,7 +250,7 @@ func TestMaxHalfOpen(t *testing.T) {
 		p := newPuppet(r, byte(i))
 		p.init()
 		ps = append(ps, p)
-		if n := len(r.e.half); n > 2 || n != len(r.e.SAs()) {
+		if n := len(r.e.strangers.half); n > 2 || n != len(r.e.SAs()) {
 			t.Fatalf("%d half-open SAs of %d", n, len(r.e.SAs()))
 		}
 	}
@@ -264,7 +264,7 @@ func TestMaxHalfOpen(t *testing.T) {
 	for _, p := range ps[2:] {
 		says(t, p.auth(p.authPayloads(p.childOffer()...)...), "IDr AUTH SA TSi TSr")
 	}
-	if r.established() != 2 || len(r.e.half) != 0 {
+	if r.established() != 2 || len(r.e.strangers.half) != 0 {
 		t.Errorf("%v", r.e.SAs())
 	}
 }
@@ -363,7 +363,7 @@ func TestInitRefused(t *testing.T) {
 					t.Errorf("the event says %q, not %q", e.Reason, c.reason)
 				}
 			}
-			if !r.e.Idle() || len(r.e.half) != 0 {
+			if !r.e.Idle() || len(r.e.strangers.half) != 0 {
 				t.Error("something is kept")
 			}
 		})

@@ -15,6 +15,17 @@ import (
 // Policies made at run time (generate-policy): each lives as long as a CHILD SA
 // uses it.
 
+// policies are all of them.
+type policies struct {
+	env      *core.Env
+	others   *siblings
+	dials    map[string]*core.Policy // of peers that give us our policies, by name
+	made     map[core.PolicyRef]*made
+	madeBy   map[string]core.PolicyRef // by selectors
+	claims   claims                    // by remote address
+	lastMade core.PolicyRef
+}
+
 // made is one of them, in force.
 type made struct {
 	policy   *core.Policy // nil: of none yet
@@ -109,16 +120,16 @@ func (c *claims) near(p *core.Policy, yield func(*made) bool) {
 	}
 }
 
-// Taken is of v2.Owner: it says which policy of another peer stands for some of the packets
+// Taken is of ikesa.Policies: it says which policy of another peer stands for some of the packets
 // of p, unless both may have them. What we dialed is ours, and an address that was given is
 // the peer's to whom it was given.
-func (e *Endpoint) Taken(sa *ikesa.SA, p *core.Policy) string {
+func (g *policies) Taken(sa *ikesa.SA, p *core.Policy) string {
 	if p.Made.Dialed != nil || sa.Lease.Given() {
 		return ""
 	}
 	var by *core.Policy
 	owner := madeOwner(sa, p)
-	e.claims.near(p, func(m *made) bool {
+	g.claims.near(p, func(m *made) bool {
 		o := m.policy
 		if o.Made.Owner == owner || o.Made.Dialed != nil || sa.Has(o.Ref) || together(o, p) || !v2.Overlap(o.Pairs(), p.Pairs()) {
 			return true
@@ -131,7 +142,7 @@ func (e *Endpoint) Taken(sa *ikesa.SA, p *core.Policy) string {
 	if by == nil {
 		return ""
 	}
-	e.contest(sa, by)
+	g.contest(sa, by)
 	return fmt.Sprintf("another peer has a policy for %v%s", by.Pairs(), instead(by, p))
 }
 
@@ -146,17 +157,17 @@ func together(a, b *core.Policy) bool {
 	})
 }
 
-// Generate is of v2.Owner. Of the same peer, a policy with the same selectors is the same policy: one that connects anew
+// Generate is of ikesa.Policies. Of the same peer, a policy with the same selectors is the same policy: one that connects anew
 // shares it with what is left of before. Of two peers only one can have it, or a part of it, unless it is of level unique: then
 // it is one policy for both, and their conversations are kept apart.
-func (e *Endpoint) Generate(sa *ikesa.SA, p core.Policy) (*core.Policy, error) {
+func (g *policies) Generate(sa *ikesa.SA, p core.Policy) (*core.Policy, error) {
 	key, owner := madeKey(&p), madeOwner(sa, &p)
-	if taken := e.Taken(sa, &p); taken != "" {
+	if taken := g.Taken(sa, &p); taken != "" {
 		return nil, v2.Refuse(message.NotifyTSUnacceptable, "%s", taken)
 	}
-	if m := e.made[e.madeBy[key]]; m != nil {
+	if m := g.made[g.madeBy[key]]; m != nil {
 		if m.policy.Made.Owner != owner && !shared(m.policy, &p) {
-			e.contest(sa, m.policy)
+			g.contest(sa, m.policy)
 			return nil, v2.Refuse(message.NotifyTSUnacceptable, "another peer has a policy for %v%s", m.policy.Pairs(), instead(m.policy, &p))
 		}
 		if m.policy.Made.Template == p.Made.Template && m.policy.Tunnel == p.Tunnel && (p.Ref == 0 || p.Ref == m.policy.Ref) {
@@ -164,8 +175,8 @@ func (e *Endpoint) Generate(sa *ikesa.SA, p core.Policy) (*core.Policy, error) {
 		}
 	}
 	if p.Ref == 0 {
-		e.lastMade++
-		p.Ref = core.FirstMade + e.lastMade
+		g.lastMade++
+		p.Ref = core.FirstMade + g.lastMade
 	}
 	p.Made.Owner = owner
 	return &p, nil
@@ -173,8 +184,8 @@ func (e *Endpoint) Generate(sa *ikesa.SA, p core.Policy) (*core.Policy, error) {
 
 // contest asks who has a policy whether it is there, where that may be the peer of sa
 // itself, which has lost it: the next time it gets the policy.
-func (e *Endpoint) contest(sa *ikesa.SA, p *core.Policy) {
-	for _, s := range e.namesakes(sa) {
+func (g *policies) contest(sa *ikesa.SA, p *core.Policy) {
+	for _, s := range g.others.Namesakes(sa) {
 		has := slices.ContainsFunc(s.Children, func(c *ikesa.Child) bool { return c.Policy == p })
 		if has && sa.Claims(s) {
 			s.Contest(fmt.Sprintf("%s asks from %v for the policy that this one has", sa.PeerID, sa.Remote), func(bool) {})
@@ -209,50 +220,50 @@ func instead(there, p *core.Policy) string {
 	return why
 }
 
-// Use is of v2.Owner.
-func (e *Endpoint) Use(p *core.Policy) {
+// Use is of ikesa.Policies.
+func (g *policies) Use(p *core.Policy) {
 	if p.Made == nil {
 		return
 	}
-	m := e.made[p.Ref]
+	m := g.made[p.Ref]
 	if m == nil {
 		m = &made{}
-		e.made[p.Ref] = m
+		g.made[p.Ref] = m
 	}
 	if m.policy == p {
 		return
 	}
-	if e.madeBy[m.key] == p.Ref {
-		delete(e.madeBy, m.key)
+	if g.madeBy[m.key] == p.Ref {
+		delete(g.madeBy, m.key)
 	}
 	if m.policy != nil {
-		e.claims.remove(m)
+		g.claims.remove(m)
 	}
 	m.policy, m.key = p, madeKey(p)
-	e.madeBy[m.key] = p.Ref
-	e.claims.add(m)
-	e.env.Emit(core.AddPolicy{Ref: p.Ref, Template: p.Made.Template, Peer: p.Peer.Name, Pairs: p.Pairs(), Tunnel: p.Tunnel})
+	g.madeBy[m.key] = p.Ref
+	g.claims.add(m)
+	g.env.Emit(core.AddPolicy{Ref: p.Ref, Template: p.Made.Template, Peer: p.Peer.Name, Pairs: p.Pairs(), Tunnel: p.Tunnel})
 }
 
 // unused drops a policy that has lost its last CHILD SA.
-func (e *Endpoint) unused(p *core.Policy) {
-	m := e.made[p.Ref]
+func (g *policies) unused(p *core.Policy) {
+	m := g.made[p.Ref]
 	if m == nil || m.children > 0 {
 		return
 	}
-	delete(e.made, p.Ref)
-	e.claims.remove(m)
-	if e.madeBy[m.key] == p.Ref {
-		delete(e.madeBy, m.key)
+	delete(g.made, p.Ref)
+	g.claims.remove(m)
+	if g.madeBy[m.key] == p.Ref {
+		delete(g.madeBy, m.key)
 	}
-	e.env.Emit(core.DropPolicy{Ref: p.Ref})
+	g.env.Emit(core.DropPolicy{Ref: p.Ref})
 }
 
 // dial lists what initiators that get their policies from the peer ask for; one
 // that is as it was keeps its Ref.
-func (e *Endpoint) dial(cfg *core.Config) (list []*core.Policy) {
-	was := e.dials
-	e.dials = map[string]*core.Policy{}
+func (g *policies) dial(cfg *core.Config) (list []*core.Policy) {
+	was := g.dials
+	g.dials = map[string]*core.Policy{}
 	for _, peer := range cfg.Peers {
 		p := v2.Dial(cfg, peer)
 		if p == nil {
@@ -261,14 +272,14 @@ func (e *Endpoint) dial(cfg *core.Config) (list []*core.Policy) {
 		old := was[peer.Name]
 		switch {
 		case old == nil || old.Made.Template != p.Made.Template:
-			e.lastMade++
-			p.Ref = core.FirstMade + e.lastMade
+			g.lastMade++
+			p.Ref = core.FirstMade + g.lastMade
 		case old.Peer == peer:
 			p = old
 		default:
 			p.Ref = old.Ref
 		}
-		e.dials[peer.Name] = p
+		g.dials[peer.Name] = p
 		list = append(list, p)
 	}
 	return list

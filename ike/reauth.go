@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"culvert/ike/core"
 	ikesa "culvert/ike/sa"
 	"culvert/ike/v2"
 )
@@ -10,9 +11,9 @@ import (
 func (e *Endpoint) Reauthenticate(sa *ikesa.SA) {
 	sa = sa.Newest()
 	switch {
-	case e.down || sa.State != ikesa.Established || e.hasHeir(sa):
+	case e.down || sa.State != ikesa.Established || e.heirs.has(sa):
 		return
-	case e.settling(sa): // an heir is begun too late to be known as a twin, and both would stay
+	case e.others.settling(sa, e.env.Now()): // an heir is begun too late to be known as a twin, and both would stay
 		e.env.After(ikesa.TwinDelay, func() { e.Reauthenticate(sa) })
 		return
 	}
@@ -22,10 +23,13 @@ func (e *Endpoint) Reauthenticate(sa *ikesa.SA) {
 	n.Begin()
 }
 
-// hasHeir reports whether an IKE SA is being made to take over from sa, or from
+// heirs are IKE SAs made at a re-authentication or a redirect, and whom they replace.
+type heirs map[core.SAID]*ikesa.SA
+
+// has reports whether an IKE SA is being made to take over from sa, or from
 // what sa comes from by rekeys.
-func (e *Endpoint) hasHeir(sa *ikesa.SA) bool {
-	for _, old := range e.heirs {
+func (h heirs) has(sa *ikesa.SA) bool {
+	for _, old := range h {
 		if old.Newest() == sa {
 			return true
 		}
@@ -33,12 +37,12 @@ func (e *Endpoint) hasHeir(sa *ikesa.SA) bool {
 	return false
 }
 
-// heirRekeyed makes the successor of an heir the heir, and returns it.
-func (e *Endpoint) heirRekeyed(sa *ikesa.SA) *ikesa.SA {
+// rekeyed makes the successor of an heir the heir, and returns it.
+func (h heirs) rekeyed(sa *ikesa.SA) *ikesa.SA {
 	n := sa.Newest()
-	if old := e.heirs[sa.ID]; old != nil && n != sa {
-		delete(e.heirs, sa.ID)
-		e.heirs[n.ID] = old
+	if old := h[sa.ID]; old != nil && n != sa {
+		delete(h, sa.ID)
+		h[n.ID] = old
 	}
 	return n
 }
@@ -46,7 +50,7 @@ func (e *Endpoint) heirRekeyed(sa *ikesa.SA) *ikesa.SA {
 // inherit has an IKE SA that came up take over from the one that it was made
 // for, which is deleted once nothing is left on it.
 func (e *Endpoint) inherit(sa *ikesa.SA, tries int) {
-	sa = e.heirRekeyed(sa)
+	sa = e.heirs.rekeyed(sa)
 	old := e.heirs[sa.ID]
 	if old == nil {
 		return

@@ -13,6 +13,9 @@ import (
 	"culvert/ike/v2"
 )
 
+// redirects are those of all peers, by name.
+type redirects map[string]*redirect
+
 // redirect is where a peer sent us (RFC 5685). It counts until the
 // configuration is loaded anew or an attempt there fails; then the peer is where
 // the configuration says.
@@ -63,7 +66,7 @@ func (e *Endpoint) redirect(sa *ikesa.SA, to core.Gateway, from netip.Addr, old 
 		r = &redirect{}
 		e.redirects[peer.Name] = r
 	}
-	for s := range e.of(peer.Name) {
+	for s := range e.others.of(peer.Name) {
 		if old != nil && e.heirs[s.ID] == old && s.Remote.Addr() == to.Addr {
 			return // said twice, and under way
 		}
@@ -100,7 +103,7 @@ func (e *Endpoint) redirect(sa *ikesa.SA, to core.Gateway, from netip.Addr, old 
 // notRedirected says why a redirect was not followed. The next attempt goes to
 // where the configuration says.
 func (e *Endpoint) notRedirected(peer *core.Peer, to core.Gateway, wanted []*core.Policy, why string) {
-	e.returnHome(peer)
+	e.redirects.returnHome(peer)
 	e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name, Initiator: true,
 		Reason: fmt.Sprintf("the peer sends us to %v, and we do not go: %s", to, why)})
 	for _, p := range wanted {
@@ -108,30 +111,30 @@ func (e *Endpoint) notRedirected(peer *core.Peer, to core.Gateway, wanted []*cor
 	}
 }
 
-// settleRedirect tells an IKE SA that begins at the other gateway where we come
+// settle tells an IKE SA that begins at the other gateway where we come
 // from, and whom it takes over from.
-func (e *Endpoint) settleRedirect(sa *ikesa.SA) {
-	r := e.redirects[sa.Peer.Name]
+func (t redirects) settle(sa *ikesa.SA, h heirs) {
+	r := t[sa.Peer.Name]
 	if r == nil || r.to != sa.Remote.Addr() {
 		return
 	}
 	sa.ComesFrom = r.from
 	if r.old != nil {
-		e.heirs[sa.ID] = r.old
+		h[sa.ID] = r.old
 		r.old = nil
 	}
 }
 
-// redirectFailed is told of each IKE SA that is gone.
-func (e *Endpoint) redirectFailed(sa *ikesa.SA, fault bool) {
-	if r := e.redirects[sa.Peer.Name]; fault && r != nil && sa.Initiator && sa.EstablishedAt.IsZero() && r.to == sa.Remote.Addr() {
-		e.returnHome(sa.Peer)
+// failed is told of each IKE SA that is gone.
+func (t redirects) failed(sa *ikesa.SA, fault bool) {
+	if r := t[sa.Peer.Name]; fault && r != nil && sa.Initiator && sa.EstablishedAt.IsZero() && r.to == sa.Remote.Addr() {
+		t.returnHome(sa.Peer)
 	}
 }
 
 // returnHome has the next attempt go to where the configuration says.
-func (e *Endpoint) returnHome(peer *core.Peer) {
-	if r := e.redirects[peer.Name]; r != nil {
+func (t redirects) returnHome(peer *core.Peer) {
+	if r := t[peer.Name]; r != nil {
 		r.to, r.old = netip.Addr{}, nil
 	}
 }
@@ -139,7 +142,7 @@ func (e *Endpoint) returnHome(peer *core.Peer) {
 // fullFor reports whether newcomers of a peer are to go to another gateway.
 func (e *Endpoint) fullFor(peer *core.Peer) bool {
 	r, ok := e.cfg.Redirects[peer.Name]
-	return ok && e.serving[peer.Name] >= r.Above
+	return ok && e.others.serving[peer.Name] >= r.Above
 }
 
 // sendAway answers a newcomer with the gateway that it shall go to, if it can be
@@ -152,6 +155,6 @@ func (e *Endpoint) sendAway(peer *core.Peer, h message.Header, skimmed []message
 	}
 	e.env.Emit(core.Send{Local: d.Local, Remote: d.Remote, NATT: d.NATT, Data: answer})
 	e.env.Emit(core.Event{Kind: core.EvRedirecting, Peer: peer.Name, Local: d.Local, Remote: d.Remote,
-		Reason: fmt.Sprintf("sent it to the gateway %v: there are %d IKE SAs with this peer", r.To, e.serving[peer.Name])})
+		Reason: fmt.Sprintf("sent it to the gateway %v: there are %d IKE SAs with this peer", r.To, e.others.serving[peer.Name])})
 	return true
 }

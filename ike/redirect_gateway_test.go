@@ -67,7 +67,7 @@ func TestSendAwayInInit(t *testing.T) {
 			if again := r.one(); !bytes.Equal(again.Data, first.Data) {
 				t.Error("the same request gets another answer")
 			}
-			if len(r.e.SAs()) != 0 || len(r.e.half) != 0 {
+			if len(r.e.SAs()) != 0 || len(r.e.strangers.half) != 0 {
 				t.Errorf("%d IKE SAs are kept", len(r.e.SAs()))
 			}
 			if _, ok := r.e.Deadline(); ok {

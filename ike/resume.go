@@ -3,6 +3,7 @@ package ike
 import (
 	"bytes"
 	"net/netip"
+	"time"
 
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -17,33 +18,36 @@ import (
 func (e *Endpoint) Tickets() *v2.TicketJar { return &e.tickets }
 
 // Interrupted keeps the session of a lost IKE SA for the next one.
-func (e *Endpoint) Interrupted(sa *ikesa.SA, s *v2.Session) { e.keepSession(sa.Peer.Name, s) }
+func (e *Endpoint) Interrupted(sa *ikesa.SA, s *v2.Session) { e.sessions.keep(sa.Peer.Name, s) }
 
-func (e *Endpoint) keepSession(peer string, s *v2.Session) {
-	e.dropSession(peer)
-	e.sessions[peer] = s
+// sessions are those of peers whose IKE SA was lost, by the peer's name.
+type sessions map[string]*v2.Session
+
+func (l sessions) keep(peer string, s *v2.Session) {
+	l.drop(peer)
+	l[peer] = s
 }
 
-func (e *Endpoint) dropSession(peer string) {
-	e.sessions[peer].Wipe()
-	delete(e.sessions, peer)
+func (l sessions) drop(peer string) {
+	l[peer].Wipe()
+	delete(l, peer)
 }
 
-// session takes the session that an IKE SA with a peer at an address can resume, as a
+// take takes the session that an IKE SA with a peer at an address can resume, as a
 // certain identity unless that is nil; nil: none. It is presented once (RFC 5723 §4.3.1).
-func (e *Endpoint) session(peer *core.Peer, remote netip.Addr, as *core.Identity) *v2.Session {
-	s := e.sessions[peer.Name]
+func (l sessions) take(now time.Time, jar *v2.TicketJar, peer *core.Peer, remote netip.Addr, as *core.Identity) *v2.Session {
+	s := l[peer.Name]
 	if s == nil {
 		return nil
 	}
-	if !s.Usable(e.env.Now(), &e.tickets, peer, remote) {
-		e.dropSession(peer.Name)
+	if !s.Usable(now, jar, peer, remote) {
+		l.drop(peer.Name)
 		return nil
 	}
-	if as != nil && s.Identity(&e.tickets, peer) != as {
+	if as != nil && s.Identity(jar, peer) != as {
 		return nil
 	}
-	delete(e.sessions, peer.Name)
+	delete(l, peer.Name)
 	return s
 }
 
@@ -64,22 +68,22 @@ func (e *Endpoint) NotResumed(sa *ikesa.SA, s *v2.Session, wanted []*core.Policy
 	local, remote := sa.Local.Addr(), sa.Remote.Addr()
 	e.initiate(peer, local, remote, wanted)
 	if s != nil {
-		e.keepSession(peer.Name, s)
+		e.sessions.keep(peer.Name, s)
 	}
 }
 
 // resume takes in somebody with a ticket, or answers TICKET_NACK and keeps nothing.
 func (e *Endpoint) resume(peer *core.Peer, h message.Header, d core.Datagram) {
-	refused, err := v2.AcceptResume(e.env, e, peer, bytes.Clone(d.Data), d)
+	refused, err := v2.AcceptResume(e.env, e.common(), e, peer, bytes.Clone(d.Data), d)
 	if err != nil {
 		e.bad(d, "%v", err)
-		e.gaveUp(e.env.Now())
+		e.strangers.gaveUp(e.env.Now())
 		return
 	}
 	if refused == nil {
 		return
 	}
-	e.gaveUp(e.env.Now())
+	e.strangers.gaveUp(e.env.Now())
 	e.env.Emit(core.Event{Kind: core.EvNotify, Peer: peer.Name, Local: d.Local, Remote: d.Remote, Exchange: h.Exchange.String(),
 		Reason: "a session is not resumed, the peer has to connect anew: " + refused.Error()})
 	nack := message.Message{

@@ -236,8 +236,8 @@ func TestTicketNack(t *testing.T) {
 			q := p.again(9)
 			h, ps := q.resume(ticket)
 			says(t, ps, "N(TICKET_NACK)")
-			if h.SPIr != 0 || len(r.e.SAs()) > was || len(r.e.half) > 0 {
-				t.Errorf("SPIr %x, %d IKE SAs, %d half-open", h.SPIr, len(r.e.SAs()), len(r.e.half))
+			if h.SPIr != 0 || len(r.e.SAs()) > was || len(r.e.strangers.half) > 0 {
+				t.Errorf("SPIr %x, %d IKE SAs, %d half-open", h.SPIr, len(r.e.SAs()), len(r.e.strangers.half))
 			}
 			e := r.event(core.EvNotify)
 			if !strings.Contains(e.Reason, c.reason) || e.Exchange != "IKE_SESSION_RESUME" || e.Peer == "" {
@@ -358,8 +358,8 @@ func TestTicketPresentedTwice(t *testing.T) {
 	q1, q2 := p.again(5), p.again(6)
 	q1.resume(ticket)
 	q2.resume(ticket)
-	if r.established() != 1 || len(r.e.half) != 2 {
-		t.Fatalf("%d half-open", len(r.e.half))
+	if r.established() != 1 || len(r.e.strangers.half) != 2 {
+		t.Fatalf("%d half-open", len(r.e.strangers.half))
 	}
 	says(t, q2.auth(q2.resumedPayloads(q2.childOffer()...)...), "IDr AUTH SA TSi TSr")
 	says(t, q1.auth(q1.resumedPayloads(q1.childOffer()...)...), "N(AUTHENTICATION_FAILED)")
@@ -377,8 +377,8 @@ func TestTicketUnderPressure(t *testing.T) {
 	q := p.again(5)
 	h, ps := q.resume(ticket)
 	says(t, ps, "N(COOKIE)")
-	if h.SPIr != 0 || len(r.e.half) != 1 {
-		t.Fatalf("%d half-open", len(r.e.half))
+	if h.SPIr != 0 || len(r.e.strangers.half) != 1 {
+		t.Fatalf("%d half-open", len(r.e.strangers.half))
 	}
 	q.first = []message.Payload{ps[0]}
 	q.addr = netip.MustParseAddrPort("192.0.2.2:501")
@@ -388,8 +388,8 @@ func TestTicketUnderPressure(t *testing.T) {
 	r.datagram(q.addr, q.resumeRequest(bytes.Repeat([]byte{7}, 100))) // a valid cookie makes no ticket
 	_, ps = q.open(r.one().Data)
 	says(t, ps, "N(TICKET_NACK)")
-	if len(r.e.half) != 1 {
-		t.Errorf("%d half-open", len(r.e.half))
+	if len(r.e.strangers.half) != 1 {
+		t.Errorf("%d half-open", len(r.e.strangers.half))
 	}
 }
 

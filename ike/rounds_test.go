@@ -309,8 +309,8 @@ func TestProofThatBreaksOff(t *testing.T) {
 			c.breaks(p)
 			p.up()
 			p.run(time.Second)
-			if len(p.b.e.half) != 1 || len(p.a.e.SAs()) != 1 {
-				t.Fatalf("it did not begin: %d half-open, %v", len(p.b.e.half), p.a.e.SAs())
+			if len(p.b.e.strangers.half) != 1 || len(p.a.e.SAs()) != 1 {
+				t.Fatalf("it did not begin: %d half-open, %v", len(p.b.e.strangers.half), p.a.e.SAs())
 			}
 			if c.never != 1 { // else the peer's answer is awaited that never comes
 				p.drop = func(from *side, h message.Header) bool { return true }

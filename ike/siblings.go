@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"iter"
 	"slices"
+	"time"
 
 	"culvert/ike/auth"
 	"culvert/ike/core"
@@ -17,6 +18,7 @@ type siblings struct {
 	byID   map[string][]*ikesa.SA // by the peer's name and what it says that it is, proven or not
 	// serving is how many of a peer's IKE SAs are up and were not sent elsewhere.
 	serving map[string]int
+	shared  map[*core.Identity]bool // whose secret is for other IDs too
 }
 
 // Serves is told of each that begins or ceases to.
@@ -41,7 +43,7 @@ func (b *siblings) add(sa *ikesa.SA) {
 		b.byPeer[name] = list
 	}
 	list.add(sa)
-	b.named(sa, core.ID{})
+	b.Named(sa, core.ID{})
 }
 
 func (b *siblings) remove(sa *ikesa.SA) {
@@ -52,8 +54,8 @@ func (b *siblings) remove(sa *ikesa.SA) {
 	b.unname(sa, sa.PeerID)
 }
 
-// named is told when it is known who the peer says that it is.
-func (b *siblings) named(sa *ikesa.SA, was core.ID) {
+// Named is told when it is known who the peer says that it is.
+func (b *siblings) Named(sa *ikesa.SA, was core.ID) {
 	b.unname(sa, was)
 	if id := sa.PeerID; id != (core.ID{}) {
 		key := idKey(sa, id)
@@ -91,8 +93,22 @@ func (b *siblings) of(peer string) iter.Seq[*ikesa.SA] {
 	}
 }
 
-// namesakes are the other SAs of a peer that says the same of itself.
-func (b *siblings) namesakes(sa *ikesa.SA) (others []*ikesa.SA) {
+// Siblings are the other SAs with the peer of one.
+func (b *siblings) Siblings(sa *ikesa.SA) iter.Seq[*ikesa.SA] {
+	return func(yield func(*ikesa.SA) bool) {
+		for s := range b.of(sa.Peer.Name) {
+			if s != sa && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// SharesSecret reports whether the secret of an identity is for other IDs, too.
+func (b *siblings) SharesSecret(id *core.Identity) bool { return b.shared[id] }
+
+// Namesakes are the other SAs of a peer that says the same of itself.
+func (b *siblings) Namesakes(sa *ikesa.SA) (others []*ikesa.SA) {
 	id := sa.PeerID
 	if id == (core.ID{}) {
 		return nil
@@ -160,4 +176,21 @@ func (b *bench) remove(sa *ikesa.SA) bool {
 		s.Seat = i
 	}
 	return len(b.seats) == 0
+}
+
+// settling reports whether sa has a twin, and it may still be that one of them goes.
+func (b *siblings) settling(sa *ikesa.SA, now time.Time) bool {
+	return slices.ContainsFunc(b.Namesakes(sa), func(s *ikesa.SA) bool {
+		return s.State == ikesa.Established && sa.Birth.Twin(s.Birth) && now.Before(sa.Birth.TwinsSince(s.Birth).Add(maxTwinTries*ikesa.TwinDelay))
+	})
+}
+
+// hasChild reports whether a policy has a CHILD SA that serves it.
+func (b *siblings) hasChild(p *core.Policy) bool {
+	for sa := range b.of(p.Peer.Name) {
+		if sa.Serves(p) {
+			return true
+		}
+	}
+	return false
 }

@@ -113,8 +113,8 @@ func without(list []*ikesa.SA, sa *ikesa.SA) []*ikesa.SA {
 	return list
 }
 
-// Weigh counts anew how many bytes an SA keeps.
-func (s *strangers) Weigh(sa *ikesa.SA, bytes int) {
+// weigh counts anew how many bytes an SA keeps.
+func (s *strangers) weigh(sa *ikesa.SA, bytes int) {
 	if was, ok := s.weight[sa]; ok {
 		s.weight[sa] = bytes
 		s.bytes += bytes - was
@@ -132,13 +132,14 @@ func (s *strangers) gaveUp(now time.Time) {
 
 // pressed reports whether newcomers have to show a COOKIE: there are many half-open
 // SAs, they keep much, or many that were begun came to nothing a moment ago.
-func (e *Endpoint) pressed() bool {
-	most := limit(e.cfg.CookieThreshold, cookieThreshold)
-	return len(e.half) >= most || e.bytes > e.strangerBytes()/2 ||
-		e.given.n >= most && e.env.Now().Sub(e.given.since) < time.Second
+func (s *strangers) pressed(cfg *core.Config, now time.Time) bool {
+	most := limit(cfg.CookieThreshold, cookieThreshold)
+	return len(s.half) >= most || s.bytes > strangerBytesOf(cfg)/2 ||
+		s.given.n >= most && now.Sub(s.given.since) < time.Second
 }
 
-func (e *Endpoint) strangerBytes() int { return limit(e.cfg.StrangerBytes, strangerBytes) }
+// strangerBytesOf is how many bytes a configuration lets strangers make us keep.
+func strangerBytesOf(cfg *core.Config) int { return limit(cfg.StrangerBytes, strangerBytes) }
 
 // admit makes room for a newcomer, or says that there is none.
 func (e *Endpoint) admit(d core.Datagram, pressed bool) bool {
@@ -146,26 +147,26 @@ func (e *Endpoint) admit(d core.Datagram, pressed bool) bool {
 	if pressed {
 		share := max((most+addressShare-1)/addressShare, 2)
 		address, network := homes(d.Remote.Addr())
-		if list := e.from[address]; len(list) >= share {
+		if list := e.strangers.from[address]; len(list) >= share {
 			if e.env.Now().Sub(list[0].Created) < young {
 				e.bad(d, "too many half-open IKE SAs from this address: it may come again")
 				return false
 			}
 			e.evict(list[0])
-		} else if list := e.from[network]; len(list) >= share*addressesOfNetwork {
+		} else if list := e.strangers.from[network]; len(list) >= share*addressesOfNetwork {
 			e.evict(list[0])
 		}
 	}
-	if len(e.half) >= most {
-		e.evict(e.order[0])
+	if len(e.strangers.half) >= most {
+		e.evict(e.strangers.order[0])
 	}
 	return true
 }
 
 // makeRoom ends the oldest half-open SAs until what is kept of all is within bounds.
 func (e *Endpoint) makeRoom() {
-	for e.bytes > e.strangerBytes() && len(e.order) > 0 {
-		e.evict(e.order[0])
+	for e.strangers.bytes > strangerBytesOf(e.cfg) && len(e.strangers.order) > 0 {
+		e.evict(e.strangers.order[0])
 	}
 }
 

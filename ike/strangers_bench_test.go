@@ -119,7 +119,7 @@ func BenchmarkStrangersMemory(b *testing.B) {
 				after := heap()
 				b.ReportMetric(float64(before)/1e6, "MB-before")
 				b.ReportMetric(float64(after)/1e6, "MB-after")
-				b.ReportMetric(float64(len(r.e.half)), "half-open")
+				b.ReportMetric(float64(len(r.e.strangers.half)), "half-open")
 				runtime.KeepAlive(r)
 			}
 		})
@@ -287,7 +287,7 @@ func BenchmarkStrangersLockOut(b *testing.B) {
 					attack(500 * time.Millisecond)
 				}
 				b.ReportMetric(in, "s-until-in")
-				b.ReportMetric(float64(len(r.e.half)), "half-open")
+				b.ReportMetric(float64(len(r.e.strangers.half)), "half-open")
 			}
 		})
 	}

@@ -146,10 +146,10 @@ func TestWeight(t *testing.T) {
 				}
 			}
 			run(0, 10) // what is made once
-			before, counted := heap(), r.e.bytes
+			before, counted := heap(), r.e.strangers.bytes
 			run(100, c.n)
-			grown, counted := heap()-before, r.e.bytes-counted
-			t.Logf("%d half-open; the heap grew by %d bytes each, %d are counted", len(r.e.half), grown/c.n, counted/c.n)
+			grown, counted := heap()-before, r.e.strangers.bytes-counted
+			t.Logf("%d half-open; the heap grew by %d bytes each, %d are counted", len(r.e.strangers.half), grown/c.n, counted/c.n)
 			if grown > counted {
 				t.Errorf("the heap grew by %d bytes, and %d are counted", grown, counted)
 			}
@@ -167,7 +167,7 @@ func TestClearBeforeSK(t *testing.T) {
 		p := newPuppet(r, 1)
 		fragmenting(p)
 		p.init()
-		half := r.e.bytes
+		half := r.e.strangers.bytes
 		h := p.header(message.ExchangeIKEAuth, 1, false)
 		first, plain := message.AppendPayloads(nil, p.authPayloads(p.childOffer()...))
 		refused := func(what string, raw []byte) {
@@ -175,8 +175,8 @@ func TestClearBeforeSK(t *testing.T) {
 			before := r.count(core.EvBadMessage)
 			r.datagram(p.addr, raw)
 			r.silent(what + " behind " + name)
-			if r.count(core.EvBadMessage) != before+1 || r.e.bytes != half {
-				t.Errorf("%s behind %s: %d bytes are kept, not %d: %s", what, name, r.e.bytes, half, r.reasons())
+			if r.count(core.EvBadMessage) != before+1 || r.e.strangers.bytes != half {
+				t.Errorf("%s behind %s: %d bytes are kept, not %d: %s", what, name, r.e.strangers.bytes, half, r.reasons())
 			}
 		}
 		refused("SK", p.sealRaw(h, []message.Payload{clear}, first, plain))
@@ -220,9 +220,9 @@ func TestStrangerBytes(t *testing.T) {
 					c.do(stranger(r, i))
 				}()
 				r.sends, r.events, r.others = nil, nil, nil
-				high = max(high, r.e.bytes)
-				if r.e.bytes > most {
-					t.Fatalf("%d bytes are kept", r.e.bytes)
+				high = max(high, r.e.strangers.bytes)
+				if r.e.strangers.bytes > most {
+					t.Fatalf("%d bytes are kept", r.e.strangers.bytes)
 				}
 			}
 			_ = high
@@ -234,10 +234,10 @@ func TestStrangerBytes(t *testing.T) {
 func (r *rig) audit() {
 	r.t.Helper()
 	sum, prefixes := 0, 0
-	for key, sa := range r.e.half {
+	for key, sa := range r.e.strangers.half {
 		sum += sa.Protocol.(*v2.SA).Weight()
-		if r.e.weight[sa] != sa.Protocol.(*v2.SA).Weight() {
-			r.t.Errorf("%v weighs %d, and %d are counted", key, sa.Protocol.(*v2.SA).Weight(), r.e.weight[sa])
+		if r.e.strangers.weight[sa] != sa.Protocol.(*v2.SA).Weight() {
+			r.t.Errorf("%v weighs %d, and %d are counted", key, sa.Protocol.(*v2.SA).Weight(), r.e.strangers.weight[sa])
 		}
 	}
 	for _, g := range r.e.graves {
@@ -245,11 +245,11 @@ func (r *rig) audit() {
 			sum += graveWeight(g.Epitaph)
 		}
 	}
-	for _, list := range r.e.from {
+	for _, list := range r.e.strangers.from {
 		prefixes += len(list)
 	}
-	if n := len(r.e.half); r.e.bytes != sum || n != len(r.e.order) || n != len(r.e.weight) || prefixes != 2*n {
-		r.t.Errorf("%d half-open: %d bytes counted, %d kept; %d in order, %d weighed, %d by prefix", n, r.e.bytes, sum, len(r.e.order), len(r.e.weight), prefixes)
+	if n := len(r.e.strangers.half); r.e.strangers.bytes != sum || n != len(r.e.strangers.order) || n != len(r.e.strangers.weight) || prefixes != 2*n {
+		r.t.Errorf("%d half-open: %d bytes counted, %d kept; %d in order, %d weighed, %d by prefix", n, r.e.strangers.bytes, sum, len(r.e.strangers.order), len(r.e.strangers.weight), prefixes)
 	}
 }
 
@@ -268,8 +268,8 @@ func TestStrangersAreCounted(t *testing.T) {
 		r.datagram(ps[0].addr, ps[0].sealFragment(ps[0].header(message.ExchangeIKEAuth, 1, false), message.TypeVendorID, k+1, 6, make([]byte, 500)))
 		r.audit()
 	}
-	if r.e.weight[r.e.order[0]] < 2500 {
-		t.Errorf("fragments of 2500 bytes weigh nothing: %d", r.e.weight[r.e.order[0]])
+	if r.e.strangers.weight[r.e.strangers.order[0]] < 2500 {
+		t.Errorf("fragments of 2500 bytes weigh nothing: %d", r.e.strangers.weight[r.e.strangers.order[0]])
 	}
 	says(t, ps[1].auth(ps[1].authPayloads(ps[1].childOffer()...)...), "IDr AUTH SA TSi TSr")
 	r.audit()
@@ -278,14 +278,14 @@ func TestStrangersAreCounted(t *testing.T) {
 	r.audit()
 	ps[3].datagramOf(message.ExchangeIKEAuth) // nonsense: INVALID_SYNTAX
 	r.audit()
-	if len(r.e.half) != 3 || r.e.bytes == 0 {
-		t.Fatalf("%d half-open, %d bytes", len(r.e.half), r.e.bytes)
+	if len(r.e.strangers.half) != 3 || r.e.strangers.bytes == 0 {
+		t.Fatalf("%d half-open, %d bytes", len(r.e.strangers.half), r.e.strangers.bytes)
 	}
 	r.pass(31 * time.Second)
 	r.audit()
 	r.pass(2 * time.Minute)
-	if r.audit(); r.e.bytes != 0 || len(r.e.half) != 0 || len(r.e.from) != 0 {
-		t.Errorf("%d bytes are left of %d", r.e.bytes, len(r.e.half))
+	if r.audit(); r.e.strangers.bytes != 0 || len(r.e.strangers.half) != 0 || len(r.e.strangers.from) != 0 {
+		t.Errorf("%d bytes are left of %d", r.e.strangers.bytes, len(r.e.strangers.half))
 	}
 }
 
@@ -319,15 +319,15 @@ func TestShares(t *testing.T) {
 			enter(n, c.from(n))
 			r.pass(time.Millisecond)
 		}
-		if n := len(r.e.half) - 1; n != c.together {
+		if n := len(r.e.strangers.half) - 1; n != c.together {
 			t.Errorf("%s: %d half-open SAs, not %d", c.name, n, c.together)
 		}
-		oldest := r.e.order[1]
+		oldest := r.e.strangers.order[1]
 		if c.neighbour != "" && !enter(1000, netip.MustParseAddr(c.neighbour)) || !enter(1001, netip.MustParseAddr(c.other)) {
 			t.Errorf("%s: others do not get in", c.name)
 		}
 		r.pass(young)
-		if before := len(r.e.half); !enter(1002, c.from(1002)) || len(r.e.half) != before || slices.Contains(r.e.order, oldest) {
+		if before := len(r.e.strangers.half); !enter(1002, c.from(1002)) || len(r.e.strangers.half) != before || slices.Contains(r.e.strangers.order, oldest) {
 			t.Errorf("%s: one more does not take the place of the oldest", c.name)
 		}
 		r.audit()
@@ -461,8 +461,8 @@ func TestWithdrawn(t *testing.T) {
 	for n := range 5 {
 		slow(stranger(r, n))
 	}
-	if len(r.asks) != 5 || len(r.e.half) != 3 {
-		t.Fatalf("%d Asks, %d half-open", len(r.asks), len(r.e.half))
+	if len(r.asks) != 5 || len(r.e.strangers.half) != 3 {
+		t.Fatalf("%d Asks, %d half-open", len(r.asks), len(r.e.strangers.half))
 	}
 	back := seen[core.Withdraw](r)
 	if len(back) != 2 || back[0].ID != r.asks[0].ID || back[1].ID != r.asks[1].ID {
@@ -547,7 +547,7 @@ func TestNewcomerUnderAttack(t *testing.T) {
 				p.a.in(core.Reconfigure{Config: p.a.cfg})
 				p.until(2*time.Second, fmt.Sprintf("seed %d: up", seed), p.bothUp)
 				slowest = max(slowest, p.clock.Now().Sub(begun))
-				if n := len(p.b.e.half); n > 1000 {
+				if n := len(p.b.e.strangers.half); n > 1000 {
 					t.Errorf("%d half-open", n)
 				}
 			}

@@ -83,7 +83,7 @@ func (e *Endpoint) newest(p core.PolicyRef) core.ChildID {
 	if w := e.wants[p]; w != nil {
 		return w.newest
 	}
-	if m := e.made[p]; m != nil {
+	if m := e.policies.made[p]; m != nil {
 		return m.newest
 	}
 	return 0
@@ -100,10 +100,10 @@ func (e *Endpoint) ensure(p *core.Policy, flow *selector.Pair) {
 // joins makes the policy's CHILD SA on an IKE SA that is up or that we are
 // making, and reports whether there is one, or the CHILD SA already.
 func (e *Endpoint) joins(p *core.Policy, flow *selector.Pair) bool {
-	if e.hasChild(p) {
+	if e.others.hasChild(p) {
 		return true
 	}
-	for sa := range e.of(p.Peer.Name) {
+	for sa := range e.others.of(p.Peer.Name) {
 		if sa.State == ikesa.Established && !sa.Leaving && sa.MayHave(p) && (p.Made == nil || sa.Lease.Leased()) {
 			if !sa.Protocol.Making(p) {
 				sa.Protocol.MakeChild(p, flow)
@@ -111,7 +111,7 @@ func (e *Endpoint) joins(p *core.Policy, flow *selector.Pair) bool {
 			return true
 		}
 	}
-	for sa := range e.of(p.Peer.Name) {
+	for sa := range e.others.of(p.Peer.Name) {
 		if sa.State == ikesa.Connecting && sa.MayHave(p) && (p.Made == nil || asFirst(sa)) {
 			if !sa.Protocol.Making(p) {
 				sa.Wanted = append(sa.Wanted, p)
@@ -147,24 +147,13 @@ func byIdentity(peer *core.Peer, wanted []*core.Policy) (parts [][]*core.Policy)
 	return parts
 }
 
-func (e *Endpoint) hasChild(p *core.Policy) bool {
-	for sa := range e.of(p.Peer.Name) {
-		for _, c := range sa.Children {
-			if c.Policy.Ref == p.Ref && c.Live() {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // fill brings up the policies of a peer whose IKE SA came up: at once those
 // that we wanted with it; the others after a moment, since the peer may be
 // about to make them.
 func (e *Endpoint) fill(sa *ikesa.SA) {
 	for _, p := range sa.TakeWants() {
 		switch {
-		case e.hasChild(p):
+		case e.others.hasChild(p):
 		case sa.MayHave(p):
 			sa.Protocol.MakeChild(p, nil)
 		default:
@@ -172,7 +161,7 @@ func (e *Endpoint) fill(sa *ikesa.SA) {
 		}
 	}
 	for _, p := range e.wanted {
-		if p.Peer == sa.Peer && !e.hasChild(p) && !sa.Protocol.Making(p) {
+		if p.Peer == sa.Peer && !e.others.hasChild(p) && !sa.Protocol.Making(p) {
 			e.later(p, false)
 		}
 	}
@@ -189,7 +178,7 @@ func (e *Endpoint) lost(peer *core.Peer, fault bool) {
 
 // ChildEnded notes that a policy lost its CHILD SA: it may need another.
 func (e *Endpoint) ChildEnded(sa *ikesa.SA, p *core.Policy) {
-	e.unused(p)
+	e.policies.unused(p)
 	w := e.wants[p.Ref]
 	brief := w != nil && w.brief(e.env)
 	if brief && w.failures == 0 {
@@ -210,7 +199,7 @@ func (e *Endpoint) later(p *core.Policy, failed bool) {
 		return
 	}
 	p = w.policy // equal, if a configuration was loaded since
-	if e.down || e.hasChild(p) {
+	if e.down || e.others.hasChild(p) {
 		return
 	}
 	now, wait := e.env.Now(), core.RetryWait(w.failures)

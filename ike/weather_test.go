@@ -414,8 +414,8 @@ func (w *weather) strays() string {
 // leftovers is what an endpoint holds that belongs to nothing established.
 func (s *side) leftovers() string {
 	e := s.e
-	for what, n := range map[string]int{"half-open SAs": len(e.half), "heirs": len(e.heirs), "questions about addresses": len(e.resolving),
-		"bytes of strangers": e.bytes, "half-open SAs in order": len(e.order), "addresses of strangers": len(e.from),
+	for what, n := range map[string]int{"half-open SAs": len(e.strangers.half), "heirs": len(e.heirs), "questions about addresses": len(e.resolving),
+		"bytes of strangers": e.strangers.bytes, "half-open SAs in order": len(e.strangers.order), "addresses of strangers": len(e.strangers.from),
 		"graves": len(e.graves), "CHILD SAs too many": len(e.children) - len(s.kids),
 		"open Asks": reflect.ValueOf(e.env).Elem().FieldByName("asks").Len()} {
 		if n != 0 {
@@ -428,8 +428,8 @@ func (s *side) leftovers() string {
 			serving[sa.Peer.Name]++
 		}
 	}
-	if !maps.Equal(serving, e.serving) {
-		return fmt.Sprintf("%v IKE SAs serve their peers, and %v are counted", serving, e.serving)
+	if !maps.Equal(serving, e.others.serving) {
+		return fmt.Sprintf("%v IKE SAs serve their peers, and %v are counted", serving, e.others.serving)
 	}
 	for ref, want := range e.wants {
 		if want.timer != nil {

@@ -36,12 +36,12 @@ func TestWhatIsProven(t *testing.T) {
 		"… for any DN":                           {core.Identity{Auth: core.AuthPSK, RemoteID: core.ID{Type: core.IDDN}}, core.ID{Type: core.IDDN, Data: "x"}, false, false, true},
 		"a secret of its own, and it is ignored": {core.Identity{Auth: core.AuthPSK, RemoteID: name, Ignore: true}, name, false, false, false},
 	} {
-		sa := &SA{Others: secrets{shared: c.shared}, Identity: &c.identity, PeerID: c.id}
+		sa := &SA{Owner: Owner{Others: secrets{shared: c.shared}}, Identity: &c.identity, PeerID: c.id}
 		if sa.Proven() != c.proven || named(sa) != c.named {
 			t.Errorf("%s: proven %v, named %v", what, sa.Proven(), named(sa))
 		}
 	}
-	if sa := (&SA{Others: secrets{}, PeerID: name}); sa.Proven() || named(sa) {
+	if sa := (&SA{Owner: Owner{Others: secrets{}}, PeerID: name}); sa.Proven() || named(sa) {
 		t.Error("without identity")
 	}
 }

@@ -7,13 +7,13 @@ import (
 	"culvert/ike/core"
 )
 
-// Owner is the endpoint that IKE SAs live in: all of what they ask of it. Each part of
-// an SA uses one of its parts.
-type Owner interface {
-	Host
-	Others
-	Keeper
-	Policies
+// Owner is what IKE SAs ask of the endpoint that they live in, in parts: each part of an
+// SA uses one of them.
+type Owner struct {
+	Host     Host
+	Others   Others
+	Keeper   Keeper
+	Policies Policies
 }
 
 // Host is the configuration and the host that it is for.

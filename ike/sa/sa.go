@@ -29,10 +29,7 @@ func (s State) String() string { return stateNames[s] }
 type SA struct {
 	Env      *core.Env
 	Protocol Protocol
-	Host     Host
-	Others   Others
-	Keeper   Keeper
-	Policies Policies
+	Owner
 
 	ID    core.SAID
 	Peer  *core.Peer
@@ -76,14 +73,14 @@ type SA struct {
 
 // New makes an IKE SA that is Connecting. Its Protocol is still to be set.
 func New(env *core.Env, owner Owner, peer *core.Peer, p Path) *SA {
-	return &SA{Env: env, Host: owner, Others: owner, Keeper: owner, Policies: owner, ID: env.NewSAID(), Peer: peer, Path: p,
+	return &SA{Env: env, Owner: owner, ID: env.NewSAID(), Peer: peer, Path: p,
 		Created: env.Now(), Heard: env.Now()}
 }
 
 // Successor makes the IKE SA that is to replace sa at a rekey: of the same peer, at the
 // same path. Its Protocol is still to be set.
 func (sa *SA) Successor() *SA {
-	return &SA{Env: sa.Env, Host: sa.Host, Others: sa.Others, Keeper: sa.Keeper, Policies: sa.Policies, ID: sa.Env.NewSAID(), Peer: sa.Peer,
+	return &SA{Env: sa.Env, Owner: sa.Owner, ID: sa.Env.NewSAID(), Peer: sa.Peer,
 		Path: sa.Path, NAT: sa.NAT, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID,
 		Created: sa.Env.Now(), Heard: sa.Env.Now()}
 }

@@ -49,7 +49,7 @@ const maxRepeats = 5
 // Accept makes an IKE SA as responder of an IKE_SA_INIT request and answers it.
 // raw is the SA's to keep. The owner finds it later by SPI, or by the
 // initiator's SPI and address if the request comes again.
-func Accept(env *core.Env, owner Endpoint, peer *core.Peer, raw []byte, in core.Datagram) error {
+func Accept(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, raw []byte, in core.Datagram) error {
 	m, err := parseFirst(raw)
 	if err == nil {
 		err = reflected(env, m.Payloads)
@@ -57,7 +57,7 @@ func Accept(env *core.Env, owner Endpoint, peer *core.Peer, raw []byte, in core.
 	if err != nil {
 		return err
 	}
-	sa := acceptFirst(env, owner, peer, m, raw, in)
+	sa := acceptFirst(env, common, owner, peer, m, raw, in)
 	owner.Adopt(sa.base)
 	sa.weigh()
 	sa.initRequest(m)
@@ -80,8 +80,8 @@ func parseFirst(raw []byte) (*message.Message, error) {
 }
 
 // acceptFirst makes the half-open IKE SA of such a request.
-func acceptFirst(env *core.Env, owner Endpoint, peer *core.Peer, m *message.Message, raw []byte, in core.Datagram) *SA {
-	sa := newSA(ikesa.New(env, owner, peer, ikesa.PathOf(in)), owner)
+func acceptFirst(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, m *message.Message, raw []byte, in core.Datagram) *SA {
+	sa := newSA(ikesa.New(env, common, peer, ikesa.PathOf(in)), owner)
 	sa.base.InitFrom = in.Remote
 	sa.base.State = HalfOpen
 	sa.base.SPIi, sa.base.SPIr = m.SPIi, env.RandomSPI()

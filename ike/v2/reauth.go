@@ -40,9 +40,9 @@ func (sa *SA) hearAuthLifetime(in []message.Payload) {
 
 // InitiateAnew makes the IKE SA that replaces sa at a re-authentication, with
 // the same policies. The caller adopts it and calls Begin.
-func InitiateAnew(old *ikesa.SA, owner Endpoint, ikePort uint16) *SA {
+func InitiateAnew(old *ikesa.SA, owner Owner, ikePort uint16) *SA {
 	p := ikesa.Path{Local: withPort(old.Local, ikePort), Remote: withPort(old.Remote, old.Peer.Port)}
-	n := Initiate(old.Env, owner, old.Peer, p, old.MainPolicy())
+	n := Initiate(old.Env, old.Owner, owner, old.Peer, p, old.MainPolicy())
 	if slices.ContainsFunc(old.Children, func(c *Child) bool { return c.Policy.Identity != nil }) {
 		n.base.Identity = old.Identity // that of the policies that it takes over
 	}

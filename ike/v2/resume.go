@@ -12,6 +12,7 @@ import (
 	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // Session resumption (RFC 5723): a gateway gives its client a ticket, and the
@@ -136,7 +137,7 @@ func (sa *SA) firstAuth() *kind {
 
 // AcceptResume is Accept for an IKE_SESSION_RESUME request. If the ticket does not
 // count, there is no SA and refused says why, for people; the answer is TICKET_NACK.
-func AcceptResume(env *core.Env, owner Endpoint, peer *core.Peer, raw []byte, in core.Datagram) (refused, err error) {
+func AcceptResume(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, raw []byte, in core.Datagram) (refused, err error) {
 	m, err := parseFirst(raw)
 	if err == nil {
 		err = reflected(env, m.Payloads)
@@ -151,7 +152,7 @@ func AcceptResume(env *core.Env, owner Endpoint, peer *core.Peer, raw []byte, in
 		return fmt.Errorf("profile %q has no resumption", peer.Profile.Name), nil
 	case n == nil:
 		return fmt.Errorf("there is no ticket in the request"), nil
-	case owner.Config().Encapsulation == core.EncapUDP && notify(m.Payloads, message.NotifyNATDetectionSourceIP) == nil:
+	case common.Host.Config().Encapsulation == core.EncapUDP && notify(m.Payloads, message.NotifyNATDetectionSourceIP) == nil:
 		return fmt.Errorf("the request has no NAT detection, and ESP travels in UDP here"), nil
 	}
 	t, name, refused := jar.open(env, n.Data)
@@ -173,7 +174,7 @@ func AcceptResume(env *core.Env, owner Endpoint, peer *core.Peer, raw []byte, in
 		t.d.Wipe()
 		return refused, nil
 	}
-	sa := acceptFirst(env, owner, peer, m, raw, in)
+	sa := acceptFirst(env, common, owner, peer, m, raw, in)
 	sa.resumed = &resumed{name: name, expires: t.expires, d: t.d}
 	sa.base.Suite, sa.base.Identity, sa.base.MyID, sa.base.PeerID, sa.base.Auth.Until = s, identity, t.our, t.id, t.until
 	sa.base.Home, sa.base.Resumed, sa.base.Auth.Proven = t.home, true, t.proven

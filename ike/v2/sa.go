@@ -44,12 +44,6 @@ type Sessions interface {
 	NotResumed(sa *ikesa.SA, s *Session, wanted []*core.Policy)
 }
 
-// Endpoint is all that IKEv2 asks of whoever keeps its SAs.
-type Endpoint interface {
-	ikesa.Owner
-	Owner
-}
-
 // SA is the IKEv2 of one IKE SA: its exchanges, keys and message IDs. It is the
 // Protocol of base, which has what an IKE SA is in any version.
 type SA struct {
@@ -106,8 +100,8 @@ const halfOpenLife = 30 * time.Second
 // policies get CHILD SAs, the first of them in IKE_AUTH; those that name an
 // identity name the same, which is whom we then are. The caller puts it under its
 // SPI and then calls Begin.
-func Initiate(env *core.Env, owner Endpoint, peer *core.Peer, p ikesa.Path, wanted []*core.Policy) *SA {
-	sa := newSA(ikesa.New(env, owner, peer, p), owner)
+func Initiate(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, p ikesa.Path, wanted []*core.Policy) *SA {
+	sa := newSA(ikesa.New(env, common, peer, p), owner)
 	sa.base.Initiator = true
 	sa.base.SPIi = env.RandomSPI()
 	sa.base.Wanted = wanted

@@ -14,7 +14,6 @@ const mostMethods = 60
 
 // tooMany are the types that still have more, and how many: the numbers only fall.
 var tooMany = map[string]int{
-	"ike.Endpoint":    90,
 	"ike/v2.SA":       167,
 	"ike/v2.exchange": 93,
 }
