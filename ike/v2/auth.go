@@ -297,9 +297,9 @@ func (s authSide) Refuse(d *core.Mismatch, format string, a ...any) error {
 // signed is what the original initiator or responder proves.
 func (sa *SA) signed(initiator bool, idBody []byte) auth.Signed {
 	if initiator {
-		return auth.Signed{Message: sa.init.request, Nonce: sa.init.nr, IDBody: idBody, SKp: sa.keys.pi, IntAuth: sa.init.inter.octets()}
+		return auth.Signed{Message: sa.init.request, Nonce: sa.init.nr, IDBody: idBody, SKp: sa.sealer.keys.pi, IntAuth: sa.init.inter.octets()}
 	}
-	return auth.Signed{Message: sa.init.response, Nonce: sa.init.ni, IDBody: idBody, SKp: sa.keys.pr, IntAuth: sa.init.inter.octets()}
+	return auth.Signed{Message: sa.init.response, Nonce: sa.init.ni, IDBody: idBody, SKp: sa.sealer.keys.pr, IntAuth: sa.init.inter.octets()}
 }
 
 // authFailed refuses the peer as responder (RFC 7296 §2.21.2).

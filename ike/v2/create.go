@@ -309,7 +309,7 @@ func (x *exchange) unpadded() bool {
 // the message that lets the peer use it.
 func (x *exchange) install(standby bool) error {
 	sa := x.sa
-	fromI, fromR, err := childKeys(sa.base.Suite.PRF, sa.keys.d, x.agreed.Suite, x.shared, x.ni, x.nr, x.extra)
+	fromI, fromR, err := childKeys(sa.base.Suite.PRF, sa.sealer.keys.d, x.agreed.Suite, x.shared, x.ni, x.nr, x.extra)
 	if err != nil {
 		return end(0, "%v", err)
 	}

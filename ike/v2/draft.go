@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"culvert/crypto/dh"
 	"culvert/crypto/secret"
@@ -38,10 +37,6 @@ type draft struct {
 	made   *Child   // the CHILD SA that came of it
 	early  []uint32 // SPIs that the peer deleted while its answer was on its way
 
-	noSource []byte // IKE_SA_INIT: the NAT detection hash that matches no source
-
-	own []string // what of our request is in core.Env.Own
-
 	newSPI    uint64 // rekey of the IKE SA: our SPI of the successor
 	peerSPI   uint64 // and the peer's
 	successor *SA    // what came of it
@@ -51,19 +46,6 @@ type draft struct {
 	link   []byte       // ADDITIONAL_KEY_EXCHANGE
 	parent *exchange    // IKE_FOLLOWUP_KE: the CREATE_CHILD_SA that it goes on with
 
-	shows  *ikesa.Question // INFORMATIONAL, ours: it asks whether the peer has a CHILD SA
-	remove []*Child        // CHILD SAs being deleted
-	revoke uint32          // our SPI of one that only the peer has, being deleted
-	closes bool            // the IKE SA is being deleted
-	reason string
-
-	redirect *core.Gateway // where the peer sends us
-	away     core.Gateway  // where we send the peer
-	within   time.Duration // how soon it has to be gone; 0: it need not be
-	ticket   bool          // INFORMATIONAL, ours: it asks for a session ticket
-
-	probe pathProbe
-	mob   mobikeDraft
 }
 
 // drop releases what an abandoned draft holds.

@@ -42,11 +42,13 @@ type exchange struct {
 	asks    []core.AskID // those and the ones before them
 	over    bool
 
-	raw   [][]byte // our request as sent, in datagrams
-	tries int
-	begun time.Time // when it was queued, or the peer's request came
-	from  path      // the peer's request: where it came from
-	timer *core.Timer
+	raw       [][]byte // our request as sent, in datagrams
+	tries     int
+	begun     time.Time // when it was queued, or the peer's request came
+	elsewhere bool      // our request went out on other paths too
+	from      path      // the peer's request: where it came from
+	timer     *core.Timer
+	own       []string // what of our request is in core.Env.Own
 
 	draft
 }
@@ -271,7 +273,7 @@ func (sa *SA) dispatch(x *exchange) {
 	}
 	var err error
 	if x.raw, err = sa.build(x, h); err == nil {
-		err = x.lengthen(h)
+		err = lengthen(x, h)
 	}
 	if err != nil {
 		x.fail(end(0, "%v", err))
@@ -290,7 +292,7 @@ func (sa *SA) retransmit(x *exchange) {
 			x.kind.name, x.tries, sa.base.Peer.Port, sa.base.Peer.NATT()))
 		return
 	}
-	if !x.sendLong() {
+	if !sendLong(x) {
 		sa.base.Transmit(sa.base.Path, x.raw)
 		sa.probe(x)
 		if x.tries > 0 {
@@ -636,5 +638,5 @@ func (sa *SA) build(x *exchange, h message.Header) ([][]byte, error) {
 		return [][]byte{m.Append(nil)}, nil
 	}
 	sa.sealing(h, x.out)
-	return sa.protect(h, x.out)
+	return sa.sealer.protect(h, x.out)
 }

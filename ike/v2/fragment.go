@@ -25,8 +25,8 @@ const (
 
 // maxMessage is how long a message may be. The headers of IPv6 and UDP and the
 // non-ESP marker have room, so that it fits whatever way it takes later.
-func (sa *SA) maxMessage() int {
-	n := sa.base.Host.Config().MaxDatagram
+func (p *sealer) maxMessage() int {
+	n := p.base.Host.Config().MaxDatagram
 	if n == 0 {
 		n = maxDatagram
 	}
@@ -41,7 +41,7 @@ func (*fragmentation) say(x *exchange) {
 }
 
 func (*fragmentation) hear(x *exchange) error {
-	x.sa.fragments = x.sa.base.Peer.Profile.Fragmentation && notify(x.in, message.NotifyIKEv2FragmentationSupported) != nil
+	x.sa.sealer.fragments = x.sa.base.Peer.Profile.Fragmentation && notify(x.in, message.NotifyIKEv2FragmentationSupported) != nil
 	return nil
 }
 
@@ -55,7 +55,7 @@ func (t *fragmentation) request(x *exchange) error {
 func (t *fragmentation) accept(x *exchange) error { return t.hear(x) }
 
 func (t *fragmentation) reply(x *exchange) error {
-	if x.sa.fragments {
+	if x.sa.sealer.fragments {
 		t.say(x)
 	}
 	return nil
@@ -65,20 +65,20 @@ func (t *fragmentation) complete(x *exchange) error { return t.hear(x) }
 
 // protect makes the datagrams of an encrypted message: one, or fragments where
 // it would be too long and the peer understands them.
-func (sa *SA) protect(h message.Header, ps []message.Payload) ([][]byte, error) {
-	if sa.fragments {
+func (p *sealer) protect(h message.Header, ps []message.Payload) ([][]byte, error) {
+	if p.fragments {
 		first, plain := message.AppendPayloads(nil, ps)
-		if sa.sealedLen(skGeneric, len(plain)) > sa.maxMessage() {
-			return sa.cut(h, first, plain)
+		if p.sealedLen(skGeneric, len(plain)) > p.maxMessage() {
+			return p.cut(h, first, plain)
 		}
 	}
-	raw, err := sa.seal(h, ps)
+	raw, err := p.seal(h, ps)
 	return [][]byte{raw}, err
 }
 
 // cut makes fragments of equal size but for the last.
-func (sa *SA) cut(h message.Header, first message.PayloadType, plain []byte) ([][]byte, error) {
-	size := sa.room(sa.maxMessage() - message.HeaderLen - skfGeneric)
+func (p *sealer) cut(h message.Header, first message.PayloadType, plain []byte) ([][]byte, error) {
+	size := p.room(p.maxMessage() - message.HeaderLen - skfGeneric)
 	total := (len(plain) + size - 1) / size
 	if total > maxFragments {
 		return nil, errors.New("the message is longer than its fragments may be together")
@@ -87,7 +87,7 @@ func (sa *SA) cut(h message.Header, first message.PayloadType, plain []byte) ([]
 	for n := 1; n <= total; n++ {
 		part := plain[:min(size, len(plain))]
 		plain = plain[len(part):]
-		raw, err := sa.sealFragment(h, first, uint16(n), uint16(total), clone(part))
+		raw, err := p.sealFragment(h, first, uint16(n), uint16(total), clone(part))
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +120,7 @@ func (p *partial) kept() (n int) {
 // fragment takes in one fragment (RFC 7383 §2.6). whole is set with the last
 // one; inner and syntax are then as of decrypt. raw is not kept.
 func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFragment, in core.Datagram) (inner []message.Payload, whole bool, syntax, err error) {
-	if !sa.fragments {
+	if !sa.sealer.fragments {
 		return nil, false, nil, dropped{"a fragment, and fragmentation was not agreed"}
 	}
 	if skf.Total > maxFragments {
@@ -144,7 +144,7 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 	case int(skf.Total) == n && p.parts[skf.Number-1] != nil:
 		return nil, false, nil, nil
 	}
-	plain, syntax, err := sa.unseal(raw, len(raw)-len(skf.Body))
+	plain, syntax, err := sa.sealer.unseal(raw, len(raw)-len(skf.Body))
 	if err != nil || syntax != nil {
 		return nil, false, nil, errors.Join(err, syntax)
 	}
@@ -171,7 +171,7 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 	}
 	sa.opened(m.Header, p.first, all)
 	sa.read = len(all)
-	inner, syntax = sa.parseInner(p.first, all)
+	inner, syntax = sa.sealer.parseInner(p.first, all)
 	*p = partial{}
 	return inner, true, syntax, nil
 }
@@ -192,7 +192,7 @@ func (sa *SA) lateFragment(raw []byte, m *message.Message, skf *message.Encrypte
 	if m.Response() || skf.Number != 1 || m.ID+1 != sa.recvID || sa.lastResponse == nil {
 		return nil
 	}
-	if _, _, err := sa.unseal(raw, len(raw)-len(skf.Body)); err != nil {
+	if _, _, err := sa.sealer.unseal(raw, len(raw)-len(skf.Body)); err != nil {
 		return err
 	}
 	sa.repeatResponse(in)

@@ -26,14 +26,14 @@ func (sa *SA) Probe(urgent bool) {
 // Confirm asks whether the peer has a CHILD SA.
 func (sa *SA) Confirm(q *ikesa.Question) {
 	x := newExchange(row(inform))
-	x.shows, x.still = q, q.Wanted
+	part[*deletion](x).shows, x.still = q, q.Wanted
 	sa.start(x)
 }
 
 // DeleteChild tells the peer that a CHILD SA ends; it ends with the answer.
 func (sa *SA) DeleteChild(c *Child, why string) {
 	x := newExchange(row(inform))
-	x.remove, x.reason = []*Child{c}, why
+	*part[*deletion](x) = deletion{remove: []*Child{c}, reason: why}
 	x.still = func() bool { return !c.Gone }
 	sa.start(x)
 }
@@ -58,7 +58,7 @@ func (sa *SA) Close(why string, wait bool) {
 // tellClosed sends the Delete of the IKE SA; the SA ends with the answer.
 func (sa *SA) tellClosed(why string) {
 	x := newExchange(row(inform))
-	x.closes, x.reason = true, why
+	*part[*deletion](x) = deletion{closes: true, reason: why}
 	sa.start(x)
 }
 
@@ -86,82 +86,95 @@ func (sa *SA) disown(x *exchange) {
 		return
 	}
 	y := newExchange(row(inform))
-	y.policy, y.revoke = x.policy, x.spi
+	y.policy, part[*deletion](y).revoke = x.policy, x.spi
 	y.sa, y.mine = sa, true
 	sa.queue = append(sa.queue, y) // it goes out when x is over
 }
 
 // deletion deletes what the exchange says, and what the peer says.
-type deletion struct{ noop }
+type deletion struct {
+	noop
+	remove []*Child // CHILD SAs being deleted
+	revoke uint32   // our SPI of one that only the peer has, being deleted
+	closes bool     // the IKE SA is being deleted
+	reason string
+	shows  *ikesa.Question // ours: it asks whether the peer has a CHILD SA
+}
 
-func (*deletion) request(x *exchange) error {
-	if x.closes {
+// closes reports whether an exchange deletes the IKE SA.
+func closes(x *exchange) bool {
+	t := part[*deletion](x)
+	return t != nil && t.closes
+}
+
+func (t *deletion) request(x *exchange) error {
+	if t.closes {
 		x.out = append(x.out, &message.Delete{Protocol: uint8(core.ProtoIKE)})
 		return nil
 	}
-	x.addDeletes(x.remove)
-	if x.revoke != 0 {
+	addDeletes(x, t.remove)
+	if t.revoke != 0 {
 		x.out = append(x.out, &message.Delete{Protocol: uint8(x.policy.Protocol),
-			SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, x.revoke)}})
+			SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, t.revoke)}})
 	}
 	return nil
 }
 
-func (*deletion) accept(x *exchange) error {
+func (t *deletion) accept(x *exchange) error {
 	x.sa.hearAuthLifetime(x.in)
 	if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
-		x.closes, x.reason = true, x.sa.refusedText()
-		x.sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: x.reason, Detail: x.sa.proofRefused()})
+		t.closes, t.reason = true, x.sa.refusedText()
+		x.sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: t.reason, Detail: x.sa.proofRefused()})
 	}
 	for _, p := range x.in {
 		if d, ok := p.(*message.Delete); ok {
-			x.readDelete(d)
+			t.read(x, d)
 		}
 	}
 	return nil
 }
 
-func (*deletion) reply(x *exchange) error {
-	if x.closes {
+func (t *deletion) reply(x *exchange) error {
+	if t.closes {
 		return nil // an empty response (RFC 7296 §1.4.1)
 	}
 	var also []*Child
-	for _, c := range x.remove {
+	for _, c := range t.remove {
 		if !c.Closing || c.Awaited { // else ours is on its way: the peer needs no second word (§1.4.1)
 			also = append(also, c)
 		}
 	}
-	x.addDeletes(also)
+	addDeletes(x, also)
 	return nil
 }
 
-func (*deletion) settle(x *exchange) error {
-	if x.shows != nil {
-		x.shows.Answered()
+func (t *deletion) settle(x *exchange) error {
+	if t.shows != nil {
+		t.shows.Answered()
 	}
-	for _, c := range x.remove {
+	for _, c := range t.remove {
 		why := "the peer deleted it"
 		if x.mine {
-			why = x.reason
+			why = t.reason
 		}
 		c.End(why)
 	}
-	if x.closes {
+	if t.closes {
 		if !x.mine {
 			x.sa.bury(x)
 			x.sa.forgetTickets()
 		}
-		x.sa.base.End(false, "%s", x.reason)
+		x.sa.base.End(false, "%s", t.reason)
 	}
 	return nil
 }
 
-// readDelete takes in what the peer deletes. SPIs that are not there are passed
+// read takes in what the peer deletes. SPIs that are not there are passed
 // over: both ends may have deleted at once.
-func (x *exchange) readDelete(d *message.Delete) {
+func (t *deletion) read(x *exchange, d *message.Delete) {
 	if d.Protocol == uint8(core.ProtoIKE) {
-		if !x.closes { // else it has said why
-			x.closes, x.reason = true, "the peer deleted it"
+		if !t.closes { // else it has said why
+			t.closes, t.reason = true, "the peer deleted it"
 		}
 		return
 	}
@@ -176,8 +189,8 @@ func (x *exchange) readDelete(d *message.Delete) {
 		switch {
 		case c == nil:
 			x.sa.deletedEarly(binary.BigEndian.Uint32(spi))
-		case d.Protocol == uint8(c.Policy.Protocol) && !slices.Contains(x.remove, c):
-			x.remove = append(x.remove, c)
+		case d.Protocol == uint8(c.Policy.Protocol) && !slices.Contains(t.remove, c):
+			t.remove = append(t.remove, c)
 		}
 	}
 }
@@ -200,7 +213,7 @@ func (sa *SA) deletedEarly(spi uint32) {
 // takenBack reports whether the peer deleted early what its answer to x made.
 func (x *exchange) takenBack() bool { return slices.Contains(x.early, x.agreed.SPIOut) }
 
-func (x *exchange) addDeletes(cs []*Child) {
+func addDeletes(x *exchange, cs []*Child) {
 	if len(cs) == 0 {
 		return
 	}

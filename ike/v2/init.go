@@ -144,7 +144,7 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 		sa.bad(in, "the response to IKE_SA_INIT has an unknown critical payload %d, which no response may have (RFC 7296 §2.5)", t)
 		return
 	}
-	if x.redirectForged(m.Payloads) {
+	if redirectForged(x, m.Payloads) {
 		sa.bad(in, "a REDIRECT without the nonce of our request")
 		return
 	}
@@ -292,7 +292,7 @@ func (*ikeKeys) settle(x *exchange) error {
 	}
 	x.shared.Wipe()
 	x.private.Wipe()
-	sa.keys = k
+	sa.sealer.keys = k
 	sa.init.ni, sa.init.nr = x.ni, x.nr
 	sa.lowNonce = lowest(x.ni, x.nr)
 	if x.mine {
@@ -317,7 +317,7 @@ func (x *exchange) firstKeys() (keys, error) {
 // connectFailed ends an SA that was not established, and says why.
 func (sa *SA) connectFailed(exchange string, fault error) {
 	if r, ok := fault.(redirected); ok {
-		sa.goElsewhere(r, sa.keys.d != nil)
+		sa.goElsewhere(r, sa.sealer.keys.d != nil)
 		return
 	}
 	k := core.EvInitFailed

@@ -152,16 +152,16 @@ func (sa *SA) nextKeys(x *exchange) error {
 	if !x.mine {
 		ours, theirs = theirs, ours
 	}
-	s.i = prf.Sum(sa.base.Suite.PRF, sa.keys.pi, s.i, ours)
-	s.r = prf.Sum(sa.base.Suite.PRF, sa.keys.pr, s.r, theirs)
-	k, err := rederiveKeys(sa.base.Suite, sa.base.Suite.PRF, sa.keys.d, x.shared, sa.init.ni, sa.init.nr, sa.base.SPIi, sa.base.SPIr, nil)
+	s.i = prf.Sum(sa.base.Suite.PRF, sa.sealer.keys.pi, s.i, ours)
+	s.r = prf.Sum(sa.base.Suite.PRF, sa.sealer.keys.pr, s.r, theirs)
+	k, err := rederiveKeys(sa.base.Suite, sa.base.Suite.PRF, sa.sealer.keys.d, x.shared, sa.init.ni, sa.init.nr, sa.base.SPIi, sa.base.SPIr, nil)
 	if err != nil {
 		return end(0, "%v", err)
 	}
 	x.shared.Wipe()
 	x.private.Wipe()
 	s.old.wipe()
-	s.old, sa.keys = sa.keys, k
+	s.old, sa.sealer.keys = sa.sealer.keys, k
 	s.got, s.sent = nil, nil
 	s.done++
 	if x.mine {
@@ -200,10 +200,10 @@ func (sa *SA) lateIntermediate(raw []byte, m *message.Message, in core.Datagram)
 		m.ID+1 != sa.recvID || sa.init.inter.old.d == nil || sa.lastResponse == nil {
 		return false
 	}
-	now := sa.keys
-	sa.keys = sa.init.inter.old
+	now := sa.sealer.keys
+	sa.sealer.keys = sa.init.inter.old
 	_, whole, syntax, err := sa.decrypt(raw, m, in)
-	sa.keys = now
+	sa.sealer.keys = now
 	switch {
 	case err != nil:
 		sa.bad(in, "%v", err)

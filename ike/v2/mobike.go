@@ -32,14 +32,13 @@ type mobility struct {
 	seen   []byte       // hash of our address and port as the peer last saw them
 }
 
-// mobikeDraft is what an INFORMATIONAL exchange has to do with MOBIKE.
-type mobikeDraft struct {
+// news is what an INFORMATIONAL exchange has to do with MOBIKE.
+type news struct {
 	update bool   // the path changed
 	tell   bool   // ours: tell our further addresses
 	probe  bool   // ours: is the peer really at the address that it moved to?
 	cookie []byte // ours: COOKIE2, which has to come back
 	epoch  int
-	probed bool // the request went out on other paths too
 	moved  bool // the peer's: its address changed, not only its port
 	listed bool // the peer's: it told its further addresses
 }
@@ -54,14 +53,14 @@ type mobikeSupport struct{ noop }
 
 func (*mobikeSupport) say(x *exchange) {
 	x.out = append(x.out, &message.Notify{Kind: message.NotifyMOBIKESupported})
-	x.addAddresses()
+	addAddresses(x)
 }
 
 func (*mobikeSupport) hear(x *exchange) error {
 	sa := x.sa
 	if sa.base.Peer.Profile.MOBIKE && notify(x.in, message.NotifyMOBIKESupported) != nil {
 		sa.mob.agreed, sa.mob.leads, sa.base.Told = true, x.mine, true
-		x.readAddresses()
+		readAddresses(x)
 	}
 	return nil
 }
@@ -85,13 +84,17 @@ func (t *mobikeSupport) reply(x *exchange) error {
 func (t *mobikeSupport) complete(x *exchange) error { return t.hear(x) }
 
 // mobikeInform is the part of INFORMATIONAL.
-type mobikeInform struct{ noop }
+type mobikeInform struct {
+	noop
+	news
+	natHashes
+}
 
 func (t *mobikeInform) request(x *exchange) error {
 	if !x.sa.mob.agreed {
 		return nil
 	}
-	sa, m := x.sa, &x.mob
+	sa, m := x.sa, &t.news
 	m.epoch = sa.mob.epoch
 	if m.update || m.probe {
 		m.cookie = sa.base.Env.Random(cookie2Len)
@@ -103,10 +106,10 @@ func (t *mobikeInform) request(x *exchange) error {
 	// Behind a NAT each question whether the peer is alive asks too where it sees
 	// us (RFC 4555 §3.8).
 	if m.update || sa.mob.leads && sa.base.NAT.Local && len(x.out) == 0 {
-		x.addNATHashes()
+		t.say(x)
 	}
 	if m.tell {
-		if n := len(x.out); x.addAddresses() == 0 && len(x.out) == n {
+		if n := len(x.out); addAddresses(x) == 0 && len(x.out) == n {
 			x.out = append(x.out, &message.Notify{Kind: message.NotifyNoAdditionalAddresses})
 		}
 	}
@@ -125,9 +128,9 @@ func (t *mobikeInform) accept(x *exchange) error {
 		if !sa.acceptable(x.from) {
 			return refuse(message.NotifyUnacceptableAddresses, "the peer wants to go on between %v and %v: check local-address of peer %q", x.from.Remote, x.from.Local, sa.base.Peer.Name)
 		}
-		x.mob.update = true
+		t.update = true
 	}
-	x.readAddresses()
+	t.listed = readAddresses(x)
 	return nil
 }
 
@@ -144,16 +147,16 @@ func (t *mobikeInform) reply(x *exchange) error {
 		return nil
 	}
 	sa := x.sa
-	if x.mob.update {
-		x.mob.moved = sa.base.Remote.Addr() != x.from.Remote.Addr()
-		sa.base.Doubtful = sa.base.Doubtful || x.mob.moved
+	if t.update {
+		t.moved = sa.base.Remote.Addr() != x.from.Remote.Addr()
+		sa.base.Doubtful = sa.base.Doubtful || t.moved
 		sa.base.Local, sa.base.Remote, sa.base.NATT = x.from.Local, x.from.Remote, x.from.NATT
 		if s := natFound(x.in, sa.base.SPIi, sa.base.SPIr, x.from); s.Supported {
 			sa.base.NAT = s
 		}
 	}
 	if notify(x.in, message.NotifyNATDetectionDestinationIP) != nil {
-		x.addNATHashes()
+		t.say(x)
 	}
 	if n := notify(x.in, message.NotifyCookie2); n != nil {
 		x.out = append(x.out, &message.Notify{Kind: message.NotifyCookie2, Data: clone(n.Data)})
@@ -165,7 +168,7 @@ func (t *mobikeInform) complete(x *exchange) error {
 	if !x.sa.mob.agreed {
 		return nil
 	}
-	sa, m := x.sa, &x.mob
+	sa, m := x.sa, &t.news
 	if m.cookie != nil {
 		if n := notify(x.in, message.NotifyCookie2); n == nil || !bytes.Equal(n.Data, m.cookie) {
 			if errorNotify(x.in) == nil { // RFC 4555 §3.7
@@ -198,7 +201,7 @@ func (t *mobikeInform) settle(x *exchange) error {
 	if !x.sa.mob.agreed {
 		return nil
 	}
-	sa, m := x.sa, &x.mob
+	sa, m := x.sa, &t.news
 	switch {
 	case sa.base.State != Established:
 	case x.mine && m.epoch != sa.mob.epoch:
@@ -222,7 +225,7 @@ func (t *mobikeInform) settle(x *exchange) error {
 }
 
 // addAddresses tells our further addresses, and says how many there are.
-func (x *exchange) addAddresses() int {
+func addAddresses(x *exchange) int {
 	sa := x.sa
 	sa.mob.told = sa.others()
 	for _, a := range sa.mob.told {
@@ -236,8 +239,8 @@ func (x *exchange) addAddresses() int {
 }
 
 // readAddresses replaces what we know of the peer's further addresses, if the
-// message says anything about them (RFC 4555 §3.6).
-func (x *exchange) readAddresses() {
+// message says anything about them (RFC 4555 §3.6), and reports whether it does.
+func readAddresses(x *exchange) (told bool) {
 	var list []netip.Addr
 	for _, p := range x.in {
 		n, ok := p.(*message.Notify)
@@ -246,17 +249,18 @@ func (x *exchange) readAddresses() {
 		}
 		switch n.Kind {
 		case message.NotifyNoAdditionalAddresses:
-			x.mob.listed = true
+			told = true
 		case message.NotifyAdditionalIP4Address, message.NotifyAdditionalIP6Address:
-			x.mob.listed = true
+			told = true
 			if a, ok := netip.AddrFromSlice(n.Data); ok && usable(a) && len(list) < maxAddresses && !slices.Contains(list, a) {
 				list = append(list, a)
 			}
 		}
 	}
-	if x.mob.listed {
+	if told {
 		x.sa.mob.peers = list
 	}
+	return told
 }
 
 // usable: an address that one peer can reach another at.

@@ -10,29 +10,37 @@ import (
 
 // natDetection sends and reads NAT_DETECTION_SOURCE_IP and _DESTINATION_IP (RFC 7296
 // §2.23). package sa says what comes of it.
-type natDetection struct{ noop }
+type natDetection struct {
+	noop
+	natHashes
+}
 
-func (*natDetection) request(x *exchange) error {
-	x.addNATHashes()
+// natHashes are those that an exchange says.
+type natHashes struct {
+	noSource []byte // the hash that matches no source
+}
+
+func (t *natDetection) request(x *exchange) error {
+	t.say(x)
 	return nil
 }
 
-func (*natDetection) accept(x *exchange) error { return x.readNATHashes() }
+func (t *natDetection) accept(x *exchange) error { return readNATHashes(x) }
 
-func (*natDetection) reply(x *exchange) error {
-	x.addNATHashes()
+func (t *natDetection) reply(x *exchange) error {
+	t.say(x)
 	return nil
 }
 
-func (*natDetection) complete(x *exchange) error {
-	if err := x.readNATHashes(); err != nil {
+func (t *natDetection) complete(x *exchange) error {
+	if err := readNATHashes(x); err != nil {
 		return err
 	}
 	x.sa.base.Float()
 	return nil
 }
 
-func (x *exchange) addNATHashes() {
+func (t *natHashes) say(x *exchange) {
 	sa := x.sa
 	to := sa.base.Remote
 	if !x.mine {
@@ -43,10 +51,10 @@ func (x *exchange) addNATHashes() {
 	if !x.mine {
 		src = core.NATHash(sha1.New, sa.base.SPIi, sa.base.SPIr, x.from.Local)
 	}
-	if x.noSource == nil && sa.base.Host.Config().Encapsulation == core.EncapUDP {
-		x.noSource = sa.base.Env.Random(len(dst)) // kept: a request repeated with a cookie is else unchanged (RFC 7296 §2.6)
+	if t.noSource == nil && sa.base.Host.Config().Encapsulation == core.EncapUDP {
+		t.noSource = sa.base.Env.Random(len(dst)) // kept: a request repeated with a cookie is else unchanged (RFC 7296 §2.6)
 	}
-	source := x.noSource
+	source := t.noSource
 	if source == nil {
 		source = src
 	}
@@ -55,7 +63,7 @@ func (x *exchange) addNATHashes() {
 		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: dst})
 }
 
-func (x *exchange) readNATHashes() error {
+func readNATHashes(x *exchange) error {
 	sa := x.sa
 	spir := sa.base.SPIr
 	if !sa.base.Initiator {

@@ -43,19 +43,20 @@ type pathProbe struct {
 // packets on the path of the IKE SA can be tried. One question at a time is open.
 func (sa *SA) CheckPath(mtu int) {
 	on := sa.base.Path
-	asks := func(x *exchange) bool { return x.probe.mtu != 0 }
+	asks := func(x *exchange) bool { return pathProbeOf(x).mtu != 0 }
 	if sa.base.State != Established || !sa.base.NATT || sa.current != nil && asks(sa.current) || slices.ContainsFunc(sa.queue, asks) {
 		return
 	}
 	x := newExchange(row(inform))
-	x.probe = pathProbe{mtu: mtu, on: on}
+	*pathProbeOf(x) = pathProbe{mtu: mtu, on: on}
 	x.still = func() bool { return sa.base.State == Established && sa.base.Path == on }
 	sa.start(x)
 }
 
 // lengthen makes the long form of the request with header h.
-func (x *exchange) lengthen(h message.Header) (err error) {
-	if x.probe.mtu == 0 {
+func lengthen(x *exchange, h message.Header) (err error) {
+	probe := pathProbeOf(x)
+	if probe.mtu == 0 {
 		return nil
 	}
 	sa, fill := x.sa, &message.Notify{Kind: message.NotifyPathProbe}
@@ -65,20 +66,20 @@ func (x *exchange) lengthen(h message.Header) (err error) {
 		ip = 40
 	}
 	_, plain := message.AppendPayloads(nil, payloads)
-	want, empty := x.probe.mtu+1-ip-8-4, len(plain) // without IP header, UDP header and non-ESP marker
+	want, empty := probe.mtu+1-ip-8-4, len(plain) // without IP header, UDP header and non-ESP marker
 	n := 0
-	for sa.sealedLen(skGeneric, empty+n) < want {
+	for sa.sealer.sealedLen(skGeneric, empty+n) < want {
 		n++
 	}
 	fill.Data = make([]byte, n)
-	x.probe.long, err = sa.seal(h, payloads)
+	probe.long, err = sa.sealer.seal(h, payloads)
 	return err
 }
 
 // sendLong sends the long request, and reports whether there is one to be sent. After
 // probeTries of them the short one begins anew, with all its tries.
-func (x *exchange) sendLong() bool {
-	p := &x.probe
+func sendLong(x *exchange) bool {
+	p := pathProbeOf(x)
 	if p.long == nil {
 		return false
 	}
@@ -94,10 +95,21 @@ func (x *exchange) sendLong() bool {
 }
 
 // pathAnswered says what the answer to a probe means.
-type pathAnswered struct{ noop }
+type pathAnswered struct {
+	noop
+	pathProbe
+}
 
-func (*pathAnswered) settle(x *exchange) error {
-	if p := &x.probe; x.mine && p.failed && p.on == x.sa.base.Path {
+// pathProbeOf is the probe of an exchange; one without a claim if it is none.
+func pathProbeOf(x *exchange) *pathProbe {
+	if t := part[*pathAnswered](x); t != nil {
+		return &t.pathProbe
+	}
+	return &pathProbe{}
+}
+
+func (t *pathAnswered) settle(x *exchange) error {
+	if p := &t.pathProbe; x.mine && p.failed && p.on == x.sa.base.Path {
 		x.sa.base.Env.Emit(core.PathMTU{Local: p.on.Local, Remote: p.on.Remote, MTU: p.mtu})
 	}
 	return nil

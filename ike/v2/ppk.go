@@ -156,7 +156,7 @@ func ppkName(in []message.Payload) (string, bool) {
 
 // mixPPK is SK_x = prf+(PPK, SK_x') (RFC 8784 §3).
 func (sa *SA) mixPPK(p *core.PPK) (err error) {
-	s, k := &sa.init.ppk, &sa.keys
+	s, k := &sa.init.ppk, &sa.sealer.keys
 	s.mixed, s.d, s.pi, s.pr = true, k.d, k.pi, k.pr
 	for _, m := range []struct{ to, from *secret.Bytes }{{&k.d, &s.d}, {&k.pi, &s.pi}, {&k.pr, &s.pr}} {
 		if *m.to, err = mixed(sa.base.Suite.PRF, p.Secret, *m.from); err != nil {
@@ -172,7 +172,7 @@ func mixed(f *suite.PRF, ppk, key secret.Bytes) (secret.Bytes, error) {
 
 // unmixPPK goes back to the keys without.
 func (sa *SA) unmixPPK() {
-	s, k := &sa.init.ppk, &sa.keys
+	s, k := &sa.init.ppk, &sa.sealer.keys
 	for _, b := range []secret.Bytes{k.d, k.pi, k.pr} {
 		b.Wipe()
 	}

@@ -10,6 +10,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // The Encrypted payload (RFC 7296 §3.14, RFC 5282 §3):
@@ -25,73 +26,81 @@ const (
 	skfGeneric = 8
 )
 
-// directions: what we seal with and what the peer seals with.
-func (sa *SA) sealKeys() (e, a secret.Bytes) {
-	if sa.base.Initiator {
-		return sa.keys.ei, sa.keys.ai
-	}
-	return sa.keys.er, sa.keys.ar
+// sealer encrypts and decrypts the messages of an IKE SA.
+type sealer struct {
+	base      *ikesa.SA
+	keys      keys
+	fragments bool   // messages may be cut into fragments
+	sealed    uint64 // messages sealed under our key: the IVs of an AEAD
 }
 
-func (sa *SA) openKeys() (e, a secret.Bytes) {
-	if sa.base.Initiator {
-		return sa.keys.er, sa.keys.ar
+// directions: what we seal with and what the peer seals with.
+func (p *sealer) sealKeys() (e, a secret.Bytes) {
+	if p.base.Initiator {
+		return p.keys.ei, p.keys.ai
 	}
-	return sa.keys.ei, sa.keys.ai
+	return p.keys.er, p.keys.ar
+}
+
+func (p *sealer) openKeys() (e, a secret.Bytes) {
+	if p.base.Initiator {
+		return p.keys.er, p.keys.ar
+	}
+	return p.keys.ei, p.keys.ai
 }
 
 // seal makes an encrypted message. The IV of a CBC cipher is random; that of an
 // AEAD is a counter of all messages we sealed under the key.
-func (sa *SA) seal(h message.Header, ps []message.Payload) ([]byte, error) {
+func (p *sealer) seal(h message.Header, ps []message.Payload) ([]byte, error) {
 	first, plain := message.AppendPayloads(nil, ps)
 	h.Next = message.TypeSK
-	return sa.sealBody(h, []byte{byte(first), 0, 0, 0}, plain)
+	return p.sealBody(h, []byte{byte(first), 0, 0, 0}, plain)
 }
 
 // sealFragment makes the message of one fragment (RFC 7383 §2.5).
-func (sa *SA) sealFragment(h message.Header, first message.PayloadType, number, total uint16, plain []byte) ([]byte, error) {
+func (p *sealer) sealFragment(h message.Header, first message.PayloadType, number, total uint16, plain []byte) ([]byte, error) {
 	h.Next = message.TypeSKF
-	return sa.sealBody(h, []byte{byte(first), 0, 0, 0, byte(number >> 8), byte(number), byte(total >> 8), byte(total)}, plain)
+	return p.sealBody(h, []byte{byte(first), 0, 0, 0, byte(number >> 8), byte(number), byte(total >> 8), byte(total)}, plain)
 }
 
 // icvLen is how long the ICV is; blockLen what the ciphertext is whole blocks of.
-func (sa *SA) icvLen() int {
-	if sa.base.Suite.Integ != nil {
-		return sa.base.Suite.Integ.ICVLen
+func (p *sealer) icvLen() int {
+	if p.base.Suite.Integ != nil {
+		return p.base.Suite.Integ.ICVLen
 	}
-	return sa.base.Suite.Encr.ICVLen
+	return p.base.Suite.Encr.ICVLen
 }
 
-func (sa *SA) blockLen() int {
-	if sa.base.Suite.Encr.AEAD() {
+func (p *sealer) blockLen() int {
+	if p.base.Suite.Encr.AEAD() {
 		return 1 // IKE needs no alignment, other than ESP (RFC 5282 §3)
 	}
-	return sa.base.Suite.Encr.Block
+	return p.base.Suite.Encr.Block
 }
 
 // sealedLen is the length of a message whose payload header is generic bytes
 // long, around plain bytes.
-func (sa *SA) sealedLen(generic, plain int) int {
-	block := sa.blockLen()
-	return message.HeaderLen + generic + sa.base.Suite.Encr.IVLen + (plain/block+1)*block + sa.icvLen()
+func (p *sealer) sealedLen(generic, plain int) int {
+	block := p.blockLen()
+	return message.HeaderLen + generic + p.base.Suite.Encr.IVLen + (plain/block+1)*block + p.icvLen()
 }
 
 // room is how many plain bytes fit into an encrypted body.
-func (sa *SA) room(body int) int {
-	block := sa.blockLen()
-	return (body-sa.base.Suite.Encr.IVLen-sa.icvLen())/block*block - 1
+func (p *sealer) room(body int) int {
+	block := p.blockLen()
+	return (body-p.base.Suite.Encr.IVLen-p.icvLen())/block*block - 1
 }
 
 // sealBody makes a message of a header, the header of the encrypted payload,
 // whose length it fills in, and what is to be encrypted, which it overwrites.
-func (sa *SA) sealBody(h message.Header, generic, plain []byte) ([]byte, error) {
-	enc := sa.base.Suite.Encr
-	ekey, akey := sa.sealKeys()
-	block := sa.blockLen()
+func (p *sealer) sealBody(h message.Header, generic, plain []byte) ([]byte, error) {
+	enc := p.base.Suite.Encr
+	ekey, akey := p.sealKeys()
+	block := p.blockLen()
 	pad := (block - (len(plain)+1)%block) % block
 	plain = append(plain, make([]byte, pad)...)
 	plain = append(plain, byte(pad))
-	body := len(generic) + enc.IVLen + len(plain) + sa.icvLen()
+	body := len(generic) + enc.IVLen + len(plain) + p.icvLen()
 	if body > 1<<16-1 {
 		return nil, errors.New("the message is too long for one SK payload")
 	}
@@ -104,20 +113,20 @@ func (sa *SA) sealBody(h message.Header, generic, plain []byte) ([]byte, error) 
 		if err != nil {
 			return nil, err
 		}
-		sa.sealed++
+		p.sealed++
 		var iv [aead.IVLen]byte
-		binary.BigEndian.PutUint64(iv[:], sa.sealed)
+		binary.BigEndian.PutUint64(iv[:], p.sealed)
 		return append(append(out, iv[:]...), c.Seal(iv, plain, out)...), nil
 	}
 	c, err := cipher.New(enc, ekey)
 	if err != nil {
 		return nil, err
 	}
-	mac, err := integ.New(sa.base.Suite.Integ, akey)
+	mac, err := integ.New(p.base.Suite.Integ, akey)
 	if err != nil {
 		return nil, err
 	}
-	iv := sa.base.Env.Private(enc.IVLen)
+	iv := p.base.Env.Private(enc.IVLen)
 	c.Encrypt(iv, plain)
 	out = append(append(out, iv...), plain...)
 	return mac.Sum(out, out, nil), nil
@@ -135,18 +144,18 @@ func (sa *SA) decrypt(raw []byte, m *message.Message, in core.Datagram) (inner [
 	if sk == nil {
 		return sa.fragment(raw, m, find[*message.EncryptedFragment](m.Payloads), in)
 	}
-	plain, syntax, err := sa.unseal(raw, len(raw)-len(sk.Body)) // the SK payload is the last
+	plain, syntax, err := sa.sealer.unseal(raw, len(raw)-len(sk.Body)) // the SK payload is the last
 	if err != nil || syntax != nil {
 		return nil, true, syntax, err
 	}
 	sa.opened(m.Header, sk.First, plain)
 	sa.read = len(raw)
-	inner, syntax = sa.parseInner(sk.First, plain)
+	inner, syntax = sa.sealer.parseInner(sk.First, plain)
 	return inner, true, syntax, nil
 }
 
-func (sa *SA) parseInner(first message.PayloadType, plain []byte) (inner []message.Payload, syntax error) {
-	if w := sa.base.Env.Witness; w != nil {
+func (p *sealer) parseInner(first message.PayloadType, plain []byte) (inner []message.Payload, syntax error) {
+	if w := p.base.Env.Witness; w != nil {
 		first, plain = w.Read(first, plain)
 	}
 	inner, syntax = message.ParsePayloads(first, plain)
@@ -158,9 +167,9 @@ func (sa *SA) parseInner(first message.PayloadType, plain []byte) (inner []messa
 
 // unseal verifies a message whose encrypted body begins at start and decrypts
 // it in place; the padding is off. Errors are as of decrypt.
-func (sa *SA) unseal(raw []byte, start int) (plain []byte, syntax, err error) {
-	plain, syntax, err = sa.open(raw, start)
-	if sa.base.Env.Witness == nil {
+func (p *sealer) unseal(raw []byte, start int) (plain []byte, syntax, err error) {
+	plain, syntax, err = p.open(raw, start)
+	if p.base.Env.Witness == nil {
 		return plain, syntax, err
 	}
 	seen := core.OpenedWell
@@ -170,7 +179,7 @@ func (sa *SA) unseal(raw []byte, start int) (plain []byte, syntax, err error) {
 	case syntax != nil:
 		seen = core.OpenedBroken
 	}
-	holds, n := sa.base.Env.Witness.Opened(seen, len(plain))
+	holds, n := p.base.Env.Witness.Opened(seen, len(plain))
 	switch {
 	case holds == seen && n == len(plain):
 		return plain, syntax, err
@@ -182,10 +191,10 @@ func (sa *SA) unseal(raw []byte, start int) (plain []byte, syntax, err error) {
 	return make([]byte, n), nil, nil
 }
 
-func (sa *SA) open(raw []byte, start int) (plain []byte, syntax, err error) {
-	enc := sa.base.Suite.Encr
-	ekey, akey := sa.openKeys()
-	icv := sa.icvLen()
+func (p *sealer) open(raw []byte, start int) (plain []byte, syntax, err error) {
+	enc := p.base.Suite.Encr
+	ekey, akey := p.openKeys()
+	icv := p.icvLen()
 	if len(raw)-start < enc.IVLen+1+icv {
 		return nil, nil, dropped{"the SK payload is too short"}
 	}
@@ -199,7 +208,7 @@ func (sa *SA) open(raw []byte, start int) (plain []byte, syntax, err error) {
 			return nil, nil, dropped{"the ICV is wrong"}
 		}
 	} else {
-		mac, err := integ.New(sa.base.Suite.Integ, akey)
+		mac, err := integ.New(p.base.Suite.Integ, akey)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -12,6 +12,11 @@ import (
 	"culvert/internal/testing/vectors"
 )
 
+// withKeys is an IKE SA that can seal and open.
+func withKeys(base *ikesa.SA, k keys) *SA {
+	return &SA{base: base, sealer: sealer{base: base, keys: k}}
+}
+
 // sealing is two ends of one IKE SA that do nothing but protect messages.
 func sealing(t *testing.T, s core.Suite) (initiator, responder *SA) {
 	t.Helper()
@@ -20,7 +25,7 @@ func sealing(t *testing.T, s core.Suite) (initiator, responder *SA) {
 		t.Fatal(err)
 	}
 	env := core.NewEnv([32]byte{1})
-	return &SA{base: &ikesa.SA{Env: env, Suite: s, Initiator: true}, keys: k}, &SA{base: &ikesa.SA{Env: env, Suite: s}, keys: k}
+	return withKeys(&ikesa.SA{Env: env, Suite: s, Initiator: true}, k), withKeys(&ikesa.SA{Env: env, Suite: s}, k)
 }
 
 // suites are every cipher of profiles, with every MAC where it needs one.
@@ -58,11 +63,11 @@ func TestEveryCipherProtects(t *testing.T) {
 		for n := range 40 {
 			h := message.Header{SPIi: 1, SPIr: 2, Version: 0x20, Exchange: message.ExchangeInformational, Flags: message.FlagInitiator, ID: uint32(n)}
 			data := bytes.Repeat([]byte{byte(n)}, n)
-			raw, err := us.seal(h, []message.Payload{&message.Notify{Kind: 40000, Data: data}})
+			raw, err := us.sealer.seal(h, []message.Payload{&message.Notify{Kind: 40000, Data: data}})
 			if err != nil {
 				t.Fatalf("%s: %v", nameOf(s), err)
 			}
-			if want := us.sealedLen(skGeneric, 8+n); len(raw) != want {
+			if want := us.sealer.sealedLen(skGeneric, 8+n); len(raw) != want {
 				t.Fatalf("%s, %d bytes: a message of %d bytes, foretold %d", nameOf(s), n, len(raw), want)
 			}
 			open := func(raw []byte) ([]message.Payload, error) {
@@ -97,7 +102,7 @@ func TestEveryCipherProtects(t *testing.T) {
 				}
 				raw[at] ^= 1
 			}
-			if _, err := us.seal(h, nil); err != nil {
+			if _, err := us.sealer.seal(h, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -109,8 +114,8 @@ func TestRoom(t *testing.T) {
 	for _, s := range suites() {
 		us, _ := sealing(t, s)
 		for body := 100; body < 200; body++ {
-			n := us.room(body)
-			if us.sealedLen(skfGeneric, n) > message.HeaderLen+skfGeneric+body || us.sealedLen(skfGeneric, n+1) <= message.HeaderLen+skfGeneric+body {
+			n := us.sealer.room(body)
+			if us.sealer.sealedLen(skfGeneric, n) > message.HeaderLen+skfGeneric+body || us.sealer.sealedLen(skfGeneric, n+1) <= message.HeaderLen+skfGeneric+body {
 				t.Fatalf("%s: %d of %d bytes", nameOf(s), n, body)
 			}
 		}
@@ -126,8 +131,8 @@ func TestChaCha20Poly1305Message(t *testing.T) {
 	}
 	vectors.Load(t, "rfc-esp/ikev2_chacha20poly1305_message.json", &f)
 	s := core.Suite{Encr: suite.EncrByIKEName("chacha20-poly1305"), PRF: suite.PRFByName("sha256")}
-	sa := &SA{base: &ikesa.SA{Env: core.NewEnv([32]byte{}), Suite: s, Initiator: true}, keys: keys{er: secret.Bytes(f.Key)}}
-	plain, syntax, err := sa.unseal(bytes.Clone(f.Message), message.HeaderLen+skGeneric)
+	sa := withKeys(&ikesa.SA{Env: core.NewEnv([32]byte{}), Suite: s, Initiator: true}, keys{er: secret.Bytes(f.Key)})
+	plain, syntax, err := sa.sealer.unseal(bytes.Clone(f.Message), message.HeaderLen+skGeneric)
 	if want := f.Plaintext[:len(f.Plaintext)-1]; err != nil || syntax != nil || !bytes.Equal(plain, want) {
 		t.Errorf("%x, %v, %v, want %x", plain, syntax, err, want)
 	}

@@ -64,7 +64,7 @@ func (e redirected) Error() string { return "the peer sends us to " + e.to.Strin
 
 // redirectForged reports whether a response to IKE_SA_INIT redirects us without
 // our nonce: somebody guesses, and the true response may still come.
-func (x *exchange) redirectForged(in []message.Payload) bool {
+func redirectForged(x *exchange, in []message.Payload) bool {
 	n := notify(in, message.NotifyRedirect)
 	if n == nil {
 		return false
@@ -107,47 +107,52 @@ func (*redirectSupport) accept(x *exchange) error {
 
 // redirectedAuth is for IKE_AUTH. The exchange goes on until the peer's proof is
 // checked; then no SA comes of it.
-type redirectedAuth struct{ noop }
+type redirectedAuth struct {
+	noop
+	to *core.Gateway // where the peer sends us; nil: nowhere
+}
 
-func (*redirectedAuth) complete(x *exchange) error {
-	x.readRedirect()
+func (t *redirectedAuth) complete(x *exchange) error {
+	t.read(x)
 	return nil
 }
 
-func (*redirectedAuth) settle(x *exchange) error {
-	if x.redirect == nil {
+func (t *redirectedAuth) settle(x *exchange) error {
+	if t.to == nil {
 		return nil
 	}
-	return redirected{to: *x.redirect, wanted: x.policy}
+	return redirected{to: *t.to, wanted: x.policy}
 }
 
 // redirectedLater is for INFORMATIONAL. The SA stays until another one has taken over.
-type redirectedLater struct{ noop }
+type redirectedLater struct{ redirectedAuth }
 
-func (*redirectedLater) accept(x *exchange) error {
+func (*redirectedLater) complete(*exchange) error { return nil }
+
+func (t *redirectedLater) accept(x *exchange) error {
 	if x.sa.base.Auth.Mine { // else we never said that we can be sent elsewhere
-		x.readRedirect()
+		t.read(x)
 	} else if notify(x.in, message.NotifyRedirect) != nil {
 		x.sa.base.Event(core.EvNotify, "the peer wants to send us elsewhere, and it is the peer that connected: left as it is")
 	}
 	return nil
 }
 
-func (*redirectedLater) settle(x *exchange) error {
-	if sa := x.sa; x.redirect != nil && !x.closes && sa.base.State == Established {
-		sa.owner.Redirected(sa.base, *x.redirect, sa.base.MainPolicy())
+func (t *redirectedLater) settle(x *exchange) error {
+	if sa := x.sa; t.to != nil && !closes(x) && sa.base.State == Established {
+		sa.owner.Redirected(sa.base, *t.to, sa.base.MainPolicy())
 	}
 	return nil
 }
 
-// readRedirect reads a protected REDIRECT; one that makes no sense changes nothing.
-func (x *exchange) readRedirect() {
+// read reads a protected REDIRECT; one that makes no sense changes nothing.
+func (t *redirectedAuth) read(x *exchange) {
 	n := notify(x.in, message.NotifyRedirect)
 	if n == nil {
 		return
 	}
 	if g, _, ok := readRedirect(n.Data); ok {
-		x.redirect = &g
+		t.to = &g
 		return
 	}
 	x.sa.base.Event(core.EvNotify, "the peer sends us to a gateway that cannot be: %x", n.Data)
@@ -173,7 +178,7 @@ func (sa *SA) part(id uint32, p message.Payload) {
 	if sa.base.Initiator {
 		h.Flags |= message.FlagInitiator
 	}
-	if raw, err := sa.seal(h, []message.Payload{p}); err == nil {
+	if raw, err := sa.sealer.seal(h, []message.Payload{p}); err == nil {
 		sa.base.Transmit(sa.base.Path, [][]byte{raw})
 	}
 }

@@ -86,7 +86,7 @@ func (sa *SA) Redirectable() bool {
 // §5). Where it has not gone within a time, it is disconnected; 0: never.
 func (sa *SA) Redirect(to core.Gateway, within time.Duration) {
 	x := newExchange(row(inform))
-	x.away, x.within = to, within
+	*part[*redirectLater](x) = redirectLater{sending: sending{to, within}}
 	x.still = func() bool { return sa.base.State == Established }
 	sa.start(x)
 }
@@ -94,15 +94,18 @@ func (sa *SA) Redirect(to core.Gateway, within time.Duration) {
 // redirectAuth sends a client elsewhere whose identity is for another gateway
 // (RFC 5685 §6). Both prove themselves, and no CHILD SA is made: what else the
 // request asks for, the client asks the other gateway for.
-type redirectAuth struct{ noop }
+type redirectAuth struct {
+	noop
+	sending
+}
 
-func (*redirectAuth) accept(x *exchange) error {
+func (t *redirectAuth) accept(x *exchange) error {
 	sa := x.sa
 	to := sa.base.Host.Config().IdentityRedirects[sa.base.Identity]
 	if !to.Valid() || !sa.away.able || to == sa.away.from || to.Addr == sa.base.Local.Addr() {
 		return nil
 	}
-	x.away, x.within = to, AwayTime
+	t.sending = sending{to, AwayTime}
 	x.in = slices.DeleteFunc(slices.Clone(x.in), func(p message.Payload) bool {
 		switch p.(type) {
 		case *message.SA, *message.TS, *message.Config:
@@ -113,45 +116,54 @@ func (*redirectAuth) accept(x *exchange) error {
 	return nil
 }
 
-func (*redirectAuth) reply(x *exchange) error {
-	x.addRedirect()
+func (t *redirectAuth) reply(x *exchange) error {
+	t.say(x)
 	return nil
 }
 
-func (*redirectAuth) settle(x *exchange) error {
-	x.sentAway()
+func (t *redirectAuth) settle(x *exchange) error {
+	t.sent(x)
 	return nil
 }
 
 // redirectLater is for INFORMATIONAL. The wait begins with the request: a client
 // may go before its answer is here.
-type redirectLater struct{ noop }
+type redirectLater struct {
+	noop
+	sending
+}
 
-func (*redirectLater) request(x *exchange) error {
-	x.addRedirect()
-	x.sentAway()
+func (t *redirectLater) request(x *exchange) error {
+	t.say(x)
+	t.sent(x)
 	return nil
 }
 
-func (x *exchange) addRedirect() {
-	if x.away.Valid() {
-		x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirect, Data: appendGateway(nil, x.away)})
+// sending is where an exchange sends the peer; not valid: nowhere.
+type sending struct {
+	to     core.Gateway
+	within time.Duration // how soon it has to be gone; 0: it need not be
+}
+
+func (t *sending) say(x *exchange) {
+	if t.to.Valid() {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyRedirect, Data: appendGateway(nil, t.to)})
 	}
 }
 
-// sentAway begins the wait for the client to go.
-func (x *exchange) sentAway() {
+// sent begins the wait for the client to go.
+func (t *sending) sent(x *exchange) {
 	sa := x.sa
-	if !x.away.Valid() || sa.base.State > Established {
+	if !t.to.Valid() || sa.base.State > Established {
 		return
 	}
-	sa.away.to, sa.away.until, sa.base.Leaving = x.away, time.Time{}, true
+	sa.away.to, sa.away.until, sa.base.Leaving = t.to, time.Time{}, true
 	sa.base.Tally()
-	if x.within > 0 {
-		sa.away.until = sa.base.Env.Now().Add(x.within)
+	if t.within > 0 {
+		sa.away.until = sa.base.Env.Now().Add(t.within)
 	}
 	sa.watchAway()
-	sa.base.Event(core.EvRedirecting, "sent %s to the gateway %v", sa.base.PeerID, x.away)
+	sa.base.Event(core.EvRedirecting, "sent %s to the gateway %v", sa.base.PeerID, t.to)
 }
 
 func (sa *SA) watchAway() {

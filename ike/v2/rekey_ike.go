@@ -160,7 +160,7 @@ func (sa *SA) childBusy() bool {
 		return true
 	}
 	x := sa.current
-	return x != nil && (x.kind.id == createChild || x.kind.id == rekeyChild || x.kind.id == inform && len(x.remove) > 0)
+	return x != nil && (x.kind.id == createChild || x.kind.id == rekeyChild || x.kind.id == inform && len(part[*deletion](x).remove) > 0)
 }
 
 // makeSuccessor makes the new IKE SA, which is up from its first message on.
@@ -168,16 +168,16 @@ func (x *exchange) makeSuccessor() error {
 	sa := x.sa
 	n := newSA(sa.base.Successor(), sa.owner)
 	b := n.base
-	b.Initiator, b.Suite, n.fragments, n.mob = x.mine, x.agreed.Suite, sa.fragments, sa.mob
+	b.Initiator, b.Suite, n.sealer.fragments, n.mob = x.mine, x.agreed.Suite, sa.sealer.fragments, sa.mob
 	b.SPIi, b.SPIr = x.newSPI, x.peerSPI
 	if !x.mine {
 		b.SPIi, b.SPIr = x.peerSPI, x.newSPI
 	}
-	k, err := rederiveKeys(b.Suite, sa.base.Suite.PRF, sa.keys.d, x.shared, x.ni, x.nr, b.SPIi, b.SPIr, x.extra)
+	k, err := rederiveKeys(b.Suite, sa.base.Suite.PRF, sa.sealer.keys.d, x.shared, x.ni, x.nr, b.SPIi, b.SPIr, x.extra)
 	if err != nil {
 		return end(0, "%v", err)
 	}
-	n.keys = k
+	n.sealer.keys = k
 	n.lowNonce = lowest(x.ni, x.nr)
 	x.shared.Wipe()
 	x.extra.Wipe()
@@ -255,7 +255,7 @@ func (sa *SA) replacedBy(n *SA) {
 	sa.queue = nil
 	sa.base.ReplacedBy(n.base)
 	for _, x := range moved {
-		if x.kind.id == rekeyIKE || x.kind.id == followUp || x.closes {
+		if x.kind.id == rekeyIKE || x.kind.id == followUp || closes(x) {
 			x.conclude()
 			continue
 		}

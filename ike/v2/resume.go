@@ -368,7 +368,7 @@ func (*sessionTicket) request(x *exchange) error {
 }
 
 func (*sessionTicket) reply(x *exchange) error {
-	x.giveTicket(x.sa)
+	giveTicket(x, x.sa)
 	return nil
 }
 
@@ -385,47 +385,50 @@ type rekeyTicket struct{ noop }
 
 func (*rekeyTicket) reply(x *exchange) error {
 	if x.successor != nil {
-		x.giveTicket(x.successor)
-	} else if x.wantsTicket() { // the keys are not there yet: it may ask again
+		giveTicket(x, x.successor)
+	} else if wantsTicket(x) { // the keys are not there yet: it may ask again
 		x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketAck})
 	}
 	return nil
 }
 
 // informTicket is for INFORMATIONAL.
-type informTicket struct{ noop }
+type informTicket struct {
+	noop
+	ask bool // ours: it asks for a session ticket
+}
 
-func (*informTicket) request(x *exchange) error {
-	if x.ticket {
+func (t *informTicket) request(x *exchange) error {
+	if t.ask {
 		x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketRequest})
 	}
 	return nil
 }
 
-func (*informTicket) reply(x *exchange) error {
-	if !x.closes {
-		x.giveTicket(x.sa)
+func (t *informTicket) reply(x *exchange) error {
+	if !closes(x) {
+		giveTicket(x, x.sa)
 	}
 	return nil
 }
 
-func (*informTicket) settle(x *exchange) error {
-	if !x.closes && x.sa.base.Auth.Mine && x.sa.base.State == Established && (x.ticket || !x.mine) {
+func (t *informTicket) settle(x *exchange) error {
+	if !closes(x) && x.sa.base.Auth.Mine && x.sa.base.State == Established && (t.ask || !x.mine) {
 		x.sa.hearTicket(x.in)
 	}
 	return nil
 }
 
 // wantsTicket reports whether the peer asks for a ticket and is one that may.
-func (x *exchange) wantsTicket() bool {
+func wantsTicket(x *exchange) bool {
 	return notify(x.in, message.NotifyTicketRequest) != nil && x.sa.base.Peer.Profile.Resumption && !x.sa.base.Auth.Mine
 }
 
 // giveTicket answers TICKET_REQUEST with a ticket of an IKE SA, which is that of
 // the exchange or its successor.
-func (x *exchange) giveTicket(of *SA) {
+func giveTicket(x *exchange, of *SA) {
 	sa := x.sa
-	if !x.wantsTicket() {
+	if !wantsTicket(x) {
 		return
 	}
 	now, a := sa.base.Env.Now(), &sa.base.Auth
@@ -449,7 +452,7 @@ func (x *exchange) giveTicket(of *SA) {
 		err = fmt.Errorf("whether its certificate was revoked is asked anew each time")
 	case life > 0:
 		t := ticket{expires: now.Add(life).Truncate(time.Second), proven: proven, until: a.Until, origin: jar.origin(sa.base.Peer, sa.base.Identity), peer: sa.base.Peer.Name,
-			id: sa.base.PeerID, our: sa.base.MyID, chosen: of.base.Suite.Chosen(), d: of.keys.d}
+			id: sa.base.PeerID, our: sa.base.MyID, chosen: of.base.Suite.Chosen(), d: of.sealer.keys.d}
 		t.home = sa.base.Origin()
 		raw, name, err = jar.seal(sa.base.Env, &t)
 	}
@@ -494,7 +497,7 @@ func (sa *SA) hearTicket(in []message.Payload) {
 	}
 	sa.tickets.session.Wipe()
 	sa.tickets.session = &Session{ticket: clone(n.Data[4:]), expires: sa.base.Env.Now().Add(life), proven: sa.provenAt(), gateway: sa.base.Remote.Addr().Unmap(),
-		origin: sa.owner.Tickets().origin(sa.base.Peer, sa.base.Identity), myID: sa.base.MyID, peerID: sa.base.PeerID, suite: sa.base.Suite, d: sa.keys.d.Clone()}
+		origin: sa.owner.Tickets().origin(sa.base.Peer, sa.base.Identity), myID: sa.base.MyID, peerID: sa.base.PeerID, suite: sa.base.Suite, d: sa.sealer.keys.d.Clone()}
 	sa.tickets.timer = sa.base.Env.After(life*9/10, sa.askTicket)
 }
 
@@ -504,7 +507,7 @@ func (sa *SA) askTicket() {
 		return
 	}
 	x := newExchange(row(inform))
-	x.ticket = true
+	part[*informTicket](x).ask = true
 	sa.start(x)
 }
 

@@ -72,7 +72,7 @@ func (sa *SA) probe(x *exchange) {
 		return
 	}
 	for _, p := range sa.otherPaths() {
-		x.mob.probed = true
+		x.elsewhere = true
 		sa.base.Transmit(p, x.raw)
 	}
 }
@@ -80,10 +80,10 @@ func (sa *SA) probe(x *exchange) {
 // answeredOn is called with the path that the answer to x came on.
 func (sa *SA) answeredOn(x *exchange, p path) {
 	switch {
-	case !x.mob.probed || !sa.mob.leads || sa.base.State != Established || !p.NATT:
+	case !x.elsewhere || !sa.mob.leads || sa.base.State != Established || !p.NATT:
 	case p != sa.base.Path:
 		sa.relocate(p, "the other path was silent")
-	case x.mob.update:
+	case part[*mobikeInform](x) != nil && part[*mobikeInform](x).update:
 		sa.update() // the peer may have acted on a copy that came another way
 	}
 }
@@ -159,24 +159,25 @@ func (sa *SA) again() {
 
 // update says that the path changed, before everything else that waits.
 func (sa *SA) update() {
-	sa.informFirst(mobikeDraft{update: true, tell: true})
+	sa.informFirst(news{update: true, tell: true})
 }
 
 // tell tells our further addresses.
-func (sa *SA) tell() { sa.informFirst(mobikeDraft{tell: true}) }
+func (sa *SA) tell() { sa.informFirst(news{tell: true}) }
 
 // informFirst puts an exchange of MOBIKE before all that waits. Of one kind only
 // one waits: it says what holds when it is sent.
-func (sa *SA) informFirst(m mobikeDraft) {
+func (sa *SA) informFirst(m news) {
 	same := func(x *exchange) bool {
-		return x.mob.update == m.update && x.mob.tell == m.tell && x.mob.probe == m.probe && x.kind.id == inform
+		t := part[*mobikeInform](x)
+		return t != nil && t.update == m.update && t.tell == m.tell && t.probe == m.probe
 	}
 	if slices.ContainsFunc(sa.queue, same) {
 		return
 	}
 	x := newExchange(row(inform))
 	x.sa, x.mine = sa, true
-	x.mob = m
+	part[*mobikeInform](x).news = m
 	x.still = func() bool { return x.sa.base.State == Established }
 	sa.queue = slices.Insert(sa.queue, 0, x)
 	sa.pump()
@@ -194,7 +195,7 @@ func (sa *SA) followed(moved bool) {
 	sa.base.Event(core.EvMoved, "the peer moved it here")
 	sa.base.Keepalives()
 	if moved {
-		sa.informFirst(mobikeDraft{probe: true})
+		sa.informFirst(news{probe: true})
 		return
 	}
 	sa.base.MoveChildren()

@@ -50,7 +50,7 @@ type SA struct {
 	base  *ikesa.SA
 	owner Owner
 
-	keys     keys
+	sealer   sealer
 	lowNonce []byte // lowest nonce of the exchange that made it, to settle collisions
 	mob      mobility
 	away     away // the peer is, or can be, sent to another gateway
@@ -65,9 +65,7 @@ type SA struct {
 	read           int         // bytes of the message read last
 	repeated       int         // answers to the first request, after the first one
 	lastResponse   [][]byte
-	fragments      bool        // messages may be cut into fragments
 	partial        *[2]partial // the peer's request and response of which fragments are missing; nil before any
-	sealed         uint64      // messages sealed under our key: the IVs of an AEAD
 
 	refusals  int // of our rekeys of it
 	successor *SA // by the peer's rekey, while our own is under way
@@ -115,7 +113,7 @@ func Initiate(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, p
 }
 
 func newSA(base *ikesa.SA, owner Owner) *SA {
-	sa := &SA{base: base, owner: owner, init: &initState{}}
+	sa := &SA{base: base, owner: owner, sealer: sealer{base: base}, init: &initState{}}
 	sa.base.Protocol = sa
 	sa.base.Had = func(old *ikesa.SA) bool {
 		s, ok := old.Protocol.(*SA)
@@ -172,7 +170,7 @@ func (sa *SA) Stop() {
 		sa.between = nil
 		x.abandon()
 	}
-	sa.keys.wipe()
+	sa.sealer.keys.wipe()
 	sa.init.wipe()
 	sa.dropSession()
 	if r := sa.resumed; r != nil {
@@ -212,7 +210,7 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 		sa.initMessage(m, raw, in)
 		return
 	}
-	if err == nil && sa.keys.d == nil {
+	if err == nil && sa.sealer.keys.d == nil {
 		err = dropped{"there are no keys yet"}
 	}
 	if err == nil && sa.lateIntermediate(raw, m, in) {
@@ -249,7 +247,7 @@ func (sa *SA) bad(in core.Datagram, format string, a ...any) {
 func (sa *SA) up() {
 	sa.init.wipe()
 	sa.init = nil
-	sa.keys.wipeProof()
+	sa.sealer.keys.wipeProof()
 	sa.base.Up()
 }
 

@@ -125,8 +125,8 @@ func TestOpenVectors(t *testing.T) {
 			t.Errorf("%s: %v", m.File, err)
 			continue
 		}
-		sa := &SA{base: &ikesa.SA{Env: core.NewEnv([32]byte{}), Suite: core.Suite{Encr: suite.EncrByName("aes-128-cbc"), Integ: suite.IntegByName(m.Integ)}, Initiator: !msg.FromInitiator()}}
-		sa.keys = keys{ai: secret.Bytes(m.SKa), ar: secret.Bytes(m.SKa), ei: secret.Bytes(m.SKe), er: secret.Bytes(m.SKe)}
+		sa := withKeys(&ikesa.SA{Env: core.NewEnv([32]byte{}), Suite: core.Suite{Encr: suite.EncrByName("aes-128-cbc"), Integ: suite.IntegByName(m.Integ)}, Initiator: !msg.FromInitiator()}, keys{})
+		sa.sealer.keys = keys{ai: secret.Bytes(m.SKa), ar: secret.Bytes(m.SKa), ei: secret.Bytes(m.SKe), er: secret.Bytes(m.SKe)}
 		bad := bytes.Clone(raw)
 		bad[len(bad)/2] ^= 1
 		if b, err := message.Parse(bad); err == nil {
@@ -200,12 +200,12 @@ func TestSealOpen(t *testing.T) {
 			}
 			env := core.NewEnv([32]byte{1})
 			env.SetNow(time.Unix(0, 0))
-			left := &SA{base: &ikesa.SA{Env: env, Suite: s, Initiator: true}, keys: k}
-			right := &SA{base: &ikesa.SA{Env: env, Suite: s}, keys: k}
+			left := withKeys(&ikesa.SA{Env: env, Suite: s, Initiator: true}, k)
+			right := withKeys(&ikesa.SA{Env: env, Suite: s}, k)
 			seen := map[string]bool{}
 			for size := range 40 {
 				h := message.Header{SPIi: 1, SPIr: 2, Version: 0x20, Exchange: message.ExchangeInformational, ID: uint32(size)}
-				raw, err := left.seal(h, []message.Payload{&message.VendorID{Data: make([]byte, size)}})
+				raw, err := left.sealer.seal(h, []message.Payload{&message.VendorID{Data: make([]byte, size)}})
 				if err != nil {
 					t.Fatal(err)
 				}
