@@ -413,7 +413,7 @@ func (sa *SA) failed(x *exchange, err error) {
 		}
 		if sa.base.State == Established {
 			sa.base.Event(core.EvPeerDead, "%s", f.reason)
-			sa.interrupted()
+			sa.tickets.interrupted()
 		}
 		sa.base.End(true, "%s", f.reason)
 		return

@@ -43,14 +43,14 @@ type parked struct {
 	theirs []*exchange
 }
 
-func (sa *SA) dropParked() {
-	if x := sa.parked.mine; x != nil {
+func (p *parked) end() {
+	if x := p.mine; x != nil {
 		x.abandon()
 	}
-	for _, x := range sa.parked.theirs {
+	for _, x := range p.theirs {
 		x.abandon()
 	}
-	sa.parked = parked{}
+	*p = parked{}
 }
 
 // unpark forgets one of the peer's.

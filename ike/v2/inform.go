@@ -41,13 +41,13 @@ func (sa *SA) DeleteChild(c *Child, why string) {
 // Close tells the peer that the IKE SA ends. wait: it ends with the answer.
 func (sa *SA) Close(why string, wait bool) {
 	if wait {
-		sa.base.Env.Timers.Stop(sa.tickets.timer)
+		sa.tickets.rest()
 		sa.dropQueue()
-		sa.forgetTickets()
+		sa.tickets.forget()
 		sa.tellClosed(why)
 		return
 	}
-	sa.forgetTickets()
+	sa.tickets.forget()
 	id := sa.sendID
 	if sa.current != nil && sa.current.raw != nil {
 		id++
@@ -162,7 +162,7 @@ func (t *deletion) settle(x *exchange) error {
 	if t.closes {
 		if !x.mine {
 			x.sa.bury(x)
-			x.sa.forgetTickets()
+			x.sa.tickets.forget()
 		}
 		x.sa.base.End(false, "%s", t.reason)
 	}

@@ -34,6 +34,8 @@ type initState struct {
 	childless         bool // IKE_AUTH goes without CHILD SA
 }
 
+func (s *initState) end() { s.wipe() }
+
 func (s *initState) wipe() {
 	if s == nil {
 		return

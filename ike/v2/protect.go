@@ -34,6 +34,8 @@ type sealer struct {
 	sealed    uint64 // messages sealed under our key: the IVs of an AEAD
 }
 
+func (p *sealer) end() { p.keys.wipe() }
+
 // directions: what we seal with and what the peer seals with.
 func (p *sealer) sealKeys() (e, a secret.Bytes) {
 	if p.base.Initiator {

@@ -22,6 +22,7 @@ import (
 
 // away is about an IKE SA whose peer can be sent, or was.
 type away struct {
+	sa    *SA
 	able  bool         // the peer is a client that understands REDIRECT
 	from  core.Gateway // who sent it here
 	to    core.Gateway // where we sent it
@@ -162,30 +163,33 @@ func (t *sending) sent(x *exchange) {
 	if t.within > 0 {
 		sa.away.until = sa.base.Env.Now().Add(t.within)
 	}
-	sa.watchAway()
+	sa.away.watch()
 	sa.base.Event(core.EvRedirecting, "sent %s to the gateway %v", sa.base.PeerID, t.to)
 }
 
-func (sa *SA) watchAway() {
-	a := &sa.away
-	sa.base.Env.Timers.Stop(a.timer)
+// watch sets the timer for a peer that does not go.
+func (a *away) watch() {
+	a.end()
 	if a.until.IsZero() {
 		return
 	}
-	a.timer = sa.base.Env.Timers.At(a.until, func() {
-		sa.base.Delete("the peer did not go to the gateway " + a.to.String() + " that it was sent to")
+	a.timer = a.sa.base.Env.Timers.At(a.until, func() {
+		a.sa.base.Delete("the peer did not go to the gateway " + a.to.String() + " that it was sent to")
 	})
 }
 
-// inheritAway is for the successor at a rekey.
-func (sa *SA) inheritAway(old *SA) {
-	sa.base.Env.Timers.Stop(old.away.timer)
-	sa.away = old.away
-	sa.away.timer = nil
-	sa.base.Leaving = sa.away.to.Valid()
+// inherit is for the successor at a rekey.
+func (a *away) inherit(old *SA) {
+	old.away.end()
+	sa := a.sa
+	*a = old.away
+	a.sa, a.timer = sa, nil
+	sa.base.Leaving = a.to.Valid()
 	sa.base.Tally()
-	sa.watchAway()
+	a.watch()
 }
+
+func (a *away) end() { a.sa.base.Env.Timers.Stop(a.timer) }
 
 // redirectedFrom is the content of REDIRECTED_FROM.
 func redirectedFrom(a netip.Addr) []byte { return appendGateway(nil, core.Gateway{Addr: a}) }

@@ -240,15 +240,15 @@ func (sa *SA) claim(in []message.Payload) {
 // redundant waits for the peer to delete an SA that lost a collision.
 func (sa *SA) redundant() {
 	if sa.base.State == Established {
-		sa.base.Env.Timers.Stop(sa.tickets.timer)
+		sa.tickets.rest()
 		sa.base.Redundant()
 	}
 }
 
 // replacedBy moves everything that lives on to the successor.
 func (sa *SA) replacedBy(n *SA) {
-	n.inheritAway(sa)
-	n.inheritTickets(sa)
+	n.away.inherit(sa)
+	n.tickets.inherit(sa)
 	n.follow(sa)
 	sa.successor, n.inherits = nil, nil
 	moved := sa.queue

@@ -78,8 +78,16 @@ type resumed struct {
 	d       secret.Bytes // SK_d (old); wiped when the new keys are there
 }
 
+func (r *resumed) end() {
+	if r != nil {
+		r.d.Wipe()
+		r.session.Wipe()
+	}
+}
+
 // lineage is what tickets there are of an IKE SA; a successor at a rekey inherits it.
 type lineage struct {
+	sa      *SA
 	session *Session // as the client: the newest
 	given   []given  // as the gateway: the last ones
 	timer   *core.Timer
@@ -374,7 +382,7 @@ func (*sessionTicket) reply(x *exchange) error {
 
 func (*sessionTicket) settle(x *exchange) error {
 	if x.mine {
-		x.sa.hearTicket(x.in)
+		x.sa.tickets.hear(x.in)
 	}
 	return nil
 }
@@ -414,7 +422,7 @@ func (t *informTicket) reply(x *exchange) error {
 
 func (t *informTicket) settle(x *exchange) error {
 	if !closes(x) && x.sa.base.Auth.Mine && x.sa.base.State == Established && (t.ask || !x.mine) {
-		x.sa.hearTicket(x.in)
+		x.sa.tickets.hear(x.in)
 	}
 	return nil
 }
@@ -477,14 +485,15 @@ func (sa *SA) provenAt() time.Time {
 	return sa.base.Env.Now() // just now
 }
 
-// hearTicket keeps the ticket that a peer gave, in place of an older one.
-func (sa *SA) hearTicket(in []message.Payload) {
+// hear keeps the ticket that a peer gave, in place of an older one.
+func (l *lineage) hear(in []message.Payload) {
+	sa := l.sa
 	if !sa.base.Peer.Profile.Resumption {
 		return
 	}
-	sa.base.Env.Timers.Stop(sa.tickets.timer)
+	sa.base.Env.Timers.Stop(l.timer)
 	if notify(in, message.NotifyTicketAck) != nil {
-		sa.tickets.timer = sa.base.Env.After(ticketLater, sa.askTicket)
+		l.timer = sa.base.Env.After(ticketLater, l.ask)
 		return
 	}
 	n := notify(in, message.NotifyTicketLTOpaque)
@@ -495,14 +504,15 @@ func (sa *SA) hearTicket(in []message.Payload) {
 	if life <= 0 {
 		return
 	}
-	sa.tickets.session.Wipe()
-	sa.tickets.session = &Session{ticket: clone(n.Data[4:]), expires: sa.base.Env.Now().Add(life), proven: sa.provenAt(), gateway: sa.base.Remote.Addr().Unmap(),
+	l.session.Wipe()
+	l.session = &Session{ticket: clone(n.Data[4:]), expires: sa.base.Env.Now().Add(life), proven: sa.provenAt(), gateway: sa.base.Remote.Addr().Unmap(),
 		origin: sa.owner.Tickets().origin(sa.base.Peer, sa.base.Identity), myID: sa.base.MyID, peerID: sa.base.PeerID, suite: sa.base.Suite, d: sa.sealer.keys.d.Clone()}
-	sa.tickets.timer = sa.base.Env.After(life*9/10, sa.askTicket)
+	l.timer = sa.base.Env.After(life*9/10, l.ask)
 }
 
-// askTicket asks for another ticket.
-func (sa *SA) askTicket() {
+// ask asks for another ticket.
+func (l *lineage) ask() {
+	sa := l.sa
 	if sa.base.State != Established || !sa.base.Peer.Profile.Resumption {
 		return
 	}
@@ -511,36 +521,42 @@ func (sa *SA) askTicket() {
 	sa.start(x)
 }
 
-// inheritTickets is for the successor at a rekey, whose own ticket the client asks for.
-func (sa *SA) inheritTickets(old *SA) {
-	sa.base.Env.Timers.Stop(old.tickets.timer)
-	sa.tickets = lineage{session: old.tickets.session, given: append(old.tickets.given, sa.tickets.given...)}
-	old.tickets = lineage{}
-	if sa.tickets.session != nil && old.base.Auth.Mine {
-		sa.askTicket()
+// inherit is for the successor at a rekey, whose own ticket the client asks for.
+func (l *lineage) inherit(old *SA) {
+	old.tickets.rest()
+	l.session, l.given = old.tickets.session, append(old.tickets.given, l.given...)
+	old.tickets = lineage{sa: old}
+	if l.session != nil && old.base.Auth.Mine {
+		l.ask()
 	}
 }
 
+// rest begins nothing more.
+func (l *lineage) rest() { l.sa.base.Env.Timers.Stop(l.timer) }
+
 // interrupted leaves the session to be resumed: the IKE SA was lost.
-func (sa *SA) interrupted() {
-	if s := sa.tickets.session; s != nil {
-		sa.tickets.session = nil
+func (l *lineage) interrupted() {
+	sa := l.sa
+	if s := l.session; s != nil {
+		l.session = nil
 		sa.owner.Interrupted(sa.base, s)
 	}
 }
 
-// forgetTickets is for an IKE SA that one of the ends deletes: it shall not be
+// forget is for an IKE SA that one of the ends deletes: it shall not be
 // resumed (RFC 5723 §4.3.1).
-func (sa *SA) forgetTickets() {
-	for _, g := range sa.tickets.given {
+func (l *lineage) forget() {
+	sa := l.sa
+	for _, g := range l.given {
 		sa.owner.Tickets().spend(sa.base.Env, g.name, g.expires)
 	}
-	sa.tickets.given = nil
-	sa.dropSession()
+	l.given = nil
+	l.end()
 }
 
-func (sa *SA) dropSession() {
-	sa.base.Env.Timers.Stop(sa.tickets.timer)
-	sa.tickets.session.Wipe()
-	sa.tickets.session = nil
+func (l *lineage) end() {
+	sa := l.sa
+	sa.base.Env.Timers.Stop(l.timer)
+	l.session.Wipe()
+	l.session = nil
 }

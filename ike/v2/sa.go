@@ -2,6 +2,7 @@ package v2
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"culvert/ike/core"
@@ -114,6 +115,7 @@ func Initiate(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, p
 
 func newSA(base *ikesa.SA, owner Owner) *SA {
 	sa := &SA{base: base, owner: owner, sealer: sealer{base: base}, init: &initState{}}
+	sa.tickets.sa, sa.away.sa = sa, sa
 	sa.base.Protocol = sa
 	sa.base.Had = func(old *ikesa.SA) bool {
 		s, ok := old.Protocol.(*SA)
@@ -154,14 +156,12 @@ func (sa *SA) Stop() {
 	if n := sa.successor; n != nil && sa.base.State == Established && n.base.State == Established {
 		sa.replacedBy(n) // the peer's rekey is through, our own never will be
 	}
-	sa.base.Env.Timers.Stop(sa.away.timer)
-	sa.base.Env.Timers.Stop(sa.tickets.timer)
 	if x := sa.current; x != nil {
 		sa.current = nil
 		x.abandon()
 	}
 	sa.dropQueue()
-	sa.dropParked()
+	sa.parked.end()
 	if x := sa.answering; x != nil {
 		sa.answering = nil
 		x.abandon()
@@ -170,13 +170,20 @@ func (sa *SA) Stop() {
 		sa.between = nil
 		x.abandon()
 	}
-	sa.sealer.keys.wipe()
-	sa.init.wipe()
-	sa.dropSession()
-	if r := sa.resumed; r != nil {
-		r.d.Wipe()
-		r.session.Wipe()
+	for _, f := range slices.Backward(sa.features()) {
+		f.end()
 	}
+}
+
+// feature is a part of an IKE SA whose state lasts from exchange to exchange.
+type feature interface {
+	// end stops what the feature has begun and wipes its secrets: the IKE SA is gone.
+	end()
+}
+
+// features are those that an IKE SA has.
+func (sa *SA) features() []feature {
+	return []feature{&sa.sealer, sa.init, sa.resumed, &sa.tickets, &sa.away}
 }
 
 // Datagram handles a message whose SPIs are this SA's. raw is the SA's to keep.
