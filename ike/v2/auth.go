@@ -90,7 +90,7 @@ func (t *identities) accept(x *exchange) error {
 	if idr := findID(x.in, false); idr != nil {
 		expected = idOf(idr)
 	}
-	sa.base.Identity = auth.Match(sa.base.Peer.Identities, x.claim(expected), sa.base.Host.Config().Trust)
+	sa.base.Identity = auth.Match(sa.base.Peer.Identities, claimOf(x, expected), sa.base.Host.Config().Trust)
 	if sa.base.Identity == nil {
 		return sa.authFailed(sa.identityParts(sa.base.Peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
 			sa.base.Peer.Name, sa.base.PeerID, expected, sa.base.PeerID)

@@ -45,7 +45,7 @@ type modeConfig struct{ noop }
 
 func (*modeConfig) request(x *exchange) error {
 	if x.sa.base.Mode(false) != nil {
-		x.out = append(x.out, x.configRequest())
+		x.out = append(x.out, configRequest(x))
 	}
 	return nil
 }
@@ -59,14 +59,14 @@ func (*modeConfig) admit(x *exchange) error {
 
 func (*modeConfig) reply(x *exchange) error {
 	if m, req := x.sa.base.Mode(true), configOf(x.in, cfgRequest); m != nil && req != nil && x.refuse == nil {
-		x.out = append(x.out, x.configReply(m, req))
+		x.out = append(x.out, configReply(x, m, req))
 	}
 	return nil
 }
 
 func (*modeConfig) complete(x *exchange) error {
 	if x.sa.base.Mode(false) != nil {
-		x.refuse = x.readConfig()
+		x.refuse = readConfig(x)
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func wants(c *message.Config, kind uint16) bool { return len(attributes(c, kind)
 // --- initiator ---
 
 // configRequest asks for what the policy can use: addresses of its families.
-func (x *exchange) configRequest() *message.Config {
+func configRequest(x *exchange) *message.Config {
 	v4, v6 := true, true
 	p := x.policy
 	if p == nil && len(x.sa.base.Wanted) > 0 { // it is to have its CHILD SA later
@@ -134,7 +134,7 @@ func (x *exchange) configRequest() *message.Config {
 }
 
 // readConfig takes what the peer gives.
-func (x *exchange) readConfig() error {
+func readConfig(x *exchange) error {
 	sa := x.sa
 	l := &ikesa.Lease{Holder: sa.base.ID, Asked: true}
 	if c := configOf(x.in, cfgReply); c != nil {
@@ -243,7 +243,7 @@ func wishes(c *message.Config) (list []netip.Addr) {
 
 // configReply gives what was asked for, and the split networks, which few ask
 // for by name and most can use.
-func (x *exchange) configReply(m *core.ModeConfig, req *message.Config) *message.Config {
+func configReply(x *exchange, m *core.ModeConfig, req *message.Config) *message.Config {
 	c := &message.Config{CfgType: cfgReply}
 	add := func(kind uint16, value []byte) {
 		c.Attributes = append(c.Attributes, message.Attribute{Type: kind, Value: value})

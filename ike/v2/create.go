@@ -149,7 +149,7 @@ func (*childNegotiation) reply(x *exchange) error {
 		x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
 	}
 	if len(x.missing()) > 0 {
-		x.addLink(x)
+		addLink(x, x)
 		return nil
 	}
 	return x.install(true)
@@ -168,7 +168,7 @@ func (*childNegotiation) complete(x *exchange) error {
 		return refuse(message.NotifyInvalidKEPayload, "the peer chose another group than it used")
 	}
 	if len(x.missing()) > 0 {
-		if err := x.readLink(x.in); err != nil {
+		if err := readLink(x, x.in); err != nil {
 			return err
 		}
 	}
@@ -187,7 +187,7 @@ func (*childUp) settle(x *exchange) error {
 		if x.sa.base.State >= Closing {
 			return refuse(message.NotifyTemporaryFailure, "its IKE SA is being deleted")
 		}
-		if x.takenBack() {
+		if takenBack(x) {
 			return refuse(message.NotifyTemporaryFailure, "the peer has deleted the CHILD SA already")
 		}
 		if err := x.install(x.old != nil); err != nil {
@@ -294,14 +294,14 @@ func (x *exchange) chooseChild(withPFS bool) error {
 		x.policy = nil
 		return errNoSPI
 	}
-	x.agreed = ikesa.Agreement{Suite: s, SPIOut: spiOut, Local: local, Remote: remote, Pairs: selector.Pairs(local, remote), Unpadded: x.unpadded()}
+	x.agreed = ikesa.Agreement{Suite: s, SPIOut: spiOut, Local: local, Remote: remote, Pairs: selector.Pairs(local, remote), Unpadded: unpadded(x)}
 	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, x.spi), answer))
 	return nil
 }
 
 // unpadded reports whether the peer said, beside the proposal that it made or
 // chose, that it accepts no TFC padding on this CHILD SA. We always do.
-func (x *exchange) unpadded() bool {
+func unpadded(x *exchange) bool {
 	return notify(x.in, message.NotifyESPTFCPaddingNotSupported) != nil
 }
 
@@ -374,7 +374,7 @@ func (x *exchange) readChild(withPFS bool) error {
 	if len(pairs) == 0 {
 		return refuse(message.NotifyTSUnacceptable, "the peer left no selectors")
 	}
-	x.agreed = ikesa.Agreement{Suite: s, SPIOut: spiOut, Local: mine, Remote: theirs, Pairs: pairs, Unpadded: x.unpadded()}
+	x.agreed = ikesa.Agreement{Suite: s, SPIOut: spiOut, Local: mine, Remote: theirs, Pairs: pairs, Unpadded: unpadded(x)}
 	return x.dialed()
 }
 

@@ -87,13 +87,13 @@ func (x *exchange) missing() []*suite.KEM {
 }
 
 // addLink names what the next IKE_FOLLOWUP_KE goes on with.
-func (x *exchange) addLink(p *exchange) {
+func addLink(x *exchange, p *exchange) {
 	p.link = x.sa.base.Env.Random(linkLen)
 	x.out = append(x.out, &message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: p.link})
 }
 
 // readLink remembers what the responder calls the exchange.
-func (x *exchange) readLink(in []message.Payload) error {
+func readLink(x *exchange, in []message.Payload) error {
 	n := notify(in, message.NotifyAdditionalKeyExchange)
 	if n == nil || len(n.Data) == 0 {
 		return refuse(message.NotifyInvalidSyntax, "the peer agreed on additional key exchanges and does not say how to go on")
@@ -104,7 +104,7 @@ func (x *exchange) readLink(in []message.Payload) error {
 
 // rival is the lowest nonce of the peer's rekey of what x rekeys, whether that is
 // through or lacks key exchanges; nil: there is none.
-func (x *exchange) rival() []byte {
+func rival(x *exchange) []byte {
 	sa := x.sa
 	switch {
 	case x.kind.id != rekeyChild && x.kind.id != rekeyIKE:
@@ -121,15 +121,15 @@ func (x *exchange) rival() []byte {
 }
 
 // loses reports whether the peer's rekey goes before ours.
-func (x *exchange) loses() bool {
-	low := x.rival()
+func loses(x *exchange) bool {
+	low := rival(x)
 	return low != nil && ikesa.Lower(lowest(x.ni, x.nr), low)
 }
 
 // parkMine goes on with the key exchanges that our CREATE_CHILD_SA lacks, unless
 // it is not to come to anything.
 func (sa *SA) parkMine(x *exchange) {
-	if x.loses() || sa.base.State != Established || x.old != nil && (x.old.Gone || x.old.Closing) {
+	if loses(x) || sa.base.State != Established || x.old != nil && (x.old.Gone || x.old.Closing) {
 		sa.failed(x, refuse(message.NotifyTemporaryFailure, "the peer's rekey goes on, or what it replaces goes"))
 		return
 	}
@@ -165,11 +165,11 @@ func (sa *SA) parkTheirs(x *exchange) {
 	p := &exchange{sa: sa, kind: x.kind, tasks: x.tasks, in: x.in, from: x.from, draft: x.draft}
 	x.tasks, x.draft = nil, draft{}
 	sa.parked.theirs = append(sa.parked.theirs, p)
-	p.awaitNext()
+	awaitNext(p)
 }
 
 // awaitNext begins (anew) the wait for the next IKE_FOLLOWUP_KE.
-func (p *exchange) awaitNext() {
+func awaitNext(p *exchange) {
 	p.sa.base.Env.Timers.Stop(p.timer)
 	p.timer = p.sa.base.Env.After(parkedLife, func() {
 		p.abandon()
@@ -180,7 +180,7 @@ func (p *exchange) awaitNext() {
 // followUpKE is IKE_FOLLOWUP_KE.
 type followUpKE struct{ noop }
 
-func (*followUpKE) prepare(x *exchange) error { return x.offerKEM(x.parent.missing()[0]) }
+func (*followUpKE) prepare(x *exchange) error { return offerKEM(x, x.parent.missing()[0]) }
 
 func (*followUpKE) request(x *exchange) error {
 	x.out = append(x.out, &message.KE{Group: x.parent.missing()[0].ID, Data: x.public},
@@ -195,34 +195,34 @@ func (*followUpKE) accept(x *exchange) error {
 		return refuse(message.NotifyStateNotFound, "the peer goes on with what does not wait, or waited for more than %v", parkedLife)
 	}
 	x.parent = x.sa.parked.theirs[i]
-	return x.answerKEM(x.parent.missing()[0])
+	return answerKEM(x, x.parent.missing()[0])
 }
 
 func (*followUpKE) reply(x *exchange) error {
 	p := x.parent
-	if err := p.goesOn(); err != nil {
+	if err := goesOn(p); err != nil {
 		return err
 	}
 	x.out = append(x.out, &message.KE{Group: p.missing()[0].ID, Data: x.public})
-	x.addExtra()
+	addExtra(x)
 	switch {
 	case len(p.missing()) > 0:
-		x.addLink(p)
+		addLink(x, p)
 		return nil
 	case p.kind.id == rekeyIKE:
-		return p.makeSuccessor()
+		return makeSuccessor(p)
 	}
 	return p.install(true)
 }
 
 func (*followUpKE) complete(x *exchange) error {
 	p := x.parent
-	if err := x.shareKEM(p.missing()[0]); err != nil {
+	if err := shareKEM(x, p.missing()[0]); err != nil {
 		return err
 	}
-	x.addExtra()
+	addExtra(x)
 	if len(p.missing()) > 0 {
-		return p.readLink(x.in)
+		return readLink(p, x.in)
 	}
 	return nil
 }
@@ -234,7 +234,7 @@ func (*followUpKE) settle(x *exchange) error {
 		sa.followUpNext(p)
 		return nil
 	case len(p.missing()) > 0:
-		p.awaitNext()
+		awaitNext(p)
 		return nil
 	case x.mine:
 		sa.parked.mine = nil
@@ -242,7 +242,7 @@ func (*followUpKE) settle(x *exchange) error {
 		sa.unpark(p)
 	}
 	p.over = true
-	err := p.settleAll()
+	err := settleAll(p)
 	if err != nil && x.mine { // then it fails as a whole, with what it holds
 		sa.parked.mine, p.over = p, false
 		return err
@@ -252,23 +252,23 @@ func (*followUpKE) settle(x *exchange) error {
 }
 
 // goesOn refuses a follow-up of what must not come to anything any more.
-func (x *exchange) goesOn() error {
+func goesOn(x *exchange) error {
 	switch {
 	case x.over:
 		return refuse(message.NotifyStateNotFound, "what the peer goes on with waited for more than %v", parkedLife)
 	case x.kind.id == rekeyIKE:
-		return x.ikeReplaceable()
+		return ikeReplaceable(x)
 	case x.sa.base.State != Established:
 		return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced or deleted")
 	case x.old != nil:
 		x.policy = x.old.Policy // a configuration may have been loaded since
-		return x.stillReplaceable()
+		return stillReplaceable(x)
 	}
 	return nil
 }
 
 // settleAll runs the last stage of what was parked.
-func (x *exchange) settleAll() error {
+func settleAll(x *exchange) error {
 	for _, t := range x.tasks {
 		if err := t.settle(x); err != nil {
 			return err
@@ -278,7 +278,7 @@ func (x *exchange) settleAll() error {
 }
 
 // addExtra puts the secret of a follow-up to what it belongs to.
-func (x *exchange) addExtra() {
+func addExtra(x *exchange) {
 	p := x.parent
 	longer := append(p.extra.Clone(), x.shared...)
 	p.extra.Wipe()

@@ -82,7 +82,7 @@ func (sa *SA) bury(x *exchange) {
 // disown tells the peer to delete a CHILD SA that its response to x made and that
 // we cannot use: it would send into the void.
 func (sa *SA) disown(x *exchange) {
-	if x.spi == 0 || x.policy == nil || len(x.missing()) > 0 || find[*message.SA](x.in) == nil || sa.base.State >= Closing || x.takenBack() {
+	if x.spi == 0 || x.policy == nil || len(x.missing()) > 0 || find[*message.SA](x.in) == nil || sa.base.State >= Closing || takenBack(x) {
 		return
 	}
 	y := newExchange(row(inform))
@@ -211,7 +211,7 @@ func (sa *SA) deletedEarly(spi uint32) {
 }
 
 // takenBack reports whether the peer deleted early what its answer to x made.
-func (x *exchange) takenBack() bool { return slices.Contains(x.early, x.agreed.SPIOut) }
+func takenBack(x *exchange) bool { return slices.Contains(x.early, x.agreed.SPIOut) }
 
 func addDeletes(x *exchange, cs []*Child) {
 	if len(cs) == 0 {

@@ -251,7 +251,7 @@ func (*ikeKeyExchange) request(x *exchange) error {
 
 func (*ikeKeyExchange) accept(x *exchange) error {
 	sa := x.sa
-	s, answer, ok := core.InitOffer(&sa.base.Peer.Profile, x.saysIntermediate()).Select(neutral(find[*message.SA](x.in).Proposals))
+	s, answer, ok := core.InitOffer(&sa.base.Peer.Profile, saysIntermediate(x)).Select(neutral(find[*message.SA](x.in).Proposals))
 	if !ok {
 		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(neutral(find[*message.SA](x.in).Proposals)),
 			"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.base.Peer.Profile.Name)
@@ -271,7 +271,7 @@ func (*ikeKeyExchange) reply(x *exchange) error {
 
 func (*ikeKeyExchange) complete(x *exchange) error {
 	sa := x.sa
-	s, ok := core.InitOffer(&sa.base.Peer.Profile, x.saysIntermediate()).Accepts(neutral(find[*message.SA](x.in).Proposals))
+	s, ok := core.InitOffer(&sa.base.Peer.Profile, saysIntermediate(x)).Accepts(neutral(find[*message.SA](x.in).Proposals))
 	if !ok {
 		return end(0, "the peer chose a proposal that was not offered")
 	}
@@ -288,7 +288,7 @@ type ikeKeys struct{ noop }
 
 func (*ikeKeys) settle(x *exchange) error {
 	sa := x.sa
-	k, err := x.firstKeys()
+	k, err := firstKeys(x)
 	if err != nil {
 		return end(0, "%v", err)
 	}
@@ -307,7 +307,7 @@ func (*ikeKeys) settle(x *exchange) error {
 }
 
 // firstKeys are the first keys of an IKE SA.
-func (x *exchange) firstKeys() (keys, error) {
+func firstKeys(x *exchange) (keys, error) {
 	sa := x.sa
 	if sa.resumed != nil {
 		defer sa.resumed.d.Wipe()

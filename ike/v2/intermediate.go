@@ -67,14 +67,14 @@ func (t *intermediateSupport) request(x *exchange) error {
 }
 
 func (t *intermediateSupport) reply(x *exchange) error {
-	if x.saysIntermediate() {
+	if saysIntermediate(x) {
 		t.say(x)
 	}
 	return nil
 }
 
 // saysIntermediate reports whether both ends can do IKE_INTERMEDIATE.
-func (x *exchange) saysIntermediate() bool {
+func saysIntermediate(x *exchange) bool {
 	return x.sa.base.Peer.Profile.Additional() && notify(x.in, message.NotifyIntermediateExchangeSupported) != nil
 }
 
@@ -92,33 +92,33 @@ func (sa *SA) nextKEM() *suite.KEM { return sa.base.Suite.Additional[sa.init.int
 // additionalKE runs one additional key exchange.
 type additionalKE struct{ noop }
 
-func (*additionalKE) prepare(x *exchange) error { return x.offerKEM(x.sa.nextKEM()) }
+func (*additionalKE) prepare(x *exchange) error { return offerKEM(x, x.sa.nextKEM()) }
 
 func (*additionalKE) request(x *exchange) error {
 	x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
 	return nil
 }
 
-func (*additionalKE) accept(x *exchange) error { return x.answerKEM(x.sa.nextKEM()) }
+func (*additionalKE) accept(x *exchange) error { return answerKEM(x, x.sa.nextKEM()) }
 
 func (*additionalKE) reply(x *exchange) error {
 	x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
 	return nil
 }
 
-func (*additionalKE) complete(x *exchange) error { return x.shareKEM(x.sa.nextKEM()) }
+func (*additionalKE) complete(x *exchange) error { return shareKEM(x, x.sa.nextKEM()) }
 
 func (*additionalKE) settle(x *exchange) error { return x.sa.nextKeys(x) }
 
 // offerKEM draws our key pair.
-func (x *exchange) offerKEM(k *suite.KEM) (err error) {
+func offerKEM(x *exchange, k *suite.KEM) (err error) {
 	x.private = x.sa.base.Env.Private(kem.SeedLen)
 	x.public, err = kem.Public(k, x.private)
 	return err
 }
 
 // answerKEM reads the peer's encapsulation key and makes the secret.
-func (x *exchange) answerKEM(k *suite.KEM) error {
+func answerKEM(x *exchange, k *suite.KEM) error {
 	ke := find[*message.KE](x.in)
 	if ke == nil || ke.Group != k.ID {
 		return end(message.NotifyInvalidSyntax, "the peer's additional key exchange is not %s, which was agreed", k.Name)
@@ -131,7 +131,7 @@ func (x *exchange) answerKEM(k *suite.KEM) error {
 }
 
 // shareKEM reads the responder's ciphertext.
-func (x *exchange) shareKEM(k *suite.KEM) (err error) {
+func shareKEM(x *exchange, k *suite.KEM) (err error) {
 	ke := find[*message.KE](x.in)
 	if ke == nil || ke.Group != k.ID {
 		if n := errorNotify(x.in); n != nil {

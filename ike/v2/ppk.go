@@ -93,7 +93,7 @@ func (*ppkUse) request(x *exchange) error {
 	return nil
 }
 
-func (*ppkUse) accept(x *exchange) error { return x.choosePPK() }
+func (*ppkUse) accept(x *exchange) error { return choosePPK(x) }
 
 func (*ppkUse) round(x *exchange) error {
 	if x.rounds > 0 {
@@ -118,7 +118,7 @@ func (*ppkUse) round(x *exchange) error {
 
 // choosePPK is the responder's decision (RFC 8784 §4): the PPK that the
 // initiator names, if ours, else its proof without one, if neither end minds.
-func (x *exchange) choosePPK() error {
+func choosePPK(x *exchange) error {
 	sa := x.sa
 	p := sa.base.Identity.PPK
 	name, named := ppkName(x.in)

@@ -52,14 +52,14 @@ func (*childReplaced) accept(x *exchange) error {
 			reason: "the peer wants to rekey a CHILD SA that does not exist"}
 	}
 	x.old, x.policy = old, old.Policy
-	return x.replaceable()
+	return replaceable(x)
 }
 
-func (*childReplaced) reply(x *exchange) error { return x.replaceable() }
+func (*childReplaced) reply(x *exchange) error { return replaceable(x) }
 
 // stillReplaceable refuses to rekey what we are deleting (RFC 7296 §2.25.1). It
 // is asked again after the Asks, for in the meantime our own rekey may be through.
-func (x *exchange) stillReplaceable() error {
+func stillReplaceable(x *exchange) error {
 	if x.old.Closing || x.old.Gone {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being deleted")
 	}
@@ -72,11 +72,11 @@ func (x *exchange) stillReplaceable() error {
 // replaceable refuses to begin a rekey that comes to nothing. Where our own lacks
 // nothing but IKE_FOLLOWUP_KE, this is no collision: the peer answered ours
 // before it knew how its own would be.
-func (x *exchange) replaceable() error {
+func replaceable(x *exchange) error {
 	if p := x.sa.parked.mine; p != nil && p.old == x.old && p.kind.id == rekeyChild {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being rekeyed")
 	}
-	return x.stillReplaceable()
+	return stillReplaceable(x)
 }
 
 // childSuccession settles who comes after whom.
@@ -96,7 +96,7 @@ func (*childSuccession) settle(x *exchange) error {
 		return nil
 	}
 	old.Rekeying = false
-	if x.loses() {
+	if loses(x) {
 		made.Delete("both ends rekeyed at once, and the peer's CHILD SA stays")
 		if old.Theirs == nil {
 			old.RekeyLater() // unless the peer's key exchanges are through by then

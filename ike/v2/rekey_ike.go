@@ -57,7 +57,7 @@ func (*ikeNegotiation) request(x *exchange) error {
 
 func (*ikeNegotiation) accept(x *exchange) error {
 	sa := x.sa
-	if err := x.mayBegin(); err != nil {
+	if err := mayBegin(x); err != nil {
 		return err
 	}
 	offered := find[*message.SA](x.in).Proposals
@@ -78,15 +78,15 @@ func (*ikeNegotiation) accept(x *exchange) error {
 }
 
 func (*ikeNegotiation) reply(x *exchange) error {
-	if err := x.mayBegin(); err != nil {
+	if err := mayBegin(x); err != nil {
 		return err
 	}
 	x.addKE()
 	if len(x.missing()) > 0 {
-		x.addLink(x)
+		addLink(x, x)
 		return nil
 	}
-	return x.makeSuccessor()
+	return makeSuccessor(x)
 }
 
 func (*ikeNegotiation) complete(x *exchange) error {
@@ -110,7 +110,7 @@ func (*ikeNegotiation) complete(x *exchange) error {
 	}
 	x.agreed.Suite, x.peerSPI, x.nr = s, peer, clone(n.Data)
 	if len(s.Additional) > 0 {
-		if err := x.readLink(x.in); err != nil {
+		if err := readLink(x, x.in); err != nil {
 			return err
 		}
 	}
@@ -129,7 +129,7 @@ func ikeSPIOf(ps []message.Proposal, number uint8) (uint64, bool) {
 
 // ikeReplaceable refuses to rekey an IKE SA that goes, or while we change a
 // CHILD SA of it (RFC 7296 §2.25.2). It is asked again after the Asks.
-func (x *exchange) ikeReplaceable() error {
+func ikeReplaceable(x *exchange) error {
 	sa := x.sa
 	if sa.base.State != Established || sa.successor != nil || sa.childBusy() {
 		return refuse(message.NotifyTemporaryFailure, "a CHILD SA is being changed, or the IKE SA goes")
@@ -147,11 +147,11 @@ func (x *exchange) ikeReplaceable() error {
 }
 
 // mayBegin refuses also where our own rekey lacks nothing but IKE_FOLLOWUP_KE.
-func (x *exchange) mayBegin() error {
+func mayBegin(x *exchange) error {
 	if p := x.sa.parked.mine; p != nil && p.kind.id == rekeyIKE {
 		return refuse(message.NotifyTemporaryFailure, "the IKE SA is being rekeyed")
 	}
-	return x.ikeReplaceable()
+	return ikeReplaceable(x)
 }
 
 // childBusy reports whether we are creating, rekeying or closing a CHILD SA.
@@ -164,7 +164,7 @@ func (sa *SA) childBusy() bool {
 }
 
 // makeSuccessor makes the new IKE SA, which is up from its first message on.
-func (x *exchange) makeSuccessor() error {
+func makeSuccessor(x *exchange) error {
 	sa := x.sa
 	n := newSA(sa.base.Successor(), sa.owner)
 	b := n.base
@@ -201,7 +201,7 @@ func (*ikeSuccession) settle(x *exchange) error {
 		sa.replacedBy(x.successor)
 		return nil
 	}
-	if err := x.makeSuccessor(); err != nil {
+	if err := makeSuccessor(x); err != nil {
 		return err
 	}
 	mine, theirs := x.successor, sa.successor
@@ -209,7 +209,7 @@ func (*ikeSuccession) settle(x *exchange) error {
 		mine.base.Delete("what it comes from was replaced or deleted while it was rekeyed")
 		return nil
 	}
-	if x.loses() {
+	if loses(x) {
 		if theirs != nil && theirs.base.State == Established {
 			sa.replacedBy(theirs)
 		} else {

@@ -58,7 +58,7 @@ func (t *signatureHashes) reply(x *exchange) error {
 	}
 	for _, id := range x.sa.base.Peer.Identities {
 		if auth.Of(id.Remote()).Certificate {
-			x.requestCerts()
+			requestCerts(x)
 			break
 		}
 	}
@@ -67,7 +67,7 @@ func (t *signatureHashes) reply(x *exchange) error {
 
 func (t *signatureHashes) complete(x *exchange) error { return t.hear(x) }
 
-func (x *exchange) requestCerts() {
+func requestCerts(x *exchange) {
 	if r := auth.Request(x.sa.base.Host.Config().Trust); r != nil {
 		x.out = append(x.out, r)
 	}
@@ -79,21 +79,21 @@ func (x *exchange) requestCerts() {
 type certificates struct{ noop }
 
 func (*certificates) request(x *exchange) error {
-	x.addCerts()
+	addCerts(x)
 	if auth.Of(x.sa.base.Identity.Remote()).Certificate {
-		x.requestCerts()
+		requestCerts(x)
 	}
 	return nil
 }
 
 func (*certificates) round(x *exchange) error {
 	if !x.mine && x.rounds == 0 {
-		x.addCerts()
+		addCerts(x)
 	}
 	return nil
 }
 
-func (x *exchange) addCerts() {
+func addCerts(x *exchange) {
 	id := x.sa.base.Identity
 	if !auth.Of(id.Auth).Certificate {
 		return
@@ -118,8 +118,8 @@ func (sa *SA) firstIdentity() *core.Identity {
 	return first
 }
 
-// claim is what the initiator says of itself.
-func (x *exchange) claim(expected core.ID) auth.Claim {
+// claimOf is what the initiator says of itself.
+func claimOf(x *exchange, expected core.ID) auth.Claim {
 	c := auth.Claim{ID: x.sa.base.PeerID, Expected: expected, CAs: append(x.sa.init.sig.cas, auth.ReadRequests(x.in)...)}
 	if a := find[*message.Auth](x.in); a != nil {
 		c.Wire = a.Method
