@@ -23,7 +23,7 @@ import (
 // came to nothing.
 
 func newAuth(sa *SA) *exchange {
-	x := newExchange(sa.firstAuth())
+	x := newExchange(firstAuth(sa))
 	if len(sa.base.Wanted) > 0 && !sa.init.childless {
 		x.policy = redial(sa.base.Wanted[0])
 		sa.base.Wanted = sa.base.Wanted[1:]
@@ -60,7 +60,7 @@ type identities struct {
 func (*identities) prepare(x *exchange) error {
 	sa := x.sa
 	if sa.base.Identity == nil { // else it is that of the policies
-		sa.base.Identity = sa.firstIdentity()
+		sa.base.Identity = firstIdentity(sa)
 	}
 	sa.base.MyID = auth.MyID(sa.base.Identity, sa.base.Local.Addr())
 	return nil
@@ -92,11 +92,11 @@ func (t *identities) accept(x *exchange) error {
 	}
 	sa.base.Identity = auth.Match(sa.base.Peer.Identities, claimOf(x, expected), sa.base.Host.Config().Trust)
 	if sa.base.Identity == nil {
-		return sa.authFailed(sa.identityParts(sa.base.Peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
+		return sa.authFailed(explainer{sa}.identityParts(sa.base.Peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
 			sa.base.Peer.Name, sa.base.PeerID, expected, sa.base.PeerID)
 	}
 	sa.base.MyID = auth.As(sa.base.Identity, expected, sa.base.Local.Addr())
-	if sa.itself() {
+	if itself(sa) {
 		return sa.authFailed(nil, itselfText, sa.base.PeerID)
 	}
 	return nil
@@ -118,9 +118,9 @@ func (t *identities) round(x *exchange) error {
 	t.peer = idr
 	sa.base.Name(idOf(idr))
 	if !auth.Accepts(sa.base.Identity, sa.base.PeerID) {
-		return sa.distrust(sa.identityParts([]*core.Identity{sa.base.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.base.PeerID, sa.base.Identity.RemoteID)
+		return sa.distrust(explainer{sa}.identityParts([]*core.Identity{sa.base.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.base.PeerID, sa.base.Identity.RemoteID)
 	}
-	if sa.itself() {
+	if itself(sa) {
 		return sa.distrust(nil, itselfText, sa.base.PeerID)
 	}
 	return nil
@@ -193,7 +193,7 @@ func (t *proof) goOn(x *exchange) error {
 	case x.mine && says, !x.mine && !(t.oursOver && t.theirsOver):
 		x.more = true
 	case !t.oursOver || !t.theirsOver:
-		return authSide{x, t}.Refuse(x.sa.methodParts("a proof that is not complete"), "%s ended IKE_AUTH without a complete proof", x.sa.base.PeerID)
+		return authSide{x, t}.Refuse(methodParts(x.sa, "a proof that is not complete"), "%s ended IKE_AUTH without a complete proof", x.sa.base.PeerID)
 	}
 	return nil
 }
@@ -208,12 +208,12 @@ func (t *proof) mayBe(x *exchange, m *auth.Method) error {
 	case a == nil && m.Late:
 		return nil
 	case a == nil && x.mine:
-		return refuse(sa.methodParts("no proof at all"), "the response of %s has no proof", sa.base.PeerID)
+		return refuse(methodParts(sa, "no proof at all"), "the response of %s has no proof", sa.base.PeerID)
 	case a == nil:
 		// Without AUTH the initiator asks for EAP (RFC 7296 §2.16).
-		return refuse(sa.methodParts("EAP"), "%s asks for EAP, and no identity of peer %q has it: set auth-method at the peer to what ours has", sa.base.PeerID, sa.base.Peer.Name)
+		return refuse(methodParts(sa, "EAP"), "%s asks for EAP, and no identity of peer %q has it: set auth-method at the peer to what ours has", sa.base.PeerID, sa.base.Peer.Name)
 	case m.Late || !m.Goes(a.Method):
-		return refuse(sa.methodParts(auth.MethodName(a.Method)), "%s proves itself by %s, and the identity wants %s: set remote-auth-method here or the peer's method",
+		return refuse(methodParts(sa, auth.MethodName(a.Method)), "%s proves itself by %s, and the identity wants %s: set remote-auth-method here or the peer's method",
 			sa.base.PeerID, auth.MethodName(a.Method), m.Name)
 	}
 	return nil
@@ -257,7 +257,7 @@ func (s authSide) Certified(until time.Time, asked bool) {
 	s.x.sa.base.Auth.Until, s.x.sa.base.Auth.Asked = until, asked
 }
 
-func (s authSide) Place(entry any, key string) string { return s.x.sa.place(entry, key) }
+func (s authSide) Place(entry any, key string) string { return explainer{s.x.sa}.place(entry, key) }
 
 func (s authSide) Report(k core.EventKind, format string, a ...any) {
 	s.x.sa.base.Event(k, format, a...)
@@ -271,15 +271,15 @@ func (s authSide) Signed(ours bool) auth.Signed {
 	if ours {
 		id = idPayload(sa.base.MyID, sa.base.Initiator)
 	}
-	return sa.signed(sa.base.Initiator == ours, id.AppendBody(nil))
+	return signed(sa, sa.base.Initiator == ours, id.AppendBody(nil))
 }
 
 func (s authSide) SignedWithoutPPK() (auth.Signed, bool) {
 	sa := s.x.sa
-	if !sa.withoutPPK() {
+	if !withoutPPK(sa) {
 		return auth.Signed{}, false
 	}
-	return sa.signedWithout(idPayload(sa.base.MyID, true).AppendBody(nil)), true
+	return signedWithout(sa, idPayload(sa.base.MyID, true).AppendBody(nil)), true
 }
 
 // Refuse refuses the peer in the way that its part in the exchange allows.
@@ -288,14 +288,14 @@ func (s authSide) Refuse(d *core.Mismatch, format string, a ...any) error {
 	case !s.x.mine:
 		return sa.authFailed(d, format, a...)
 	case s.x.raw == nil:
-		return sa.cannotSign(d, format, a...)
+		return cannotSign(sa, d, format, a...)
 	default:
 		return sa.distrust(d, format, a...)
 	}
 }
 
 // signed is what the original initiator or responder proves.
-func (sa *SA) signed(initiator bool, idBody []byte) auth.Signed {
+func signed(sa *SA, initiator bool, idBody []byte) auth.Signed {
 	if initiator {
 		return auth.Signed{Message: sa.init.request, Nonce: sa.init.nr, IDBody: idBody, SKp: sa.sealer.keys.pi, IntAuth: sa.init.inter.octets()}
 	}
@@ -315,7 +315,7 @@ func (sa *SA) authFailed(d *core.Mismatch, format string, a ...any) error {
 func (sa *SA) distrust(d *core.Mismatch, format string, a ...any) error {
 	reason := fmt.Sprintf(format, a...)
 	sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
-	sa.part(sa.sendID+1, &message.Notify{Kind: message.NotifyAuthenticationFailed})
+	sendLast(sa, sa.sendID+1, &message.Notify{Kind: message.NotifyAuthenticationFailed})
 	return fatal{reason: reason, detail: d, told: true}
 }
 
@@ -343,7 +343,7 @@ func (*ikeUp) settle(x *exchange) error {
 		x.policy = nil
 		x.drop(sa.base.Env)
 		for _, p := range wanted {
-			sa.childRefused(x.kind.name, p, x.refuse)
+			childRefused(sa, x.kind.name, p, x.refuse)
 		}
 	}
 	sa.base.Keeper.Established(sa.base)

@@ -29,7 +29,7 @@ func (*childlessSupport) complete(x *exchange) error {
 
 // onlyChildless refuses a CHILD SA in IKE_AUTH where the configuration wants it
 // with a key exchange of its own; the IKE SA comes up.
-func (sa *SA) onlyChildless() error {
+func onlyChildless(sa *SA) error {
 	if sa.base.Peer.Childless == core.ChildlessRequire {
 		return refuse(message.NotifyNoProposalChosen, `peer %q has childless = "require", and the peer asks for a CHILD SA in IKE_AUTH: have it make CHILD SAs by CREATE_CHILD_SA alone`, sa.base.Peer.Name)
 	}

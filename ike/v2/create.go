@@ -25,7 +25,7 @@ var errNoSPI error = refused{kind: message.NotifyTemporaryFailure, reason: "no S
 // it, nil if none did.
 func (sa *SA) MakeChild(p *core.Policy, flow *selector.Pair) {
 	x := newExchange(row(createChild))
-	x.policy, x.flow = sa.resolve(p), flow
+	x.policy, x.flow = resolve(sa, p), flow
 	x.still = func() bool { return x.sa.base.State == Established && !x.sa.base.Serves(p) } // a rekey may have brought one
 	sa.start(x)
 }
@@ -58,7 +58,7 @@ func (*firstChild) accept(x *exchange) error {
 
 func (*firstChild) reply(x *exchange) error {
 	if x.refuse == nil && find[*message.SA](x.in) != nil {
-		if x.refuse = x.sa.onlyChildless(); x.refuse == nil {
+		if x.refuse = onlyChildless(x.sa); x.refuse == nil {
 			x.refuse = x.chooseChild(false)
 		}
 	}
@@ -89,7 +89,7 @@ func (*firstChild) settle(x *exchange) error {
 	if err := x.install(false); err != nil {
 		return err
 	}
-	x.sa.makeOthers()
+	makeOthers(x.sa)
 	x.sa.confirm()
 	return nil
 }
@@ -197,7 +197,7 @@ func (*childUp) settle(x *exchange) error {
 	if x.old == nil {
 		x.sa.base.Env.After(ikesa.TwinDelay, x.made.SettleTwins)
 		if x.mine {
-			x.sa.makeOthers()
+			makeOthers(x.sa)
 			x.sa.confirm()
 		}
 	}
@@ -240,9 +240,9 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if len(tsi.Selectors) == 0 || len(tsr.Selectors) == 0 { // of no type that is known here
 		return refuse(message.NotifyTSUnacceptable, "no selector of addresses")
 	}
-	ours, theirs := x.behindNAT(tsr.Selectors, sa.withinLease(tsi.Selectors))
+	ours, theirs := x.behindNAT(tsr.Selectors, withinLease(sa, tsi.Selectors))
 	if x.policy == nil {
-		x.policy = sa.choosePolicy(ours, theirs)
+		x.policy = choosePolicy(sa, ours, theirs)
 	}
 	if x.policy == nil {
 		var err error
@@ -250,7 +250,7 @@ func (x *exchange) chooseChild(withPFS bool) error {
 			return err
 		}
 		if x.policy == nil {
-			return mismatched(message.NotifyTSUnacceptable, sa.selectorParts(tsr.Selectors, tsi.Selectors),
+			return mismatched(message.NotifyTSUnacceptable, explainer{sa}.selectorParts(tsr.Selectors, tsi.Selectors),
 				"no policy of peer %q covers %v => %v%s: compare src-address and dst-address on both sides", sa.base.Peer.Name, tsr.Selectors, tsi.Selectors, x.seenHere(tsr.Selectors, tsi.Selectors))
 		}
 	}
@@ -258,9 +258,9 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if !ok {
 		p := x.policy
 		x.policy = nil
-		return mismatched(message.NotifyTSUnacceptable, sa.selectorParts(tsr.Selectors, tsi.Selectors), "%v => %v is outside the policy %v", tsr.Selectors, tsi.Selectors, p.Pair)
+		return mismatched(message.NotifyTSUnacceptable, explainer{sa}.selectorParts(tsr.Selectors, tsi.Selectors), "%v => %v is outside the policy %v", tsr.Selectors, tsi.Selectors, p.Pair)
 	}
-	remote, err := sa.unlessGiven(remote)
+	remote, err := unlessGiven(sa, remote)
 	if err != nil {
 		x.policy = nil
 		return err
@@ -275,7 +275,7 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if !ok {
 		p := x.policy
 		x.policy = nil
-		return mismatched(message.NotifyNoProposalChosen, sa.childParts(p, withPFS, alternatives),
+		return mismatched(message.NotifyNoProposalChosen, explainer{sa}.childParts(p, withPFS, alternatives),
 			"no proposal of the peer fits proposal %q: compare enc-algorithms, auth-algorithms and pfs-group on both sides", p.Proposal.Name)
 	}
 	spiOut, ok := spiOf(offered, answer.Number)
@@ -341,7 +341,7 @@ func (x *exchange) readChild(withPFS bool) error {
 			return refuse(message.NotifyInvalidSyntax, "the response has no CHILD SA and no reason")
 		case n.Kind == message.NotifyInvalidKEPayload && withPFS:
 			p := &x.policy.Proposal
-			return x.otherGroup(n, p.Groups(), fmt.Sprintf("pfs-group of proposal %q", p.Name), x.sa.childGroupParts(x.policy, n))
+			return x.otherGroup(n, p.Groups(), fmt.Sprintf("pfs-group of proposal %q", p.Name), explainer{x.sa}.childGroupParts(x.policy, n))
 		}
 		return peerSaid(n)
 	}
@@ -381,7 +381,7 @@ func (x *exchange) readChild(withPFS bool) error {
 // choosePolicy finds the policy that a peer's selectors ask for: the first that
 // covers the first selector (of the packet that asked), else the first that
 // has anything in common.
-func (sa *SA) choosePolicy(local, remote []selector.TS) *core.Policy {
+func choosePolicy(sa *SA, local, remote []selector.TS) *core.Policy {
 	var any *core.Policy
 	for _, p := range sa.base.Host.Config().Policies {
 		if p.Peer != sa.base.Peer || !sa.base.MayHave(p) || len(local) == 0 || len(remote) == 0 {
@@ -423,7 +423,7 @@ type notWhileRekeying struct{ noop }
 
 func (*notWhileRekeying) check(x *exchange) error {
 	sa := x.sa
-	if sa.base.State != Established || sa.rekeyingIKE() {
+	if sa.base.State != Established || rekeyingIKE(sa) {
 		return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced")
 	}
 	return nil
@@ -434,18 +434,18 @@ func (t *notWhileRekeying) accept(x *exchange) error { return t.check(x) }
 func (t *notWhileRekeying) reply(x *exchange) error { return t.check(x) }
 
 func newChildFailed(x *exchange, fault error) {
-	x.sa.childRefused(x.kind.name, x.policy, fault)
+	childRefused(x.sa, x.kind.name, x.policy, fault)
 }
 
 // childRefused reports that a CHILD SA for a policy came to nothing.
-func (sa *SA) childRefused(exchange string, p *core.Policy, err error) {
+func childRefused(sa *SA, exchange string, p *core.Policy, err error) {
 	r, ok := err.(refused)
 	switch {
 	case ok && r.kind == message.NotifyTemporaryFailure:
 	case ok:
 		detail := r.detail
 		if detail == nil {
-			detail = sa.childUnchosen(p, r.kind)
+			detail = explainer{sa}.childUnchosen(p, r.kind)
 		}
 		sa.base.Emit(core.Event{Kind: refusal(r.kind), Exchange: exchange, Policy: p.Ref, Detail: detail,
 			Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + r.Error() + ": compare policy and proposal " + p.Proposal.Name + " on both sides"})

@@ -69,7 +69,7 @@ func (x *exchange) entitled(t *core.Template, local, remote []selector.TS) (l, r
 
 // unlessGiven leaves out addresses that mode-configs give, where the peer's identity has one of
 // these and the peer was given others, or none: a policy of the table may be for all clients.
-func (sa *SA) unlessGiven(remote []selector.TS) ([]selector.TS, error) {
+func unlessGiven(sa *SA, remote []selector.TS) ([]selector.TS, error) {
 	if sa.base.Mode(true) == nil {
 		return remote, nil
 	}
@@ -127,7 +127,7 @@ func (x *exchange) inside(t *core.Template, local []selector.TS, ts selector.TS)
 		if why := x.elses(t, local, ts, 0); why != "" {
 			return nil, &denial{why: why, key: "dst-address", hint: "have the peer use another address behind its NAT, or give it one with mode-config"}
 		}
-		if other := sa.insideNow(a); other.IsValid() {
+		if other := insideNow(sa, a); other.IsValid() {
 			return nil, &denial{why: fmt.Sprintf("the peer is behind a NAT and has a tunnel for %s already: it gets one address of its own", other), key: "dst-address", hint: namesOne}
 		}
 	}
@@ -136,7 +136,7 @@ func (x *exchange) inside(t *core.Template, local []selector.TS, ts selector.TS)
 
 // insideNow is the other address behind its NAT that the peer has tunnels for; not
 // valid: there is none of this family.
-func (sa *SA) insideNow(a netip.Addr) netip.Addr {
+func insideNow(sa *SA, a netip.Addr) netip.Addr {
 	for _, c := range sa.base.Children {
 		if c.Policy.Made == nil || !c.Policy.Tunnel {
 			continue
@@ -185,7 +185,7 @@ func (x *exchange) elses(t *core.Template, local []selector.TS, ts selector.TS, 
 			continue // its own, or it comes first in any case
 		}
 		if remote, ok := p.Pair.Remote.Prefix(); ok && meets([]netip.Prefix{remote}, bits).IsValid() {
-			return fmt.Sprintf("%s is another peer's by %s", remote, sa.policyLine(p))
+			return fmt.Sprintf("%s is another peer's by %s", remote, explainer{sa}.policyLine(p))
 		}
 	}
 	made := madeFrom(t, sa.base.Peer, true, local, []selector.TS{ts})
@@ -224,7 +224,7 @@ func (x *exchange) denials(t *core.Template) string {
 func (x *exchange) narrowed() string {
 	for _, d := range x.denied {
 		if x.policy != nil && x.policy.Made != nil && d.template.Ref == x.policy.Made.Template {
-			return fmt.Sprintf("; it asked for %s and gets %s by %s: %s", d.what, joined(x.agreed.Remote), x.sa.templateLine(d.template), d.why)
+			return fmt.Sprintf("; it asked for %s and gets %s by %s: %s", d.what, joined(x.agreed.Remote), templateLine(x.sa, d.template), d.why)
 		}
 	}
 	return ""

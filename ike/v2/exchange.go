@@ -262,17 +262,17 @@ func (sa *SA) dropQueue() {
 
 func (sa *SA) sendRequest(x *exchange) {
 	x.out = nil
-	x.run(task.request, func() { sa.dispatch(x) })
+	x.run(task.request, func() { dispatch(sa, x) })
 }
 
 // dispatch sends the request, whose payloads are there.
-func (sa *SA) dispatch(x *exchange) {
+func dispatch(sa *SA, x *exchange) {
 	h := message.Header{SPIi: sa.base.SPIi, SPIr: sa.base.SPIr, Version: 0x20, Exchange: x.kind.wire, ID: x.id}
 	if sa.base.Initiator {
 		h.Flags |= message.FlagInitiator
 	}
 	var err error
-	if x.raw, err = sa.build(x, h); err == nil {
+	if x.raw, err = build(sa, x, h); err == nil {
 		err = lengthen(x, h)
 	}
 	if err != nil {
@@ -294,9 +294,9 @@ func (sa *SA) retransmit(x *exchange) {
 	}
 	if !sendLong(x) {
 		sa.base.Transmit(sa.base.Path, x.raw)
-		sa.probe(x)
+		roaming{sa}.probe(x)
 		if x.tries > 0 {
-			sa.seekSource(x)
+			seekSource(sa, x)
 		}
 	}
 	x.timer = sa.base.Env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
@@ -318,7 +318,7 @@ func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, 
 	}
 	sa.base.Fresh(in)
 	sa.take(x, h, inner, syntax)
-	sa.answeredOn(x, ikesa.PathOf(in))
+	roaming{sa}.answeredOn(x, ikesa.PathOf(in))
 }
 
 // take lets the tasks read a response.
@@ -342,12 +342,12 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 	}
 	x.run(task.round, func() {
 		if x.more {
-			sa.nextRound(x)
+			nextRound(sa, x)
 			return
 		}
 		x.run(task.complete, func() {
 			if len(x.missing()) > 0 {
-				sa.parkMine(x)
+				parkMine(sa, x)
 				return
 			}
 			x.run(task.settle, func() { sa.finish(x) })
@@ -368,14 +368,14 @@ func (x *exchange) anotherRound() error {
 }
 
 // nextRound sends our next request of the same exchange.
-func (sa *SA) nextRound(x *exchange) {
+func nextRound(sa *SA, x *exchange) {
 	if err := x.anotherRound(); err != nil {
 		x.fail(err)
 		return
 	}
 	sa.sendID++
 	x.id, x.in, x.raw = sa.sendID, nil, nil
-	sa.dispatch(x)
+	dispatch(sa, x)
 }
 
 // finish frees the window.
@@ -496,16 +496,16 @@ func (sa *SA) answer(x *exchange, err error) {
 		return
 	}
 	if x.rounds > 0 {
-		sa.answerRound(x)
+		answerRound(sa, x)
 		return
 	}
-	x.run(task.accept, func() { sa.answerRound(x) })
+	x.run(task.accept, func() { answerRound(sa, x) })
 }
 
-func (sa *SA) answerRound(x *exchange) {
+func answerRound(sa *SA, x *exchange) {
 	x.run(task.round, func() {
 		if x.more {
-			sa.awaitRound(x)
+			awaitRound(sa, x)
 			return
 		}
 		if x.rounds > 0 { // what the response needs stands in the first request
@@ -515,7 +515,7 @@ func (sa *SA) answerRound(x *exchange) {
 			x.run(task.reply, func() {
 				sa.respond(x)
 				if len(x.missing()) > 0 {
-					sa.parkTheirs(x)
+					parkTheirs(sa, x)
 					sa.answered(x)
 					return
 				}
@@ -527,7 +527,7 @@ func (sa *SA) answerRound(x *exchange) {
 
 // awaitRound responds and waits for the next request of the same exchange. The time that
 // a half-open IKE SA has goes on.
-func (sa *SA) awaitRound(x *exchange) {
+func awaitRound(sa *SA, x *exchange) {
 	if err := x.anotherRound(); err != nil {
 		x.fail(err)
 		return
@@ -564,7 +564,7 @@ func (sa *SA) respond(x *exchange) {
 	if x.kind.clear && x.over {
 		h.SPIr = 0 // refused: there will be no such SA (RFC 7296 §2.6)
 	}
-	raw, err := sa.build(x, h)
+	raw, err := build(sa, x, h)
 	if err != nil {
 		x.fail(end(0, "%v", err))
 		return
@@ -604,7 +604,7 @@ func (sa *SA) reject(x *exchange, err error) {
 		if f.kind != 0 {
 			x.out = []message.Payload{&message.Notify{Kind: f.kind}}
 			sa.respond(x)
-			sa.bury(x)
+			bury(sa, x)
 		}
 		sa.base.End(true, "%s", f.reason)
 	default: // a computation failed on the peer's input, e.g. a bad public value
@@ -631,12 +631,12 @@ func refusal(n message.NotifyType) core.EventKind {
 }
 
 // build makes the message, in clear, inside an SK payload or in fragments.
-func (sa *SA) build(x *exchange, h message.Header) ([][]byte, error) {
+func build(sa *SA, x *exchange, h message.Header) ([][]byte, error) {
 	sa.base.Env.Traced(true, h, x.out)
 	if x.kind.clear {
 		m := message.Message{Header: h, Payloads: x.out}
 		return [][]byte{m.Append(nil)}, nil
 	}
-	sa.sealing(h, x.out)
+	noteSealed(sa, h, x.out)
 	return sa.sealer.protect(h, x.out)
 }

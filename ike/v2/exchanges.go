@@ -94,7 +94,7 @@ func (sa *SA) kindOf(h message.Header, in []message.Payload) *kind {
 		}
 		return nil
 	case sa.base.State == HalfOpen && h.Exchange == message.ExchangeIKEAuth:
-		return sa.firstAuth()
+		return firstAuth(sa)
 	case sa.base.State < Established:
 		return nil
 	case h.Exchange == message.ExchangeInformational:

@@ -54,13 +54,13 @@ func (p *parked) end() {
 }
 
 // unpark forgets one of the peer's.
-func (sa *SA) unpark(p *exchange) {
+func unpark(sa *SA, p *exchange) {
 	sa.parked.theirs = slices.DeleteFunc(sa.parked.theirs, func(x *exchange) bool { return x == p })
 }
 
 // parkedRekey is the peer's rekey of old, or of the IKE SA, of which key exchanges
 // are missing; nil if there is none.
-func (sa *SA) parkedRekey(id kindID, old *Child) *exchange {
+func parkedRekey(sa *SA, id kindID, old *Child) *exchange {
 	for _, p := range sa.parked.theirs {
 		if p.kind.id == id && p.old == old {
 			return p
@@ -70,14 +70,14 @@ func (sa *SA) parkedRekey(id kindID, old *Child) *exchange {
 }
 
 // rekeyingIKE reports whether our own rekey of the IKE SA is under way.
-func (sa *SA) rekeyingIKE() bool {
+func rekeyingIKE(sa *SA) bool {
 	is := func(x *exchange) bool { return x != nil && x.kind.id == rekeyIKE }
 	return is(sa.parked.mine) || is(sa.current)
 }
 
 // rekeyOffer is what the successor may have: additional key exchanges only where
 // the first SA has them, so that the peer is known to be able.
-func (sa *SA) rekeyOffer() core.Offer {
+func rekeyOffer(sa *SA) core.Offer {
 	return core.InitOffer(&sa.base.Peer.Profile, len(sa.base.Suite.Additional) > 0)
 }
 
@@ -114,7 +114,7 @@ func rival(x *exchange) []byte {
 	case x.old == nil && sa.successor != nil && sa.successor.base.State == Established:
 		return sa.successor.lowNonce
 	}
-	if p := sa.parkedRekey(x.kind.id, x.old); p != nil {
+	if p := parkedRekey(sa, x.kind.id, x.old); p != nil {
 		return lowest(p.ni, p.nr)
 	}
 	return nil
@@ -128,7 +128,7 @@ func loses(x *exchange) bool {
 
 // parkMine goes on with the key exchanges that our CREATE_CHILD_SA lacks, unless
 // it is not to come to anything.
-func (sa *SA) parkMine(x *exchange) {
+func parkMine(sa *SA, x *exchange) {
 	if loses(x) || sa.base.State != Established || x.old != nil && (x.old.Gone || x.old.Closing) {
 		sa.failed(x, refuse(message.NotifyTemporaryFailure, "the peer's rekey goes on, or what it replaces goes"))
 		return
@@ -136,11 +136,11 @@ func (sa *SA) parkMine(x *exchange) {
 	sa.parked.mine = x
 	sa.current = nil
 	sa.sendID++
-	sa.followUpNext(x)
+	followUpNext(sa, x)
 	sa.pump()
 }
 
-func (sa *SA) followUpNext(x *exchange) {
+func followUpNext(sa *SA, x *exchange) {
 	y := newExchange(row(followUp))
 	y.sa, y.mine = sa, true
 	y.parent = x
@@ -150,17 +150,17 @@ func (sa *SA) followUpNext(x *exchange) {
 
 // parkTheirs keeps the peer's CREATE_CHILD_SA, whose exchange is over. A second
 // rekey of the same replaces the first.
-func (sa *SA) parkTheirs(x *exchange) {
+func parkTheirs(sa *SA, x *exchange) {
 	first := (*exchange)(nil)
 	if x.kind.id != createChild {
-		first = sa.parkedRekey(x.kind.id, x.old)
+		first = parkedRekey(sa, x.kind.id, x.old)
 	}
 	if first == nil && len(sa.parked.theirs) == maxParked {
 		first = sa.parked.theirs[0]
 	}
 	if first != nil {
 		first.abandon()
-		sa.unpark(first)
+		unpark(sa, first)
 	}
 	p := &exchange{sa: sa, kind: x.kind, tasks: x.tasks, in: x.in, from: x.from, draft: x.draft}
 	x.tasks, x.draft = nil, draft{}
@@ -173,7 +173,7 @@ func awaitNext(p *exchange) {
 	p.sa.base.Env.Timers.Stop(p.timer)
 	p.timer = p.sa.base.Env.After(parkedLife, func() {
 		p.abandon()
-		p.sa.unpark(p)
+		unpark(p.sa, p)
 	})
 }
 
@@ -231,7 +231,7 @@ func (*followUpKE) settle(x *exchange) error {
 	sa, p := x.sa, x.parent
 	switch {
 	case len(p.missing()) > 0 && x.mine:
-		sa.followUpNext(p)
+		followUpNext(sa, p)
 		return nil
 	case len(p.missing()) > 0:
 		awaitNext(p)
@@ -239,7 +239,7 @@ func (*followUpKE) settle(x *exchange) error {
 	case x.mine:
 		sa.parked.mine = nil
 	default:
-		sa.unpark(p)
+		unpark(sa, p)
 	}
 	p.over = true
 	err := settleAll(p)

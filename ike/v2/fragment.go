@@ -127,7 +127,7 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 		return nil, false, nil, dropped{"too many fragments"}
 	}
 	if !sa.awaits(m.Header) {
-		return nil, false, nil, sa.lateFragment(raw, m, skf, in)
+		return nil, false, nil, lateFragment(sa, raw, m, skf, in)
 	}
 	if sa.partial == nil {
 		sa.partial = new([2]partial)
@@ -169,7 +169,7 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 	for _, part := range p.parts {
 		all = append(all, part...)
 	}
-	sa.opened(m.Header, p.first, all)
+	opened(sa, m.Header, p.first, all)
 	sa.read = len(all)
 	inner, syntax = sa.sealer.parseInner(p.first, all)
 	*p = partial{}
@@ -188,7 +188,7 @@ func (sa *SA) awaits(h message.Header) bool {
 
 // lateFragment answers the first fragment of a request that was answered before;
 // all others are passed over (RFC 7383 §2.6.1).
-func (sa *SA) lateFragment(raw []byte, m *message.Message, skf *message.EncryptedFragment, in core.Datagram) error {
+func lateFragment(sa *SA, raw []byte, m *message.Message, skf *message.EncryptedFragment, in core.Datagram) error {
 	if m.Response() || skf.Number != 1 || m.ID+1 != sa.recvID || sa.lastResponse == nil {
 		return nil
 	}

@@ -20,7 +20,7 @@ import (
 // withinLease leaves of the peer's selectors what the address that it was given
 // allows, if it asks for that at all: clients ask for everything and expect the
 // responder to narrow it.
-func (sa *SA) withinLease(remote []selector.TS) []selector.TS {
+func withinLease(sa *SA, remote []selector.TS) []selector.TS {
 	if sa.base.Lease == nil || sa.base.Lease.Asked {
 		return remote
 	}
@@ -160,9 +160,9 @@ func madeFrom(t *core.Template, peer *core.Peer, tunnel bool, local, remote []se
 	return p
 }
 
-func (sa *SA) templateLine(t *core.Template) string {
+func templateLine(sa *SA, t *core.Template) string {
 	line := fmt.Sprintf("template %d", t.Index)
-	if where := sa.place(t, ""); where != "" {
+	if where := (explainer{sa}).place(t, ""); where != "" {
 		line += " (" + where + ")"
 	}
 	line += fmt.Sprintf(": %v => %v", t.Local, t.Remote)
@@ -175,7 +175,7 @@ func (sa *SA) templateLine(t *core.Template) string {
 func (x *exchange) templateLines(group string) string {
 	var lines []string
 	for _, t := range x.sa.base.Host.Config().TemplatesOf(group) {
-		lines = append(lines, " "+x.sa.templateLine(t)+x.denials(t))
+		lines = append(lines, " "+templateLine(x.sa, t)+x.denials(t))
 	}
 	if len(lines) == 0 {
 		return " it has none"
@@ -194,19 +194,19 @@ func (x *exchange) templateParts(local, remote []selector.TS) *core.Mismatch {
 	}
 	m.Theirs = core.Lines(m.Theirs)
 	for _, t := range sa.base.Host.Config().TemplatesOf(sa.base.Identity.Group) {
-		m.Ours = append(m.Ours, sa.templateLine(t)+x.denials(t))
+		m.Ours = append(m.Ours, templateLine(sa, t)+x.denials(t))
 		if m.Where == "" {
-			m.Where = sa.place(t, "")
+			m.Where = explainer{sa}.place(t, "")
 		}
 	}
 	m.Ours = core.Lines(m.Ours)
 	m.Hint = fmt.Sprintf("widen src-address or dst-address of a template of policy-group %q, or have the peer ask for less", sa.base.Identity.Group)
 	if len(x.denied) > 0 {
 		d := x.denied[0]
-		m.Part, m.Where = d.key, sa.place(d.template, d.key)
+		m.Part, m.Where = d.key, explainer{sa}.place(d.template, d.key)
 		m.Hint = fmt.Sprintf("%s: %s", d.key, d.hint)
 		if m.Where == "" { // the manual's own, which stands in no file
-			m.Where = sa.place(sa.base.Identity, "policy-template-group")
+			m.Where = explainer{sa}.place(sa.base.Identity, "policy-template-group")
 			m.Hint += fmt.Sprintf("; template %d is the one that is there without being written: write a [[policy]] with template = true and group = %q, "+
 				"and that policy-template-group into the identity", d.template.Index, "GROUP")
 		}
@@ -251,7 +251,7 @@ func redial(p *core.Policy) *core.Policy {
 }
 
 // resolve is what to ask for once the address is known.
-func (sa *SA) resolve(p *core.Policy) *core.Policy {
+func resolve(sa *SA, p *core.Policy) *core.Policy {
 	if p.Made != nil && p.Made.Dial && sa.base.Lease.Leased() && len(sa.base.Lease.Made) > 0 {
 		return sa.base.Lease.Made[0]
 	}
@@ -287,7 +287,7 @@ func (x *exchange) dialed() error {
 		return err
 	}
 	sa.base.Lease.Made = []*core.Policy{pol}
-	sa.addUncovered(d, own, nets, x.agreed.Remote)
+	addUncovered(sa, d, own, nets, x.agreed.Remote)
 	x.policy = pol
 	// The peer may have left us more than our address: what comes to another one is
 	// not for us.
@@ -299,7 +299,7 @@ func (x *exchange) dialed() error {
 
 // addUncovered makes policies for the networks that the first CHILD SA has
 // nothing of, as far as a template allows them.
-func (sa *SA) addUncovered(d *core.Policy, own, nets, agreed []selector.TS) {
+func addUncovered(sa *SA, d *core.Policy, own, nets, agreed []selector.TS) {
 	templates := forTunnels(sa.base.Host.Config().TemplatesOf(sa.base.Identity.Group))
 	for _, n := range nets {
 		if len(selector.Narrow([]selector.TS{n}, agreed)) > 0 {
@@ -327,7 +327,7 @@ func templateOf(cfg *core.Config, ref core.PolicyRef) *core.Template {
 }
 
 // makeOthers begins the CHILD SAs of the policies that the first one does not serve.
-func (sa *SA) makeOthers() {
+func makeOthers(sa *SA) {
 	if !sa.base.Lease.Leased() || len(sa.base.Lease.Made) == 0 {
 		return
 	}

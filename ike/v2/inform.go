@@ -19,7 +19,7 @@ func (sa *SA) Probe(urgent bool) {
 	if sa.current == nil && len(sa.queue) == 0 {
 		sa.start(newExchange(row(inform)))
 	} else if urgent {
-		sa.again()
+		roaming{sa}.again()
 	}
 }
 
@@ -44,7 +44,7 @@ func (sa *SA) Close(why string, wait bool) {
 		sa.tickets.rest()
 		sa.dropQueue()
 		sa.tickets.forget()
-		sa.tellClosed(why)
+		tellClosed(sa, why)
 		return
 	}
 	sa.tickets.forget()
@@ -52,11 +52,11 @@ func (sa *SA) Close(why string, wait bool) {
 	if sa.current != nil && sa.current.raw != nil {
 		id++
 	}
-	sa.part(id, &message.Delete{Protocol: uint8(core.ProtoIKE)})
+	sendLast(sa, id, &message.Delete{Protocol: uint8(core.ProtoIKE)})
 }
 
 // tellClosed sends the Delete of the IKE SA; the SA ends with the answer.
-func (sa *SA) tellClosed(why string) {
+func tellClosed(sa *SA, why string) {
 	x := newExchange(row(inform))
 	*part[*deletion](x) = deletion{closes: true, reason: why}
 	sa.start(x)
@@ -74,7 +74,7 @@ type Epitaph struct {
 }
 
 // bury leaves the last response to whoever may ask for it again.
-func (sa *SA) bury(x *exchange) {
+func bury(sa *SA, x *exchange) {
 	sa.owner.Bury(sa.base.SPI(), Epitaph{Exchange: x.kind.wire, ID: x.id, Stranger: sa.base.EstablishedAt.IsZero(),
 		Response: sa.lastResponse, Local: x.from.Local, Remote: x.from.Remote, NATT: x.from.NATT})
 }
@@ -121,10 +121,10 @@ func (t *deletion) request(x *exchange) error {
 }
 
 func (t *deletion) accept(x *exchange) error {
-	x.sa.hearAuthLifetime(x.in)
+	hearAuthLifetime(x.sa, x.in)
 	if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
-		t.closes, t.reason = true, x.sa.refusedText()
-		x.sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: t.reason, Detail: x.sa.proofRefused()})
+		t.closes, t.reason = true, explainer{x.sa}.refusedText()
+		x.sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: t.reason, Detail: explainer{x.sa}.proofRefused()})
 	}
 	for _, p := range x.in {
 		if d, ok := p.(*message.Delete); ok {
@@ -161,7 +161,7 @@ func (t *deletion) settle(x *exchange) error {
 	}
 	if t.closes {
 		if !x.mine {
-			x.sa.bury(x)
+			bury(x.sa, x)
 			x.sa.tickets.forget()
 		}
 		x.sa.base.End(false, "%s", t.reason)
@@ -188,7 +188,7 @@ func (t *deletion) read(x *exchange, d *message.Delete) {
 		}
 		switch {
 		case c == nil:
-			x.sa.deletedEarly(binary.BigEndian.Uint32(spi))
+			deletedEarly(x.sa, binary.BigEndian.Uint32(spi))
 		case d.Protocol == uint8(c.Policy.Protocol) && !slices.Contains(t.remove, c):
 			t.remove = append(t.remove, c)
 		}
@@ -200,7 +200,7 @@ const maxEarly = 16
 
 // deletedEarly notes an SPI that is of no CHILD SA yet: the peer may have made one
 // in answer to our request and deleted it, and the Delete overtook the answer.
-func (sa *SA) deletedEarly(spi uint32) {
+func deletedEarly(sa *SA, spi uint32) {
 	x := sa.current
 	if x != nil && x.parent != nil {
 		x = x.parent

@@ -97,7 +97,7 @@ func acceptFirst(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer
 // initRequest answers the request that the SA begins with.
 func (sa *SA) initRequest(m *message.Message) {
 	sa.base.Env.Traced(false, m.Header, m.Payloads)
-	x := newExchange(sa.firstExchange())
+	x := newExchange(firstExchange(sa))
 	x.sa, x.in, x.from = sa, m.Payloads, sa.base.Path
 	sa.answering, sa.read = x, len(sa.init.request)
 	defer sa.weigh()
@@ -117,7 +117,7 @@ func (sa *SA) Again(in core.Datagram) {
 	sa.base.Stats.RxBytes += uint64(len(in.Data))
 	switch {
 	case !bytes.Equal(in.Data, sa.init.request):
-		sa.bad(in, "another %s request under the SPI of a half-open IKE SA", sa.firstExchange().name)
+		sa.bad(in, "another %s request under the SPI of a half-open IKE SA", firstExchange(sa).name)
 	case sa.recvID == 1 && sa.lastResponse != nil && sa.repeated < core.Tries:
 		sa.repeated++
 		sa.base.Transmit(ikesa.PathOf(in), sa.lastResponse)
@@ -165,7 +165,7 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 // says so. When the one in use was chosen the right one may not have been there
 // yet: an IPv6 address is not used before it is known to be unique (RFC 4862 §5.4),
 // which takes a second or two after the start of the system.
-func (sa *SA) seekSource(x *exchange) {
+func seekSource(sa *SA, x *exchange) {
 	if sa.base.State != Connecting || !x.kind.clear || sa.base.Peer.Local.IsValid() {
 		return
 	}
@@ -211,7 +211,7 @@ func (*repeatInit) complete(x *exchange) error {
 	if n := notify(x.in, message.NotifyInvalidKEPayload); n != nil {
 		g := x.wantedGroup(n, sa.base.Peer.Profile.Groups)
 		if g == nil {
-			return fatal{detail: sa.groupParts(n),
+			return fatal{detail: explainer{sa}.groupParts(n),
 				reason: fmt.Sprintf("the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.base.Peer.Profile.Name)}
 		}
 		sa.init.group = g
@@ -253,7 +253,7 @@ func (*ikeKeyExchange) accept(x *exchange) error {
 	sa := x.sa
 	s, answer, ok := core.InitOffer(&sa.base.Peer.Profile, saysIntermediate(x)).Select(neutral(find[*message.SA](x.in).Proposals))
 	if !ok {
-		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(neutral(find[*message.SA](x.in).Proposals)),
+		return mismatched(message.NotifyNoProposalChosen, explainer{sa}.ikeParts(neutral(find[*message.SA](x.in).Proposals)),
 			"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.base.Peer.Profile.Name)
 	}
 	sa.base.Suite = s
@@ -299,7 +299,7 @@ func (*ikeKeys) settle(x *exchange) error {
 	sa.lowNonce = lowest(x.ni, x.nr)
 	if x.mine {
 		sa.init.request = x.raw[0]
-		sa.start(sa.afterInit())
+		sa.start(afterInit(sa))
 		return nil
 	}
 	sa.init.response = sa.lastResponse[0]
@@ -319,7 +319,7 @@ func firstKeys(x *exchange) (keys, error) {
 // connectFailed ends an SA that was not established, and says why.
 func (sa *SA) connectFailed(exchange string, fault error) {
 	if r, ok := fault.(redirected); ok {
-		sa.goElsewhere(r, sa.sealer.keys.d != nil)
+		goElsewhere(sa, r, sa.sealer.keys.d != nil)
 		return
 	}
 	k := core.EvInitFailed
@@ -333,11 +333,11 @@ func (sa *SA) connectFailed(exchange string, fault error) {
 	if errors.As(fault, &r) {
 		switch r.kind {
 		case message.NotifyNoProposalChosen:
-			k, detail = core.EvNoProposal, sa.ikeUnchosen()
+			k, detail = core.EvNoProposal, explainer{sa}.ikeUnchosen()
 			reason = "the peer chose none of our proposals: compare enc-algorithm, hash-algorithm and dh-group of profile " + sa.base.Peer.Profile.Name + " with the peer's"
 		case message.NotifyAuthenticationFailed:
-			k, detail = core.EvAuthFailed, sa.proofRefused()
-			reason = sa.refusedText()
+			k, detail = core.EvAuthFailed, explainer{sa}.proofRefused()
+			reason = explainer{sa}.refusedText()
 		}
 	}
 	sa.base.Emit(core.Event{Kind: k, Exchange: exchange, Reason: reason, Detail: detail})

@@ -79,7 +79,7 @@ func saysIntermediate(x *exchange) bool {
 }
 
 // afterInit is what an initiator does next: an additional key exchange, or IKE_AUTH.
-func (sa *SA) afterInit() *exchange {
+func afterInit(sa *SA) *exchange {
 	if sa.resumed == nil && sa.init.inter.done < len(sa.base.Suite.Additional) {
 		return newExchange(row(intermediate))
 	}
@@ -87,28 +87,28 @@ func (sa *SA) afterInit() *exchange {
 }
 
 // nextKEM is the additional key exchange that comes now.
-func (sa *SA) nextKEM() *suite.KEM { return sa.base.Suite.Additional[sa.init.inter.done] }
+func nextKEM(sa *SA) *suite.KEM { return sa.base.Suite.Additional[sa.init.inter.done] }
 
 // additionalKE runs one additional key exchange.
 type additionalKE struct{ noop }
 
-func (*additionalKE) prepare(x *exchange) error { return offerKEM(x, x.sa.nextKEM()) }
+func (*additionalKE) prepare(x *exchange) error { return offerKEM(x, nextKEM(x.sa)) }
 
 func (*additionalKE) request(x *exchange) error {
-	x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
+	x.out = append(x.out, &message.KE{Group: nextKEM(x.sa).ID, Data: x.public})
 	return nil
 }
 
-func (*additionalKE) accept(x *exchange) error { return answerKEM(x, x.sa.nextKEM()) }
+func (*additionalKE) accept(x *exchange) error { return answerKEM(x, nextKEM(x.sa)) }
 
 func (*additionalKE) reply(x *exchange) error {
-	x.out = append(x.out, &message.KE{Group: x.sa.nextKEM().ID, Data: x.public})
+	x.out = append(x.out, &message.KE{Group: nextKEM(x.sa).ID, Data: x.public})
 	return nil
 }
 
-func (*additionalKE) complete(x *exchange) error { return shareKEM(x, x.sa.nextKEM()) }
+func (*additionalKE) complete(x *exchange) error { return shareKEM(x, nextKEM(x.sa)) }
 
-func (*additionalKE) settle(x *exchange) error { return x.sa.nextKeys(x) }
+func (*additionalKE) settle(x *exchange) error { return nextKeys(x.sa, x) }
 
 // offerKEM draws our key pair.
 func offerKEM(x *exchange, k *suite.KEM) (err error) {
@@ -146,7 +146,7 @@ func shareKEM(x *exchange, k *suite.KEM) (err error) {
 }
 
 // nextKeys goes over to the keys of the exchange that is through.
-func (sa *SA) nextKeys(x *exchange) error {
+func nextKeys(sa *SA, x *exchange) error {
 	s := &sa.init.inter
 	ours, theirs := s.sent, s.got
 	if !x.mine {
@@ -165,7 +165,7 @@ func (sa *SA) nextKeys(x *exchange) error {
 	s.got, s.sent = nil, nil
 	s.done++
 	if x.mine {
-		sa.start(sa.afterInit())
+		sa.start(afterInit(sa))
 	}
 	return nil
 }
@@ -180,14 +180,14 @@ func provable(h message.Header, first message.PayloadType, plain []byte) []byte 
 }
 
 // opened notes what of a message that came goes into IntAuth.
-func (sa *SA) opened(h message.Header, first message.PayloadType, plain []byte) {
+func opened(sa *SA, h message.Header, first message.PayloadType, plain []byte) {
 	if h.Exchange == message.ExchangeIntermediate && sa.base.State < Established && sa.awaits(h) {
 		sa.init.inter.got = provable(h, first, plain)
 	}
 }
 
-// sealing notes what of a message of ours goes into IntAuth.
-func (sa *SA) sealing(h message.Header, ps []message.Payload) {
+// noteSealed notes what of a message of ours goes into IntAuth.
+func noteSealed(sa *SA, h message.Header, ps []message.Payload) {
 	if h.Exchange == message.ExchangeIntermediate && sa.init != nil { // else a refusal: the SA is up
 		first, plain := message.AppendPayloads(nil, ps)
 		sa.init.inter.sent = provable(h, first, plain)
@@ -195,7 +195,7 @@ func (sa *SA) sealing(h message.Header, ps []message.Payload) {
 }
 
 // lateIntermediate answers a request that comes again after the keys changed.
-func (sa *SA) lateIntermediate(raw []byte, m *message.Message, in core.Datagram) bool {
+func lateIntermediate(sa *SA, raw []byte, m *message.Message, in core.Datagram) bool {
 	if m.Exchange != message.ExchangeIntermediate || m.Response() || sa.base.State != HalfOpen ||
 		m.ID+1 != sa.recvID || sa.init.inter.old.d == nil || sa.lastResponse == nil {
 		return false

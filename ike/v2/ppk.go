@@ -77,9 +77,9 @@ func (*ppkUse) prepare(x *exchange) error {
 	case p == nil:
 		return nil
 	case sa.init.ppk.agreed:
-		return sa.mixPPK(p)
+		return mixPPK(sa, p)
 	case p.Required:
-		return sa.cannotSign(sa.ppkParts("no PPK for us"), "the peer uses no postquantum preshared key, and ppk-required wants one")
+		return cannotSign(sa, ppkParts(sa, "no PPK for us"), "the peer uses no postquantum preshared key, and ppk-required wants one")
 	}
 	return nil
 }
@@ -110,9 +110,9 @@ func (*ppkUse) round(x *exchange) error {
 		return nil
 	}
 	if sa.base.Identity.PPK.Required {
-		return sa.distrust(sa.ppkParts("no such PPK"), "the peer does not use the postquantum preshared key %q, and ppk-required wants it", sa.base.Identity.PPK.ID)
+		return sa.distrust(ppkParts(sa, "no such PPK"), "the peer does not use the postquantum preshared key %q, and ppk-required wants it", sa.base.Identity.PPK.ID)
 	}
-	sa.unmixPPK()
+	unmixPPK(sa)
 	return nil
 }
 
@@ -124,14 +124,14 @@ func choosePPK(x *exchange) error {
 	name, named := ppkName(x.in)
 	named = named && sa.init.ppk.agreed
 	if p != nil && named && name == p.ID {
-		return sa.mixPPK(p)
+		return mixPPK(sa, p)
 	}
 	theirs := "it names no PPK"
 	if named {
 		theirs = fmt.Sprintf("its ppk-id is %+q", name)
 	}
 	if p != nil && p.Required {
-		return sa.authFailed(sa.ppkParts(theirs), "%s does not use the postquantum preshared key %q, which ppk-required wants", sa.base.PeerID, p.ID)
+		return sa.authFailed(ppkParts(sa, theirs), "%s does not use the postquantum preshared key %q, which ppk-required wants", sa.base.PeerID, p.ID)
 	}
 	if !named {
 		return nil
@@ -139,7 +139,7 @@ func choosePPK(x *exchange) error {
 	without := notify(x.in, message.NotifyNoPPKAuth)
 	proof := find[*message.Auth](x.in)
 	if without == nil || proof == nil {
-		return sa.authFailed(sa.ppkParts(theirs), "%s requires the postquantum preshared key %+q, and its identity here has another or none", sa.base.PeerID, name)
+		return sa.authFailed(ppkParts(sa, theirs), "%s requires the postquantum preshared key %+q, and its identity here has another or none", sa.base.PeerID, name)
 	}
 	proof.Data = without.Data // what it proves without the PPK stands for its proof
 	return nil
@@ -155,7 +155,7 @@ func ppkName(in []message.Payload) (string, bool) {
 }
 
 // mixPPK is SK_x = prf+(PPK, SK_x') (RFC 8784 §3).
-func (sa *SA) mixPPK(p *core.PPK) (err error) {
+func mixPPK(sa *SA, p *core.PPK) (err error) {
 	s, k := &sa.init.ppk, &sa.sealer.keys
 	s.mixed, s.d, s.pi, s.pr = true, k.d, k.pi, k.pr
 	for _, m := range []struct{ to, from *secret.Bytes }{{&k.d, &s.d}, {&k.pi, &s.pi}, {&k.pr, &s.pr}} {
@@ -171,7 +171,7 @@ func mixed(f *suite.PRF, ppk, key secret.Bytes) (secret.Bytes, error) {
 }
 
 // unmixPPK goes back to the keys without.
-func (sa *SA) unmixPPK() {
+func unmixPPK(sa *SA) {
 	s, k := &sa.init.ppk, &sa.sealer.keys
 	for _, b := range []secret.Bytes{k.d, k.pi, k.pr} {
 		b.Wipe()
@@ -181,19 +181,19 @@ func (sa *SA) unmixPPK() {
 }
 
 // withoutPPK reports whether we also prove ourselves without the PPK.
-func (sa *SA) withoutPPK() bool {
+func withoutPPK(sa *SA) bool {
 	return sa.base.Initiator && sa.init.ppk.mixed && !sa.base.Identity.PPK.Required
 }
 
 // signedWithout is what the initiator proves without the PPK.
-func (sa *SA) signedWithout(idBody []byte) auth.Signed {
-	s := sa.signed(true, idBody)
+func signedWithout(sa *SA, idBody []byte) auth.Signed {
+	s := signed(sa, true, idBody)
 	s.SKp = sa.init.ppk.pi
 	return s
 }
 
-func (sa *SA) ppkParts(theirs string) *core.Mismatch {
-	m := &core.Mismatch{What: "PPK", Part: "ppk-id", Ours: []string{"no ppk-id"}, Theirs: []string{theirs}, Where: sa.place(sa.base.Identity, "ppk-id")}
+func ppkParts(sa *SA, theirs string) *core.Mismatch {
+	m := &core.Mismatch{What: "PPK", Part: "ppk-id", Ours: []string{"no ppk-id"}, Theirs: []string{theirs}, Where: explainer{sa}.place(sa.base.Identity, "ppk-id")}
 	if p := sa.base.Identity.PPK; p != nil {
 		m.Ours = []string{"ppk-id " + p.ID}
 	}

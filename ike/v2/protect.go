@@ -150,7 +150,7 @@ func (sa *SA) decrypt(raw []byte, m *message.Message, in core.Datagram) (inner [
 	if err != nil || syntax != nil {
 		return nil, true, syntax, err
 	}
-	sa.opened(m.Header, sk.First, plain)
+	opened(sa, m.Header, sk.First, plain)
 	sa.read = len(raw)
 	inner, syntax = sa.sealer.parseInner(sk.First, plain)
 	return inner, true, syntax, nil

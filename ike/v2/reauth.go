@@ -21,7 +21,7 @@ func (*authLifetime) reply(x *exchange) error {
 }
 
 func (*authLifetime) complete(x *exchange) error {
-	x.sa.hearAuthLifetime(x.in)
+	hearAuthLifetime(x.sa, x.in)
 	return nil
 }
 
@@ -32,7 +32,7 @@ func (*authLifetime) settle(x *exchange) error {
 
 // hearAuthLifetime reads AUTH_LIFETIME, which may also come later, in an
 // INFORMATIONAL request (RFC 4478 §3).
-func (sa *SA) hearAuthLifetime(in []message.Payload) {
+func hearAuthLifetime(sa *SA, in []message.Payload) {
 	if n := notify(in, message.NotifyAuthLifetime); n != nil && len(n.Data) == 4 {
 		sa.base.LimitAuth(time.Duration(binary.BigEndian.Uint32(n.Data)) * time.Second)
 	}

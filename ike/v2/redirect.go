@@ -160,20 +160,20 @@ func (t *redirectedAuth) read(x *exchange) {
 
 // goElsewhere ends an SA that is not yet up and whose peer sent us elsewhere. A
 // peer that has proven itself has the SA, and is told; nobody waits for its answer.
-func (sa *SA) goElsewhere(r redirected, proven bool) {
+func goElsewhere(sa *SA, r redirected, proven bool) {
 	wanted := sa.base.Wanted
 	if r.wanted != nil {
 		wanted = append([]*core.Policy{r.wanted}, wanted...)
 	}
 	if proven {
-		sa.part(sa.sendID, &message.Delete{Protocol: uint8(core.ProtoIKE)})
+		sendLast(sa, sa.sendID, &message.Delete{Protocol: uint8(core.ProtoIKE)})
 	}
 	sa.owner.Redirected(sa.base, r.to, wanted)
 	sa.base.End(false, "%v", r)
 }
 
-// part sends a last request that nobody waits for an answer to.
-func (sa *SA) part(id uint32, p message.Payload) {
+// sendLast sends a last request that nobody waits for an answer to.
+func sendLast(sa *SA, id uint32, p message.Payload) {
 	h := message.Header{SPIi: sa.base.SPIi, SPIr: sa.base.SPIr, Version: 0x20, Exchange: message.ExchangeInformational, ID: id}
 	if sa.base.Initiator {
 		h.Flags |= message.FlagInitiator

@@ -81,7 +81,7 @@ func reflected(env *core.Env, in []message.Payload) error {
 // itself reports whether the peer says that it is who we are, with a secret that
 // proves no more than that it has what we have. Only a my-id that is written is
 // ours alone, and no address: two sites behind NATs may have the same.
-func (sa *SA) itself() bool {
+func itself(sa *SA) bool {
 	id := sa.base.Identity
 	if !auth.Of(id.Auth).Symmetric || id.Remote() != id.Auth {
 		return false

@@ -16,7 +16,7 @@ import (
 // RekeyChild begins to replace a CHILD SA, unless the peer's rekey of it lacks nothing but
 // IKE_FOLLOWUP_KE.
 func (sa *SA) RekeyChild(c *Child) bool {
-	if sa.parkedRekey(rekeyChild, c) != nil {
+	if parkedRekey(sa, rekeyChild, c) != nil {
 		return false // unless the peer's rekey is through by then
 	}
 	x := newExchange(row(rekeyChild))

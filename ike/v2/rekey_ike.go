@@ -23,10 +23,10 @@ const maxReplaced = 8
 // Rekey begins to replace the IKE SA, unless that is under way.
 func (sa *SA) Rekey() {
 	busy := func(x *exchange) bool { return x != nil && x.kind.id == rekeyIKE }
-	if sa.base.State != Established || sa.successor != nil || sa.rekeyingIKE() || slices.ContainsFunc(sa.queue, busy) {
+	if sa.base.State != Established || sa.successor != nil || rekeyingIKE(sa) || slices.ContainsFunc(sa.queue, busy) {
 		return
 	}
-	if sa.parkedRekey(rekeyIKE, nil) != nil || sa.inherits != nil && sa.inherits.base.State == Established {
+	if parkedRekey(sa, rekeyIKE, nil) != nil || sa.inherits != nil && sa.inherits.base.State == Established {
 		sa.rekeyLater() // unless the peer's rekey is through by then, or wins
 		return
 	}
@@ -49,7 +49,7 @@ func (*ikeNegotiation) prepare(x *exchange) error {
 
 func (*ikeNegotiation) request(x *exchange) error {
 	spi := binary.BigEndian.AppendUint64(nil, x.newSPI)
-	x.out = append(x.out, proposing(spi, x.sa.rekeyOffer().Alternatives()...),
+	x.out = append(x.out, proposing(spi, rekeyOffer(x.sa).Alternatives()...),
 		&message.Nonce{Data: x.ni})
 	x.addKE()
 	return nil
@@ -61,9 +61,9 @@ func (*ikeNegotiation) accept(x *exchange) error {
 		return err
 	}
 	offered := find[*message.SA](x.in).Proposals
-	s, answer, ok := sa.rekeyOffer().Select(neutral(offered))
+	s, answer, ok := rekeyOffer(sa).Select(neutral(offered))
 	if !ok {
-		return mismatched(message.NotifyNoProposalChosen, sa.ikeParts(neutral(offered)), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.base.Peer.Profile.Name)
+		return mismatched(message.NotifyNoProposalChosen, explainer{sa}.ikeParts(neutral(offered)), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.base.Peer.Profile.Name)
 	}
 	peer, ok := ikeSPIOf(offered, answer.Number)
 	if !ok {
@@ -98,11 +98,11 @@ func (*ikeNegotiation) complete(x *exchange) error {
 			return refuse(message.NotifyInvalidSyntax, "the response has no SA and no reason")
 		}
 		if n.Kind == message.NotifyInvalidKEPayload {
-			return x.otherGroup(n, sa.base.Peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.base.Peer.Profile.Name), sa.groupParts(n))
+			return x.otherGroup(n, sa.base.Peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.base.Peer.Profile.Name), explainer{sa}.groupParts(n))
 		}
 		return peerSaid(n)
 	}
-	s, ok := sa.rekeyOffer().Accepts(neutral(sap.Proposals))
+	s, ok := rekeyOffer(sa).Accepts(neutral(sap.Proposals))
 	peer, spiOK := ikeSPIOf(sap.Proposals, sap.Proposals[0].Number)
 	n := find[*message.Nonce](x.in)
 	if !ok || !spiOK || n == nil || s.Group != x.group {
@@ -131,7 +131,7 @@ func ikeSPIOf(ps []message.Proposal, number uint8) (uint64, bool) {
 // CHILD SA of it (RFC 7296 §2.25.2). It is asked again after the Asks.
 func ikeReplaceable(x *exchange) error {
 	sa := x.sa
-	if sa.base.State != Established || sa.successor != nil || sa.childBusy() {
+	if sa.base.State != Established || sa.successor != nil || childBusy(sa) {
 		return refuse(message.NotifyTemporaryFailure, "a CHILD SA is being changed, or the IKE SA goes")
 	}
 	replaced := 0
@@ -155,7 +155,7 @@ func mayBegin(x *exchange) error {
 }
 
 // childBusy reports whether we are creating, rekeying or closing a CHILD SA.
-func (sa *SA) childBusy() bool {
+func childBusy(sa *SA) bool {
 	if p := sa.parked.mine; p != nil && p.kind.id != rekeyIKE {
 		return true
 	}
@@ -194,7 +194,7 @@ type ikeSuccession struct{ noop }
 func (*ikeSuccession) settle(x *exchange) error {
 	sa := x.sa
 	if !x.mine {
-		if sa.rekeyingIKE() {
+		if rekeyingIKE(sa) {
 			sa.successor, x.successor.inherits = x.successor, sa // a collision: our own response decides
 			return nil
 		}
@@ -219,7 +219,7 @@ func (*ikeSuccession) settle(x *exchange) error {
 		return nil
 	}
 	sa.replacedBy(mine)
-	sa.tellClosed("rekeyed")
+	tellClosed(sa, "rekeyed")
 	if theirs != nil {
 		theirs.redundant()
 	}
@@ -249,7 +249,7 @@ func (sa *SA) redundant() {
 func (sa *SA) replacedBy(n *SA) {
 	n.away.inherit(sa)
 	n.tickets.inherit(sa)
-	n.follow(sa)
+	roaming{n}.follow(sa)
 	sa.successor, n.inherits = nil, nil
 	moved := sa.queue
 	sa.queue = nil

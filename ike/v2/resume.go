@@ -121,14 +121,14 @@ func (sa *SA) Resume(s *Session) {
 }
 
 // firstExchange is the exchange that an IKE SA begins with.
-func (sa *SA) firstExchange() *kind {
+func firstExchange(sa *SA) *kind {
 	if sa.resumed != nil {
 		return row(resume)
 	}
 	return row(initial)
 }
 
-func (sa *SA) firstWire() message.ExchangeType {
+func firstWire(sa *SA) message.ExchangeType {
 	if sa.resumed != nil {
 		return message.ExchangeSessionResume
 	}
@@ -136,7 +136,7 @@ func (sa *SA) firstWire() message.ExchangeType {
 }
 
 // firstAuth is the IKE_AUTH that follows.
-func (sa *SA) firstAuth() *kind {
+func firstAuth(sa *SA) *kind {
 	if sa.resumed != nil {
 		return row(resumedAuth)
 	}
@@ -252,7 +252,7 @@ func (*presentTicket) complete(x *exchange) error {
 func resumeFailed(x *exchange, fault error) {
 	sa := x.sa
 	if r, ok := fault.(redirected); ok {
-		sa.goElsewhere(r, false)
+		goElsewhere(sa, r, false)
 		return
 	}
 	s := sa.resumed.session
@@ -306,7 +306,7 @@ type resumedProof struct{ noop }
 func (*resumedProof) say(x *exchange) error {
 	sa := x.sa
 	body := idPayload(sa.base.MyID, sa.base.Initiator).AppendBody(nil)
-	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: auth.Resumed(sa.base.Suite.PRF, sa.signed(sa.base.Initiator, body))})
+	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: auth.Resumed(sa.base.Suite.PRF, signed(sa, sa.base.Initiator, body))})
 	return nil
 }
 
@@ -315,7 +315,7 @@ func (*resumedProof) right(x *exchange) bool {
 	a := find[*message.Auth](x.in)
 	body := findID(x.in, !sa.base.Initiator).AppendBody(nil)
 	return a != nil && a.Method == auth.MethodSharedKey &&
-		sa.base.Env.Proved(auth.Resumed(sa.base.Suite.PRF, sa.signed(!sa.base.Initiator, body)).Equal(a.Data))
+		sa.base.Env.Proved(auth.Resumed(sa.base.Suite.PRF, signed(sa, !sa.base.Initiator, body)).Equal(a.Data))
 }
 
 func (t *resumedProof) request(x *exchange) error { return t.say(x) }
@@ -343,14 +343,14 @@ func (t *resumedProof) complete(x *exchange) error {
 
 func (*resumedProof) settle(x *exchange) error {
 	if !x.mine {
-		x.sa.replaceOld()
+		replaceOld(x.sa)
 	}
 	return nil
 }
 
 // replaceOld ends the IKE SA that the ticket was of, without a word: its client
 // has lost it (RFC 5723 §4.3.1).
-func (sa *SA) replaceOld() {
+func replaceOld(sa *SA) {
 	for _, s := range sa.base.Others.Namesakes(sa.base) {
 		if s.State >= Established && sa.base.Had(s) {
 			s.End(false, "the peer had lost it, and resumed it with a ticket")
@@ -359,7 +359,7 @@ func (sa *SA) replaceOld() {
 }
 
 // resumes reports whether sa began with a ticket of s.
-func (sa *SA) resumes(s *SA) bool {
+func resumes(sa *SA, s *SA) bool {
 	return sa.resumed != nil && !sa.base.Initiator && slices.ContainsFunc(s.tickets.given, func(g given) bool { return g.name == sa.resumed.name })
 }
 
@@ -440,7 +440,7 @@ func giveTicket(x *exchange, of *SA) {
 		return
 	}
 	now, a := sa.base.Env.Now(), &sa.base.Auth
-	proven := sa.provenAt()
+	proven := provenAt(sa)
 	life := min(maxTicketLife, sa.base.Peer.Profile.Lifetime)
 	if most := sa.base.Peer.Profile.Reauth; most > 0 {
 		life = min(life, proven.Add(most).Sub(now))
@@ -478,7 +478,7 @@ func giveTicket(x *exchange, of *SA) {
 }
 
 // provenAt is when the peer proved who it is, by more than a ticket.
-func (sa *SA) provenAt() time.Time {
+func provenAt(sa *SA) time.Time {
 	if proven := sa.base.Auth.Proven; !proven.IsZero() {
 		return proven
 	}
@@ -505,7 +505,7 @@ func (l *lineage) hear(in []message.Payload) {
 		return
 	}
 	l.session.Wipe()
-	l.session = &Session{ticket: clone(n.Data[4:]), expires: sa.base.Env.Now().Add(life), proven: sa.provenAt(), gateway: sa.base.Remote.Addr().Unmap(),
+	l.session = &Session{ticket: clone(n.Data[4:]), expires: sa.base.Env.Now().Add(life), proven: provenAt(sa), gateway: sa.base.Remote.Addr().Unmap(),
 		origin: sa.owner.Tickets().origin(sa.base.Peer, sa.base.Identity), myID: sa.base.MyID, peerID: sa.base.PeerID, suite: sa.base.Suite, d: sa.sealer.keys.d.Clone()}
 	l.timer = sa.base.Env.After(life*9/10, l.ask)
 }

@@ -21,15 +21,18 @@ import (
 // too: 3.5 s after the first time.
 const probeAfter = 3
 
+// roaming decides when and where an IKE SA moves.
+type roaming struct{ sa *SA }
+
 // others are our addresses but the one in use. A peer with a local-address stays
 // with that.
-func (sa *SA) others() []netip.Addr {
+func (w roaming) others() []netip.Addr {
 	var list []netip.Addr
-	if sa.base.Peer.Local.IsValid() {
+	if w.sa.base.Peer.Local.IsValid() {
 		return nil
 	}
-	for _, a := range sa.base.Host.Addrs() {
-		if a != sa.base.Local.Addr() && usable(a) && len(list) < maxAddresses {
+	for _, a := range w.sa.base.Host.Addrs() {
+		if a != w.sa.base.Local.Addr() && usable(a) && len(list) < maxAddresses {
 			list = append(list, a)
 		}
 	}
@@ -37,11 +40,11 @@ func (sa *SA) others() []netip.Addr {
 }
 
 // remotes are the peer's addresses, the one in use first.
-func (sa *SA) remotes() []netip.AddrPort {
-	list := []netip.AddrPort{sa.base.Remote}
-	for _, a := range sa.mob.peers {
-		if a != sa.base.Remote.Addr() {
-			list = append(list, netip.AddrPortFrom(a, sa.base.Peer.NATT()))
+func (w roaming) remotes() []netip.AddrPort {
+	list := []netip.AddrPort{w.sa.base.Remote}
+	for _, a := range w.sa.mob.peers {
+		if a != w.sa.base.Remote.Addr() {
+			list = append(list, netip.AddrPortFrom(a, w.sa.base.Peer.NATT()))
 		}
 	}
 	return list
@@ -49,16 +52,16 @@ func (sa *SA) remotes() []netip.AddrPort {
 
 // otherPaths are the paths between an address of ours and one of the peer's, but
 // the one in use.
-func (sa *SA) otherPaths() []path {
-	if !sa.mob.agreed {
+func (w roaming) otherPaths() []path {
+	if !w.sa.mob.agreed {
 		return nil
 	}
-	locals := append([]netip.Addr{sa.base.Local.Addr()}, sa.others()...)
+	locals := append([]netip.Addr{w.sa.base.Local.Addr()}, w.others()...)
 	var list []path
-	for _, r := range sa.remotes() {
+	for _, r := range w.remotes() {
 		for _, l := range locals {
-			p := path{Local: netip.AddrPortFrom(l, sa.base.Local.Port()), Remote: r, NATT: true}
-			if l.Is4() == r.Addr().Is4() && p != sa.base.Path && len(list) < maxAddresses {
+			p := path{Local: netip.AddrPortFrom(l, w.sa.base.Local.Port()), Remote: r, NATT: true}
+			if l.Is4() == r.Addr().Is4() && p != w.sa.base.Path && len(list) < maxAddresses {
 				list = append(list, p)
 			}
 		}
@@ -67,24 +70,24 @@ func (sa *SA) otherPaths() []path {
 }
 
 // probe sends a request that was not answered on the other paths too.
-func (sa *SA) probe(x *exchange) {
-	if x.tries < probeAfter || sa.base.State < Established {
+func (w roaming) probe(x *exchange) {
+	if x.tries < probeAfter || w.sa.base.State < Established {
 		return
 	}
-	for _, p := range sa.otherPaths() {
+	for _, p := range w.otherPaths() {
 		x.elsewhere = true
-		sa.base.Transmit(p, x.raw)
+		w.sa.base.Transmit(p, x.raw)
 	}
 }
 
 // answeredOn is called with the path that the answer to x came on.
-func (sa *SA) answeredOn(x *exchange, p path) {
+func (w roaming) answeredOn(x *exchange, p path) {
 	switch {
-	case !x.elsewhere || !sa.mob.leads || sa.base.State != Established || !p.NATT:
-	case p != sa.base.Path:
-		sa.relocate(p, "the other path was silent")
+	case !x.elsewhere || !w.sa.mob.leads || w.sa.base.State != Established || !p.NATT:
+	case p != w.sa.base.Path:
+		w.relocate(p, "the other path was silent")
 	case part[*mobikeInform](x) != nil && part[*mobikeInform](x).update:
-		sa.update() // the peer may have acted on a copy that came another way
+		w.update() // the peer may have acted on a copy that came another way
 	}
 }
 
@@ -94,125 +97,125 @@ func (sa *SA) AddrsChanged() {
 		return
 	}
 	if !slices.Contains(sa.base.Host.Addrs(), sa.base.Local.Addr()) {
-		sa.seek(sa.remotes())
-	} else if !slices.Equal(sa.others(), sa.mob.told) {
-		sa.tell()
+		roaming{sa}.seek(roaming{sa}.remotes())
+	} else if !slices.Equal(roaming{sa}.others(), sa.mob.told) {
+		roaming{sa}.tell()
 	}
 }
 
 // seek asks the system which address leads to one of the remotes, and goes there.
 // If none does, the next change of addresses asks again.
-func (sa *SA) seek(remotes []netip.AddrPort) {
-	epoch := sa.mob.epoch
-	sa.base.Env.Ask(sa.base.ID, core.SourceFor{Remote: remotes[0].Addr()}, func(b secret.Bytes, err error) {
-		if sa.base.State != Established || sa.mob.epoch != epoch {
+func (w roaming) seek(remotes []netip.AddrPort) {
+	epoch := w.sa.mob.epoch
+	w.sa.base.Env.Ask(w.sa.base.ID, core.SourceFor{Remote: remotes[0].Addr()}, func(b secret.Bytes, err error) {
+		if w.sa.base.State != Established || w.sa.mob.epoch != epoch {
 			return
 		}
 		local, ok := netip.AddrFromSlice(b)
 		local = local.Unmap()
 		switch {
-		case err == nil && ok && local == sa.base.Local.Addr(): // it is there, where nobody looked
+		case err == nil && ok && local == w.sa.base.Local.Addr(): // it is there, where nobody looked
 		case err == nil && ok:
-			sa.leave(path{Local: netip.AddrPortFrom(local, sa.base.Host.Config().NATTPort), Remote: remotes[0], NATT: true})
+			w.leave(path{Local: netip.AddrPortFrom(local, w.sa.base.Host.Config().NATTPort), Remote: remotes[0], NATT: true})
 		case len(remotes) > 1:
-			sa.seek(remotes[1:])
+			w.seek(remotes[1:])
 		}
 	})
 }
 
 // leave goes to a path because our address is gone. Who does not lead can only
 // speak from another address and tell the peer; the peer then moves (§3.6).
-func (sa *SA) leave(p path) {
-	if sa.mob.leads {
-		sa.relocate(p, "our address is gone")
+func (w roaming) leave(p path) {
+	if w.sa.mob.leads {
+		w.relocate(p, "our address is gone")
 		return
 	}
-	sa.base.Local = p.Local
-	sa.mob.epoch++
-	sa.again()
-	sa.tell()
+	w.sa.base.Local = p.Local
+	w.sa.mob.epoch++
+	w.again()
+	w.tell()
 }
 
 // relocate moves the IKE SA at once, tells the peer, and repeats what it has not
 // answered yet. ESP moves at once where only our address is another one, else
 // when the peer has answered from there (§3.5).
-func (sa *SA) relocate(p path, why string) {
-	stays := p.Remote.Addr() == sa.base.Remote.Addr()
-	sa.base.Local, sa.base.Remote, sa.base.NATT = p.Local, p.Remote, p.NATT
-	sa.mob.epoch++
-	sa.base.Event(core.EvMoved, "%s", why)
+func (w roaming) relocate(p path, why string) {
+	stays := p.Remote.Addr() == w.sa.base.Remote.Addr()
+	w.sa.base.Local, w.sa.base.Remote, w.sa.base.NATT = p.Local, p.Remote, p.NATT
+	w.sa.mob.epoch++
+	w.sa.base.Event(core.EvMoved, "%s", why)
 	if stays {
-		sa.base.MoveChildren()
+		w.sa.base.MoveChildren()
 	}
-	sa.again()
-	sa.update()
+	w.again()
+	w.update()
 }
 
 // again sends the request that is under way once more, from the first try on.
-func (sa *SA) again() {
-	if x := sa.current; x != nil && x.raw != nil && x.in == nil {
-		sa.base.Env.Timers.Stop(x.timer)
+func (w roaming) again() {
+	if x := w.sa.current; x != nil && x.raw != nil && x.in == nil {
+		w.sa.base.Env.Timers.Stop(x.timer)
 		x.tries = 0
-		sa.retransmit(x)
+		w.sa.retransmit(x)
 	}
 }
 
 // update says that the path changed, before everything else that waits.
-func (sa *SA) update() {
-	sa.informFirst(news{update: true, tell: true})
+func (w roaming) update() {
+	w.informFirst(news{update: true, tell: true})
 }
 
 // tell tells our further addresses.
-func (sa *SA) tell() { sa.informFirst(news{tell: true}) }
+func (w roaming) tell() { w.informFirst(news{tell: true}) }
 
 // informFirst puts an exchange of MOBIKE before all that waits. Of one kind only
 // one waits: it says what holds when it is sent.
-func (sa *SA) informFirst(m news) {
+func (w roaming) informFirst(m news) {
 	same := func(x *exchange) bool {
 		t := part[*mobikeInform](x)
 		return t != nil && t.update == m.update && t.tell == m.tell && t.probe == m.probe
 	}
-	if slices.ContainsFunc(sa.queue, same) {
+	if slices.ContainsFunc(w.sa.queue, same) {
 		return
 	}
 	x := newExchange(row(inform))
-	x.sa, x.mine = sa, true
+	x.sa, x.mine = w.sa, true
 	part[*mobikeInform](x).news = m
 	x.still = func() bool { return x.sa.base.State == Established }
-	sa.queue = slices.Insert(sa.queue, 0, x)
-	sa.pump()
+	w.sa.queue = slices.Insert(w.sa.queue, 0, x)
+	w.sa.pump()
 }
 
 // acceptable: the peer may go on between these addresses.
-func (sa *SA) acceptable(p path) bool {
-	return p.NATT && usable(p.Remote.Addr()) && (!sa.base.Peer.Local.IsValid() || sa.base.Peer.Local == p.Local.Addr())
+func (w roaming) acceptable(p path) bool {
+	return p.NATT && usable(p.Remote.Addr()) && (!w.sa.base.Peer.Local.IsValid() || w.sa.base.Peer.Local == p.Local.Addr())
 }
 
 // followed is called when we followed the peer to another path. ESP goes there
 // once the peer has answered from a new address.
-func (sa *SA) followed(moved bool) {
-	sa.mob.epoch++
-	sa.base.Event(core.EvMoved, "the peer moved it here")
-	sa.base.Keepalives()
+func (w roaming) followed(moved bool) {
+	w.sa.mob.epoch++
+	w.sa.base.Event(core.EvMoved, "the peer moved it here")
+	w.sa.base.Keepalives()
 	if moved {
-		sa.informFirst(news{probe: true})
+		w.informFirst(news{probe: true})
 		return
 	}
-	sa.base.MoveChildren()
+	w.sa.base.MoveChildren()
 }
 
 // peerLeft is called when the peer, which does not decide about paths, told its
 // addresses from p. If the one that we use is gone, we go to where it speaks from.
-func (sa *SA) peerLeft(p path) {
-	if p.NATT && usable(p.Remote.Addr()) && p.Remote.Addr() != sa.base.Remote.Addr() && !slices.Contains(sa.mob.peers, sa.base.Remote.Addr()) {
-		sa.relocate(p, "the peer's address is gone")
+func (w roaming) peerLeft(p path) {
+	if p.NATT && usable(p.Remote.Addr()) && p.Remote.Addr() != w.sa.base.Remote.Addr() && !slices.Contains(w.sa.mob.peers, w.sa.base.Remote.Addr()) {
+		w.relocate(p, "the peer's address is gone")
 	}
 }
 
 // follow brings a successor to where its predecessor went in the meantime.
-func (sa *SA) follow(old *SA) {
-	if old.mob.epoch > sa.mob.epoch {
-		sa.base.Path, sa.base.NAT, sa.base.Doubtful, sa.mob = old.base.Path, old.base.NAT, old.base.Doubtful, old.mob
-		sa.base.Keepalives()
+func (w roaming) follow(old *SA) {
+	if old.mob.epoch > w.sa.mob.epoch {
+		w.sa.base.Path, w.sa.base.NAT, w.sa.base.Doubtful, w.sa.mob = old.base.Path, old.base.NAT, old.base.Doubtful, old.mob
+		w.sa.base.Keepalives()
 	}
 }

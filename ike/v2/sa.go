@@ -119,7 +119,7 @@ func newSA(base *ikesa.SA, owner Owner) *SA {
 	sa.base.Protocol = sa
 	sa.base.Had = func(old *ikesa.SA) bool {
 		s, ok := old.Protocol.(*SA)
-		return ok && sa.resumes(s)
+		return ok && resumes(sa, s)
 	}
 	return sa
 }
@@ -130,7 +130,7 @@ func (sa *SA) Base() *ikesa.SA { return sa.base }
 // --- ikesa.Protocol; create.go, rekey_child.go, rekey_ike.go and inform.go have the exchanges ---
 
 // Begin sends the first request of an SA made by Initiate.
-func (sa *SA) Begin() { sa.start(newExchange(sa.firstExchange())) }
+func (sa *SA) Begin() { sa.start(newExchange(firstExchange(sa))) }
 
 // Doing names the exchange that is under way, the peer's before ours.
 func (sa *SA) Doing() string {
@@ -145,9 +145,9 @@ func (sa *SA) Doing() string {
 
 // ChildGone gives up the peer's rekey of a CHILD SA that is no more.
 func (sa *SA) ChildGone(c *Child) {
-	if p := sa.parkedRekey(rekeyChild, c); p != nil {
+	if p := parkedRekey(sa, rekeyChild, c); p != nil {
 		p.abandon()
-		sa.unpark(p)
+		unpark(sa, p)
 	}
 }
 
@@ -192,7 +192,7 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 	if err != nil || sa.base.State == Ended {
 		return
 	}
-	first := h.Exchange == sa.firstWire()
+	first := h.Exchange == firstWire(sa)
 	if h.SPIi != sa.base.SPIi || !first && h.SPIr != sa.base.SPIr {
 		sa.bad(in, "the SPIs are of no IKE SA")
 		return
@@ -220,7 +220,7 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 	if err == nil && sa.sealer.keys.d == nil {
 		err = dropped{"there are no keys yet"}
 	}
-	if err == nil && sa.lateIntermediate(raw, m, in) {
+	if err == nil && lateIntermediate(sa, raw, m, in) {
 		return
 	}
 	var inner []message.Payload

@@ -105,7 +105,7 @@ func addCerts(x *exchange) {
 
 // firstIdentity is whom we are as initiator: the first of the table, but of
 // those that sign one whose certificate the responder asks for.
-func (sa *SA) firstIdentity() *core.Identity {
+func firstIdentity(sa *SA) *core.Identity {
 	first := sa.base.Peer.Identities[0]
 	if !auth.Of(first.Auth).Certificate {
 		return first
@@ -148,15 +148,15 @@ func (x *exchange) inquire(w core.Work, done func(secret.Bytes, error) error) {
 }
 
 // cannotSign is the refusal of an initiator that has told the peer nothing yet.
-func (sa *SA) cannotSign(d *core.Mismatch, format string, a ...any) error {
+func cannotSign(sa *SA, d *core.Mismatch, format string, a ...any) error {
 	reason := fmt.Sprintf(format, a...)
 	sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
 	return fatal{reason: reason, detail: d, told: true}
 }
 
-func (sa *SA) methodParts(theirs string) *core.Mismatch {
+func methodParts(sa *SA, theirs string) *core.Mismatch {
 	m := &core.Mismatch{What: "authentication", Part: "auth-method", Ours: []string{auth.Of(sa.base.Identity.Remote()).Name}, Theirs: []string{theirs},
-		Where: sa.place(sa.base.Identity, "auth-method")}
+		Where: explainer{sa}.place(sa.base.Identity, "auth-method")}
 	m.Hint = "set auth-method, or remote-auth-method where each side proves itself in its own way" + at(m.Where)
 	return m
 }

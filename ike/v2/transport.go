@@ -36,7 +36,7 @@ func (x *exchange) grantTransport() error {
 	case x.policy.Tunnel:
 		return nil // without our notify it is tunnel mode; whether that will do is the peer's to say
 	case !x.asksTransport():
-		return mismatched(message.NotifyNoProposalChosen, x.sa.modeParts(x.policy), "the peer wants tunnel mode, policy %v is for transport mode: tunnel differs on the two sides", x.policy.Pair)
+		return mismatched(message.NotifyNoProposalChosen, explainer{x.sa}.modeParts(x.policy), "the peer wants tunnel mode, policy %v is for transport mode: tunnel differs on the two sides", x.policy.Pair)
 	}
 	x.out = append(x.out, &message.Notify{Kind: message.NotifyUseTransportMode})
 	return nil
@@ -49,7 +49,7 @@ func (x *exchange) checkTransport() error {
 	case granted && x.policy.Tunnel:
 		return refuse(message.NotifyNoProposalChosen, "the peer chose transport mode, which was not asked for")
 	case !granted && !x.policy.Tunnel:
-		return mismatched(message.NotifyNoProposalChosen, x.sa.modeParts(x.policy), "the peer declined transport mode: tunnel differs on the two sides")
+		return mismatched(message.NotifyNoProposalChosen, explainer{x.sa}.modeParts(x.policy), "the peer declined transport mode: tunnel differs on the two sides")
 	}
 	return nil
 }
@@ -86,7 +86,7 @@ func (x *exchange) behindNAT(local, remote []selector.TS) (l, r []selector.TS) {
 	l, r = x.sa.base.NAT.Through(x.sa.base.Path, local, remote)
 	p := x.policy
 	if p == nil {
-		p = x.sa.choosePolicy(l, r)
+		p = choosePolicy(x.sa, l, r)
 	}
 	if p == nil || p.Tunnel {
 		return local, remote
