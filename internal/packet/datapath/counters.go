@@ -65,17 +65,17 @@ const (
 	rxIKE
 	rxKeepalives
 	txDummies
-	rxTranslated  // flows of one of several clients that go by another port between us and the host
-	rxClamped     // SYNs whose MSS was lowered, on the way in
-	rxTooBig      // ICMP about packets of our SAs: too big
-	rxUnreachable // … no way, no host, no port
-	rxProhibited  // … forbidden by somebody's rules
-	rxUndelivered // … other causes
-	rxUnrelated   // ICMP about packets of no SA of ours
-	rxUnproven    // ICMP about ESP in UDP that quotes no SPI
-	txRelated     // ICMP errors that left by the SA of what they quote
-	rxRelated     // … that came so
-	rxECNOdd      // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
+	rxTranslated    // flows of one of several clients that go by another port between us and the host
+	rxClamped       // SYNs whose MSS was lowered, on the way in
+	rxTooBig        // ICMP about packets of our SAs: too big
+	rxUnreachable   // … no way, no host, no port
+	rxProhibited    // … forbidden by somebody's rules
+	rxUndelivered   // … other causes
+	rxUnrelated     // ICMP about packets of no SA of ours
+	rxUnproven      // ICMP about ESP in UDP that quotes no SPI
+	txRelated       // ICMP errors that left by the SA of what they quote
+	rxRelated       // … that came so
+	rxECNUnexpected // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
 
 	counterCount
 )
@@ -138,7 +138,7 @@ var counterNames = [counterCount]string{
 	rxUnproven:             "rx-icmp-unproven",
 	txRelated:              "tx-icmp-related",
 	rxRelated:              "rx-icmp-related",
-	rxECNOdd:               "rx-ecn-odd",
+	rxECNUnexpected:        "rx-ecn-unexpected",
 }
 
 // String is the name of the counter, "passed" for Passed.

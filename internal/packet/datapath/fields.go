@@ -49,7 +49,7 @@ func (w *inWorker) congestion(pkt []byte, outer uint8) Reason {
 	case verdict&ecnDrop != 0:
 		return InHeaderErrors
 	case verdict&ecnOdd != 0:
-		w.count.add(rxECNOdd, 1)
+		w.count.add(rxECNUnexpected, 1)
 	}
 	if ecn := verdict & ecnMask; ecn != inner&wire.ECNMask {
 		wire.SetTOS(pkt, inner&^wire.ECNMask|ecn)

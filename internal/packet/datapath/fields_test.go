@@ -92,7 +92,7 @@ func TestECNIn(t *testing.T) {
 				default:
 					if verdict[len(verdict)-1] == '!' {
 						verdict = verdict[:len(verdict)-1]
-						want["rx-ecn-odd"] = 1
+						want["rx-ecn-unexpected"] = 1
 					}
 					wire.SetTOS(pkt, dscp|codepoints[verdict])
 					if v != Passed || len(got) != 1 || !bytes.Equal(got[0], pkt) || !wire.VerifyIPv4Checksum(got[0]) {
