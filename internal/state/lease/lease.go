@@ -18,7 +18,7 @@ import (
 type Range struct{ From, To netip.Addr }
 
 func (r Range) has(a netip.Addr) bool {
-	return r.From.BitLen() == a.BitLen() && r.From.Compare(a) <= 0 && a.Compare(r.To) <= 0
+	return r.From.Compare(a) <= 0 && a.Compare(r.To) <= 0 // of IPv4 and IPv6, one is below all of the other
 }
 
 // Pool is addresses to give; Next names the pool to look in when all have been given.

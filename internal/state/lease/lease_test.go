@@ -280,6 +280,88 @@ func TestWhoseAddress(t *testing.T) {
 	is("who was there later stays longer", take("newer", ""), "10.0.0.2")
 }
 
+// At one instant, too, nobody gets what another uses; of a pool's IPv6 addresses the idle one is given again.
+func TestWhoseAddressAtOnce(t *testing.T) {
+	b := open(t, &store.Memory{}, epoch, Pool{Name: "p", Ranges: []Range{span("10.0.0.2", "10.0.0.3"), span("fd00::2", "fd00::2")}})
+	for i, c := range []struct {
+		owner   string
+		v6      bool
+		release uint64 // before
+		wish    string
+		want    string
+	}{
+		{"a", false, 0, "", "10.0.0.2"}, {"b", false, 0, "", "10.0.0.3"},
+		{"new", false, 1, "", "10.0.0.2"}, // a has left
+		{"b", false, 2, "", "10.0.0.3"},   // b has left, and comes back
+		{"newer", false, 0, "", "none"},
+		{"b", false, 0, "10.0.0.3", "none"}, // its other device uses it
+		{"six", true, 0, "", "fd00::2"}, {"seven", true, 0, "", "none"},
+		{"seven", true, 7, "", "fd00::2"},
+	} {
+		if c.release != 0 {
+			b.Release(epoch, c.release)
+		}
+		r := Request{Pool: "p", Owner: c.owner, Holder: uint64(i + 1), V4: !c.v6, V6: c.v6}
+		if c.wish != "" {
+			r.Wishes = []netip.Addr{netip.MustParseAddr(c.wish)}
+		}
+		got := "none"
+		if list, err := b.Take(epoch, r); err == nil {
+			got = list[0].String()
+		}
+		if got != c.want {
+			t.Errorf("%d: %s has %s, want %s", i+1, c.owner, got, c.want)
+		}
+	}
+	if len(b.owners) != 3 {
+		t.Errorf("%d owners of 3 addresses are kept", len(b.owners))
+	}
+	b.SetPools(nil)
+	if _, err := b.Take(epoch, Request{Pool: "p", Owner: "a", Holder: 99, V4: true}); err == nil || errors.Is(err, ErrExhausted) {
+		t.Errorf("a pool that was taken away: %v", err)
+	}
+	if inUse, kept := b.Count("p"); inUse != 0 || kept != 0 {
+		t.Errorf("of a pool that was taken away %d are in use, %d kept", inUse, kept)
+	}
+}
+
+// Of several idle addresses of an owner the first is given.
+func TestFirstOfItsOwn(t *testing.T) {
+	b := open(t, &store.Memory{}, epoch, small)
+	for _, holder := range []uint64{1, 2} {
+		if _, err := b.Take(epoch, Request{Pool: "p", Owner: "a", Holder: holder, V4: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Release(epoch, 1)
+	b.Release(epoch, 2)
+	if got, err := b.Take(epoch, Request{Pool: "p", Owner: "a", Holder: 3, V4: true}); err != nil || got[0].String() != "10.0.0.2" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// What the store has of another version, or cut, is passed over.
+func TestOpenPassesOver(t *testing.T) {
+	s := &store.Memory{}
+	whole := append([]byte{version, 0}, make([]byte, 8)...)
+	err := s.Update(func(tx store.Tx) error {
+		return errors.Join(
+			tx.Put(bucket, []byte{10, 0, 0, 1}, whole), // of an owner without a name
+			tx.Put(bucket, []byte{10, 0, 0, 2}, append(bytes.Clone(whole), 'a')),
+			tx.Put(bucket, []byte{10, 0, 0, 3}, whole[:9]),
+			tx.Put(bucket, []byte{10, 0, 0, 4}, append([]byte{version + 1}, whole[1:]...)),
+			tx.Put(bucket, []byte{10, 0, 0}, whole),
+			tx.Put(bucket, []byte{10, 0, 0, 5}, nil))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, s, epoch, small)
+	if len(b.leases) != 2 || b.leases[netip.MustParseAddr("10.0.0.1")] == nil || b.leases[netip.MustParseAddr("10.0.0.2")] == nil {
+		t.Errorf("read are %v", b.leases)
+	}
+}
+
 type failing struct{ store.Memory }
 
 func (*failing) Update(func(store.Tx) error) error { return errors.New("disk full") }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -84,6 +85,14 @@ func TestStore(t *testing.T) {
 		})
 		if err != nil || dump(t, s, "one") != "a=aa c=cc " {
 			t.Errorf("%v, then %s", err, dump(t, s, "one"))
+		}
+		for _, bad := range [][2]string{{"", "key"}, {"one", ""}, {"one", strings.Repeat("k", maxKey+1)}} {
+			if put(s, bad[0], bad[1], "x") == nil {
+				t.Errorf("bucket %q takes a key of %d bytes", bad[0], len(bad[1]))
+			}
+		}
+		if err := put(s, "one", strings.Repeat("k", maxKey), "x"); err != nil {
+			t.Error(err)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
