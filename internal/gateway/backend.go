@@ -35,7 +35,7 @@ func call[T any](ctx context.Context, g *gateway, f func(now time.Time) (T, erro
 
 func (b backend) Policies(ctx context.Context) ([]control.Policy, error) {
 	return call(ctx, b.g, func(now time.Time) ([]control.Policy, error) {
-		return policyRows(b.g.cfg, b.g.compiled, b.g.plane.madeInOrder(), b.g.plane.sas.Children(), now), nil
+		return policyRows(b.g.cfg, b.g.compiled, b.g.plane.MadeInOrder(), b.g.plane.SAs.Children(), now), nil
 	})
 }
 
@@ -71,13 +71,13 @@ func (b backend) PolicyGroups(ctx context.Context) ([]control.PolicyGroup, error
 
 func (b backend) ActivePeers(ctx context.Context) ([]control.ActivePeer, error) {
 	return call(ctx, b.g, func(now time.Time) ([]control.ActivePeer, error) {
-		return activePeerRows(b.g.plane.cfg.Endpoint.SAs(), b.g.plane.sas, now), nil
+		return activePeerRows(b.g.plane.Config.Endpoint.SAs(), b.g.plane.SAs, now), nil
 	})
 }
 
 func (b backend) InstalledSAs(ctx context.Context, keys bool) ([]control.InstalledSA, error) {
 	return call(ctx, b.g, func(now time.Time) ([]control.InstalledSA, error) {
-		return installedRows(policyNumbers(b.g.cfg, b.g.compiled, b.g.plane.madeInOrder()), b.g.plane.sas.Children(), keys, now), nil
+		return installedRows(policyNumbers(b.g.cfg, b.g.compiled, b.g.plane.MadeInOrder()), b.g.plane.SAs.Children(), keys, now), nil
 	})
 }
 
@@ -87,7 +87,7 @@ func (b backend) Statistics(ctx context.Context) ([]control.Statistic, error) {
 
 func (b backend) Flush(ctx context.Context) (int, error) {
 	return call(ctx, b.g, func(now time.Time) (int, error) {
-		n := b.g.plane.sas.Len()
+		n := b.g.plane.SAs.Len()
 		b.g.dropManual(true)
 		b.g.plane.Input(now, core.Command{Do: core.FlushSAs})
 		return n, nil
@@ -95,16 +95,16 @@ func (b backend) Flush(ctx context.Context) (int, error) {
 }
 
 func (b backend) KillConnections(ctx context.Context) (int, error) {
-	return b.command(ctx, core.KillAll, func() int { return len(b.g.plane.cfg.Endpoint.SAs()) })
+	return b.command(ctx, core.KillAll, func() int { return len(b.g.plane.Config.Endpoint.SAs()) })
 }
 
 func (b backend) Rekey(ctx context.Context, children bool) (int, error) {
 	if children {
-		return b.command(ctx, core.RekeyChildren, func() int { return countSealing(b.g.plane.sas) })
+		return b.command(ctx, core.RekeyChildren, func() int { return countSealing(b.g.plane.SAs) })
 	}
 	return b.command(ctx, core.RekeyIKE, func() int {
 		n := 0
-		for _, sa := range b.g.plane.cfg.Endpoint.SAs() {
+		for _, sa := range b.g.plane.Config.Endpoint.SAs() {
 			if sa.State == "established" {
 				n++
 			}

@@ -117,14 +117,14 @@ func (c *changing) everything() map[string]string {
 		"state":     fmt.Sprint(c.state.isOpen()),
 		"guard":     last(c.guard.Plans()),
 		"routes":    routes,
-		"policies":  fmt.Sprint(c.plane.policies.Policies()),
-		"uses":      fmt.Sprint(c.plane.uses, c.plane.replan),
-		"templates": fmt.Sprint(slices.Sorted(maps.Keys(c.plane.templates))),
+		"policies":  fmt.Sprint(c.plane.Policies.Policies()),
+		"uses":      fmt.Sprint(c.plane.Uses, c.plane.Replan),
+		"templates": fmt.Sprint(slices.Sorted(maps.Keys(c.plane.Templates))),
 		"timers":    fmt.Sprint(at, ok),
 		"sessions":  fmt.Sprintf("%+v", c.endpoint.SAs()),
 		"inputs":    fmt.Sprint(c.endpoint.inputs),
 		"attempts":  attempts + fmt.Sprint(c.attempts.most),
-		"strangers": fmt.Sprint(c.plane.inbox.most.Load()),
+		"strangers": fmt.Sprint(c.plane.Inbox.Most.Load()),
 		"log level": c.level.Level().String(),
 		"in force":  fmt.Sprintf("%p %p", c.cfg, c.compiled),
 	}
@@ -225,10 +225,10 @@ func TestReloadIsATransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.w.west.mustConfigure(site(eastAddr, "101", "102"))
-	c.w.until("up", func() bool { return c.w.west.sealing() == 2 && c.plane.sas.Len() == 2 })
+	c.w.until("up", func() bool { return c.w.west.sealing() == 2 && c.plane.SAs.Len() == 2 })
 	c.w.run(10 * time.Second)
 	c.attempts.note(c.w.clock.Now(), core.Event{Kind: core.EvAuthFailed, Peer: "warriors"})
-	c.plane.replan = true
+	c.plane.Replan = true
 	gone := strings.Replace(second, "[[peer]]\nname = \"warriors\"", "[[peer]]\ndisabled = true\nname = \"warriors\"", 1)
 	probe := c.parts(&change{was: c.compiled, next: c.cfg, result: c.compiled})
 	for _, next := range []string{gone, strings.Replace(gone, "guard-always = true", "guard = false", 1)} {

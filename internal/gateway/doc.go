@@ -2,12 +2,9 @@
 // timers and the data path bring, does what the endpoint wants done, and answers
 // the control socket.
 //
-// The plane, without goroutine and clock:
-//
-//	plane.go       the endpoint, the databases and the data path
-//	inbox.go       what the data path's workers tell the endpoint
-//	made.go        policies and addresses that were made at run time
-//	clients.go     policies that serve several clients with the same addresses
+// Two packages below it are parts of it: compile is what a configuration means, as a pure
+// function, and plane is the endpoint with the databases and the data path, without goroutine and
+// clock.
 //
 // Start and reload:
 //
@@ -20,7 +17,7 @@
 //	lockout.go     policies that would take this host's own networks away from it
 //	owners*.go     files with secrets that belong to somebody else
 //
-// Services (compile/ has the pure part):
+// Services:
 //
 //	service.go     what a service is, and the table of them
 //	workers.go     what is slow and needs nothing but the CPU

@@ -51,7 +51,7 @@ func TestAClientThatAsksForEverything(t *testing.T) {
 		if r := w.east.plane.Send(w.clock.Now(), lan); r != before || r == datapath.Passed {
 			t.Errorf("%s: what the LAN sends to the internet: %v, before %v", name, r, before)
 		}
-		made := w.east.plane.madeInOrder()
+		made := w.east.plane.MadeInOrder()
 		if len(made) != 1 || fmt.Sprint(made[0].Pairs) != "[0.0.0.0/0 => 192.0.2.1/32]" {
 			t.Errorf("%s: made are %+v", name, made)
 		}

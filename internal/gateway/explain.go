@@ -12,6 +12,7 @@ import (
 	"culvert/config"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
+	"culvert/internal/gateway/plane"
 	"culvert/internal/operate/control"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
@@ -91,23 +92,23 @@ func flowText(f *wire.Flow) string {
 	return s
 }
 
-func explainPacket(p *Plane, cfg *config.Config, c *compile.Result, q control.PacketQuery, f wire.Flow, now time.Time) (control.PacketExplanation, error) {
+func explainPacket(p *plane.Plane, cfg *config.Config, c *compile.Result, q control.PacketQuery, f wire.Flow, now time.Time) (control.PacketExplanation, error) {
 	x := control.PacketExplanation{Packet: flowText(&f), Policy: -1, Why: []string{}}
-	names := policyNames{c, policyNumbers(cfg, c, p.madeInOrder()), p.made.policies}
+	names := policyNames{c, policyNumbers(cfg, c, p.MadeInOrder()), p.Made.Policies}
 	var e datapath.Explanation
 	if q.Inbound {
-		spi, err := inboundSPI(p.sas, &f, q.SPI, now)
+		spi, err := inboundSPI(p.SAs, &f, q.SPI, now)
 		if err != nil {
 			return x, err
 		}
-		e = p.path.ExplainIn(now, &f, spi)
+		e = p.Path.ExplainIn(now, &f, spi)
 	} else {
-		e = p.path.ExplainOut(now, &f)
+		e = p.Path.ExplainOut(now, &f)
 	}
 	say := func(format string, a ...any) { x.Why = append(x.Why, fmt.Sprintf(format, a...)) }
 	explainPolicy(&x, e.Policy, names, say)
 	if e.Policy == nil && !e.Waits {
-		for _, near := range nearMisses(p.policies.Policies(), &f, q.Inbound) {
+		for _, near := range nearMisses(p.Policies.Policies(), &f, q.Inbound) {
 			say("%s%s", names.of(near.policy), near.why)
 		}
 	}
@@ -128,7 +129,7 @@ func explainPacket(p *Plane, cfg *config.Config, c *compile.Result, q control.Pa
 type policyNames struct {
 	c       *compile.Result
 	numbers map[core.PolicyRef]int
-	made    map[core.PolicyRef]madePolicy
+	made    map[core.PolicyRef]plane.MadePolicy
 }
 
 // row is what the configuration says of a policy: itself, or the template that it
@@ -352,7 +353,7 @@ func (b backend) ExplainPeer(ctx context.Context, name string) (control.PeerExpl
 	})
 }
 
-func explainPeer(cfg *config.Config, c *compile.Result, plane *Plane, past []attempt, name string, now time.Time) (x control.PeerExplanation, err error) {
+func explainPeer(cfg *config.Config, c *compile.Result, plane *plane.Plane, past []attempt, name string, now time.Time) (x control.PeerExplanation, err error) {
 	i := slices.IndexFunc(cfg.Peers, func(p *config.Peer) bool { return p.Name == name })
 	if i < 0 {
 		var names []string
@@ -365,14 +366,14 @@ func explainPeer(cfg *config.Config, c *compile.Result, plane *Plane, past []att
 	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.AddressText(), State: "down",
 		SAs: []control.PeerSA{}, Attempts: []control.Attempt{}, Policies: []string{}, Offers: []control.Offering{}}
 	refused := ""
-	for _, sa := range plane.cfg.Endpoint.SAs() {
+	for _, sa := range plane.Config.Endpoint.SAs() {
 		if sa.Peer != name {
 			continue
 		}
 		row := control.PeerSA{State: sa.State, Side: side(sa.Initiator), LocalAddress: sa.Local.String(), RemoteAddress: sa.Remote.String(),
 			Since: since(now, begun(&sa)), Children: len(sa.Children)}
 		x.SAs = append(x.SAs, row)
-		if err := plane.refused[sa.Remote.Addr()]; err != nil {
+		if err := plane.Refused[sa.Remote.Addr()]; err != nil {
 			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): look at its addresses and routes, and at local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)
 		}
 		if sa.State == "established" {
@@ -382,12 +383,12 @@ func explainPeer(cfg *config.Config, c *compile.Result, plane *Plane, past []att
 		}
 	}
 	uses, holds := 0, map[core.PolicyRef]string{}
-	for _, h := range plane.cfg.Endpoint.Holds() {
+	for _, h := range plane.Config.Endpoint.Holds() {
 		if h.Peer == name && now.Before(h.Until) {
 			holds[h.Policy] = fmt.Sprintf("the last %d attempts failed, and the next one is made in %s at the earliest; a reload does not wait", h.Failures, control.Duration(h.Until.Sub(now)))
 		}
 	}
-	peer, numbers := c.Peers[name], policyNumbers(cfg, c, plane.madeInOrder())
+	peer, numbers := c.Peers[name], policyNumbers(cfg, c, plane.MadeInOrder())
 	for _, pol := range c.IKE.Policies {
 		if pol.Peer != peer || peer == nil {
 			continue

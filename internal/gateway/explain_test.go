@@ -98,18 +98,18 @@ func TestExplainIsWhatHappens(t *testing.T) {
 	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
 	w.up()
 	w.esp = simnet.New(1, simnet.Link{Loss: 1})
-	real := slices.Clone(w.west.plane.policies.Policies())
+	real := slices.Clone(w.west.plane.Policies.Policies())
 	r := chance{rand.New(rand.NewPCG(11, 12))}
-	path := w.west.plane.path
+	path := w.west.plane.Path
 	seen := map[datapath.Reason]int{}
 	var remote []*sad.Child
-	remote = append(remote, w.east.plane.sas.Children()...)
+	remote = append(remote, w.east.plane.SAs.Children()...)
 	buf := make([]byte, 4096)
 	now := w.clock.Now()
 	const packets = 100_000
 	for i := range packets {
 		if i%500 == 0 {
-			w.west.plane.policies.Replace(r.policies(real))
+			w.west.plane.Policies.Replace(r.policies(real))
 		}
 		if i == packets-2000 {
 			now = now.Add(time.Hour) // past the hard limits
@@ -272,11 +272,11 @@ level = "use"
 	if x, text = w.west.explained(t, "10.1.0.1 10.5.0.1 icmp", false); x.Verdict != "pass-unprotected" || !strings.Contains(text, "culvert sa add") || strings.Contains(text, "peer") {
 		t.Errorf("%+v", x)
 	}
-	sealed := sad.Params{ID: manualIDs, Policy: w.west.plane.policies.Policies()[0].Ref, Peer: "manual", Manual: true, Protocol: sad.ProtocolESP, Tunnel: true,
-		Pairs: []selector.Pair{w.west.plane.policies.Policies()[0].Pair}, Local: netip.AddrPortFrom(westAddr, 0), Remote: netip.AddrPortFrom(eastAddr, 0),
+	sealed := sad.Params{ID: manualIDs, Policy: w.west.plane.Policies.Policies()[0].Ref, Peer: "manual", Manual: true, Protocol: sad.ProtocolESP, Tunnel: true,
+		Pairs: []selector.Pair{w.west.plane.Policies.Policies()[0].Pair}, Local: netip.AddrPortFrom(westAddr, 0), Remote: netip.AddrPortFrom(eastAddr, 0),
 		In:  esp.Params{SPI: 0x1001, Encr: suite.EncrByName("aes-128-gcm"), EncKey: make([]byte, 20)},
 		Out: esp.Params{SPI: 0x1002, Encr: suite.EncrByName("aes-128-gcm"), EncKey: make([]byte, 20)}}
-	if _, err := w.west.plane.sas.Install(sealed); err != nil {
+	if _, err := w.west.plane.SAs.Install(sealed); err != nil {
 		t.Fatal(err)
 	}
 	if x, text = w.west.explained(t, "10.1.0.1 10.2.0.1 icmp", false); x.Verdict != "protect" || !strings.Contains(text, "the SA 0x00001002 by hand, mature") {

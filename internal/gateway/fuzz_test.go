@@ -63,21 +63,21 @@ func FuzzAddSA(f *testing.F) {
 					continue
 				}
 				want++
-				if in := g.plane.sas.Inbound(k.SPIIn); in == nil || !in.Child().Manual() {
+				if in := g.plane.SAs.Inbound(k.SPIIn); in == nil || !in.Child().Manual() {
 					t.Fatalf("%s: no SA", text)
 				}
 			}
 		}
-		if n := len(g.plane.sas.Children()); n != want || err == nil && want == 0 {
+		if n := len(g.plane.SAs.Children()); n != want || err == nil && want == 0 {
 			t.Fatalf("%s: %d SAs, %v", text, n, err)
 		}
-		for _, row := range installedRows(nil, g.plane.sas.Children(), true, start.Add(time.Hour)) {
+		for _, row := range installedRows(nil, g.plane.SAs.Children(), true, start.Add(time.Hour)) {
 			if row.SPI == "" {
 				t.Fatalf("%s: %+v", text, row)
 			}
 		}
 		g.dropManual(true)
-		if n := len(g.plane.sas.Children()); n != 0 {
+		if n := len(g.plane.SAs.Children()); n != 0 {
 			t.Fatalf("%s: %d SAs are left", text, n)
 		}
 	})

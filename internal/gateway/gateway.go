@@ -17,6 +17,7 @@ import (
 	"culvert/config"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
+	"culvert/internal/gateway/plane"
 	"culvert/internal/operate/control"
 	"culvert/internal/operate/record"
 	"culvert/internal/packet/datapath"
@@ -53,7 +54,7 @@ type gateway struct {
 	level     *slog.LevelVar
 	events    *events
 	edges     Edges
-	plane     *Plane
+	plane     *plane.Plane
 	services  *services
 	state     *state
 	cfg       *config.Config  // in force; at the start, the one that is about to be
@@ -134,7 +135,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.S
 		"peers", len(g.compiled.IKE.Peers), "policies", len(g.compiled.Policies))
 
 	g.restorer = &restorer{log: g.log, now: time.Now, after: func(restored bool) {
-		g.plane.path.DeviceChanged()
+		g.plane.Path.DeviceChanged()
 		g.warnLockouts()
 		g.followLANs()
 	}}
@@ -144,28 +145,28 @@ func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.S
 	defer watching.Wait()
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
-	go func() { path <- g.plane.path.Run(context.Background()) }()
+	go func() { path <- g.plane.Path.Run(context.Background()) }()
 	go func() { ctl <- control.Serve(serving, door, backend{g}) }()
 	if watch := g.edges.Watch; watch != nil {
 		watching.Go(func() {
-			watch(serving.Done(), func(a []netip.Addr) { g.plane.inbox.put(core.LocalAddrs{Addrs: a}) })
+			watch(serving.Done(), func(a []netip.Addr) { g.plane.Inbox.Put(core.LocalAddrs{Addrs: a}) })
 		})
 	}
 
 	if watch := g.edges.WatchNets; watch != nil {
 		watching.Go(func() {
-			watch(serving.Done(), func(list []netip.Prefix) { g.plane.inbox.put(core.LocalNets{Nets: list}) })
+			watch(serving.Done(), func(list []netip.Prefix) { g.plane.Inbox.Put(core.LocalNets{Nets: list}) })
 		})
 	}
 
 	pathEnded, ctlEnded, err := g.loop(ctx, path, ctl)
 	failed := err != nil // somebody removed the device, for example
 	close(g.gone)
-	err = errors.Join(err, g.edges.Host.Close(), g.plane.path.Close())
+	err = errors.Join(err, g.edges.Host.Close(), g.plane.Path.Close())
 	if !pathEnded {
 		err = errors.Join(err, <-path)
 	}
-	g.plane.sas.Close()
+	g.plane.SAs.Close()
 	stopServing()
 	if !ctlEnded {
 		err = errors.Join(err, <-ctl)
@@ -192,8 +193,8 @@ func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.S
 }
 
 // assemble makes the plane and the services around an endpoint. Nothing is in force yet.
-func (g *gateway) assemble(e endpoint, now func() time.Time, table []func(serviceEnv) service) {
-	g.plane = newPlane(planeConfig{
+func (g *gateway) assemble(e plane.Endpoint, now func() time.Time, table []func(serviceEnv) service) {
+	g.plane = plane.New(plane.Config{
 		Endpoint: e, Conn: g.edges.Conn, Device: g.edges.Device, Clear: g.edges.Clear, Seed: random32(), Now: now,
 		DSCP: dscp(&g.cfg.Gateway), DF: dfs[g.cfg.Gateway.DF], ClampMSS: g.cfg.Gateway.ClampMSS, LinkMTU: g.edges.LinkMTU,
 		Serve: func(out core.Output) { g.services.take(out) },

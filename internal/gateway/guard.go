@@ -78,7 +78,7 @@ func (g *gateway) guardAsBefore(c *change) {
 			return
 		}
 	case g.cfg.Gateway.Guard:
-		plan = guardPlan(g.plane.Plan(c.was), g.cfg, g.edges.Device.Name(), g.lans, g.plane.connected)
+		plan = guardPlan(g.plane.Plan(c.was), g.cfg, g.edges.Device.Name(), g.lans, g.plane.Connected)
 	}
 	if err := g.edges.Guard.Apply(plan); err != nil {
 		g.log.Error("the guard is not as it was", "error", err)
@@ -91,7 +91,7 @@ func (g *gateway) guardOf(p tun.Plan, c *config.Config) (guard.Plan, []netip.Pre
 	if err != nil {
 		return guard.Plan{}, nil, err
 	}
-	return guardPlan(p, c, g.edges.Device.Name(), lans, g.plane.connected), lans, nil
+	return guardPlan(p, c, g.edges.Device.Name(), lans, g.plane.Connected), lans, nil
 }
 
 // warnUnguarded says once that there is no guard although the configuration wants one.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"culvert/internal/gateway/plane"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 )
@@ -11,13 +12,13 @@ import (
 // Messages take a bounded amount of memory, however long they are, those of
 // strangers a part of it, and they do not keep out what takes none.
 func TestInboxBytes(t *testing.T) {
-	b := newInbox()
+	b := plane.NewInbox()
 	p := underlay.Packet{Buf: make([]byte, underlay.Headroom+underlay.MaxDatagram), Off: underlay.Headroom, Len: underlay.MaxDatagram}
-	for _, most := range []int{inboxBytes, 1 << 20} {
-		b.most.Store(int64(most))
-		const each = underlay.MaxDatagram + inboxMessage
+	for _, most := range []int{plane.InboxBytes, 1 << 20} {
+		b.Most.Store(int64(most))
+		const each = underlay.MaxDatagram + plane.InboxMessage
 		p.Data()[15] = 0
-		strangers := most / inboxFreshShare / each
+		strangers := most / plane.InboxFreshShare / each
 		for range strangers + 10 {
 			b.IKE(&p)
 		}
@@ -27,11 +28,11 @@ func TestInboxBytes(t *testing.T) {
 			b.IKE(&p)
 		}
 		b.Acquire(1, wire.Flow{})
-		if n, dropped := len(b.take()), b.dropped.Swap(0); n != strangers+fit+1 || dropped != 17 {
+		if n, dropped := len(b.Take()), b.Dropped.Swap(0); n != strangers+fit+1 || dropped != 17 {
 			t.Errorf("%d kept, %d dropped; want %d and 17", n, dropped, strangers+fit+1)
 		}
 		b.IKE(&p)
-		if n := len(b.take()); n != 1 {
+		if n := len(b.Take()); n != 1 {
 			t.Errorf("%d kept once there was room", n)
 		}
 	}
@@ -39,37 +40,37 @@ func TestInboxBytes(t *testing.T) {
 
 // Those who begin do not keep out those whose SAs are up.
 func TestInboxStrangers(t *testing.T) {
-	b := newInbox()
+	b := plane.NewInbox()
 	message := func(spir byte) *underlay.Packet {
 		p := &underlay.Packet{Buf: make([]byte, underlay.Headroom+28), Off: underlay.Headroom, Len: 28}
 		p.Data()[15] = spir
 		return p
 	}
-	for range inboxFresh + 10 {
+	for range plane.InboxFresh + 10 {
 		b.IKE(message(0))
 	}
 	for range 100 {
 		b.IKE(message(1))
 	}
-	if n, dropped := len(b.take()), b.dropped.Load(); n != inboxFresh+100 || dropped != 10 {
-		t.Errorf("%d kept, %d dropped; want %d and 10", n, dropped, inboxFresh+100)
+	if n, dropped := len(b.Take()), b.Dropped.Load(); n != plane.InboxFresh+100 || dropped != 10 {
+		t.Errorf("%d kept, %d dropped; want %d and 10", n, dropped, plane.InboxFresh+100)
 	}
 	b.IKE(message(0))
-	if n := len(b.take()); n != 1 {
+	if n := len(b.Take()); n != 1 {
 		t.Errorf("%d kept once there was room", n)
 	}
 }
 
 // That fragments wait makes the loop look at its deadlines, and is no input.
 func TestWaitsWakes(t *testing.T) {
-	b := newInbox()
+	b := plane.NewInbox()
 	b.Waits()
 	select {
-	case <-b.wake:
+	case <-b.Wake:
 	default:
 		t.Error("nobody is woken")
 	}
-	if list := b.take(); len(list) != 0 {
+	if list := b.Take(); len(list) != 0 {
 		t.Errorf("%v", list)
 	}
 }
@@ -85,7 +86,7 @@ func TestPairOfFlow(t *testing.T) {
 		{wire.Flow{Src: a, Dst: b, Proto: 47}, "10.0.0.1/32[gre] => 10.0.0.2/32[gre]"},
 		{wire.Flow{Src: a, Dst: b, Proto: 17, Opaque: true}, "10.0.0.1/32[udp] => 10.0.0.2/32[udp]"},
 	} {
-		if got := pairOfFlow(&c.flow).String(); got != c.want {
+		if got := plane.PairOfFlow(&c.flow).String(); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.flow, got, c.want)
 		}
 	}

@@ -23,7 +23,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 	guarding, leading := g.restorer.add(g.edges.Guard), g.restorer.add(g.edges.Host)
 	for {
 		later := sooner(g.follow(), g.restorer.work())
-		if limit != nil && g.plane.cfg.Endpoint.Idle() {
+		if limit != nil && g.plane.Config.Endpoint.Idle() {
 			return false, false, nil
 		}
 		at, ok := g.plane.Deadline()
@@ -46,7 +46,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 		case <-hurry:
 			g.log.Warn("stopped at once, without the answers of the peers")
 			return false, false, nil
-		case <-g.plane.inbox.wake:
+		case <-g.plane.Inbox.Wake:
 			g.plane.Work(time.Now())
 		case <-timer.C:
 			g.plane.Input(time.Now(), core.Tick{})
@@ -85,13 +85,13 @@ func sooner(a, b time.Time) time.Time {
 // policies of level use, policies from templates, addresses. Where much happens
 // at once, it is done together; then the answer is when.
 func (g *gateway) follow() (later time.Time) {
-	if !g.plane.replan {
+	if !g.plane.Replan {
 		return time.Time{}
 	}
 	if time.Until(g.following) > 0 {
 		return g.following
 	}
-	g.plane.replan = false
+	g.plane.Replan = false
 	start := time.Now()
 	g.restore()
 	took := time.Since(start)

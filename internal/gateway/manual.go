@@ -40,7 +40,7 @@ func (b backend) DeleteSA(ctx context.Context, spi uint32) error {
 
 // manualPolicy finds the policy by its number in policy print.
 func (g *gateway) manualPolicy(number int) (core.PolicyRef, *config.Policy, error) {
-	for ref, n := range policyNumbers(g.cfg, g.compiled, g.plane.madeInOrder()) {
+	for ref, n := range policyNumbers(g.cfg, g.compiled, g.plane.MadeInOrder()) {
 		if n != number || g.compiled.Rows[ref] == nil {
 			continue
 		}
@@ -108,9 +108,9 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 		return nil, err
 	}
 	list = nil
-	g.plane.path.Acquired(uint32(ref))
+	g.plane.Path.Acquired(uint32(ref))
 	if g.compiled.Uses[ref] {
-		g.plane.replan = true
+		g.plane.Replan = true
 	}
 	return append([]string{}, warnings...), nil
 }
@@ -118,12 +118,12 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 // installManual installs all or nothing.
 func (g *gateway) installManual(list []sad.Params) error {
 	for i, p := range list {
-		_, err := g.plane.sas.Install(p)
+		_, err := g.plane.SAs.Install(p)
 		if err == nil {
 			continue
 		}
 		for _, q := range list[:i] {
-			g.plane.sas.Remove(q.ID)
+			g.plane.SAs.Remove(q.ID)
 		}
 		if errors.Is(err, sad.ErrTaken) {
 			return fmt.Errorf("another SA has the inbound SPI %s: choose another, or delete that one, see `culvert installed-sa print`", control.SPI(p.In.SPI))
@@ -131,7 +131,7 @@ func (g *gateway) installManual(list []sad.Params) error {
 		return err
 	}
 	if list[0].Bundled {
-		g.plane.sas.Activate(list[0].ID)
+		g.plane.SAs.Activate(list[0].ID)
 	}
 	return nil
 }
@@ -198,7 +198,7 @@ func (g *gateway) manualHalves(p *sad.Params, k *control.ManualKeys, esn bool) (
 		if half.to.IntegKey, err = manualKey("auth-key-"+half.name, half.auth, need); err != nil {
 			return nil, err
 		}
-		g.plane.random.Read(half.to.IVKey[:]) //nolint:errcheck // never fails
+		g.plane.Random.Read(half.to.IVKey[:]) //nolint:errcheck // never fails
 	}
 	return g.manualWarnings(p, encr, integ), nil
 }
@@ -219,7 +219,7 @@ func (g *gateway) manualWarnings(p *sad.Params, encr *suite.Encr, integ *suite.I
 	if encr == nil || encr.IVLen != 8 || encr.RandomIV {
 		return list
 	}
-	p.Out.IVStart = g.plane.random.Uint64()
+	p.Out.IVStart = g.plane.Random.Uint64()
 	list = append(list, fmt.Sprintf("%s is broken by a counter that comes twice under one key: never use this key again, neither for another SA nor after a restart", encr.Name))
 	if p.In.EncKey.Equal(p.Out.EncKey) {
 		list = append(list, "both directions have the same key, and the peer counts on its own: take two keys")
@@ -240,7 +240,7 @@ func manualKey(name, text string, need int) (secret.Bytes, error) {
 }
 
 func (g *gateway) deleteSA(spi uint32) error {
-	in := g.plane.sas.Inbound(spi)
+	in := g.plane.SAs.Inbound(spi)
 	if in == nil {
 		return fmt.Errorf("there is no SA with the inbound SPI %s: see `culvert installed-sa print`", control.SPI(spi))
 	}
@@ -257,17 +257,17 @@ func (g *gateway) removeManual(c *sad.Child) {
 	both := []*sad.Child{c.Over(), c, c.Inner()}
 	for _, x := range both {
 		if x != nil {
-			g.plane.sas.Remove(x.ID)
+			g.plane.SAs.Remove(x.ID)
 		}
 	}
-	if g.plane.uses[core.PolicyRef(c.Policy)] {
-		g.plane.replan = true
+	if g.plane.Uses[core.PolicyRef(c.Policy)] {
+		g.plane.Replan = true
 	}
 }
 
 // dropManual removes those that have no policy any more, or all.
 func (g *gateway) dropManual(all bool) {
-	for _, c := range g.plane.sas.Children() {
+	for _, c := range g.plane.SAs.Children() {
 		if _, ok := g.compiled.Manual[core.PolicyRef(c.Policy)]; c.Manual() && (all || !ok) {
 			g.removeManual(c)
 		}

@@ -95,7 +95,7 @@ policy-template-group = "ike2-rw"
 
 // table is `policy print` in brief.
 func (n *node) table() (lines []string) {
-	for _, r := range policyRows(n.cfg, n.comp, n.plane.madeInOrder(), n.plane.sas.Children(), n.w.clock.Now()) {
+	for _, r := range policyRows(n.cfg, n.comp, n.plane.MadeInOrder(), n.plane.SAs.Children(), n.w.clock.Now()) {
 		flags := ""
 		for _, f := range []struct {
 			on     bool
@@ -141,11 +141,11 @@ func TestRoadWarrior(t *testing.T) {
 	if r := w.east.plane.Send(w.clock.Now(), echo("10.5.8.9", "192.168.77.3", 1)); r != datapath.OutPolicyBlocked {
 		t.Errorf("to an address that nobody has: %v", r)
 	}
-	rows := activePeerRows(w.west.plane.cfg.Endpoint.SAs(), w.west.plane.sas, w.clock.Now())
+	rows := activePeerRows(w.west.plane.Config.Endpoint.SAs(), w.west.plane.SAs, w.clock.Now())
 	if len(rows) != 1 || rows[0].DynamicAddress != "192.168.77.2" || rows[0].DNS != "10.5.8.1" {
 		t.Errorf("active peers %+v", rows)
 	}
-	if rows := activePeerRows(w.east.plane.cfg.Endpoint.SAs(), w.east.plane.sas, w.clock.Now()); rows[0].DynamicAddress != "192.168.77.2" {
+	if rows := activePeerRows(w.east.plane.Config.Endpoint.SAs(), w.east.plane.SAs, w.clock.Now()); rows[0].DynamicAddress != "192.168.77.2" {
 		t.Errorf("active peers %+v", rows)
 	}
 	if rows := poolRows(w.east.cfg, w.east.leases.count); rows[0].Used != 1 || rows[0].Kept != 0 {
@@ -220,11 +220,11 @@ func TestManyRoadWarriors(t *testing.T) {
 		w.others = append(w.others, c)
 		c.mustConfigure(strings.Replace(warriorClient, `peer = "office"`, fmt.Sprintf("peer = \"office\"\nmy-id = \"user-fqdn:rw%d@example.net\"", i), 1))
 	}
-	w.until("all are there", func() bool { return len(w.east.plane.made.policies) == n && w.east.plane.sas.Len() >= n })
+	w.until("all are there", func() bool { return len(w.east.plane.Made.Policies) == n && w.east.plane.SAs.Len() >= n })
 	w.run(15 * time.Second)
 	seen := map[netip.Addr]bool{}
 	for i, c := range w.others {
-		sas := c.plane.cfg.Endpoint.SAs()
+		sas := c.plane.Config.Endpoint.SAs()
 		if len(sas) != 1 || len(sas[0].Leased) != 1 || seen[sas[0].Leased[0]] {
 			t.Fatalf("road warrior %d: %+v", i, sas)
 		}
@@ -241,8 +241,8 @@ func TestManyRoadWarriors(t *testing.T) {
 		c.input(core.Command{Do: core.Shutdown})
 	}
 	w.run(10 * time.Second)
-	if len(w.east.plane.made.policies) != 0 || w.east.plane.sas.Len() != 0 {
-		t.Errorf("%d policies and %d SAs are left", len(w.east.plane.made.policies), w.east.plane.sas.Len())
+	if len(w.east.plane.Made.Policies) != 0 || w.east.plane.SAs.Len() != 0 {
+		t.Errorf("%d policies and %d SAs are left", len(w.east.plane.Made.Policies), w.east.plane.SAs.Len())
 	}
 	if rows := poolRows(w.east.cfg, w.east.leases.count); rows[0].Used != 0 || rows[0].Kept != n {
 		t.Errorf("pools %+v", rows)
@@ -262,7 +262,7 @@ func TestTwoRoadWarriorsWithOnePrivateAddress(t *testing.T) {
 	w.east.mustConfigure(warriorServer)
 	client := strings.Replace(warriorClient, "secret =", "my-id = \"address:192.168.1.5\"\nsecret =", 1)
 	has := func(n *node) string {
-		rows := activePeerRows(n.plane.cfg.Endpoint.SAs(), n.plane.sas, w.clock.Now())
+		rows := activePeerRows(n.plane.Config.Endpoint.SAs(), n.plane.SAs, w.clock.Now())
 		if len(rows) != 1 {
 			t.Fatalf("%v has %d IKE SAs", n.addr, len(rows))
 		}

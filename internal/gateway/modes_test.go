@@ -76,7 +76,7 @@ func TestModesAreNegotiated(t *testing.T) {
 							t.Fatalf("%x, want %x", got, echo)
 						}
 					default:
-						t.Fatalf("nothing arrived at %v: %+v", far.addr, far.plane.path.Counters().Snapshot())
+						t.Fatalf("nothing arrived at %v: %+v", far.addr, far.plane.Path.Counters().Snapshot())
 					}
 				}
 			}
@@ -119,8 +119,8 @@ func TestModesThatDiffer(t *testing.T) {
 			for _, e := range n.events {
 				said += e.Reason + "\n"
 			}
-			if n.plane.sas.Len() != 0 && !tunnelWest {
-				t.Errorf("%v has %d CHILD SAs", n.addr, n.plane.sas.Len())
+			if n.plane.SAs.Len() != 0 && !tunnelWest {
+				t.Errorf("%v has %d CHILD SAs", n.addr, n.plane.SAs.Len())
 			}
 		}
 		if !strings.Contains(said, "tunnel differs on the two sides") {
@@ -137,7 +137,7 @@ func (n *node) installed() []struct {
 		ESP   bool
 		State string
 	}
-	for _, r := range installedRows(policyNumbers(n.cfg, n.comp, n.plane.madeInOrder()), n.plane.sas.Children(), false, n.w.clock.Now()) {
+	for _, r := range installedRows(policyNumbers(n.cfg, n.comp, n.plane.MadeInOrder()), n.plane.SAs.Children(), false, n.w.clock.Now()) {
 		rows = append(rows, struct {
 			ESP   bool
 			State string

@@ -91,5 +91,5 @@ func (g *gateway) tellNets() {
 	if err != nil {
 		g.log.Warn("the routes of this host cannot be read: a client that asks for an address of one of its networks is not refused because of that", "error", err)
 	}
-	g.plane.inbox.put(core.LocalNets{Nets: list})
+	g.plane.Inbox.Put(core.LocalNets{Nets: list})
 }

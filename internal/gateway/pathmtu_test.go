@@ -27,7 +27,7 @@ func TestTooBigWithoutSPI(t *testing.T) {
 			w := newWorld(t, simnet.Link{Delay: 10 * time.Millisecond})
 			w.up()
 			w.takes = c.takes
-			path := w.west.plane.sas.Path(westAddr, eastAddr)
+			path := w.west.plane.SAs.Path(westAddr, eastAddr)
 			path.SetLink(1500)
 			if c.claim == 1484 {
 				path.SetLink(1492)

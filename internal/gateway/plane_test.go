@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
+	"culvert/internal/gateway/plane"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
@@ -22,14 +23,14 @@ func TestSiteToSite(t *testing.T) {
 	w.up()
 	w.carriesAll()
 	for _, n := range []*node{w.west, w.east} {
-		sas := n.plane.cfg.Endpoint.SAs()
+		sas := n.plane.Config.Endpoint.SAs()
 		if len(sas) != 1 || sas[0].State != "established" || len(sas[0].Children) != 2 {
 			t.Errorf("%v: IKE SAs %+v", n.addr, sas)
 		}
 		if got := n.count(core.EvIKEUp); got != 1 {
 			t.Errorf("%v: %d IKE SAs came up", n.addr, got)
 		}
-		for _, r := range policyRows(n.cfg, n.comp, n.plane.madeInOrder(), n.plane.sas.Children(), w.clock.Now()) {
+		for _, r := range policyRows(n.cfg, n.comp, n.plane.MadeInOrder(), n.plane.SAs.Children(), w.clock.Now()) {
 			if !r.Template && (!r.Active || r.Ph2State != "established" || r.Ph2Count != 1 || r.SASrcAddress != n.addr.String()) {
 				t.Errorf("%v: policy %+v", n.addr, r)
 			}
@@ -50,8 +51,8 @@ func TestBothBegin(t *testing.T) {
 		w.carriesAll()
 	}
 	for _, n := range []*node{w.west, w.east} {
-		if len(n.plane.cfg.Endpoint.SAs()) != 1 || n.plane.sas.Len() != 2 {
-			t.Errorf("%v: %d IKE SAs, %d CHILD SAs", n.addr, len(n.plane.cfg.Endpoint.SAs()), n.plane.sas.Len())
+		if len(n.plane.Config.Endpoint.SAs()) != 1 || n.plane.SAs.Len() != 2 {
+			t.Errorf("%v: %d IKE SAs, %d CHILD SAs", n.addr, len(n.plane.Config.Endpoint.SAs()), n.plane.SAs.Len())
 		}
 	}
 }
@@ -161,9 +162,9 @@ func TestRefusedReloadKeepsLevelUse(t *testing.T) {
 	if err := w.west.configure(site(eastAddr, "101", "102")); !errors.Is(err, refused) {
 		t.Fatalf("configure: %v", err)
 	}
-	w.west.plane.replan = false
+	w.west.plane.Replan = false
 	w.west.input(core.Command{Do: core.FlushSAs})
-	if !w.west.plane.replan {
+	if !w.west.plane.Replan {
 		t.Error("the SA of a policy of level use went, and the host keeps its route")
 	}
 }
@@ -262,7 +263,7 @@ func TestFlushAndKill(t *testing.T) {
 		ups := w.west.count(core.EvIKEUp)
 		w.west.input(core.Command{Do: do})
 		w.run(50 * time.Millisecond)
-		if n := w.east.plane.sas.Len(); n != 0 {
+		if n := w.east.plane.SAs.Len(); n != 0 {
 			t.Errorf("command %d: the peer still has %d SAs", do, n)
 		}
 		w.until("up again", func() bool { return w.west.sealing() == 2 && w.east.sealing() == 2 })
@@ -285,13 +286,13 @@ func TestShutdownTellsThePeer(t *testing.T) {
 	w.west.input(core.Command{Do: core.Shutdown})
 	w.run(100 * time.Millisecond)
 	for _, n := range []*node{w.west, w.east} {
-		for _, sa := range n.plane.cfg.Endpoint.SAs() {
+		for _, sa := range n.plane.Config.Endpoint.SAs() {
 			if n == w.west || sa.State == "established" {
 				t.Errorf("%v still has the IKE SA %+v", n.addr, sa)
 			}
 		}
-		if n.plane.sas.Len() != 0 {
-			t.Errorf("%v still has %d CHILD SAs", n.addr, n.plane.sas.Len())
+		if n.plane.SAs.Len() != 0 {
+			t.Errorf("%v still has %d CHILD SAs", n.addr, n.plane.SAs.Len())
 		}
 	}
 	sent := w.west.sent
@@ -314,7 +315,7 @@ func TestFragmentsAreGivenUp(t *testing.T) {
 		t.Fatal(r)
 	}
 	w.west.settle()
-	late := func() uint64 { return w.west.plane.path.Counters().Get(datapath.OutFragmentErrors) }
+	late := func() uint64 { return w.west.plane.Path.Counters().Get(datapath.OutFragmentErrors) }
 	w.run(30*time.Second - 1)
 	if n := late(); n != 0 {
 		t.Errorf("%d are counted too early", n)
@@ -337,8 +338,8 @@ func TestADay(t *testing.T) {
 		w.carriesAll()
 	}
 	for _, n := range []*node{w.west, w.east} {
-		if n.plane.sas.Len() != 2 || len(n.plane.cfg.Endpoint.SAs()) != 1 {
-			t.Errorf("%v: %d CHILD SAs, %d IKE SAs", n.addr, n.plane.sas.Len(), len(n.plane.cfg.Endpoint.SAs()))
+		if n.plane.SAs.Len() != 2 || len(n.plane.Config.Endpoint.SAs()) != 1 {
+			t.Errorf("%v: %d CHILD SAs, %d IKE SAs", n.addr, n.plane.SAs.Len(), len(n.plane.Config.Endpoint.SAs()))
 		}
 		if n.count(core.EvChildRekeyed) < 48 || n.count(core.EvIKERekeyed) < 1 {
 			t.Errorf("%v: %d and %d rekeys", n.addr, n.count(core.EvChildRekeyed), n.count(core.EvIKERekeyed))
@@ -358,40 +359,40 @@ func TestLevelUseFollowsItsSA(t *testing.T) {
 		t.Errorf("without SA: %+v", r)
 	}
 	w.until("up", func() bool { return w.west.sealing() == 2 })
-	if !w.west.plane.replan {
+	if !w.west.plane.Replan {
 		t.Fatal("an SA came up and the plan stays")
 	}
 	if r := w.west.comp.Plan(w.west.plane.Has).Routes; r[0].Pass {
 		t.Errorf("with SA: %+v", r)
 	}
 	w.run(2 * time.Second)
-	w.west.plane.replan = false
+	w.west.plane.Replan = false
 	w.west.input(core.Command{Do: core.FlushSAs})
-	if r := w.west.comp.Plan(w.west.plane.Has).Routes; !w.west.plane.replan || !r[0].Pass {
-		t.Errorf("after the flush: replan %v, %+v", w.west.plane.replan, r)
+	if r := w.west.comp.Plan(w.west.plane.Has).Routes; !w.west.plane.Replan || !r[0].Pass {
+		t.Errorf("after the flush: replan %v, %+v", w.west.plane.Replan, r)
 	}
 }
 
 // What can be lost is bounded, what cannot is kept.
 func TestInboxBounds(t *testing.T) {
-	b := newInbox()
+	b := plane.NewInbox()
 	pkt := &underlay.Packet{Buf: make([]byte, 28), Len: 28}
 	pkt.Buf[8] = 1 // of an SA that there is
-	for range inboxLimit + 10 {
+	for range plane.InboxLimit + 10 {
 		b.IKE(pkt)
 	}
 	b.Used(1)
 	b.Expire(2, true)
 	b.Heard(3)
-	if got := b.dropped.Load(); got != 10 {
+	if got := b.Dropped.Load(); got != 10 {
 		t.Errorf("%d dropped", got)
 	}
-	list := b.take()
-	if len(list) != inboxLimit+2 || list[inboxLimit] != (core.Used{Child: 1}) || list[inboxLimit+1] != (core.Expire{Child: 2, Hard: true}) {
+	list := b.Take()
+	if len(list) != plane.InboxLimit+2 || list[plane.InboxLimit] != (core.Used{Child: 1}) || list[plane.InboxLimit+1] != (core.Expire{Child: 2, Hard: true}) {
 		t.Errorf("%d inputs, the last %v", len(list), list[len(list)-1])
 	}
 	b.Heard(3)
-	if list = b.take(); len(list) != 1 {
+	if list = b.Take(); len(list) != 1 {
 		t.Errorf("after take: %v", list)
 	}
 }

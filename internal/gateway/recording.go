@@ -6,6 +6,7 @@ import (
 
 	"culvert/config"
 	"culvert/ike"
+	"culvert/internal/gateway/plane"
 	"culvert/internal/operate/control"
 	"culvert/internal/operate/record"
 )
@@ -34,7 +35,7 @@ func (o *Options) load() (c *config.Config, w []config.Warning, s *config.Snapsh
 }
 
 // newEndpoint makes the endpoint, inside a recorder where one is wanted.
-func (g *gateway) newEndpoint(now time.Time) (endpoint, error) {
+func (g *gateway) newEndpoint(now time.Time) (plane.Endpoint, error) {
 	seed := random32()
 	e := ike.New(seed)
 	o := g.o.Recording

@@ -28,7 +28,7 @@ func (n *node) recorded(dir string, redact bool) *record.Recorder {
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
-	n.plane.cfg.Endpoint = r
+	n.plane.Config.Endpoint = r
 	return r
 }
 

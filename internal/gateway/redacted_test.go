@@ -108,7 +108,7 @@ func (w *world) redacted(dir string) (*record.Recorder, *gleaner) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.west.plane.cfg.Endpoint = r
+	w.west.plane.Config.Endpoint = r
 	return r, g
 }
 

@@ -24,7 +24,7 @@ func (b backend) Redirect(ctx context.Context, q control.RedirectQuery) (r contr
 		if q.Peer != "" && !slices.ContainsFunc(b.g.cfg.Peers, func(p *config.Peer) bool { return p.Name == q.Peer }) {
 			return r, fmt.Errorf("there is no peer %q: see `culvert peer print`", q.Peer)
 		}
-		for _, sa := range b.g.plane.cfg.Endpoint.SAs() {
+		for _, sa := range b.g.plane.Config.Endpoint.SAs() {
 			switch {
 			case q.Peer != "" && sa.Peer != q.Peer || sa.State != "established":
 			case sa.Redirectable:

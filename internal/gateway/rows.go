@@ -11,6 +11,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
+	"culvert/internal/gateway/plane"
 	"culvert/internal/host/hardware"
 	"culvert/internal/operate/control"
 	"culvert/sad"
@@ -44,7 +45,7 @@ func (p phase2) state() string {
 	return "no-phase2"
 }
 
-func policyRows(cfg *config.Config, c *compile.Result, made []madePolicy, children []*sad.Child, now time.Time) []control.Policy {
+func policyRows(cfg *config.Config, c *compile.Result, made []plane.MadePolicy, children []*sad.Child, now time.Time) []control.Policy {
 	of := map[core.PolicyRef]phase2{}
 	for _, child := range children {
 		p := of[core.PolicyRef(child.Policy)]
@@ -60,7 +61,7 @@ func policyRows(cfg *config.Config, c *compile.Result, made []madePolicy, childr
 		of[core.PolicyRef(child.Policy)] = p
 	}
 	rows := make([]control.Policy, 0, len(cfg.Policies)+len(made))
-	byTemplate := map[*config.Policy][]madePolicy{}
+	byTemplate := map[*config.Policy][]plane.MadePolicy{}
 	for _, m := range made {
 		if t := c.Templates[m.Template]; t != nil {
 			byTemplate[t.Row] = append(byTemplate[t.Row], m)
@@ -94,7 +95,7 @@ func policyRows(cfg *config.Config, c *compile.Result, made []madePolicy, childr
 }
 
 // madeRows are the rows of a policy that was made from the template p.
-func madeRows(m madePolicy, p *config.Policy, ph2 phase2, number int) (rows []control.Policy) {
+func madeRows(m plane.MadePolicy, p *config.Policy, ph2 phase2, number int) (rows []control.Policy) {
 	src, dst := "::", "::"
 	if e := ph2.endpoint; e != nil {
 		src, dst = e.Local.Addr().String(), e.Remote.Addr().String()
@@ -129,9 +130,9 @@ func portText(t selector.TS) string {
 }
 
 // policyNumbers are the numbers that policyRows gives.
-func policyNumbers(cfg *config.Config, c *compile.Result, made []madePolicy) map[core.PolicyRef]int {
+func policyNumbers(cfg *config.Config, c *compile.Result, made []plane.MadePolicy) map[core.PolicyRef]int {
 	of, n := map[core.PolicyRef]int{}, 0
-	byTemplate := map[*config.Policy][]madePolicy{}
+	byTemplate := map[*config.Policy][]plane.MadePolicy{}
 	for _, m := range made {
 		if t := c.Templates[m.Template]; t != nil {
 			byTemplate[t.Row] = append(byTemplate[t.Row], m)
@@ -335,12 +336,12 @@ func installedRow(h *sad.Row) control.InstalledSA {
 // this room.
 func (g *gateway) statistics() []control.Statistic {
 	var rows []control.Statistic
-	for _, c := range g.plane.path.Counters().Snapshot() {
+	for _, c := range g.plane.Path.Counters().Snapshot() {
 		rows = append(rows, control.Statistic{Name: c.Name, Value: c.Value})
 	}
 	rows = append(rows,
-		control.Statistic{Name: "ike-queue-full", Value: g.plane.inbox.dropped.Load()},
-		control.Statistic{Name: "ike-unsent", Value: g.plane.unsent})
+		control.Statistic{Name: "ike-queue-full", Value: g.plane.Inbox.Dropped.Load()},
+		control.Statistic{Name: "ike-unsent", Value: g.plane.Unsent})
 	if g.edges.Guard != nil {
 		// A table that cannot be read has counted nothing that is known.
 		n, _ := g.edges.Guard.Counts()

@@ -10,6 +10,7 @@ import (
 
 	"culvert/crypto/suite"
 	"culvert/ike/core"
+	"culvert/internal/gateway/plane"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 	"culvert/sad"
@@ -40,7 +41,7 @@ func (s *script) Poll() (core.Output, bool) {
 
 type stage struct {
 	*script
-	plane  *Plane
+	plane  *plane.Plane
 	sent   []string // "local remote hex"
 	events []core.Event
 }
@@ -50,7 +51,7 @@ func newStage() *stage {
 	conn := underlay.NewMemory(westAddr, 500, 4500, func(p underlay.Packet) {
 		s.sent = append(s.sent, fmt.Sprintf("%v %v %s", p.Local, p.Remote, hex.EncodeToString(p.Data())))
 	})
-	s.plane = newPlane(planeConfig{
+	s.plane = plane.New(plane.Config{
 		Endpoint: s.script, Conn: conn, Device: tun.NewMemory("culvert0", 1400), Now: func() time.Time { return start },
 		Serve: func(out core.Output) { s.plane.Answer(solve(out.(core.Ask), westAddr)) },
 		Event: func(_ time.Time, e core.Event) { s.events = append(s.events, e) },
@@ -86,16 +87,16 @@ func TestPlaneSends(t *testing.T) {
 		core.Send{Local: port(westAddr, 500), Remote: port(netip.MustParseAddr("2001:db8::1"), 500), Data: []byte{1}}, // no way there
 	)
 	want := []string{"192.0.2.1:500 192.0.2.2:500 010203", "192.0.2.1:4500 192.0.2.2:4500 000000000102", "192.0.2.1:4500 192.0.2.2:4500 ff"}
-	if !reflect.DeepEqual(s.sent, want) || s.plane.unsent != 1 {
-		t.Errorf("sent %q, %d unsent", s.sent, s.plane.unsent)
+	if !reflect.DeepEqual(s.sent, want) || s.plane.Unsent != 1 {
+		t.Errorf("sent %q, %d unsent", s.sent, s.plane.Unsent)
 	}
-	if len(s.plane.refused) != 1 || s.plane.refused[netip.MustParseAddr("2001:db8::1")] == nil {
-		t.Errorf("refused: %v", s.plane.refused)
+	if len(s.plane.Refused) != 1 || s.plane.Refused[netip.MustParseAddr("2001:db8::1")] == nil {
+		t.Errorf("refused: %v", s.plane.Refused)
 	}
-	for i := range 2 * maxRefused { // strangers from everywhere
+	for i := range 2 * plane.MaxRefused { // strangers from everywhere
 		s.do(core.Send{Local: port(westAddr, 500), Remote: port(netip.AddrFrom16([16]byte{0x20, 1, 0x0d, 0xb8, 14: byte(i >> 8), 15: byte(i)}), 500), Data: []byte{1}})
 	}
-	if n := len(s.plane.refused); n == 0 || n > maxRefused {
+	if n := len(s.plane.Refused); n == 0 || n > plane.MaxRefused {
 		t.Errorf("%d addresses are remembered", n)
 	}
 }
@@ -110,20 +111,20 @@ func TestPlaneInstalls(t *testing.T) {
 	flow := wire.Flow{Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.2.0.1"), Proto: 17}
 	standby := s.install(1, spis[0])
 	standby.Standby = true
-	if s.do(standby); s.plane.sas.Inbound(spis[0]) == nil || s.plane.Has(7) {
+	if s.do(standby); s.plane.SAs.Inbound(spis[0]) == nil || s.plane.Has(7) {
 		t.Error("an SA that stands by opens and does not seal")
 	}
-	if s.do(core.Activate{Child: 1}); s.plane.sas.Outbound(7, &flow) == nil {
+	if s.do(core.Activate{Child: 1}); s.plane.SAs.Outbound(7, &flow) == nil {
 		t.Error("activated, it seals")
 	}
 	moved := sad.Endpoint{Local: port(westAddr, 4500), Remote: port(eastAddr, 1024), UDP: true}
-	if s.do(core.Move{Child: 1, Local: moved.Local, Remote: moved.Remote, UDP: true}); *s.plane.sas.Child(1).Endpoint() != moved {
-		t.Errorf("moved to %v", s.plane.sas.Child(1).Endpoint())
+	if s.do(core.Move{Child: 1, Local: moved.Local, Remote: moved.Remote, UDP: true}); *s.plane.SAs.Child(1).Endpoint() != moved {
+		t.Errorf("moved to %v", s.plane.SAs.Child(1).Endpoint())
 	}
-	if s.do(core.Retire{Child: 1}); s.plane.Has(7) || s.plane.sas.Inbound(spis[0]) == nil {
+	if s.do(core.Retire{Child: 1}); s.plane.Has(7) || s.plane.SAs.Inbound(spis[0]) == nil {
 		t.Error("retired, it opens and does not seal")
 	}
-	if s.do(core.Remove{Child: 1}, core.FreeSPI{SPI: spis[1]}); s.plane.sas.Len() != 0 {
+	if s.do(core.Remove{Child: 1}, core.FreeSPI{SPI: spis[1]}); s.plane.SAs.Len() != 0 {
 		t.Error("removed, it is still there")
 	}
 	// An SPI that is nobody's: the endpoint hears that the SA is no more.
@@ -136,7 +137,7 @@ func TestPlaneInstalls(t *testing.T) {
 // A full table owes the SPIs that it could not give.
 func TestPlaneOwesSPIs(t *testing.T) {
 	s := newStage()
-	s.plane.sas = sad.NewTable(4, 1)
+	s.plane.SAs = sad.NewTable(4, 1)
 	in := s.do(core.NeedSPIs{N: 6})
 	spis := in[0].(core.SPIs).SPIs
 	if len(in) != 1 || len(spis) != 4 {

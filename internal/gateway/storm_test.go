@@ -63,7 +63,7 @@ func TestTwentyRekeysOnABadNetwork(t *testing.T) {
 			if dead := n.count(core.EvPeerDead); dead > 0 {
 				t.Errorf("%v took its peer for dead %d times", n.addr, dead)
 			}
-			if up := len(n.plane.cfg.Endpoint.SAs()); up > 2 {
+			if up := len(n.plane.Config.Endpoint.SAs()); up > 2 {
 				t.Errorf("%v has %d IKE SAs", n.addr, up)
 			}
 		}

@@ -63,7 +63,7 @@ protocol = "udp"
 
 // serving is how many policies made from templates have an SA that seals.
 func (n *node) serving() (c int) {
-	for _, m := range n.plane.madeInOrder() {
+	for _, m := range n.plane.MadeInOrder() {
 		if n.plane.Has(m.Ref) {
 			c++
 		}
@@ -135,7 +135,7 @@ func TestTransportModeFromATemplate(t *testing.T) {
 
 			w.west.mustConfigure(strings.Replace(texts.Replace(l2tpClient), "peer = \"server\"\nsrc", "peer = \"server\"\nlevel = \"unique\"\nsrc", 1))
 			w.until("established", func() bool { return w.west.sealing() == 1 && w.east.serving() == 1 })
-			made := w.east.plane.madeInOrder()
+			made := w.east.plane.MadeInOrder()
 			if len(made) != 1 || made[0].Tunnel || len(made[0].Pairs) != 1 || made[0].Pairs[0].String() != c.made {
 				t.Fatalf("made are %+v, want %s", made, c.made)
 			}
@@ -144,7 +144,7 @@ func TestTransportModeFromATemplate(t *testing.T) {
 				!strings.Contains(table[last-1], " DA ") {
 				t.Errorf("policies\n%s", strings.Join(table, "\n"))
 			}
-			for _, r := range policyRows(w.east.cfg, w.east.comp, w.east.plane.madeInOrder(), w.east.plane.sas.Children(), w.clock.Now()) {
+			for _, r := range policyRows(w.east.cfg, w.east.comp, w.east.plane.MadeInOrder(), w.east.plane.SAs.Children(), w.clock.Now()) {
 				if proto := map[string]string{"": "esp", "ah": "ah"}[c.proto]; r.Dynamic && (r.Tunnel != control.No || r.IPsecProtocols != proto || r.SADstAddress != seen[w.west].String()) {
 					t.Errorf("row %+v", r)
 				}
@@ -195,7 +195,7 @@ func TestTransportModeFromATemplate(t *testing.T) {
 			w.sameSAs()
 			w.west.input(core.Command{Do: core.Shutdown})
 			w.run(10 * time.Second)
-			if got := w.east.plane.Plan(w.east.comp).Routes; !slices.Equal(got, routes) || len(w.east.plane.made.policies) != 0 {
+			if got := w.east.plane.Plan(w.east.comp).Routes; !slices.Equal(got, routes) || len(w.east.plane.Made.Policies) != 0 {
 				t.Errorf("left are routes %+v and policies %v", got, w.east.table())
 			}
 			discarded("after")
@@ -228,7 +228,7 @@ func TestReloadOfATemplatesMode(t *testing.T) {
 	}
 	w.east.mustConfigure(with("tunnel = false\n"))
 	w.until("transport mode again", func() bool { return w.west.sealing() == 1 && w.east.serving() == 1 })
-	if made := w.east.plane.madeInOrder(); len(made) != 1 || made[0].Tunnel {
+	if made := w.east.plane.MadeInOrder(); len(made) != 1 || made[0].Tunnel {
 		t.Errorf("made are %+v", made)
 	}
 }
@@ -252,7 +252,7 @@ func TestTransportClientIsMovedByItsNAT(t *testing.T) {
 			w.west.plane.Send(w.clock.Now(), pkt)
 			w.run(time.Second)
 		}
-		made := w.east.plane.madeInOrder()
+		made := w.east.plane.MadeInOrder()
 		if len(made) != 1 || made[0].Pairs[0].Remote.Lo != moved || w.east.serving() != 1 || w.east.count(core.EvIKEUp) != 1 {
 			t.Fatalf("%s: made are %+v; events %v", profile, made, kinds(w.east.events))
 		}

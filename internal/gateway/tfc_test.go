@@ -21,7 +21,7 @@ func TestTFC(t *testing.T) {
 			w.run(10 * time.Second)
 			w.carriesAll()
 			for i, length := range []int{len(echo("10.1.101.5", "10.1.102.6", 1)), len(echo("2001:db8:101::5", "2001:db8:102::6", 1))} {
-				west, east := w.west.plane.sas.Children()[i].Rows(w.clock.Now(), false), w.east.plane.sas.Children()[i].Rows(w.clock.Now(), false)
+				west, east := w.west.plane.SAs.Children()[i].Rows(w.clock.Now(), false), w.east.plane.SAs.Children()[i].Rows(w.clock.Now(), false)
 				if west[1].Packets != 1 || west[1].Bytes != uint64(max(length, inner)) || east[0].Bytes != west[1].Bytes {
 					t.Errorf("%d packets of together %d bytes sent, %d bytes received, want %d", west[1].Packets, west[1].Bytes, east[0].Bytes, max(length, inner))
 				}
@@ -41,8 +41,8 @@ func TestTFCReload(t *testing.T) {
 	w.run(10 * time.Second)
 	w.until("established again", func() bool { return w.west.sealing() >= 2 && w.east.sealing() >= 2 })
 	w.carriesAll()
-	for _, c := range w.west.plane.sas.Children() {
-		if c.TFC != 400 && w.west.plane.sas.Seals(c.Policy) {
+	for _, c := range w.west.plane.SAs.Children() {
+		if c.TFC != 400 && w.west.plane.SAs.Seals(c.Policy) {
 			t.Errorf("SA %d of policy %d pads to %d", c.ID, c.Policy, c.TFC)
 		}
 	}

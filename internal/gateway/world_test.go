@@ -16,6 +16,7 @@ import (
 	"culvert/ike"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
+	"culvert/internal/gateway/plane"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
@@ -105,7 +106,7 @@ type node struct {
 	state  store.Memory
 	w      *world
 	addr   netip.Addr
-	plane  *Plane
+	plane  *plane.Plane
 	conn   *underlay.Memory
 	device *tun.Memory
 	host   *tun.MemoryHost
@@ -157,7 +158,7 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 	if err := n.leases.open(func() (store.Store, error) { return &store.Memory{}, nil }, start); err != nil {
 		w.t.Fatal(err)
 	}
-	n.plane = newPlane(planeConfig{
+	n.plane = plane.New(plane.Config{
 		Endpoint: &logged{ike.New(seed), outputs.New(w.t, addr.String())}, Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now, ClampMSS: true,
 		Serve: n.serve,
 		Event: func(_ time.Time, e core.Event) { n.events = append(n.events, e) },
@@ -344,7 +345,7 @@ func (n *node) sealing() (c int) {
 // spis are the inbound SPIs by policy.
 func (n *node) spis() map[string]string {
 	m := map[string]string{}
-	for _, r := range installedRows(policyNumbers(n.cfg, n.comp, n.plane.madeInOrder()), n.plane.sas.Children(), false, n.w.clock.Now()) {
+	for _, r := range installedRows(policyNumbers(n.cfg, n.comp, n.plane.MadeInOrder()), n.plane.SAs.Children(), false, n.w.clock.Now()) {
 		m[r.Policy+" "+r.SrcAddress+" "+r.DstAddress+" "+r.SPI] = r.State
 	}
 	return m
@@ -375,7 +376,7 @@ func (w *world) carries(from, to *node, src, dst string) {
 
 func nonzero(n *node) map[string]uint64 {
 	m := map[string]uint64{}
-	for _, c := range n.plane.path.Counters().Snapshot() {
+	for _, c := range n.plane.Path.Counters().Snapshot() {
 		if c.Value > 0 {
 			m[c.Name] = c.Value
 		}

@@ -206,6 +206,7 @@ var doors = map[string][]string{
 	"internal/packet/reassembly": {"internal/packet/wire"},
 	"internal/packet/datapath":   {"tun", "internal/packet/underlay", "internal/packet/wire", "internal/packet/reassembly", "spd", "sad", "esp", "ah", "crypto"},
 	"internal/gateway/compile":   {"config", "crypto/pki", "crypto/suite", "ike/core", "ike/auth", "internal/packet/wire", "spd", "tun"},
+	"internal/gateway/plane":     {"config", "esp", "ike/core", "internal/gateway/compile", "internal/packet/datapath", "internal/packet/underlay", "internal/packet/wire", "sad", "spd", "tun"},
 	"cmd":                        {"internal/gateway", "internal/operate/control", "internal/demo", "internal/host/hardware", "config", "crypto/suite"},
 }
 

@@ -1,4 +1,4 @@
-package gateway
+package plane
 
 import (
 	"cmp"
@@ -15,14 +15,15 @@ import (
 // What a plane has that was made at run time: policies from templates, and the
 // addresses that peers gave us.
 
-type madePolicy struct {
+// MadePolicy is a policy made from a template. It lives until the endpoint drops it.
+type MadePolicy struct {
 	core.AddPolicy
 	serial uint64 // of its making
 }
 
 // madeThings belong to the plane.
 type madeThings struct {
-	policies map[core.PolicyRef]madePolicy
+	Policies map[core.PolicyRef]MadePolicy
 	addrs    map[core.SAID]core.Configured
 	serial   uint64
 }
@@ -30,35 +31,35 @@ type madeThings struct {
 // addPolicy puts a policy in force where its template stands. One whose template
 // has gone is about to be dropped.
 func (p *Plane) addPolicy(out core.AddPolicy) {
-	p.made.serial++
-	m := madePolicy{out, p.made.serial}
-	if p.made.policies == nil {
-		p.made.policies = map[core.PolicyRef]madePolicy{}
+	p.Made.serial++
+	m := MadePolicy{out, p.Made.serial}
+	if p.Made.Policies == nil {
+		p.Made.Policies = map[core.PolicyRef]MadePolicy{}
 	}
-	was, again := p.made.policies[out.Ref]
-	p.made.policies[out.Ref] = m
-	t := p.templates[out.Template]
+	was, again := p.Made.Policies[out.Ref]
+	p.Made.Policies[out.Ref] = m
+	t := p.Templates[out.Template]
 	if t == nil {
 		return
 	}
-	p.policies.Put(m.rows(t))
-	p.replan = p.replan || m.needsRoutes(t) || again && was.needsRoutes(t)
+	p.Policies.Put(m.rows(t))
+	p.Replan = p.Replan || m.needsRoutes(t) || again && was.needsRoutes(t)
 }
 
 func (p *Plane) dropPolicy(ref core.PolicyRef) {
-	m, ok := p.made.policies[ref]
+	m, ok := p.Made.Policies[ref]
 	if !ok {
 		return
 	}
-	delete(p.made.policies, ref)
-	p.policies.Drop(uint32(ref))
-	if t := p.templates[m.Template]; t == nil || m.needsRoutes(t) {
-		p.replan = true
+	delete(p.Made.Policies, ref)
+	p.Policies.Drop(uint32(ref))
+	if t := p.Templates[m.Template]; t == nil || m.needsRoutes(t) {
+		p.Replan = true
 	}
 }
 
 // rows is the policy as the database has it.
-func (m madePolicy) rows(t *compile.Template) spd.Made {
+func (m MadePolicy) rows(t *compile.Template) spd.Made {
 	made := spd.Made{Place: t.Place}
 	for _, pair := range m.Pairs {
 		made.Rows = append(made.Rows, spd.Policy{Ref: uint32(m.Ref), Pair: pair, Action: spd.Encrypt, Level: t.Level, Tunnel: m.Tunnel})
@@ -67,7 +68,7 @@ func (m madePolicy) rows(t *compile.Template) spd.Made {
 }
 
 // needsRoutes reports whether its traffic has to be led to the device by routes of its own.
-func (m madePolicy) needsRoutes(t *compile.Template) bool {
+func (m MadePolicy) needsRoutes(t *compile.Template) bool {
 	for _, pair := range m.Pairs {
 		if !t.LeadsTo(pair) {
 			return true
@@ -76,14 +77,14 @@ func (m madePolicy) needsRoutes(t *compile.Template) bool {
 	return false
 }
 
-// madeInOrder lists the policies in the order of their making.
-func (p *Plane) madeInOrder() []madePolicy {
-	return slices.SortedFunc(maps.Values(p.made.policies), func(a, b madePolicy) int { return cmp.Compare(a.serial, b.serial) })
+// MadeInOrder lists the policies in the order of their making.
+func (p *Plane) MadeInOrder() []MadePolicy {
+	return slices.SortedFunc(maps.Values(p.Made.Policies), func(a, b MadePolicy) int { return cmp.Compare(a.serial, b.serial) })
 }
 
 // placed are the made policies for a whole new table.
 func (p *Plane) placed(templates map[core.PolicyRef]*compile.Template) (list []spd.Made) {
-	for _, m := range p.madeInOrder() {
+	for _, m := range p.MadeInOrder() {
 		if t := templates[m.Template]; t != nil {
 			list = append(list, m.rows(t))
 		}
@@ -92,23 +93,23 @@ func (p *Plane) placed(templates map[core.PolicyRef]*compile.Template) (list []s
 }
 
 func (p *Plane) configured(out core.Configured) {
-	if p.made.addrs == nil {
-		p.made.addrs = map[core.SAID]core.Configured{}
+	if p.Made.addrs == nil {
+		p.Made.addrs = map[core.SAID]core.Configured{}
 	}
-	p.made.addrs[out.Holder] = out
-	p.replan = true
+	p.Made.addrs[out.Holder] = out
+	p.Replan = true
 }
 
 func (p *Plane) unconfigured(holder core.SAID) {
-	if _, ok := p.made.addrs[holder]; ok {
-		delete(p.made.addrs, holder)
-		p.replan = true
+	if _, ok := p.Made.addrs[holder]; ok {
+		delete(p.Made.addrs, holder)
+		p.Replan = true
 	}
 }
 
-// connected reports whether a peer has given this host an address.
-func (p *Plane) connected(peer string) bool {
-	for _, c := range p.made.addrs {
+// Connected reports whether a peer has given this host an address.
+func (p *Plane) Connected(peer string) bool {
+	for _, c := range p.Made.addrs {
 		if c.Peer == peer {
 			return true
 		}
@@ -120,11 +121,11 @@ func (p *Plane) connected(peer string) bool {
 // at run time.
 func (p *Plane) Plan(c *compile.Result) tun.Plan {
 	plan := c.Plan(p.Has)
-	if len(p.made.policies) == 0 && len(p.made.addrs) == 0 && len(p.tenants) == 0 {
+	if len(p.Made.Policies) == 0 && len(p.Made.addrs) == 0 && len(p.Tenants) == 0 {
 		return plan
 	}
 	of := map[*compile.Template][]tun.Route{}
-	for _, m := range p.madeInOrder() {
+	for _, m := range p.MadeInOrder() {
 		t := c.Templates[m.Template]
 		if t == nil {
 			continue
@@ -140,8 +141,8 @@ func (p *Plane) Plan(c *compile.Result) tun.Plan {
 		}
 	}
 	plan.Routes = c.Routes(p.Has, of, p.several)
-	for _, holder := range slices.Sorted(maps.Keys(p.made.addrs)) {
-		for _, a := range p.made.addrs[holder].Addrs {
+	for _, holder := range slices.Sorted(maps.Keys(p.Made.addrs)) {
+		for _, a := range p.Made.addrs[holder].Addrs {
 			if whole := netip.PrefixFrom(a, a.BitLen()); !slices.Contains(plan.Addresses, whole) {
 				plan.Addresses = append(plan.Addresses, whole)
 			}

@@ -1,4 +1,4 @@
-package gateway
+package plane
 
 import (
 	"math/rand/v2"
@@ -16,8 +16,8 @@ import (
 	"culvert/tun"
 )
 
-// endpoint is IKE as the plane drives it: ike.Endpoint.
-type endpoint interface {
+// Endpoint is IKE as the plane drives it: ike.Endpoint.
+type Endpoint interface {
 	Handle(now time.Time, in core.Input)
 	Poll() (core.Output, bool)
 	Deadline() (time.Time, bool)
@@ -26,11 +26,11 @@ type endpoint interface {
 	Idle() bool // no IKE SA is left
 }
 
-// planeConfig is all that a Plane touches. Serve and Event are called from
+// Config is all that a Plane touches. Serve and Event are called from
 // within Input; an Ask is answered by Answer, from any goroutine and also from
 // within the call.
-type planeConfig struct {
-	Endpoint endpoint
+type Config struct {
+	Endpoint Endpoint
 	Conn     underlay.Conn
 	Device   tun.Device
 	Clear    underlay.Clear
@@ -49,48 +49,50 @@ type planeConfig struct {
 // goroutine, no socket and no clock of its own: Input is called by one goroutine
 // at a time, the data path's workers only leave inputs in the inbox.
 type Plane struct {
-	cfg      planeConfig
-	policies *spd.Database
-	sas      *sad.Table
-	path     *datapath.Path
-	inbox    *inbox
-	random   *rand.ChaCha8
+	// The exported parts belong to the goroutine that calls Input, but for Inbox.
+	Config   Config
+	Policies *spd.Database
+	SAs      *sad.Table
+	Path     *datapath.Path
+	Inbox    *Inbox
+	Random   *rand.ChaCha8
 
-	uses    map[core.PolicyRef]bool // policies whose route follows their SAs
-	replan  bool                    // such a policy won or lost an SA
+	Uses    map[core.PolicyRef]bool // policies whose route follows their SAs
+	Replan  bool                    // such a policy won or lost an SA
 	dummies time.Time               // when dummy packets are due; zero: no SA has any
 	owed    int                     // SPIs that the table could not give
 	next    []core.Input            // what applying outputs led to, for the endpoint
 	buf     []byte                  // of the packet being sent
-	unsent  uint64                  // IKE messages that the network refused
-	refused map[netip.Addr]error    // why, by where the last one was to go; at most maxRefused
+	Unsent  uint64                  // IKE messages that the network refused
+	Refused map[netip.Addr]error    // why, by where the last one was to go; at most maxRefused
 
-	templates map[core.PolicyRef]*compile.Template // of the configuration in force
-	made      madeThings
-	tenants   map[core.PolicyRef]*tenants // of policies of level unique
+	Templates map[core.PolicyRef]*compile.Template // of the configuration in force
+	Made      madeThings
+	Tenants   map[core.PolicyRef]*tenants // of policies of level unique
 }
 
 // maxChildren is how many CHILD SAs a gateway holds at most.
 const maxChildren = 1 << 17
 
-func newPlane(cfg planeConfig) *Plane {
-	p := &Plane{cfg: cfg, policies: spd.New(), inbox: newInbox(), random: rand.NewChaCha8(cfg.Seed)}
-	p.sas = sad.NewTable(maxChildren, p.random.Uint64())
-	p.sas.OnLink(cfg.LinkMTU)
-	p.path = datapath.New(datapath.Config{
-		Device: cfg.Device, Conn: cfg.Conn, Policies: p.policies, SAs: p.sas, Notify: p.inbox, Now: cfg.Now, Clear: cfg.Clear,
-		DSCP: cfg.DSCP, DF: cfg.DF, ClampMSS: cfg.ClampMSS, Seed: p.random.Uint64(),
+// New makes a plane without a configuration: Switch gives it one.
+func New(cfg Config) *Plane {
+	p := &Plane{Config: cfg, Policies: spd.New(), Inbox: NewInbox(), Random: rand.NewChaCha8(cfg.Seed)}
+	p.SAs = sad.NewTable(maxChildren, p.Random.Uint64())
+	p.SAs.OnLink(cfg.LinkMTU)
+	p.Path = datapath.New(datapath.Config{
+		Device: cfg.Device, Conn: cfg.Conn, Policies: p.Policies, SAs: p.SAs, Notify: p.Inbox, Now: cfg.Now, Clear: cfg.Clear,
+		DSCP: cfg.DSCP, DF: cfg.DF, ClampMSS: cfg.ClampMSS, Seed: p.Random.Uint64(),
 	})
 	return p
 }
 
 // Answer brings the result of an Ask. Safe for any goroutine.
-func (p *Plane) Answer(a core.Answer) { p.inbox.put(a) }
+func (p *Plane) Answer(a core.Answer) { p.Inbox.Put(a) }
 
 // Work hands the endpoint what waits in the inbox, and reports whether anything
 // did. What comes in meanwhile waits for the next call.
 func (p *Plane) Work(now time.Time) bool {
-	list := p.inbox.take()
+	list := p.Inbox.Take()
 	for _, in := range list {
 		p.Input(now, in)
 	}
@@ -99,11 +101,11 @@ func (p *Plane) Work(now time.Time) bool {
 
 // Deadline is when Input wants a Tick.
 func (p *Plane) Deadline() (time.Time, bool) {
-	at, ok := p.cfg.Endpoint.Deadline()
+	at, ok := p.Config.Endpoint.Deadline()
 	if !p.dummies.IsZero() && (!ok || p.dummies.Before(at)) {
 		at, ok = p.dummies, true
 	}
-	if late, some := p.path.GiveUpAt(); some && (!ok || late.Before(at)) {
+	if late, some := p.Path.GiveUpAt(); some && (!ok || late.Before(at)) {
 		at, ok = late, true
 	}
 	return at, ok
@@ -111,12 +113,12 @@ func (p *Plane) Deadline() (time.Time, bool) {
 
 // tick sends the dummy packets that are due, and gives fragments up. False: nothing else is due.
 func (p *Plane) tick(now time.Time) bool {
-	ours := p.path.GiveUp(now)
+	ours := p.Path.GiveUp(now)
 	if !p.dummies.IsZero() && !now.Before(p.dummies) {
-		p.dummies = p.path.SendDummies(now, func(n int64) int64 { return int64(p.random.Uint64() % uint64(n)) })
+		p.dummies = p.Path.SendDummies(now, func(n int64) int64 { return int64(p.Random.Uint64() % uint64(n)) })
 		ours = true
 	}
-	at, ok := p.cfg.Endpoint.Deadline()
+	at, ok := p.Config.Endpoint.Deadline()
 	return !ours || ok && !now.Before(at)
 }
 
@@ -125,17 +127,17 @@ func (p *Plane) Input(now time.Time, in core.Input) {
 	if _, isTick := in.(core.Tick); isTick && !p.tick(now) {
 		return
 	}
-	p.cfg.Endpoint.Handle(now, in)
+	p.Config.Endpoint.Handle(now, in)
 	p.drain(now)
 	for len(p.next) > 0 {
 		in, p.next = p.next[0], p.next[1:]
-		p.cfg.Endpoint.Handle(now, in)
+		p.Config.Endpoint.Handle(now, in)
 		p.drain(now)
 	}
 }
 
 func (p *Plane) drain(now time.Time) {
-	for out, ok := p.cfg.Endpoint.Poll(); ok; out, ok = p.cfg.Endpoint.Poll() {
+	for out, ok := p.Config.Endpoint.Poll(); ok; out, ok = p.Config.Endpoint.Poll() {
 		p.apply(now, out)
 	}
 }
@@ -149,25 +151,25 @@ func (p *Plane) apply(now time.Time, out core.Output) {
 	case core.Install:
 		p.install(now, out)
 	case core.Activate:
-		p.sas.Activate(uint64(out.Child))
+		p.SAs.Activate(uint64(out.Child))
 		p.touched(out.Child)
 	case core.Retire:
 		p.touched(out.Child)
-		p.sas.Retire(uint64(out.Child))
+		p.SAs.Retire(uint64(out.Child))
 	case core.Remove:
 		p.touched(out.Child)
 		p.leaves(out.Child)
-		p.sas.Remove(uint64(out.Child))
+		p.SAs.Remove(uint64(out.Child))
 		p.supply()
 	case core.Move:
-		p.sas.Move(uint64(out.Child), out.Local, out.Remote, out.UDP)
+		p.SAs.Move(uint64(out.Child), out.Local, out.Remote, out.UDP)
 	case core.PathMTU:
-		p.sas.Path(out.Local.Addr(), out.Remote.Addr()).Learn(out.MTU, now.UnixNano())
+		p.SAs.Path(out.Local.Addr(), out.Remote.Addr()).Learn(out.MTU, now.UnixNano())
 	case core.NeedSPIs:
 		p.owed += out.N
 		p.supply()
 	case core.FreeSPI:
-		p.sas.FreeSPI(out.SPI)
+		p.SAs.FreeSPI(out.SPI)
 		p.supply()
 	case core.AddPolicy:
 		p.addPolicy(out)
@@ -180,7 +182,7 @@ func (p *Plane) apply(now time.Time, out core.Output) {
 	case core.Event:
 		p.event(now, out)
 	default:
-		p.cfg.Serve(out)
+		p.Config.Serve(out)
 	}
 }
 
@@ -196,24 +198,24 @@ func (p *Plane) send(s core.Send) {
 // put sends one packet. A message that the network refuses is lost like one
 // under way: the endpoint sends it again.
 func (p *Plane) put(pkt underlay.Packet) {
-	n, err := p.cfg.Conn.Send([]underlay.Packet{pkt})
+	n, err := p.Config.Conn.Send([]underlay.Packet{pkt})
 	to := pkt.Remote.Addr()
 	if n > 0 {
-		delete(p.refused, to)
+		delete(p.Refused, to)
 		return
 	}
-	p.unsent++
-	if p.refused == nil || len(p.refused) >= maxRefused {
-		p.refused = map[netip.Addr]error{}
+	p.Unsent++
+	if p.Refused == nil || len(p.Refused) >= MaxRefused {
+		p.Refused = map[netip.Addr]error{}
 	}
-	p.refused[to] = err
+	p.Refused[to] = err
 }
 
-// maxRefused bounds what is remembered for `culvert explain peer`.
-const maxRefused = 256
+// MaxRefused bounds what is remembered for `culvert explain peer`.
+const MaxRefused = 256
 
 func (p *Plane) install(now time.Time, in core.Install) {
-	_, err := p.sas.Install(sad.Params{
+	_, err := p.SAs.Install(sad.Params{
 		ID: uint64(in.Child), Policy: uint32(in.Policy), Peer: in.Peer, Client: in.Client, Protocol: uint8(in.Protocol), Tunnel: in.Tunnel,
 		In: p.half(in, in.In), Out: p.half(in, in.Out), Pairs: in.Pairs,
 		Local: in.Local, Remote: in.Remote, UDP: in.UDP, ReplayWindow: in.ReplayWindow, TFC: p.padding(in), Dummies: in.Dummies, Standby: in.Standby,
@@ -221,7 +223,7 @@ func (p *Plane) install(now time.Time, in core.Install) {
 	})
 	if err != nil {
 		// The endpoint believes in the SA until it is told that it has ended.
-		p.cfg.Event(now, core.Event{Kind: core.EvChildDown, SA: in.SA, Child: in.Child, Policy: in.Policy, Peer: in.Peer,
+		p.Config.Event(now, core.Event{Kind: core.EvChildDown, SA: in.SA, Child: in.Child, Policy: in.Policy, Peer: in.Peer,
 			Reason: "it could not be installed: " + err.Error()})
 		p.next = append(p.next, core.Expire{Child: in.Child, Hard: true})
 		return
@@ -231,7 +233,7 @@ func (p *Plane) install(now time.Time, in core.Install) {
 	}
 	p.touched(in.Child)
 	p.arrived(in)
-	p.path.Acquired(uint32(in.Policy))
+	p.Path.Acquired(uint32(in.Policy))
 }
 
 // padding is how long inner packets are made, which is no longer than the device
@@ -240,7 +242,7 @@ func (p *Plane) padding(in core.Install) int {
 	if in.TFC == 0 {
 		return 0
 	}
-	mtu, err := p.cfg.Device.MTU()
+	mtu, err := p.Config.Device.MTU()
 	if err != nil {
 		return 0
 	}
@@ -249,22 +251,22 @@ func (p *Plane) padding(in core.Install) int {
 
 func (p *Plane) half(in core.Install, h core.HalfSA) esp.Params {
 	x := esp.Params{SPI: h.SPI, Encr: in.Encr, EncKey: h.EncKey, Integ: in.Integ, IntegKey: h.IntegKey, ESN: in.ESN}
-	p.random.Read(x.IVKey[:]) //nolint:errcheck // never fails
+	p.Random.Read(x.IVKey[:]) //nolint:errcheck // never fails
 	return x
 }
 
 // touched notes that the SAs of a policy of level use are changing.
 func (p *Plane) touched(child core.ChildID) {
-	if len(p.uses) == 0 {
+	if len(p.Uses) == 0 {
 		return
 	}
-	if c := p.sas.Child(uint64(child)); c != nil && p.uses[core.PolicyRef(c.Policy)] {
-		p.replan = true
+	if c := p.SAs.Child(uint64(child)); c != nil && p.Uses[core.PolicyRef(c.Policy)] {
+		p.Replan = true
 	}
 }
 
 // Has reports whether a policy has an SA that seals.
-func (p *Plane) Has(ref core.PolicyRef) bool { return p.sas.Seals(uint32(ref)) }
+func (p *Plane) Has(ref core.PolicyRef) bool { return p.SAs.Seals(uint32(ref)) }
 
 // supply gives the endpoint the SPIs that it asked for. What a full table
 // cannot give is given when an SA has left.
@@ -272,7 +274,7 @@ func (p *Plane) supply() {
 	if p.owed == 0 {
 		return
 	}
-	if spis := p.sas.AllocSPIs(p.owed); len(spis) > 0 {
+	if spis := p.SAs.AllocSPIs(p.owed); len(spis) > 0 {
 		p.owed -= len(spis)
 		p.next = append(p.next, core.SPIs{SPIs: spis})
 	}
@@ -282,9 +284,9 @@ func (p *Plane) supply() {
 // better or worse, lets the policy's traffic ask again.
 func (p *Plane) event(now time.Time, e core.Event) {
 	if e.Policy != 0 {
-		p.path.Acquired(uint32(e.Policy))
+		p.Path.Acquired(uint32(e.Policy))
 	}
-	p.cfg.Event(now, e)
+	p.Config.Event(now, e)
 }
 
 // Switch is how a plane goes over to a configuration: Policies, and then, when the host has
@@ -307,10 +309,10 @@ func (p *Plane) Switch(next *compile.Result) *Switch { return &Switch{p: p, next
 // leads to the device meets the new ones.
 func (s *Switch) Policies() {
 	p := s.p
-	s.policies, s.uses, s.templates, s.replan = slices.Clone(p.policies.Policies()), p.uses, p.templates, p.replan
+	s.policies, s.uses, s.templates, s.replan = slices.Clone(p.Policies.Policies()), p.Uses, p.Templates, p.Replan
 	s.begun = true
-	p.policies.Replace(s.next.Policies, p.placed(s.next.Templates)...)
-	p.uses, p.templates, p.replan = s.next.Uses, s.next.Templates, false
+	p.Policies.Replace(s.next.Policies, p.placed(s.next.Templates)...)
+	p.Uses, p.Templates, p.Replan = s.next.Uses, s.next.Templates, false
 }
 
 // Revert puts the policies back as they were before Policies.
@@ -320,22 +322,22 @@ func (s *Switch) Revert() {
 	}
 	s.begun = false
 	p := s.p
-	p.policies.Replace(s.policies, p.placed(s.templates)...)
-	p.uses, p.templates, p.replan = s.uses, s.templates, s.replan
+	p.Policies.Replace(s.policies, p.placed(s.templates)...)
+	p.Uses, p.Templates, p.Replan = s.uses, s.templates, s.replan
 }
 
 // Commit lets the data path and the endpoint go over.
 func (s *Switch) Commit(now time.Time) {
 	p := s.p
-	p.path.DeviceChanged()
-	p.inbox.most.Store(int64(s.next.StrangerShare))
+	p.Path.DeviceChanged()
+	p.Inbox.Most.Store(int64(s.next.StrangerShare))
 	p.Input(now, core.Reconfigure{Config: s.next.IKE})
 }
 
 // Receive takes a datagram and Send a plain packet through the data path in the
 // caller's goroutine, and the endpoint through what follows from it.
 func (p *Plane) Receive(now time.Time, pkt *underlay.Packet) datapath.Reason {
-	r := p.path.Receive(now, pkt)
+	r := p.Path.Receive(now, pkt)
 	for p.Work(now) {
 	}
 	return r
@@ -343,7 +345,7 @@ func (p *Plane) Receive(now time.Time, pkt *underlay.Packet) datapath.Reason {
 
 // Send: see Receive.
 func (p *Plane) Send(now time.Time, pkt []byte) datapath.Reason {
-	r := p.path.SendPlain(now, pkt)
+	r := p.Path.SendPlain(now, pkt)
 	for p.Work(now) {
 	}
 	return r

@@ -1,4 +1,4 @@
-package gateway
+package plane
 
 import "culvert/ike/core"
 
@@ -16,27 +16,27 @@ func (p *Plane) arrived(in core.Install) {
 	if in.Client == 0 {
 		return
 	}
-	t := p.tenants[in.Policy]
+	t := p.Tenants[in.Policy]
 	if t == nil {
 		t = &tenants{children: map[uint64]int{}}
-		if p.tenants == nil {
-			p.tenants = map[core.PolicyRef]*tenants{}
+		if p.Tenants == nil {
+			p.Tenants = map[core.PolicyRef]*tenants{}
 		}
-		p.tenants[in.Policy] = t
+		p.Tenants[in.Policy] = t
 	}
 	if t.children[in.Client]++; len(t.children) > 1 && !t.several {
-		t.several, p.replan = true, true
+		t.several, p.Replan = true, true
 	}
 }
 
 // leaves is called before an SA is removed.
 func (p *Plane) leaves(child core.ChildID) {
-	c := p.sas.Child(uint64(child))
+	c := p.SAs.Child(uint64(child))
 	if c == nil || c.Client == 0 {
 		return
 	}
 	ref := core.PolicyRef(c.Policy)
-	t := p.tenants[ref]
+	t := p.Tenants[ref]
 	if t == nil {
 		return
 	}
@@ -44,13 +44,13 @@ func (p *Plane) leaves(child core.ChildID) {
 		delete(t.children, c.Client)
 	}
 	if len(t.children) == 0 {
-		delete(p.tenants, ref)
-		p.replan = p.replan || t.several
+		delete(p.Tenants, ref)
+		p.Replan = p.Replan || t.several
 	}
 }
 
 // several reports whether a policy's routes have to leave the clients' ports open.
 func (p *Plane) several(ref core.PolicyRef) bool {
-	t := p.tenants[ref]
+	t := p.Tenants[ref]
 	return t != nil && t.several
 }
