@@ -40,8 +40,8 @@ type Filer interface {
 // with Close or the end of the process.
 //
 // Read hands out whole packets with their checksums complete, however the
-// kernel passed them. Write joins neighbouring segments of one flow where
-// buffers have the capacity (64 KB) for it; offset must be at least 10.
+// kernel passed them. Write joins neighbouring segments of one flow where the system takes
+// them so (Linux); offset must be at least 10.
 // Both return os.ErrClosed after Close.
 func Create(name string, mtu int) (Device, error) {
 	if err := checkName(name); err != nil {
@@ -62,7 +62,7 @@ func Create(name string, mtu int) (Device, error) {
 		dev.Close()
 		return nil, explainCreate(name, err)
 	}
-	d := &device{dev: dev, name: got}
+	d := &device{dev: dev, name: got, write: writes(dev)}
 	d.events.Go(func() {
 		// The package blocks on events that nobody takes.
 		for range dev.Events() {
@@ -89,6 +89,7 @@ func checkName(name string) error {
 type device struct {
 	dev    wgtun.Device
 	name   string
+	write  func(bufs [][]byte, offset int) (int, error)
 	events sync.WaitGroup
 }
 
@@ -118,7 +119,7 @@ func (d *device) Write(bufs [][]byte, offset int) (int, error) {
 	if len(bufs) == 0 {
 		return 0, nil
 	}
-	return writeAll(d.dev, bufs, offset)
+	return d.write(bufs, offset)
 }
 
 func (d *device) BatchSize() int    { return d.dev.BatchSize() }

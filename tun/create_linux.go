@@ -26,8 +26,12 @@ func bringUp(name string) error {
 	return netlink.LinkSetUp(link)
 }
 
-func writeAll(dev wgtun.Device, bufs [][]byte, offset int) (int, error) {
-	return writeJoined(dev.Write, bufs, offset)
+// writes is how packets get to the device.
+func writes(dev wgtun.Device) func(bufs [][]byte, offset int) (int, error) {
+	if w := newWriter(dev); w != nil {
+		return w.write
+	}
+	return func(bufs [][]byte, offset int) (int, error) { return writeJoined(dev.Write, bufs, offset) }
 }
 
 // The errors of a Read: of the device's file, of one packet that cannot be split,

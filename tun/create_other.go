@@ -11,6 +11,6 @@ func ofPacket(error) bool { return false }
 func ofWatch(error) bool { return false }
 
 // What a full ring of Windows drops the package does not say: nobody counts it.
-func writeAll(dev wgtun.Device, bufs [][]byte, offset int) (int, error) {
-	return writeOn(dev.Write, bufs, offset)
+func writes(dev wgtun.Device) func(bufs [][]byte, offset int) (int, error) {
+	return func(bufs [][]byte, offset int) (int, error) { return writeOn(dev.Write, bufs, offset) }
 }

@@ -190,7 +190,7 @@ func listening(addrs []netip.Addr, local netip.Addr) (netip.Addr, error) {
 // sockets opens them, raw ones too where ESP may go without UDP. Where
 // that is left to us and the system has none, all goes by UDP.
 func sockets(g *config.Gateway) (underlay.Conn, error) {
-	o := underlay.Options{IKEPort: g.Port, NATTPort: g.NATTPort, Mark: g.Mark, Listen: g.Listen, Raw: g.Encapsulation != config.UDP}
+	o := underlay.Options{IKEPort: g.Port, NATTPort: g.NATTPort, Mark: g.Mark, Listen: g.Listen, Join: true, Raw: g.Encapsulation != config.UDP}
 	c, err := underlay.Listen(o)
 	if o.Raw && g.Encapsulation == config.Detect && (errors.Is(err, underlay.ErrNoRaw) || errors.Is(err, underlay.ErrPrivilege)) {
 		o.Raw = false

@@ -59,6 +59,8 @@ type inWorker struct {
 	bytes   int      // of the packets in deliver
 	now     int64    // of this batch, Unix ns
 	near    near
+	segment underlay.Packet // one of several that were received as one
+	spare   spare
 
 	// A run of packets of one SA that are not counted in it yet.
 	run        *sad.Inbound
@@ -120,14 +122,22 @@ func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
 	w.deliver, w.bytes, w.now, w.by = w.deliver[:0], 0, now, nil
 	w.frags.begin(now)
 	defer w.frags.release()
+	w.spare.reset()
 	verdict, crowded := Passed, len(packets) > 1 && w.path.cfg.SAs.Crowded()
 	for i := range packets {
 		if crowded && i%nearGroup == 0 {
 			w.near.incoming(w.path.cfg.SAs, packets[i:])
 		}
-		if r := w.demux(&packets[i], now); r != Passed {
-			w.count.drop(r)
-			verdict = r
+		p, more := &packets[i], true
+		if p.Segment > 0 {
+			p, more = &w.segment, packets[i].Cut(&w.segment)
+		}
+		for more {
+			if r := w.demux(p, now); r != Passed {
+				w.count.drop(r)
+				verdict = r
+			}
+			more = p == &w.segment && packets[i].Cut(p)
 		}
 	}
 	w.countRun(now)
@@ -278,14 +288,29 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 	return Passed
 }
 
-// accept lets the packet buf[off:off+n] in.
+// accept lets the packet buf[off:off+n] in. What is behind it may be another packet.
 func (w *inWorker) accept(buf []byte, off, n int) {
-	w.deliver = append(w.deliver, buf[off-deviceOffset:off+n])
+	w.deliver = append(w.deliver, buf[off-deviceOffset:off+n:off+n])
 	w.bytes += n
+}
+
+// move puts the payload p.Buf[off:off+n] where an IP header has room in front of it: in front
+// of p is the datagram before it, which the device does not have yet.
+func (w *inWorker) move(p *underlay.Packet, off *int, n int) bool {
+	buf := w.spare.take(underlay.Headroom + n)
+	if buf == nil {
+		return false
+	}
+	copy(buf[underlay.Headroom:], p.Buf[*off:*off+n])
+	p.Buf, *off = buf, underlay.Headroom
+	return true
 }
 
 // behind decides about the payload of a genuine packet of a transport mode SA.
 func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next uint8) Reason {
+	if p == &w.segment && off-p.Off < wire.IPv6HeaderLen && !w.move(p, &off, n) {
+		return InErrors
+	}
 	start, size, ok := header(in.Child(), p, off, n, next)
 	if !ok {
 		return InStateModeErrors

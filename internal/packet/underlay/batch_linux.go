@@ -87,7 +87,7 @@ func (b *batch) take(i int, s *socket, packets []Packet, to int) bool {
 	}
 	oob := unsafe.Slice((*byte)(unsafe.Pointer(&b.oob[i])), oobWords*8)
 	oob = oob[:min(int(m.hdr.Controllen), len(oob))]
-	addr, tos, ttl := ancillary(oob)
+	addr, tos, ttl, segment := ancillary(oob)
 	if !addr.IsValid() {
 		addr = s.local
 	}
@@ -103,6 +103,9 @@ func (b *batch) take(i int, s *socket, packets []Packet, to int) bool {
 		return s.acceptRaw(p, int(m.len), oob, addr, remote.Addr())
 	}
 	p.accept(int(m.len), s.natt, netip.AddrPortFrom(addr, s.port), remote)
+	if segment > 0 && segment < int(m.len) {
+		p.Off, p.Len, p.Segment = Headroom, int(m.len), segment
+	}
 	return true
 }
 
@@ -133,8 +136,9 @@ func zoneID(a netip.Addr) uint32 {
 }
 
 // ancillary finds the address that a datagram was sent to, its type of service or
-// traffic class, and its hop limit where the socket is asked for it.
-func ancillary(oob []byte) (local netip.Addr, tos, ttl uint8) {
+// traffic class, its hop limit where the socket is asked for it, and where the system has joined
+// several datagrams, how long each is.
+func ancillary(oob []byte) (local netip.Addr, tos, ttl uint8, segment int) {
 	for len(oob) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
 		n := int(h.Len)
@@ -153,10 +157,12 @@ func ancillary(oob []byte) (local netip.Addr, tos, ttl uint8) {
 			tos = uint8(binary.NativeEndian.Uint32(data))
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_HOPLIMIT && len(data) >= 4:
 			ttl = uint8(binary.NativeEndian.Uint32(data))
+		case h.Level == unix.SOL_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
+			segment = int(int32(binary.NativeEndian.Uint32(data)))
 		}
 		oob = oob[min(len(oob), unix.CmsgSpace(len(data))):]
 	}
-	return local, tos, ttl
+	return local, tos, ttl, segment
 }
 
 func (b *batch) reset(s *socket) { b.socket, b.n, b.m = s, 0, 0 }

@@ -108,6 +108,9 @@ func (c *conn) add(o Options, at netip.AddrPort, natt bool) (uint16, error) {
 	if _, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT); err == nil {
 		s.gso = natt
 	}
+	if natt && o.Join {
+		_ = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) // without, datagrams come one by one
+	}
 	c.sockets = append(c.sockets, s)
 	byFamily := &c.by[index(natt)][index(v6)]
 	*byFamily = append(*byFamily, s)

@@ -62,6 +62,25 @@ func (p *Packet) accept(n int, natt bool, local, remote addrPort) {
 	if !ok {
 		kind, off = Runt, 0
 	}
-	p.Off, p.Len, p.Kind, p.NATT, p.Header = Headroom+off, n-off, kind, natt, false
+	p.Off, p.Len, p.Kind, p.NATT, p.Header, p.Segment = Headroom+off, n-off, kind, natt, false, 0
 	p.Local, p.Remote = local, remote
+}
+
+// Cut takes the first datagram off p, a packet that was received with a Segment, and makes it
+// one; p is what is left. False when nothing is. one lies in the Buf of p: what is in front
+// of it and behind it are its neighbours.
+func (p *Packet) Cut(one *Packet) bool {
+	if p.Len == 0 {
+		return false
+	}
+	n := min(p.Segment, p.Len)
+	kind, off, ok := classify(p.NATT, p.Buf[p.Off:p.Off+n])
+	if !ok {
+		kind, off = Runt, 0
+	}
+	*one = *p
+	one.Off, one.Len, one.Kind, one.Segment = p.Off+off, n-off, kind, 0
+	p.Off += n
+	p.Len -= n
+	return true
 }

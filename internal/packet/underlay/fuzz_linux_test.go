@@ -49,7 +49,7 @@ func FuzzRaw(f *testing.F) {
 		if isAH {
 			s.proto = unix.IPPROTO_AH
 		}
-		local, tos, _ := ancillary(oob)
+		local, tos, _, _ := ancillary(oob)
 		remote := loop
 		if v6 {
 			remote, local = netip.MustParseAddr("fe80::1%3"), loop6

@@ -22,6 +22,9 @@ type Options struct {
 	// Raw opens raw sockets for ESP and AH beside (Linux). Where the system does
 	// not let us, that is an error.
 	Raw bool
+	// Join lets the system hand up datagrams of one flow joined (Linux: UDP_GRO). Recv may then
+	// return packets with a Segment, and its buffers must have room for MaxDatagram bytes.
+	Join bool
 	// Buffer is the size of each socket's receive and send buffer in bytes
 	// (32 MB). The system may give less, which is no error.
 	Buffer int

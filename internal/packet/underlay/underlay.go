@@ -21,6 +21,9 @@ type Packet struct {
 	Buf    []byte
 	Off    int
 	Len    int
+	// Segment: received, Data is several datagrams of this many bytes one behind the other,
+	// the last of which may be shorter: Cut takes them apart. 0: it is one.
+	Segment int
 	Local  netip.AddrPort // to send: an invalid Addr lets the system choose; Port picks the socket
 	Remote netip.AddrPort
 	Kind   Kind

@@ -195,7 +195,7 @@ var doors = map[string][]string{
 	"esp":                        {"crypto", "internal/packet/wire"},
 	"ah":                         {"crypto", "internal/packet/wire"},
 	"sad":                        {"esp", "ah", "spd/selector", "crypto", "internal/packet/wire"},
-	"tun":                        {"internal/host/nlwatch"},
+	"tun":                        {"internal/host/nlwatch", "internal/packet/wire"},
 	"ike":                        {"ike", "crypto", "spd/selector"},
 	"ike/sa":                     {"ike/core", "ike/auth", "crypto", "spd/selector"},
 	"ike/v2":                     {"ike/sa", "ike/core", "ike/auth", "ike/message", "crypto", "spd/selector"},

@@ -1,0 +1,293 @@
+package tun
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"culvert/internal/packet/wire"
+)
+
+// cut is what Linux makes of a packet with an offload header: the segments, each with its own
+// sequence number, identification, lengths and checksums.
+func cut(t testing.TB, head, pkt []byte) (list [][]byte) {
+	t.Helper()
+	kind, size, start, at := head[1], int(binary.NativeEndian.Uint16(head[4:])), int(binary.NativeEndian.Uint16(head[6:])), int(binary.NativeEndian.Uint16(head[8:]))
+	if kind == offloadNone {
+		if head[0] != 0 {
+			t.Fatalf("flags %d on a packet that is not joined", head[0])
+		}
+		return [][]byte{pkt}
+	}
+	front := int(binary.NativeEndian.Uint16(head[2:]))
+	if head[0] != needsSum || size == 0 || front >= len(pkt) {
+		t.Fatalf("offload header % x", head)
+	}
+	if !wire.VerifyIPv4Checksum(pkt) {
+		t.Fatal("the joined packet's IPv4 checksum is wrong")
+	}
+	for payload, k := pkt[front:], 0; len(payload) > 0; k++ {
+		n := min(size, len(payload))
+		seg := append(bytes.Clone(pkt[:front]), payload[:n]...)
+		payload = payload[n:]
+		if pkt[0]>>4 == 4 {
+			binary.BigEndian.PutUint16(seg[2:], uint16(len(seg)))
+			binary.BigEndian.PutUint16(seg[4:], binary.BigEndian.Uint16(pkt[4:])+uint16(k))
+			wire.FillIPv4Checksum(seg)
+		} else {
+			binary.BigEndian.PutUint16(seg[4:], uint16(len(seg)-40))
+		}
+		l4 := seg[start:]
+		if kind == offloadUDP {
+			binary.BigEndian.PutUint16(l4[4:], uint16(len(l4)))
+		} else {
+			binary.BigEndian.PutUint32(l4[4:], binary.BigEndian.Uint32(pkt[start+4:])+uint32(k*size))
+			if len(payload) > 0 {
+				l4[13] &^= flagPSH
+			}
+		}
+		l, ok := layOut(seg)
+		if !ok {
+			t.Fatalf("segment %d of a joined packet cannot be read: % x", k, seg)
+		}
+		// The field holds the sum of the pseudo header of the whole: what the segment's differs
+		// by is its length.
+		whole := pseudo(pkt, l, len(pkt)-start)
+		if got := binary.BigEndian.Uint16(pkt[start+at:]); got != whole {
+			t.Fatalf("the checksum field of the joined packet is %04x, want %04x", got, whole)
+		}
+		l4[at], l4[at+1] = 0, 0
+		sum := ^wire.Sum(l4, pseudo(seg, l, len(l4)))
+		if sum == 0 && kind == offloadUDP {
+			sum = 0xffff
+		}
+		binary.BigEndian.PutUint16(l4[at:], sum)
+		list = append(list, seg)
+	}
+	return list
+}
+
+// written is what the system makes of the packets after they were joined, and how many it
+// was given.
+func written(t testing.TB, j *joiner, packets [][]byte) (out [][]byte, given int) {
+	t.Helper()
+	var bufs [][]byte
+	for _, p := range packets {
+		bufs = append(bufs, append(make([]byte, Offset), p...))
+	}
+	j.join(bufs, Offset)
+	for k := range j.groups {
+		g := &j.groups[k]
+		g.head(bufs[g.first], Offset)
+		joined := bytes.Clone(bufs[g.first][Offset:])
+		for i := j.next[g.first]; i >= 0; i = j.next[i] {
+			joined = append(joined, bufs[i][Offset+g.layout.payload:]...)
+		}
+		out = append(out, cut(t, bufs[g.first][Offset-offloadLen:Offset], joined)...)
+		given++
+		if g.segments > 1 { // and what is written where the system refuses it
+			g.apart(bufs[g.first][Offset:])
+			if !slices.ContainsFunc(packets, func(p []byte) bool { return bytes.Equal(p, bufs[g.first][Offset:]) }) {
+				t.Fatalf("taken apart again, the first packet is another: % x", bufs[g.first][Offset:])
+			}
+		}
+	}
+	return out, given
+}
+
+func tcp(from, to string, seq uint32, flags uint8, payload string) []byte {
+	return wire.AppendTCPPacket(nil, wire.TCP{Seq: seq, Ack: 7, Flags: flags, Window: 500}, netip.MustParseAddrPort(from), netip.MustParseAddrPort(to), []byte(payload))
+}
+
+func udp(from, to, payload string) []byte {
+	return wire.AppendUDPPacket(nil, netip.MustParseAddrPort(from), netip.MustParseAddrPort(to), []byte(payload))
+}
+
+// edit changes a packet and makes its checksums right again.
+func edit(pkt []byte, change func(pkt []byte)) []byte {
+	pkt = bytes.Clone(pkt)
+	change(pkt)
+	if pkt[0]>>4 == 4 {
+		wire.FillIPv4Checksum(pkt)
+	}
+	var f wire.Flow
+	if info, ok := wire.ParseFlow(pkt, &f); ok {
+		wire.FillChecksum(pkt, info)
+	}
+	return pkt
+}
+
+// TestJoin: what is joined, and every single thing that forbids it.
+func TestJoin(t *testing.T) {
+	const a, b = "10.0.0.1:80", "10.0.0.2:81"
+	const a6, b6 = "[fd00::1]:80", "[fd00::2]:81"
+	two := func(change func(pkt []byte)) [][]byte {
+		return [][]byte{tcp(a, b, 100, flagACK, "abcd"), edit(tcp(a, b, 104, flagACK, "efgh"), change)}
+	}
+	two6 := func(change func(pkt []byte)) [][]byte {
+		return [][]byte{tcp(a6, b6, 100, flagACK, "abcd"), edit(tcp(a6, b6, 104, flagACK, "efgh"), change)}
+	}
+	nothing := func([]byte) {}
+	for _, c := range []struct {
+		name    string
+		packets [][]byte
+		given   int
+	}{
+		{"two of IPv4", two(nothing), 1},
+		{"two of IPv6", two6(nothing), 1},
+		{"a shorter last one ends it", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 104, flagACK, "ef"), tcp(a, b, 106, flagACK, "ghij")}, 2},
+		{"a longer one", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 104, flagACK, "efghi")}, 2},
+		{"PSH ends it", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 104, flagACK|flagPSH, "efgh"), tcp(a, b, 108, flagACK, "ijkl")}, 2},
+		{"PSH at once", [][]byte{tcp(a, b, 100, flagACK|flagPSH, "abcd"), tcp(a, b, 104, flagACK, "efgh")}, 2},
+		{"FIN", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 104, flagACK|1, "efgh")}, 2},
+		{"ECE", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 104, flagACK|0x40, "efgh")}, 2},
+		{"CWR", [][]byte{tcp(a, b, 100, flagACK|0x80, "abcd"), tcp(a, b, 104, flagACK, "efgh")}, 2},
+		{"URG", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 104, flagACK|0x20, "efgh")}, 2},
+		{"a gap", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 105, flagACK, "efgh")}, 2},
+		{"the same again", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 100, flagACK, "abcd")}, 2},
+		{"no payload", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 104, flagACK, "")}, 2},
+		{"another port", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, "10.0.0.2:82", 104, flagACK, "efgh")}, 2},
+		{"acknowledgment", two(func(p []byte) { p[20+11]++ }), 2},
+		{"window", two(func(p []byte) { p[20+15]++ }), 2},
+		{"reserved bits of TCP", two(func(p []byte) { p[20+12] |= 1 }), 2},
+		{"type of service", two(func(p []byte) { p[1] = 0x10 }), 2},
+		{"ECN", two(func(p []byte) { p[1] = 3 }), 2},
+		{"TTL", two(func(p []byte) { p[8]-- }), 2},
+		{"DF", two(func(p []byte) { p[6] = 0 }), 2},
+		{"fragment", two(func(p []byte) { p[6] = 0x20 }), 2},
+		{"traffic class", two6(func(p []byte) { p[1] |= 0x10 }), 2},
+		{"ECN of IPv6", two6(func(p []byte) { p[1] |= 0x30 }), 2},
+		{"flow label", two6(func(p []byte) { p[3]++ }), 2},
+		{"hop limit", two6(func(p []byte) { p[7]-- }), 2},
+		{"between others", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(b, a, 5, flagACK, "wxyz"), tcp(a, b, 104, flagACK, "efgh"), tcp(b, a, 9, flagACK, "stuv")}, 2},
+		{"datagrams", [][]byte{udp(a, b, "abcd"), udp(a, b, "efgh"), udp(a, b, "ij"), udp(a, b, "klmn")}, 2},
+		{"datagrams of IPv6", [][]byte{udp(a6, b6, "abcd"), udp(a6, b6, "efgh")}, 1},
+		{"an empty datagram", [][]byte{udp(a, b, ""), udp(a, b, "")}, 2},
+		{"a datagram without checksum", [][]byte{udp(a, b, "abcd"), func() []byte { p := udp(a, b, "efgh"); p[26], p[27] = 0, 0; return p }()}, 2},
+		{"a wrong checksum of the second", [][]byte{tcp(a, b, 100, flagACK, "abcd"), func() []byte { p := tcp(a, b, 104, flagACK, "efgh"); p[len(p)-1] ^= 1; return p }()}, 2},
+		{"a wrong checksum of the first", [][]byte{func() []byte { p := tcp(a, b, 100, flagACK, "abcd"); p[len(p)-1] ^= 1; return p }(), tcp(a, b, 104, flagACK, "efgh")}, 2},
+		{"a wrong checksum of the IPv4 header", [][]byte{tcp(a, b, 100, flagACK, "abcd"), func() []byte { p := tcp(a, b, 104, flagACK, "efgh"); p[10] ^= 1; return p }()}, 2},
+		{"what is not known lies between", [][]byte{tcp(a, b, 100, flagACK, "abcd"), {0x45, 0, 0, 4}, tcp(a, b, 104, flagACK, "efgh")}, 3},
+		{"identification without DF", [][]byte{
+			edit(tcp(a, b, 100, flagACK, "abcd"), func(p []byte) { p[6], p[5] = 0, 9 }), edit(tcp(a, b, 104, flagACK, "efgh"), func(p []byte) { p[6], p[5] = 0, 10 }),
+			edit(tcp(a, b, 108, flagACK, "ijkl"), func(p []byte) { p[6], p[5] = 0, 12 })}, 2},
+	} {
+		j := &joiner{udp: true}
+		out, given := written(t, j, c.packets)
+		if given != c.given {
+			t.Errorf("%s: the system is given %d packets, want %d", c.name, given, c.given)
+		}
+		if len(out) != len(c.packets) {
+			t.Errorf("%s: %d packets became %d", c.name, len(c.packets), len(out))
+		}
+	}
+	j := &joiner{}
+	if _, given := written(t, j, [][]byte{udp(a, b, "abcd"), udp(a, b, "efgh")}); given != 2 {
+		t.Error("datagrams were joined for a system that does not cut them")
+	}
+	var many [][]byte
+	for range 130 {
+		many = append(many, udp(a, b, "abcd"))
+	}
+	if _, given := written(t, &joiner{udp: true}, many); given != 3 {
+		t.Errorf("130 datagrams became %d packets, want 3: Linux cuts 64 from one", given)
+	}
+	var long [][]byte
+	for i := range 60 {
+		long = append(long, tcp(a, b, uint32(1400*i), flagACK, string(make([]byte, 1400))))
+	}
+	if out, given := written(t, &joiner{}, long); given != 2 || len(out) != 60 {
+		t.Errorf("60 segments became %d packets, want 2: an IP packet has 65535 bytes at most", given)
+	}
+}
+
+// TestJoinedIsTheSame: whatever is written, joined and cut again by the system, is what it was,
+// in the order in which each flow was; wrong checksums stay wrong.
+func TestJoinedIsTheSame(t *testing.T) {
+	joined := 0
+	for seed := range uint64(2000) {
+		joined += sameAgain(t, seed)
+	}
+	if joined < 2000 {
+		t.Errorf("only %d packets were joined, so that this test shows less than it should", joined)
+	}
+}
+
+func FuzzJoin(f *testing.F) {
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) { sameAgain(t, seed) })
+}
+
+func sameAgain(t testing.TB, seed uint64) (joined int) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 1))
+	hosts := [][2]string{{"10.0.0.1:80", "10.0.0.2:81"}, {"10.0.0.1:90", "10.0.0.2:81"}, {"[fd00::1]:80", "[fd00::2]:81"}}
+	next, id := map[string]uint32{}, uint16(r.Uint32())
+	var packets [][]byte
+	for range 1 + r.IntN(40) {
+		h := hosts[r.IntN(len(hosts))]
+		size := []int{1, 3, 8, 8, 8, 8, 9}[r.IntN(7)]
+		payload := make([]byte, size)
+		for i := range payload {
+			payload[i] = byte(r.Uint32())
+		}
+		var pkt []byte
+		if r.IntN(3) == 0 {
+			pkt = udp(h[0], h[1], string(payload))
+		} else {
+			flags := []uint8{flagACK, flagACK, flagACK, flagACK, flagACK | flagPSH, flagACK | 1, 2}[r.IntN(7)]
+			pkt = tcp(h[0], h[1], next[h[0]], flags, string(payload))
+			next[h[0]] += uint32(size)
+		}
+		switch r.IntN(30) {
+		case 0:
+			pkt = edit(pkt, func(p []byte) { p[1] ^= 0x10 })
+		case 1:
+			pkt[r.IntN(len(pkt))] ^= 1 << r.IntN(8)
+		case 2:
+			pkt = pkt[:r.IntN(len(pkt))+1]
+		case 3:
+			pkt = edit(pkt, func(p []byte) { p[r.IntN(len(p))]++ })
+		}
+		if len(pkt) >= 20 && pkt[0] == 0x45 && wire.VerifyIPv4Checksum(pkt) {
+			id++
+			binary.BigEndian.PutUint16(pkt[4:], id)
+			if r.IntN(2) == 0 {
+				pkt[6] &^= 0x40
+			}
+			wire.FillIPv4Checksum(pkt)
+		}
+		packets = append(packets, pkt)
+	}
+	out, given := written(t, &joiner{udp: true}, packets)
+	// Packets of several flows may leave in another order; those of one may not.
+	flows := func(list [][]byte) map[string][]string {
+		m := map[string][]string{}
+		for _, p := range list {
+			name := "other"
+			if l, ok := layOut(p); ok {
+				name = fmt.Sprintf("%d %d %x", l.version, l.proto, p[map[uint8]int{4: 12, 6: 8}[l.version]:l.l4+4])
+				if l.version == 4 && p[6]&0x40 != 0 && wire.VerifyIPv4Checksum(p) {
+					p = bytes.Clone(p) // with DF the identification says nothing
+					p[4], p[5], p[10], p[11] = 0, 0, 0, 0
+				}
+			}
+			m[name] = append(m[name], string(p))
+		}
+		return m
+	}
+	want, got := flows(packets), flows(out)
+	for name, list := range want {
+		if !slices.Equal(list, got[name]) {
+			t.Fatalf("seed %d, flow %s:\n% x\nbecame\n% x", seed, name, list, got[name])
+		}
+	}
+	if len(out) != len(packets) {
+		t.Fatalf("seed %d: %d packets became %d", seed, len(packets), len(out))
+	}
+	return len(packets) - given
+}

@@ -1,0 +1,145 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	wgtun "golang.zx2c4.com/wireguard/tun"
+)
+
+// writer writes packets to the device's file, joined where that makes one packet of several:
+// one system call each, from where the packets are, without copying them first.
+type writer struct {
+	file syscall.RawConn
+
+	mu   sync.Mutex // held by write
+	join joiner
+	iovs []unix.Iovec
+	// The call that is under way; fields, so that it allocates nothing.
+	call  func(fd uintptr) bool
+	errno unix.Errno
+}
+
+// newWriter is nil where the device has no offload header: its packets are written one by one.
+func newWriter(dev wgtun.Device) *writer {
+	file := dev.File()
+	if file == nil {
+		return nil
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	w := &writer{file: raw}
+	var header bool
+	err = raw.Control(func(fd uintptr) {
+		ifr, _ := unix.NewIfreq("")
+		if unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr) != nil {
+			return
+		}
+		header = ifr.Uint16()&unix.IFF_VNET_HDR != 0
+		// The package has asked for the same; Linux before 6.2 refuses it.
+		w.join.udp = header && unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, tcpOffloads|udpOffloads) == nil
+	})
+	if err != nil || !header {
+		return nil
+	}
+	w.call = w.writev
+	return w
+}
+
+const (
+	tcpOffloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
+	udpOffloads = unix.TUN_F_USO4 | unix.TUN_F_USO6
+)
+
+// write writes the packets bufs[i][offset:]. See device.Write.
+func (w *writer) write(bufs [][]byte, offset int) (taken int, last error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.join.join(bufs, offset)
+	for k := range w.join.groups {
+		g := &w.join.groups[k]
+		errno, err := w.group(g, bufs, offset)
+		if err == nil && errno == unix.EINVAL && g.segments > 1 {
+			// This system does not take what is joined so.
+			var n int
+			n, errno, err = w.singly(g, bufs, offset)
+			taken += n
+		} else if err == nil && errno == 0 {
+			taken += g.segments
+		}
+		if err != nil {
+			return taken, err
+		}
+		if errno != 0 {
+			last = fmt.Errorf("writing a packet to the device: %w", errno)
+		}
+	}
+	return taken, last
+}
+
+// group writes the packets of g as one.
+func (w *writer) group(g *group, bufs [][]byte, offset int) (unix.Errno, error) {
+	first := bufs[g.first]
+	g.head(first, offset)
+	w.iovs = append(w.iovs[:0], iovec(first[offset-offloadLen:]))
+	for i := w.join.next[g.first]; i >= 0; i = w.join.next[i] {
+		w.iovs = append(w.iovs, iovec(bufs[i][offset+g.layout.payload:]))
+	}
+	return w.flush()
+}
+
+// singly writes the packets of g one by one. The error is that of the last that was refused.
+func (w *writer) singly(g *group, bufs [][]byte, offset int) (taken int, last unix.Errno, err error) {
+	g.apart(bufs[g.first][offset:])
+	for i := g.first; i >= 0; i = w.join.next[i] {
+		clear(bufs[i][offset-offloadLen : offset])
+		w.iovs = append(w.iovs[:0], iovec(bufs[i][offset-offloadLen:]))
+		errno, err := w.flush()
+		switch {
+		case err != nil:
+			return taken, last, err
+		case errno != 0:
+			last = errno
+		default:
+			taken++
+		}
+	}
+	return taken, last, nil
+}
+
+func iovec(b []byte) unix.Iovec {
+	v := unix.Iovec{Base: unsafe.SliceData(b)}
+	v.SetLen(len(b))
+	return v
+}
+
+// flush writes what is in w.iovs. It waits where the device's queue is full.
+func (w *writer) flush() (unix.Errno, error) {
+	err := w.file.Write(w.call)
+	if err == nil && w.errno == unix.EBADFD { // the device is gone
+		err = os.ErrClosed
+	}
+	for i := range w.iovs {
+		w.iovs[i].Base = nil
+	}
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		err = fmt.Errorf("%w: %w", os.ErrClosed, err)
+	}
+	return w.errno, err
+}
+
+func (w *writer) writev(fd uintptr) bool {
+	for {
+		_, _, w.errno = unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(unsafe.SliceData(w.iovs))), uintptr(len(w.iovs)))
+		if w.errno != unix.EINTR {
+			return w.errno != unix.EAGAIN
+		}
+	}
+}
