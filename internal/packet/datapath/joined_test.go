@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"culvert/crypto/suite"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 )
@@ -13,10 +14,18 @@ import (
 // Datagrams that the system hands up joined come to the same as one by one: of all shapes that
 // go in UDP, with a message of IKE and a keepalive among them, and the last one shorter.
 func TestJoinedDatagrams(t *testing.T) {
+	var list []shape
 	for _, s := range shapes() {
 		if !s.udp {
 			continue
 		}
+		list = append(list, s)
+		for _, name := range []string{"aes-256-gcm", "chacha20-poly1305", "aes-128-ccm", "aes-128-ctr", "null"} {
+			s.encr = suite.EncrByName(name)
+			list = append(list, s)
+		}
+	}
+	for _, s := range list {
 		t.Run(s.String(), func(t *testing.T) {
 			left, right := s.connect(t)
 			l, r := netip.AddrPortFrom(s.leftIn, 1000), netip.AddrPortFrom(s.rightIn, 2000)

@@ -67,8 +67,8 @@ func (p *Packet) accept(n int, natt bool, local, remote addrPort) {
 }
 
 // Cut takes the first datagram off p, a packet that was received with a Segment, and makes it
-// one; p is what is left. False when nothing is. one lies in the Buf of p: what is in front
-// of it and behind it are its neighbours.
+// one; p is what is left. False when nothing is. one lies in the Buf of p, and its
+// own ends with it: what is in front of it and behind it are its neighbours.
 func (p *Packet) Cut(one *Packet) bool {
 	if p.Len == 0 {
 		return false
@@ -79,6 +79,7 @@ func (p *Packet) Cut(one *Packet) bool {
 		kind, off = Runt, 0
 	}
 	*one = *p
+	one.Buf = p.Buf[: p.Off+n : p.Off+n]
 	one.Off, one.Len, one.Kind, one.Segment = p.Off+off, n-off, kind, 0
 	p.Off += n
 	p.Len -= n

@@ -18,16 +18,16 @@ const (
 // and is never kept. What is carried is Buf[Off:Off+Len]; a receiver fills Buf
 // from Headroom on, a sender may write up to MarkerLen bytes before Off.
 type Packet struct {
-	Buf    []byte
-	Off    int
-	Len    int
+	Buf []byte
+	Off int
+	Len int
 	// Segment: received, Data is several datagrams of this many bytes one behind the other,
 	// the last of which may be shorter: Cut takes them apart. 0: it is one.
 	Segment int
-	Local  netip.AddrPort // to send: an invalid Addr lets the system choose; Port picks the socket
-	Remote netip.AddrPort
-	Kind   Kind
-	NATT   bool // by the NAT-T port (4500 by default): IKE carries the marker there
+	Local   netip.AddrPort // to send: an invalid Addr lets the system choose; Port picks the socket
+	Remote  netip.AddrPort
+	Kind    Kind
+	NATT    bool // by the NAT-T port (4500 by default): IKE carries the marker there
 	// TOS is the type of service of the outer IPv4 header, or its IPv6 traffic
 	// class: DSCP and ECN (RFC 2474, RFC 3168). To send it counts where the system
 	// writes the header, and with 0 the system does as for any socket. Only Linux
