@@ -156,3 +156,61 @@ func BenchmarkBatch(b *testing.B) {
 		}
 	}
 }
+
+// Datagrams of one flow come joined, and are the same once they are cut; what is of another size,
+// kind or flow comes apart.
+func TestJoinedDatagrams(t *testing.T) {
+	a := listen(t, loop)
+	b, err := Listen(Options{Listen: []netip.Addr{loop}, Join: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	var out []Packet
+	var want [][]byte
+	for i, n := range []int{1000, 1000, 1000, 700, 900, 900, 28, 8} {
+		data := bytes.Repeat([]byte{byte(i + 1)}, n)
+		kind := ESP
+		if n == 28 {
+			kind = IKE
+		}
+		out = append(out, outgoing(kind, netip.AddrPort{}, at(loop, b, true), true, data))
+		want = append(want, data)
+	}
+	if n, err := a.Send(out); n != len(out) || err != nil {
+		t.Fatal(n, err)
+	}
+	joined := 0
+	var got [][]byte
+	for len(got) < len(want) {
+		in := packets(16, MaxDatagram)
+		n, err := b.Recv(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range in[:n] {
+			one := in[i]
+			if one.Segment > 0 {
+				joined++
+				in[i].Cut(&one)
+			}
+			for more := true; more; more = in[i].Segment > 0 && in[i].Cut(&one) {
+				if (one.Kind == IKE) != (one.Len == 28) || !one.NATT || one.Remote != at(loop, a, true) {
+					t.Errorf("%+v", one)
+				}
+				if len(one.Buf) < one.Off+one.Len || in[i].Segment > 0 && cap(one.Data()) != one.Len {
+					t.Errorf("a datagram of %d bytes may be written behind: %d", one.Len, cap(one.Data()))
+				}
+				got = append(got, bytes.Clone(one.Data()))
+			}
+		}
+	}
+	for i := range want {
+		if !bytes.Equal(got[i], want[i]) {
+			t.Errorf("datagram %d is % x, want % x", i, got[i], want[i])
+		}
+	}
+	if joined == 0 {
+		t.Error("nothing was joined, so that this test shows less than it should")
+	}
+}

@@ -89,3 +89,26 @@ func FuzzClassify(f *testing.F) {
 		}
 	})
 }
+
+// Whatever is cut, each datagram is within its bounds, and all of them are what there was.
+func FuzzCut(f *testing.F) {
+	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9}, uint16(8))
+	f.Add(make([]byte, 80), uint16(32))
+	f.Fuzz(func(t *testing.T, data []byte, segment uint16) {
+		p := Packet{Buf: append(make([]byte, Headroom), data...), Off: Headroom, Len: len(data), Segment: max(1, int(segment)), NATT: true}
+		var one Packet
+		var got []byte
+		for p.Cut(&one) {
+			if one.Len < 0 || one.Off+one.Len != len(one.Buf) || cap(one.Buf) != len(one.Buf) || one.Segment != 0 {
+				t.Fatalf("%+v", one)
+			}
+			if one.Kind == IKE && one.Len < minIKE || one.Kind == ESP && one.Len < minESP {
+				t.Fatalf("%v of %d bytes", one.Kind, one.Len)
+			}
+			got = append(got, one.Buf[Headroom+len(got):]...)
+		}
+		if !bytes.Equal(got, data) {
+			t.Fatalf("% x, want % x", got, data)
+		}
+	})
+}
