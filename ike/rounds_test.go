@@ -27,7 +27,7 @@ import (
 // The last two AUTH have a key that comes of the second riddle.
 const (
 	authRiddles core.AuthMethod = 200
-	wireRiddles                 = 201
+	wireRiddles uint8           = 201
 )
 
 func init() {
