@@ -16,16 +16,16 @@ func TestPuppetConnects(t *testing.T) {
 	p := newPuppet(r, 1)
 	// IDi AUTH SA TSi TSr  -->  <-- IDr AUTH SA TSi TSr
 	says(t, p.connect(), "IDr AUTH SA TSi TSr")
-	if r.established() != 1 || len(r.kids) != 1 {
-		t.Fatalf("%d IKE SAs, %d CHILD SAs; %s", r.established(), len(r.kids), r.reasons())
+	if r.established() != 1 || len(r.children) != 1 {
+		t.Fatalf("%d IKE SAs, %d CHILD SAs; %s", r.established(), len(r.children), r.reasons())
 	}
 	// KEYMAT (RFC 7296 §2.17): from the initiator first.
 	k := prfPlus(p.d, 40, p.ni, p.nr)
-	for _, kid := range r.kids {
-		if !kid.In.EncKey.Equal(k[:20]) || !kid.Out.EncKey.Equal(k[20:]) {
+	for _, child := range r.children {
+		if !child.In.EncKey.Equal(k[:20]) || !child.Out.EncKey.Equal(k[20:]) {
 			t.Error("the keys of the CHILD SA are not those of RFC 7296")
 		}
-		if kid.Out.SPI != p.spi || kid.In.SPI != p.peerSPI {
+		if child.Out.SPI != p.spi || child.In.SPI != p.peerSPI {
 			t.Error("the SPIs of the CHILD SA are not those of the messages")
 		}
 	}
@@ -87,8 +87,8 @@ func TestResponderRefuses(t *testing.T) {
 			if e := r.event(core.EvAuthFailed); !strings.Contains(e.Reason, c.reason) {
 				t.Errorf("the event says %q, not %q", e.Reason, c.reason)
 			}
-			if len(r.e.SAs()) != 0 || len(r.kids) != 0 {
-				t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.kids))
+			if len(r.e.SAs()) != 0 || len(r.children) != 0 {
+				t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.children))
 			}
 		})
 	}

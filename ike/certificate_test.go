@@ -209,7 +209,7 @@ func TestCertificatesRefused(t *testing.T) {
 			})
 			p.up()
 			p.run(900 * time.Millisecond)
-			if p.a.established() != 0 || len(p.a.kids) != 0 {
+			if p.a.established() != 0 || len(p.a.children) != 0 {
 				t.Error("a took it")
 			}
 			if got := p.a.reasons(core.EvAuthFailed); !strings.Contains(got, c.reason) {

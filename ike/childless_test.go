@@ -19,12 +19,12 @@ func TestChildless(t *testing.T) {
 		t.Errorf("the response is %q", describe(in))
 	}
 	says(t, p.auth(p.authPayloads()...), "IDr AUTH")
-	if r.established() != 1 || len(r.kids) != 0 {
-		t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.kids))
+	if r.established() != 1 || len(r.children) != 0 {
+		t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.children))
 	}
 	says(t, p.request(message.ExchangeCreateChildSA, append(p.childOffer(), nonce(5))...), "SA Nonce TSi TSr")
-	if len(r.kids) != 1 {
-		t.Errorf("%d CHILD SAs after CREATE_CHILD_SA", len(r.kids))
+	if len(r.children) != 1 {
+		t.Errorf("%d CHILD SAs after CREATE_CHILD_SA", len(r.children))
 	}
 }
 
@@ -66,8 +66,8 @@ func TestChildlessAsInitiator(t *testing.T) {
 			continue
 		}
 		p.answer(h, p.authPayloads()...)
-		if r.established() != 1 || len(r.kids) != 0 {
-			t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.kids))
+		if r.established() != 1 || len(r.children) != 0 {
+			t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.children))
 		}
 		for range 2 { // one for each policy
 			h, ps = p.asked(message.ExchangeCreateChildSA)
@@ -91,8 +91,8 @@ func TestChildlessRequiredOfPeer(t *testing.T) {
 	if e := r.event(core.EvNoProposal); !strings.Contains(e.Reason, `childless = "require"`) {
 		t.Errorf("the event says %q", e.Reason)
 	}
-	if r.established() != 1 || len(r.kids) != 0 {
-		t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.kids))
+	if r.established() != 1 || len(r.children) != 0 {
+		t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.children))
 	}
 	says(t, p.request(message.ExchangeCreateChildSA, p.pfsOffer(groupESP, 0, 1)...), singleAnswer)
 }
@@ -136,7 +136,7 @@ func TestChildlessLife(t *testing.T) {
 	p.up()
 	p.until(time.Minute, "up", p.bothUp)
 	p.run(time.Minute)
-	if p.a.established() != 1 || p.b.established() != 1 || len(p.a.kids) != 1 || len(p.b.kids) != 1 {
+	if p.a.established() != 1 || p.b.established() != 1 || len(p.a.children) != 1 || len(p.b.children) != 1 {
 		t.Errorf("both began: %v %v", p.a.e.SAs(), p.b.e.SAs())
 	}
 	// Make before break.
@@ -150,7 +150,7 @@ func TestChildlessLife(t *testing.T) {
 		}
 	}
 	p.run(time.Minute)
-	if n := p.a.count(core.EvIKEUp); n < 2 || len(p.a.lost)+len(p.b.lost) > 0 || len(p.a.e.SAs()) != 1 || len(p.a.kids) != 1 {
+	if n := p.a.count(core.EvIKEUp); n < 2 || len(p.a.lost)+len(p.b.lost) > 0 || len(p.a.e.SAs()) != 1 || len(p.a.children) != 1 {
 		t.Errorf("%d times up, lost %v %v, left %v", n, p.a.lost, p.b.lost, p.a.e.SAs())
 	}
 }
@@ -189,7 +189,7 @@ func TestChildlessRoadWarrior(t *testing.T) {
 	p.answer(h)
 	r.take()
 	r.pass(5 * time.Second)
-	if len(r.take()) == 0 || len(r.kids) != 0 {
+	if len(r.take()) == 0 || len(r.children) != 0 {
 		t.Error("it is not tried again")
 	}
 }

@@ -30,7 +30,7 @@ func pfs(names ...string) func(c *core.Config) {
 
 func (r *rig) pairs() (out []string) {
 	for id := core.ChildID(1); id < 1000; id++ {
-		if k := r.kids[id]; k != nil {
+		if k := r.children[id]; k != nil {
 			for _, p := range k.Pairs {
 				out = append(out, p.String())
 			}
@@ -152,8 +152,8 @@ func TestChildRefusedInAuth(t *testing.T) {
 			offer = saOf(withSPI(espProposal, u32(7)))
 		}
 		says(t, p.auth(p.authPayloads(offer, ts(true, c.remote), ts(false, "10.1.0.0/16"))...), c.says)
-		if r.established() != 1 || len(r.kids) != 0 {
-			t.Errorf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.kids))
+		if r.established() != 1 || len(r.children) != 0 {
+			t.Errorf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.children))
 		}
 	}
 }
@@ -168,8 +168,8 @@ func TestChildRefusedToUs(t *testing.T) {
 		p.acceptInit()
 		h, _ := p.asked(message.ExchangeIKEAuth)
 		p.answer(h, p.authPayloads(note(k))...)
-		if r.established() != 1 || len(r.kids) != 0 {
-			t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.kids))
+		if r.established() != 1 || len(r.children) != 0 {
+			t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.children))
 		}
 		if len(r.freed) != 1 {
 			t.Error("the SPI was not given back")
@@ -179,8 +179,8 @@ func TestChildRefusedToUs(t *testing.T) {
 		h, ps := p.asked(message.ExchangeCreateChildSA)
 		says(t, ps, "SA Nonce TSi TSr")
 		p.answer(h, append(p.childAnswer(), nonce(3))...)
-		if len(r.kids) != 1 {
-			t.Errorf("%d CHILD SAs", len(r.kids))
+		if len(r.children) != 1 {
+			t.Errorf("%d CHILD SAs", len(r.children))
 		}
 	}
 }
@@ -224,8 +224,8 @@ func TestUnusableAnswer(t *testing.T) {
 					p.answer(h, append(c.answer, nonce(1))...)
 				}
 				r.event(c.event)
-				if len(r.kids) != 0 || r.established() != 1 {
-					t.Fatalf("%d CHILD SAs, %d IKE SAs", len(r.kids), r.established())
+				if len(r.children) != 0 || r.established() != 1 {
+					t.Fatalf("%d CHILD SAs, %d IKE SAs", len(r.children), r.established())
 				}
 				_, ps = p.asked(message.ExchangeInformational)
 				d := findPayload[*message.Delete](ps)
@@ -260,10 +260,10 @@ func TestSeveralPolicies(t *testing.T) {
 		b.Peers[0].Passive = true
 	})
 	p.up()
-	p.until(10*time.Second, "two CHILD SAs each", func() bool { return len(p.a.kids) == 2 && len(p.b.kids) == 2 })
+	p.until(10*time.Second, "two CHILD SAs each", func() bool { return len(p.a.children) == 2 && len(p.b.children) == 2 })
 	p.run(time.Minute)
-	if len(p.a.kids) != 2 || len(p.b.kids) != 2 || p.a.established() != 1 {
-		t.Errorf("%d and %d CHILD SAs, %v", len(p.a.kids), len(p.b.kids), p.a.e.SAs())
+	if len(p.a.children) != 2 || len(p.b.children) != 2 || p.a.established() != 1 {
+		t.Errorf("%d and %d CHILD SAs, %v", len(p.a.children), len(p.b.children), p.a.e.SAs())
 	}
 }
 
@@ -293,8 +293,8 @@ func TestAcquire(t *testing.T) {
 	p.answer(h, append(p.childAnswer(), nonce(1))...)
 	p.asked(message.ExchangeInformational)
 	r.silent("more")
-	if len(r.kids) != 1 {
-		t.Errorf("%d CHILD SAs", len(r.kids))
+	if len(r.children) != 1 {
+		t.Errorf("%d CHILD SAs", len(r.children))
 	}
 }
 
@@ -311,8 +311,8 @@ func TestBounds(t *testing.T) {
 			says(t, in, "N(NO_ADDITIONAL_SAS)")
 		}
 	}
-	if len(r.kids) != 256 {
-		t.Errorf("%d CHILD SAs", len(r.kids))
+	if len(r.children) != 256 {
+		t.Errorf("%d CHILD SAs", len(r.children))
 	}
 	r = newRig(t)
 	p = newPuppet(r, 2)
@@ -359,8 +359,8 @@ func TestOnePolicyTwoPeers(t *testing.T) {
 		x.connect()
 		x.request(message.ExchangeInformational)
 	}
-	if len(r.kids) != 2 {
-		t.Fatalf("%d CHILD SAs", len(r.kids))
+	if len(r.children) != 2 {
+		t.Fatalf("%d CHILD SAs", len(r.children))
 	}
 	says(t, p.request(message.ExchangeInformational, deleteESP(p.spi)), "Delete")
 	if r.count(core.EvChildDown) != 1 || r.kidIn(p.peerSPI) != nil {

@@ -45,7 +45,7 @@ const (
 func (r *rig) clients() map[uint16]uint64 {
 	r.t.Helper()
 	list := map[uint16]uint64{}
-	for _, k := range r.kids {
+	for _, k := range r.children {
 		if k.retired {
 			continue
 		}
@@ -71,7 +71,7 @@ func TestTwoBehindOneNATWithTheSamePorts(t *testing.T) {
 			if e := r.event(core.EvTSUnacceptable); !strings.Contains(e.Reason, `level = "unique"`) {
 				t.Errorf("the event says %q", e.Reason)
 			}
-			for _, k := range r.kids {
+			for _, k := range r.children {
 				if k.Client != 0 {
 					t.Errorf("a client is told apart: %x", k.Client)
 				}
@@ -87,8 +87,8 @@ func TestTwoBehindOneNATWithTheSamePorts(t *testing.T) {
 			}
 			same := func(what string, n int) {
 				t.Helper()
-				if now := r.clients(); len(now) != 2 || now[40001] != was[40001] || now[40002] != was[40002] || len(r.kids) != n {
-					t.Errorf("after %s: %d CHILD SAs of clients %x, were %x", what, len(r.kids), now, was)
+				if now := r.clients(); len(now) != 2 || now[40001] != was[40001] || now[40002] != was[40002] || len(r.children) != n {
+					t.Errorf("after %s: %d CHILD SAs of clients %x, were %x", what, len(r.children), now, was)
 				}
 			}
 			says(t, two.request(message.ExchangeCreateChildSA, append([]message.Payload{rekeySA(two.spi), nonce(4)}, two.l2tpOffer(natCase{puppet: true})...)...),
@@ -109,7 +109,7 @@ func TestTwoBehindOneNATWithTheSamePorts(t *testing.T) {
 				t.Errorf("left are %x", left)
 			}
 			next.request(message.ExchangeInformational, deleteIKE())
-			if added, dropped := seen[core.AddPolicy](r), seen[core.DropPolicy](r); len(added) != len(dropped) || name == "of a template" && len(added) != 1 || len(r.kids) != 0 {
+			if added, dropped := seen[core.AddPolicy](r), seen[core.DropPolicy](r); len(added) != len(dropped) || name == "of a template" && len(added) != 1 || len(r.children) != 0 {
 				t.Errorf("policies %v came and %v went", added, dropped)
 			}
 		})
@@ -190,7 +190,7 @@ func TestWhoIsTheSameClient(t *testing.T) {
 			for i, port := range c.from {
 				p := r.hidden(byte(i+1), c.id, port)
 				before := map[core.ChildID]bool{}
-				for id := range r.kids {
+				for id := range r.children {
 					before[id] = true
 				}
 				var more []message.Payload
@@ -198,7 +198,7 @@ func TestWhoIsTheSameClient(t *testing.T) {
 					more = append(more, contact)
 				}
 				says(t, p.joins(more...), served)
-				for id, k := range r.kids {
+				for id, k := range r.children {
 					if !before[id] {
 						got[i] = k.Client
 					}

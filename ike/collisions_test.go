@@ -471,7 +471,7 @@ func (c *courier) agree() {
 	switch {
 	case len(c.a.e.SAs()) == 0:
 		c.is("down")
-	case len(c.a.kids) == 0:
+	case len(c.a.children) == 0:
 		c.is("childless")
 	default:
 		c.is("up")

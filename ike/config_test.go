@@ -105,7 +105,7 @@ func TestLeaseForAClientThatAsksForEverything(t *testing.T) {
 	if len(added) != 1 || len(added[0].Pairs) != 1 || added[0].Pairs[0] != pair || added[0].Template != core.FirstTemplate+1 || added[0].Ref <= core.FirstMade {
 		t.Fatalf("policies %+v", added)
 	}
-	for _, k := range r.kids {
+	for _, k := range r.children {
 		if k.Policy != added[0].Ref || len(k.Pairs) != 1 || k.Pairs[0] != pair {
 			t.Errorf("CHILD SA for %v of policy %d", k.Pairs, k.Policy)
 		}
@@ -197,8 +197,8 @@ func TestNoAddressIsLeft(t *testing.T) {
 	p.init()
 	ps := p.authLeased("", p.authPayloads(append([]message.Payload{asksAddress()}, p.offer(wholeSpace(true), wholeSpace(false))...)...)...)
 	says(t, ps, "IDr AUTH N(INTERNAL_ADDRESS_FAILURE)")
-	if r.established() != 1 || len(r.kids) != 0 || len(seen[core.Release](r)) != 1 {
-		t.Errorf("%d established, %d CHILD SAs", r.established(), len(r.kids))
+	if r.established() != 1 || len(r.children) != 0 || len(seen[core.Release](r)) != 1 {
+		t.Errorf("%d established, %d CHILD SAs", r.established(), len(r.children))
 	}
 	if e := r.event(core.EvNotify); !strings.Contains(e.Reason, "mode-config \"rw\"") {
 		t.Errorf("event %q", e.Reason)
@@ -253,7 +253,7 @@ func TestPortsOfGeneratedPolicies(t *testing.T) {
 		if len(added) != 1 || added[0].Pairs[0].String() != c.want {
 			t.Errorf("policies %v, want %s", added, c.want)
 		}
-		for _, k := range r.kids {
+		for _, k := range r.children {
 			if k.Pairs[0].Local.PortLo != 1701 || k.Pairs[0].Remote.PortHi != 1701 {
 				t.Errorf("CHILD SA for %v", k.Pairs)
 			}
@@ -332,7 +332,7 @@ func TestLeasedByThePeer(t *testing.T) {
 	if added = seen[core.AddPolicy](r); len(added) != 2 || added[1].Pairs[0].String() != "192.168.77.254/32 => 192.168.55.0/24" || added[1].Ref == added[0].Ref {
 		t.Fatalf("policies %+v", added)
 	}
-	for _, k := range r.kids { // what the peer agreed to beyond our address is not for us
+	for _, k := range r.children { // what the peer agreed to beyond our address is not for us
 		if k.Pairs[0].Local.String() != "192.168.77.254/32" {
 			t.Errorf("CHILD SA for %v", k.Pairs)
 		}
@@ -353,7 +353,7 @@ func TestThePeerGivesNoAddress(t *testing.T) {
 	p.acceptInit()
 	h, _ := p.asked(message.ExchangeIKEAuth)
 	p.answer(h, p.authPayloads(note(message.NotifyInternalAddressFailure))...)
-	if len(seen[core.Configured](r))+len(r.kids) != 0 {
+	if len(seen[core.Configured](r))+len(r.children) != 0 {
 		t.Error("something came of it")
 	}
 	h, ps := p.asked(message.ExchangeInformational)

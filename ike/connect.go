@@ -147,7 +147,7 @@ func (e *Endpoint) begin(peer *core.Peer, local, remote netip.Addr, wanted []*co
 	path := ikesa.Path{Local: netip.AddrPortFrom(local.Unmap(), e.cfg.StartsAt(peer)), Remote: netip.AddrPortFrom(remote, peer.Port)}
 	ike := v2.Initiate(e.env, e.common(), e, peer, path, wanted)
 	sa := ike.Base()
-	e.redirects.settle(sa, e.heirs)
+	e.redirects.settle(sa, e.replacing)
 	if s := e.sessions.take(e.env.Now(), &e.tickets, peer, remote, sa.Identity); s != nil {
 		ike.Resume(s)
 	}

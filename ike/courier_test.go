@@ -224,8 +224,8 @@ func (c *courier) is(want string) {
 	c.t.Helper()
 	n := map[string][2]int{"up": {1, 1}, "childless": {1, 0}, "down": {0, 0}}[want]
 	for _, s := range []*side{c.a, c.b} {
-		if len(s.e.SAs()) != n[0] || len(s.kids) != n[1] || len(s.e.children) != n[1] {
-			c.t.Errorf("%s has %d IKE SAs and %d CHILD SAs, and it is to be %s:%s", s.name, len(s.e.SAs()), len(s.kids), want, c.story())
+		if len(s.e.SAs()) != n[0] || len(s.children) != n[1] || len(s.e.children) != n[1] {
+			c.t.Errorf("%s has %d IKE SAs and %d CHILD SAs, and it is to be %s:%s", s.name, len(s.e.SAs()), len(s.children), want, c.story())
 		}
 		if s.count(core.EvPeerDead) > 0 {
 			c.t.Errorf("%s took its peer for dead:%s", s.name, c.story())

@@ -30,13 +30,13 @@ type Endpoint struct {
 	at        map[string]netip.Addr     // where peers with DNS names are
 	resolving map[string][]*core.Policy // peers whose local address was asked for
 	cookies   cookieJar
-	heirs     heirs
+	replacing replacing
 	redirects redirects // peers that sent us elsewhere
 	tickets   v2.TicketJar
 	sessions  sessions       // of peers whose IKE SA was lost, to be resumed
 	addrs     []netip.Addr   // of this host
 	nets      []netip.Prefix // of this host, which nobody may claim
-	graves    graves
+	finals    finals
 	versions  versions
 	down      bool // Shutdown was commanded
 
@@ -49,7 +49,7 @@ type Endpoint struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*ikesa.SA{}, others: newSiblings(), strangers: newStrangers(),
-		heirs: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, graves: graves{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+		replacing: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, finals: finals{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
 	e.policies = policies{env: e.env, others: &e.others, made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
@@ -152,7 +152,7 @@ func (e *Endpoint) datagram(d core.Datagram) {
 	}
 	sa := e.bySPI[spi]
 	if sa == nil {
-		if e.graves.answer(e.env, spi, h, d.Data) {
+		if e.finals.answer(e.env, spi, h, d.Data) {
 			return
 		}
 		e.bad(d, "%v for an IKE SA that does not exist", h.Exchange)
@@ -298,8 +298,8 @@ func (e *Endpoint) Ended(sa *ikesa.SA, fault bool) {
 	if e.strangers.remove(sa) {
 		e.strangers.gaveUp(e.env.Now())
 	}
-	e.heirs.rekeyed(sa)
-	delete(e.heirs, sa.ID)
+	e.replacing.rekeyed(sa)
+	delete(e.replacing, sa.ID)
 	e.others.remove(sa)
 	e.redirects.failed(sa, fault)
 	if sa.Initiator || !sa.EstablishedAt.IsZero() { // what a stranger began and did not finish is no loss

@@ -32,7 +32,7 @@ func TestEstablish(t *testing.T) {
 }
 
 func (p *pair) bothUpOrStandby() bool {
-	return p.a.established() == 1 && p.b.established() == 1 && len(p.a.kids) == 1 && len(p.b.kids) == 1
+	return p.a.established() == 1 && p.b.established() == 1 && len(p.a.children) == 1 && len(p.b.children) == 1
 }
 
 // Both ends begin at once: one IKE SA and one CHILD SA are left.
@@ -44,8 +44,8 @@ func TestEstablishFromBothEnds(t *testing.T) {
 	if a, b := p.a.established(), p.b.established(); a != 1 || b != 1 {
 		t.Errorf("%d and %d IKE SAs are left, not one each", a, b)
 	}
-	if len(p.a.kids) != 1 || len(p.b.kids) != 1 {
-		t.Errorf("%d and %d CHILD SAs are left, not one each", len(p.a.kids), len(p.b.kids))
+	if len(p.a.children) != 1 || len(p.b.children) != 1 {
+		t.Errorf("%d and %d CHILD SAs are left, not one each", len(p.a.children), len(p.b.children))
 	}
 }
 

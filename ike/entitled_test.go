@@ -195,8 +195,8 @@ func TestClaims(t *testing.T) {
 					if len(added) != 1 || len(added[0].Pairs) != 1 || added[0].Pairs[0].String() != c.want || !added[0].Tunnel {
 						t.Fatalf("policies %+v, not %s; %s; events %s", added, c.want, describe(ps), r.reasons())
 					}
-					var made *kid
-					for _, k := range r.kids {
+					var made *child
+					for _, k := range r.children {
 						if k.Policy == added[0].Ref {
 							made = k
 						}
@@ -265,7 +265,7 @@ func TestClaimsOfWhatAnotherHas(t *testing.T) {
 			if !c.alike[i] && c.dst != "::/0" && !strings.Contains(r.event(core.EvTSUnacceptable).Reason, "another peer has a policy for [0.0.0.0/0 => "+c.first) {
 				t.Errorf("%s: the event says %q", name, r.event(core.EvTSUnacceptable).Reason)
 			}
-			if len(r.kids) == 2 && i == 1 {
+			if len(r.children) == 2 && i == 1 {
 				if cl := r.clients(); cl[40001] == 0 || cl[40001] == cl[40002] {
 					t.Errorf("%s: clients %x", name, cl)
 				}
@@ -338,13 +338,13 @@ func TestClaimOfAnAddressThatWasLeft(t *testing.T) {
 	} {
 		r := newRig(t, l2tpServer, dst(c.dst), func(c *core.Config) { c.Peers[0].Address = netip.MustParsePrefix("0.0.0.0/0") })
 		p := r.hidden(1, fqdn("one"), 40001)
-		if ps := p.claims(everything); findPayload[*message.SA](ps) == nil || len(r.kids) != 1 {
-			t.Fatalf("%d CHILD SAs; events %s", len(r.kids), r.reasons())
+		if ps := p.claims(everything); findPayload[*message.SA](ps) == nil || len(r.children) != 1 {
+			t.Fatalf("%d CHILD SAs; events %s", len(r.children), r.reasons())
 		}
 		p.addr = netip.MustParseAddrPort(c.moves)
 		says(t, p.request(message.ExchangeInformational), "")
 		live := 0
-		for _, k := range r.kids {
+		for _, k := range r.children {
 			if !k.retired {
 				live++
 			}

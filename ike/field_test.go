@@ -45,7 +45,7 @@ func TestReservedBits(t *testing.T) {
 	p.nextID++
 	r.datagram(p.addr, p.sealRaw(h, nil, first, plain))
 	says(t, p.response(message.ExchangeIKEAuth, 1), "IDr AUTH SA TSi TSr")
-	if r.established() != 1 || len(r.kids) != 1 {
+	if r.established() != 1 || len(r.children) != 1 {
 		t.Error(r.reasons())
 	}
 }
@@ -75,7 +75,7 @@ func TestUnaskedNotifies(t *testing.T) {
 		h, _ = p.asked(message.ExchangeInformational)
 		p.answer(h)
 		says(t, p.request(message.ExchangeInformational), "")
-		if r.established() != 1 || len(r.kids) != 1 {
+		if r.established() != 1 || len(r.children) != 1 {
 			t.Error(r.reasons())
 		}
 	})
@@ -85,7 +85,7 @@ func TestUnaskedNotifies(t *testing.T) {
 		p.first = unasked
 		p.init()
 		says(t, p.auth(p.authPayloads(append(inside, p.childOffer()...)...)...), "IDr AUTH SA TSi TSr")
-		if r.established() != 1 || len(r.kids) != 1 {
+		if r.established() != 1 || len(r.children) != 1 {
 			t.Error(r.reasons())
 		}
 	})
@@ -161,7 +161,7 @@ func TestTooEarly(t *testing.T) {
 			says(t, ps, "N(INVALID_SYNTAX)")
 		}
 		r.pass(31 * time.Second) // an exchange that does not exist is passed over
-		if r.established() != 0 || len(r.kids) != 0 || !r.e.Idle() {
+		if r.established() != 0 || len(r.children) != 0 || !r.e.Idle() {
 			t.Errorf("%v: left %v", x, r.e.SAs())
 		}
 	}
@@ -184,8 +184,8 @@ func TestAcquireOfWhatIsUp(t *testing.T) {
 	r.in(flow)
 	r.in(flow)
 	r.silent("traffic that has its CHILD SA")
-	if len(r.kids) != 1 {
-		t.Errorf("%d CHILD SAs", len(r.kids))
+	if len(r.children) != 1 {
+		t.Errorf("%d CHILD SAs", len(r.children))
 	}
 }
 

@@ -155,8 +155,8 @@ func TestChildKeyExchanges(t *testing.T) {
 			p.a.esp()
 			p.b.esp()
 			p.run(time.Second)
-			if p.a.opened != 1 || p.b.opened != 1 || len(p.a.lost)+len(p.b.lost) > 0 || len(p.a.kids) != 1 {
-				t.Errorf("opened %d and %d, %d CHILD SAs: %v %v", p.a.opened, p.b.opened, len(p.a.kids), p.a.lost, p.b.lost)
+			if p.a.opened != 1 || p.b.opened != 1 || len(p.a.lost)+len(p.b.lost) > 0 || len(p.a.children) != 1 {
+				t.Errorf("opened %d and %d, %d CHILD SAs: %v %v", p.a.opened, p.b.opened, len(p.a.children), p.a.lost, p.b.lost)
 			}
 			n := 0
 			for _, s := range []*side{p.a, p.b} {
@@ -197,7 +197,7 @@ func TestChildFollowUpLosses(t *testing.T) {
 		}
 		p.a.in(core.Command{Do: core.RekeyChildren})
 		p.run(20 * time.Second)
-		if p.a.count(core.EvChildRekeyed) != 1 || p.b.count(core.EvChildRekeyed) != 1 || len(p.a.kids) != 1 || len(p.b.kids) != 1 {
+		if p.a.count(core.EvChildRekeyed) != 1 || p.b.count(core.EvChildRekeyed) != 1 || len(p.a.children) != 1 || len(p.b.children) != 1 {
 			t.Fatalf("message %d lost: a %v, b %v", lose, p.a.events, p.b.events)
 		}
 		p.a.esp()
@@ -224,8 +224,8 @@ func TestChildFollowUpOfTheRFC(t *testing.T) {
 	// SA Ni KEi TSi TSr -->  <-- SA Nr KEr TSi TSr N(ADDITIONAL_KEY_EXCHANGE)
 	in := p.request(message.ExchangeCreateChildSA, p.pfsOffer(hybridESP, p.spi, 3)...)
 	says(t, in, multiAnswer)
-	if len(r.kids) != 1 {
-		t.Fatalf("%d CHILD SAs before the last key exchange", len(r.kids))
+	if len(r.children) != 1 {
+		t.Fatalf("%d CHILD SAs before the last key exchange", len(r.children))
 	}
 	made := p.peerSPI
 	var nr []byte
@@ -262,7 +262,7 @@ func TestCreateChildMultiKE(t *testing.T) {
 		first := linkOf(t, in)
 		in = p.request(message.ExchangeFollowUpKE, p.kemOffer(), first)
 		says(t, in, followUp)
-		if bytes.Equal(linkOf(t, in).Data, first.Data) || len(r.kids) != 0 {
+		if bytes.Equal(linkOf(t, in).Data, first.Data) || len(r.children) != 0 {
 			t.Error("the second key exchange has the link of the first, or none is needed")
 		}
 		says(t, p.request(message.ExchangeFollowUpKE, p.kemOffer(), linkOf(t, in)), "KE")
@@ -437,8 +437,8 @@ func TestParkedChildren(t *testing.T) {
 			r.answer(a)
 		}
 		says(t, p.response(message.ExchangeFollowUpKE, id), lost)
-		if len(r.kids) != 1 {
-			t.Errorf("%d CHILD SAs", len(r.kids))
+		if len(r.children) != 1 {
+			t.Errorf("%d CHILD SAs", len(r.children))
 		}
 	})
 }
@@ -607,8 +607,8 @@ func TestBothRekeyChildMultiKEDelayedResponse(t *testing.T) {
 		r.pass(10 * time.Second)
 		r.silent("the end of it")
 		r.states(t, "the peer wins", map[uint32]string{old: "gone", theirs: "seals"})
-		if len(r.kids) != 1 || parked(r) != 0 {
-			t.Errorf("%d CHILD SAs, %d parked", len(r.kids), parked(r))
+		if len(r.children) != 1 || parked(r) != 0 {
+			t.Errorf("%d CHILD SAs, %d parked", len(r.children), parked(r))
 		}
 	}
 }
@@ -674,8 +674,8 @@ func TestDeleteChildWhileMultiKE(t *testing.T) {
 		h, _ := p.asked(message.ExchangeInformational)
 		says(t, p.request(message.ExchangeFollowUpKE, p.kemOffer(), linkOf(t, in)), "N(TEMPORARY_FAILURE)")
 		p.answer(h, deleteESP(p.spi-1))
-		if len(r.kids) != 0 || parked(r) != 0 || !r.freed[made] {
-			t.Errorf("%d CHILD SAs, %d parked", len(r.kids), parked(r))
+		if len(r.children) != 0 || parked(r) != 0 || !r.freed[made] {
+			t.Errorf("%d CHILD SAs, %d parked", len(r.children), parked(r))
 		}
 		says(t, p.request(message.ExchangeFollowUpKE, p.kemOffer(), linkOf(t, in)), "N(STATE_NOT_FOUND)")
 	})
@@ -690,8 +690,8 @@ func TestDeleteChildWhileMultiKE(t *testing.T) {
 		p.answer(h, note(message.NotifyTemporaryFailure))
 		r.pass(10 * time.Second)
 		r.silent("the end of it")
-		if len(r.kids) != 0 {
-			t.Errorf("%d CHILD SAs", len(r.kids))
+		if len(r.children) != 0 {
+			t.Errorf("%d CHILD SAs", len(r.children))
 		}
 	})
 	t.Run("the IKE SA goes", func(t *testing.T) {
@@ -701,7 +701,7 @@ func TestDeleteChildWhileMultiKE(t *testing.T) {
 		h, _ := p.asked(message.ExchangeInformational)
 		says(t, p.request(message.ExchangeFollowUpKE, p.kemOffer(), linkOf(t, in)), "N(TEMPORARY_FAILURE)")
 		p.answer(h)
-		if len(r.kids) != 0 || len(r.e.SAs()) != 0 {
+		if len(r.children) != 0 || len(r.e.SAs()) != 0 {
 			t.Errorf("left: %v", r.e.SAs())
 		}
 	})

@@ -85,8 +85,8 @@ func TestBothRekeyIKEMultiKE(t *testing.T) {
 			says(t, theirs.request(message.ExchangeInformational), "")
 		}
 		r.pass(10 * time.Second)
-		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 || parked(r) != 0 {
-			t.Errorf("we win=%v; left: %v, %d CHILD SAs, %d parked", weWin, r.e.SAs(), len(r.kids), parked(r))
+		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 || parked(r) != 0 {
+			t.Errorf("we win=%v; left: %v, %d CHILD SAs, %d parked", weWin, r.e.SAs(), len(r.children), parked(r))
 		}
 	}
 }
@@ -131,8 +131,8 @@ func TestBothRekeyIKEMixed(t *testing.T) {
 				says(t, theirs.request(message.ExchangeInformational), "")
 			}
 			r.pass(10 * time.Second)
-			if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 {
-				t.Errorf("we win=%v; left: %v, %d CHILD SAs", weWin, r.e.SAs(), len(r.kids))
+			if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 {
+				t.Errorf("we win=%v; left: %v, %d CHILD SAs", weWin, r.e.SAs(), len(r.children))
 			}
 		})
 		t.Run("the peer's has several", func(t *testing.T) {
@@ -161,8 +161,8 @@ func TestBothRekeyIKEMixed(t *testing.T) {
 				says(t, theirs.request(message.ExchangeInformational), "")
 			}
 			r.pass(10 * time.Second)
-			if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 || parked(r) != 0 {
-				t.Errorf("we win=%v; left: %v, %d CHILD SAs", weWin, r.e.SAs(), len(r.kids))
+			if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 || parked(r) != 0 {
+				t.Errorf("we win=%v; left: %v, %d CHILD SAs", weWin, r.e.SAs(), len(r.children))
 			}
 		})
 	}
@@ -190,8 +190,8 @@ func TestBothRekeyIKEMultiKEDelayedResponse(t *testing.T) {
 		}
 		says(t, theirs.request(message.ExchangeInformational), "")
 		r.pass(10 * time.Second)
-		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 {
-			t.Errorf("after the Delete=%v; left: %v, %d CHILD SAs", afterDelete, r.e.SAs(), len(r.kids))
+		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 {
+			t.Errorf("after the Delete=%v; left: %v, %d CHILD SAs", afterDelete, r.e.SAs(), len(r.children))
 		}
 	}
 }
@@ -210,8 +210,8 @@ func TestBothRekeyIKEMultiKEDelayedRequest(t *testing.T) {
 		says(t, ps, "Delete")
 		p.answer(h)
 		r.pass(10 * time.Second)
-		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 {
-			t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.kids))
+		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 {
+			t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.children))
 		}
 	})
 	for _, afterDelete := range []bool{false, true} {
@@ -230,8 +230,8 @@ func TestBothRekeyIKEMultiKEDelayedRequest(t *testing.T) {
 			says(t, p.request(message.ExchangeInformational, deleteIKE()), "")
 			r.pass(10 * time.Second)
 			says(t, theirs.request(message.ExchangeInformational), "")
-			if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 {
-				t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.kids))
+			if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 {
+				t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.children))
 			}
 		})
 	}

@@ -47,8 +47,8 @@ func FuzzEndpoint(f *testing.F) {
 			t.Error("more answers than questions")
 		}
 		says(t, p.request(message.ExchangeInformational), "")
-		if r.established() != 1 || len(r.kids) != 1 || len(r.e.strangers.half) != 0 {
-			t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.kids))
+		if r.established() != 1 || len(r.children) != 1 || len(r.e.strangers.half) != 0 {
+			t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.children))
 		}
 	})
 }
@@ -82,8 +82,8 @@ func FuzzInside(f *testing.F) {
 		} else {
 			r.datagram(p.addr, p.sealRaw(p.header(message.ExchangeType(x), p.nextID, false), nil, message.PayloadType(first), plain))
 		}
-		if n := len(r.e.SAs()); n > 2 || len(r.kids) > 2 {
-			t.Errorf("%d IKE SAs, %d CHILD SAs", n, len(r.kids))
+		if n := len(r.e.SAs()); n > 2 || len(r.children) > 2 {
+			t.Errorf("%d IKE SAs, %d CHILD SAs", n, len(r.children))
 		}
 		// Whatever it was, in the end everything goes.
 		r.in(core.Command{Do: core.Shutdown})

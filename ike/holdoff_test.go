@@ -167,8 +167,8 @@ func TestPeersOwnAttemptEndsTheHoldOff(t *testing.T) {
 		t.Errorf("%d attempts of our own", d.attempts)
 	}
 	d.traffic(5*time.Millisecond, 100*time.Millisecond)
-	if len(d.a.kids) != 2 || d.attempts != 1 || len(d.a.e.Holds()) != 0 {
-		t.Errorf("%d CHILD SAs after %d attempts, held off: %+v", len(d.a.kids), d.attempts, d.a.e.Holds())
+	if len(d.a.children) != 2 || d.attempts != 1 || len(d.a.e.Holds()) != 0 {
+		t.Errorf("%d CHILD SAs after %d attempts, held off: %+v", len(d.a.children), d.attempts, d.a.e.Holds())
 	}
 }
 

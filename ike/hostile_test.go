@@ -27,8 +27,8 @@ func TestChildrenWithoutEnd(t *testing.T) {
 			refused++
 		}
 	}
-	if len(r.kids) != 256 || refused != 2000-255 {
-		t.Errorf("%d CHILD SAs, %d refused", len(r.kids), refused)
+	if len(r.children) != 256 || refused != 2000-255 {
+		t.Errorf("%d CHILD SAs, %d refused", len(r.children), refused)
 	}
 	if e := r.event(core.EvNotify); !strings.Contains(e.Reason, "NO_ADDITIONAL_SAS") {
 		t.Error(e.Reason)
@@ -47,11 +47,11 @@ func TestRekeysOfAChildWithoutEnd(t *testing.T) {
 		says(t, p.request(message.ExchangeCreateChildSA, append(offer, nonce(byte(i)))...), "SA Nonce TSi TSr")
 		p.request(message.ExchangeInformational, deleteESP(old))
 	}
-	if n := len(r.kids); n > 1+256 {
+	if n := len(r.children); n > 1+256 {
 		t.Errorf("%d CHILD SAs are in the data plane", n)
 	}
 	r.pass(6 * time.Second)
-	if n := len(r.kids); n != 1 {
+	if n := len(r.children); n != 1 {
 		t.Errorf("%d CHILD SAs are left", n)
 	}
 }

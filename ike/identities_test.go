@@ -72,7 +72,7 @@ func TestAPolicyIsForItsIdentity(t *testing.T) {
 				ps = p.auth(p.authPayloads(p.offer(ts(true, c.tsi), ts(false, "10.1.0.0/16"))...)...)
 			}
 			if c.want == "" {
-				if findNotify(ps, message.NotifyTSUnacceptable) == nil || len(r.kids) != 0 {
+				if findNotify(ps, message.NotifyTSUnacceptable) == nil || len(r.children) != 0 {
 					t.Errorf("%s, later %v: %s, CHILD SAs for %v", name, later, describe(ps), r.pairs())
 				}
 				e := r.event(core.EvTSUnacceptable)
@@ -134,7 +134,7 @@ func TestWeConnectAsTheIdentityOfThePolicy(t *testing.T) {
 		var got []string
 		for _, sa := range p.b.e.SAs() {
 			for _, id := range sa.Children {
-				got = append(got, sa.State+" "+sa.RemoteID.String()+" "+p.b.kids[id].Pairs[0].Remote.String())
+				got = append(got, sa.State+" "+sa.RemoteID.String()+" "+p.b.children[id].Pairs[0].Remote.String())
 			}
 		}
 		slices.Sort(got)
@@ -187,7 +187,7 @@ func TestAuthenticatedAnewAsTheSameIdentity(t *testing.T) {
 	p.run(2 * time.Second)
 	p.b.in(core.Acquire{Policy: 3})
 	p.run(2 * time.Second)
-	for id, k := range p.a.kids {
+	for id, k := range p.a.children {
 		if k.Policy == 2 {
 			p.a.in(core.Expire{Child: id})
 			break

@@ -12,17 +12,17 @@ import (
 )
 
 // nothingLeft checks that an endpoint keeps nothing about its peers but what
-// waits for its end: graves.
+// waits for its end: final responses.
 func (r *rig) nothingLeft() {
 	r.t.Helper()
 	e := r.e
-	if len(e.bySPI)+len(e.others.byPeer)+len(e.others.byID)+len(e.strangers.half)+len(e.children)+len(e.resolving) > 0 || len(r.kids) > 0 {
+	if len(e.bySPI)+len(e.others.byPeer)+len(e.others.byID)+len(e.strangers.half)+len(e.children)+len(e.resolving) > 0 || len(r.children) > 0 {
 		r.t.Errorf("left: %d SAs, %d peers, %d half-open, %d CHILD SAs, %d questions, %d in the data plane",
-			len(e.bySPI), len(e.others.byPeer), len(e.strangers.half), len(e.children), len(e.resolving), len(r.kids))
+			len(e.bySPI), len(e.others.byPeer), len(e.strangers.half), len(e.children), len(e.resolving), len(r.children))
 	}
-	r.pass(graveLife + time.Second)
-	if len(e.graves) > 0 {
-		r.t.Errorf("%d graves", len(e.graves))
+	r.pass(finalLife + time.Second)
+	if len(e.finals) > 0 {
+		r.t.Errorf("%d final responses", len(e.finals))
 	}
 	if at, ok := e.Deadline(); ok {
 		r.t.Errorf("a timer is left, due in %v", at.Sub(r.now))
@@ -94,8 +94,8 @@ func TestDeleteMany(t *testing.T) {
 		t.Fatalf("answered with %s %v", describe(in), d)
 	}
 	r.pass(10 * time.Second)
-	if len(r.kids) != 1 || r.kidIn(p.peerSPI) == nil {
-		t.Errorf("%d CHILD SAs are left", len(r.kids))
+	if len(r.children) != 1 || r.kidIn(p.peerSPI) == nil {
+		t.Errorf("%d CHILD SAs are left", len(r.children))
 	}
 }
 
@@ -179,14 +179,14 @@ func TestCommands(t *testing.T) {
 		h, ps := p.asked(message.ExchangeInformational)
 		says(t, ps, "Delete")
 		p.answer(h, deleteESP(p.spi))
-		if len(r.kids) != 0 || r.established() != 1 {
-			t.Errorf("%d CHILD SAs, %d IKE SAs", len(r.kids), r.established())
+		if len(r.children) != 0 || r.established() != 1 {
+			t.Errorf("%d CHILD SAs, %d IKE SAs", len(r.children), r.established())
 		}
 		r.pass(1300 * time.Millisecond) // and one comes up again
 		_, ps = p.asked(message.ExchangeCreateChildSA)
 		says(t, ps, "SA Nonce TSi TSr")
 	})
-	t.Run("rekey kids", func(t *testing.T) {
+	t.Run("rekey children", func(t *testing.T) {
 		r, p := settled(t)
 		r.in(core.Command{Do: core.RekeyChildren})
 		_, ps := p.asked(message.ExchangeCreateChildSA)
@@ -275,7 +275,7 @@ func TestInitiatorDistrusts(t *testing.T) {
 		if e := r.event(core.EvAuthFailed); !strings.Contains(e.Reason, c.reason) {
 			t.Error(e.Reason)
 		}
-		if !r.e.Idle() || len(r.kids) != 0 {
+		if !r.e.Idle() || len(r.children) != 0 {
 			t.Errorf("left: %v", r.e.SAs())
 		}
 	}

@@ -177,8 +177,8 @@ func TestIntermediateOfTheRFC(t *testing.T) {
 	if want := mac(mac([]byte(p.psk), []byte("Key Pad for IKEv2")), octets); !bytes.Equal(a.Data, want) {
 		t.Error("the endpoint's proof is not the RFC's")
 	}
-	if len(r.kids) != 1 {
-		t.Errorf("%d CHILD SAs", len(r.kids))
+	if len(r.children) != 1 {
+		t.Errorf("%d CHILD SAs", len(r.children))
 	}
 }
 
@@ -345,8 +345,8 @@ func hybridPair(t *testing.T, seed uint64) *pair {
 func (p *pair) settled(t *testing.T) {
 	t.Helper()
 	for _, s := range []*side{p.a, p.b} {
-		if len(s.e.SAs()) != 1 || s.established() != 1 || len(s.kids) != 1 {
-			t.Errorf("%s: %v, %d CHILD SAs", s.name, s.e.SAs(), len(s.kids))
+		if len(s.e.SAs()) != 1 || s.established() != 1 || len(s.children) != 1 {
+			t.Errorf("%s: %v, %d CHILD SAs", s.name, s.e.SAs(), len(s.children))
 		}
 		s.opened = 0
 	}

@@ -126,8 +126,8 @@ func TestInvalidKEToPeer(t *testing.T) {
 		} else {
 			says(t, in, singleAnswer)
 		}
-		if len(r.kids) != 2 {
-			t.Errorf("%d CHILD SAs", len(r.kids))
+		if len(r.children) != 2 {
+			t.Errorf("%d CHILD SAs", len(r.children))
 		}
 	}
 }
@@ -251,8 +251,8 @@ func TestInvalidKEOfIKERekey(t *testing.T) {
 		h, ps := p.asked(message.ExchangeInformational)
 		says(t, ps, "Delete")
 		p.answer(h)
-		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 {
-			t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.kids))
+		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 {
+			t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.children))
 		}
 	}
 	r, p := settled(t, func(c *core.Config) { exchanges(c, "x25519", "ecp256") })
@@ -286,8 +286,8 @@ func TestBothRekeyIKEInvalidKE(t *testing.T) {
 	}
 	end := func(r *rig, what string) {
 		r.pass(10 * time.Second)
-		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 {
-			t.Errorf("%s; left: %v, %d CHILD SAs", what, r.e.SAs(), len(r.kids))
+		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 {
+			t.Errorf("%s; left: %v, %d CHILD SAs", what, r.e.SAs(), len(r.children))
 		}
 	}
 	for _, weWin := range []bool{true, false} {

@@ -21,7 +21,7 @@ func TestSoftLimitsAreDrawn(t *testing.T) {
 			p.up()
 			p.until(time.Second, "both ends up", p.bothUpOrStandby)
 			for _, s := range []*side{p.a, p.b} {
-				k := s.kids[s.order[0]]
+				k := s.children[s.order[0]]
 				if k.Hard != 30*time.Minute || k.Soft < 24*time.Minute || k.Soft >= 27*time.Minute {
 					t.Errorf("soft %v, hard %v", k.Soft, k.Hard)
 				}

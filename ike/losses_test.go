@@ -20,7 +20,7 @@ func life(p *pair) {
 		na, nb := p.a.count(k), p.b.count(k)
 		s.in(core.Command{Do: do})
 		p.until(within, fmt.Sprintf("%v begun by %s", k, s.name), func() bool {
-			return p.a.count(k) > na && p.b.count(k) > nb && len(p.a.kids) == 1 && len(p.b.kids) == 1 &&
+			return p.a.count(k) > na && p.b.count(k) > nb && len(p.a.children) == 1 && len(p.b.children) == 1 &&
 				len(p.a.e.SAs()) == 1 && len(p.b.e.SAs()) == 1
 		})
 		p.a.esp()
@@ -32,11 +32,11 @@ func life(p *pair) {
 	rekeyed(p.b, core.EvIKERekeyed, core.RekeyIKE)
 	rekeyed(p.a, core.EvIKERekeyed, core.RekeyIKE)
 	p.a.in(core.Command{Do: core.FlushSAs})
-	p.until(within, "another CHILD SA", func() bool { return p.a.count(core.EvChildUp) >= 4 && p.bothUp() && len(p.b.kids) == 1 })
+	p.until(within, "another CHILD SA", func() bool { return p.a.count(core.EvChildUp) >= 4 && p.bothUp() && len(p.b.children) == 1 })
 	p.b.in(core.Command{Do: core.Shutdown})
 	p.a.in(core.Command{Do: core.Shutdown})
 	p.until(within, "the end", func() bool {
-		return p.a.e.Idle() && p.b.e.Idle() && len(p.a.kids) == 0 && len(p.b.kids) == 0
+		return p.a.e.Idle() && p.b.e.Idle() && len(p.a.children) == 0 && len(p.b.children) == 0
 	})
 	for _, s := range []*side{p.a, p.b} {
 		if n := s.count(core.EvPeerDead) + s.count(core.EvNotify) + s.count(core.EvInitFailed); n > 0 {
@@ -48,8 +48,8 @@ func life(p *pair) {
 	}
 	p.run(3 * time.Minute)
 	for _, s := range []*side{p.a, p.b} {
-		if at, ok := s.e.Deadline(); ok || len(s.e.graves) > 0 || len(s.e.children) > 0 {
-			p.t.Errorf("%s keeps a timer (due at %v) or a grave", s.name, at)
+		if at, ok := s.e.Deadline(); ok || len(s.e.finals) > 0 || len(s.e.children) > 0 {
+			p.t.Errorf("%s keeps a timer (due at %v) or a final response", s.name, at)
 		}
 	}
 }

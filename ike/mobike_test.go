@@ -41,7 +41,7 @@ func (s *side) have(addrs ...string) {
 // travel between two addresses.
 func (s *side) between(local, remote string) bool {
 	l, r := netip.MustParseAddr(local), netip.MustParseAddr(remote)
-	for _, k := range s.kids {
+	for _, k := range s.children {
 		if !k.retired && (k.Local.Addr() != l || k.Remote.Addr() != r) {
 			return false
 		}
@@ -51,7 +51,7 @@ func (s *side) between(local, remote string) bool {
 			return false
 		}
 	}
-	return s.established() == 1 && len(s.kids) > 0
+	return s.established() == 1 && len(s.children) > 0
 }
 
 func (p *pair) both(a, b string) func() bool {
@@ -269,7 +269,7 @@ func (p *puppet) update(more ...message.Payload) []message.Payload {
 }
 
 func (r *rig) goesTo() (to []netip.AddrPort) {
-	for _, k := range r.kids {
+	for _, k := range r.children {
 		to = append(to, k.Remote)
 	}
 	return to

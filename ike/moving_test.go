@@ -130,15 +130,15 @@ func TestPeerUsesItsSuccessorFirst(t *testing.T) {
 			says(t, in, "SA Nonce KE")
 			q := p.rekeyed(true, 0xaaaa, 255, in)
 			says(t, q.request(message.ExchangeInformational, deleteESP(q.spi)), "Delete")
-			if len(r.kids) != 0 || r.count(core.EvChildDown) != 1 {
-				t.Errorf("%d CHILD SAs; %s", len(r.kids), r.reasons())
+			if len(r.children) != 0 || r.count(core.EvChildDown) != 1 {
+				t.Errorf("%d CHILD SAs; %s", len(r.children), r.reasons())
 			}
 			late(p, h, asked)
 			says(t, p.request(message.ExchangeInformational, deleteIKE()), "")
 			says(t, q.request(message.ExchangeCreateChildSA, append(q.childOffer(), nonce(4))...), "SA Nonce TSi TSr")
 			r.pass(time.Second)
-			if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 || r.count(core.EvIKERekeyed) != 1 {
-				t.Errorf("left: %v, %d CHILD SAs; %s", r.e.SAs(), len(r.kids), r.reasons())
+			if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 || r.count(core.EvIKERekeyed) != 1 {
+				t.Errorf("left: %v, %d CHILD SAs; %s", r.e.SAs(), len(r.children), r.reasons())
 			}
 		})
 	}
@@ -159,8 +159,8 @@ func TestPeerTakesItsSuccessorBack(t *testing.T) {
 	says(t, ps, "Delete")
 	p.answer(h)
 	says(t, mine.request(message.ExchangeInformational, deleteESP(p.spi)), "Delete")
-	if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 0 {
-		t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.kids))
+	if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 0 {
+		t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.children))
 	}
 }
 
@@ -173,8 +173,8 @@ func TestDeleteAfterTheMove(t *testing.T) {
 	p.answer(h, p.ikeRekey(0xcccc, 6)...)
 	q := p.rekeyed(false, 0xcccc, 6, asked)
 	says(t, p.request(message.ExchangeInformational, deleteESP(p.spi)), "Delete")
-	if len(r.kids) != 0 || r.count(core.EvChildDown) != 1 {
-		t.Errorf("%d CHILD SAs; %s", len(r.kids), r.reasons())
+	if len(r.children) != 0 || r.count(core.EvChildDown) != 1 {
+		t.Errorf("%d CHILD SAs; %s", len(r.children), r.reasons())
 	}
 	h, _ = p.asked(message.ExchangeInformational)
 	p.answer(h)

@@ -41,27 +41,27 @@ type pair struct {
 
 type side struct {
 	*pair
-	name   string
-	addr   netip.Addr
-	e      *Endpoint
-	cfg    *core.Config
-	timer  *simnet.Timer
-	spi    uint32
-	kids   map[core.ChildID]*kid
-	order  []core.ChildID
-	events []core.Event
-	sent   []message.Header
-	sealed int
-	keys   []core.TicketKey // of session tickets: what outlives the endpoint
-	opened int
-	lost   []string // ESP packets that could not be opened, with the reason
-	dead   bool     // does not take part any more
-	put    *outputs.Log
+	name     string
+	addr     netip.Addr
+	e        *Endpoint
+	cfg      *core.Config
+	timer    *simnet.Timer
+	spi      uint32
+	children map[core.ChildID]*child
+	order    []core.ChildID
+	events   []core.Event
+	sent     []message.Header
+	sealed   int
+	keys     []core.TicketKey // of session tickets: what outlives the endpoint
+	opened   int
+	lost     []string // ESP packets that could not be opened, with the reason
+	dead     bool     // does not take part any more
+	put      *outputs.Log
 	// system answers what only a system knows; nil: the default answers.
 	system func(core.Ask) (core.Answer, bool)
 }
 
-type kid struct {
+type child struct {
 	core.Install
 	active, retired bool
 	used            bool
@@ -115,7 +115,7 @@ func (s *side) boot(seed uint64) {
 	copy(sd[8:], s.name)
 	s.e, s.put = New(sd), outputs.New(s.t, s.name)
 	s.e.Handle(s.clock.Now(), core.TicketKeys{Keys: ticketKeys(s.keys)})
-	s.kids = map[core.ChildID]*kid{}
+	s.children = map[core.ChildID]*child{}
 	s.order = nil
 }
 
@@ -177,27 +177,27 @@ func (s *side) do(o core.Output) {
 	case core.KeepTicketKeys:
 		s.keys = o.Keys
 	case core.Install:
-		s.kids[o.Child] = &kid{Install: o, active: !o.Standby, at: s.clock.Now()}
+		s.children[o.Child] = &child{Install: o, active: !o.Standby, at: s.clock.Now()}
 		s.order = append(s.order, o.Child)
 	case core.Activate:
-		if k := s.kids[o.Child]; k == nil || k.retired {
+		if k := s.children[o.Child]; k == nil || k.retired {
 			s.t.Errorf("%s: Activate of a CHILD SA that is not there: %d", s.name, o.Child)
 		} else {
 			k.active = true
 		}
 	case core.Retire:
-		if k := s.kids[o.Child]; k != nil {
+		if k := s.children[o.Child]; k != nil {
 			k.retired = true
 		}
 	case core.Move:
-		if k := s.kids[o.Child]; k != nil {
+		if k := s.children[o.Child]; k != nil {
 			k.Local, k.Remote = o.Local, o.Remote
 		}
 	case core.Remove:
-		if s.kids[o.Child] == nil {
+		if s.children[o.Child] == nil {
 			s.t.Errorf("%s: Remove of a CHILD SA that is not there: %d", s.name, o.Child)
 		}
-		delete(s.kids, o.Child)
+		delete(s.children, o.Child)
 		s.order = slices.DeleteFunc(s.order, func(id core.ChildID) bool { return id == o.Child })
 	case core.Event:
 		if s.log {
@@ -276,9 +276,9 @@ func (s *side) deliver(o core.Send) {
 }
 
 // outbound is the CHILD SA that seals now; nil if there is none.
-func (s *side) outbound() *kid {
+func (s *side) outbound() *child {
 	for _, id := range slices.Backward(s.order) {
-		if k := s.kids[id]; k.active && !k.retired {
+		if k := s.children[id]; k.active && !k.retired {
 			return k
 		}
 	}
@@ -306,7 +306,7 @@ func (s *side) receive(spi uint32, key secret.Bytes) {
 		return
 	}
 	for _, id := range s.order {
-		k := s.kids[id]
+		k := s.children[id]
 		if k.In.SPI != spi {
 			continue
 		}

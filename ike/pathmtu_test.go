@@ -125,8 +125,8 @@ func TestPathProbeLosses(t *testing.T) {
 		c.a.in(core.Command{Do: core.RekeyChildren})
 		c.b.in(core.Command{Do: core.RekeyIKE})
 		c.run(20 * time.Second)
-		if c.a.established() != 1 || len(c.a.kids) != 1 || c.a.count(core.EvChildUp) != 2 {
-			t.Errorf("%d answers lost: %d IKE SAs, %d CHILD SAs afterwards", lost, c.a.established(), len(c.a.kids))
+		if c.a.established() != 1 || len(c.a.children) != 1 || c.a.count(core.EvChildUp) != 2 {
+			t.Errorf("%d answers lost: %d IKE SAs, %d CHILD SAs afterwards", lost, c.a.established(), len(c.a.children))
 		}
 	}
 }

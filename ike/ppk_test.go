@@ -125,13 +125,13 @@ func TestPPKResponder(t *testing.T) {
 	}
 	p.checkProof(in)
 	k := prfPlus(p.d, 40, p.ni, p.nr)
-	for _, kid := range r.kids {
-		if !kid.In.EncKey.Equal(k[:20]) || !kid.Out.EncKey.Equal(k[20:]) {
+	for _, child := range r.children {
+		if !child.In.EncKey.Equal(k[:20]) || !child.Out.EncKey.Equal(k[20:]) {
 			t.Error("the keys of the CHILD SA do not come of the mixed SK_d")
 		}
 	}
-	if len(r.kids) != 1 {
-		t.Errorf("%d CHILD SAs", len(r.kids))
+	if len(r.children) != 1 {
+		t.Errorf("%d CHILD SAs", len(r.children))
 	}
 }
 
@@ -231,11 +231,11 @@ func TestPPKInitiator(t *testing.T) {
 		}
 		p.answer(h, p.authPayloads(append(p.childAnswer(), answer...)...)...)
 		k := prfPlus(p.d, 40, p.ni, p.nr)
-		if r.established() != 1 || len(r.kids) != 1 {
-			t.Fatalf("PPK used %t: %d IKE SAs, %d CHILD SAs; %s", uses, r.established(), len(r.kids), r.reasons())
+		if r.established() != 1 || len(r.children) != 1 {
+			t.Fatalf("PPK used %t: %d IKE SAs, %d CHILD SAs; %s", uses, r.established(), len(r.children), r.reasons())
 		}
-		for _, kid := range r.kids {
-			if !kid.Out.EncKey.Equal(k[:20]) {
+		for _, child := range r.children {
+			if !child.Out.EncKey.Equal(k[:20]) {
 				t.Errorf("PPK used %t: the keys of the CHILD SA do not come of SK_d", uses)
 			}
 		}
@@ -261,7 +261,7 @@ func TestPPKRequiredAndLeftOut(t *testing.T) {
 	p.answer(h, p.authPayloads(p.childAnswer()...)...)
 	_, in = p.asked(message.ExchangeInformational)
 	says(t, in, "N(AUTHENTICATION_FAILED)")
-	if r.established() != 0 || len(r.kids) != 0 || !strings.Contains(r.event(core.EvAuthFailed).Reason, "ppk-required") {
-		t.Errorf("%d IKE SAs, %d CHILD SAs; %s", r.established(), len(r.kids), r.reasons())
+	if r.established() != 0 || len(r.children) != 0 || !strings.Contains(r.event(core.EvAuthFailed).Reason, "ppk-required") {
+		t.Errorf("%d IKE SAs, %d CHILD SAs; %s", r.established(), len(r.children), r.reasons())
 	}
 }

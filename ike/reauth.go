@@ -11,24 +11,24 @@ import (
 func (e *Endpoint) Reauthenticate(sa *ikesa.SA) {
 	sa = sa.Newest()
 	switch {
-	case e.down || sa.State != ikesa.Established || e.heirs.has(sa):
+	case e.down || sa.State != ikesa.Established || e.replacing.has(sa):
 		return
-	case e.others.settling(sa, e.env.Now()): // an heir is begun too late to be known as a twin, and both would stay
+	case e.others.settling(sa, e.env.Now()): // a replacement is begun too late to be known as a twin, and both would stay
 		e.env.After(ikesa.TwinDelay, func() { e.Reauthenticate(sa) })
 		return
 	}
 	n := v2.InitiateAnew(sa, e, e.cfg.StartsAt(sa.Peer))
-	e.heirs[n.Base().ID] = sa
+	e.replacing[n.Base().ID] = sa
 	e.Adopt(n.Base())
 	n.Begin()
 }
 
-// heirs are IKE SAs made at a re-authentication or a redirect, and whom they replace.
-type heirs map[core.SAID]*ikesa.SA
+// replacing are IKE SAs made at a re-authentication or a redirect, and whom they replace.
+type replacing map[core.SAID]*ikesa.SA
 
 // has reports whether an IKE SA is being made to take over from sa, or from
 // what sa comes from by rekeys.
-func (h heirs) has(sa *ikesa.SA) bool {
+func (h replacing) has(sa *ikesa.SA) bool {
 	for _, old := range h {
 		if old.Newest() == sa {
 			return true
@@ -37,8 +37,8 @@ func (h heirs) has(sa *ikesa.SA) bool {
 	return false
 }
 
-// rekeyed makes the successor of an heir the heir, and returns it.
-func (h heirs) rekeyed(sa *ikesa.SA) *ikesa.SA {
+// rekeyed makes the successor of a replacement the replacement, and returns it.
+func (h replacing) rekeyed(sa *ikesa.SA) *ikesa.SA {
 	n := sa.Newest()
 	if old := h[sa.ID]; old != nil && n != sa {
 		delete(h, sa.ID)
@@ -50,17 +50,17 @@ func (h heirs) rekeyed(sa *ikesa.SA) *ikesa.SA {
 // inherit has an IKE SA that came up take over from the one that it was made
 // for, which is deleted once nothing is left on it.
 func (e *Endpoint) inherit(sa *ikesa.SA, tries int) {
-	sa = e.heirs.rekeyed(sa)
-	old := e.heirs[sa.ID]
+	sa = e.replacing.rekeyed(sa)
+	old := e.replacing[sa.ID]
 	if old == nil {
 		return
 	}
 	old = old.Newest()
 	switch {
 	case sa.State != ikesa.Established || old.State != ikesa.Established:
-		delete(e.heirs, sa.ID)
+		delete(e.replacing, sa.ID)
 	case sa.TakeOver(old) || tries == maxTwinTries:
-		delete(e.heirs, sa.ID)
+		delete(e.replacing, sa.ID)
 		why := "authenticated anew"
 		if sa.ComesFrom.IsValid() {
 			why = "the peer sent us to another gateway"

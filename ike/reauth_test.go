@@ -44,8 +44,8 @@ func TestReauthentication(t *testing.T) {
 				if len(s.lost) > 0 {
 					t.Errorf("%s could not open %d packets, e.g. %s", s.name, len(s.lost), s.lost[0])
 				}
-				if n := s.established(); n != 1 || len(s.kids) > 2 {
-					t.Errorf("%s is left with %d IKE SAs and %d CHILD SAs", s.name, n, len(s.kids))
+				if n := s.established(); n != 1 || len(s.children) > 2 {
+					t.Errorf("%s is left with %d IKE SAs and %d CHILD SAs", s.name, n, len(s.children))
 				}
 			}
 		})
@@ -68,20 +68,20 @@ func TestReauthenticationThatDoesNotCome(t *testing.T) {
 	}
 }
 
-// The IKE SA is rekeyed while its heir is made, or the heir is before it has taken
-// over: there is one heir, and it is what is left.
+// The IKE SA is rekeyed while its replacement is made, or the replacement is before it has taken
+// over: there is one replacement, and it is what is left.
 func TestRekeysDuringAReauthentication(t *testing.T) {
 	for name, whose := range map[string]struct {
 		rekeys func(p *pair) *side
 		after  time.Duration
 	}{
-		"we rekey the old one":   {func(p *pair) *side { return p.a }, 5 * time.Millisecond},
-		"they rekey the old one": {func(p *pair) *side { return p.b }, 5 * time.Millisecond},
-		"we rekey the heir":      {func(p *pair) *side { return p.a }, 100 * time.Millisecond},
-		"they rekey the heir":    {func(p *pair) *side { return p.b }, 100 * time.Millisecond},
+		"we rekey the old one":       {func(p *pair) *side { return p.a }, 5 * time.Millisecond},
+		"they rekey the old one":     {func(p *pair) *side { return p.b }, 5 * time.Millisecond},
+		"we rekey the replacement":   {func(p *pair) *side { return p.a }, 100 * time.Millisecond},
+		"they rekey the replacement": {func(p *pair) *side { return p.b }, 100 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// The heir has one policy from IKE_AUTH, and the other one to take over.
+			// The replacement has one policy from IKE_AUTH, and the other one to take over.
 			p := newPair(t, 13, goodLink, passive, func(a, b *core.Config) {
 				a.Peers[0].Profile.Reauth = time.Hour
 				for _, c := range []*core.Config{a, b} {
@@ -94,7 +94,7 @@ func TestRekeysDuringAReauthentication(t *testing.T) {
 			p.up()
 			p.run(10 * time.Second)
 			up := p.a.count(core.EvIKEUp)
-			begun := func() bool { return len(p.a.e.heirs) > 0 }
+			begun := func() bool { return len(p.a.e.replacing) > 0 }
 			p.until(time.Hour, "re-authentication begins", begun)
 			p.run(whose.after)
 			whose.rekeys(p).in(core.Command{Do: core.RekeyIKE})
@@ -111,8 +111,8 @@ func TestRekeysDuringAReauthentication(t *testing.T) {
 				t.Error("nothing was rekeyed")
 			}
 			for _, s := range []*side{p.a, p.b} {
-				if len(s.lost) > 0 || s.established() != 1 || len(s.kids) != 2 {
-					t.Errorf("%s is left with %d IKE SAs and %d CHILD SAs, and could not open %v", s.name, s.established(), len(s.kids), s.lost)
+				if len(s.lost) > 0 || s.established() != 1 || len(s.children) != 2 {
+					t.Errorf("%s is left with %d IKE SAs and %d CHILD SAs, and could not open %v", s.name, s.established(), len(s.children), s.lost)
 				}
 			}
 		})

@@ -26,8 +26,8 @@ func calling(t *testing.T, change ...func(c *core.Config)) (*rig, *puppet) {
 	p := newPuppet(r, 1)
 	p.accept()
 	r.silent("the confirmation")
-	if r.established() != 1 || len(r.kids) != 1 {
-		t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.kids))
+	if r.established() != 1 || len(r.children) != 1 {
+		t.Fatalf("%d IKE SAs, %d CHILD SAs", r.established(), len(r.children))
 	}
 	return r, p
 }
@@ -38,7 +38,7 @@ func TestEqualConfiguration(t *testing.T) {
 	r, p := calling(t)
 	r.in(another())
 	r.silent("an equal configuration")
-	if r.established() != 1 || len(r.kids) != 1 || r.kids[1].retired {
+	if r.established() != 1 || len(r.children) != 1 || r.children[1].retired {
 		t.Error("something changed")
 	}
 	says(t, p.request0(message.ExchangeInformational, deleteESP(p.spi)), "Delete")
@@ -74,7 +74,7 @@ func TestEqualConfigurationMeanwhile(t *testing.T) {
 
 // The same while the system is asked for the local address.
 func TestEqualConfigurationBeforeTheRoute(t *testing.T) {
-	r := &rig{t: t, e: New([32]byte{7}), now: epoch, kids: map[core.ChildID]*kid{}, freed: map[uint32]bool{}, spi: 0x1000, local: rigAddr, hold: true}
+	r := &rig{t: t, e: New([32]byte{7}), now: epoch, children: map[core.ChildID]*child{}, freed: map[uint32]bool{}, spi: 0x1000, local: rigAddr, hold: true}
 	r.in(another())
 	r.in(another())
 	r.hold = false
@@ -101,7 +101,7 @@ func TestChangedPeer(t *testing.T) {
 		if d := findPayload[*message.Delete](ps); d == nil || d.Protocol != 1 {
 			t.Errorf("%s: the endpoint says %s, not a Delete of the IKE SA", name, describe(ps))
 		}
-		if !r.kids[1].retired {
+		if !r.children[1].retired {
 			t.Errorf("%s: the CHILD SA still seals", name)
 		}
 		s := r.one() // and calls anew
@@ -135,8 +135,8 @@ func TestChangedPolicy(t *testing.T) {
 		p.answer(h, saOf(withSPI(espProposal, u32(p.spi))), nonce(byte(i)), ts(true, "10.1.0.0/16"), ts(false, remote))
 	}
 	r.pass(10 * time.Second)
-	if len(r.e.SAs()) != 1 || len(r.kids) != 2 {
-		t.Errorf("%v, %d CHILD SAs", r.e.SAs(), len(r.kids))
+	if len(r.e.SAs()) != 1 || len(r.children) != 2 {
+		t.Errorf("%v, %d CHILD SAs", r.e.SAs(), len(r.children))
 	}
 }
 
@@ -156,8 +156,8 @@ func TestPolicyRemovedMeanwhile(t *testing.T) {
 		}
 		p.answer(h)
 	}
-	if len(r.kids) != 0 || len(r.e.children) != 0 {
-		t.Errorf("%d CHILD SAs", len(r.kids))
+	if len(r.children) != 0 || len(r.e.children) != 0 {
+		t.Errorf("%d CHILD SAs", len(r.children))
 	}
 }
 

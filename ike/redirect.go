@@ -38,7 +38,7 @@ func (e *Endpoint) Redirected(sa *ikesa.SA, to core.Gateway, wanted []*core.Poli
 	if e.down {
 		return
 	}
-	peer, from, old := sa.Peer, sa.Remote.Addr().Unmap(), e.heirs[sa.ID]
+	peer, from, old := sa.Peer, sa.Remote.Addr().Unmap(), e.replacing[sa.ID]
 	if sa.State == ikesa.Established {
 		old = sa
 	}
@@ -67,7 +67,7 @@ func (e *Endpoint) redirect(sa *ikesa.SA, to core.Gateway, from netip.Addr, old 
 		e.redirects[peer.Name] = r
 	}
 	for s := range e.others.of(peer.Name) {
-		if old != nil && e.heirs[s.ID] == old && s.Remote.Addr() == to.Addr {
+		if old != nil && e.replacing[s.ID] == old && s.Remote.Addr() == to.Addr {
 			return // said twice, and under way
 		}
 	}
@@ -113,7 +113,7 @@ func (e *Endpoint) notRedirected(peer *core.Peer, to core.Gateway, wanted []*cor
 
 // settle tells an IKE SA that begins at the other gateway where we come
 // from, and whom it takes over from.
-func (t redirects) settle(sa *ikesa.SA, h heirs) {
+func (t redirects) settle(sa *ikesa.SA, h replacing) {
 	r := t[sa.Peer.Name]
 	if r == nil || r.to != sa.Remote.Addr() {
 		return

@@ -147,8 +147,8 @@ func TestSendAwayInAuth(t *testing.T) {
 	ps := p.auth(p.authPayloads(p.childOffer()...)...)
 	says(t, ps, "IDr AUTH N(REDIRECT)")
 	p.isSent(ps, nil)
-	if len(r.kids) != 0 || r.count(core.EvRedirecting) != 1 {
-		t.Errorf("%d CHILD SAs; events %s", len(r.kids), r.reasons())
+	if len(r.children) != 0 || r.count(core.EvRedirecting) != 1 {
+		t.Errorf("%d CHILD SAs; events %s", len(r.children), r.reasons())
 	}
 	r.in(core.Acquire{Policy: 1}) // traffic does not hold it back
 	r.take()
@@ -219,8 +219,8 @@ func TestSendAwayLater(t *testing.T) {
 				says(t, ps, "Delete")
 				s.answer(h)
 			}
-			if len(r.e.SAs()) != 0 || len(r.kids) != 0 {
-				t.Errorf("%d IKE SAs and %d CHILD SAs are left", len(r.e.SAs()), len(r.kids))
+			if len(r.e.SAs()) != 0 || len(r.children) != 0 {
+				t.Errorf("%d IKE SAs and %d CHILD SAs are left", len(r.e.SAs()), len(r.children))
 			}
 		})
 	}
@@ -292,11 +292,11 @@ func TestSendAwayOurOwnClient(t *testing.T) {
 				p.b.in(core.Command{Do: core.RedirectPeers, To: elsewhere, Within: 2 * time.Minute})
 			}
 			p.until(5*time.Minute, "the other gateway", func() bool {
-				return p.a.established() == 1 && c.established() == 1 && len(p.b.e.SAs()) == 0 && len(p.b.kids) == 0
+				return p.a.established() == 1 && c.established() == 1 && len(p.b.e.SAs()) == 0 && len(p.b.children) == 0
 			})
 			p.run(3 * time.Minute)
-			if n := p.a.outbound(); n == nil || n.Remote.Addr() != elsewhere.Addr || len(p.a.kids) != 1 || len(c.kids) != 1 || len(p.b.kids) != 0 {
-				t.Errorf("CHILD SAs: client %d, first gateway %d, other %d", len(p.a.kids), len(p.b.kids), len(c.kids))
+			if n := p.a.outbound(); n == nil || n.Remote.Addr() != elsewhere.Addr || len(p.a.children) != 1 || len(c.children) != 1 || len(p.b.children) != 0 {
+				t.Errorf("CHILD SAs: client %d, first gateway %d, other %d", len(p.a.children), len(p.b.children), len(c.children))
 			}
 			if p.b.count(core.EvRedirecting) == 0 || p.a.count(core.EvRedirected) != 1 || len(p.b.e.SAs()) != 0 {
 				t.Errorf("first gateway: %d IKE SAs, events %v; client %v", len(p.b.e.SAs()), p.b.events, p.a.events)

@@ -78,10 +78,10 @@ func (p *puppet) takenFrom(from netip.Addr) {
 // at fails the test unless the only CHILD SAs go to an address.
 func (r *rig) at(a netip.Addr) {
 	r.t.Helper()
-	if len(r.kids) == 0 {
+	if len(r.children) == 0 {
 		r.t.Errorf("there is no CHILD SA; events %s", r.reasons())
 	}
-	for _, k := range r.kids {
+	for _, k := range r.children {
 		if k.Remote.Addr() != a && !k.retired {
 			r.t.Errorf("a CHILD SA goes to %v, not %v", k.Remote, a)
 		}
@@ -229,8 +229,8 @@ func TestRedirectLater(t *testing.T) {
 	p, q := newPuppet(r, 1), gatewayAt(r, otherGateway, 2)
 	p.accept()
 	says(t, p.request(message.ExchangeInformational, sendTo("192.0.2.3", nil)), "")
-	if r.established() != 1 || len(r.kids) != 1 {
-		t.Fatalf("the old SAs did not stay: %d IKE SAs, %d CHILD SAs", r.established(), len(r.kids))
+	if r.established() != 1 || len(r.children) != 1 {
+		t.Fatalf("the old SAs did not stay: %d IKE SAs, %d CHILD SAs", r.established(), len(r.children))
 	}
 	p.request(message.ExchangeInformational, sendTo("192.0.2.3", nil)) // said twice
 	if len(r.e.SAs()) != 2 {

@@ -79,8 +79,8 @@ func TestWeRekeyIKE(t *testing.T) {
 	says(t, ps, "Delete")
 	p.answer(h)
 	says(t, q.request(message.ExchangeInformational), "")
-	if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 {
-		t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.kids))
+	if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 {
+		t.Errorf("left: %v, %d CHILD SAs", r.e.SAs(), len(r.children))
 	}
 }
 
@@ -97,7 +97,7 @@ func TestCollisionsOfIKE(t *testing.T) {
 	says(t, p.request(message.ExchangeCreateChildSA, p.ikeRekey(0xaaaa, 3)...), "N(TEMPORARY_FAILURE)")
 	says(t, p.request(message.ExchangeCreateChildSA, append(p.childOffer(), nonce(4))...), "N(TEMPORARY_FAILURE)")
 	says(t, p.request(message.ExchangeInformational, deleteIKE()), "") // crossing
-	if !r.e.Idle() || len(r.kids) != 0 {
+	if !r.e.Idle() || len(r.children) != 0 {
 		t.Errorf("left: %v", r.e.SAs())
 	}
 
@@ -106,7 +106,7 @@ func TestCollisionsOfIKE(t *testing.T) {
 	h, _ = p.asked(message.ExchangeCreateChildSA)
 	says(t, p.request(message.ExchangeInformational, deleteIKE()), "")
 	p.answer(h, p.ikeRekey(0xcccc, 6)...)
-	if !r.e.Idle() || len(r.kids) != 0 {
+	if !r.e.Idle() || len(r.children) != 0 {
 		t.Errorf("left: %v", r.e.SAs())
 	}
 }
@@ -137,8 +137,8 @@ func TestBothRekeyIKE(t *testing.T) {
 			says(t, theirs.request(message.ExchangeInformational), "")
 		}
 		r.pass(time.Second)
-		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.kids) != 1 {
-			t.Errorf("we win=%v; left: %v, %d CHILD SAs", weWin, r.e.SAs(), len(r.kids))
+		if r.established() != 1 || len(r.e.SAs()) != 1 || len(r.children) != 1 {
+			t.Errorf("we win=%v; left: %v, %d CHILD SAs", weWin, r.e.SAs(), len(r.children))
 		}
 	}
 }

@@ -17,15 +17,15 @@ func settled(t testing.TB, change ...func(c *core.Config)) (*rig, *puppet) {
 	p.connect()
 	p.request(message.ExchangeInformational) // the endpoint knows now that we have it
 	r.take()
-	if r.established() != 1 || len(r.kids) != 1 {
-		t.Fatalf("%d IKE SAs, %d CHILD SAs; %s", r.established(), len(r.kids), r.reasons())
+	if r.established() != 1 || len(r.children) != 1 {
+		t.Fatalf("%d IKE SAs, %d CHILD SAs; %s", r.established(), len(r.children), r.reasons())
 	}
 	return r, p
 }
 
 // kidIn is the CHILD SA that opens with an SPI.
-func (r *rig) kidIn(spi uint32) *kid {
-	for _, k := range r.kids {
+func (r *rig) kidIn(spi uint32) *child {
+	for _, k := range r.children {
 		if k.In.SPI == spi {
 			return k
 		}
@@ -214,8 +214,8 @@ func TestCollisionsOfChildren(t *testing.T) {
 		if n := findNotify(in, message.NotifyChildSANotFound); n.Protocol != 3 || !bytes.Equal(n.SPI, u32(0xdead)) {
 			t.Errorf("it names %d %x (RFC 7296 §3.10.1)", n.Protocol, n.SPI)
 		}
-		if len(r.kids) != 1 {
-			t.Errorf("%d CHILD SAs", len(r.kids))
+		if len(r.children) != 1 {
+			t.Errorf("%d CHILD SAs", len(r.children))
 		}
 	})
 	t.Run("rekey of what we close", func(t *testing.T) {
@@ -224,8 +224,8 @@ func TestCollisionsOfChildren(t *testing.T) {
 		h, _ := p.asked(message.ExchangeInformational)
 		says(t, p.request(message.ExchangeCreateChildSA, p.theRekey(p.spi, 1)...), "N(TEMPORARY_FAILURE)")
 		p.answer(h)
-		if len(r.kids) != 0 {
-			t.Errorf("%d CHILD SAs", len(r.kids))
+		if len(r.children) != 0 {
+			t.Errorf("%d CHILD SAs", len(r.children))
 		}
 	})
 	t.Run("closing what we rekey", func(t *testing.T) {
@@ -237,8 +237,8 @@ func TestCollisionsOfChildren(t *testing.T) {
 			p.answer(h, note(k))
 			r.pass(10 * time.Second)
 			r.silent("the end of it")
-			if len(r.kids) != 0 || len(r.e.children) != 0 {
-				t.Errorf("%d CHILD SAs", len(r.kids))
+			if len(r.children) != 0 || len(r.e.children) != 0 {
+				t.Errorf("%d CHILD SAs", len(r.children))
 			}
 		}
 	})
@@ -248,8 +248,8 @@ func TestCollisionsOfChildren(t *testing.T) {
 		h, _ := p.asked(message.ExchangeInformational)
 		says(t, p.request(message.ExchangeInformational, deleteESP(p.spi)), "") // no second word (§1.4.1)
 		p.answer(h)
-		if len(r.kids) != 0 {
-			t.Errorf("%d CHILD SAs", len(r.kids))
+		if len(r.children) != 0 {
+			t.Errorf("%d CHILD SAs", len(r.children))
 		}
 	})
 	t.Run("rekeyed twice", func(t *testing.T) {
@@ -258,8 +258,8 @@ func TestCollisionsOfChildren(t *testing.T) {
 		for i, says1 := range []string{"SA Nonce TSi TSr", "N(TEMPORARY_FAILURE)", "N(TEMPORARY_FAILURE)"} {
 			says(t, p.request(message.ExchangeCreateChildSA, p.theRekey(old, byte(i))...), says1)
 		}
-		if len(r.kids) != 2 {
-			t.Errorf("%d CHILD SAs", len(r.kids))
+		if len(r.children) != 2 {
+			t.Errorf("%d CHILD SAs", len(r.children))
 		}
 	})
 	t.Run("the peer takes its rekey back", func(t *testing.T) {
@@ -278,8 +278,8 @@ func TestCollisionsOfChildren(t *testing.T) {
 		r.in(core.Expire{Child: 1})
 		h, _ := p.asked(message.ExchangeCreateChildSA)
 		p.answer(h, note(message.NotifyChildSANotFound))
-		if len(r.kids) != 0 || r.count(core.EvChildDown) != 1 {
-			t.Errorf("%d CHILD SAs; %s", len(r.kids), r.reasons())
+		if len(r.children) != 0 || r.count(core.EvChildDown) != 1 {
+			t.Errorf("%d CHILD SAs; %s", len(r.children), r.reasons())
 		}
 	})
 }

@@ -397,8 +397,8 @@ func resumedLife(p *pair, mishap func()) {
 		p.run(time.Second)
 	}
 	for _, s := range []*side{p.a, p.b} {
-		if len(s.lost) > 0 || s.established() != 1 || len(s.kids) != 1 {
-			p.t.Errorf("%s: lost %v, %v, %d CHILD SAs", s.name, s.lost, s.e.SAs(), len(s.kids))
+		if len(s.lost) > 0 || s.established() != 1 || len(s.children) != 1 {
+			p.t.Errorf("%s: lost %v, %v, %d CHILD SAs", s.name, s.lost, s.e.SAs(), len(s.children))
 		}
 	}
 }

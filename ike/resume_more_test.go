@@ -200,8 +200,8 @@ func TestPeerConnectsWhileATicketWaits(t *testing.T) {
 					t.Fatalf("the endpoint connects; %s", r.reasons())
 				}
 			}
-			if len(r.e.SAs()) != 1 || len(r.kids) != 1 || len(r.e.sessions) != 0 {
-				t.Errorf("%v, %d CHILD SAs, %d sessions", r.e.SAs(), len(r.kids), len(r.e.sessions))
+			if len(r.e.SAs()) != 1 || len(r.children) != 1 || len(r.e.sessions) != 0 {
+				t.Errorf("%v, %d CHILD SAs, %d sessions", r.e.SAs(), len(r.children), len(r.e.sessions))
 			}
 		})
 	}

@@ -144,12 +144,12 @@ func TestGatewayResumes(t *testing.T) {
 		r.silent("a resumption")
 		k := prfPlus(q.d, 40, q.ni, q.nr)
 		left := 0
-		for _, kid := range r.kids {
-			if kid.retired { // of the old IKE SA, for what is under way
+		for _, child := range r.children {
+			if child.retired { // of the old IKE SA, for what is under way
 				continue
 			}
 			left++
-			if !kid.In.EncKey.Equal(k[:20]) || !kid.Out.EncKey.Equal(k[20:]) || kid.Out.SPI != q.spi {
+			if !child.In.EncKey.Equal(k[:20]) || !child.Out.EncKey.Equal(k[20:]) || child.Out.SPI != q.spi {
 				t.Error("the CHILD SA is not of the new keys")
 			}
 		}

@@ -15,21 +15,21 @@ import (
 // collected, time stands still until the test moves it. The other end is a
 // puppet, or nobody.
 type rig struct {
-	t      testing.TB
-	e      *Endpoint
-	put    *outputs.Log
-	now    time.Time
-	cfg    *core.Config
-	sends  []core.Send
-	events []core.Event
-	asks   []core.Ask    // held back while hold is set
-	others []core.Output // of kinds that the rig has no model of
-	hold   bool
-	kids   map[core.ChildID]*kid
-	freed  map[uint32]bool
-	spi    uint32
-	local  netip.AddrPort
-	moves  []core.Move
+	t        testing.TB
+	e        *Endpoint
+	put      *outputs.Log
+	now      time.Time
+	cfg      *core.Config
+	sends    []core.Send
+	events   []core.Event
+	asks     []core.Ask    // held back while hold is set
+	others   []core.Output // of kinds that the rig has no model of
+	hold     bool
+	children map[core.ChildID]*child
+	freed    map[uint32]bool
+	spi      uint32
+	local    netip.AddrPort
+	moves    []core.Move
 	// takes, if set, sees each output first and reports whether it was for it.
 	takes func(core.Output) bool
 }
@@ -47,7 +47,7 @@ func newRig(t testing.TB, change ...func(c *core.Config)) *rig {
 	for _, f := range change {
 		f(cfg)
 	}
-	r := &rig{t: t, e: New([32]byte{7}), put: outputs.New(t, "rig"), now: epoch, cfg: cfg, kids: map[core.ChildID]*kid{}, freed: map[uint32]bool{}, spi: 0x1000, local: rigAddr}
+	r := &rig{t: t, e: New([32]byte{7}), put: outputs.New(t, "rig"), now: epoch, cfg: cfg, children: map[core.ChildID]*child{}, freed: map[uint32]bool{}, spi: 0x1000, local: rigAddr}
 	r.in(core.Reconfigure{Config: cfg})
 	return r
 }
@@ -86,23 +86,23 @@ func (r *rig) in(in core.Input) {
 				defer r.answer(o)
 			}
 		case core.Install:
-			r.kids[o.Child] = &kid{Install: o, active: !o.Standby, at: r.now}
+			r.children[o.Child] = &child{Install: o, active: !o.Standby, at: r.now}
 		case core.Activate:
-			r.kids[o.Child].active = true
+			r.children[o.Child].active = true
 		case core.Retire:
-			if k := r.kids[o.Child]; k != nil {
+			if k := r.children[o.Child]; k != nil {
 				k.retired = true
 			}
 		case core.Move:
 			r.moves = append(r.moves, o)
-			if k := r.kids[o.Child]; k != nil {
+			if k := r.children[o.Child]; k != nil {
 				k.Local, k.Remote = o.Local, o.Remote
 			}
 		case core.Remove:
-			if r.kids[o.Child] == nil {
+			if r.children[o.Child] == nil {
 				r.t.Errorf("Remove of a CHILD SA that is not there: %d", o.Child)
 			}
-			delete(r.kids, o.Child)
+			delete(r.children, o.Child)
 		default:
 			r.others = append(r.others, o)
 		}

@@ -13,7 +13,7 @@ import (
 
 // snapshot is what an endpoint knows, without the counters of messages.
 func (r *rig) snapshot() string {
-	s := fmt.Sprintf("%d half, %d graves, %d kids", len(r.e.strangers.half), len(r.e.graves), len(r.kids))
+	s := fmt.Sprintf("%d half, %d finals, %d children", len(r.e.strangers.half), len(r.e.finals), len(r.children))
 	for _, sa := range r.e.SAs() {
 		sa.RxPackets, sa.RxBytes = 0, 0
 		s += fmt.Sprintf("\n%+v", sa)

@@ -27,11 +27,11 @@ func TestTrafficWhileTheInitiatorIsSilent(t *testing.T) {
 	says(t, ps, "")
 	r.in(core.Acquire{Policy: 1}) // once is enough
 	r.silent("the same traffic")
-	if r.kids[1].active {
+	if r.children[1].active {
 		t.Error("it seals before the peer is known to have it")
 	}
 	p.answer(h)
-	if !r.kids[1].active {
+	if !r.children[1].active {
 		t.Error("the peer answered, and it does not seal")
 	}
 	r.in(core.Acquire{Policy: 1})
@@ -45,7 +45,7 @@ func TestTrafficWhileASecondChildStandsBy(t *testing.T) {
 	p.connect()
 	p.spi++
 	p.request(message.ExchangeCreateChildSA, saOf(withSPI(espProposal, u32(p.spi))), nonce(3), ts(true, "10.3.0.0/16"), ts(false, "10.1.0.0/16"))
-	if len(r.kids) != 2 || r.kids[2].active {
+	if len(r.children) != 2 || r.children[2].active {
 		t.Fatalf("%v", r.pairs())
 	}
 	p.sealsWhenAsked(2)
@@ -57,7 +57,7 @@ func (p *puppet) sealsWhenAsked(policy core.PolicyRef) {
 	p.r.in(core.Acquire{Policy: policy})
 	h, _ := p.asked(message.ExchangeInformational)
 	p.answer(h)
-	if !p.r.kids[core.ChildID(policy)].active {
+	if !p.r.children[core.ChildID(policy)].active {
 		p.t.Error("the peer answered, and it does not seal")
 	}
 }
@@ -79,7 +79,7 @@ func TestTrafficWhileTheResponseIsLost(t *testing.T) {
 		t.Error("the repeated request was answered otherwise")
 	}
 	p.answer(h) // sent before the response arrived, for all that we know
-	if r.kids[1].active {
+	if r.children[1].active {
 		t.Error("it seals for a peer that may not have it")
 	}
 	p.sealsWhenAsked(1)
@@ -91,11 +91,11 @@ func TestStandbyEndsByItself(t *testing.T) {
 	p := newPuppet(r, 1)
 	p.connect()
 	r.pass(4 * time.Second)
-	if r.kids[1].active {
+	if r.children[1].active {
 		t.Error("it seals before the peer had time to repeat its request")
 	}
 	r.pass(2 * time.Second)
-	if !r.kids[1].active {
+	if !r.children[1].active {
 		t.Error("it does not seal")
 	}
 	r.silent("no traffic")

@@ -74,8 +74,8 @@ func bothStart(t *testing.T, seed uint64, offset, hold time.Duration, rekey stri
 	}
 	step(20 * time.Second) // what was replaced goes on opening for a while
 	for _, s := range []*side{p.a, p.b} {
-		if s.established() != 1 || len(s.kids) != 1 || len(s.lost) > 0 || s.count(core.EvPeerDead) > 0 {
-			t.Errorf("%s has %d IKE SAs and %d CHILD SAs, and could not open %v", s.name, s.established(), len(s.kids), s.lost)
+		if s.established() != 1 || len(s.children) != 1 || len(s.lost) > 0 || s.count(core.EvPeerDead) > 0 {
+			t.Errorf("%s has %d IKE SAs and %d CHILD SAs, and could not open %v", s.name, s.established(), len(s.children), s.lost)
 		}
 	}
 }

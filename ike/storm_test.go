@@ -90,8 +90,8 @@ func storm(t *testing.T, seed uint64, change ...func(a, b *core.Config)) sweep.T
 		if len(s.lost) > 0 {
 			t.Errorf("%s could not open %d packets, e.g. %s", s.name, len(s.lost), s.lost[0])
 		}
-		if n := s.established(); n != 1 || len(s.kids) > 3 {
-			t.Errorf("%s is left with %d IKE SAs and %d CHILD SAs: %v", s.name, n, len(s.kids), s.e.SAs())
+		if n := s.established(); n != 1 || len(s.children) > 3 {
+			t.Errorf("%s is left with %d IKE SAs and %d CHILD SAs: %v", s.name, n, len(s.children), s.e.SAs())
 		}
 		if s.count(core.EvIKERekeyed) < 3 {
 			t.Errorf("%s saw %d rekeys of the IKE SA", s.name, s.count(core.EvIKERekeyed))

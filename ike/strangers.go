@@ -33,7 +33,7 @@ type strangers struct {
 	order  []*ikesa.SA                  // the oldest first
 	from   map[netip.Prefix][]*ikesa.SA // of each address and network, the oldest first
 	weight map[*ikesa.SA]int
-	bytes  int // of all of them, and of the graves of strangers
+	bytes  int // of all of them, and of the last responses to strangers that have ended
 
 	given struct { // how many ended without a proof, in the second that began at since
 		since time.Time

@@ -240,9 +240,9 @@ func (r *rig) audit() {
 			r.t.Errorf("%v weighs %d, and %d are counted", key, sa.Protocol.(*v2.SA).Weight(), r.e.strangers.weight[sa])
 		}
 	}
-	for _, g := range r.e.graves {
+	for _, g := range r.e.finals {
 		if g.Stranger {
-			sum += graveWeight(g.Epitaph)
+			sum += finalWeight(g.FinalResponse)
 		}
 	}
 	for _, list := range r.e.strangers.from {

@@ -149,7 +149,7 @@ func TestModeOfAPolicyFromATemplate(t *testing.T) {
 			}
 			says(t, p.auth(p.authPayloads(offer...)...), c.want)
 			made := ""
-			for _, k := range r.kids {
+			for _, k := range r.children {
 				made = map[core.Protocol]string{core.ProtoESP: "esp ", core.ProtoAH: "ah "}[k.Protocol] + map[bool]string{true: "tunnel", false: "transport"}[k.Tunnel]
 			}
 			if made != c.policy {

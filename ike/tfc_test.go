@@ -13,8 +13,8 @@ import (
 func padded(c *core.Config) { c.Policies[0].Proposal.TFC = 1200 }
 
 // newest is the CHILD SA that was installed last.
-func (r *rig) newest() (k *kid) {
-	for _, x := range r.kids {
+func (r *rig) newest() (k *child) {
+	for _, x := range r.children {
 		if k == nil || x.Child > k.Child {
 			k = x
 		}
@@ -118,10 +118,10 @@ func TestTFCOnlyInESPTunnels(t *testing.T) {
 			p.up()
 			p.clock.Run(p.clock.Now().Add(5 * time.Second))
 			for side, want := range map[*side]int{p.a: c.want, p.b: 0} {
-				if len(side.kids) == 0 {
+				if len(side.children) == 0 {
 					t.Fatalf("%s has no CHILD SA", side.name)
 				}
-				for _, k := range side.kids {
+				for _, k := range side.children {
 					if k.TFC != want {
 						t.Errorf("%s pads to %d, want %d", side.name, k.TFC, want)
 					}

@@ -79,7 +79,7 @@ func (r *rig) transports(ps []message.Payload, ours, theirs *message.TS) {
 // the addresses that the endpoint sees.
 func (r *rig) hostChildren(n int) {
 	r.t.Helper()
-	for _, k := range r.kids {
+	for _, k := range r.children {
 		if k.retired {
 			continue
 		}
@@ -192,8 +192,8 @@ func TestTransportThroughNATIsNoWayRound(t *testing.T) {
 		p.acceptInit()
 		h, _ := p.asked(message.ExchangeIKEAuth)
 		p.answer(h, p.authPayloads(note(message.NotifyUseTransportMode), saOf(withSPI(espProposal, u32(p.spi))), ts(true, rigInside), ts(false, "10.255.0.0/24"))...)
-		if len(r.kids) != 0 || r.count(core.EvTSUnacceptable) != 1 {
-			t.Errorf("%d CHILD SAs; events %s", len(r.kids), r.reasons())
+		if len(r.children) != 0 || r.count(core.EvTSUnacceptable) != 1 {
+			t.Errorf("%d CHILD SAs; events %s", len(r.children), r.reasons())
 		}
 	})
 }

@@ -56,8 +56,8 @@ func twinsFarApart(t *testing.T, seed uint64, kind message.ExchangeType, lost ti
 		}
 	}
 	for _, s := range []*side{p.a, p.b} {
-		if s.established() != 1 || len(s.kids) != 1 || len(s.lost) > 0 {
-			t.Errorf("%s has %d IKE SAs and %d CHILD SAs, and could not open %v", s.name, s.established(), len(s.kids), s.lost)
+		if s.established() != 1 || len(s.children) != 1 || len(s.lost) > 0 {
+			t.Errorf("%s has %d IKE SAs and %d CHILD SAs, and could not open %v", s.name, s.established(), len(s.children), s.lost)
 		}
 		if s.count(core.EvIKEUp) != 2 {
 			t.Errorf("%s saw %d IKE SAs come up, not both", s.name, s.count(core.EvIKEUp))
@@ -94,7 +94,7 @@ func TestTwinsOfWhichOneIsDueForReauthentication(t *testing.T) {
 					}
 				}
 				if !p.bothUpOrStandby() {
-					t.Errorf("%d and %d IKE SAs are left, %d and %d CHILD SAs", p.a.established(), p.b.established(), len(p.a.kids), len(p.b.kids))
+					t.Errorf("%d and %d IKE SAs are left, %d and %d CHILD SAs", p.a.established(), p.b.established(), len(p.a.children), len(p.b.children))
 				}
 			})
 		}
@@ -169,8 +169,8 @@ func TestRekeyOfWhatThePeerDoesNotHaveYet(t *testing.T) {
 	}
 	p.run(10 * time.Second)
 	for _, s := range []*side{p.a, p.b} {
-		if len(s.kids) != 1 || len(s.lost) > 0 || s.count(core.EvNotify) > 0 {
-			t.Errorf("%s has %d CHILD SAs, could not open %v; %v", s.name, len(s.kids), s.lost, s.events)
+		if len(s.children) != 1 || len(s.lost) > 0 || s.count(core.EvNotify) > 0 {
+			t.Errorf("%s has %d CHILD SAs, could not open %v; %v", s.name, len(s.children), s.lost, s.events)
 		}
 	}
 }
@@ -186,8 +186,8 @@ func TestOneChildAfterADeleteDuringItsRekey(t *testing.T) {
 	p.a.in(core.Command{Do: core.FlushSAs})
 	p.a.in(core.Acquire{Policy: 1, Flow: p.a.cfg.Policies[0].Pair})
 	p.run(20 * time.Second)
-	if len(p.a.kids) != 1 || len(p.b.kids) != 1 || !p.bothUp() {
-		t.Errorf("%d and %d CHILD SAs are left", len(p.a.kids), len(p.b.kids))
+	if len(p.a.children) != 1 || len(p.b.children) != 1 || !p.bothUp() {
+		t.Errorf("%d and %d CHILD SAs are left", len(p.a.children), len(p.b.children))
 	}
 }
 
@@ -201,17 +201,17 @@ func TestTwinChildrenOfWhichOneIsRekeyed(t *testing.T) {
 		p.until(time.Second, "both ends up", p.bothUpOrStandby)
 		p.run(10 * time.Second)
 		p.a.in(core.Command{Do: core.FlushSAs})
-		p.until(time.Second, "no CHILD SA", func() bool { return len(p.a.kids)+len(p.b.kids) == 0 })
+		p.until(time.Second, "no CHILD SA", func() bool { return len(p.a.children)+len(p.b.children) == 0 })
 		for _, s := range []*side{p.a, p.b} {
 			s.in(core.Acquire{Policy: 1, Flow: s.cfg.Policies[0].Pair})
 		}
-		p.until(time.Second, "twins", func() bool { return len(p.a.kids) == 2 && len(p.b.kids) == 2 })
+		p.until(time.Second, "twins", func() bool { return len(p.a.children) == 2 && len(p.b.children) == 2 })
 		p.run(2 * time.Second)
 		s := []*side{p.a, p.b}[seed%2]
 		s.in(core.Expire{Child: s.order[seed/2]})
 		p.run(30 * time.Second)
-		if len(p.a.kids) != 1 || len(p.b.kids) != 1 || !p.bothUp() {
-			t.Errorf("seed %d: %d and %d CHILD SAs are left", seed, len(p.a.kids), len(p.b.kids))
+		if len(p.a.children) != 1 || len(p.b.children) != 1 || !p.bothUp() {
+			t.Errorf("seed %d: %d and %d CHILD SAs are left", seed, len(p.a.children), len(p.b.children))
 		}
 	}
 }
@@ -238,8 +238,8 @@ func TestDeleteDuringARekey(t *testing.T) {
 		early = false
 		p.run(2 * time.Minute)
 		for _, s := range []*side{p.a, p.b} {
-			if len(s.e.SAs()) != 1 || len(s.kids) != 1 || len(s.lost) > 0 || !p.bothUp() {
-				t.Errorf("%v: %s has %v, %d CHILD SAs, could not open %v", what, s.name, s.e.SAs(), len(s.kids), s.lost)
+			if len(s.e.SAs()) != 1 || len(s.children) != 1 || len(s.lost) > 0 || !p.bothUp() {
+				t.Errorf("%v: %s has %v, %d CHILD SAs, could not open %v", what, s.name, s.e.SAs(), len(s.children), s.lost)
 			}
 		}
 	}

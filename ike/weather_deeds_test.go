@@ -125,9 +125,9 @@ func (w *weather) command(s *side, do core.CommandKind) {
 }
 
 // doom notes what a deed takes away.
-func (w *weather) doom(s *side, kids ...core.ChildID) {
+func (w *weather) doom(s *side, children ...core.ChildID) {
 	w.disturbed = true
-	for _, id := range kids {
+	for _, id := range children {
 		w.doomed[s][id] = true
 	}
 }

@@ -101,7 +101,7 @@ func newWeather(t *testing.T, seed uint64) *weather {
 func (w *weather) configure(a, b *core.Config) {
 	policies := 1 + w.IntN(3)
 	pfs := []string{"", "x25519", "slow", "hybrid"}[w.IntN(4)]
-	kids, ike := w.between(3*time.Minute, 10*time.Minute), w.between(8*time.Minute, 20*time.Minute)
+	children, ike := w.between(3*time.Minute, 10*time.Minute), w.between(8*time.Minute, 20*time.Minute)
 	dpd := w.between(8*time.Second, 2*time.Minute)
 	reauth := [2]time.Duration{}
 	for i := range reauth {
@@ -124,7 +124,7 @@ func (w *weather) configure(a, b *core.Config) {
 		}
 		p.Identities[0].MyID = fqdn([]string{"a.example", "b.example"}[i]) // whatever its address
 		first := c.Policies[0]
-		first.Proposal.Lifetime = kids
+		first.Proposal.Lifetime = children
 		if pfs != "" {
 			g := *suite.GroupByName("x25519")
 			g.Slow = pfs == "slow"
@@ -232,7 +232,7 @@ func (w *weather) account(s *side, o core.Output) {
 // arrived while it should have been replaced.
 func (w *weather) expired(s *side, child core.ChildID) {
 	now := w.clock.Now()
-	k := s.kids[child]
+	k := s.children[child]
 	over := k != nil && !now.Before(k.at.Add(k.Hard))
 	profile := &s.cfg.Peers[0].Profile
 	for _, sa := range s.e.SAs() {
@@ -305,7 +305,7 @@ func (w *weather) arrives(to *side, d simnet.Delivery, spi uint32, key secret.By
 		return
 	}
 	w.tally["packets opened"]++
-	for id, k := range to.kids {
+	for id, k := range to.children {
 		if k.In.SPI == spi && k.Remote != d.From {
 			to.in(core.Moved{Child: id, Local: d.To, Remote: d.From})
 		}
@@ -313,9 +313,9 @@ func (w *weather) arrives(to *side, d simnet.Delivery, spi uint32, key secret.By
 }
 
 // sealer is the CHILD SA that seals for a policy; nil if there is none.
-func (s *side) sealer(ref core.PolicyRef) *kid {
+func (s *side) sealer(ref core.PolicyRef) *child {
 	for _, id := range slices.Backward(s.order) {
-		if k := s.kids[id]; k.Policy == ref && k.active && !k.retired {
+		if k := s.children[id]; k.Policy == ref && k.active && !k.retired {
 			return k
 		}
 	}
@@ -333,13 +333,13 @@ func (w *weather) agreed() bool {
 				return false
 			}
 		}
-		for _, k := range s.kids {
+		for _, k := range s.children {
 			if !k.retired && !other.opens(k) {
 				return false
 			}
 		}
 		for id := range w.doomed[s] {
-			if s.kids[id] != nil {
+			if s.children[id] != nil {
 				return false
 			}
 		}
@@ -347,8 +347,8 @@ func (w *weather) agreed() bool {
 	return true
 }
 
-func (s *side) opens(k *kid) bool {
-	for _, o := range s.kids {
+func (s *side) opens(k *child) bool {
+	for _, o := range s.children {
 		if o.In.SPI == k.Out.SPI && o.In.EncKey.Equal(k.Out.EncKey) {
 			return true
 		}
@@ -382,10 +382,10 @@ func (w *weather) quiet() {
 func (w *weather) strays() string {
 	for _, s := range w.sides {
 		sas := s.e.SAs()
-		if len(sas) != 1 || sas[0].State != "established" || len(sas[0].Children) != len(w.policies) || len(s.kids) != len(w.policies) {
-			return fmt.Sprintf("%s has %d IKE SAs and %d CHILD SAs for %d policies", s.name, len(sas), len(s.kids), len(w.policies))
+		if len(sas) != 1 || sas[0].State != "established" || len(sas[0].Children) != len(w.policies) || len(s.children) != len(w.policies) {
+			return fmt.Sprintf("%s has %d IKE SAs and %d CHILD SAs for %d policies", s.name, len(sas), len(s.children), len(w.policies))
 		}
-		timers := 3 + 2*len(s.kids) // soft, hard, liveness; soft and hard
+		timers := 3 + 2*len(s.children) // soft, hard, liveness; soft and hard
 		if w.nat != nil && s == w.a {
 			timers++ // keepalives
 		}
@@ -414,9 +414,9 @@ func (w *weather) strays() string {
 // leftovers is what an endpoint holds that belongs to nothing established.
 func (s *side) leftovers() string {
 	e := s.e
-	for what, n := range map[string]int{"half-open SAs": len(e.strangers.half), "heirs": len(e.heirs), "questions about addresses": len(e.resolving),
+	for what, n := range map[string]int{"half-open SAs": len(e.strangers.half), "replacing": len(e.replacing), "questions about addresses": len(e.resolving),
 		"bytes of strangers": e.strangers.bytes, "half-open SAs in order": len(e.strangers.order), "addresses of strangers": len(e.strangers.from),
-		"graves": len(e.graves), "CHILD SAs too many": len(e.children) - len(s.kids),
+		"finals": len(e.finals), "CHILD SAs too many": len(e.children) - len(s.children),
 		"open Asks": reflect.ValueOf(e.env).Elem().FieldByName("asks").Len()} {
 		if n != 0 {
 			return fmt.Sprintf("%d %s", n, what)
@@ -442,7 +442,7 @@ func (s *side) leftovers() string {
 // missingSPIs is how many SPIs are neither in stock nor in use.
 func (w *weather) missingSPIs(s *side) int {
 	b := w.books[s]
-	return b.got - b.freed - b.removed - len(s.kids) - reflect.ValueOf(s.e.env).Elem().FieldByName("spis").Len()
+	return b.got - b.freed - b.removed - len(s.children) - reflect.ValueOf(s.e.env).Elem().FieldByName("spis").Len()
 }
 
 // end stops both gateways: nothing is left.
@@ -453,8 +453,8 @@ func (w *weather) end() {
 	w.run(3 * time.Minute)
 	for _, s := range w.sides {
 		at, timer := s.e.Deadline()
-		if !s.e.Idle() || len(s.kids) > 0 || timer || s.leftovers() != "" || w.missingSPIs(s) != 0 {
-			w.t.Errorf("%s stopped and keeps %v, %d CHILD SAs, a timer %v %v, %s, %d SPIs", s.name, s.e.SAs(), len(s.kids), timer, at, s.leftovers(), w.missingSPIs(s))
+		if !s.e.Idle() || len(s.children) > 0 || timer || s.leftovers() != "" || w.missingSPIs(s) != 0 {
+			w.t.Errorf("%s stopped and keeps %v, %d CHILD SAs, a timer %v %v, %s, %d SPIs", s.name, s.e.SAs(), len(s.children), timer, at, s.leftovers(), w.missingSPIs(s))
 		}
 	}
 }

@@ -170,7 +170,7 @@ func TestWhatAnIDIsWorth(t *testing.T) {
 }
 
 // Who claims the name of somebody that proves it, under another identity of the peer, is neither
-// that one's heir nor its end.
+// that one's replacement nor its end.
 func TestClaimOfAProvenName(t *testing.T) {
 	anna := fqdn("anna.example.net")
 	r := newRig(t, warriors, func(c *core.Config) {
@@ -333,7 +333,7 @@ func TestClaimedAddress(t *testing.T) {
 			},
 			"a request": func(r *rig, p *puppet) { p.request(message.ExchangeInformational) },
 			"a packet": func(r *rig, p *puppet) {
-				for id, k := range r.kids {
+				for id, k := range r.children {
 					if k.Remote == p.addr {
 						r.in(core.Alive{Child: id})
 					}

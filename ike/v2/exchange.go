@@ -604,7 +604,7 @@ func (sa *SA) reject(x *exchange, err error) {
 		if f.kind != 0 {
 			x.out = []message.Payload{&message.Notify{Kind: f.kind}}
 			sa.respond(x)
-			bury(sa, x)
+			keepFinal(sa, x)
 		}
 		sa.base.End(true, "%s", f.reason)
 	default: // a computation failed on the peer's input, e.g. a bad public value

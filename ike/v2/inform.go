@@ -62,9 +62,9 @@ func tellClosed(sa *SA, why string) {
 	sa.start(x)
 }
 
-// Epitaph is what is left of an IKE SA that ended with a request of the peer:
+// FinalResponse is what is left of an IKE SA that ended with a request of the peer:
 // the answer, in case that is lost and the request comes again.
-type Epitaph struct {
+type FinalResponse struct {
 	Exchange      message.ExchangeType
 	ID            uint32   // of the request
 	Stranger      bool     // the peer never proved who it is
@@ -73,9 +73,9 @@ type Epitaph struct {
 	NATT          bool
 }
 
-// bury leaves the last response to whoever may ask for it again.
-func bury(sa *SA, x *exchange) {
-	sa.owner.Bury(sa.base.SPI(), Epitaph{Exchange: x.kind.wire, ID: x.id, Stranger: sa.base.EstablishedAt.IsZero(),
+// keepFinal leaves the last response to whoever may ask for it again.
+func keepFinal(sa *SA, x *exchange) {
+	sa.owner.KeepFinal(sa.base.SPI(), FinalResponse{Exchange: x.kind.wire, ID: x.id, Stranger: sa.base.EstablishedAt.IsZero(),
 		Response: sa.lastResponse, Local: x.from.Local, Remote: x.from.Remote, NATT: x.from.NATT})
 }
 
@@ -161,7 +161,7 @@ func (t *deletion) settle(x *exchange) error {
 	}
 	if t.closes {
 		if !x.mine {
-			bury(x.sa, x)
+			keepFinal(x.sa, x)
 			x.sa.tickets.forget()
 		}
 		x.sa.base.End(false, "%s", t.reason)

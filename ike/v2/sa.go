@@ -23,8 +23,8 @@ type Owner interface {
 type Strangers interface {
 	// Weigh says how many bytes a half-open SA keeps.
 	Weigh(sa *ikesa.SA, bytes int)
-	// Bury keeps the last response of an SA that ended with a request of the peer.
-	Bury(spi uint64, e Epitaph)
+	// KeepFinal keeps the last response of an SA that ended with a request of the peer.
+	KeepFinal(spi uint64, e FinalResponse)
 }
 
 // Redirects follows peers to other gateways (RFC 5685).

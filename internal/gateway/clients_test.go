@@ -159,8 +159,8 @@ func TestTwoClientsBehindOneNAT(t *testing.T) {
 			}
 			clients[1].input(core.Command{Do: core.Shutdown})
 			w.run(10 * time.Second)
-			if len(w.east.plane.Tenants) != 0 || led() != c.narrow {
-				t.Errorf("left are %v; routes %+v", w.east.plane.Tenants, w.east.plane.Plan(w.east.comp).Routes)
+			if len(w.east.plane.Clients) != 0 || led() != c.narrow {
+				t.Errorf("left are %v; routes %+v", w.east.plane.Clients, w.east.plane.Plan(w.east.comp).Routes)
 			}
 		})
 	}

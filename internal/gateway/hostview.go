@@ -76,7 +76,7 @@ func (h *hostView) outbound(x *control.PacketExplanation, f *wire.Flow) (first, 
 	if !f.Opaque && config.Protocol(f.Proto).HasPorts() {
 		q.SrcPort, q.DstPort = f.SrcPort, f.DstPort
 	}
-	back, err := h.host.Way(tun.Query{Dst: f.Src})
+	back, err := h.host.Lookup(tun.Query{Dst: f.Src})
 	if err != nil {
 		return cannotAsk(err), nil
 	}
@@ -88,7 +88,7 @@ func (h *hostView) outbound(x *control.PacketExplanation, f *wire.Flow) (first, 
 			return []string{fmt.Sprintf("no network behind this host has the address %v: the kernel leads it to %s", f.Src, describe(back))}, nil
 		}
 	}
-	w, err := h.host.Way(q)
+	w, err := h.host.Lookup(q)
 	if err != nil {
 		return cannotAsk(err), nil
 	}
@@ -135,7 +135,7 @@ func (h *hostView) inbound(x *control.PacketExplanation, f *wire.Flow) (first, l
 		q.SrcPort, q.DstPort = f.SrcPort, f.DstPort
 	}
 	if x.Verdict == "deliver" {
-		w, err := h.host.Way(q)
+		w, err := h.host.Lookup(q)
 		switch {
 		case err != nil:
 			last = cannotAsk(err)
@@ -148,8 +148,8 @@ func (h *hostView) inbound(x *control.PacketExplanation, f *wire.Flow) (first, l
 		}
 	}
 	// The same packet in clear.
-	clear, err := h.host.Way(tun.Query{Dst: f.Src, Mark: h.mark})
-	here, err2 := h.host.Way(tun.Query{Dst: f.Dst})
+	clear, err := h.host.Lookup(tun.Query{Dst: f.Src, Mark: h.mark})
+	here, err2 := h.host.Lookup(tun.Query{Dst: f.Dst})
 	if err != nil || err2 != nil || clear.Device == "" || clear.Device == h.device || clear.Local {
 		return nil, last
 	}
@@ -176,7 +176,7 @@ func (h *hostView) judge(p guard.Packet) (guard.Verdict, error) {
 }
 
 // describe is a way, to be read behind "the kernel leads it".
-func describe(w tun.Way) string {
+func describe(w tun.Decision) string {
 	table := ""
 	if w.Table != 0 {
 		table = fmt.Sprintf(", by table %d", w.Table)
@@ -194,7 +194,7 @@ func describe(w tun.Way) string {
 
 // peer is which way the gateway's own packets to an address go.
 func (h *hostView) peer(to netip.Addr) string {
-	w, err := h.host.Way(tun.Query{Dst: to, Mark: h.mark})
+	w, err := h.host.Lookup(tun.Query{Dst: to, Mark: h.mark})
 	switch {
 	case err != nil:
 		return fmt.Sprintf("the kernel cannot be asked which way it leads IKE and ESP to %v: %v", to, err)

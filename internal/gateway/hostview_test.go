@@ -16,13 +16,13 @@ import (
 
 // kernel is a host's kernel as explain asks it.
 type kernel struct {
-	ways  func(tun.Query) tun.Way
+	ways  func(tun.Query) tun.Decision
 	guard func(guard.Packet) guard.Verdict
 	asked []tun.Query
 	fail  error
 }
 
-func (k *kernel) Way(q tun.Query) (tun.Way, error) {
+func (k *kernel) Lookup(q tun.Query) (tun.Decision, error) {
 	k.asked = append(k.asked, q)
 	return k.ways(q), k.fail
 }
@@ -33,19 +33,19 @@ const mark = 0xC0150
 
 // asPlanned is a gateway's kernel when all is well: 10.1.101.0/24 is behind lan0, the
 // world behind eth0, and the policies' traffic goes to the device.
-func asPlanned(q tun.Query) tun.Way {
+func asPlanned(q tun.Query) tun.Decision {
 	far := netip.MustParsePrefix("10.1.102.0/24")
 	switch {
 	case q.Mark == mark:
-		return tun.Way{Device: "eth0", Table: 254, Gateway: netip.MustParseAddr("192.0.2.254"), Src: westAddr}
+		return tun.Decision{Device: "eth0", Table: 254, Gateway: netip.MustParseAddr("192.0.2.254"), Src: westAddr}
 	case q.Dst == netip.MustParseAddr("10.1.101.1"):
-		return tun.Way{Device: "lo", Table: 255, Local: true}
+		return tun.Decision{Device: "lo", Table: 255, Local: true}
 	case netip.MustParsePrefix("10.1.101.0/24").Contains(q.Dst):
-		return tun.Way{Device: "lan0", Table: 254}
+		return tun.Decision{Device: "lan0", Table: 254}
 	case far.Contains(q.Dst):
-		return tun.Way{Device: "culvert0", Table: 50500}
+		return tun.Decision{Device: "culvert0", Table: 50500}
 	}
-	return tun.Way{Device: "eth0", Table: 254, Gateway: netip.MustParseAddr("192.0.2.254")}
+	return tun.Decision{Device: "eth0", Table: 254, Gateway: netip.MustParseAddr("192.0.2.254")}
 }
 
 func guards(p guard.Packet) guard.Verdict {
@@ -60,25 +60,25 @@ func guards(p guard.Packet) guard.Verdict {
 func TestExplainTheKernel(t *testing.T) {
 	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
 	w.up()
-	past := func(q tun.Query) tun.Way { // the rules were flushed
+	past := func(q tun.Query) tun.Decision { // the rules were flushed
 		if way := asPlanned(q); way.Device != "culvert0" {
 			return way
 		}
-		return tun.Way{Device: "eth0", Table: 254}
+		return tun.Decision{Device: "eth0", Table: 254}
 	}
 	none := func(guard.Packet) guard.Verdict { return guard.Verdict{Absent: true} }
-	nowhere := func(q tun.Query) tun.Way {
+	nowhere := func(q tun.Query) tun.Decision {
 		if way := asPlanned(q); way.Device != "culvert0" {
 			return way
 		}
-		return tun.Way{Nowhere: "unreachable"}
+		return tun.Decision{Nowhere: "unreachable"}
 	}
 	differ := []string{"5 rules were removed"}
 	for _, c := range []struct {
 		name    string
 		query   string
 		inbound bool
-		ways    func(tun.Query) tun.Way
+		ways    func(tun.Query) tun.Decision
 		guard   func(guard.Packet) guard.Verdict
 		differ  []string
 		verdict string
@@ -95,18 +95,18 @@ func TestExplainTheKernel(t *testing.T) {
 		{"without the device's routes", "10.1.101.5 10.1.102.6 tcp 443", false, nowhere, guards, differ, "drop", "", "", []string{"nowhere: unreachable", "the kernel drops it (unreachable)"}},
 		{"no policy", "10.1.101.5 10.1.103.6 udp 53", false, asPlanned, guards, nil, "pass-unprotected", "out-policy-errors", "eth0",
 			[]string{"to eth0 via 192.0.2.254, by table 254", "it goes by eth0 in clear, and the guard lets it"}},
-		{"into the device without a policy", "10.1.101.5 10.1.103.6 udp 53", false, func(q tun.Query) tun.Way {
+		{"into the device without a policy", "10.1.101.5 10.1.103.6 udp 53", false, func(q tun.Query) tun.Decision {
 			if q.Src.IsValid() {
-				return tun.Way{Device: "culvert0", Table: 50500}
+				return tun.Decision{Device: "culvert0", Table: 50500}
 			}
 			return asPlanned(q)
 		}, guards, nil, "drop", "out-policy-errors", "culvert0", []string{"though no policy is about it"}},
 		{"in", "10.1.102.6 10.1.101.5 icmp", true, asPlanned, guards, nil, "deliver", "", "lan0",
 			[]string{"it comes out of culvert0, and the kernel leads it to lan0, by table 254", "in clear, by eth0, the guard would drop it (chain drop-out)"}},
 		{"in, for this host", "10.1.102.6 10.1.101.1 icmp", true, asPlanned, none, nil, "deliver", "", "lo", []string{"leads it to this host itself", "in clear, by eth0, nothing would stop it"}},
-		{"in, refused", "10.1.102.6 10.1.101.5 icmp", true, func(q tun.Query) tun.Way {
+		{"in, refused", "10.1.102.6 10.1.101.5 icmp", true, func(q tun.Query) tun.Decision {
 			if q.In != "" {
-				return tun.Way{Nowhere: "rp_filter"}
+				return tun.Decision{Nowhere: "rp_filter"}
 			}
 			return asPlanned(q)
 		}, guards, nil, "drop", "", "", []string{"the kernel drops it there: rp_filter"}},
@@ -147,7 +147,7 @@ func TestExplainTheKernel(t *testing.T) {
 }
 
 // The gateway's own packets must not enter its tunnel.
-func TestExplainTheWayToAPeer(t *testing.T) {
+func TestExplainTheRouteToAPeer(t *testing.T) {
 	cfg := parse(t, site(eastAddr, "101", "102"))
 	k := &kernel{ways: asPlanned}
 	h := &hostView{host: k, device: "culvert0", mark: mark, differences: func() []string { return []string{"rule 10000 was removed"} }}
@@ -158,7 +158,7 @@ func TestExplainTheWayToAPeer(t *testing.T) {
 		"this host is not as the gateway has set it up, and is being put in order: rule 10000 was removed"}; !slices.Equal(x.Host, want) {
 		t.Errorf("%q", x.Host)
 	}
-	k.ways = func(tun.Query) tun.Way { return tun.Way{Device: "culvert0", Table: 50500} }
+	k.ways = func(tun.Query) tun.Decision { return tun.Decision{Device: "culvert0", Table: 50500} }
 	h.peers(&x, cfg)
 	if !strings.Contains(x.Host[0], "their own tunnel") {
 		t.Errorf("%q", x.Host)

@@ -2,11 +2,11 @@ package plane
 
 import "culvert/ike/core"
 
-// tenants are the clients that one policy of level unique serves, with how many CHILD SAs
+// clients are those that one policy of level unique serves, with how many CHILD SAs
 // each has. As soon as there are two, conversations may go by other ports of the client
 // between us and the host (datapath/flows.go), and have to be led to the device although the
 // policy names the client's port: until its last SA goes, its routes leave that port open.
-type tenants struct {
+type clients struct {
 	children map[uint64]int
 	several  bool
 }
@@ -16,13 +16,13 @@ func (p *Plane) arrived(in core.Install) {
 	if in.Client == 0 {
 		return
 	}
-	t := p.Tenants[in.Policy]
+	t := p.Clients[in.Policy]
 	if t == nil {
-		t = &tenants{children: map[uint64]int{}}
-		if p.Tenants == nil {
-			p.Tenants = map[core.PolicyRef]*tenants{}
+		t = &clients{children: map[uint64]int{}}
+		if p.Clients == nil {
+			p.Clients = map[core.PolicyRef]*clients{}
 		}
-		p.Tenants[in.Policy] = t
+		p.Clients[in.Policy] = t
 	}
 	if t.children[in.Client]++; len(t.children) > 1 && !t.several {
 		t.several, p.Replan = true, true
@@ -36,7 +36,7 @@ func (p *Plane) leaves(child core.ChildID) {
 		return
 	}
 	ref := core.PolicyRef(c.Policy)
-	t := p.Tenants[ref]
+	t := p.Clients[ref]
 	if t == nil {
 		return
 	}
@@ -44,13 +44,13 @@ func (p *Plane) leaves(child core.ChildID) {
 		delete(t.children, c.Client)
 	}
 	if len(t.children) == 0 {
-		delete(p.Tenants, ref)
+		delete(p.Clients, ref)
 		p.Replan = p.Replan || t.several
 	}
 }
 
 // several reports whether a policy's routes have to leave the clients' ports open.
 func (p *Plane) several(ref core.PolicyRef) bool {
-	t := p.Tenants[ref]
+	t := p.Clients[ref]
 	return t != nil && t.several
 }

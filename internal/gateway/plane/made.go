@@ -121,7 +121,7 @@ func (p *Plane) Connected(peer string) bool {
 // at run time.
 func (p *Plane) Plan(c *compile.Result) tun.Plan {
 	plan := c.Plan(p.Has)
-	if len(p.Made.Policies) == 0 && len(p.Made.addrs) == 0 && len(p.Tenants) == 0 {
+	if len(p.Made.Policies) == 0 && len(p.Made.addrs) == 0 && len(p.Clients) == 0 {
 		return plan
 	}
 	of := map[*compile.Template][]tun.Route{}

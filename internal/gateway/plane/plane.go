@@ -68,7 +68,7 @@ type Plane struct {
 
 	Templates map[core.PolicyRef]*compile.Template // of the configuration in force
 	Made      madeThings
-	Tenants   map[core.PolicyRef]*tenants // of policies of level unique
+	Clients   map[core.PolicyRef]*clients // of policies of level unique
 }
 
 // maxChildren is how many CHILD SAs a gateway holds at most.

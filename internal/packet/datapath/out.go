@@ -52,7 +52,7 @@ type outWorker struct {
 	plain      []plain           // what is left of the batch after sad.Outbound
 	sealed     []underlay.Packet // what is left after esp.Seal
 	bytes      int               // of the inner packets in sealed
-	odd        Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
+	unsealed   Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
 
 	egress   egress // of the last packet in this batch that found its SA
 	near     near
@@ -154,7 +154,7 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	w.sads.Enter()
 	defer w.sads.Leave()
 	w.asked.begin(&w.path.acquires, now)
-	w.plain, w.sealed, w.bytes, w.odd = w.plain[:0], w.sealed[:0], 0, Passed
+	w.plain, w.sealed, w.bytes, w.unsealed = w.plain[:0], w.sealed[:0], 0, Passed
 	w.egress.out = nil
 	w.frags.begin(now)
 	defer w.frags.release()
@@ -177,8 +177,8 @@ func (w *outWorker) batch(now int64, n int) Reason {
 		}
 		from = to
 	}
-	if w.odd != Passed {
-		verdict = w.odd
+	if w.unsealed != Passed {
+		verdict = w.unsealed
 	}
 	if r := w.send(); r != Passed {
 		verdict = r
@@ -358,7 +358,7 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 		if r != Passed {
 			w.sealed = w.sealed[:before]
 			w.count.drop(r)
-			w.odd = r
+			w.unsealed = r
 			continue
 		}
 		w.bytes += p.n

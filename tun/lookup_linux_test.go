@@ -8,7 +8,7 @@ import (
 
 // The kernel is asked which way it leads a packet: with the device by which it comes,
 // its mark, and what rules know of it.
-func TestWay(t *testing.T) {
+func TestLookup(t *testing.T) {
 	lone(t)
 	for _, c := range []string{
 		"ip link add lan0 type veth peer name lan1", "ip addr add 10.1.0.1/24 dev lan0", "ip link set lan0 up", "ip link set lan1 up",
@@ -35,11 +35,11 @@ func TestWay(t *testing.T) {
 	}
 	check := func(when string, cases map[string]struct {
 		q    Query
-		want Way
+		want Decision
 	}) {
 		t.Helper()
 		for name, c := range cases {
-			w, err := h.(Prober).Way(c.q)
+			w, err := h.(Prober).Lookup(c.q)
 			w.Src = netip.Addr{}
 			if err != nil || w != c.want {
 				t.Errorf("%s, %s: %+v, %v, want %+v", when, name, w, err, c.want)
@@ -48,9 +48,9 @@ func TestWay(t *testing.T) {
 	}
 	type row = struct {
 		q    Query
-		want Way
+		want Decision
 	}
-	device, router := Way{Device: "culvert0", Table: DefaultTable}, Way{Device: "up0", Table: 254, Gateway: addr("192.0.2.254")}
+	device, router := Decision{Device: "culvert0", Table: DefaultTable}, Decision{Device: "up0", Table: 254, Gateway: addr("192.0.2.254")}
 	marked := own("10.1.0.1", "10.2.0.9")
 	marked.Mark = DefaultMark
 	check("as planned", map[string]row{
@@ -62,21 +62,21 @@ func TestWay(t *testing.T) {
 		"another destination":        {from("lan0", "10.1.0.7", "10.4.0.9"), router},
 		"a port of the policy":       {tcp(from("lan0", "10.1.0.7", "10.3.0.9"), 80), device},
 		"another port":               {tcp(from("lan0", "10.1.0.7", "10.3.0.9"), 81), router},
-		"for us":                     {from("lan0", "10.1.0.7", "10.1.0.1"), Way{Device: "lo", Table: 255, Local: true}},
-		"a broadcast":                {own("10.1.0.1", "10.1.0.255"), Way{Device: "lan0", Table: 255, Broadcast: true}},
-		"out of the device to a LAN": {from("culvert0", "10.2.0.9", "10.1.0.7"), Way{Device: "lan0", Table: 254}},
+		"for us":                     {from("lan0", "10.1.0.7", "10.1.0.1"), Decision{Device: "lo", Table: 255, Local: true}},
+		"a broadcast":                {own("10.1.0.1", "10.1.0.255"), Decision{Device: "lan0", Table: 255, Broadcast: true}},
+		"out of the device to a LAN": {from("culvert0", "10.2.0.9", "10.1.0.7"), Decision{Device: "lan0", Table: 254}},
 	})
 	run(t, "ip link set culvert0 down")
 	run(t, "ip route add prohibit 192.0.2.77/32")
-	nowhere := Way{Nowhere: "unreachable"}
+	nowhere := Decision{Nowhere: "unreachable"}
 	check("device down", map[string]row{
 		"a host behind us": {from("lan0", "10.1.0.7", "10.2.0.9"), nowhere},
-		"prohibited":       {from("lan0", "10.1.0.7", "192.0.2.77"), Way{Nowhere: "a route or rule prohibits it"}},
+		"prohibited":       {from("lan0", "10.1.0.7", "192.0.2.77"), Decision{Nowhere: "a route or rule prohibits it"}},
 	})
-	if w, err := h.(Prober).Way(from("lan0", "2001:db8:1::7", "2001:db8:2::9")); err != nil || w.Nowhere != "unreachable" {
+	if w, err := h.(Prober).Lookup(from("lan0", "2001:db8:1::7", "2001:db8:2::9")); err != nil || w.Nowhere != "unreachable" {
 		t.Errorf("IPv6, device down: %+v, %v", w, err)
 	}
-	if _, err := h.(Prober).Way(from("nodev", "10.1.0.7", "10.2.0.9")); err == nil || !strings.Contains(err.Error(), "nodev") {
+	if _, err := h.(Prober).Lookup(from("nodev", "10.1.0.7", "10.2.0.9")); err == nil || !strings.Contains(err.Error(), "nodev") {
 		t.Errorf("a device that is not there: %v", err)
 	}
 }

@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Way: see Prober. It is an RTM_GETROUTE, as of `ip route get`.
-func (h *host) Way(q Query) (Way, error) {
+// Lookup: see Prober. It is an RTM_GETROUTE, as of `ip route get`.
+func (h *host) Lookup(q Query) (Decision, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return Way{}, os.ErrClosed
+		return Decision{}, os.ErrClosed
 	}
-	return h.kernel.way(q)
+	return h.kernel.lookup(q)
 }
 
-func (k *kernel) way(q Query) (w Way, err error) {
+func (k *kernel) lookup(q Query) (w Decision, err error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_REQUEST)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.asks}
 	family := unix.AF_INET
@@ -70,7 +70,7 @@ func (k *kernel) way(q Query) (w Way, err error) {
 	if len(answers) == 0 || len(answers[0]) < unix.SizeofRtMsg {
 		return w, errors.New("the system does not say which way it leads the packet")
 	}
-	return k.decodeWay(answers[0])
+	return k.decodeDecision(answers[0])
 }
 
 // nowhere is what an error of RTM_GETROUTE says of the packet; "": it is another error.
@@ -88,7 +88,7 @@ func nowhere(err error) string {
 	return ""
 }
 
-func (k *kernel) decodeWay(b []byte) (w Way, err error) {
+func (k *kernel) decodeDecision(b []byte) (w Decision, err error) {
 	msg := nl.DeserializeRtMsg(b)
 	attrs, err := nl.ParseRouteAttr(b[msg.Len():])
 	if err != nil {

@@ -5,9 +5,9 @@ import "net/netip"
 // Prober is what a Host has beside where the system can be asked which way it leads
 // a packet, by its rules and routes as they are now.
 type Prober interface {
-	// Way asks for one packet. The error is of the asking: a packet that leads nowhere
+	// Lookup asks for one packet. The error is of the asking: a packet that leads nowhere
 	// is an answer.
-	Way(Query) (Way, error)
+	Lookup(Query) (Decision, error)
 }
 
 // Query is a packet that nobody sends.
@@ -22,8 +22,8 @@ type Query struct {
 	Mark             uint32 // of the socket that sends it
 }
 
-// Way is where the system leads a packet.
-type Way struct {
+// Decision is where the system leads a packet.
+type Decision struct {
 	Device  string     // by which it leaves
 	Table   int        // the routing table that says so; 0: not known
 	Gateway netip.Addr // not valid: none
