@@ -55,8 +55,8 @@ type services struct {
 func newServices(env serviceEnv, table []func(serviceEnv) service) *services {
 	env.workers = newWorkers(env.answer)
 	s := &services{by: map[reflect.Type]service{}, workers: env.workers}
-	for _, make := range table {
-		x := make(env)
+	for _, newService := range table {
+		x := newService(env)
 		s.list = append(s.list, x)
 		for _, v := range x.takes() {
 			t := reflect.TypeOf(v)

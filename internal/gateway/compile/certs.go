@@ -40,12 +40,20 @@ func storeOf(list []*config.Certificate) *certStore {
 	return s
 }
 
-var authMethods = map[string]core.AuthMethod{config.AuthPSK: core.AuthPSK, config.AuthSignature: core.AuthSignature}
+// authMethod is the auth-method of a name; 0 where the table has none of it.
+func authMethod(name string) (a core.AuthMethod) {
+	for _, m := range auth.Methods {
+		if m.Name == name {
+			a = m.Auth
+		}
+	}
+	return a
+}
 
 // identity is one as IKE wants it.
 func (s *certStore) identity(i *config.Identity) *core.Identity {
 	id := &core.Identity{
-		Auth: authMethods[i.AuthMethod], RemoteAuth: authMethods[i.RemoteAuthMethod], MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
+		Auth: authMethod(i.AuthMethod), RemoteAuth: authMethod(i.RemoteAuthMethod), MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
 		Ignore: i.RemoteID.Kind == config.IDIgnore, Secret: i.Secret, MatchCert: i.MatchBy == config.MatchCertificate,
 		IgnoreContact: i.IgnoreContact,
 	}
