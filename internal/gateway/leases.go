@@ -25,11 +25,22 @@ type leases struct {
 
 	mu    sync.Mutex // of the book
 	book  *lease.Book
-	ready []core.Answer // to leave once the book is on the disk
+	ready []given // to leave once the book is on the disk
 
 	queue   chan func(now time.Time) // to be done with mu held
 	stopped chan struct{}
 }
+
+// given is an answer, and the question again: what was given may turn out to be in use at
+// another gateway.
+type given struct {
+	core.Answer
+	work   core.Lease
+	holder core.SAID
+}
+
+// leaseTries is how often what other gateways have taken meanwhile is looked for elsewhere.
+const leaseTries = 16
 
 // leaseQueue is how many questions and releases wait at most before the control
 // loop does.
@@ -156,37 +167,68 @@ func (l *leases) work(now time.Time, first func(time.Time)) {
 		do(now)
 	}
 	if l.book != nil {
-		if err := l.book.Flush(); err != nil {
-			l.failed(err) // addresses are still given once; only a restart would not know of it
-		}
+		l.settle(now)
 	}
-	for _, a := range l.ready {
-		l.answer(a)
+	for _, g := range l.ready {
+		l.answer(g.Answer)
 	}
 	l.ready = nil
 }
 
+// settle writes the book, and looks for another address for those whose address another gateway
+// has given meanwhile.
+func (l *leases) settle(now time.Time) {
+	for range leaseTries {
+		lost, err := l.book.Flush()
+		if err != nil {
+			// Addresses are still given once, as long as nobody shares the store; only a
+			// restart would not know of it.
+			l.failed(err)
+			return
+		}
+		if len(lost) == 0 {
+			return
+		}
+		for i := range l.ready {
+			if g := &l.ready[i]; slices.Contains(lost, uint64(g.holder)) {
+				g.Answer = l.answerTo(now, g.ID, g.work, g.holder)
+			}
+		}
+	}
+	lost, err := l.book.Flush()
+	if err != nil {
+		l.failed(err)
+	}
+	for i := range l.ready {
+		if g := &l.ready[i]; slices.Contains(lost, uint64(g.holder)) {
+			g.Answer = core.Answer{ID: g.ID, Err: errors.New("other gateways that share the leases took each address first")}
+		}
+	}
+}
+
 // give answers one question.
 func (l *leases) give(now time.Time, a core.Ask, w core.Lease) {
+	l.ready = append(l.ready, given{l.answerTo(now, a.ID, w, a.SA), w, a.SA})
+}
+
+func (l *leases) answerTo(now time.Time, id core.AskID, w core.Lease, holder core.SAID) core.Answer {
 	if l.book == nil {
-		l.ready = append(l.ready, core.Answer{ID: a.ID, Err: errors.New("there is no book of leases")})
-		return
+		return core.Answer{ID: id, Err: errors.New("there is no book of leases")}
 	}
 	var same []uint64
 	for _, id := range w.Same {
 		same = append(same, uint64(id))
 	}
-	addrs, err := l.book.Take(now, lease.Request{Pool: w.Pool, Address: w.Address, Owner: w.Owner, Holder: uint64(a.SA), Same: same,
+	addrs, err := l.book.Take(now, lease.Request{Pool: w.Pool, Address: w.Address, Owner: w.Owner, Holder: uint64(holder), Same: same,
 		V4: w.V4, V6: w.V6, Wishes: w.Wishes})
 	if err != nil {
-		l.ready = append(l.ready, core.Answer{ID: a.ID, Err: err})
-		return
+		return core.Answer{ID: id, Err: err}
 	}
 	var dns []netip.Addr
 	if w.DNS && l.dns != nil {
 		dns = l.dns()
 	}
-	l.ready = append(l.ready, core.Answer{ID: a.ID, Data: core.AppendLease(nil, addrs, dns)})
+	return core.Answer{ID: id, Data: core.AppendLease(nil, addrs, dns)}
 }
 
 // count is of one pool.

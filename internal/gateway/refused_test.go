@@ -38,7 +38,7 @@ func withLease(t *testing.T) *store.Memory {
 		t.Fatal(err)
 	}
 	b.Release(start, 1)
-	if err := b.Flush(); err != nil {
+	if _, err := b.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	return s

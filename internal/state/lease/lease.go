@@ -47,14 +47,18 @@ type Request struct {
 // ErrExhausted: every address is in use.
 var ErrExhausted = errors.New("all addresses are in use")
 
-// Book is who has which address.
+// Book is who has which address. What it has in memory is a cache of the store, which several
+// gateways may share: Flush compares what it was made of with what the store has by then.
 type Book struct {
 	store   store.Store
+	self    uint64 // this gateway, among those that share the store
+	shared  bool   // others have been met
 	pools   map[string]*pool
 	leases  map[netip.Addr]*entry
 	owners  map[string][]*entry
 	holders map[uint64][]*entry
-	dirty   map[*entry]bool // to be written by Flush
+	dirty   map[*entry]bool     // to be written by Flush
+	taken   map[*entry][]uint64 // holders since the last Flush
 	// released counts Releases, from 1.
 	released uint64
 }
@@ -88,38 +92,84 @@ type entry struct {
 	owner   string
 	used    time.Time // the last time that it was given or given back
 	holders []uint64  // mostly one
+	foreign bool      // in use at another gateway
+	stored  []byte    // what the store has of it, as far as we know; nil: nothing
 }
 
 const bucket = "leases"
 
-// The value of a lease: version, whether it is in use, the time, the owner.
-const version = 1
+// The value of a lease: version, the gateway at which it is in use (8 bytes; 0: at none), the
+// time (8 bytes), the owner. Version 1 had one byte instead of the gateway's eight: it is in use.
+const (
+	version = 2
+	alone   = 1 // the gateway of a store that nobody shares
+)
 
-// Open reads the book from the store, which stays the caller's. Leases that
+// Open reads the book from the store, which stays the caller's and nobody else's. Leases that
 // were in use when the last process ended are as if they had been used until now.
-func Open(s store.Store, now time.Time) (*Book, error) {
-	b := &Book{store: s, pools: map[string]*pool{}, leases: map[netip.Addr]*entry{}, owners: map[string][]*entry{},
-		holders: map[uint64][]*entry{}, dirty: map[*entry]bool{}, released: 1}
+func Open(s store.Store, now time.Time) (*Book, error) { return Share(s, alone, now) }
+
+// Share is Open for a store that several gateways share. Each has a number of its own, which is
+// not 0 and outlives its process: what is in use at another one is given to nobody here.
+func Share(s store.Store, self uint64, now time.Time) (*Book, error) {
+	b := &Book{store: s, self: self, pools: map[string]*pool{}, leases: map[netip.Addr]*entry{}, owners: map[string][]*entry{},
+		holders: map[uint64][]*entry{}, dirty: map[*entry]bool{}, taken: map[*entry][]uint64{}, released: 1}
 	err := s.View(func(tx store.Tx) error {
 		return tx.Each(bucket, func(key, value []byte) error {
 			addr, ok := netip.AddrFromSlice(key)
-			if !ok || len(value) < 10 || value[0] != version {
+			if !ok {
+				return nil
+			}
+			e := &entry{addr: addr, stored: bytes.Clone(value)}
+			by, ok := e.read(value)
+			if !ok {
 				return nil // of another version: the address is given anew
 			}
-			e := &entry{addr: addr, owner: string(value[10:]), used: time.Unix(int64(binary.BigEndian.Uint64(value[2:])), 0)}
-			if value[1] != 0 {
-				e.used = now
-			}
 			b.enter(e)
+			switch by {
+			case 0:
+			case self:
+				e.used = now
+				b.dirty[e] = true // it is not in use any more
+			default:
+				e.foreign, b.shared = true, true
+			}
 			return nil
 		})
 	})
 	return b, err
 }
 
+func readable(value []byte) bool {
+	_, ok := new(entry).read(value)
+	return ok
+}
+
+// read takes what a value says, and returns the gateway at which the lease is in use.
+func (e *entry) read(value []byte) (by uint64, ok bool) {
+	switch {
+	case len(value) >= 17 && value[0] == version:
+		by, value = binary.BigEndian.Uint64(value[1:]), value[9:]
+	case len(value) >= 10 && value[0] == 1:
+		by, value = uint64(value[1]), value[2:]
+	default:
+		return 0, false
+	}
+	e.used, e.owner = time.Unix(int64(binary.BigEndian.Uint64(value)), 0), string(value[8:])
+	return by, true
+}
+
 func (b *Book) enter(e *entry) {
 	b.leases[e.addr] = e
 	b.owners[e.owner] = append(b.owners[e.owner], e)
+}
+
+// leave takes a lease from its owner.
+func (b *Book) leave(e *entry) {
+	b.owners[e.owner] = slices.DeleteFunc(b.owners[e.owner], func(x *entry) bool { return x == e })
+	if len(b.owners[e.owner]) == 0 {
+		delete(b.owners, e.owner)
+	}
 }
 
 // SetPools replaces the pools. What is in use stays in use.
@@ -160,6 +210,12 @@ func (b *Book) Take(now time.Time, r Request) ([]netip.Addr, error) {
 			continue
 		}
 		e := b.find(now, chain, &r, v6)
+		if e == nil && b.shared { // others may have given back what they had
+			if err := b.refresh(); err != nil {
+				return nil, err
+			}
+			e = b.find(now, chain, &r, v6)
+		}
 		if e == nil {
 			full = true
 			continue
@@ -167,6 +223,7 @@ func (b *Book) Take(now time.Time, r Request) ([]netip.Addr, error) {
 		e.used = now
 		if !slices.Contains(e.holders, r.Holder) {
 			e.holders = append(e.holders, r.Holder)
+			b.taken[e] = append(b.taken[e], r.Holder)
 		}
 		b.holders[r.Holder] = append(b.holders[r.Holder], e)
 		b.dirty[e] = true
@@ -216,10 +273,7 @@ func (b *Book) find(now time.Time, chain []*pool, r *Request, v6 int) *entry {
 	}
 	oldest := b.oldest(chain, r, v6)
 	if oldest != nil {
-		b.owners[oldest.owner] = slices.DeleteFunc(b.owners[oldest.owner], func(e *entry) bool { return e == oldest })
-		if len(b.owners[oldest.owner]) == 0 {
-			delete(b.owners, oldest.owner)
-		}
+		b.leave(oldest)
 		oldest.owner = r.Owner
 		b.owners[r.Owner] = append(b.owners[r.Owner], oldest)
 	}
@@ -230,7 +284,7 @@ func (b *Book) find(now time.Time, chain []*pool, r *Request, v6 int) *entry {
 // leases fills a queue, so that a pool that has run out pays for it seldom.
 func (b *Book) oldest(chain []*pool, r *Request, v6 int) *entry {
 	if r.Address.IsValid() {
-		if e := b.leases[r.Address]; len(e.holders) == 0 { // there is one: fresh has not given it
+		if e := b.leases[r.Address]; !e.inUse() { // there is one: fresh has not given it
 			return e
 		}
 		return nil
@@ -240,7 +294,7 @@ func (b *Book) oldest(chain []*pool, r *Request, v6 int) *entry {
 		for len(q.list) > 0 {
 			x := q.list[0]
 			q.list = q.list[1:]
-			if len(x.holders) == 0 && x.used.Equal(x.since) {
+			if !x.inUse() && x.used.Equal(x.since) {
 				return x.entry
 			}
 		}
@@ -249,7 +303,7 @@ func (b *Book) oldest(chain []*pool, r *Request, v6 int) *entry {
 		}
 		q.released = b.released
 		for _, e := range b.leases {
-			if e.addr.Is6() == (v6 == 1) && len(e.holders) == 0 && covers(chain, e.addr) {
+			if e.addr.Is6() == (v6 == 1) && !e.inUse() && covers(chain, e.addr) {
 				q.list = append(q.list, idle{e, e.used})
 			}
 		}
@@ -259,10 +313,13 @@ func (b *Book) oldest(chain []*pool, r *Request, v6 int) *entry {
 	}
 }
 
+// inUse reports whether anybody uses a lease, here or at another gateway.
+func (e *entry) inUse() bool { return e.foreign || len(e.holders) > 0 }
+
 // freeFor reports whether the owner of a lease may use it again: nobody does, or
 // whoever does is the same device.
 func (e *entry) freeFor(r *Request) bool {
-	return !slices.ContainsFunc(e.holders, func(h uint64) bool { return !slices.Contains(r.Same, h) })
+	return !e.foreign && !slices.ContainsFunc(e.holders, func(h uint64) bool { return !slices.Contains(r.Same, h) })
 }
 
 func covers(chain []*pool, a netip.Addr) bool {
@@ -307,32 +364,122 @@ func (b *Book) Release(now time.Time, id uint64) {
 	delete(b.holders, id)
 }
 
-// Flush writes what has changed, in one transaction. After an error it is
-// written with the next Flush.
-func (b *Book) Flush() error {
+// Flush writes what has changed, in one transaction. After an error it is written with the next
+// Flush. Another gateway may have given a lease that was given here since the last Flush, or have
+// changed it: then it is that gateway's, and what Take gave to the holders that are returned
+// does not count. They have nothing of it, and are to Take again.
+func (b *Book) Flush() (lost []uint64, err error) {
 	if len(b.dirty) == 0 {
-		return nil
+		return nil, nil
 	}
 	list := slices.SortedFunc(maps.Keys(b.dirty), func(x, y *entry) int { return bytes.Compare(x.addr.AsSlice(), y.addr.AsSlice()) })
-	err := b.store.Update(func(tx store.Tx) error {
+	theirs := map[*entry][]byte{}
+	err = b.store.Update(func(tx store.Tx) error {
+		clear(theirs)
 		for _, e := range list {
-			if err := tx.Put(bucket, e.addr.AsSlice(), e.value()); err != nil {
+			has := tx.Get(bucket, e.addr.AsSlice())
+			if !readable(has) {
+				has = nil // of another version: it is nobody's
+			}
+			if !bytes.Equal(has, e.stored) && !b.heldBefore(e) {
+				theirs[e] = bytes.Clone(has)
+				continue
+			}
+			if err := tx.Put(bucket, e.addr.AsSlice(), e.value(b.self)); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err == nil {
-		clear(b.dirty)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	taken := b.taken
+	b.taken = map[*entry][]uint64{}
+	clear(b.dirty)
+	for _, e := range list {
+		has, changed := theirs[e]
+		if !changed {
+			e.stored = e.value(b.self)
+			continue
+		}
+		lost = append(lost, taken[e]...)
+		b.adopt(e, has)
+	}
+	for _, holder := range lost {
+		b.drop(holder, taken)
+	}
+	return lost, nil
 }
 
-func (e *entry) value() []byte {
-	v := []byte{version, 0}
-	if len(e.holders) > 0 {
-		v[1] = 1
+// heldBefore reports whether a holder has a lease since before the last Flush. Nobody else may
+// have taken that over.
+func (b *Book) heldBefore(e *entry) bool {
+	return slices.ContainsFunc(e.holders, func(h uint64) bool { return !slices.Contains(b.taken[e], h) })
+}
+
+// adopt makes a lease what the store has of it. Nobody here uses it.
+func (b *Book) adopt(e *entry, has []byte) {
+	b.leave(e)
+	e.holders, e.stored, e.foreign = nil, has, false
+	by, ok := e.read(has)
+	if !ok {
+		e.used = time.Time{} // no queue of the oldest has it any more
+		delete(b.leases, e.addr)
+		return
 	}
+	if by != 0 && by != b.self {
+		e.foreign, b.shared = true, true
+	}
+	b.owners[e.owner] = append(b.owners[e.owner], e)
+}
+
+// drop takes from a holder what it was given since the last Flush.
+func (b *Book) drop(holder uint64, taken map[*entry][]uint64) {
+	b.holders[holder] = slices.DeleteFunc(b.holders[holder], func(e *entry) bool {
+		if !slices.Contains(taken[e], holder) {
+			return false
+		}
+		if slices.Contains(e.holders, holder) {
+			e.holders = slices.DeleteFunc(e.holders, func(h uint64) bool { return h == holder })
+			b.dirty[e] = true
+		}
+		return true
+	})
+	if len(b.holders[holder]) == 0 {
+		delete(b.holders, holder)
+	}
+}
+
+// refresh reads again what other gateways may have changed: all leases that nobody here uses.
+func (b *Book) refresh() error {
+	b.released++ // the search for the oldest lease begins anew
+	return b.store.View(func(tx store.Tx) error {
+		return tx.Each(bucket, func(key, value []byte) error {
+			addr, ok := netip.AddrFromSlice(key)
+			e := b.leases[addr]
+			switch {
+			case !ok:
+			case e == nil:
+				e = &entry{addr: addr}
+				if _, ok := e.read(value); ok {
+					b.enter(e)
+					b.adopt(e, bytes.Clone(value))
+				}
+			case len(e.holders) == 0 && !b.dirty[e] && !bytes.Equal(value, e.stored):
+				b.adopt(e, bytes.Clone(value))
+			}
+			return nil
+		})
+	})
+}
+
+// value is a lease as it is written by a gateway.
+func (e *entry) value(self uint64) []byte {
+	if len(e.holders) == 0 {
+		self = 0
+	}
+	v := binary.BigEndian.AppendUint64([]byte{version}, self)
 	v = binary.BigEndian.AppendUint64(v, uint64(e.used.Unix()))
 	return append(v, e.owner...)
 }
@@ -347,7 +494,7 @@ func (b *Book) Count(name string) (inUse, kept int) {
 	for _, e := range b.leases {
 		switch {
 		case !covers([]*pool{p}, e.addr):
-		case len(e.holders) > 0:
+		case e.inUse():
 			inUse++
 		default:
 			kept++

@@ -157,7 +157,7 @@ func TestRestart(t *testing.T) {
 		had[owner] = fmt.Sprint(got)
 	}
 	b.Release(epoch, 2)
-	if err := b.Flush(); err != nil {
+	if _, err := b.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -194,7 +194,7 @@ func TestCrash(t *testing.T) {
 	took := take(b, epoch, "stays", 1)
 	left := take(b, epoch.Add(time.Second), "leaves", 2)
 	b.Release(epoch.Add(time.Minute), 2)
-	if err := b.Flush(); err != nil {
+	if _, err := b.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	later := epoch.Add(time.Hour)
@@ -343,12 +343,14 @@ func TestFirstOfItsOwn(t *testing.T) {
 // What the store has of another version, or cut, is passed over.
 func TestOpenPassesOver(t *testing.T) {
 	s := &store.Memory{}
-	whole := append([]byte{version, 0}, make([]byte, 8)...)
+	whole := append([]byte{version}, make([]byte, 16)...)
 	err := s.Update(func(tx store.Tx) error {
 		return errors.Join(
 			tx.Put(bucket, []byte{10, 0, 0, 1}, whole), // of an owner without a name
 			tx.Put(bucket, []byte{10, 0, 0, 2}, append(bytes.Clone(whole), 'a')),
-			tx.Put(bucket, []byte{10, 0, 0, 3}, whole[:9]),
+			tx.Put(bucket, []byte{10, 0, 0, 3}, whole[:16]),
+			tx.Put(bucket, []byte{10, 0, 0, 6}, append([]byte{1, 1}, whole[:9]...)), // version 1
+			tx.Put(bucket, []byte{10, 0, 0, 7}, []byte{1, 1, 0, 0, 0, 0, 0, 0, 0}),
 			tx.Put(bucket, []byte{10, 0, 0, 4}, append([]byte{version + 1}, whole[1:]...)),
 			tx.Put(bucket, []byte{10, 0, 0}, whole),
 			tx.Put(bucket, []byte{10, 0, 0, 5}, nil))
@@ -357,7 +359,7 @@ func TestOpenPassesOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := open(t, s, epoch, small)
-	if len(b.leases) != 2 || b.leases[netip.MustParseAddr("10.0.0.1")] == nil || b.leases[netip.MustParseAddr("10.0.0.2")] == nil {
+	if len(b.leases) != 3 || b.leases[netip.MustParseAddr("10.0.0.1")] == nil || b.leases[netip.MustParseAddr("10.0.0.2")] == nil || b.leases[netip.MustParseAddr("10.0.0.6")] == nil {
 		t.Errorf("read are %v", b.leases)
 	}
 }
@@ -372,11 +374,11 @@ func TestFlushTriesAgain(t *testing.T) {
 	if _, err := b.Take(epoch, Request{Pool: "p", Owner: "a", Holder: 1, V4: true}); err != nil {
 		t.Fatal(err)
 	}
-	if b.Flush() == nil {
+	if _, err := b.Flush(); err == nil {
 		t.Fatal("no error")
 	}
 	b.store = &s.Memory
-	if err := b.Flush(); err != nil || len(b.dirty) != 0 {
+	if _, err := b.Flush(); err != nil || len(b.dirty) != 0 {
 		t.Fatal(err)
 	}
 	if again := open(t, &s.Memory, epoch, small); len(again.leases) != 1 {
@@ -432,7 +434,7 @@ func TestNeverTwice(t *testing.T) {
 			},
 			"time": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(1, 100).Draw(t, "s")) * time.Second) },
 			"restart": func(t *rapid.T) {
-				if err := b.Flush(); err != nil {
+				if _, err := b.Flush(); err != nil {
 					t.Fatal(err)
 				}
 				before := map[netip.Addr]string{}
@@ -534,7 +536,7 @@ func FuzzOpen(f *testing.F) {
 	if _, err := b.Take(epoch, Request{Pool: "p", Owner: "anna", Holder: 1, V4: true}); err != nil {
 		f.Fatal(err)
 	}
-	if err := b.Flush(); err != nil {
+	if _, err := b.Flush(); err != nil {
 		f.Fatal(err)
 	}
 	if err := kept.View(func(tx store.Tx) error {
