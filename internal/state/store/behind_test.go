@@ -192,10 +192,10 @@ func TestRefusingDisk(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	c.next(t, shortestPause) // the pause begins anew, once it was said that the disk refused
 	if text := log.String(); strings.Count(text, "level=ERROR") != 2 || strings.Count(text, "the state is on the disk again") != 1 || !strings.Contains(text, "no space left") {
 		t.Errorf("log:\n%s", text)
 	}
-	c.next(t, shortestPause) // the pause begins anew
 	go func() { done <- s.Close() }()
 	<-d.begun
 	d.end <- full
