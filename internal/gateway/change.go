@@ -76,6 +76,8 @@ func (g *gateway) takeOver(now time.Time, next *config.Config, snapshot *config.
 	c := &change{now: now, was: g.compiled, next: next, snapshot: snapshot}
 	c.result = compile.Compile(next, [2]uint16{ike, natt}, g.compiled)
 	c.result.MTU = g.deviceMTU(next)
+	g.changing = true
+	defer func() { g.changing = false }()
 	return transact(g.parts(c), c)
 }
 

@@ -69,6 +69,7 @@ type gateway struct {
 
 	restorer  *restorer
 	following time.Time // before this the host does not follow again
+	changing  bool      // a transaction has the host
 
 	recorder *record.Recorder // nil: none
 	attempts *attempts
@@ -199,6 +200,11 @@ func (g *gateway) assemble(e plane.Endpoint, now func() time.Time, table []func(
 		DSCP: dscp(&g.cfg.Gateway), DF: dfs[g.cfg.Gateway.DF], ClampMSS: g.cfg.Gateway.ClampMSS, LinkMTU: g.edges.LinkMTU,
 		Serve: func(out core.Output) { g.services.take(out) },
 		Event: g.event,
+		Follow: func() {
+			if !g.changing {
+				g.follow()
+			}
+		},
 	})
 	g.services = newServices(serviceEnv{
 		log: g.log, edges: &g.edges, state: g.state, now: now, answer: g.plane.Answer,

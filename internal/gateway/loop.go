@@ -88,10 +88,10 @@ func (g *gateway) follow() (later time.Time) {
 	if !g.plane.Replan {
 		return time.Time{}
 	}
-	if time.Until(g.following) > 0 {
+	if time.Until(g.following) > 0 && !g.plane.Urgent {
 		return g.following
 	}
-	g.plane.Replan = false
+	g.plane.Replan, g.plane.Urgent = false, false
 	start := time.Now()
 	g.restore()
 	took := time.Since(start)

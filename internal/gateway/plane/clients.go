@@ -25,7 +25,7 @@ func (p *Plane) arrived(in core.Install) {
 		p.Clients[in.Policy] = t
 	}
 	if t.children[in.Client]++; len(t.children) > 1 && !t.several {
-		t.several, p.Replan = true, true
+		t.several, p.Replan, p.Urgent = true, true, true
 	}
 }
 

@@ -40,6 +40,10 @@ type Config struct {
 	LinkMTU  func(local, remote netip.Addr) int // see Edges
 	Seed     [32]byte                           // of SPIs and IV generators
 	Now      func() time.Time
+	// Follow lets the host follow what Replan is about. It is called before a message of IKE leaves,
+	// which may let the peer use an SA: the answers to its first packets must find their routes.
+	// Nil: nobody does.
+	Follow func()
 	// Serve takes Asks, and the other outputs that neither database handles.
 	Serve func(core.Output)
 	Event func(now time.Time, e core.Event)
@@ -59,6 +63,7 @@ type Plane struct {
 
 	Uses    map[core.PolicyRef]bool // policies whose route follows their SAs
 	Replan  bool                    // such a policy won or lost an SA
+	Urgent  bool                    // with Replan: until the host has followed, answers leave in clear
 	dummies time.Time               // when dummy packets are due; zero: no SA has any
 	owed    int                     // SPIs that the table could not give
 	next    []core.Input            // what applying outputs led to, for the endpoint
@@ -145,6 +150,9 @@ func (p *Plane) drain(now time.Time) {
 func (p *Plane) apply(now time.Time, out core.Output) {
 	switch out := out.(type) {
 	case core.Send:
+		if p.Replan && p.Config.Follow != nil {
+			p.Config.Follow()
+		}
 		p.send(out)
 	case core.KeepaliveTo:
 		p.put(underlay.Packet{Buf: []byte{0xFF}, Len: 1, Local: out.Local, Remote: out.Remote, Kind: underlay.Keepalive, NATT: true})
