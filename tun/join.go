@@ -158,15 +158,11 @@ func (j *joiner) find(bufs [][]byte, offset int, pkt []byte, l layout) *group {
 	return nil
 }
 
-// extend adds pkt to g if it is what follows. Where it is not, nothing more of its flow is.
+// extend adds pkt to g if it is what follows. Where it is not, pkt begins a group of its own, which
+// find then finds instead of g.
 func (j *joiner) extend(g *group, bufs [][]byte, offset int, pkt []byte, l layout) bool {
 	first := bufs[g.first][offset:]
-	if !g.open || !g.follows(first, pkt, l) {
-		g.open = false
-		return false
-	}
-	if !g.verified && !right(first, g.layout) || !right(pkt, l) {
-		g.open = false
+	if !g.open || !g.follows(first, pkt, l) || !g.verified && !right(first, g.layout) || !right(pkt, l) {
 		return false
 	}
 	g.verified = true

@@ -121,6 +121,15 @@ func edit(pkt []byte, change func(pkt []byte)) []byte {
 	return pkt
 }
 
+// options puts a timestamp option of four bytes into a TCP packet of IPv4.
+func options(pkt []byte, stamp byte) []byte {
+	pkt = slices.Insert(pkt, 40, 1, 1, 1, stamp&1) // three NOPs, and a NOP or the end of the list
+	return edit(pkt, func(p []byte) {
+		p[20+12] = 6 << 4
+		wire.SetTotal(p, len(p))
+	})
+}
+
 // TestJoin: what is joined, and every single thing that forbids it.
 func TestJoin(t *testing.T) {
 	const a, b = "10.0.0.1:80", "10.0.0.2:81"
@@ -151,6 +160,10 @@ func TestJoin(t *testing.T) {
 		{"the same again", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 100, flagACK, "abcd")}, 2},
 		{"no payload", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, b, 104, flagACK, "")}, 2},
 		{"another port", [][]byte{tcp(a, b, 100, flagACK, "abcd"), tcp(a, "10.0.0.2:82", 104, flagACK, "efgh")}, 2},
+		{"a reserved bit of both", [][]byte{edit(tcp(a, b, 100, flagACK, "abcd"), func(p []byte) { p[20+12] |= 1 }), edit(tcp(a, b, 104, flagACK, "efgh"), func(p []byte) { p[20+12] |= 1 })}, 2},
+		{"the same options", [][]byte{options(tcp(a, b, 100, flagACK, "abcd"), 7), options(tcp(a, b, 104, flagACK, "efgh"), 7)}, 1},
+		{"another timestamp", [][]byte{options(tcp(a, b, 100, flagACK, "abcd"), 7), options(tcp(a, b, 104, flagACK, "efgh"), 8)}, 2},
+		{"the reserved bit of IPv4", [][]byte{edit(tcp(a, b, 100, flagACK, "abcd"), func(p []byte) { p[6] |= 0x80 }), edit(tcp(a, b, 104, flagACK, "efgh"), func(p []byte) { p[6] |= 0x80 })}, 2},
 		{"acknowledgment", two(func(p []byte) { p[20+11]++ }), 2},
 		{"window", two(func(p []byte) { p[20+15]++ }), 2},
 		{"reserved bits of TCP", two(func(p []byte) { p[20+12] |= 1 }), 2},
@@ -172,6 +185,9 @@ func TestJoin(t *testing.T) {
 		{"a wrong checksum of the first", [][]byte{func() []byte { p := tcp(a, b, 100, flagACK, "abcd"); p[len(p)-1] ^= 1; return p }(), tcp(a, b, 104, flagACK, "efgh")}, 2},
 		{"a wrong checksum of the IPv4 header", [][]byte{tcp(a, b, 100, flagACK, "abcd"), func() []byte { p := tcp(a, b, 104, flagACK, "efgh"); p[10] ^= 1; return p }()}, 2},
 		{"what is not known lies between", [][]byte{tcp(a, b, 100, flagACK, "abcd"), {0x45, 0, 0, 4}, tcp(a, b, 104, flagACK, "efgh")}, 3},
+		{"consecutive identifications without DF", [][]byte{
+			edit(tcp(a, b, 100, flagACK, "abcd"), func(p []byte) { p[6], p[5] = 0, 9 }), edit(tcp(a, b, 104, flagACK, "efgh"), func(p []byte) { p[6], p[5] = 0, 10 }),
+			edit(tcp(a, b, 108, flagACK, "ijkl"), func(p []byte) { p[6], p[5] = 0, 11 })}, 1},
 		{"identification without DF", [][]byte{
 			edit(tcp(a, b, 100, flagACK, "abcd"), func(p []byte) { p[6], p[5] = 0, 9 }), edit(tcp(a, b, 104, flagACK, "efgh"), func(p []byte) { p[6], p[5] = 0, 10 }),
 			edit(tcp(a, b, 108, flagACK, "ijkl"), func(p []byte) { p[6], p[5] = 0, 12 })}, 2},

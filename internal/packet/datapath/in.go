@@ -288,9 +288,9 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 	return Passed
 }
 
-// accept lets the packet buf[off:off+n] in. What is behind it may be another packet.
+// accept lets the packet buf[off:off+n] in.
 func (w *inWorker) accept(buf []byte, off, n int) {
-	w.deliver = append(w.deliver, buf[off-deviceOffset:off+n:off+n])
+	w.deliver = append(w.deliver, buf[off-deviceOffset:off+n])
 	w.bytes += n
 }
 
