@@ -107,6 +107,9 @@ func TestTwoClientsBehindOneNAT(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, clients, nat := behindOne(t, c.server, c.client, c.profile)
+			if w.east.urged == 0 || w.east.ahead != 0 {
+				t.Errorf("the host had to follow at once %d times; %d IKE messages left before it had", w.east.urged, w.east.ahead)
+			}
 			before := w.l2tp(clients)
 			if before[0] != 1701 || before[1] == 1701 {
 				t.Fatalf("the server sees ports %d", before)

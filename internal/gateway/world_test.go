@@ -115,6 +115,8 @@ type node struct {
 	events []core.Event
 	timer  *simnet.Timer
 	sent   int // IKE messages
+	// How often the host had to follow at once, and IKE messages that left before it had.
+	urged, ahead int
 }
 
 func newWorld(t *testing.T, link simnet.Link) *world { return newSeededWorld(t, link, 7) }
@@ -132,6 +134,9 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 	n.conn = underlay.NewMemory(addr, 500, 4500, func(p underlay.Packet) {
 		if p.Kind == underlay.IKE {
 			n.sent++
+			if n.plane.Urgent {
+				n.ahead++
+			}
 		}
 		net := w.net
 		if p.Kind == underlay.ESP && w.esp != nil {
@@ -161,6 +166,12 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 	n.plane = plane.New(plane.Config{
 		Endpoint: &logged{ike.New(seed), outputs.New(w.t, addr.String())}, Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now, ClampMSS: true,
 		Serve: n.serve,
+		Follow: func() {
+			if n.plane.Urgent {
+				n.urged++
+			}
+			n.plane.Urgent = false
+		},
 		Event: func(_ time.Time, e core.Event) { n.events = append(n.events, e) },
 	})
 	return n

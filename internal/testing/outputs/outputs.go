@@ -107,7 +107,6 @@ func (l *Log) value(v reflect.Value) {
 			fmt.Fprint(l.sum, "nil;")
 		case v.Type().Elem().Kind() == reflect.Struct && v.Elem().FieldByName("Name").IsValid(): // a row of a table
 			l.value(v.Elem().FieldByName("Name"))
-		case v.Type().String() == "*intern.Value" || v.Type().Elem().PkgPath() == "unique":
 		default:
 			l.value(v.Elem())
 		}
