@@ -1,6 +1,6 @@
 // Package message has the codecs of IKE messages: bytes to values and back,
-// and the grammar of the exchanges. It decides nothing: what a message means
-// and what is answered is for who reads it.
+// and the grammar of the exchanges. It decides nothing: the packages
+// that use it decide what a message means and how to answer it.
 //
 // A message is read in this order: ParseHeader (which version, which SA), Parse
 // (the cleartext chain of payloads, an SK payload last), CheckOuter, then,

@@ -16,7 +16,7 @@ type SA struct {
 }
 
 // Proposal is one proposal substructure (RFC 7296 §3.3.1). Whether SPI has the
-// length of its protocol is for who reads it to check.
+// length of its protocol is the reader's to check.
 //
 //	+---------------+---------------+-------------------------------+
 //	| Last Substruc |   RESERVED    |         Proposal Length       |

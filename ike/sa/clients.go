@@ -22,9 +22,9 @@ import (
 //	         Addresses are the default ID, and each private network may have the same
 //
 // In the first two cases the ID names somebody, and IKE SAs with the same ID are
-// one person's. In the last one it names nobody. Then, and where one person has
-// several devices, the path decides: who comes from where an IKE SA with the same
-// ID is, is the device that has it. A peer that the configuration gives one address, or a
+// one person's. In the last one it names nobody. Then, and where one person has several
+// devices, the path decides: a peer at the address and port of an IKE SA with the same ID is
+// the device that has that SA. A peer that the configuration gives one address, or a
 // DNS name, is one device whatever its ID is worth.
 
 // Proven reports whether nobody else can have the peer's ID.

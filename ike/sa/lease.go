@@ -146,9 +146,9 @@ func shares(sa *SA, contact bool) (holders []core.SAID) {
 	return holders
 }
 
-// rivals are the IKE SAs of other devices that have what the peer would get: those
-// that the book of leases knows by the same name, and who has the only address that
-// its identity gives. A device that has an address already wants nobody else's.
+// rivals are the IKE SAs of other devices that have what the peer would get: those with the
+// same owner in the book of leases, and the one that has the only address of the peer's
+// identity. A device that has an address already wants nobody else's.
 func rivals(sa *SA, m *core.ModeConfig, contact bool) (list []*SA) {
 	if len(shares(sa, contact)) > 0 {
 		return nil // it has one already

@@ -53,7 +53,7 @@ type SA struct {
 
 	Children []*Child
 	Wanted   []*core.Policy // CHILD SAs to make, the first together with the SA
-	Adopter  *SA            // who has the CHILD SAs since a rekey; nil before one
+	Adopter  *SA            // the successor that took over the CHILD SAs at a rekey; nil before one
 	Auth     Proof
 	Resumed  bool   // from an earlier IKE SA, without a proof of its own
 	Lease    *Lease // nil: no inner address

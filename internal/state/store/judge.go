@@ -137,7 +137,7 @@ func judgeBy(limit time.Duration, program string, args ...string) error {
 	if ctx.Err() != nil {
 		why = "reading it does not end"
 	}
-	return fmt.Errorf("%w: who reads it ends with %v: %s", ErrDamaged, c.ProcessState, why)
+	return fmt.Errorf("%w: a process that reads it ends with %v: %s", ErrDamaged, c.ProcessState, why)
 }
 
 // Self is the program that runs, for JudgeBy: also if its file was replaced meanwhile, where
