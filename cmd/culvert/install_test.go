@@ -40,4 +40,35 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%s has an unreplaced word", path)
 		}
 	}
+	checkUnit(t, filepath.Join(root, "etc/systemd/system/culvert.service"))
+}
+
+// checkUnit reads what systemd thinks of the unit: no fault, and an exposure below 3.
+func checkUnit(t *testing.T, path string) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"Type=notify", "Restart=on-failure", "WantedBy=multi-user.target", "RuntimeDirectoryPreserve=yes"} {
+		if !strings.Contains(string(text), "\n"+line+"\n") {
+			t.Errorf("the unit has no %s", line)
+		}
+	}
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed: it does not read the unit")
+	}
+	// It looks for the program that the unit starts.
+	here := filepath.Join(t.TempDir(), "culvert.service")
+	if err := os.WriteFile(here, []byte(strings.ReplaceAll(string(text), "/opt/culvert/bin/culvert", "/bin/true")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(analyze, "verify", "--man=no", here).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "culvert.service") {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	out, err = exec.Command(analyze, "security", "--offline=true", "--threshold=30", "--no-pager", here).CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+	}
 }

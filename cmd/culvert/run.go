@@ -52,6 +52,12 @@ func (c *runCmd) Run(s *session) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	tell := func(state string) {
+		if err := tellSystemd(state); err != nil {
+			fmt.Fprintln(s.stderr, "culvert: cannot tell the service manager", state+":", err)
+		}
+	}
+	defer context.AfterFunc(ctx, func() { tell("STOPPING=1") })()
 	err := gateway.Run(ctx, gateway.Options{
 		ConfigPath: c.Config,
 		LogFormat:  c.LogFormat,
@@ -59,6 +65,7 @@ func (c *runCmd) Run(s *session) error {
 		Control:    s.control,
 		Reload:     reloads(ctx, hangup),
 		Hurry:      hurry,
+		Ready:      func() { tell("READY=1") },
 		Judge:      []string{gateway.Self(), "judge-state"},
 		Recording:  gateway.Recording{Dir: c.Record, Limit: c.RecordLimit << 20, Total: c.RecordTotal << 20, For: c.RecordFor, Redact: c.Redact},
 	})

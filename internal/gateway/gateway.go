@@ -36,6 +36,8 @@ type Options struct {
 	Reload <-chan struct{}
 	// Hurry, once ctx has ended, ends the wait for the peers' answers.
 	Hurry <-chan struct{}
+	// Ready is called once, when the configuration is in force and commands are answered.
+	Ready func()
 	// Edges opens what the gateway has of the machine: OpenEdges. Run closes it.
 	Edges func(*config.Gateway) (Edges, error)
 	// Judge is a command that is given the path of the file with the state and calls
@@ -148,6 +150,9 @@ func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.S
 	defer stopServing()
 	go func() { path <- g.plane.Path.Run(context.Background()) }()
 	go func() { ctl <- control.Serve(serving, door, backend{g}) }()
+	if g.o.Ready != nil {
+		g.o.Ready()
+	}
 	if watch := g.edges.Watch; watch != nil {
 		watching.Go(func() {
 			watch(serving.Done(), func(a []netip.Addr) { g.plane.Inbox.Put(core.LocalAddrs{Addrs: a}) })

@@ -532,3 +532,29 @@ func TestLogDoesNotFlood(t *testing.T) {
 		t.Errorf("%d counted", v.counts[core.EvBadMessage])
 	}
 }
+
+// Who is told that the gateway is ready can ask it at once. One that cannot start is
+// never ready.
+func TestRunSaysReady(t *testing.T) {
+	c := &cable{ends: map[netip.Addr]*underlay.Memory{}}
+	ready := make(chan struct{}, 2)
+	says := func(o *Options) { o.Ready = func() { ready <- struct{}{} } }
+	p := launch(t, c, "east", eastAddr, passive(site(westAddr, "102", "101")), says)
+	select {
+	case <-ready:
+	case <-time.After(limit):
+		t.Fatalf("it is never ready\n%s", p.log)
+	}
+	if _, err := p.client().Peers(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if err := p.end(); err != nil {
+		t.Error(err)
+	}
+	if err := launch(t, c, "broken", westAddr, "[gateway]\nmtu = 1\n", says).end(); err == nil {
+		t.Error("a configuration with a fault has started")
+	}
+	if len(ready) > 0 {
+		t.Error("ready once more")
+	}
+}
