@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 	"software.sslmate.com/src/go-pkcs12"
 )
 
@@ -113,8 +116,12 @@ func readDER(data, passphrase []byte, limit int) (Bundle, error) {
 		return Bundle{}, ErrNoPassphrase
 	case errors.Is(err, pkcs12.ErrIncorrectPassword):
 		return Bundle{}, ErrPassphrase
+	case err != nil && indefinite(data):
+		return Bundle{}, fmt.Errorf("it is PKCS#12 in BER, as pk12util of NSS writes it, which is not supported: %s", convert)
+	case err != nil && isPFX(data):
+		return Bundle{}, fmt.Errorf("it is PKCS#12 that is not supported (%s): %s", strings.TrimPrefix(err.Error(), "pkcs12: "), convert)
 	case err != nil:
-		return Bundle{}, fmt.Errorf("it is read as PKCS#12: %w", err)
+		return Bundle{}, errors.New("it is neither a certificate in DER nor PKCS#12, or it is damaged")
 	}
 	s, ok := key.(crypto.Signer)
 	if !ok {
@@ -122,6 +129,25 @@ func readDER(data, passphrase []byte, limit int) (Bundle, error) {
 	}
 	return Bundle{Certs: append([]*x509.Certificate{cert}, others...), Key: Key{s}}, nil
 }
+
+// convert is the way out where a PKCS#12 file has another form than a key and its
+// certificates in DER: openssl reads more.
+const convert = `convert it with "(umask 077; openssl pkcs12 -in FILE -nodes -out FILE.pem)" and name FILE.pem; where openssl 3 refuses the encryption, add -legacy`
+
+// isPFX reports whether data begins as PKCS#12 does (RFC 7292 §4): a SEQUENCE with
+// version 3 and behind it a SEQUENCE, in DER or in BER.
+func isPFX(data []byte) bool {
+	if indefinite(data) {
+		return bytes.HasPrefix(data[2:], []byte{0x02, 0x01, 0x03, 0x30})
+	}
+	in := cryptobyte.String(data)
+	var pfx cryptobyte.String
+	var version int
+	return in.ReadASN1(&pfx, asn1.SEQUENCE) && pfx.ReadASN1Integer(&version) && version == 3 && pfx.PeekASN1Tag(asn1.SEQUENCE)
+}
+
+// indefinite reports whether the first length is one that only BER has (X.690 §8.1.3.6).
+func indefinite(data []byte) bool { return len(data) > 1 && data[1] == 0x80 }
 
 // SelfSigned reports whether a certificate names itself as its issuer.
 func SelfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
