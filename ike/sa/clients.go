@@ -11,21 +11,22 @@ import (
 	"culvert/ike/core"
 )
 
-// Who is who. A peer says who it is by its ID. What that is worth depends on how it
-// proved itself:
+// Who is who. A peer names itself by its ID. How far the ID can be trusted depends on
+// how the peer authenticated:
 //
-//	proven   a certificate has the ID, or the configuration names the ID beside a
-//	         secret that is for nobody else
-//	claimed  a name (FQDN, user-FQDN, DN) under a secret that others have too: nobody
-//	         but its owner is likely to say it, but everybody could
-//	nothing  an address or a key-id under such a secret, or remote-id = "ignore".
-//	         Addresses are the default ID, and each private network may have the same
+//	proven     a certificate has the ID, or the configuration names the ID beside a
+//	           secret that belongs to no other ID
+//	claimed    a name (FQDN, user-FQDN, DN) under a secret that others have too: only
+//	           its owner is likely to use it, but everybody could
+//	ambiguous  an address or a key-id under such a secret, or remote-id = "ignore".
+//	           Addresses are the default ID, and hosts of several private networks may
+//	           have the same address
 //
-// In the first two cases the ID names somebody, and IKE SAs with the same ID are
-// one person's. In the last one it names nobody. Then, and where one person has several
+// In the first two cases the ID names one person, and IKE SAs with the same ID belong to
+// that person. In the last case it names nobody. Then, and if one person has several
 // devices, the path decides: a peer at the address and port of an IKE SA with the same ID is
 // the device that has that SA. A peer that the configuration gives one address, or a
-// DNS name, is one device whatever its ID is worth.
+// DNS name, is one device, whatever kind of ID it has.
 
 // Proven reports whether nobody else can have the peer's ID.
 func (sa *SA) Proven() bool {
