@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -71,7 +72,7 @@ func (*firstChild) reply(x *exchange) error {
 		return nil
 	}
 	x.answerChild()
-	return x.install(true)
+	return x.install(true, nil, nil)
 }
 
 func (*firstChild) complete(x *exchange) error {
@@ -86,7 +87,7 @@ func (*firstChild) settle(x *exchange) error {
 	if !x.mine || x.policy == nil || x.refuse != nil {
 		return nil
 	}
-	if err := x.install(false); err != nil {
+	if err := x.install(false, nil, nil); err != nil {
 		return err
 	}
 	makeOthers(x.sa)
@@ -104,9 +105,13 @@ func (sa *SA) confirm() {
 }
 
 // childNegotiation agrees on algorithms, key exchange and selectors.
-type childNegotiation struct{ noop }
+type childNegotiation struct {
+	noop
+	ke   *keyExchange
+	more *followUps
+}
 
-func (*childNegotiation) prepare(x *exchange) error {
+func (t *childNegotiation) prepare(x *exchange) error {
 	x.ni = x.sa.base.Env.Random(nonceLen)
 	groups := x.policy.Proposal.Groups()
 	if len(groups) == 0 {
@@ -116,47 +121,49 @@ func (*childNegotiation) prepare(x *exchange) error {
 	if x.old != nil {
 		before = x.old.Suite.Group
 	}
-	return x.offerKey(x.firstGroup(before, groups))
+	return t.ke.offer(x, t.ke.firstGroup(before, groups))
 }
 
-func (*childNegotiation) request(x *exchange) error {
+func (t *childNegotiation) request(x *exchange) error {
 	if err := x.offerChild(true); err != nil {
 		return err
 	}
 	x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.ni}))
-	if x.group != nil {
-		x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
+	if t.ke.group != nil {
+		x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(t.ke.payload()))
 	}
 	return nil
 }
 
-func (*childNegotiation) accept(x *exchange) error {
+func (t *childNegotiation) accept(x *exchange) error {
 	x.ni = clone(find[*message.Nonce](x.in).Data)
 	x.nr = x.sa.base.Env.Random(nonceLen)
 	if err := x.chooseChild(true); err != nil {
 		return err
 	}
+	t.more.lacks = x.agreed.Suite.Additional
 	if g := x.agreed.Suite.Group; g != nil {
-		return x.answerKey(g)
+		return t.ke.answer(x, g)
 	}
 	return nil
 }
 
-func (*childNegotiation) reply(x *exchange) error {
+func (t *childNegotiation) reply(x *exchange) error {
 	x.answerChild()
 	x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.nr}))
-	if x.group != nil {
-		x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.KE{Group: x.group.ID, Data: x.public}))
+	if t.ke.group != nil {
+		x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(t.ke.payload()))
 	}
-	if len(x.missing()) > 0 {
-		addLink(x, x)
+	if len(t.more.lacks) > 0 {
+		t.more.addLink(x)
 		return nil
 	}
-	return x.install(true)
+	return x.install(true, t.ke.shared, nil)
 }
 
-func (*childNegotiation) complete(x *exchange) error {
-	if err := x.readChild(true); err != nil {
+func (t *childNegotiation) complete(x *exchange) error {
+	err := x.readChild(true)
+	if t.more.lacks = x.agreed.Suite.Additional; err != nil {
 		return err
 	}
 	n := find[*message.Nonce](x.in)
@@ -164,25 +171,29 @@ func (*childNegotiation) complete(x *exchange) error {
 		return end(0, "the response to CREATE_CHILD_SA has no nonce")
 	}
 	x.nr = clone(n.Data)
-	if x.agreed.Suite.Group != x.group {
+	if x.agreed.Suite.Group != t.ke.group {
 		return refuse(message.NotifyInvalidKEPayload, "the peer chose another group than it used")
 	}
-	if len(x.missing()) > 0 {
-		if err := readLink(x, x.in); err != nil {
+	if len(t.more.lacks) > 0 {
+		if err := t.more.readLink(x.in); err != nil {
 			return err
 		}
 	}
-	if x.group != nil {
-		return x.shareKey()
+	if t.ke.group != nil {
+		return t.ke.share(x)
 	}
 	return nil
 }
 
 // childUp installs what our own exchange made.
-type childUp struct{ noop }
+type childUp struct {
+	noop
+	ke   *keyExchange
+	more *followUps
+}
 
-func (*childUp) settle(x *exchange) error {
-	defer x.shared.Wipe()
+func (t *childUp) settle(x *exchange) error {
+	defer t.ke.wipe()
 	if x.mine {
 		if x.sa.base.State >= Closing {
 			return refuse(message.NotifyTemporaryFailure, "its IKE SA is being deleted")
@@ -190,7 +201,7 @@ func (*childUp) settle(x *exchange) error {
 		if takenBack(x) {
 			return refuse(message.NotifyTemporaryFailure, "the peer has deleted the CHILD SA already")
 		}
-		if err := x.install(x.old != nil); err != nil {
+		if err := x.install(x.old != nil, t.ke.shared, t.more.secrets); err != nil {
 			return err
 		}
 	}
@@ -306,10 +317,11 @@ func unpadded(x *exchange) bool {
 }
 
 // install puts what an exchange agreed on into the data plane. It comes before
-// the message that lets the peer use it.
-func (x *exchange) install(standby bool) error {
+// the message that lets the peer use it. The secrets are of the key exchange, if there
+// was one, and of those that followed.
+func (x *exchange) install(standby bool, shared, further secret.Bytes) error {
 	sa := x.sa
-	fromI, fromR, err := childKeys(sa.base.Suite.PRF, sa.sealer.keys.d, x.agreed.Suite, x.shared, x.ni, x.nr, x.extra)
+	fromI, fromR, err := childKeys(sa.base.Suite.PRF, sa.sealer.keys.d, x.agreed.Suite, shared, x.ni, x.nr, further)
 	if err != nil {
 		return end(0, "%v", err)
 	}
@@ -341,7 +353,7 @@ func (x *exchange) readChild(withPFS bool) error {
 			return refuse(message.NotifyInvalidSyntax, "the response has no CHILD SA and no reason")
 		case n.Kind == message.NotifyInvalidKEPayload && withPFS:
 			p := &x.policy.Proposal
-			return x.otherGroup(n, p.Groups(), fmt.Sprintf("pfs-group of proposal %q", p.Name), explainer{x.sa}.childGroupParts(x.policy, n))
+			return part[*keyExchange](x).otherGroup(n, p.Groups(), fmt.Sprintf("pfs-group of proposal %q", p.Name), explainer{x.sa}.childGroupParts(x.policy, n))
 		}
 		return peerSaid(n)
 	}

@@ -158,46 +158,6 @@ func (x *exchange) proceed() {
 	}
 }
 
-// compute has work done, elsewhere if it is slow, and then calls done with the
-// result; the next stage waits for it.
-func (x *exchange) compute(slow bool, w core.Work, done func(secret.Bytes) error) {
-	x.waiting++
-	answer := func(b secret.Bytes, err error) {
-		if x.over {
-			b.Wipe()
-			x.wipe()
-			return
-		}
-		x.waiting--
-		if err == nil {
-			err = done(b)
-		}
-		if err != nil {
-			x.fail(err)
-			return
-		}
-		x.proceed()
-	}
-	if slow {
-		x.asking++
-		x.ask(w, func(b secret.Bytes, err error) {
-			x.asking--
-			answer(b, err)
-		})
-		return
-	}
-	b, err := w.Do()
-	x.waiting--
-	if err == nil {
-		err = done(b)
-	}
-	if err != nil {
-		// Reported by the stage that is running.
-		x.waiting++
-		answer(nil, err)
-	}
-}
-
 // ask has work done elsewhere.
 func (x *exchange) ask(w core.Work, done func(secret.Bytes, error)) {
 	x.asks = append(x.asks, x.sa.base.Env.Ask(x.sa.base.ID, w, done))
@@ -346,7 +306,7 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 			return
 		}
 		x.run(task.complete, func() {
-			if len(x.missing()) > 0 {
+			if lacksKeys(x) {
 				parkMine(sa, x)
 				return
 			}
@@ -514,7 +474,7 @@ func answerRound(sa *SA, x *exchange) {
 		x.run(task.admit, func() {
 			x.run(task.reply, func() {
 				sa.respond(x)
-				if len(x.missing()) > 0 {
+				if lacksKeys(x) {
 					parkTheirs(sa, x)
 					sa.answered(x)
 					return

@@ -18,26 +18,29 @@ const (
 	inform
 )
 
-// row is the table: which exchange runs which tasks, in this order. It is a
-// function because tasks begin exchanges of other rows.
+// row is the table: which exchange runs which tasks, in this order, and which values these
+// share. It is a function because tasks begin exchanges of other rows.
 func row(id kindID) *kind {
 	switch id {
 	case initial:
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
 			tasks: func() []task {
-				return []task{&redirectedInit{}, &repeatInit{}, &ikeKeyExchange{}, &natDetection{}, &fragmentation{}, &signatureHashes{}, &ppkSupport{}, &childlessSupport{}, &intermediateSupport{}, &redirectSupport{}, &ikeKeys{}}
+				ke := &keyExchange{}
+				return []task{ke, &redirectedInit{}, &repeatInit{ke: ke}, &ikeKeyExchange{ke: ke}, &natDetection{}, &fragmentation{}, &signatureHashes{}, &ppkSupport{}, &childlessSupport{}, &intermediateSupport{}, &redirectSupport{}, &ikeKeys{ke: ke}}
 			},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case resume:
 		return &kind{id: id, name: "IKE_SESSION_RESUME", wire: message.ExchangeSessionResume, clear: true, tries: resumeTries,
 			tasks: func() []task {
-				return []task{&redirectedInit{}, &ticketRefused{}, &repeatInit{}, &presentTicket{}, &natDetection{}, &fragmentation{}, &childlessSupport{}, &redirectSupport{}, &ikeKeys{}}
+				ke := &keyExchange{} // which stays empty
+				return []task{ke, &redirectedInit{}, &ticketRefused{}, &repeatInit{ke: ke}, &presentTicket{}, &natDetection{}, &fragmentation{}, &childlessSupport{}, &redirectSupport{}, &ikeKeys{ke: ke}}
 			},
 			failed: resumeFailed}
 	case intermediate:
 		return &kind{id: id, name: "IKE_INTERMEDIATE", wire: message.ExchangeIntermediate,
 			tasks: func() []task {
-				return []task{&additionalKE{}}
+				ke := &keyExchange{}
+				return []task{ke, &additionalKE{ke: ke}}
 			},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case authenticate:
@@ -55,25 +58,29 @@ func row(id kindID) *kind {
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,
 			tasks: func() []task {
-				return []task{&notWhileRekeying{}, &childNegotiation{}, &childUp{}}
+				ke, more := &keyExchange{}, &followUps{}
+				return []task{ke, more, &notWhileRekeying{}, &childNegotiation{ke: ke, more: more}, &childUp{ke: ke, more: more}}
 			},
 			failed: newChildFailed}
 	case rekeyChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA (rekey of a CHILD SA)", wire: message.ExchangeCreateChildSA,
 			tasks: func() []task {
-				return []task{&notWhileRekeying{}, &childReplaced{}, &childNegotiation{}, &childUp{}, &childSuccession{}}
+				ke, more := &keyExchange{}, &followUps{}
+				return []task{ke, more, &notWhileRekeying{}, &childReplaced{}, &childNegotiation{ke: ke, more: more}, &childUp{ke: ke, more: more}, &childSuccession{}}
 			},
 			failed: rekeyChildFailed}
 	case rekeyIKE:
 		return &kind{id: id, name: "CREATE_CHILD_SA (rekey of the IKE SA)", wire: message.ExchangeCreateChildSA,
 			tasks: func() []task {
-				return []task{&ikeNegotiation{}, &rekeyTicket{}, &ikeSuccession{}}
+				ke, more, next := &keyExchange{}, &followUps{}, &succession{}
+				return []task{ke, more, next, &ikeNegotiation{ke: ke, more: more, next: next}, &rekeyTicket{next: next}, &ikeSuccession{ke: ke, more: more, next: next}}
 			},
 			failed: rekeyIKEFailed}
 	case followUp:
 		return &kind{id: id, name: "IKE_FOLLOWUP_KE", wire: message.ExchangeFollowUpKE,
 			tasks: func() []task {
-				return []task{&followUpKE{}}
+				ke := &keyExchange{}
+				return []task{ke, &followUpKE{ke: ke}}
 			},
 			failed: followUpFailed}
 	case inform:

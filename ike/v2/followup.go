@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -81,25 +82,43 @@ func rekeyOffer(sa *SA) core.Offer {
 	return core.InitOffer(&sa.base.Peer.Profile, len(sa.base.Suite.Additional) > 0)
 }
 
-// missing are the key exchanges that a CREATE_CHILD_SA still lacks.
-func (x *exchange) missing() []*suite.KEM {
-	return x.agreed.Suite.Additional[min(x.extras, len(x.agreed.Suite.Additional)):]
+// followUps are the key exchanges that a CREATE_CHILD_SA agreed on beside its own.
+type followUps struct {
+	noop
+	lacks   []*suite.KEM // those to come
+	secrets secret.Bytes // of those that are over
+	link    []byte       // ADDITIONAL_KEY_EXCHANGE: what the next one goes on with
 }
 
-// addLink names what the next IKE_FOLLOWUP_KE goes on with.
-func addLink(x *exchange, p *exchange) {
-	p.link = x.sa.base.Env.Random(linkLen)
-	x.out = append(x.out, &message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: p.link})
+func (f *followUps) end(*exchange) { f.secrets.Wipe() }
+
+// lacksKeys reports whether an exchange is not over before others followed it.
+func lacksKeys(x *exchange) bool {
+	f := part[*followUps](x)
+	return f != nil && len(f.lacks) > 0
+}
+
+// addLink names, in our response x, what the next IKE_FOLLOWUP_KE goes on with.
+func (f *followUps) addLink(x *exchange) {
+	f.link = x.sa.base.Env.Random(linkLen)
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: f.link})
 }
 
 // readLink remembers what the responder calls the exchange.
-func readLink(x *exchange, in []message.Payload) error {
+func (f *followUps) readLink(in []message.Payload) error {
 	n := notify(in, message.NotifyAdditionalKeyExchange)
 	if n == nil || len(n.Data) == 0 {
 		return refuse(message.NotifyInvalidSyntax, "the peer agreed on additional key exchanges and does not say how to go on")
 	}
-	x.link = clone(n.Data)
+	f.link = clone(n.Data)
 	return nil
+}
+
+// add takes in the secret of the key exchange that came next.
+func (f *followUps) add(shared secret.Bytes) {
+	longer := append(f.secrets.Clone(), shared...)
+	f.secrets.Wipe()
+	f.secrets, f.lacks = longer, f.lacks[1:]
 }
 
 // rival is the lowest nonce of the peer's rekey of what x rekeys, whether that is
@@ -143,7 +162,7 @@ func parkMine(sa *SA, x *exchange) {
 func followUpNext(sa *SA, x *exchange) {
 	y := newExchange(row(followUp))
 	y.sa, y.mine = sa, true
-	y.parent = x
+	part[*followUpKE](y).parent = x
 	y.still = func() bool { return sa.parked.mine == x }
 	sa.queue = slices.Insert(sa.queue, 0, y)
 }
@@ -178,62 +197,71 @@ func awaitNext(p *exchange) {
 }
 
 // followUpKE is IKE_FOLLOWUP_KE.
-type followUpKE struct{ noop }
+type followUpKE struct {
+	noop
+	ke     *keyExchange
+	parent *exchange // the CREATE_CHILD_SA that it goes on with
+}
 
-func (*followUpKE) prepare(x *exchange) error { return offerKEM(x, x.parent.missing()[0]) }
+// more is what of the parent is to come.
+func (t *followUpKE) more() *followUps { return part[*followUps](t.parent) }
 
-func (*followUpKE) request(x *exchange) error {
-	x.out = append(x.out, &message.KE{Group: x.parent.missing()[0].ID, Data: x.public},
-		&message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: x.parent.link})
+func (t *followUpKE) prepare(x *exchange) error { return t.ke.offerKEM(x, t.more().lacks[0]) }
+
+func (t *followUpKE) request(x *exchange) error {
+	x.out = append(x.out, t.ke.payload(), &message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: t.more().link})
 	return nil
 }
 
-func (*followUpKE) accept(x *exchange) error {
+func (t *followUpKE) accept(x *exchange) error {
 	n := notify(x.in, message.NotifyAdditionalKeyExchange)
-	i := slices.IndexFunc(x.sa.parked.theirs, func(p *exchange) bool { return n != nil && bytes.Equal(n.Data, p.link) })
+	i := slices.IndexFunc(x.sa.parked.theirs, func(p *exchange) bool {
+		return n != nil && bytes.Equal(n.Data, part[*followUps](p).link)
+	})
 	if i < 0 {
 		return refuse(message.NotifyStateNotFound, "the peer goes on with what does not wait, or waited for more than %v", parkedLife)
 	}
-	x.parent = x.sa.parked.theirs[i]
-	return answerKEM(x, x.parent.missing()[0])
+	t.parent = x.sa.parked.theirs[i]
+	return t.ke.answerKEM(x, t.more().lacks[0])
 }
 
-func (*followUpKE) reply(x *exchange) error {
-	p := x.parent
+func (t *followUpKE) reply(x *exchange) error {
+	p := t.parent
 	if err := goesOn(p); err != nil {
 		return err
 	}
-	x.out = append(x.out, &message.KE{Group: p.missing()[0].ID, Data: x.public})
-	addExtra(x)
+	more, first := t.more(), part[*keyExchange](p)
+	x.out = append(x.out, t.ke.payload())
+	more.add(t.ke.shared)
 	switch {
-	case len(p.missing()) > 0:
-		addLink(x, p)
+	case len(more.lacks) > 0:
+		more.addLink(x)
 		return nil
 	case p.kind.id == rekeyIKE:
-		return makeSuccessor(p)
+		return part[*succession](p).make(p, first, more)
 	}
-	return p.install(true)
+	return p.install(true, first.shared, more.secrets)
 }
 
-func (*followUpKE) complete(x *exchange) error {
-	p := x.parent
-	if err := shareKEM(x, p.missing()[0]); err != nil {
+func (t *followUpKE) complete(x *exchange) error {
+	more := t.more()
+	if err := t.ke.shareKEM(x, more.lacks[0]); err != nil {
 		return err
 	}
-	addExtra(x)
-	if len(p.missing()) > 0 {
-		return readLink(p, x.in)
+	more.add(t.ke.shared)
+	if len(more.lacks) > 0 {
+		return more.readLink(x.in)
 	}
 	return nil
 }
 
-func (*followUpKE) settle(x *exchange) error {
-	sa, p := x.sa, x.parent
+func (t *followUpKE) settle(x *exchange) error {
+	sa, p := x.sa, t.parent
 	switch {
-	case len(p.missing()) > 0 && x.mine:
+	case lacksKeys(p) && x.mine:
 		followUpNext(sa, p)
 		return nil
-	case len(p.missing()) > 0:
+	case lacksKeys(p):
 		awaitNext(p)
 		return nil
 	case x.mine:
@@ -277,18 +305,9 @@ func settleAll(x *exchange) error {
 	return nil
 }
 
-// addExtra puts the secret of a follow-up to what it belongs to.
-func addExtra(x *exchange) {
-	p := x.parent
-	longer := append(p.extra.Clone(), x.shared...)
-	p.extra.Wipe()
-	p.extra = longer
-	p.extras++
-}
-
 // followUpFailed ends what it belongs to, which is tried again from its start.
 func followUpFailed(x *exchange, fault error) {
-	p := x.parent
+	p := part[*followUpKE](x).parent
 	if x.sa.parked.mine != p {
 		return
 	}

@@ -82,7 +82,7 @@ func keepFinal(sa *SA, x *exchange) {
 // disown tells the peer to delete a CHILD SA that its response to x made and that
 // we cannot use: it would send into the void.
 func (sa *SA) disown(x *exchange) {
-	if x.spi == 0 || x.policy == nil || len(x.missing()) > 0 || find[*message.SA](x.in) == nil || sa.base.State >= Closing || takenBack(x) {
+	if x.spi == 0 || x.policy == nil || lacksKeys(x) || find[*message.SA](x.in) == nil || sa.base.State >= Closing || takenBack(x) {
 		return
 	}
 	y := newExchange(row(inform))
@@ -202,8 +202,8 @@ const maxEarly = 16
 // in answer to our request and deleted it, and the Delete overtook the answer.
 func deletedEarly(sa *SA, spi uint32) {
 	x := sa.current
-	if x != nil && x.parent != nil {
-		x = x.parent
+	if x != nil && x.kind.id == followUp {
+		x = part[*followUpKE](x).parent
 	}
 	if x != nil && x.spi != 0 && len(x.early) < maxEarly {
 		x.early = append(x.early, spi)

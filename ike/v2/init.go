@@ -183,7 +183,10 @@ func seekSource(sa *SA, x *exchange) {
 // repeatInit begins the request with the COOKIE that the responder asked for,
 // and repeats it when the responder wants a cookie or another group (RFC 7296
 // §2.6, §1.2).
-type repeatInit struct{ noop }
+type repeatInit struct {
+	noop
+	ke *keyExchange
+}
 
 func (*repeatInit) request(x *exchange) error {
 	if c := x.sa.init.cookie; c != nil {
@@ -192,7 +195,7 @@ func (*repeatInit) request(x *exchange) error {
 	return nil
 }
 
-func (*repeatInit) complete(x *exchange) error {
+func (t *repeatInit) complete(x *exchange) error {
 	sa := x.sa
 	if find[*message.Nonce](x.in) != nil {
 		return nil
@@ -205,11 +208,11 @@ func (*repeatInit) complete(x *exchange) error {
 			return end(0, "the peer's cookie has %d bytes, not 1 to 64", len(n.Data))
 		}
 		sa.init.cookie = clone(n.Data)
-		sa.init.group = x.group
+		sa.init.group = t.ke.group
 		return again{"cookie"}
 	}
 	if n := notify(x.in, message.NotifyInvalidKEPayload); n != nil {
-		g := x.wantedGroup(n, sa.base.Peer.Profile.Groups)
+		g := t.ke.wantedGroup(n, sa.base.Peer.Profile.Groups)
 		if g == nil {
 			return fatal{detail: explainer{sa}.groupParts(n),
 				reason: fmt.Sprintf("the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.base.Peer.Profile.Name)}
@@ -225,31 +228,33 @@ func (*repeatInit) complete(x *exchange) error {
 
 // ikeKeyExchange negotiates the algorithms of the IKE SA and runs its
 // Diffie-Hellman.
-type ikeKeyExchange struct{ noop }
+type ikeKeyExchange struct {
+	noop
+	ke *keyExchange
+}
 
-func (*ikeKeyExchange) prepare(x *exchange) error {
+func (t *ikeKeyExchange) prepare(x *exchange) error {
 	sa := x.sa
 	g := sa.init.group
 	if g == nil {
 		g = sa.base.Peer.Profile.Groups[0]
 	}
-	if x.group == g && x.public != nil {
+	if t.ke.group == g && t.ke.public != nil {
 		return nil // repeated with a cookie: everything else stays (RFC 7296 §2.6)
 	}
 	if x.ni == nil {
 		x.ni = sa.base.Env.Random(nonceLen)
 	}
-	return x.offerKey(g)
+	return t.ke.offer(x, g)
 }
 
-func (*ikeKeyExchange) request(x *exchange) error {
+func (t *ikeKeyExchange) request(x *exchange) error {
 	x.out = append(x.out, proposing(nil, core.InitOffer(&x.sa.base.Peer.Profile, true).Alternatives()...))
-	x.addKE()
-	x.out = append(x.out, &message.Nonce{Data: x.ni})
+	x.out = append(x.out, t.ke.payload(), &message.Nonce{Data: x.ni})
 	return nil
 }
 
-func (*ikeKeyExchange) accept(x *exchange) error {
+func (t *ikeKeyExchange) accept(x *exchange) error {
 	sa := x.sa
 	s, answer, ok := core.InitOffer(&sa.base.Peer.Profile, saysIntermediate(x)).Select(neutral(find[*message.SA](x.in).Proposals))
 	if !ok {
@@ -260,16 +265,15 @@ func (*ikeKeyExchange) accept(x *exchange) error {
 	x.ni = clone(find[*message.Nonce](x.in).Data)
 	x.nr = sa.base.Env.Random(nonceLen)
 	x.out = append(x.out, proposing(nil, answer))
-	return x.answerKey(s.Group)
+	return t.ke.answer(x, s.Group)
 }
 
-func (*ikeKeyExchange) reply(x *exchange) error {
-	x.addKE()
-	x.out = append(x.out, &message.Nonce{Data: x.nr})
+func (t *ikeKeyExchange) reply(x *exchange) error {
+	x.out = append(x.out, t.ke.payload(), &message.Nonce{Data: x.nr})
 	return nil
 }
 
-func (*ikeKeyExchange) complete(x *exchange) error {
+func (t *ikeKeyExchange) complete(x *exchange) error {
 	sa := x.sa
 	s, ok := core.InitOffer(&sa.base.Peer.Profile, saysIntermediate(x)).Accepts(neutral(find[*message.SA](x.in).Proposals))
 	if !ok {
@@ -277,23 +281,25 @@ func (*ikeKeyExchange) complete(x *exchange) error {
 	}
 	sa.base.Suite = s
 	x.nr = clone(find[*message.Nonce](x.in).Data)
-	if s.Group != x.group {
+	if s.Group != t.ke.group {
 		return end(0, "the peer chose another group than it used")
 	}
-	return x.shareKey()
+	return t.ke.share(x)
 }
 
 // ikeKeys derives the keys once everything is known, and goes on to IKE_AUTH.
-type ikeKeys struct{ noop }
+type ikeKeys struct {
+	noop
+	ke *keyExchange
+}
 
-func (*ikeKeys) settle(x *exchange) error {
+func (t *ikeKeys) settle(x *exchange) error {
 	sa := x.sa
-	k, err := firstKeys(x)
+	k, err := t.first(x)
 	if err != nil {
 		return end(0, "%v", err)
 	}
-	x.shared.Wipe()
-	x.private.Wipe()
+	t.ke.wipe()
 	sa.sealer.keys = k
 	sa.init.ni, sa.init.nr = x.ni, x.nr
 	sa.lowNonce = lowest(x.ni, x.nr)
@@ -306,14 +312,14 @@ func (*ikeKeys) settle(x *exchange) error {
 	return nil
 }
 
-// firstKeys are the first keys of an IKE SA.
-func firstKeys(x *exchange) (keys, error) {
+// first are the first keys of an IKE SA.
+func (t *ikeKeys) first(x *exchange) (keys, error) {
 	sa := x.sa
 	if sa.resumed != nil {
 		defer sa.resumed.d.Wipe()
 		return resumedKeys(sa.base.Suite, sa.resumed.d, x.ni, x.nr, sa.base.SPIi, sa.base.SPIr)
 	}
-	return deriveKeys(sa.base.Suite, x.shared, x.ni, x.nr, sa.base.SPIi, sa.base.SPIr)
+	return deriveKeys(sa.base.Suite, t.ke.shared, x.ni, x.nr, sa.base.SPIi, sa.base.SPIr)
 }
 
 // connectFailed ends an SA that was not established, and says why.

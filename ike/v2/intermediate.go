@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"culvert/crypto/kem"
 	"culvert/crypto/prf"
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
@@ -90,76 +89,41 @@ func afterInit(sa *SA) *exchange {
 func nextKEM(sa *SA) *suite.KEM { return sa.base.Suite.Additional[sa.init.inter.done] }
 
 // additionalKE runs one additional key exchange.
-type additionalKE struct{ noop }
+type additionalKE struct {
+	noop
+	ke *keyExchange
+}
 
-func (*additionalKE) prepare(x *exchange) error { return offerKEM(x, nextKEM(x.sa)) }
+func (t *additionalKE) prepare(x *exchange) error { return t.ke.offerKEM(x, nextKEM(x.sa)) }
 
-func (*additionalKE) request(x *exchange) error {
-	x.out = append(x.out, &message.KE{Group: nextKEM(x.sa).ID, Data: x.public})
+func (t *additionalKE) request(x *exchange) error {
+	x.out = append(x.out, t.ke.payload())
 	return nil
 }
 
-func (*additionalKE) accept(x *exchange) error { return answerKEM(x, nextKEM(x.sa)) }
+func (t *additionalKE) accept(x *exchange) error { return t.ke.answerKEM(x, nextKEM(x.sa)) }
 
-func (*additionalKE) reply(x *exchange) error {
-	x.out = append(x.out, &message.KE{Group: nextKEM(x.sa).ID, Data: x.public})
+func (t *additionalKE) reply(x *exchange) error {
+	x.out = append(x.out, t.ke.payload())
 	return nil
 }
 
-func (*additionalKE) complete(x *exchange) error { return shareKEM(x, nextKEM(x.sa)) }
+func (t *additionalKE) complete(x *exchange) error { return t.ke.shareKEM(x, nextKEM(x.sa)) }
 
-func (*additionalKE) settle(x *exchange) error { return nextKeys(x.sa, x) }
-
-// offerKEM draws our key pair.
-func offerKEM(x *exchange, k *suite.KEM) (err error) {
-	x.private = x.sa.base.Env.Private(kem.SeedLen)
-	x.public, err = kem.Public(k, x.private)
-	return err
-}
-
-// answerKEM reads the peer's encapsulation key and makes the secret.
-func answerKEM(x *exchange, k *suite.KEM) error {
-	ke := find[*message.KE](x.in)
-	if ke == nil || ke.Group != k.ID {
-		return end(message.NotifyInvalidSyntax, "the peer's additional key exchange is not %s, which was agreed", k.Name)
-	}
-	x.compute(true, core.Encapsulate{KEM: k, Public: clone(ke.Data)}, func(both secret.Bytes) error {
-		x.public, x.shared = clone(both[:k.CipherLen]), both[k.CipherLen:]
-		return nil
-	})
-	return nil
-}
-
-// shareKEM reads the responder's ciphertext.
-func shareKEM(x *exchange, k *suite.KEM) (err error) {
-	ke := find[*message.KE](x.in)
-	if ke == nil || ke.Group != k.ID {
-		if n := errorNotify(x.in); n != nil {
-			return peerSaid(n)
-		}
-		return end(0, "the peer's response to %s has no key exchange %s", x.kind.name, k.Name)
-	}
-	if x.shared, err = kem.Decapsulate(k, x.private, ke.Data); err != nil {
-		return end(0, "%v", err)
-	}
-	return nil
-}
-
-// nextKeys goes over to the keys of the exchange that is through.
-func nextKeys(sa *SA, x *exchange) error {
-	s := &sa.init.inter
+// settle goes over to the keys of the exchange that is through.
+func (t *additionalKE) settle(x *exchange) error {
+	sa, s := x.sa, &x.sa.init.inter
 	ours, theirs := s.sent, s.got
 	if !x.mine {
 		ours, theirs = theirs, ours
 	}
 	s.i = prf.Sum(sa.base.Suite.PRF, sa.sealer.keys.pi, s.i, ours)
 	s.r = prf.Sum(sa.base.Suite.PRF, sa.sealer.keys.pr, s.r, theirs)
-	k, err := rederiveKeys(sa.base.Suite, sa.base.Suite.PRF, sa.sealer.keys.d, x.shared, sa.init.ni, sa.init.nr, sa.base.SPIi, sa.base.SPIr, nil)
+	k, err := rederiveKeys(sa.base.Suite, sa.base.Suite.PRF, sa.sealer.keys.d, t.ke.shared, sa.init.ni, sa.init.nr, sa.base.SPIi, sa.base.SPIr, nil)
 	if err != nil {
 		return end(0, "%v", err)
 	}
-	x.shared.Wipe()
-	x.private.Wipe()
+	t.ke.wipe()
 	s.old.wipe()
 	s.old, sa.sealer.keys = sa.sealer.keys, k
 	s.got, s.sent = nil, nil

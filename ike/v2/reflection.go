@@ -32,8 +32,8 @@ func (x *exchange) noteOwn() {
 			x.own = append(x.own, string(p.Data))
 		}
 	}
-	if x.newSPI != 0 {
-		x.own = append(x.own, string(binary.BigEndian.AppendUint64(nil, x.newSPI)))
+	if s := part[*succession](x); s != nil {
+		x.own = append(x.own, string(binary.BigEndian.AppendUint64(nil, s.newSPI)))
 	}
 	for _, v := range x.own {
 		x.sa.base.Env.Own.Add(v)

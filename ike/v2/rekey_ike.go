@@ -35,27 +35,39 @@ func (sa *SA) Rekey() {
 	sa.start(x)
 }
 
-// ikeNegotiation agrees on algorithms and keys of the successor.
-type ikeNegotiation struct{ noop }
-
-func (*ikeNegotiation) prepare(x *exchange) error {
-	sa := x.sa
-	if x.newSPI == 0 {
-		x.newSPI = sa.base.Env.RandomSPI()
-	}
-	x.ni = sa.base.Env.Random(nonceLen)
-	return x.offerKey(x.firstGroup(sa.base.Suite.Group, sa.base.Peer.Profile.Groups))
+// succession is the successor of an IKE SA, while it is negotiated.
+type succession struct {
+	noop
+	newSPI, peerSPI uint64 // ours and the peer's
+	suite           core.Suite
+	made            *SA // what came of it
 }
 
-func (*ikeNegotiation) request(x *exchange) error {
-	spi := binary.BigEndian.AppendUint64(nil, x.newSPI)
+// ikeNegotiation agrees on algorithms and keys of the successor.
+type ikeNegotiation struct {
+	noop
+	ke   *keyExchange
+	more *followUps
+	next *succession
+}
+
+func (t *ikeNegotiation) prepare(x *exchange) error {
+	sa := x.sa
+	if t.next.newSPI == 0 {
+		t.next.newSPI = sa.base.Env.RandomSPI()
+	}
+	x.ni = sa.base.Env.Random(nonceLen)
+	return t.ke.offer(x, t.ke.firstGroup(sa.base.Suite.Group, sa.base.Peer.Profile.Groups))
+}
+
+func (t *ikeNegotiation) request(x *exchange) error {
+	spi := binary.BigEndian.AppendUint64(nil, t.next.newSPI)
 	x.out = append(x.out, proposing(spi, rekeyOffer(x.sa).Alternatives()...),
-		&message.Nonce{Data: x.ni})
-	x.addKE()
+		&message.Nonce{Data: x.ni}, t.ke.payload())
 	return nil
 }
 
-func (*ikeNegotiation) accept(x *exchange) error {
+func (t *ikeNegotiation) accept(x *exchange) error {
 	sa := x.sa
 	if err := mayBegin(x); err != nil {
 		return err
@@ -69,27 +81,27 @@ func (*ikeNegotiation) accept(x *exchange) error {
 	if !ok {
 		return refuse(message.NotifyInvalidSyntax, "the SPI of the new IKE SA is not 8 bytes")
 	}
-	x.agreed.Suite = s
-	x.peerSPI, x.newSPI = peer, sa.base.Env.RandomSPI()
+	t.next.suite, t.more.lacks = s, s.Additional
+	t.next.peerSPI, t.next.newSPI = peer, sa.base.Env.RandomSPI()
 	x.ni = clone(find[*message.Nonce](x.in).Data)
 	x.nr = sa.base.Env.Random(nonceLen)
-	x.out = append(x.out, proposing(binary.BigEndian.AppendUint64(nil, x.newSPI), answer), &message.Nonce{Data: x.nr})
-	return x.answerKey(s.Group)
+	x.out = append(x.out, proposing(binary.BigEndian.AppendUint64(nil, t.next.newSPI), answer), &message.Nonce{Data: x.nr})
+	return t.ke.answer(x, s.Group)
 }
 
-func (*ikeNegotiation) reply(x *exchange) error {
+func (t *ikeNegotiation) reply(x *exchange) error {
 	if err := mayBegin(x); err != nil {
 		return err
 	}
-	x.addKE()
-	if len(x.missing()) > 0 {
-		addLink(x, x)
+	x.out = append(x.out, t.ke.payload())
+	if len(t.more.lacks) > 0 {
+		t.more.addLink(x)
 		return nil
 	}
-	return makeSuccessor(x)
+	return t.next.make(x, t.ke, t.more)
 }
 
-func (*ikeNegotiation) complete(x *exchange) error {
+func (t *ikeNegotiation) complete(x *exchange) error {
 	sa := x.sa
 	sap := find[*message.SA](x.in)
 	if sap == nil {
@@ -98,23 +110,23 @@ func (*ikeNegotiation) complete(x *exchange) error {
 			return refuse(message.NotifyInvalidSyntax, "the response has no SA and no reason")
 		}
 		if n.Kind == message.NotifyInvalidKEPayload {
-			return x.otherGroup(n, sa.base.Peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.base.Peer.Profile.Name), explainer{sa}.groupParts(n))
+			return t.ke.otherGroup(n, sa.base.Peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.base.Peer.Profile.Name), explainer{sa}.groupParts(n))
 		}
 		return peerSaid(n)
 	}
 	s, ok := rekeyOffer(sa).Accepts(neutral(sap.Proposals))
 	peer, spiOK := ikeSPIOf(sap.Proposals, sap.Proposals[0].Number)
 	n := find[*message.Nonce](x.in)
-	if !ok || !spiOK || n == nil || s.Group != x.group {
+	if !ok || !spiOK || n == nil || s.Group != t.ke.group {
 		return refuse(message.NotifyInvalidSyntax, "the peer chose what was not offered")
 	}
-	x.agreed.Suite, x.peerSPI, x.nr = s, peer, clone(n.Data)
+	t.next.suite, t.more.lacks, t.next.peerSPI, x.nr = s, s.Additional, peer, clone(n.Data)
 	if len(s.Additional) > 0 {
-		if err := readLink(x, x.in); err != nil {
+		if err := t.more.readLink(x.in); err != nil {
 			return err
 		}
 	}
-	return x.shareKey()
+	return t.ke.share(x)
 }
 
 func ikeSPIOf(ps []message.Proposal, number uint8) (uint64, bool) {
@@ -163,48 +175,52 @@ func childBusy(sa *SA) bool {
 	return x != nil && (x.kind.id == createChild || x.kind.id == rekeyChild || x.kind.id == inform && len(part[*deletion](x).remove) > 0)
 }
 
-// makeSuccessor makes the new IKE SA, which is up from its first message on.
-func makeSuccessor(x *exchange) error {
+// make makes the new IKE SA, which is up from its first message on.
+func (s *succession) make(x *exchange, ke *keyExchange, more *followUps) error {
 	sa := x.sa
 	n := newSA(sa.base.Successor(), sa.owner)
 	b := n.base
-	b.Initiator, b.Suite, n.sealer.fragments, n.mob = x.mine, x.agreed.Suite, sa.sealer.fragments, sa.mob
-	b.SPIi, b.SPIr = x.newSPI, x.peerSPI
+	b.Initiator, b.Suite, n.sealer.fragments, n.mob = x.mine, s.suite, sa.sealer.fragments, sa.mob
+	b.SPIi, b.SPIr = s.newSPI, s.peerSPI
 	if !x.mine {
-		b.SPIi, b.SPIr = x.peerSPI, x.newSPI
+		b.SPIi, b.SPIr = s.peerSPI, s.newSPI
 	}
-	k, err := rederiveKeys(b.Suite, sa.base.Suite.PRF, sa.sealer.keys.d, x.shared, x.ni, x.nr, b.SPIi, b.SPIr, x.extra)
+	k, err := rederiveKeys(b.Suite, sa.base.Suite.PRF, sa.sealer.keys.d, ke.shared, x.ni, x.nr, b.SPIi, b.SPIr, more.secrets)
 	if err != nil {
 		return end(0, "%v", err)
 	}
 	n.sealer.keys = k
 	n.lowNonce = lowest(x.ni, x.nr)
-	x.shared.Wipe()
-	x.extra.Wipe()
-	x.private.Wipe()
+	ke.wipe()
+	more.secrets.Wipe()
 	n.up()
 	sa.owner.Adopt(n.base)
-	x.successor = n
+	s.made = n
 	return nil
 }
 
 // ikeSuccession settles which successor stays and moves the CHILD SAs to it.
-type ikeSuccession struct{ noop }
+type ikeSuccession struct {
+	noop
+	ke   *keyExchange
+	more *followUps
+	next *succession
+}
 
-func (*ikeSuccession) settle(x *exchange) error {
+func (t *ikeSuccession) settle(x *exchange) error {
 	sa := x.sa
 	if !x.mine {
 		if rekeyingIKE(sa) {
-			sa.successor, x.successor.inherits = x.successor, sa // a collision: our own response decides
+			sa.successor, t.next.made.inherits = t.next.made, sa // a collision: our own response decides
 			return nil
 		}
-		sa.replacedBy(x.successor)
+		sa.replacedBy(t.next.made)
 		return nil
 	}
-	if err := makeSuccessor(x); err != nil {
+	if err := t.next.make(x, t.ke, t.more); err != nil {
 		return err
 	}
-	mine, theirs := x.successor, sa.successor
+	mine, theirs := t.next.made, sa.successor
 	if sa.base.State >= Replaced {
 		mine.base.Delete("what it comes from was replaced or deleted while it was rekeyed")
 		return nil
@@ -275,7 +291,7 @@ func rekeyIKEFailed(x *exchange, fault error) {
 	if sa.base.State != Established {
 		return
 	}
-	if find[*message.SA](x.in) != nil && len(x.missing()) == 0 { // the peer has made its successor, and moved everything to it
+	if find[*message.SA](x.in) != nil && !lacksKeys(x) { // the peer has made its successor, and moved everything to it
 		sa.base.Delete("the peer's answer to the rekey cannot be used: " + fault.Error())
 		return
 	}

@@ -389,11 +389,14 @@ func (*sessionTicket) settle(x *exchange) error {
 
 // rekeyTicket gives a ticket of the successor where the request for a rekey asks
 // for one. As the client we ask on the successor itself.
-type rekeyTicket struct{ noop }
+type rekeyTicket struct {
+	noop
+	next *succession
+}
 
-func (*rekeyTicket) reply(x *exchange) error {
-	if x.successor != nil {
-		giveTicket(x, x.successor)
+func (t *rekeyTicket) reply(x *exchange) error {
+	if t.next.made != nil {
+		giveTicket(x, t.next.made)
 	} else if wantsTicket(x) { // the keys are not there yet: it may ask again
 		x.out = append(x.out, &message.Notify{Kind: message.NotifyTicketAck})
 	}

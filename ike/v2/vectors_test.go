@@ -245,14 +245,15 @@ func TestWipe(t *testing.T) {
 			t.Errorf("key %d is still there", i)
 		}
 	}
-	d := draft{private: secret.Bytes("private"), shared: secret.Bytes("shared"), asking: 1}
-	d.wipe()
-	if d.private[0] == 0 {
+	ke, more := keyExchange{private: secret.Bytes("private"), shared: secret.Bytes("shared"), asking: 1}, followUps{secrets: secret.Bytes("further")}
+	ke.end(nil)
+	if ke.private[0] == 0 {
 		t.Error("wiped while somebody computes with it")
 	}
-	d.asking = 0
-	d.wipe()
-	if d.private[0] != 0 || d.shared[0] != 0 {
+	ke.asking = 0
+	ke.end(nil)
+	more.end(nil)
+	if ke.private[0] != 0 || ke.shared[0] != 0 || more.secrets[0] != 0 {
 		t.Error("not wiped")
 	}
 }
