@@ -24,6 +24,8 @@ type runCmd struct {
 	RecordTotal int64         `default:"1024" placeholder:"MIB" help:"Remove the oldest recordings in DIR at the start, so that all have at most this size, in MiB (default ${default}, 0: remove none)."`
 	RecordFor   time.Duration `placeholder:"DURATION" help:"Stop recording after this time, such as 2h."`
 	Redact      bool          `help:"With --record: leave secrets and keys out. The recording plays as far as decisions go."`
+
+	Pprof *loopback `placeholder:"ADDR:PORT" help:"Serve profiles of this process (net/http/pprof) on a loopback address, such as 127.0.0.1:6060."`
 }
 
 func (runCmd) Help() string {
@@ -39,7 +41,12 @@ To have a fault looked at elsewhere, record it. DIR must not be open to others: 
 What --redact keeps has no pre-shared key, no private key, no passphrase, no comment of the configuration and nothing that a key could be computed from; it plays as far as decisions go. Identities, certificates, addresses and names are in it, for decisions hang on them.
 
     sudo culvert run -c site.toml --record /var/tmp/incident
-    culvert replay /var/tmp/incident`
+    culvert replay /var/tmp/incident
+
+With --pprof the gateway says where its time and memory go. Every user of this host can read it; there are no keys in it.
+
+    sudo culvert run -c site.toml --pprof 127.0.0.1:6060
+    go tool pprof -top 'http://127.0.0.1:6060/debug/pprof/profile?seconds=10'`
 }
 
 func (c *runCmd) Run(s *session) error {
@@ -58,6 +65,11 @@ func (c *runCmd) Run(s *session) error {
 		}
 	}
 	defer context.AfterFunc(ctx, func() { tell("STOPPING=1") })()
+	if c.Pprof != nil {
+		if err := servePprof(ctx, *c.Pprof, s.stderr); err != nil {
+			return err
+		}
+	}
 	err := gateway.Run(ctx, gateway.Options{
 		ConfigPath: c.Config,
 		LogFormat:  c.LogFormat,
