@@ -6,9 +6,7 @@ import (
 	"slices"
 
 	"culvert/ike/core"
-	"culvert/ike/message"
 	ikesa "culvert/ike/sa"
-	"culvert/ike/v2"
 	"culvert/spd/selector"
 )
 
@@ -131,7 +129,7 @@ func (g *policies) Taken(sa *ikesa.SA, p *core.Policy) string {
 	owner := madeOwner(sa, p)
 	g.claims.near(p, func(m *made) bool {
 		o := m.policy
-		if o.Made.Owner == owner || o.Made.Dialed != nil || sa.Has(o.Ref) || together(o, p) || !v2.Overlap(o.Pairs(), p.Pairs()) {
+		if o.Made.Owner == owner || o.Made.Dialed != nil || sa.Has(o.Ref) || together(o, p) || !selector.Overlap(o.Pairs(), p.Pairs()) {
 			return true
 		}
 		if by == nil || o.Ref < by.Ref { // whatever the order of a map is
@@ -163,12 +161,12 @@ func together(a, b *core.Policy) bool {
 func (g *policies) Generate(sa *ikesa.SA, p core.Policy) (*core.Policy, error) {
 	key, owner := madeKey(&p), madeOwner(sa, &p)
 	if taken := g.Taken(sa, &p); taken != "" {
-		return nil, v2.Refuse(message.NotifyTSUnacceptable, "%s", taken)
+		return nil, ikesa.Refuse(ikesa.BadSelectors, "%s", taken)
 	}
 	if m := g.made[g.madeBy[key]]; m != nil {
 		if m.policy.Made.Owner != owner && !shared(m.policy, &p) {
 			g.contest(sa, m.policy)
-			return nil, v2.Refuse(message.NotifyTSUnacceptable, "another peer has a policy for %v%s", m.policy.Pairs(), instead(m.policy, &p))
+			return nil, ikesa.Refuse(ikesa.BadSelectors, "another peer has a policy for %v%s", m.policy.Pairs(), instead(m.policy, &p))
 		}
 		if m.policy.Made.Template == p.Made.Template && m.policy.Tunnel == p.Tunnel && (p.Ref == 0 || p.Ref == m.policy.Ref) {
 			return m.policy, nil
@@ -265,7 +263,7 @@ func (g *policies) dial(cfg *core.Config) (list []*core.Policy) {
 	was := g.dials
 	g.dials = map[string]*core.Policy{}
 	for _, peer := range cfg.Peers {
-		p := v2.Dial(cfg, peer)
+		p := cfg.Dial(peer)
 		if p == nil {
 			continue
 		}

@@ -94,7 +94,7 @@ func (o Offer) Ours() []string {
 // saying what it would have allowed.
 func (o Offer) Unchosen(h Holder) *Mismatch {
 	m := &Mismatch{What: o.name(), Ours: o.Ours(), Where: h.Where("")}
-	m.Hint = fmt.Sprintf("the peer chose none of what we offer and does not say what it allows: its log does; one of each line has to be in %s%s", h.Name, at(m.Where))
+	m.Hint = fmt.Sprintf("the peer chose none of what we offer and does not say what it allows: its log does; one of each line has to be in %s%s", h.Name, At(m.Where))
 	return m
 }
 
@@ -136,7 +136,7 @@ func (o Offer) Explain(peer []Alternative, h Holder) *Mismatch {
 		}
 		m.Part, m.Where = "additional key exchanges", h.Where(key)
 		m.Hint = fmt.Sprintf("additional key exchanges: we allow %s, the peer offers %s: write the same %s on both sides, such as x25519+ml-kem-768, or beside it the group alone where that is enough%s",
-			list(o.additionalNames()), list(offeredAdditional(best)), key, at(m.Where))
+			list(o.additionalNames()), list(offeredAdditional(best)), key, At(m.Where))
 	case furthest > len(parts):
 		m.Part = "transform"
 		m.Hint = "the peer's proposal has a transform of a kind that does not exist here: have it leave that out"
@@ -189,11 +189,11 @@ func (o Offer) hint(m *Mismatch, p *Alternative, part part, h Holder) {
 	}
 	switch {
 	case name == "":
-		m.Hint += fmt.Sprintf("%s%s cannot be given any of that: have the peer offer one of ours", h.Name, at(m.Where))
+		m.Hint += fmt.Sprintf("%s%s cannot be given any of that: have the peer offer one of ours", h.Name, At(m.Where))
 	case o.Protocol != ProtoIKE && (part.single || part.t == suite.TypeDH && (name == "none" || len(ours) == 0)):
-		m.Hint += fmt.Sprintf("set %s of %s to %s%s", key, h.Name, name, at(m.Where))
+		m.Hint += fmt.Sprintf("set %s of %s to %s%s", key, h.Name, name, At(m.Where))
 	default:
-		m.Hint += fmt.Sprintf("add %s to %s of %s%s", name, key, h.Name, at(m.Where))
+		m.Hint += fmt.Sprintf("add %s to %s of %s%s", name, key, h.Name, At(m.Where))
 	}
 }
 
@@ -354,8 +354,8 @@ func list(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// at is " (FILE:LINE)", or nothing where that is not known.
-func at(where string) string {
+// At is " (FILE:LINE)", or nothing where that is not known.
+func At(where string) string {
 	if where == "" {
 		return ""
 	}

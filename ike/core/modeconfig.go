@@ -114,6 +114,55 @@ func (c *Config) TemplatesOf(group string) (list []*Template) {
 	return list
 }
 
+// Template finds a template by its Ref; nil: there is none.
+func (c *Config) Template(ref PolicyRef) *Template {
+	for _, t := range c.Templates {
+		if t.Ref == ref {
+			return t
+		}
+	}
+	return nil
+}
+
+// ForTunnels are those of a list whose policies may be for tunnel mode.
+func ForTunnels(list []*Template) []*Template {
+	return slices.DeleteFunc(slices.Clone(list), func(t *Template) bool { return !t.Tunnel })
+}
+
+// Make is a policy of the template, made at run time for a peer. The endpoint gives it its Ref.
+func (t *Template) Make(peer *Peer, tunnel bool, local, remote []selector.TS) Policy {
+	p := Policy{Index: t.Index, Peer: peer, Tunnel: tunnel, Unique: t.Unique, Protocol: t.Protocol, Proposal: t.Proposal,
+		Made: &Made{Template: t.Ref, Local: local, Remote: remote}}
+	if pairs := p.Pairs(); len(pairs) > 0 {
+		p.Pair = pairs[0]
+	}
+	return p
+}
+
+// Dial is what an initiator asks for before it knows its address: all that the
+// first template for tunnels of the identity's group allows. Nil where the first identity
+// of the peer does not ask for an address or makes no policies.
+func (c *Config) Dial(peer *Peer) *Policy {
+	if !peer.Initiates() || len(peer.Identities) == 0 {
+		return nil
+	}
+	id := peer.Identities[0]
+	if id.Mode == nil || id.Mode.Responder || id.Generate == GenerateNo {
+		return nil
+	}
+	list := ForTunnels(c.TemplatesOf(id.Group))
+	if len(list) == 0 {
+		return nil
+	}
+	var local, remote []selector.TS
+	for _, p := range list[0].Pairs() {
+		local, remote = append(local, p.Local), append(remote, p.Remote)
+	}
+	p := list[0].Make(peer, true, local, remote)
+	p.Made.Dial = true
+	return &p
+}
+
 // Made is what a policy has that was made at run time; nil in a policy of the table.
 type Made struct {
 	Template      PolicyRef

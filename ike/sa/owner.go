@@ -61,7 +61,7 @@ type Keeper interface {
 // Policies has the policies that are made at run time.
 type Policies interface {
 	// Generate gives a policy made for sa its Ref, or finds the one that there is
-	// already for the same; a *Taken says that another peer has it.
+	// already for the same; a *Refusal says that another peer has it.
 	Generate(sa *SA, p core.Policy) (*core.Policy, error)
 	// Taken says what another peer has of a policy; "": nothing.
 	Taken(sa *SA, p *core.Policy) string
@@ -69,8 +69,3 @@ type Policies interface {
 	// is installed.
 	Use(p *core.Policy)
 }
-
-// Taken is the error of a policy that another peer has.
-type Taken struct{ Reason string }
-
-func (e *Taken) Error() string { return e.Reason }

@@ -151,7 +151,7 @@ func (o *toyOwner) ChildFailed(*SA, *core.Policy, bool) {}
 func (o *toyOwner) Taken(*SA, *core.Policy) string      { return "" }
 func (o *toyOwner) Use(*core.Policy)                    {}
 func (o *toyOwner) Generate(*SA, core.Policy) (*core.Policy, error) {
-	return nil, &Taken{"nothing is generated here"}
+	return nil, Refuse(BadSelectors, "nothing is generated here")
 }
 
 // world is an SA that speaks toy, and its peer, which answers as long as it is there.

@@ -25,7 +25,7 @@ import (
 func newAuth(sa *SA) *exchange {
 	x := newExchange(firstAuth(sa))
 	if len(sa.base.Wanted) > 0 && !sa.init.childless {
-		x.policy = redial(sa.base.Wanted[0])
+		x.policy = ikesa.Redial(sa.base.Wanted[0])
 		sa.base.Wanted = sa.base.Wanted[1:]
 	}
 	return x
@@ -92,7 +92,7 @@ func (t *identities) accept(x *exchange) error {
 	}
 	sa.base.Identity = auth.Match(sa.base.Peer.Identities, claimOf(x, expected), sa.base.Host.Config().Trust)
 	if sa.base.Identity == nil {
-		return sa.authFailed(explainer{sa}.identityParts(sa.base.Peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
+		return sa.authFailed(explain(sa).IdentityParts(sa.base.Peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
 			sa.base.Peer.Name, sa.base.PeerID, expected, sa.base.PeerID)
 	}
 	sa.base.MyID = auth.As(sa.base.Identity, expected, sa.base.Local.Addr())
@@ -118,7 +118,7 @@ func (t *identities) round(x *exchange) error {
 	t.peer = idr
 	sa.base.Name(idOf(idr))
 	if !auth.Accepts(sa.base.Identity, sa.base.PeerID) {
-		return sa.distrust(explainer{sa}.identityParts([]*core.Identity{sa.base.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.base.PeerID, sa.base.Identity.RemoteID)
+		return sa.distrust(explain(sa).IdentityParts([]*core.Identity{sa.base.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.base.PeerID, sa.base.Identity.RemoteID)
 	}
 	if itself(sa) {
 		return sa.distrust(nil, itselfText, sa.base.PeerID)
@@ -193,7 +193,7 @@ func (t *proof) goOn(x *exchange) error {
 	case x.mine && says, !x.mine && !(t.oursOver && t.theirsOver):
 		x.more = true
 	case !t.oursOver || !t.theirsOver:
-		return authSide{x, t}.Refuse(methodParts(x.sa, "a proof that is not complete"), "%s ended IKE_AUTH without a complete proof", x.sa.base.PeerID)
+		return authSide{x, t}.Refuse(explain(x.sa).MethodParts("a proof that is not complete"), "%s ended IKE_AUTH without a complete proof", x.sa.base.PeerID)
 	}
 	return nil
 }
@@ -208,12 +208,12 @@ func (t *proof) mayBe(x *exchange, m *auth.Method) error {
 	case a == nil && m.Late:
 		return nil
 	case a == nil && x.mine:
-		return refuse(methodParts(sa, "no proof at all"), "the response of %s has no proof", sa.base.PeerID)
+		return refuse(explain(sa).MethodParts("no proof at all"), "the response of %s has no proof", sa.base.PeerID)
 	case a == nil:
 		// Without AUTH the initiator asks for EAP (RFC 7296 §2.16).
-		return refuse(methodParts(sa, "EAP"), "%s asks for EAP, and no identity of peer %q has it: set auth-method at the peer to what ours has", sa.base.PeerID, sa.base.Peer.Name)
+		return refuse(explain(sa).MethodParts("EAP"), "%s asks for EAP, and no identity of peer %q has it: set auth-method at the peer to what ours has", sa.base.PeerID, sa.base.Peer.Name)
 	case m.Late || !m.Goes(a.Method):
-		return refuse(methodParts(sa, auth.MethodName(a.Method)), "%s proves itself by %s, and the identity wants %s: set remote-auth-method here or the peer's method",
+		return refuse(explain(sa).MethodParts(auth.MethodName(a.Method)), "%s proves itself by %s, and the identity wants %s: set remote-auth-method here or the peer's method",
 			sa.base.PeerID, auth.MethodName(a.Method), m.Name)
 	}
 	return nil
@@ -257,7 +257,7 @@ func (s authSide) Certified(until time.Time, asked bool) {
 	s.x.sa.base.Auth.Until, s.x.sa.base.Auth.Asked = until, asked
 }
 
-func (s authSide) Place(entry any, key string) string { return explainer{s.x.sa}.place(entry, key) }
+func (s authSide) Place(entry any, key string) string { return explain(s.x.sa).Place(entry, key) }
 
 func (s authSide) Report(k core.EventKind, format string, a ...any) {
 	s.x.sa.base.Event(k, format, a...)

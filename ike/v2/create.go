@@ -26,7 +26,7 @@ var errNoSPI error = refused{kind: message.NotifyTemporaryFailure, reason: "no S
 // it, nil if none did.
 func (sa *SA) MakeChild(p *core.Policy, flow *selector.Pair) {
 	x := newExchange(row(createChild))
-	x.policy, x.flow = resolve(sa, p), flow
+	x.policy, x.flow = sa.base.Lease.Dialed(p), flow
 	x.still = func() bool { return x.sa.base.State == Established && !x.sa.base.Serves(p) } // a rekey may have brought one
 	sa.start(x)
 }
@@ -64,7 +64,7 @@ func (*firstChild) reply(x *exchange) error {
 		}
 	}
 	if r, ok := x.refuse.(refused); ok {
-		x.sa.base.Emit(core.Event{Kind: refusal(r.kind), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})
+		x.sa.base.Emit(core.Event{Kind: causeOf(r.kind).Event(), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})
 		x.out = append(x.out, r.notify())
 		return nil
 	}
@@ -90,7 +90,7 @@ func (*firstChild) settle(x *exchange) error {
 	if err := x.install(false, nil, nil); err != nil {
 		return err
 	}
-	makeOthers(x.sa)
+	ikesa.MakeOthers(x.sa.base)
 	x.sa.confirm()
 	return nil
 }
@@ -208,7 +208,7 @@ func (t *childUp) settle(x *exchange) error {
 	if x.old == nil {
 		x.sa.base.Env.After(ikesa.TwinDelay, x.made.SettleTwins)
 		if x.mine {
-			makeOthers(x.sa)
+			ikesa.MakeOthers(x.sa.base)
 			x.sa.confirm()
 		}
 	}
@@ -232,7 +232,9 @@ func (x *exchange) offerChild(withPFS bool) error {
 		tsi = slices.Insert(tsi, 0, x.flow.Local)
 		tsr = slices.Insert(tsr, 0, x.flow.Remote)
 	}
-	x.askTransport()
+	if !x.policy.Tunnel {
+		x.sayTransport()
+	}
 	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, x.spi), offer.Alternatives()...),
 		&message.TS{Initiator: true, Selectors: tsi}, &message.TS{Selectors: tsr})
 	return nil
@@ -245,68 +247,34 @@ func (x *exchange) chooseChild(withPFS bool) error {
 	if tsi == nil || tsr == nil {
 		return refuse(message.NotifyInvalidSyntax, "no traffic selectors")
 	}
-	if len(sa.base.Children) >= ikesa.MaxChildren {
-		return refuse(message.NotifyNoAdditionalSAs, "the peer has %d CHILD SAs", len(sa.base.Children))
-	}
-	if len(tsi.Selectors) == 0 || len(tsr.Selectors) == 0 { // of no type that is known here
-		return refuse(message.NotifyTSUnacceptable, "no selector of addresses")
-	}
-	ours, theirs := x.behindNAT(tsr.Selectors, withinLease(sa, tsi.Selectors))
-	if x.policy == nil {
-		x.policy = choosePolicy(sa, ours, theirs)
-	}
-	if x.policy == nil {
-		var err error
-		if x.policy, ours, theirs, err = x.generate(ours, theirs); err != nil {
-			return err
-		}
-		if x.policy == nil {
-			return mismatched(message.NotifyTSUnacceptable, explainer{sa}.selectorParts(tsr.Selectors, tsi.Selectors),
-				"no policy of peer %q covers %v => %v%s: compare src-address and dst-address on both sides", sa.base.Peer.Name, tsr.Selectors, tsi.Selectors, x.seenHere(tsr.Selectors, tsi.Selectors))
-		}
-	}
-	local, remote, ok := x.policy.Narrow(ours, theirs)
-	if !ok {
-		p := x.policy
-		x.policy = nil
-		return mismatched(message.NotifyTSUnacceptable, explainer{sa}.selectorParts(tsr.Selectors, tsi.Selectors), "%v => %v is outside the policy %v", tsr.Selectors, tsi.Selectors, p.Pair)
-	}
-	remote, err := unlessGiven(sa, remote)
-	if err != nil {
-		x.policy = nil
-		return err
-	}
-	local, remote = local[:min(len(local), ikesa.MaxSelectors)], remote[:min(len(remote), ikesa.MaxSelectors)]
 	offered := find[*message.SA](x.in).Proposals
 	alternatives := neutral(offered)
 	if !withPFS {
 		alternatives = withoutGroups(alternatives)
 	}
-	s, answer, ok := core.ChildOffer(x.policy, withPFS).Select(alternatives)
-	if !ok {
-		p := x.policy
-		x.policy = nil
-		return mismatched(message.NotifyNoProposalChosen, explainer{sa}.childParts(p, withPFS, alternatives),
-			"no proposal of the peer fits proposal %q: compare enc-algorithms, auth-algorithms and pfs-group on both sides", p.Proposal.Name)
+	r := ikesa.Request{SA: sa.base, Policy: x.policy, Local: tsr.Selectors, Remote: tsi.Selectors, Transport: x.saysTransport(),
+		KeyExchange: withPFS, Offered: alternatives}
+	x.policy = nil
+	c, err := r.Choose()
+	if err != nil {
+		return inNotify(err)
 	}
-	spiOut, ok := spiOf(offered, answer.Number)
+	spiOut, ok := spiOf(offered, c.Answer.Number)
 	if !ok {
-		x.policy = nil
 		return refuse(message.NotifyInvalidSyntax, "the SPI is not 4 bytes")
 	}
-	if err = x.clash(selector.Pairs(local, remote)); err == nil {
-		err = x.grantTransport()
+	if err := r.Grant(c); err != nil {
+		return inNotify(err)
 	}
-	if err != nil {
-		x.policy = nil
-		return err
+	if !c.Policy.Tunnel {
+		x.sayTransport()
 	}
 	if x.spi, ok = sa.base.Env.TakeSPI(); !ok {
-		x.policy = nil
 		return errNoSPI
 	}
-	x.agreed = ikesa.Agreement{Suite: s, SPIOut: spiOut, Local: local, Remote: remote, Pairs: selector.Pairs(local, remote), Unpadded: unpadded(x)}
-	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, x.spi), answer))
+	x.policy, x.agreed, x.note = c.Policy, c.Agreement, c.Note
+	x.agreed.SPIOut, x.agreed.Unpadded = spiOut, unpadded(x)
+	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, x.spi), c.Answer))
 	return nil
 }
 
@@ -333,7 +301,7 @@ func (x *exchange) install(standby bool, shared, further secret.Bytes) error {
 	x.spi = 0 // it is the data plane's now
 	x.made = sa.base.Install(ikesa.NewChild{Policy: x.policy, Agreement: x.agreed, In: in, Out: out,
 		Birth:   ikesa.Birth{Mine: x.mine, Begun: x.begun, LowNonce: lowest(x.ni, x.nr)},
-		Standby: standby, Replaces: x.old != nil, Note: x.narrowed()})
+		Standby: standby, Replaces: x.old != nil, Note: x.note})
 	return nil
 }
 
@@ -353,60 +321,27 @@ func (x *exchange) readChild(withPFS bool) error {
 			return refuse(message.NotifyInvalidSyntax, "the response has no CHILD SA and no reason")
 		case n.Kind == message.NotifyInvalidKEPayload && withPFS:
 			p := &x.policy.Proposal
-			return part[*keyExchange](x).otherGroup(n, p.Groups(), fmt.Sprintf("pfs-group of proposal %q", p.Name), explainer{x.sa}.childGroupParts(x.policy, n))
+			return part[*keyExchange](x).otherGroup(n, p.Groups(), fmt.Sprintf("pfs-group of proposal %q", p.Name), explain(x.sa).ChildGroupParts(x.policy, n))
 		}
 		return peerSaid(n)
 	}
-	if err := x.checkTransport(); err != nil {
-		return err
+	a := ikesa.Answer{SA: x.sa.base, Policy: x.policy, Local: tsi.Selectors, Remote: tsr.Selectors, Transport: x.saysTransport(),
+		KeyExchange: withPFS, Chosen: neutral(sap.Proposals)}
+	suite, err := a.Suite()
+	if err != nil {
+		return inNotify(err)
 	}
-	s, ok := core.ChildOffer(x.policy, withPFS).Accepts(neutral(sap.Proposals))
-	spiOut, spiOK := spiOf(sap.Proposals, sap.Proposals[0].Number)
-	if !ok || !spiOK {
-		return refuse(message.NotifyNoProposalChosen, "the peer chose a proposal that was not offered")
+	spiOut, ok := spiOf(sap.Proposals, sap.Proposals[0].Number)
+	if !ok {
+		return inNotify(ikesa.NotOffered())
 	}
-	if len(tsi.Selectors) > ikesa.MaxSelectors || len(tsr.Selectors) > ikesa.MaxSelectors {
-		return refuse(message.NotifyTSUnacceptable, "the peer left more than %d selectors", ikesa.MaxSelectors)
+	p, agreed, err := a.Agree(suite)
+	if err != nil {
+		return inNotify(err)
 	}
-	mine, theirs := tsi.Selectors, tsr.Selectors
-	if !x.policy.Tunnel {
-		mine, theirs = x.sa.base.NAT.Through(x.sa.base.Path, mine, theirs)
-	}
-	local, remote := x.policy.Selectors()
-	for i, t := range append(slices.Clone(mine), theirs...) {
-		ours := local
-		if i >= len(mine) {
-			ours = remote
-		}
-		if !slices.ContainsFunc(ours, func(o selector.TS) bool { return o.Covers(t) }) {
-			return refuse(message.NotifyTSUnacceptable, "the peer widened the selector to %v", t)
-		}
-	}
-	pairs := selector.Pairs(mine, theirs)
-	if len(pairs) == 0 {
-		return refuse(message.NotifyTSUnacceptable, "the peer left no selectors")
-	}
-	x.agreed = ikesa.Agreement{Suite: s, SPIOut: spiOut, Local: mine, Remote: theirs, Pairs: pairs, Unpadded: unpadded(x)}
-	return x.dialed()
-}
-
-// choosePolicy finds the policy that a peer's selectors ask for: the first that
-// covers the first selector (of the packet that asked), else the first that
-// has anything in common.
-func choosePolicy(sa *SA, local, remote []selector.TS) *core.Policy {
-	var any *core.Policy
-	for _, p := range sa.base.Host.Config().Policies {
-		if p.Peer != sa.base.Peer || !sa.base.MayHave(p) || len(local) == 0 || len(remote) == 0 {
-			continue
-		}
-		if p.Pair.Local.Covers(local[0]) && p.Pair.Remote.Covers(remote[0]) {
-			return p
-		}
-		if _, _, ok := selector.NarrowPair(local, remote, p.Pair); ok && any == nil {
-			any = p
-		}
-	}
-	return any
+	x.policy, x.agreed = p, agreed
+	x.agreed.SPIOut, x.agreed.Unpadded = spiOut, unpadded(x)
+	return nil
 }
 
 // withoutGroups takes key exchanges out of proposals: in IKE_AUTH they mean
@@ -451,18 +386,9 @@ func newChildFailed(x *exchange, fault error) {
 
 // childRefused reports that a CHILD SA for a policy came to nothing.
 func childRefused(sa *SA, exchange string, p *core.Policy, err error) {
-	r, ok := err.(refused)
-	switch {
-	case ok && r.kind == message.NotifyTemporaryFailure:
-	case ok:
-		detail := r.detail
-		if detail == nil {
-			detail = explainer{sa}.childUnchosen(p, r.kind)
-		}
-		sa.base.Emit(core.Event{Kind: refusal(r.kind), Exchange: exchange, Policy: p.Ref, Detail: detail,
-			Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + r.Error() + ": compare policy and proposal " + p.Proposal.Name + " on both sides"})
-	default:
-		sa.base.Emit(core.Event{Kind: core.EvNotify, Exchange: exchange, Policy: p.Ref, Reason: "no CHILD SA for the policy " + p.Pair.String() + ": " + err.Error()})
+	n := ikesa.NoChild{Policy: p, Exchange: exchange, Reason: err.Error()}
+	if r, ok := err.(refused); ok {
+		n.Refused, n.Cause, n.Detail, n.Ours = true, causeOf(r.kind), r.detail, r.ours
 	}
-	sa.base.Keeper.ChildFailed(sa.base, p, !r.ours)
+	n.Report(sa.base)
 }

@@ -19,7 +19,7 @@ type draft struct {
 	spi    uint32         // our inbound SPI for it; drop gives it back
 	agreed ikesa.Agreement
 	refuse error    // IKE_AUTH: why there is no CHILD SA
-	denied []denial // what of its selectors the peer has not got from templates
+	note   string   // for people: what of its selectors the peer does not get
 	old    *Child   // the CHILD SA being replaced
 	made   *Child   // the CHILD SA that came of it
 	early  []uint32 // SPIs that the peer deleted while its answer was on its way

@@ -6,6 +6,7 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // What goes wrong has one of three outcomes, each its own type: drop silently,
@@ -59,9 +60,33 @@ func refuse(kind message.NotifyType, format string, a ...any) error {
 	return refused{kind: kind, reason: fmt.Sprintf(format, a...)}
 }
 
-// Refuse is for the endpoint: the exchange is answered with a notify.
-func Refuse(kind message.NotifyType, format string, a ...any) error {
-	return refuse(kind, format, a...)
+// causes are the notifies that say why there is no CHILD SA.
+var causes = map[ikesa.Cause]message.NotifyType{
+	ikesa.NoProposal:   message.NotifyNoProposalChosen,
+	ikesa.BadSelectors: message.NotifyTSUnacceptable,
+	ikesa.NeedsAddress: message.NotifyFailedCPRequired,
+	ikesa.NoAddress:    message.NotifyInternalAddressFailure,
+	ikesa.NotNow:       message.NotifyTemporaryFailure,
+	ikesa.TooMany:      message.NotifyNoAdditionalSAs,
+}
+
+// causeOf is what a notify of the peer says.
+func causeOf(kind message.NotifyType) ikesa.Cause {
+	for c, k := range causes {
+		if k == kind {
+			return c
+		}
+	}
+	return ikesa.AnotherCause
+}
+
+// inNotify turns a refusal of package sa into one that is said with a notify.
+func inNotify(err error) error {
+	var r *ikesa.Refusal
+	if errors.As(err, &r) {
+		return refused{kind: causes[r.Cause], reason: r.Reason, detail: r.Detail}
+	}
+	return err
 }
 
 func end(kind message.NotifyType, format string, a ...any) error {

@@ -553,7 +553,7 @@ func (sa *SA) reject(x *exchange, err error) {
 	case errors.As(err, &r):
 		x.out = []message.Payload{r.notify()}
 		sa.respond(x)
-		sa.base.Emit(core.Event{Kind: refusal(r.kind), Exchange: x.kind.name, Detail: r.detail,
+		sa.base.Emit(core.Event{Kind: causeOf(r.kind).Event(), Exchange: x.kind.name, Detail: r.detail,
 			Reason: fmt.Sprintf("refused the peer's %s: %v", x.kind.name, err)})
 		if sa.base.State == HalfOpen {
 			sa.base.End(true, "%v", err)
@@ -577,17 +577,6 @@ func (sa *SA) reject(x *exchange, err error) {
 		}
 		sa.pump()
 	}
-}
-
-// refusal is the event of a refused request.
-func refusal(n message.NotifyType) core.EventKind {
-	switch n {
-	case message.NotifyNoProposalChosen:
-		return core.EvNoProposal
-	case message.NotifyTSUnacceptable:
-		return core.EvTSUnacceptable
-	}
-	return core.EvNotify
 }
 
 // build makes the message, in clear, inside an SK payload or in fragments.

@@ -123,8 +123,8 @@ func (t *deletion) request(x *exchange) error {
 func (t *deletion) accept(x *exchange) error {
 	hearAuthLifetime(x.sa, x.in)
 	if n := notify(x.in, message.NotifyAuthenticationFailed); n != nil {
-		t.closes, t.reason = true, explainer{x.sa}.refusedText()
-		x.sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: t.reason, Detail: explainer{x.sa}.proofRefused()})
+		t.closes, t.reason = true, explain(x.sa).RefusedText()
+		x.sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Exchange: x.kind.name, Reason: t.reason, Detail: explain(x.sa).ProofRefused()})
 	}
 	for _, p := range x.in {
 		if d, ok := p.(*message.Delete); ok {

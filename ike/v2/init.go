@@ -214,7 +214,7 @@ func (t *repeatInit) complete(x *exchange) error {
 	if n := notify(x.in, message.NotifyInvalidKEPayload); n != nil {
 		g := t.ke.wantedGroup(n, sa.base.Peer.Profile.Groups)
 		if g == nil {
-			return fatal{detail: explainer{sa}.groupParts(n),
+			return fatal{detail: explain(sa).GroupParts(n),
 				reason: fmt.Sprintf("the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.base.Peer.Profile.Name)}
 		}
 		sa.init.group = g
@@ -258,7 +258,7 @@ func (t *ikeKeyExchange) accept(x *exchange) error {
 	sa := x.sa
 	s, answer, ok := core.InitOffer(&sa.base.Peer.Profile, saysIntermediate(x)).Select(neutral(find[*message.SA](x.in).Proposals))
 	if !ok {
-		return mismatched(message.NotifyNoProposalChosen, explainer{sa}.ikeParts(neutral(find[*message.SA](x.in).Proposals)),
+		return mismatched(message.NotifyNoProposalChosen, explain(sa).IKEParts(neutral(find[*message.SA](x.in).Proposals)),
 			"no proposal of the peer fits profile %q: compare enc-algorithm, hash-algorithm and dh-group on both sides", sa.base.Peer.Profile.Name)
 	}
 	sa.base.Suite = s
@@ -339,11 +339,11 @@ func (sa *SA) connectFailed(exchange string, fault error) {
 	if errors.As(fault, &r) {
 		switch r.kind {
 		case message.NotifyNoProposalChosen:
-			k, detail = core.EvNoProposal, explainer{sa}.ikeUnchosen()
+			k, detail = core.EvNoProposal, explain(sa).IKEUnchosen()
 			reason = "the peer chose none of our proposals: compare enc-algorithm, hash-algorithm and dh-group of profile " + sa.base.Peer.Profile.Name + " with the peer's"
 		case message.NotifyAuthenticationFailed:
-			k, detail = core.EvAuthFailed, explainer{sa}.proofRefused()
-			reason = explainer{sa}.refusedText()
+			k, detail = core.EvAuthFailed, explain(sa).ProofRefused()
+			reason = explain(sa).RefusedText()
 		}
 	}
 	sa.base.Emit(core.Event{Kind: k, Exchange: exchange, Reason: reason, Detail: detail})

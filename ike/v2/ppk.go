@@ -193,10 +193,10 @@ func signedWithout(sa *SA, idBody []byte) auth.Signed {
 }
 
 func ppkParts(sa *SA, theirs string) *core.Mismatch {
-	m := &core.Mismatch{What: "PPK", Part: "ppk-id", Ours: []string{"no ppk-id"}, Theirs: []string{theirs}, Where: explainer{sa}.place(sa.base.Identity, "ppk-id")}
+	m := &core.Mismatch{What: "PPK", Part: "ppk-id", Ours: []string{"no ppk-id"}, Theirs: []string{theirs}, Where: explain(sa).Place(sa.base.Identity, "ppk-id")}
 	if p := sa.base.Identity.PPK; p != nil {
 		m.Ours = []string{"ppk-id " + p.ID}
 	}
-	m.Hint = "ppk-id: write the same ppk-id and ppk-secret on both sides, or leave out ppk-required where a PPK is not a must" + at(m.Where)
+	m.Hint = "ppk-id: write the same ppk-id and ppk-secret on both sides, or leave out ppk-required where a PPK is not a must" + core.At(m.Where)
 	return m
 }

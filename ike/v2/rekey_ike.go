@@ -75,7 +75,7 @@ func (t *ikeNegotiation) accept(x *exchange) error {
 	offered := find[*message.SA](x.in).Proposals
 	s, answer, ok := rekeyOffer(sa).Select(neutral(offered))
 	if !ok {
-		return mismatched(message.NotifyNoProposalChosen, explainer{sa}.ikeParts(neutral(offered)), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.base.Peer.Profile.Name)
+		return mismatched(message.NotifyNoProposalChosen, explain(sa).IKEParts(neutral(offered)), "rekeying the IKE SA: no proposal of the peer fits profile %q", sa.base.Peer.Profile.Name)
 	}
 	peer, ok := ikeSPIOf(offered, answer.Number)
 	if !ok {
@@ -110,7 +110,7 @@ func (t *ikeNegotiation) complete(x *exchange) error {
 			return refuse(message.NotifyInvalidSyntax, "the response has no SA and no reason")
 		}
 		if n.Kind == message.NotifyInvalidKEPayload {
-			return t.ke.otherGroup(n, sa.base.Peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.base.Peer.Profile.Name), explainer{sa}.groupParts(n))
+			return t.ke.otherGroup(n, sa.base.Peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.base.Peer.Profile.Name), explain(sa).GroupParts(n))
 		}
 		return peerSaid(n)
 	}

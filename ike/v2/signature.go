@@ -153,10 +153,3 @@ func cannotSign(sa *SA, d *core.Mismatch, format string, a ...any) error {
 	sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
 	return fatal{reason: reason, detail: d, told: true}
 }
-
-func methodParts(sa *SA, theirs string) *core.Mismatch {
-	m := &core.Mismatch{What: "authentication", Part: "auth-method", Ours: []string{auth.Of(sa.base.Identity.Remote()).Name}, Theirs: []string{theirs},
-		Where: explainer{sa}.place(sa.base.Identity, "auth-method")}
-	m.Hint = "set auth-method, or remote-auth-method where each side proves itself in its own way" + at(m.Where)
-	return m
-}

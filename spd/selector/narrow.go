@@ -84,3 +84,17 @@ func Pairs(local, remote []TS) []Pair {
 	}
 	return out
 }
+
+// Overlap reports whether two lists have packets in common.
+func Overlap(a, b []Pair) bool {
+	for _, p := range a {
+		for _, q := range b {
+			_, local := Intersect(p.Local, q.Local)
+			_, remote := Intersect(p.Remote, q.Remote)
+			if local && remote {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,4 +1,4 @@
-package v2
+package sa
 
 import (
 	"fmt"
@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"culvert/ike/core"
-	"culvert/ike/message"
 	"culvert/spd/selector"
 )
 
@@ -35,65 +34,65 @@ type denial struct {
 }
 
 // entitled leaves of the peer's selectors what it may have by a template; what it may
-// not have is noted in x.denied.
-func (x *exchange) entitled(t *core.Template, local, remote []selector.TS) (l, r []selector.TS) {
-	sa := x.sa
+// not have is noted in r.denied.
+func (r *Request) entitled(t *core.Template, local, remote []selector.TS) (ours, theirs []selector.TS) {
+	sa := r.SA
 	switch {
-	case sa.base.Lease.Given():
-		return local, selector.Narrow(remote, sa.base.Lease.Selectors())
-	case sa.base.Lease.Leased():
-		return selector.Narrow(local, sa.base.Lease.Selectors()), selector.Narrow(remote, sa.base.Lease.Networks())
+	case sa.Lease.Given():
+		return local, selector.Narrow(remote, sa.Lease.Selectors())
+	case sa.Lease.Leased():
+		return selector.Narrow(local, sa.Lease.Selectors()), selector.Narrow(remote, sa.Lease.Networks())
 	}
-	outer := only(sa.base.Remote.Addr())
+	outer := only(sa.Remote.Addr())
 	for _, ts := range remote {
 		var d *denial
 		var may []selector.TS
 		switch {
 		case t.Names():
-			may, d = x.named(t, local, ts)
+			may, d = r.named(t, local, ts)
 		case ts.Lo == ts.Hi && (len(outer) == 0 || ts.Lo != outer[0].Lo):
-			may, d = x.inside(t, local, ts)
+			may, d = r.inside(t, local, ts)
 		default:
 			if may = selector.Narrow([]selector.TS{ts}, outer); !slices.Equal(may, []selector.TS{ts}) {
-				d = &denial{why: "the template names no network, so that the peer gets its own address alone, " + sa.base.Remote.Addr().String(), key: "dst-address", hint: namesOne}
+				d = &denial{why: "the template names no network, so that the peer gets its own address alone, " + sa.Remote.Addr().String(), key: "dst-address", hint: namesOne}
 			}
 		}
 		if d != nil {
 			d.template, d.what = t, ts
-			x.denied = append(x.denied, *d)
+			r.denied = append(r.denied, *d)
 		}
-		r = append(r, may...)
+		theirs = append(theirs, may...)
 	}
-	return local, r
+	return local, theirs
 }
 
 // unlessGiven leaves out addresses that mode-configs give, where the peer's identity has one of
 // these and the peer was given others, or none: a policy of the table may be for all clients.
 func unlessGiven(sa *SA, remote []selector.TS) ([]selector.TS, error) {
-	if sa.base.Mode(true) == nil {
+	if sa.Mode(true) == nil {
 		return remote, nil
 	}
 	var own []selector.TS
-	if sa.base.Lease != nil {
-		own = sa.base.Lease.Selectors()
+	if sa.Lease != nil {
+		own = sa.Lease.Selectors()
 	}
 	left := slices.DeleteFunc(slices.Clone(remote), func(ts selector.TS) bool {
 		return !slices.ContainsFunc(own, func(o selector.TS) bool { return o.Covers(ts) }) &&
-			slices.ContainsFunc(sa.base.Host.Config().Given, func(p netip.Prefix) bool { return within(p, ts) })
+			slices.ContainsFunc(sa.Host.Config().Given, func(p netip.Prefix) bool { return within(p, ts) })
 	})
 	switch {
 	case len(left) > 0:
 		return left, nil
-	case sa.base.Lease == nil:
-		return nil, refuse(message.NotifyFailedCPRequired, "%s asked for no address, and wants %v, which mode-config gives", sa.base.PeerID, remote)
+	case sa.Lease == nil:
+		return nil, Refuse(NeedsAddress, "%s asked for no address, and wants %v, which mode-config gives", sa.PeerID, remote)
 	}
-	return nil, refuse(message.NotifyTSUnacceptable, "%s asks for %v, outside the address that it was given, %v", sa.base.PeerID, remote, sa.base.Lease.Addrs)
+	return nil, Refuse(BadSelectors, "%s asks for %v, outside the address that it was given, %v", sa.PeerID, remote, sa.Lease.Addrs)
 }
 
 const namesOne = "write the peer's network as dst-address of the template, or give it an address with mode-config"
 
 // named is for a template that names a network: what of it is nobody else's.
-func (x *exchange) named(t *core.Template, local []selector.TS, ts selector.TS) ([]selector.TS, *denial) {
+func (r *Request) named(t *core.Template, local []selector.TS, ts selector.TS) ([]selector.TS, *denial) {
 	var may []selector.TS
 	var d *denial
 	for _, p := range t.Pairs() {
@@ -101,7 +100,7 @@ func (x *exchange) named(t *core.Template, local []selector.TS, ts selector.TS) 
 		if !ok {
 			continue
 		}
-		if why := x.elses(t, local, n, t.Remote.Bits()); why != "" {
+		if why := r.elses(t, local, n, t.Remote.Bits()); why != "" {
 			d = &denial{why: why, key: "dst-address", hint: "have the peer ask for its own network alone, or write that as dst-address of the template"}
 			continue
 		}
@@ -113,10 +112,10 @@ func (x *exchange) named(t *core.Template, local []selector.TS, ts selector.TS) 
 // inside is for the one address that a host behind a NAT has itself. Each private network may
 // have it, so that only level unique can serve it, where the data plane knows whose each
 // conversation is.
-func (x *exchange) inside(t *core.Template, local []selector.TS, ts selector.TS) ([]selector.TS, *denial) {
-	sa, here := x.sa, x.sa.base.Remote.Addr()
+func (r *Request) inside(t *core.Template, local []selector.TS, ts selector.TS) ([]selector.TS, *denial) {
+	sa, here := r.SA, r.SA.Remote.Addr()
 	switch a := ts.Lo; {
-	case !sa.base.NAT.Remote:
+	case !sa.NAT.Remote:
 		return nil, &denial{why: fmt.Sprintf("the template names no network, and %s is not the peer's address, which is %s", a, here), key: "dst-address", hint: namesOne}
 	case !private(a):
 		return nil, &denial{why: fmt.Sprintf("the template names no network, and %s is neither the peer's address, which is %s, nor a private one behind its NAT", a, here), key: "dst-address", hint: namesOne}
@@ -124,7 +123,7 @@ func (x *exchange) inside(t *core.Template, local []selector.TS, ts selector.TS)
 		return nil, &denial{why: fmt.Sprintf("%s is the peer's address behind its NAT, which others may have too", a), key: "level",
 			hint: `write level = "unique" into the template, or give the peer an address with mode-config`}
 	default:
-		if why := x.elses(t, local, ts, 0); why != "" {
+		if why := r.elses(t, local, ts, 0); why != "" {
 			return nil, &denial{why: why, key: "dst-address", hint: "have the peer use another address behind its NAT, or give it one with mode-config"}
 		}
 		if other := insideNow(sa, a); other.IsValid() {
@@ -137,13 +136,13 @@ func (x *exchange) inside(t *core.Template, local []selector.TS, ts selector.TS)
 // insideNow is the other address behind its NAT that the peer has tunnels for; not
 // valid: there is none of this family.
 func insideNow(sa *SA, a netip.Addr) netip.Addr {
-	for _, c := range sa.base.Children {
+	for _, c := range sa.Children {
 		if c.Policy.Made == nil || !c.Policy.Tunnel {
 			continue
 		}
 		for _, p := range c.Pairs {
 			b := p.Remote.Lo
-			if b == p.Remote.Hi && b != a && b.BitLen() == a.BitLen() && private(b) && !sameAddr(b, sa.base.Remote.Addr()) {
+			if b == p.Remote.Hi && b != a && b.BitLen() == a.BitLen() && private(b) && !sameAddr(b, sa.Remote.Addr()) {
 				return b
 			}
 		}
@@ -162,8 +161,8 @@ func sameAddr(a, b netip.Addr) bool { return a == b.Unmap().WithZone("") }
 // elses says whose else a part of a peer's network or address is; "": nobody's. Of
 // what is ours only that counts which is named more exactly than the template
 // names it: bits is the length of the template's prefix.
-func (x *exchange) elses(t *core.Template, local []selector.TS, ts selector.TS, bits int) string {
-	sa, cfg := x.sa, x.sa.base.Host.Config()
+func (r *Request) elses(t *core.Template, local []selector.TS, ts selector.TS, bits int) string {
+	sa, cfg := r.SA, r.SA.Host.Config()
 	meets := func(list []netip.Prefix, bits int) netip.Prefix {
 		i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Bits() > bits && within(p, ts) })
 		if i < 0 {
@@ -174,22 +173,22 @@ func (x *exchange) elses(t *core.Template, local []selector.TS, ts selector.TS, 
 	if p := meets(cfg.Given, 0); p.IsValid() {
 		return fmt.Sprintf("%s is for those who are given an address by mode-config", p)
 	}
-	if p := meets(sa.base.Host.Nets(), bits); p.IsValid() {
+	if p := meets(sa.Host.Nets(), bits); p.IsValid() {
 		return fmt.Sprintf("%s is this host's, or it has a route to it", p)
 	}
 	if p := meets(cfg.Ours, bits); p.IsValid() {
 		return fmt.Sprintf("%s is a network behind this gateway", p)
 	}
 	for _, p := range cfg.Policies {
-		if p.Peer == sa.base.Peer && sa.base.MayHave(p) && bits > 0 || p.Index < t.Index && bits > 0 {
+		if p.Peer == sa.Peer && sa.MayHave(p) && bits > 0 || p.Index < t.Index && bits > 0 {
 			continue // its own, or it comes first in any case
 		}
 		if remote, ok := p.Pair.Remote.Prefix(); ok && meets([]netip.Prefix{remote}, bits).IsValid() {
-			return fmt.Sprintf("%s is another peer's by %s", remote, explainer{sa}.policyLine(p))
+			return fmt.Sprintf("%s is another peer's by %s", remote, Explainer{sa}.policyLine(p))
 		}
 	}
-	made := madeFrom(t, sa.base.Peer, true, local, []selector.TS{ts})
-	return sa.base.Policies.Taken(sa.base, &made)
+	made := t.Make(sa.Peer, true, local, []selector.TS{ts})
+	return sa.Policies.Taken(sa, &made)
 }
 
 // within reports whether a selector has an address of a prefix.
@@ -207,9 +206,9 @@ func joined[T fmt.Stringer](list []T) string {
 }
 
 // denials are what one template does not give, for people.
-func (x *exchange) denials(t *core.Template) string {
+func (r *Request) denials(t *core.Template) string {
 	var list []string
-	for _, d := range x.denied {
+	for _, d := range r.denied {
 		if d.template == t {
 			list = append(list, fmt.Sprintf("%s: %s", d.what, d.why))
 		}
@@ -221,10 +220,10 @@ func (x *exchange) denials(t *core.Template) string {
 }
 
 // narrowed tells people that a peer has less than it asked for because nobody gave it more.
-func (x *exchange) narrowed() string {
-	for _, d := range x.denied {
-		if x.policy != nil && x.policy.Made != nil && d.template.Ref == x.policy.Made.Template {
-			return fmt.Sprintf("; it asked for %s and gets %s by %s: %s", d.what, joined(x.agreed.Remote), templateLine(x.sa, d.template), d.why)
+func (r *Request) narrowed(c *Choice) string {
+	for _, d := range r.denied {
+		if c.Policy.Made != nil && d.template.Ref == c.Policy.Made.Template {
+			return fmt.Sprintf("; it asked for %s and gets %s by %s: %s", d.what, joined(c.Remote), templateLine(r.SA, d.template), d.why)
 		}
 	}
 	return ""

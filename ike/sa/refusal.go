@@ -1,0 +1,80 @@
+package sa
+
+import (
+	"fmt"
+
+	"culvert/ike/core"
+)
+
+// Cause is why one end refuses a CHILD SA. A version of IKE says it in its own numbers.
+type Cause uint8
+
+const (
+	AnotherCause Cause = iota // what only one version of IKE knows
+	NoProposal                // no proposal fits
+	BadSelectors              // no policy is for the selectors
+	NeedsAddress              // the peer has to ask for an address first
+	NoAddress                 // there is no address for it
+	NotNow                    // it may be asked for again a moment later
+	TooMany                   // there is no room for another CHILD SA
+)
+
+// Event is the kind of event that reports a refusal.
+func (c Cause) Event() core.EventKind {
+	switch c {
+	case NoProposal:
+		return core.EvNoProposal
+	case BadSelectors:
+		return core.EvTSUnacceptable
+	}
+	return core.EvNotify
+}
+
+// Refusal is the error of a CHILD SA that is not made. Nothing else comes of it: the IKE
+// SA lives on.
+type Refusal struct {
+	Cause  Cause
+	Reason string         // for our people; the peer gets Cause alone
+	Detail *core.Mismatch // both sides beside each other; nil: there is nothing to compare
+}
+
+func (r *Refusal) Error() string { return r.Reason }
+
+// Refuse makes a Refusal.
+func Refuse(c Cause, format string, a ...any) error {
+	return &Refusal{Cause: c, Reason: fmt.Sprintf(format, a...)}
+}
+
+// mismatched is Refuse with the two sides beside each other.
+func mismatched(c Cause, d *core.Mismatch, format string, a ...any) error {
+	return &Refusal{Cause: c, Reason: fmt.Sprintf(format, a...), Detail: d}
+}
+
+// NoChild is an attempt of ours to make a CHILD SA that came to nothing.
+type NoChild struct {
+	Policy   *core.Policy
+	Exchange string // for people
+	Refused  bool   // else it broke off
+	Cause    Cause  // with Refused
+	Reason   string
+	Detail   *core.Mismatch // nil: what we offered is shown
+	Ours     bool           // the peer had no part in it
+}
+
+// Report says to people why there is no CHILD SA, and to the owner of sa that the
+// policy still has none.
+func (n NoChild) Report(sa *SA) {
+	none := "no CHILD SA for the policy " + n.Policy.Pair.String() + ": " + n.Reason
+	switch {
+	case n.Refused && n.Cause == NotNow:
+	case n.Refused:
+		if n.Detail == nil {
+			n.Detail = Explainer{sa}.ChildUnchosen(n.Policy, n.Cause)
+		}
+		sa.Emit(core.Event{Kind: n.Cause.Event(), Exchange: n.Exchange, Policy: n.Policy.Ref, Detail: n.Detail,
+			Reason: none + ": compare policy and proposal " + n.Policy.Proposal.Name + " on both sides"})
+	default:
+		sa.Emit(core.Event{Kind: core.EvNotify, Exchange: n.Exchange, Policy: n.Policy.Ref, Reason: none})
+	}
+	sa.Keeper.ChildFailed(sa, n.Policy, !n.Ours)
+}
