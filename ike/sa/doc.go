@@ -1,6 +1,6 @@
 // Package sa is what an IKE SA is in any version of IKE: its peer and path, who the
 // peer has proved to be, its CHILD SAs and how they succeed each other, its lease, and
-// how long all of that counts.
+// how long all of that counts. It decides what a CHILD SA is made for.
 //
 // A version of IKE implements Protocol. The SA asks it for exchanges and never sees a
 // message; the protocol tells the SA what became of them, by the SA's exported
@@ -15,6 +15,12 @@
 //	protocol.go   what an SA asks of its version of IKE
 //	owner.go      what an SA asks of the endpoint
 //	child.go      CHILD SAs, from installation to removal
+//	request.go    what the peer asks for in a CHILD SA, and what it gets
+//	template.go   policies made from templates
+//	entitled.go   what a peer may have by a template
+//	answer.go     what the peer chose of what we asked for
+//	refusal.go    why a CHILD SA is not made
+//	explain.go    both sides beside each other, for people
 //	path.go       where the peer is; NAT detection and keepalives
 //	liveness.go   the question whether a silent peer is there
 //	clients.go    who is who, by what each has proved

@@ -194,3 +194,25 @@ func TestNarrowToNothing(t *testing.T) {
 		t.Errorf("%v %v %v", local, remote, ok)
 	}
 }
+
+// Overlap is symmetric, and true where a packet of both exists.
+func TestOverlap(t *testing.T) {
+	pair := func(local, remote TS) Pair { return Pair{Local: local, Remote: remote} }
+	net := func(s string) TS { return FromPrefix(netip.MustParsePrefix(s)) }
+	site := pair(net("10.1.0.0/16"), net("10.2.0.0/16"))
+	for _, c := range []struct {
+		a, b []Pair
+		want bool
+	}{
+		{[]Pair{site}, []Pair{site}, true},
+		{[]Pair{site}, []Pair{pair(net("10.1.7.0/24"), net("10.0.0.0/8"))}, true},
+		{[]Pair{site}, []Pair{pair(net("10.1.7.0/24"), net("10.3.0.0/16"))}, false},
+		{[]Pair{site}, []Pair{pair(net("10.4.0.0/16"), net("10.2.0.0/16"))}, false},
+		{[]Pair{site}, []Pair{pair(net("10.4.0.0/16"), net("10.2.0.0/16")), site}, true},
+		{[]Pair{site}, nil, false},
+	} {
+		if got, back := Overlap(c.a, c.b), Overlap(c.b, c.a); got != c.want || back != c.want {
+			t.Errorf("%v and %v: %v and %v, not %v", c.a, c.b, got, back, c.want)
+		}
+	}
+}
