@@ -116,7 +116,7 @@ func hashAddr(a netip.Addr) uint64 {
 		return uint64(number4(a))
 	}
 	b := a.As16()
-	return mix(binary.LittleEndian.Uint64(b[:8]), binary.LittleEndian.Uint64(b[8:]))
+	return mix(binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:]))
 }
 
 func mix(a, b uint64) uint64 {

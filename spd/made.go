@@ -82,9 +82,12 @@ func (d *Database) Drop(ref uint32) {
 	d.whole.Store(&next)
 }
 
-// rebuild makes the snapshots of many made policies at once.
+// rebuild makes the snapshots of many made policies at once; nil: there are none.
 func (d *Database) rebuild(list []Made) *made {
 	d.rows = map[uint32][]uint16{}
+	if len(list) == 0 {
+		return nil
+	}
 	type pile struct {
 		policies []Policy
 		ranks    []rank
@@ -173,9 +176,6 @@ func (s *small) with(p Policy, r rank) *small {
 		policies, ranks = s.policies, s.ranks
 	}
 	i, _ := slices.BinarySearchFunc(ranks, r, rank.compare)
-	for i < len(ranks) && ranks[i] == r {
-		i++
-	}
 	return newSmall(inserted(policies, i, p), inserted(ranks, i, r))
 }
 

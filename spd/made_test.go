@@ -36,7 +36,7 @@ func TestMadeIsTheNaiveList(t *testing.T) {
 	for seed := range uint64(30) {
 		w := newWorld(seed + 100)
 		rng := rand.New(rand.NewPCG(seed, 1))
-		db := New()
+		db, cache := New(), new(Cache)
 		var table []Policy
 		for i := range rng.IntN(20) {
 			p := w.policy()
@@ -78,7 +78,6 @@ func TestMadeIsTheNaiveList(t *testing.T) {
 				db.Replace(table, list...)
 			}
 			want := flat(table, list)
-			cache := new(Cache)
 			for range 20 {
 				if len(want) == 0 {
 					break
@@ -150,5 +149,47 @@ func BenchmarkMade(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A road warrior's policy is found by a hash of its address, so that no lookup asks all of
+// them; every other policy is asked of each packet. What is replaced leaves nothing.
+func TestMadeByAddress(t *testing.T) {
+	list := warriors(300)
+	net := Made{Place{}, []Policy{{Ref: 7, Pair: nets("10.1.0.0/16", "10.9.0.0/16")}}}
+	for _, how := range []string{"one by one", "at once"} {
+		db := New()
+		if how == "at once" {
+			db.Replace(nil, append(list, net)...)
+		} else {
+			for _, m := range append(list, net) {
+				db.Put(m)
+			}
+		}
+		m := db.whole.Load().made
+		if m.others == nil || len(m.others.policies) != 1 || m.others.policies[0].Ref != 7 {
+			t.Fatalf("%s: not by address are %+v", how, m.others)
+		}
+		used := 0
+		for _, s := range m.byRemote {
+			if s != nil {
+				used++
+				if len(s.policies) > 5 {
+					t.Errorf("%s: %d of 300 share a snapshot", how, len(s.policies))
+				}
+			}
+		}
+		if used < 200 {
+			t.Errorf("%s: 300 addresses are in %d snapshots", how, used)
+		}
+		before := db.whole.Load()
+		db.Drop(99)
+		if db.whole.Load() != before {
+			t.Errorf("%s: what is not there was taken away", how)
+		}
+		db.Replace(nil)
+		if db.whole.Load().made != nil || len(db.rows) != 0 {
+			t.Errorf("%s: something is left", how)
+		}
 	}
 }

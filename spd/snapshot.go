@@ -142,8 +142,6 @@ func (r *rule) matches(v *view) bool {
 	switch {
 	case r.proto != 0 && r.proto != v.proto:
 		return false
-	case r.anyPorts:
-		return true
 	case v.opaque:
 		return r.fragmentOK
 	}
@@ -194,10 +192,7 @@ func (s *snapshot) match(f *wire.Flow, in bool) int32 {
 func (s *snapshot) search(fam *family, local, remote key, v *view) int32 {
 	best := int32(maxIndex)
 	l, r := fam.local.lookup(local), fam.lookupRemote(remote)
-	if l == none {
-		return best
-	}
-	for r != none {
+	for l != none && r != none {
 		p := &fam.remote[r]
 		switch {
 		case p.pairs[0].first >= best:
@@ -274,7 +269,7 @@ func (s *snapshot) searchPair(p *localPair, v *view, best int32) int32 {
 		if e.kinds>>k&1 == 0 || v.opaque && k&(exactLocal|exactRemote) != 0 {
 			continue
 		}
-		if sub := s.table.find(p.span, k.key(v.proto, v.local, v.remote)); sub != nil {
+		if sub := s.table.find(p.span, k.key(v.proto, v.local, v.remote)); sub != nil && sub.first < best {
 			best = s.firstOf(sub, v, best)
 		}
 	}
@@ -282,9 +277,6 @@ func (s *snapshot) searchPair(p *localPair, v *view, best int32) int32 {
 }
 
 func (s *snapshot) firstOf(e *span, v *view, best int32) int32 {
-	if e.first >= best {
-		return best
-	}
 	from, to := e.from, e.to
 	if e.tree && !v.opaque && !v.ignoreLocal && !v.ignoreRemote {
 		from, to = s.leaf(from, v)

@@ -115,12 +115,7 @@ func New() *Database {
 // The policies made at run time are replaced, too: those in force afterwards are
 // made, in the order in which they stand in equal places.
 func (d *Database) Replace(policies []Policy, made ...Made) {
-	next := whole{table: compile(slices.Clone(policies))}
-	d.rows = nil
-	if len(made) > 0 {
-		next.made = d.rebuild(made)
-	}
-	d.whole.Store(&next)
+	d.whole.Store(&whole{compile(slices.Clone(policies)), d.rebuild(made)})
 }
 
 // Policies is the table that is in force, in order, without made ones. It must not be changed.

@@ -2,6 +2,7 @@ package spd
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -358,12 +359,14 @@ func TestLookupDoesNotAllocate(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for got, want := range map[string]string{
-		Encrypt.String(): "encrypt", Discard.String(): "discard", None.String(): "none", Action(9).String(): "unknown",
-		Require.String(): "require", Unique.String(): "unique", Use.String(): "use", Level(9).String(): "unknown",
+	for want, got := range map[string]fmt.Stringer{
+		"encrypt": Encrypt, "discard": Discard, "none": None, "require": Require, "unique": Unique, "use": Use,
 	} {
-		if got != want {
+		if got.String() != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+	if Action(9).String() != "unknown" || Level(9).String() != "unknown" {
+		t.Error("a number without a name has one")
 	}
 }

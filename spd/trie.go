@@ -15,7 +15,7 @@ func keyOf(a netip.Addr) key {
 		return key{hi: uint64(binary.BigEndian.Uint32(b[:])) << 32}
 	}
 	b := a.As16()
-	return key{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+	return key{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
 }
 
 // from is the bits of k from depth on, as far as they fit.
@@ -125,17 +125,13 @@ func newTrie(sorted []prefix) trie {
 func (t *trie) build(sorted []prefix, base, outside int32) {
 	key, depth := sorted[0].key, min(sorted[0].bits, sorted[0].common(sorted[len(sorted)-1].key))
 	var slots [1 << stride]int32
-	inside, next := outside, 0
-	if sorted[0].bits == depth {
-		inside, next = base, 1
-	}
 	for i := range slots {
-		slots[i] = inside
+		slots[i] = outside
 	}
 	type group struct{ from, to, slot int }
 	var room [1 << stride]group
 	groups := room[:0]
-	for next < len(sorted) {
+	for next := 0; next < len(sorted); {
 		p := sorted[next]
 		slot := int(p.from(depth) >> (64 - stride))
 		if p.bits <= depth+stride {

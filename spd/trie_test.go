@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"unsafe"
+
+	"culvert/spd/selector"
 )
 
 // What is laid out for it fills cache lines of 64 bytes.
@@ -58,6 +60,65 @@ func TestTrieIsTheNaiveLongestPrefix(t *testing.T) {
 			if got != want {
 				t.Fatalf("seed %d: lookup(%v) has %d bits, want %d", seed, a, got, want)
 			}
+		}
+	}
+}
+
+// A prefix that is alone under its bits has no node: each costs a line of memory and of time.
+func TestTrieNodes(t *testing.T) {
+	for _, c := range []struct {
+		nets  []string
+		nodes int
+	}{
+		{nil, 0},
+		{[]string{"10.0.0.0/8"}, 1},
+		{[]string{"0.0.0.0/0", "10.1.1.0/24", "172.16.1.1/32"}, 1},
+		{[]string{"0.0.0.0/0", "10.1.1.0/24", "10.1.2.0/24", "172.16.1.1/32"}, 2},
+		{[]string{"10.1.1.0/24", "10.1.1.1/32", "172.16.1.1/32", "172.16.1.2/32"}, 3},
+	} {
+		var sorted []prefix
+		for _, n := range c.nets {
+			p := netip.MustParsePrefix(n)
+			sorted = append(sorted, prefix{keyOf(p.Addr()), uint8(p.Bits())})
+		}
+		if n := len(newTrie(sorted).words); n != c.nodes*nodeUnit {
+			t.Errorf("%v: %d words, want %d nodes", c.nets, n, c.nodes)
+		}
+	}
+}
+
+// A range of addresses is covered by one prefix, or by two that are as long as they can be.
+func TestCovers(t *testing.T) {
+	for _, c := range []struct {
+		lo, hi string
+		want   []string
+		exact  bool
+	}{
+		{"10.0.0.0", "10.0.0.255", []string{"10.0.0.0/24"}, true},
+		{"10.0.0.7", "10.0.0.7", []string{"10.0.0.7/32"}, true},
+		{"0.0.0.0", "255.255.255.255", []string{"0.0.0.0/0"}, true},
+		{"10.0.0.1", "10.0.0.2", []string{"10.0.0.1/32", "10.0.0.2/32"}, false},
+		{"10.0.0.0", "10.0.0.2", []string{"10.0.0.0/31", "10.0.0.2/32"}, false},
+		{"10.0.0.3", "10.0.0.8", []string{"10.0.0.0/29", "10.0.0.8/32"}, false},
+		{"10.0.0.5", "10.0.0.9", []string{"10.0.0.4/30", "10.0.0.8/31"}, false},
+		{"10.0.0.6", "10.0.0.9", []string{"10.0.0.6/31", "10.0.0.8/31"}, false},
+		{"0.0.0.1", "255.255.255.254", []string{"0.0.0.0/1", "128.0.0.0/1"}, false},
+		{"127.255.255.255", "128.0.0.0", []string{"127.255.255.255/32", "128.0.0.0/32"}, false},
+		{"2001:db8::", "2001:db8::ffff", []string{"2001:db8::/112"}, true},
+		{"2001:db8::ffff", "2001:db8::1:0", []string{"2001:db8::ffff/128", "2001:db8::1:0/128"}, false},
+		{"2001:db8::fffe", "2001:db8::1:1", []string{"2001:db8::fffe/127", "2001:db8::1:0/127"}, false},
+		{"2001:db8:0:1::", "2001:db8:0:2::", []string{"2001:db8:0:1::/64", "2001:db8:0:2::/128"}, false},
+		{"2001:db8:0:0:ffff:ffff:ffff:ffff", "2001:db8:0:1::", []string{"2001:db8::ffff:ffff:ffff:ffff/128", "2001:db8:0:1::/128"}, false},
+		{"2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:3::", []string{"2001:db8:0:1:ffff:ffff:ffff:ffff/128", "2001:db8:0:2::/63"}, false},
+	} {
+		lo, hi := netip.MustParseAddr(c.lo), netip.MustParseAddr(c.hi)
+		var want []prefix
+		for _, p := range c.want {
+			p := netip.MustParsePrefix(p)
+			want = append(want, prefix{keyOf(p.Addr()), uint8(p.Bits())})
+		}
+		if got, exact := covers(selector.TS{Lo: lo, Hi: hi, PortHi: 65535}); !slices.Equal(got, want) || exact != c.exact {
+			t.Errorf("%s-%s: %x %v, want %x %v", c.lo, c.hi, got, exact, want, c.exact)
 		}
 	}
 }
