@@ -16,13 +16,13 @@ func (t *Transform) sealGMAC(pkt []byte, body int, seq uint64, nonce *aead.Nonce
 	var iv [8]byte
 	binary.BigEndian.PutUint64(iv[:], t.first+seq)
 	copy(pkt[HeaderLen:], iv[:])
-	if !t.esn {
+	if t.esn {
+		icv := t.sumGMAC(pkt, body, seq, iv)
+		copy(pkt[body:], icv[:])
+	} else {
 		t.putHeader(pkt, seq)
 		t.gmac.SumIn(nonce, iv, pkt[body:body], pkt[:body])
-		return
 	}
-	icv := t.sumGMAC(pkt, body, seq, iv)
-	copy(pkt[body:], icv[:])
 }
 
 func (t *Transform) openGMAC(pkt []byte, body int, seq uint64) error {

@@ -136,8 +136,8 @@ func (t *Transform) Overhead(n int) int {
 	return t.Front() + t.padding(n) + trailerLen + t.icv
 }
 
-// MaxPayload is the longest payload whose packet has at most size bytes;
-// negative if there is none.
+// MaxPayload is the longest payload whose packet has at most size bytes; -1 if
+// there is none.
 func (t *Transform) MaxPayload(size int) int {
 	room := size - t.Front() - t.icv
 	if room < t.align {

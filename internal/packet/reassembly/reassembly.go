@@ -90,9 +90,9 @@ type entry struct {
 	have     int           // bytes of data
 	pieces   int
 	largest  int
-	ecn      uint8                // set of the codepoints of its pieces, 1<<codepoint
-	covered  [units/64 + 1]uint64 // the places that are filled
-	starts   [units/64 + 1]uint64 // those where a piece begins
+	ecn      uint8  // set of the codepoints of its pieces, 1<<codepoint
+	covered  places // that are filled
+	starts   places // where a piece begins
 }
 
 // New makes a table whose packets have front bytes free before them and tail behind.
@@ -114,10 +114,8 @@ func (t *Table) Due() int64 {
 
 // Release takes back the buffers of the packets that became whole.
 func (t *Table) Release() {
-	if len(t.lent) > 0 {
-		t.free = append(t.free, t.lent...)
-		t.lent = t.lent[:0]
-	}
+	t.free = append(t.free, t.lent...)
+	t.lent = t.lent[:0]
 }
 
 // Expire forgets the datagrams whose time is up and returns how many pieces of
@@ -247,7 +245,6 @@ func (t *Table) drop(at int) {
 	if e.buf != nil {
 		t.free = append(t.free, e.buf)
 	}
-	e.buf, e.pieces = nil, 0
 	t.hashes[at] = 0
 	t.held--
 }
@@ -265,15 +262,15 @@ func (e *entry) put(pkt []byte, x wire.Fragment, front int) Verdict {
 	}
 	from, to := x.Offset/8, (end+7)/8
 	place := e.buf[front+maxHead:]
-	if filled := e.filled(from, to); filled > 0 {
+	if filled := count(&e.covered, from, to); filled > 0 {
 		if filled == to-from && e.alone(from, to) && (x.More || end == e.end) && bytes.Equal(place[x.Offset:end], pkt[x.Data:x.Total]) {
 			return Duplicate
 		}
 		return Malformed
 	}
 	if !x.More {
-		if e.end != 0 || e.filled(to, units) > 0 {
-			return Malformed // it ends twice, or before what is here
+		if count(&e.covered, to, units) > 0 {
+			return Malformed // it ends before what is here, or before where it ended already
 		}
 		e.end = end
 	}
@@ -296,34 +293,26 @@ func (e *entry) put(pkt []byte, x wire.Fragment, front int) Verdict {
 	return Held
 }
 
-// filled is how many of the places from … to-1 are.
-func (e *entry) filled(from, to int) (n int) {
+// alone says that the places from … to-1 were filled by one piece.
+func (e *entry) alone(from, to int) bool {
+	return count(&e.starts, from, to) == 1 && e.starts[from/64]>>(from%64)&1 == 1 &&
+		(e.covered[to/64]>>(to%64)&1 == 0 || e.starts[to/64]>>(to%64)&1 == 1)
+}
+
+// places is a set of places of 8 bytes.
+type places [units/64 + 1]uint64
+
+// count is how many of the places from … to-1 are in the set.
+func count(set *places, from, to int) (n int) {
 	for w := from / 64; w*64 < to; w++ {
-		n += bits.OnesCount64(e.covered[w] & span(w, from, to))
+		n += bits.OnesCount64(set[w] & span(w, from, to))
 	}
 	return n
 }
 
-// alone says that the places from … to-1 were filled by one piece.
-func (e *entry) alone(from, to int) bool {
-	n := 0
-	for w := from / 64; w*64 < to; w++ {
-		n += bits.OnesCount64(e.starts[w] & span(w, from, to))
-	}
-	return n == 1 && e.starts[from/64]>>(from%64)&1 == 1 &&
-		(e.covered[to/64]>>(to%64)&1 == 0 || e.starts[to/64]>>(to%64)&1 == 1)
-}
-
 // span is the bits of word w that are in from … to-1.
 func span(w, from, to int) uint64 {
-	m := ^uint64(0)
-	if from > w*64 {
-		m <<= from - w*64
-	}
-	if to < w*64+64 {
-		m &= 1<<(to-w*64) - 1
-	}
-	return m
+	return ^uint64(0) << max(0, from-w*64) & (1<<min(64, to-w*64) - 1)
 }
 
 // finish makes a packet of a datagram that is whole.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"culvert/internal/packet/wire"
@@ -128,6 +129,10 @@ func TestWhatDoesNotFit(t *testing.T) {
 		{"at the end of another", []p{{0, 64, true}, {48, 16, true}}},
 		{"around", []p{{16, 16, true}, {0, 64, true}}},
 		{"of two", []p{{0, 16, true}, {16, 16, true}, {0, 32, true}}},
+		{"around, by its far end", []p{{1024, 16, true}, {0, 1032, true}}},
+		{"ends far before what is here", []p{{1024, 8, true}, {16, 8, false}}},
+		{"ends far before where it ended", []p{{1024, 5, false}, {16, 8, false}}},
+		{"ends within its last place", []p{{16, 7, false}, {16, 5, false}}},
 		{"behind the end", []p{{16, 8, false}, {24, 8, true}}},
 		{"at the end, and not the last", []p{{16, 5, false}, {8, 8, true}, {16, 8, true}}},
 		{"ends twice", []p{{16, 8, false}, {32, 8, false}}},
@@ -295,6 +300,139 @@ func TestGivenUp(t *testing.T) {
 	}
 	if table.Held() != Datagrams {
 		t.Errorf("%d datagrams", table.Held())
+	}
+}
+
+// Of those that were given up the oldest goes first, so that the others stay known.
+func TestGivenUpOldestFirst(t *testing.T) {
+	table := New(front, tail)
+	owner := uint64(10)
+	when := func(i int) int64 { return int64(i*97%Datagrams) * 1e6 } // not in the order of places
+	for i := range Datagrams {
+		add(table, owner+uint64(i), piece(1, 8, 12, true, 1), when(i))
+	}
+	for i := range Buffers {
+		if v := add(table, 1000+uint64(i), piece(1, 8, 8, true, 1), 1e9).Verdict; v != Held {
+			t.Fatal(i, v)
+		}
+	}
+	for i := range Datagrams {
+		known := false
+		for at, h := range table.hashes {
+			known = known || h != 0 && table.entries[at].owner == owner+uint64(i)
+		}
+		if want := when(i) >= Buffers*1e6; known != want {
+			t.Fatalf("the datagram of %d ms is known: %v", when(i)/1e6, known)
+		}
+	}
+}
+
+// What is over is not of its sender's share: given up and expired, or whole.
+func TestShareComesBack(t *testing.T) {
+	table := New(front, tail)
+	for round := range int64(3) {
+		for id := range uint32(PerSender) {
+			if v := add(table, 1, piece(id, 8, 12, true, 1), round*40e9).Verdict; v != Malformed {
+				t.Fatalf("round %d: datagram %d: %d", round, id, v)
+			}
+		}
+		table.Expire(round*40e9 + 35e9)
+		for _, more := range []bool{true, false} {
+			for id := range uint32(BuffersPerSender) {
+				want, offset := Held, 0
+				if !more {
+					want, offset = Whole, 8
+				}
+				if v := add(table, 1, piece(id, offset, 8, more, 1), round*40e9+36e9).Verdict; v != want {
+					t.Fatalf("round %d: datagram %d: %d", round, id, v)
+				}
+			}
+		}
+		table.Release()
+	}
+	if table.Held() != 0 || len(table.free) != table.made {
+		t.Errorf("%d held, %d of %d buffers free", table.Held(), len(table.free), table.made)
+	}
+}
+
+// Two datagrams are two, though their hashes be the same.
+func TestHashesCollide(t *testing.T) {
+	table := New(front, tail)
+	first, other := piece(1, 0, 8, true, 1), piece(2, 8, 8, false, 1)
+	add(table, 0, other, 0)
+	at := slices.IndexFunc(table.hashes[:], func(h uint64) bool { return h != 0 })
+	h := table.hashes[at]
+	table.drop(at)
+	add(table, 0, first, 0)
+	at = slices.IndexFunc(table.hashes[:], func(h uint64) bool { return h != 0 })
+	table.hashes[at] = h
+	if r := add(table, 0, other, 0); r.Verdict != Held || table.Held() != 2 {
+		t.Errorf("verdict %d, %d datagrams", r.Verdict, table.Held())
+	}
+}
+
+// A head may be long, and is bounded: the longest of IPv6 that is taken has 512 bytes.
+func TestLongHeads(t *testing.T) {
+	for length, want := range map[int]Verdict{40: Held, 504: Held, 512: Held, 520: Malformed} {
+		h := wire.IPv6{HopLimit: 64, Next: wire.ProtoFragment, Src: netip.MustParseAddr("fd01::1"), Dst: netip.MustParseAddr("fd02::1")}
+		if length > 40 {
+			h.Next = wire.ProtoDstOpts
+		}
+		pkt := h.Append(nil, length-40+8+8)
+		if n := length - 40; n > 0 {
+			opts := make([]byte, n)
+			opts[0], opts[1] = wire.ProtoFragment, byte(n/8-1)
+			for rest := opts[2:]; len(rest) > 0; {
+				pad := min(len(rest), 257)
+				if len(rest)-pad == 1 {
+					pad--
+				}
+				rest[0], rest[1] = 1, byte(pad-2)
+				rest = rest[pad:]
+			}
+			pkt = append(pkt, opts...)
+		}
+		pkt = append(wire.AppendIPv6Fragment(pkt, 17, 0, true, 7), data(rand.New(rand.NewPCG(1, 1)), 8)...)
+		table := New(front, tail)
+		if r := add(table, 0, pkt, 0); r.Verdict != want {
+			t.Errorf("a head of %d bytes: verdict %d, want %d", length, r.Verdict, want)
+		}
+		if r := add(table, 0, piece6(7, 8, 8, false, 1), 0); want == Held && (r.Verdict != Whole || r.Len != length+16 || !bytes.Equal(r.Buf[r.Off+min(41, length):r.Off+length], pkt[min(41, length):length])) {
+			t.Errorf("a head of %d bytes: %d, %d bytes", length, r.Verdict, r.Len)
+		}
+	}
+}
+
+// Pieces that fit each by itself can be longer than a packet together: the head of the
+// first one is the longest.
+func TestTooLongTogether(t *testing.T) {
+	for options, want := range map[int]Verdict{20: Whole, 24: Malformed} {
+		h := wire.IPv4{TTL: 64, ID: 7, Proto: 17, More: true, Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.2.0.1")}
+		first := h.Append(nil, options+32760)
+		first[0] = 0x45 + byte(options/4)
+		first = append(first, bytes.Repeat([]byte{1}, options)...) // no operation
+		first = append(first, make([]byte, 32760)...)
+		binary.BigEndian.PutUint16(first[10:], 0)
+		wire.FillIPv4Checksum(first[:20+options])
+		table := New(front, tail)
+		if r := add(table, 0, first, 0); r.Verdict != Held {
+			t.Fatal(r.Verdict)
+		}
+		r := add(table, 0, piece(7, 32760, 65535-40-32760, false, 1), 0)
+		if r.Verdict != want || r.Pieces != 2 || want == Whole && r.Len != 65535 {
+			t.Errorf("%d bytes of options: %+v", options, r.Verdict)
+		}
+		table.Release()
+		if table.Held() != 0 || len(table.free) != table.made {
+			t.Errorf("%d bytes of options: %d held, %d of %d buffers free", options, table.Held(), len(table.free), table.made)
+		}
+	}
+}
+
+func TestNoFragment(t *testing.T) {
+	table := New(front, tail)
+	if r := add(table, 0, packet("10.1.0.1", "10.2.0.1", 1, nil), 0); r.Verdict != Malformed || r.Pieces != 1 || table.Held() != 0 {
+		t.Errorf("%+v", r)
 	}
 }
 
