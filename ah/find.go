@@ -30,6 +30,9 @@ func find6(pkt []byte) (at int, ok bool) {
 	at = wire.IPv6HeaderLen
 	next := pkt[6]
 	for range maxHeaders + 1 {
+		if len(pkt)-at < HeaderLen {
+			return 0, false
+		}
 		switch next {
 		case wire.ProtoAH:
 			return at, true
@@ -37,14 +40,7 @@ func find6(pkt []byte) (at int, ok bool) {
 		default:
 			return 0, false
 		}
-		if len(pkt)-at < 8 {
-			return 0, false
-		}
-		size := 8 + int(pkt[at+1])*8
-		if len(pkt)-at < size {
-			return 0, false
-		}
-		next, at = pkt[at], at+size
+		next, at = pkt[at], at+8+int(pkt[at+1])*8
 	}
 	return 0, false
 }

@@ -73,14 +73,11 @@ func immutable(kind uint8) bool {
 }
 
 // mask6 zeroes traffic class, flow label and hop limit, and goes through the
-// extension headers.
+// extension headers, which are whole.
 func mask6(h []byte) bool {
 	h[0], h[1], h[2], h[3], h[7] = 0x60, 0, 0, 0, 0
 	next, rest := h[6], h[wire.IPv6HeaderLen:]
 	for len(rest) > 0 {
-		if len(rest) < 8 || len(rest) < 8+int(rest[1])*8 {
-			return false
-		}
 		ext := rest[:8+int(rest[1])*8]
 		ok := false
 		switch next {
