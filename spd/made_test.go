@@ -22,10 +22,15 @@ func flat(table []Policy, list []Made) (out []Policy) {
 		}
 		slices.SortStableFunc(here, func(a, b Made) int { return a.Slot - b.Slot })
 		for _, m := range here {
-			out = append(out, m.Rows...)
+			for _, row := range m.Rows {
+				row.Index = i
+				out = append(out, row)
+			}
 		}
 		if i < len(table) {
-			out = append(out, table[i])
+			row := table[i]
+			row.Index = i
+			out = append(out, row)
 		}
 	}
 	return out
@@ -92,7 +97,7 @@ func TestMadeIsTheNaiveList(t *testing.T) {
 				switch {
 				case i < 0 && got != nil:
 					t.Fatalf("seed %d step %d: %v found %d, want none", seed, step, f, got.Ref)
-				case i >= 0 && (got == nil || got.Ref != want[i].Ref || got.Pair != want[i].Pair):
+				case i >= 0 && (got == nil || got.Ref != want[i].Ref || got.Index != want[i].Index || got.Pair != want[i].Pair):
 					t.Fatalf("seed %d step %d: %v found %v, want %v", seed, step, f, got, want[i])
 				}
 				if cache.lookup(db, &f, in) != got {

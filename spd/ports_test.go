@@ -108,6 +108,27 @@ func TestPortTrees(t *testing.T) {
 	}
 }
 
+// Where cutting does not tell rules apart, there is no tree, or one that has not much more than
+// the rules.
+func TestPortsThatTellLittle(t *testing.T) {
+	const n = 300
+	var same, around []rule
+	for i := range int32(n) {
+		same = append(same, rule{index: i, proto: 6, localHi: 65535, remoteHi: 65535, ranges: true})
+		around = append(around, rule{index: i, proto: 6, localHi: 65535, remoteLo: uint16(1 + i), remoteHi: uint16(65000 - i)})
+	}
+	for name, rules := range map[string][]rule{"the same ports": same, "each around the next": around} {
+		s := &snapshot{rules: slices.Clone(rules)}
+		e := span{to: n}
+		if s.addTree(&e); e.tree != (name != "the same ports") {
+			t.Errorf("%s: a tree: %v", name, e.tree)
+		}
+		if len(s.rules) > n+2*growth*n || len(s.cuts) > 2*n {
+			t.Errorf("%s: %d rules became %d under %d cuts", name, n, len(s.rules)-n, len(s.cuts))
+		}
+	}
+}
+
 // A tree is made where it helps, and a lookup then asks few rules.
 func TestManyPortsAskFewRules(t *testing.T) {
 	policies := ports(1000)

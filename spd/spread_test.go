@@ -207,7 +207,8 @@ func TestMergeGroups(t *testing.T) {
 		var want []*group
 		for i, g := range all {
 			walled := slices.ContainsFunc(all[:i], func(o *group) bool {
-				return o.l <= g.l && g.l <= o.end && o.wall() < g.first()
+				last := o.rules[len(o.rules)-1]
+				return o.l <= g.l && g.l <= o.end && last.proto == 0 && last.index < g.first()
 			})
 			if !walled {
 				want = append(want, g)

@@ -51,7 +51,7 @@ func (k key) masked(depth uint8) key {
 
 // ones is the place of the first 0 in k from depth on.
 func (k key) ones(depth uint8) uint8 {
-	for depth < 128 && k.from(depth)>>63 == 1 {
+	for k.from(depth)>>63 == 1 { // at 128 there is none
 		depth++
 	}
 	return depth
