@@ -26,6 +26,15 @@ type contest struct {
 	timer *core.Timer
 }
 
+// contests is the contest that an IKE SA may have.
+type contests struct {
+	idle
+	sa *SA
+}
+
+func (c contests) passTo(*SA) { c.sa.settleContest(true) } // whoever made the successor has just been heard
+func (c contests) ended()     { c.sa.settleContest(false) }
+
 // Contest asks the peer whether it is there, and calls done, perhaps at once. An SA
 // that does not stay has ended by then; why says what for.
 func (sa *SA) Contest(why string, done func(stays bool)) {

@@ -73,9 +73,16 @@ func (sa *SA) Mode(responder bool) *core.ModeConfig {
 	return sa.Identity.Mode
 }
 
-// GiveBack ends the use of an address with its IKE SA.
-func (sa *SA) GiveBack() {
-	l := sa.Lease
+// leasing is the use of addresses by an IKE SA.
+type leasing struct {
+	idle
+	sa *SA
+}
+
+func (u leasing) passTo(n *SA) { n.Lease, u.sa.Lease = u.sa.Lease, nil }
+
+func (u leasing) end() {
+	sa, l := u.sa, u.sa.Lease
 	sa.Lease = nil
 	switch {
 	case l == nil:

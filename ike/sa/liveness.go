@@ -1,5 +1,13 @@
 package sa
 
+// liveness is the watch over a peer that is silent.
+type liveness struct {
+	idle
+	sa *SA
+}
+
+func (l liveness) rest() { l.sa.Env.Timers.Stop(l.sa.Timers.dpd) }
+
 // watch asks a peer that was silent for dpd-interval whether it is alive. Any
 // request of ours that is under way asks the same.
 func (sa *SA) watch() {

@@ -154,6 +154,14 @@ func (sa *SA) InUDP(p *core.Policy) bool {
 // keepaliveEvery keeps a NAT's mapping alive (RFC 3948 §4: 20 s by default).
 const keepaliveEvery = 20 * time.Second
 
+// keepalives are those of an IKE SA.
+type keepalives struct {
+	idle
+	sa *SA
+}
+
+func (k keepalives) rest() { k.sa.Env.Timers.Stop(k.sa.Timers.keepalive) }
+
 // Keepalives go out while we are behind a NAT, every 20 s.
 func (sa *SA) Keepalives() {
 	sa.Env.Timers.Stop(sa.Timers.keepalive)

@@ -84,13 +84,20 @@ func (sa *SA) reauthenticate() {
 	sa.Auth.timer = sa.Env.After(core.TimeToGiveUp+reauthAgain, sa.reauthenticate)
 }
 
-// inheritAuth is for the successor at a rekey.
-func inheritAuth(sa *SA, old *SA) {
-	sa.Env.Timers.Stop(old.Auth.timer)
-	sa.Auth = old.Auth
-	sa.Auth.timer = nil
-	sa.watchAuth()
+// proofs are how long those of an IKE SA count.
+type proofs struct {
+	idle
+	sa *SA
 }
+
+func (p proofs) passTo(n *SA) {
+	p.rest()
+	n.Auth = p.sa.Auth
+	n.Auth.timer = nil
+	n.watchAuth()
+}
+
+func (p proofs) rest() { p.sa.Env.Timers.Stop(p.sa.Auth.timer) }
 
 // MainPolicy is what the IKE SA that takes over from sa begins with: a policy that
 // has a CHILD SA. The others follow by TakeOver.

@@ -198,7 +198,7 @@ func (sa *SA) Delete(why string) {
 // close tells the peer that the IKE SA ends and ends it.
 func (sa *SA) close(why string) {
 	sa.Become(Closing)
-	stopTimers(sa)
+	each(sa, feature.rest)
 	for _, c := range sa.Children { // the peer will not open what comes after the Delete
 		if c.Closing {
 			continue
@@ -212,9 +212,15 @@ func (sa *SA) close(why string) {
 	sa.Protocol.Close(why, true)
 }
 
-func stopTimers(sa *SA) {
-	for _, t := range []*core.Timer{sa.Timers.Half, sa.Timers.Soft, sa.Timers.Hard, sa.Timers.dpd, sa.Timers.keepalive, sa.Auth.timer} {
-		sa.Env.Timers.Stop(t)
+// lifetimes are how long the SA may be half-open, and how long it lasts.
+type lifetimes struct {
+	idle
+	sa *SA
+}
+
+func (l lifetimes) rest() {
+	for _, t := range []*core.Timer{l.sa.Timers.Half, l.sa.Timers.Soft, l.sa.Timers.Hard} {
+		l.sa.Env.Timers.Stop(t)
 	}
 }
 
@@ -236,16 +242,16 @@ func (sa *SA) End(fault bool, format string, a ...any) {
 	was := sa.State
 	sa.Protocol.Stop()
 	sa.Become(Ended)
-	stopTimers(sa)
+	each(sa, feature.rest)
 	for _, c := range slices.Clone(sa.Children) {
 		c.End("its IKE SA ended")
 	}
-	sa.GiveBack()
+	each(sa, feature.end)
 	if was >= Established {
 		sa.Event(core.EvIKEDown, format, a...)
 	}
 	sa.Keeper.Ended(sa, fault)
-	sa.settleContest(false)
+	each(sa, feature.ended)
 }
 
 // replacedLife is how long a replaced SA waits for the peer's Delete.
@@ -259,16 +265,15 @@ func (sa *SA) Redundant() {
 		return
 	}
 	sa.Become(Replaced)
-	stopTimers(sa)
+	each(sa, feature.rest)
 	sa.Timers.Hard = sa.Env.After(replacedLife, func() { sa.End(false, "replaced, and the peer did not delete it") })
 }
 
 // ReplacedBy is for the protocol: n was made by a rekey of sa and has all that lives on
 // from now on.
 func (sa *SA) ReplacedBy(n *SA) {
-	inheritAuth(n, sa)
 	n.Birth, n.client, n.Home = sa.Birth, sa.client, sa.Home
-	sa.settleContest(true) // whoever made n has just been heard
+	each(sa, func(f feature) { f.passTo(n) })
 	sa.Adopter = n
 	sa.Redundant()
 	for _, c := range sa.Children {
@@ -276,7 +281,6 @@ func (sa *SA) ReplacedBy(n *SA) {
 		n.Children = append(n.Children, c)
 	}
 	sa.Children = nil
-	n.Lease, sa.Lease = sa.Lease, nil
 	n.Wanted = append(n.Wanted, sa.Wanted...)
 	n.Emit(core.Event{Kind: core.EvIKERekeyed, Old: sa.ID})
 }

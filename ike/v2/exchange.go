@@ -186,6 +186,27 @@ func (x *exchange) fail(err error) {
 	x.sa.reject(x, err)
 }
 
+// window is the exchanges of an IKE SA that are under way or wait.
+type window struct {
+	idle
+	sa *SA
+}
+
+func (w window) end() {
+	sa := w.sa
+	abandon := func(at **exchange) {
+		if x := *at; x != nil {
+			*at = nil
+			x.abandon()
+		}
+	}
+	abandon(&sa.current)
+	sa.dropQueue()
+	sa.parked.end()
+	abandon(&sa.answering)
+	abandon(&sa.between)
+}
+
 // --- our requests ---
 
 // start queues a request of ours.
@@ -254,7 +275,7 @@ func (sa *SA) retransmit(x *exchange) {
 	}
 	if !sendLong(x) {
 		sa.base.Transmit(sa.base.Path, x.raw)
-		roaming{sa}.probe(x)
+		roaming{sa: sa}.probe(x)
 		if x.tries > 0 {
 			seekSource(sa, x)
 		}
@@ -278,7 +299,7 @@ func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, 
 	}
 	sa.base.Fresh(in)
 	sa.take(x, h, inner, syntax)
-	roaming{sa}.answeredOn(x, ikesa.PathOf(in))
+	roaming{sa: sa}.answeredOn(x, ikesa.PathOf(in))
 }
 
 // take lets the tasks read a response.

@@ -19,7 +19,7 @@ func (sa *SA) Probe(urgent bool) {
 	if sa.current == nil && len(sa.queue) == 0 {
 		sa.start(newExchange(row(inform)))
 	} else if urgent {
-		roaming{sa}.again()
+		roaming{sa: sa}.again()
 	}
 }
 
@@ -40,14 +40,12 @@ func (sa *SA) DeleteChild(c *Child, why string) {
 
 // Close tells the peer that the IKE SA ends. wait: it ends with the answer.
 func (sa *SA) Close(why string, wait bool) {
+	each(sa, feature.deleted)
 	if wait {
-		sa.tickets.rest()
 		sa.dropQueue()
-		sa.tickets.forget()
 		tellClosed(sa, why)
 		return
 	}
-	sa.tickets.forget()
 	id := sa.sendID
 	if sa.current != nil && sa.current.raw != nil {
 		id++
@@ -162,7 +160,7 @@ func (t *deletion) settle(x *exchange) error {
 	if t.closes {
 		if !x.mine {
 			keepFinal(x.sa, x)
-			x.sa.tickets.forget()
+			each(x.sa, feature.deleted)
 		}
 		x.sa.base.End(false, "%s", t.reason)
 	}

@@ -22,6 +22,7 @@ import (
 
 // initState is what IKE_AUTH needs of IKE_SA_INIT.
 type initState struct {
+	idle
 	request, response []byte // the messages as they were on the wire
 	ni, nr            []byte
 	cookie            []byte

@@ -125,7 +125,7 @@ func (t *mobikeInform) accept(x *exchange) error {
 		return refuse(message.NotifyUnexpectedNATDetected, "the peer allows no NAT, and there is one between us")
 	}
 	if notify(x.in, message.NotifyUpdateSAAddresses) != nil && !sa.mob.leads && sa.base.State == Established {
-		if !(roaming{sa}).acceptable(x.from) {
+		if !(roaming{sa: sa}).acceptable(x.from) {
 			return refuse(message.NotifyUnacceptableAddresses, "the peer wants to go on between %v and %v: check local-address of peer %q", x.from.Remote, x.from.Local, sa.base.Peer.Name)
 		}
 		t.update = true
@@ -189,7 +189,7 @@ func (t *mobikeInform) complete(x *exchange) error {
 	case seen != nil && sa.mob.seen != nil && !bytes.Equal(seen.Data, sa.mob.seen):
 		sa.mob.epoch++
 		sa.base.Event(core.EvMoved, "our NAT gave us another address or port")
-		roaming{sa}.update()
+		roaming{sa: sa}.update()
 	}
 	if seen != nil {
 		sa.mob.seen = clone(seen.Data)
@@ -217,9 +217,9 @@ func (t *mobikeInform) settle(x *exchange) error {
 		sa.base.MoveChildren()
 	case x.mine:
 	case m.update:
-		roaming{sa}.followed(m.moved)
+		roaming{sa: sa}.followed(m.moved)
 	case m.listed && sa.mob.leads:
-		roaming{sa}.peerLeft(x.from)
+		roaming{sa: sa}.peerLeft(x.from)
 	}
 	return nil
 }
@@ -227,7 +227,7 @@ func (t *mobikeInform) settle(x *exchange) error {
 // addAddresses tells our further addresses, and says how many there are.
 func addAddresses(x *exchange) int {
 	sa := x.sa
-	sa.mob.told = roaming{sa}.others()
+	sa.mob.told = roaming{sa: sa}.others()
 	for _, a := range sa.mob.told {
 		kind := message.NotifyAdditionalIP6Address
 		if a.Is4() {

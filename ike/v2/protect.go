@@ -28,6 +28,7 @@ const (
 
 // sealer encrypts and decrypts the messages of an IKE SA.
 type sealer struct {
+	idle
 	base      *ikesa.SA
 	keys      keys
 	fragments bool   // messages may be cut into fragments

@@ -22,6 +22,7 @@ import (
 
 // away is about an IKE SA whose peer can be sent, or was.
 type away struct {
+	idle
 	sa    *SA
 	able  bool         // the peer is a client that understands REDIRECT
 	from  core.Gateway // who sent it here

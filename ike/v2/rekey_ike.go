@@ -253,19 +253,30 @@ func (sa *SA) claim(in []message.Payload) {
 	}
 }
 
+// collision is that of our rekey with the peer's.
+type collision struct {
+	idle
+	sa *SA
+}
+
+// end has the peer's successor take over: its rekey is through, and our own never will be.
+func (c collision) end() {
+	if n := c.sa.successor; n != nil && c.sa.base.State == Established && n.base.State == Established {
+		c.sa.replacedBy(n)
+	}
+}
+
 // redundant waits for the peer to delete an SA that lost a collision.
 func (sa *SA) redundant() {
 	if sa.base.State == Established {
-		sa.tickets.rest()
+		each(sa, feature.rest)
 		sa.base.Redundant()
 	}
 }
 
 // replacedBy moves everything that lives on to the successor.
 func (sa *SA) replacedBy(n *SA) {
-	n.away.inherit(sa)
-	n.tickets.inherit(sa)
-	roaming{n}.follow(sa)
+	each(n, func(f feature) { f.inherit(sa) })
 	sa.successor, n.inherits = nil, nil
 	moved := sa.queue
 	sa.queue = nil

@@ -72,6 +72,7 @@ func allowed(p *core.Peer, s core.Suite) bool {
 
 // resumed is what a resumed IKE SA has of the old one.
 type resumed struct {
+	idle
 	session *Session   // as initiator: the ticket to present
 	name    ticketName // as responder: of the ticket presented
 	expires time.Time
@@ -79,14 +80,13 @@ type resumed struct {
 }
 
 func (r *resumed) end() {
-	if r != nil {
-		r.d.Wipe()
-		r.session.Wipe()
-	}
+	r.d.Wipe()
+	r.session.Wipe()
 }
 
 // lineage is what tickets there are of an IKE SA; a successor at a rekey inherits it.
 type lineage struct {
+	idle
 	sa      *SA
 	session *Session // as the client: the newest
 	given   []given  // as the gateway: the last ones
@@ -546,9 +546,9 @@ func (l *lineage) interrupted() {
 	}
 }
 
-// forget is for an IKE SA that one of the ends deletes: it shall not be
+// deleted is for an IKE SA that one of the ends deletes: it shall not be
 // resumed (RFC 5723 §4.3.1).
-func (l *lineage) forget() {
+func (l *lineage) deleted() {
 	sa := l.sa
 	for _, g := range l.given {
 		sa.owner.Tickets().spend(sa.base.Env, g.name, g.expires)

@@ -22,7 +22,10 @@ import (
 const probeAfter = 3
 
 // roaming decides when and where an IKE SA moves.
-type roaming struct{ sa *SA }
+type roaming struct {
+	idle
+	sa *SA
+}
 
 // others are our addresses but the one in use. A peer with a local-address stays
 // with that.
@@ -97,9 +100,9 @@ func (sa *SA) AddrsChanged() {
 		return
 	}
 	if !slices.Contains(sa.base.Host.Addrs(), sa.base.Local.Addr()) {
-		roaming{sa}.seek(roaming{sa}.remotes())
-	} else if !slices.Equal(roaming{sa}.others(), sa.mob.told) {
-		roaming{sa}.tell()
+		roaming{sa: sa}.seek(roaming{sa: sa}.remotes())
+	} else if !slices.Equal(roaming{sa: sa}.others(), sa.mob.told) {
+		roaming{sa: sa}.tell()
 	}
 }
 
@@ -212,8 +215,8 @@ func (w roaming) peerLeft(p path) {
 	}
 }
 
-// follow brings a successor to where its predecessor went in the meantime.
-func (w roaming) follow(old *SA) {
+// inherit brings a successor to where its predecessor went in the meantime.
+func (w roaming) inherit(old *SA) {
 	if old.mob.epoch > w.sa.mob.epoch {
 		w.sa.base.Path, w.sa.base.NAT, w.sa.base.Doubtful, w.sa.mob = old.base.Path, old.base.NAT, old.base.Doubtful, old.mob
 		w.sa.base.Keepalives()

@@ -2,7 +2,6 @@ package v2
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"culvert/ike/core"
@@ -152,39 +151,7 @@ func (sa *SA) ChildGone(c *Child) {
 }
 
 // Stop gives up all exchanges and wipes the keys.
-func (sa *SA) Stop() {
-	if n := sa.successor; n != nil && sa.base.State == Established && n.base.State == Established {
-		sa.replacedBy(n) // the peer's rekey is through, our own never will be
-	}
-	if x := sa.current; x != nil {
-		sa.current = nil
-		x.abandon()
-	}
-	sa.dropQueue()
-	sa.parked.end()
-	if x := sa.answering; x != nil {
-		sa.answering = nil
-		x.abandon()
-	}
-	if x := sa.between; x != nil {
-		sa.between = nil
-		x.abandon()
-	}
-	for _, f := range slices.Backward(sa.features()) {
-		f.end()
-	}
-}
-
-// feature is a part of an IKE SA whose state lasts from exchange to exchange.
-type feature interface {
-	// end stops what the feature has begun and wipes its secrets: the IKE SA is gone.
-	end()
-}
-
-// features are those that an IKE SA has.
-func (sa *SA) features() []feature {
-	return []feature{&sa.sealer, sa.init, sa.resumed, &sa.tickets, &sa.away}
-}
+func (sa *SA) Stop() { each(sa, feature.end) }
 
 // Datagram handles a message whose SPIs are this SA's. raw is the SA's to keep.
 func (sa *SA) Datagram(raw []byte, in core.Datagram) {
