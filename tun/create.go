@@ -40,7 +40,8 @@ type Filer interface {
 // with Close or the end of the process.
 //
 // Read hands out whole packets with their checksums complete, however the
-// kernel passed them. Write joins neighbouring segments of one flow where the system takes
+// kernel passed them: on Linux all that are there, until half of the buffers are full.
+// Write joins neighbouring segments of one flow where the system takes
 // them so (Linux); offset must be at least 10.
 // Both return os.ErrClosed after Close.
 func Create(name string, mtu int) (Device, error) {
@@ -62,7 +63,7 @@ func Create(name string, mtu int) (Device, error) {
 		dev.Close()
 		return nil, explainCreate(name, err)
 	}
-	d := &device{dev: dev, name: got, write: writes(dev)}
+	d := &device{dev: dev, name: got, read: reads(dev), write: writes(dev)}
 	d.events.Go(func() {
 		// The package blocks on events that nobody takes.
 		for range dev.Events() {
@@ -89,23 +90,28 @@ func checkName(name string) error {
 type device struct {
 	dev    wgtun.Device
 	name   string
+	read   func(bufs [][]byte, sizes []int, offset int) (int, error)
 	write  func(bufs [][]byte, offset int) (int, error)
 	events sync.WaitGroup
 }
 
 func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	for {
-		n, err := d.dev.Read(bufs, sizes, offset)
-		for i := range n {
-			mendLength(bufs[i][offset:][:sizes[i]])
-		}
-		switch {
-		case err == nil:
-			return n, nil
-		case ofPacket(err):
-			return max(n, 0), fmt.Errorf("%w: %w", ErrPacket, err)
-		case n > 0 || !ofWatch(err):
-			return n, err
+	return d.read(bufs, sizes, offset)
+}
+
+// readOn is for the package's devices, which report what is not about packets, too.
+func readOn(dev wgtun.Device) func(bufs [][]byte, sizes []int, offset int) (int, error) {
+	return func(bufs [][]byte, sizes []int, offset int) (int, error) {
+		for {
+			n, err := dev.Read(bufs, sizes, offset)
+			switch {
+			case err == nil:
+				return n, nil
+			case ofPacket(err):
+				return max(n, 0), fmt.Errorf("%w: %w", ErrPacket, err)
+			case n > 0 || !ofWatch(err):
+				return n, err
+			}
 		}
 	}
 }

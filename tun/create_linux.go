@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -24,6 +25,23 @@ func bringUp(name string) error {
 	// Fails where the kernel has no IPv6, which is no harm.
 	_ = netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
 	return netlink.LinkSetUp(link)
+}
+
+// reads is how packets come from the device.
+func reads(dev wgtun.Device) func(bufs [][]byte, sizes []int, offset int) (int, error) {
+	if r := newReader(dev); r != nil {
+		return r.read
+	}
+	return readOn(dev)
+}
+
+// hasOffload says whether the device has an offload header in front of each packet.
+func hasOffload(file syscall.RawConn) (header bool) {
+	err := file.Control(func(fd uintptr) {
+		ifr, _ := unix.NewIfreq("")
+		header = unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr) == nil && ifr.Uint16()&unix.IFF_VNET_HDR != 0
+	})
+	return header && err == nil
 }
 
 // writes is how packets get to the device.

@@ -59,8 +59,10 @@ const (
 )
 
 const (
-	flagACK = 0x10
+	flagFIN = 0x01
 	flagPSH = 0x08
+	flagACK = 0x10
+	flagCWR = 0x80
 )
 
 // join makes the groups of the packets bufs[i][offset:], in the order in which they are to
@@ -225,6 +227,7 @@ const (
 	offloadTCPv4 = 1
 	offloadTCPv6 = 4
 	offloadUDP   = 5
+	offloadECN   = 0x80 // with TCP: the first has CWR
 )
 
 // head writes the offload header of g in front of its first packet buf[offset:], and makes

@@ -16,7 +16,7 @@ import (
 // sequence number, identification, lengths and checksums.
 func cut(t testing.TB, head, pkt []byte) (list [][]byte) {
 	t.Helper()
-	kind, size, start, at := head[1], int(binary.NativeEndian.Uint16(head[4:])), int(binary.NativeEndian.Uint16(head[6:])), int(binary.NativeEndian.Uint16(head[8:]))
+	kind, size, start, at := head[1]&^offloadECN, int(binary.NativeEndian.Uint16(head[4:])), int(binary.NativeEndian.Uint16(head[6:])), int(binary.NativeEndian.Uint16(head[8:]))
 	if kind == offloadNone {
 		if head[0] != 0 {
 			t.Fatalf("flags %d on a packet that is not joined", head[0])
@@ -47,7 +47,10 @@ func cut(t testing.TB, head, pkt []byte) (list [][]byte) {
 		} else {
 			binary.BigEndian.PutUint32(l4[4:], binary.BigEndian.Uint32(pkt[start+4:])+uint32(k*size))
 			if len(payload) > 0 {
-				l4[13] &^= flagPSH
+				l4[13] &^= flagFIN | flagPSH
+			}
+			if k > 0 {
+				l4[13] &^= flagCWR
 			}
 		}
 		l, ok := layOut(seg)

@@ -32,21 +32,15 @@ func newWriter(dev wgtun.Device) *writer {
 		return nil
 	}
 	raw, err := file.SyscallConn()
-	if err != nil {
+	if err != nil || !hasOffload(raw) {
 		return nil
 	}
 	w := &writer{file: raw}
-	var header bool
 	err = raw.Control(func(fd uintptr) {
-		ifr, _ := unix.NewIfreq("")
-		if unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr) != nil {
-			return
-		}
-		header = ifr.Uint16()&unix.IFF_VNET_HDR != 0
 		// The package has asked for the same; Linux before 6.2 refuses it.
-		w.join.udp = header && unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, tcpOffloads|udpOffloads) == nil
+		w.join.udp = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, tcpOffloads|udpOffloads) == nil
 	})
-	if err != nil || !header {
+	if err != nil {
 		return nil
 	}
 	w.call = w.writev
