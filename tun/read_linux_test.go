@@ -1,0 +1,110 @@
+package tun
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+)
+
+// took is what a reader with buffers of the given room makes of a packet in one read after the
+// other, until nothing is left of it.
+func took(t *testing.T, r *reader, room, buffers int, head, pkt []byte) (list [][]byte, reads []int) {
+	t.Helper()
+	r.bufs, r.sizes, r.offset = make([][]byte, buffers), make([]int, buffers), Offset
+	for i := range r.bufs {
+		r.bufs[i] = make([]byte, Offset+room)
+	}
+	buf := r.bufs[0][Offset-offloadLen:]
+	if len(buf) < len(r.hold) {
+		buf = r.hold
+	}
+	copy(buf, head)
+	copy(buf[offloadLen:], pkt)
+	r.n, r.err = 0, nil
+	for r.packet(buf[:offloadLen+len(pkt)]); ; r.cutRest() {
+		for i := range r.n {
+			list = append(list, bytes.Clone(r.bufs[i][Offset:][:r.sizes[i]]))
+		}
+		reads = append(reads, r.n)
+		if r.n = 0; r.rest.left() == 0 || r.err != nil {
+			return list, reads
+		}
+	}
+}
+
+// However many buffers there are and however long they are, the packets are the same.
+func TestReadsIntoWhatThereIs(t *testing.T) {
+	head, pkt := whole(offloadTCPv4, 5000, 1000, flagACK|flagPSH, nil)
+	want := cut(t, head, bytes.Clone(pkt))
+	for _, c := range []struct {
+		room, buffers int
+		reads         []int
+	}{
+		{MaxMTU, 8, []int{5}},
+		{MaxMTU, 5, []int{5}},
+		{MaxMTU, 4, []int{4, 1}},
+		{MaxMTU, 2, []int{2, 2, 1}},
+		{MaxMTU - 1, 8, []int{5}}, // too short for what the device may have
+		{1040, 2, []int{2, 2, 1}}, // just long enough for each packet
+	} {
+		r := &reader{hold: make([]byte, offloadLen+MaxMTU)}
+		got, reads := took(t, r, c.room, c.buffers, head, pkt)
+		if r.err != nil || !slices.Equal(reads, c.reads) {
+			t.Errorf("%d buffers of %d bytes: reads of %v packets, want %v; %v", c.buffers, c.room, reads, c.reads, r.err)
+		}
+		if !slices.EqualFunc(got, want, bytes.Equal) {
+			t.Errorf("%d buffers of %d bytes: the packets differ", c.buffers, c.room)
+		}
+	}
+	// A packet for itself.
+	one := make([]byte, offloadLen)
+	for _, room := range []int{MaxMTU, len(pkt)} {
+		r := &reader{hold: make([]byte, offloadLen+MaxMTU)}
+		if got, reads := took(t, r, room, 2, one, pkt); len(got) != 1 || !bytes.Equal(got[0], pkt) || len(reads) != 1 {
+			t.Errorf("a buffer of %d bytes: reads of %v packets; %v", room, reads, r.err)
+		}
+	}
+}
+
+// A packet that is too long for its buffer, or that is none, is lost, and an error says so.
+func TestReadsWhatIsLost(t *testing.T) {
+	head, pkt := whole(offloadTCPv4, 5000, 1000, flagACK, nil)
+	one := make([]byte, offloadLen)
+	for name, c := range map[string]struct {
+		room int
+		head []byte
+	}{
+		"it stands for several": {1039, head},
+		"it stands for itself":  {len(pkt) - 1, one},
+	} {
+		r := &reader{hold: make([]byte, offloadLen+MaxMTU)}
+		if got, _ := took(t, r, c.room, 8, c.head, pkt); len(got) != 0 || !errors.Is(r.err, ErrPacket) {
+			t.Errorf("%s: %d packets, %v", name, len(got), r.err)
+		}
+	}
+	r := &reader{hold: make([]byte, offloadLen+MaxMTU), bufs: [][]byte{make([]byte, 100)}, sizes: []int{0}, offset: Offset}
+	if r.packet(r.hold[:offloadLen-1]); r.n != 0 || !errors.Is(r.err, ErrPacket) {
+		t.Errorf("no offload header: %d packets, %v", r.n, r.err)
+	}
+}
+
+// Reading allocates nothing.
+func TestReadAllocatesNothing(t *testing.T) {
+	head, pkt := whole(offloadTCPv4, 5000, 1000, flagACK, nil)
+	r := &reader{hold: make([]byte, offloadLen+MaxMTU), offset: Offset, sizes: make([]int, 8)}
+	for range cap(r.sizes) {
+		r.bufs = append(r.bufs, make([]byte, Offset+MaxMTU))
+	}
+	for _, h := range [][]byte{head, make([]byte, offloadLen)} {
+		if n := testing.AllocsPerRun(100, func() {
+			r.n = 0
+			buf := r.bufs[0][Offset-offloadLen:][:offloadLen+len(pkt)]
+			copy(buf, h)
+			copy(buf[offloadLen:], pkt)
+			r.packet(buf)
+		}); n > 0 || r.err != nil {
+			t.Errorf("%v allocations, %v", n, r.err)
+		}
+	}
+}
