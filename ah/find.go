@@ -17,10 +17,10 @@ const maxHeaders = 8
 // a fragment, or has none where one may be.
 func Find(pkt []byte) (at int, ok bool) {
 	switch {
-	case len(pkt) >= wire.IPv4HeaderLen && pkt[0]>>4 == 4:
+	case len(pkt) >= wire.IPv4HeaderLen+HeaderLen && pkt[0]>>4 == 4:
 		at = int(pkt[0]&0xf) * 4
 		ok = at >= wire.IPv4HeaderLen && pkt[9] == wire.ProtoAH && binary.BigEndian.Uint16(pkt[6:])&0x3fff == 0
-	case len(pkt) >= wire.IPv6HeaderLen && pkt[0]>>4 == 6:
+	case len(pkt) >= wire.IPv6HeaderLen+HeaderLen && pkt[0]>>4 == 6:
 		at, ok = find6(pkt)
 	}
 	return at, ok && at <= maxFront && len(pkt)-at >= HeaderLen

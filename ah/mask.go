@@ -39,7 +39,7 @@ func mask4(h []byte, sealing bool) bool {
 				return false
 			}
 			if int(opt[2]) <= len(opt) { // else its end was reached (RFC 791 §3.1)
-				copy(h[16:20], opt[len(opt)-4:])
+				copy(h[16:], opt[len(opt)-4:])
 			}
 		}
 		if !immutable(kind) {

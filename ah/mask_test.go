@@ -186,6 +186,8 @@ func TestMask6(t *testing.T) {
 	}{
 		{"options", wire.ProtoHopByHop, []byte{51, 0, 0x3e, 1, 9, 0, 0x3e, 0}, []byte{51, 0, 0x3e, 1, 0, 0, 0x3e, 0}, 0xaa},
 		{"options that stay", wire.ProtoDstOpts, []byte{51, 0, 0x1e, 1, 9, 0, 0xdf, 0}, []byte{51, 0, 0x1e, 1, 9, 0, 0xdf, 0}, 0xaa},
+		{"padding", wire.ProtoDstOpts, []byte{51, 0, 0x3e, 2, 9, 9, 0, 0}, []byte{51, 0, 0x3e, 2, 0, 0, 0, 0}, 0xaa},
+		{"padding in front", wire.ProtoDstOpts, []byte{51, 0, 0, 0, 0, 0x3e, 1, 9}, []byte{51, 0, 0, 0, 0, 0x3e, 1, 0}, 0xaa},
 		{"an option that ends with the header", wire.ProtoDstOpts, []byte{51, 0, 0x3e, 4, 9, 9, 9, 9}, []byte{51, 0, 0x3e, 4, 0, 0, 0, 0}, 0xaa},
 		{"an option that ends behind it", wire.ProtoDstOpts, []byte{51, 0, 0x3e, 5, 9, 9, 9, 9}, nil, 0},
 		{"an option without a length", wire.ProtoDstOpts, []byte{51, 0, 1, 3, 0, 0, 0, 1}, nil, 0},

@@ -45,23 +45,13 @@ func FragmentOf(pkt []byte, i Info) (Fragment, bool) {
 		x.Head, x.At, x.Next, x.Data = i.Payload, 9, i.Proto, i.Payload
 		return x, true
 	}
-	end, at, next := IPv6HeaderLen, 6, pkt[6]
-	for range maxExtHeaders + 1 {
-		if i.Total-end < fragmentHdrLen {
-			return Fragment{}, false
-		}
-		switch next {
-		case ProtoFragment:
-			x.ID = binary.BigEndian.Uint32(pkt[end+4:])
-			x.Head, x.At, x.Next, x.Data = end, at, pkt[end], end+fragmentHdrLen
-			return x, true
-		case ProtoHopByHop, ProtoRouting, ProtoDstOpts:
-			at, next, end = end, pkt[end], end+8+int(pkt[end+1])*8
-		default:
-			return Fragment{}, false
-		}
+	end, at := IPv6HeaderLen, 6
+	for pkt[at] != ProtoFragment { // which ParseFlow met, behind whole headers
+		at, end = end, end+extUnit+int(pkt[end+1])*extUnit
 	}
-	return Fragment{}, false
+	x.ID = binary.BigEndian.Uint32(pkt[end+4:])
+	x.Head, x.At, x.Next, x.Data = end, at, pkt[end], end+fragmentHdrLen
+	return x, true
 }
 
 // Joined makes of a packet whose head is pkt[:x.Head] and whose data follow, x

@@ -106,7 +106,7 @@ func TestOptionsOfTheFirstPieceAlone(t *testing.T) {
 		!bytes.Equal(second, []byte{1, 1, 1, 1, 1, 1, 1, 0x94, 4, 0, 0, 1}) {
 		t.Errorf("options %x, then %x", first, second)
 	}
-	for _, bad := range [][]byte{{7}, {7, 1, 0, 0}, {7, 9, 0, 0}, {0, 7, 7, 7}} {
+	for _, bad := range [][]byte{{7}, {7, 1, 0, 0}, {7, 1, 9, 9}, {7, 0, 9, 9}, {7, 9, 0, 0}, {7, 5, 0, 0}, {0, 7, 7, 7}} {
 		before := bytes.Clone(bad)
 		if blankOptions(bad); !bytes.Equal(bad, before) {
 			t.Errorf("%x became %x", before, bad)
@@ -179,4 +179,33 @@ func FuzzFragment(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is no fragment, or not all there, has no place in a packet.
+func TestFragmentOfWhat(t *testing.T) {
+	for _, c := range good {
+		x, ok := FragmentOf(c.pkt, c.info)
+		if ok != c.info.Fragment() {
+			t.Errorf("%s: %v", c.name, ok)
+		}
+		if _, ok := FragmentOf(c.pkt[:c.info.Total-1], c.info); ok {
+			t.Errorf("%s: cut", c.name)
+		}
+		if !ok {
+			continue
+		}
+		head := 20
+		if c.info.Version == 6 {
+			head = 40
+		}
+		if x.Head != head || x.Total != c.info.Total || x.Offset != c.info.FragOffset || x.More != c.info.More || c.pkt[x.At] != 17 && c.pkt[x.At] != 1 && c.pkt[x.At] != 44 {
+			t.Errorf("%s: %+v", c.name, x)
+		}
+	}
+	behind := ipv6(ProtoHopByHop, ext(ProtoRouting), []byte{ProtoFragment, 1, 253, 0, 15: 0}, AppendIPv6Fragment(nil, 17, 8, true, 0x01020304), udp[:8])
+	info, ok := ParseFlow(behind, new(Flow))
+	x, there := FragmentOf(behind, info)
+	if want := (Fragment{ID: 0x01020304, Head: 64, At: 48, Next: 17, Data: 72, Total: 80, Offset: 8, More: true}); !ok || !there || x != want {
+		t.Errorf("%v %v %+v, want %+v", ok, there, x, want)
+	}
 }

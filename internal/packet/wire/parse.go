@@ -30,6 +30,7 @@ const (
 	TCPHeaderLen   = 20 // without options
 	ICMPHeaderLen  = 8
 	maxExtHeaders  = 8
+	extUnit        = 8 // the least length of an extension header, and the unit of what it has more
 	fragmentHdrLen = 8
 )
 
@@ -97,8 +98,8 @@ func ParseFlow(pkt []byte, f *Flow) (Info, bool) {
 		Kind:    Kind{Version: 4, Proto: pkt[9], More: frag&0x2000 != 0, DontFragment: frag&0x4000 != 0},
 		Payload: hlen, Total: total, FragOffset: int(frag&0x1fff) * 8,
 	}
-	f.Src = netip.AddrFrom4([4]byte(pkt[12:16]))
-	f.Dst = netip.AddrFrom4([4]byte(pkt[16:20]))
+	f.Src = netip.AddrFrom4([4]byte(pkt[12:]))
+	f.Dst = netip.AddrFrom4([4]byte(pkt[16:]))
 	if upper := pkt[hlen:total]; (i.Proto == ProtoTCP || i.Proto == ProtoUDP) && i.FragOffset == 0 && len(upper) >= 4 {
 		f.SrcPort, f.DstPort, f.Proto, f.Opaque = binary.BigEndian.Uint16(upper), binary.BigEndian.Uint16(upper[2:]), i.Proto, false
 		return i, true
@@ -120,20 +121,16 @@ func TotalLen(pkt []byte) int {
 }
 
 func parse6(pkt []byte, f *Flow) (Info, bool) {
-	if len(pkt) < IPv6HeaderLen {
-		return Info{}, false
-	}
-	length := int(binary.BigEndian.Uint16(pkt[4:]))
-	total := IPv6HeaderLen + length
-	if total > len(pkt) || length == 0 && pkt[6] == ProtoHopByHop {
+	total := IPv6HeaderLen + int(binary.BigEndian.Uint16(pkt[4:]))
+	if total > len(pkt) { // a jumbogram has no hop-by-hop header within 40 bytes
 		return Info{}, false
 	}
 	i, ok := walk(pkt[:total])
 	if !ok {
 		return Info{}, false
 	}
-	f.Src = netip.AddrFrom16([16]byte(pkt[8:24]))
-	f.Dst = netip.AddrFrom16([16]byte(pkt[24:40]))
+	f.Src = netip.AddrFrom16([16]byte(pkt[8:]))
+	f.Dst = netip.AddrFrom16([16]byte(pkt[24:]))
 	if f.Src.Is4In6() || f.Dst.Is4In6() {
 		// They must not be on the wire, and would be mistaken for IPv4.
 		return Info{}, false
@@ -158,10 +155,10 @@ func walk(pkt []byte) (Info, bool) {
 			}
 			fallthrough
 		case ProtoRouting, ProtoDstOpts:
-			if len(rest) < 8 {
+			if len(rest) < extUnit {
 				return Info{}, false
 			}
-			size = 8 + int(rest[1])*8
+			size = extUnit + int(rest[1])*extUnit
 		case ProtoFragment:
 			if len(rest) < fragmentHdrLen || fragment {
 				return Info{}, false

@@ -102,13 +102,11 @@ func QuoteOf(pkt []byte, i Info) (q Quote, ok bool) {
 		if n < IPv4HeaderLen || n > len(inner) || binary.BigEndian.Uint16(inner[6:])&0x1fff != 0 {
 			return q, false
 		}
-		q.Src, q.Dst = netip.AddrFrom4([4]byte(inner[12:16])), netip.AddrFrom4([4]byte(inner[16:20]))
+		q.Src, q.Dst = netip.AddrFrom4([4]byte(inner[12:])), netip.AddrFrom4([4]byte(inner[16:]))
 		q.Proto, q.upper = inner[9], at+n
 	case i.Proto == ProtoICMPv6 && len(inner) >= IPv6HeaderLen && inner[0]>>4 == 6:
-		q.Src, q.Dst = netip.AddrFrom16([16]byte(inner[8:24])), netip.AddrFrom16([16]byte(inner[24:40]))
+		q.Src, q.Dst = netip.AddrFrom16([16]byte(inner[8:])), netip.AddrFrom16([16]byte(inner[24:]))
 		q.Proto, q.upper = inner[6], at+IPv6HeaderLen
-	default:
-		return q, false
 	}
 	q.Ports = portsAt(pkt, q.upper, q.Proto)
 	return q, q.SrcAt|q.DstAt != 0
@@ -129,10 +127,10 @@ func QuotedFlow(pkt []byte, i Info) (f Flow, ok bool) {
 		if n < IPv4HeaderLen || n > len(inner) {
 			return f, false
 		}
-		f.Src, f.Dst = netip.AddrFrom4([4]byte(inner[12:16])), netip.AddrFrom4([4]byte(inner[16:20]))
+		f.Src, f.Dst = netip.AddrFrom4([4]byte(inner[12:])), netip.AddrFrom4([4]byte(inner[16:]))
 		f.setUpper(inner[9], binary.BigEndian.Uint16(inner[6:])&0x1fff != 0, inner[n:])
 	case i.Proto == ProtoICMPv6 && len(inner) >= IPv6HeaderLen && inner[0]>>4 == 6:
-		f.Src, f.Dst = netip.AddrFrom16([16]byte(inner[8:24])), netip.AddrFrom16([16]byte(inner[24:40]))
+		f.Src, f.Dst = netip.AddrFrom16([16]byte(inner[8:])), netip.AddrFrom16([16]byte(inner[24:]))
 		if j, whole := walk(inner); whole && !f.Src.Is4In6() && !f.Dst.Is4In6() {
 			f.setUpper(j.Proto, j.FragOffset != 0, inner[j.Payload:])
 			return f, true

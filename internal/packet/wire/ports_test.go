@@ -160,3 +160,162 @@ func FuzzPorts(f *testing.F) {
 		}
 	})
 }
+
+// A checksum of 0 is a checksum, but for UDP.
+func TestSetPortAtZero(t *testing.T) {
+	for i, pkt := range conversations([]byte("payload"))[1:4] {
+		info, _ := ParseFlow(pkt, new(Flow))
+		p := PortsOf(pkt, info)
+		at, zero := max(p.SrcAt, p.DstAt), false
+		for value := range 0x10000 {
+			SetPort(pkt, info, at, uint16(value))
+			if s, _ := summedLayer(pkt, info); s.field()[0]|s.field()[1] == 0 {
+				zero = true
+			}
+			if !VerifyChecksum(pkt, info) {
+				t.Fatalf("%d: %x with port %d", i, pkt, value)
+			}
+		}
+		if !zero {
+			t.Errorf("%d: no port makes the checksum 0", i)
+		}
+	}
+}
+
+// quoting is an ICMP or ICMPv6 error about a packet, of which n bytes are quoted.
+func quoting(quoted []byte, n int) ([]byte, Info) {
+	a, h := netip.MustParseAddr("10.0.0.9"), ICMP{Type: ICMPUnreachable}
+	if quoted[0]>>4 == 6 {
+		a, h = netip.MustParseAddr("2001:db8::9"), ICMP{Type: ICMPv6TooBig}
+	}
+	pkt := AppendICMPPacket(nil, h, a, a, quoted[:n])
+	info, _ := ParseFlow(pkt, new(Flow))
+	return pkt, info
+}
+
+// What a quotation shows of a flow is all of it, or all but the ports, or nothing.
+func TestQuotedFlow(t *testing.T) {
+	needed := map[uint8]int{ProtoTCP: 4, ProtoUDP: 4, ProtoSCTP: 4, ProtoUDPLite: 4, ProtoDCCP: 4, ProtoICMP: 2, ProtoICMPv6: 2, ProtoMobility: 3}
+	for _, c := range good {
+		for n := range c.info.Total + 1 {
+			pkt, info := quoting(c.pkt, n)
+			got, ok := QuotedFlow(pkt, info)
+			if ok != (n >= c.info.Payload) {
+				t.Fatalf("%s, %d bytes: %v", c.name, n, ok)
+			}
+			want := c.flow
+			if n < c.info.Payload+needed[c.flow.Proto] {
+				want = want.Blind()
+			}
+			if ok && got != want {
+				t.Fatalf("%s, %d bytes: %+v, want %+v", c.name, n, got, want)
+			}
+		}
+	}
+}
+
+// What quotes nothing that is an IP packet shows no flow.
+func TestQuotesNothing(t *testing.T) {
+	with := func(pkt []byte, at int, b ...byte) []byte {
+		pkt = bytes.Clone(pkt)
+		copy(pkt[at:], b)
+		return pkt
+	}
+	udp4, udp6 := conversations(bytes.Repeat([]byte("payload"), 9))[0], conversations([]byte("payload"))[4]
+	mapped := netip.MustParseAddr("::ffff:10.0.0.1").AsSlice()
+	four, _ := quoting(udp4, len(udp4))
+	six, _ := quoting(udp6, len(udp6))
+	for name, pkt := range map[string][]byte{
+		"version 5":                  with(four, 28, 0x55),
+		"version 6 in ICMP":          with(four, 28, 0x65),
+		"version 5 in ICMPv6":        with(six, 48, 0x50),
+		"version 4 in ICMPv6":        with(six, 48, 0x45),
+		"a header of 16 bytes":       with(four, 28, 0x44),
+		"an IPv4-mapped source":      with(six, 48+8, mapped...),
+		"an IPv4-mapped destination": with(six, 48+24, mapped...),
+		"a chain that is cut":        with(with(six, 48+6, ProtoDstOpts), 48+40, 17, 9),
+		"an echo":                    with(four, 20, ICMPEcho),
+		"an echo of ICMPv6":          with(six, 40, ICMPv6Echo),
+		"a stump":                    AppendICMPPacket(nil, ICMP{Type: ICMPUnreachable}, a4, b4, nil),
+		"no error":                   udp4,
+	} {
+		info, ok := ParseFlow(pkt, new(Flow))
+		if !ok {
+			t.Fatalf("%s is no packet", name)
+		}
+		if f, ok := QuotedFlow(pkt, info); ok {
+			t.Errorf("%s: %+v", name, f)
+		}
+		if q, ok := QuoteOf(pkt, info); ok && name[:2] != "an" {
+			t.Errorf("%s: %+v", name, q)
+		}
+	}
+	for n := range ICMPHeaderLen { // an error that is cut itself
+		pkt := ipv4(IPv4{Proto: ProtoICMP}, append([]byte{ICMPUnreachable}, make([]byte, 7)...)[:n])
+		info, _ := ParseFlow(pkt, new(Flow))
+		if _, ok := QuotedFlow(pkt, info); ok {
+			t.Errorf("%d bytes of an error quote a flow", n)
+		}
+		if _, ok := QuoteOf(pkt, info); ok {
+			t.Errorf("%d bytes of an error quote", n)
+		}
+	}
+	long := with(four, 28, 0x4f) // a header longer than what is quoted of it
+	for n := 28 + IPv4HeaderLen; n < 28+60; n++ {
+		pkt := bytes.Clone(long[:n])
+		SetTotal(pkt, n)
+		info, _ := ParseFlow(pkt, new(Flow))
+		if _, ok := QuotedFlow(pkt, info); ok {
+			t.Errorf("%d bytes of a header of 60 show a flow", n-28)
+		}
+		if _, ok := QuoteOf(pkt, info); ok {
+			t.Errorf("%d bytes of a header of 60 are a quotation", n-28)
+		}
+	}
+	piece := with(four, 6, 0x20)
+	info, _ := ParseFlow(piece, new(Flow))
+	if _, ok := QuotedFlow(piece, info); ok {
+		t.Error("a fragment shows a flow")
+	}
+}
+
+// RFC 792, RFC 4443 §2.1.
+func TestErrors(t *testing.T) {
+	four := map[int]bool{3: true, 4: true, 5: true, 11: true, 12: true}
+	for kind := range 256 {
+		for proto, want := range map[uint8]bool{ProtoICMP: four[kind], ProtoICMPv6: kind < 128, ProtoUDP: false} {
+			f := Flow{Proto: proto, SrcPort: uint16(kind)<<8 | 7}
+			if f.Error() != want {
+				t.Errorf("protocol %d, type %d is an error: %v", proto, kind, !want)
+			}
+			if f.Opaque = true; f.Error() {
+				t.Errorf("protocol %d: an error whose type is not seen", proto)
+			}
+		}
+	}
+}
+
+func TestAnswering(t *testing.T) {
+	for proto, types := range map[uint8]bool{ProtoICMP: true, ProtoICMPv6: true, ProtoMobility: true, ProtoUDP: false, ProtoTCP: false, 47: false} {
+		f := Flow{Src: a4, Dst: b4, Proto: proto, SrcPort: 0x0800, DstPort: 3}
+		want := Flow{Src: b4, Dst: a4, Proto: proto, SrcPort: 3, DstPort: 0x0800}
+		if types {
+			want.SrcPort, want.DstPort = 0x0800, 3
+		}
+		if got := f.Answering(); got != want {
+			t.Errorf("protocol %d: %+v", proto, got)
+		}
+	}
+}
+
+// Is is ==.
+func TestFlowIs(t *testing.T) {
+	base := Flow{Src: a4, Dst: b4, SrcPort: 1, DstPort: 2, Proto: 17}
+	other := []Flow{base, base, base, base, base, base, base}
+	other[1].Src, other[2].Dst, other[3].SrcPort, other[4].DstPort, other[5].Proto, other[6].Opaque = b4, a4, 3, 3, 6, true
+	for i := range other {
+		if other[i].Is(&base) != (i == 0) || base.Is(&other[i]) != (i == 0) {
+			t.Errorf("%+v is %+v: %v", other[i], base, i != 0)
+		}
+	}
+}

@@ -43,6 +43,9 @@ func TestTOS(t *testing.T) {
 			}
 		}
 	}
+	if TOS([]byte{0x45, 7}) != 7 || TOS([]byte{0x6a, 0xb0}) != 0xab {
+		t.Error("two bytes show the type of service")
+	}
 	for _, pkt := range [][]byte{nil, {0x45}, {0x55, 1}, {0x60}} {
 		if TOS(pkt) != 0 {
 			t.Errorf("%x has a type of service", pkt)

@@ -28,7 +28,7 @@ func PathHeaders(pkt []byte) (end, at int, proto uint8, ok bool) {
 			}
 			return end, at, proto, true
 		}
-		if len(pkt)-end < 8 {
+		if len(pkt)-end < extUnit {
 			return 0, 0, 0, false
 		}
 		switch {
@@ -37,7 +37,7 @@ func PathHeaders(pkt []byte) (end, at int, proto uint8, ok bool) {
 		case proto == ProtoDstOpts && optsEnd == 0:
 			optsEnd, optsAt = end, at
 		}
-		size := 8 + int(pkt[end+1])*8
+		size := extUnit + int(pkt[end+1])*extUnit
 		if len(pkt)-end < size {
 			return 0, 0, 0, false
 		}

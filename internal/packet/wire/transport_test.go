@@ -84,3 +84,82 @@ func FuzzPathHeaders(f *testing.F) {
 		}
 	})
 }
+
+// A header that ends with the packet is whole, and one byte less is not.
+func TestPathHeadersEnd(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		pkt  []byte
+	}{
+		{"hop by hop", ipv6(ProtoHopByHop, ext(ProtoNoNext))},
+		{"a route", ipv6(ProtoRouting, ext(ProtoNoNext))},
+		{"a long one", ipv6(ProtoHopByHop, []byte{ProtoNoNext, 1, 1, 12, 15: 0})},
+		{"options and a route", ipv6(ProtoDstOpts, ext(ProtoRouting), ext(ProtoUDP))},
+		{"IPv4", ipv4(IPv4{Proto: 17}, nil)},
+		{"IPv4 with options", withOptions(ipv4(IPv4{Proto: 17}, []byte{1, 1, 1, 0}))},
+	} {
+		var f Flow
+		end, _, _, ok := PathHeaders(c.pkt)
+		if i, sound := ParseFlow(c.pkt, &f); !ok || end != len(c.pkt) || !sound || i.Payload != end {
+			t.Errorf("%s: %d of %d, %v, %v", c.name, end, len(c.pkt), ok, sound)
+		}
+		for n := range c.pkt {
+			if _, _, _, ok := PathHeaders(c.pkt[:n]); ok {
+				t.Errorf("%s: %d of %d bytes are whole", c.name, n, len(c.pkt))
+			}
+		}
+	}
+	eight := chain(8)
+	for _, c := range []struct {
+		pkt []byte
+		ok  bool
+	}{{eight, true}, {chain(9), false}} {
+		if end, at, proto, ok := PathHeaders(c.pkt); ok != c.ok || ok && (end != 40 || at != 6 || proto != ProtoDstOpts) {
+			t.Errorf("%d %d %d %v", end, at, proto, ok)
+		}
+	}
+}
+
+func TestSetTotalBounds(t *testing.T) {
+	for _, c := range []struct {
+		pkt  []byte
+		most int
+	}{{ipv4(IPv4{Proto: 17}, nil), 65535}, {ipv6(ProtoNoNext), 40 + 65535}} {
+		if !SetTotal(c.pkt, c.most) || TotalLen(c.pkt) != c.most || !VerifyIPv4Checksum(c.pkt) {
+			t.Errorf("%d: %d", c.most, TotalLen(c.pkt))
+		}
+		before := bytes.Clone(c.pkt)
+		if SetTotal(c.pkt, c.most+1) || !bytes.Equal(before, c.pkt) {
+			t.Errorf("%d fits", c.most+1)
+		}
+	}
+}
+
+// A header says how long the packet is as soon as it is there.
+func TestTotalLenOfHeaders(t *testing.T) {
+	four, six := ipv4(IPv4{Proto: 17}, make([]byte, 7)), ipv6(ProtoNoNext, make([]byte, 9))
+	for _, c := range []struct {
+		pkt  []byte
+		want int
+	}{{four[:20], 27}, {four[:19], 0}, {six[:40], 49}, {six[:39], 0}, {six[:20], 0}, {nil, 0}, {append([]byte{0x55}, four[1:]...), 0}} {
+		if got := TotalLen(c.pkt); got != c.want {
+			t.Errorf("%x: %d, want %d", c.pkt, got, c.want)
+		}
+	}
+}
+
+// The numbers are IANA's, and the lengths those of the RFCs.
+func TestNumbers(t *testing.T) {
+	for _, c := range [][2]int{
+		{ProtoHopByHop, 0}, {ProtoICMP, 1}, {ProtoIPv4, 4}, {ProtoTCP, 6}, {ProtoUDP, 17}, {ProtoDCCP, 33}, {ProtoIPv6, 41},
+		{ProtoRouting, 43}, {ProtoFragment, 44}, {ProtoESP, 50}, {ProtoAH, 51}, {ProtoICMPv6, 58}, {ProtoNoNext, 59},
+		{ProtoDstOpts, 60}, {ProtoSCTP, 132}, {ProtoMobility, 135}, {ProtoUDPLite, 136},
+		{IPv4HeaderLen, 20}, {IPv6HeaderLen, 40}, {UDPHeaderLen, 8}, {TCPHeaderLen, 20}, {ICMPHeaderLen, 8},
+		{ICMPEchoReply, 0}, {ICMPUnreachable, 3}, {ICMPEcho, 8}, {ICMPv6Unreachable, 1}, {ICMPv6TooBig, 2}, {ICMPv6Echo, 128}, {ICMPv6EchoReply, 129},
+		{NotECT, 0}, {ECT1, 1}, {ECT0, 2}, {CE, 3}, {ECNMask, 3},
+	} {
+		if c[0] != c[1] {
+			t.Errorf("%d is %d", c[1], c[0])
+		}
+	}
+}

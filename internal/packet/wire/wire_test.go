@@ -285,8 +285,14 @@ func TestFillAndVerify(t *testing.T) {
 			}
 			continue
 		}
-		if !FillChecksum(pkt, c.info) || !VerifyChecksum(pkt, c.info) {
+		at := c.info.Payload + map[uint8]int{ProtoTCP: 16, ProtoUDP: 6, ProtoICMP: 2, ProtoICMPv6: 2}[c.info.Proto]
+		none := pkt[at]|pkt[at+1] == 0
+		pkt[at] ^= 0x55
+		if VerifyChecksum(pkt, c.info) || !FillChecksum(pkt, c.info) || !VerifyChecksum(pkt, c.info) {
 			t.Fatalf("%s: filled and not right", c.name)
+		}
+		if !none && !bytes.Equal(pkt, c.pkt) {
+			t.Errorf("%s: filled %x, was built as %x", c.name, pkt, c.pkt)
 		}
 		// Each single bit counts, in the upper layer and, but for ICMP, in the addresses.
 		for at := range c.info.Total {
