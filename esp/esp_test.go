@@ -212,6 +212,15 @@ func TestPadding(t *testing.T) {
 				t.Errorf("%s, %s: not the payload", c.name, v.what)
 			}
 		}
+		if c.encr.AEAD() { // others cannot encrypt what is no whole number of blocks
+			for n := range 2 * tr.align {
+				plain := withTrailer(p, payload, 4)
+				pkt := naiveSeal(t, p, 9, plain[:len(plain)-n], nil)
+				if _, _, _, err := tr.Open(pkt, 9); (err != ErrShort) != (n%tr.align == 0) {
+					t.Errorf("%s, %d bytes less than whole blocks: %v", c.name, n, err)
+				}
+			}
+		}
 		// All padding, nothing to carry: legal, as dummy packets are (RFC 4303 §2.6).
 		pkt := naiveSeal(t, p, 9, append(ramp(14), 14, 59), nil)
 		if _, n, next, err := tr.Open(pkt, 9); n != 0 || next != 59 || err != nil {

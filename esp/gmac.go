@@ -42,11 +42,10 @@ func (t *Transform) openGMAC(pkt []byte, body int, seq uint64) error {
 	return nil
 }
 
-// sumGMAC writes the header and leaves the rest of the packet as it was, up to
-// the ICV, whose place is not.
+// sumGMAC leaves the packet as it was, up to the ICV, whose place is not. With ESN it
+// writes the header; without, it is there.
 func (t *Transform) sumGMAC(pkt []byte, body int, seq uint64, iv [8]byte) [aead.GMACLen]byte {
 	if !t.esn {
-		t.putHeader(pkt, seq)
 		return t.gmac.Sum(iv, pkt[:body])
 	}
 	copy(pkt[HeaderLen+4:body+4], pkt[HeaderLen:body])

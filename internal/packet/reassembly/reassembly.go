@@ -85,7 +85,7 @@ type entry struct {
 	key
 	buf      []byte
 	deadline int64
-	first    wire.Fragment // Head is 0 until it is here
+	first    wire.Fragment
 	end      int           // of the data; 0: not known
 	have     int           // bytes of data
 	pieces   int
@@ -106,10 +106,10 @@ func (t *Table) Held() int { return t.held }
 // Due is when Expire may find something, not later than it does, in Unix ns; 0:
 // nothing is waited for.
 func (t *Table) Due() int64 {
-	if t.held == 0 {
-		return 0
+	if t.held > 0 {
+		return t.next
 	}
-	return t.next
+	return 0
 }
 
 // Release takes back the buffers of the packets that became whole.
@@ -168,7 +168,7 @@ func (t *Table) Add(owner uint64, pkt []byte, i wire.Info, f *wire.Flow, now int
 		t.free, e.buf = append(t.free, e.buf), nil
 		return Result{Verdict: Malformed, Pieces: n}
 	}
-	if e.first.Head == 0 || e.end == 0 || e.have < e.end {
+	if e.end == 0 || e.have < e.end {
 		return Result{Verdict: Held}
 	}
 	return t.finish(at)
@@ -321,13 +321,12 @@ func (t *Table) finish(at int) Result {
 	off := t.front + maxHead - e.first.Head
 	r := Result{Verdict: Whole, Pieces: e.pieces, Buf: e.buf, Off: off, Len: e.first.Head + e.end, Largest: e.largest, ID: e.id}
 	pkt := e.buf[off : off+r.Len]
-	fits := r.Len <= MaxPacket
-	if fits && e.ecn&(1<<wire.CE) != 0 {
-		wire.SetTOS(pkt, wire.TOS(pkt)|wire.CE) // RFC 3168 §5.3: a piece met congestion, so the whole did
-	}
-	if !fits || !wire.Joined(pkt, e.first) {
+	if r.Len > MaxPacket || !wire.Joined(pkt, e.first) {
 		t.drop(at)
 		return Result{Verdict: Malformed, Pieces: r.Pieces}
+	}
+	if e.ecn&(1<<wire.CE) != 0 {
+		wire.SetTOS(pkt, wire.TOS(pkt)|wire.CE) // RFC 3168 §5.3: a piece met congestion, so the whole did
 	}
 	t.lent, e.buf = append(t.lent, e.buf), nil
 	t.drop(at)

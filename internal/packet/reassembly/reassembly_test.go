@@ -307,7 +307,7 @@ func TestGivenUp(t *testing.T) {
 func TestGivenUpOldestFirst(t *testing.T) {
 	table := New(front, tail)
 	owner := uint64(10)
-	when := func(i int) int64 { return int64(i*97%Datagrams) * 1e6 } // not in the order of places
+	when := func(i int) int64 { return int64((i+1)*97%Datagrams) * 1e6 } // not in the order of places
 	for i := range Datagrams {
 		add(table, owner+uint64(i), piece(1, 8, 12, true, 1), when(i))
 	}
@@ -425,6 +425,31 @@ func TestTooLongTogether(t *testing.T) {
 		table.Release()
 		if table.Held() != 0 || len(table.free) != table.made {
 			t.Errorf("%d bytes of options: %d held, %d of %d buffers free", options, table.Held(), len(table.free), table.made)
+		}
+	}
+}
+
+// The same in IPv6, whose length says nothing of the header.
+func TestTooLongTogether6(t *testing.T) {
+	for head, want := range map[int]Verdict{40: Whole, 48: Malformed} {
+		h := wire.IPv6{HopLimit: 64, Next: wire.ProtoFragment, Src: netip.MustParseAddr("fd01::1"), Dst: netip.MustParseAddr("fd02::1")}
+		var options []byte
+		if head > 40 {
+			h.Next, options = wire.ProtoDstOpts, []byte{wire.ProtoFragment, 0, 1, 4, 0, 0, 0, 0}
+		}
+		first := append(h.Append(nil, head-40+8+32760), options...)
+		first = append(wire.AppendIPv6Fragment(first, 17, 0, true, 7), make([]byte, 32760)...)
+		table := New(front, tail)
+		if r := add(table, 0, first, 0); r.Verdict != Held {
+			t.Fatal(r.Verdict)
+		}
+		r := add(table, 0, piece6(7, 32760, 65535-40-32760, false, 1), 0)
+		if r.Verdict != want || r.Pieces != 2 || want == Whole && r.Len != 65535 {
+			t.Errorf("a head of %d bytes: %d, %d bytes", head, r.Verdict, r.Len)
+		}
+		table.Release()
+		if table.Held() != 0 || len(table.free) != table.made {
+			t.Errorf("a head of %d bytes: %d held, %d of %d buffers free", head, table.Held(), len(table.free), table.made)
 		}
 	}
 }
