@@ -86,8 +86,8 @@ type entry struct {
 	buf      []byte
 	deadline int64
 	first    wire.Fragment
-	end      int           // of the data; 0: not known
-	have     int           // bytes of data
+	end      int // of the data; 0: not known
+	have     int // bytes of data
 	pieces   int
 	largest  int
 	ecn      uint8  // set of the codepoints of its pieces, 1<<codepoint
