@@ -8,11 +8,10 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 	ikesa "culvert/ike/sa"
-	"culvert/ike/v2"
 )
 
 // Connecting to a peer: where it is (its address, or what the DNS says now),
-// which local address leads there, and then IKE_SA_INIT. What the system knows
+// which local address leads there, and then the first message. What the system knows
 // is asked for.
 
 // connect begins an IKE SA for a policy. What is asked for while questions are
@@ -145,12 +144,12 @@ func (e *Endpoint) initiate(peer *core.Peer, local, remote netip.Addr, wanted []
 
 func (e *Endpoint) begin(peer *core.Peer, local, remote netip.Addr, wanted []*core.Policy) {
 	path := ikesa.Path{Local: netip.AddrPortFrom(local.Unmap(), e.cfg.StartsAt(peer)), Remote: netip.AddrPortFrom(remote, peer.Port)}
-	ike := v2.Initiate(e.env, e.common(), e, peer, path, wanted)
-	sa := ike.Base()
+	v := e.versions.of(peer.Version)
+	sa := v.initiate(e, peer, path, wanted)
 	e.redirects.settle(sa, e.replacing)
-	if s := e.sessions.take(e.env.Now(), &e.tickets, peer, remote, sa.Identity); s != nil {
-		ike.Resume(s)
+	if v.resume != nil {
+		v.resume(e, sa)
 	}
 	e.Adopt(sa)
-	ike.Begin()
+	sa.Protocol.Begin()
 }

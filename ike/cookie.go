@@ -51,7 +51,7 @@ func cookie(key secret.Bytes, generation byte, nonce []byte, h message.Header, d
 
 // cookieOK reports whether the request brings a valid cookie; if not, it is
 // answered with one, and nothing is kept. skimmed is what message.Skim read of it.
-func (e *Endpoint) cookieOK(h message.Header, skimmed []message.Payload, d core.Datagram) bool {
+func cookieOK(e *Endpoint, h message.Header, skimmed []message.Payload, d core.Datagram) bool {
 	var nonce, got []byte
 	for _, p := range skimmed {
 		switch p := p.(type) {

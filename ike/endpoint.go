@@ -51,6 +51,7 @@ func New(seed [32]byte) *Endpoint {
 		bySPI: map[uint64]*ikesa.SA{}, others: newSiblings(), strangers: newStrangers(),
 		replacing: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, finals: finals{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
 	e.policies = policies{env: e.env, others: &e.others, made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
+	e.versions.rows = []*version{ikev2()}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
 }
@@ -138,102 +139,63 @@ func (e *Endpoint) datagram(d core.Datagram) {
 		e.bad(d, "%v", err)
 		return
 	}
-	if h.Major() != 2 {
-		e.otherVersion(h, d)
+	v := e.versions.of(core.Version(h.Major()))
+	if v == nil {
+		otherVersion(e, h, d)
 		return
 	}
-	if (h.Exchange == message.ExchangeIKESAInit || h.Exchange == message.ExchangeSessionResume) && !h.Response() && h.SPIr == 0 {
-		e.newcomer(h, d)
+	if v.first(h) {
+		e.newcomer(v, h, d)
 		return
 	}
-	spi := h.SPIi
-	if h.FromInitiator() {
-		spi = h.SPIr
-	}
+	spi := v.ours(e, h)
 	sa := e.bySPI[spi]
 	if sa == nil {
-		if e.finals.answer(e.env, spi, h, d.Data) {
+		if e.finals.answer(e.env, v, spi, h, d.Data) {
 			return
 		}
 		e.bad(d, "%v for an IKE SA that does not exist", h.Exchange)
 		return
 	}
+	if sa.Peer.Version != v.number {
+		e.bad(d, "version %d of IKE, and the IKE SA is of version %d", v.number, sa.Peer.Version)
+		return
+	}
 	sa.Protocol.Datagram(bytes.Clone(d.Data), d)
 }
 
-// maxVersionAnswers bounds how many messages of a newer version are answered in a
-// second: anybody can send them, with any address.
-const maxVersionAnswers = 10
-
-// versions counts the answers of this second.
-type versions struct {
-	since time.Time
-	n     int
-}
-
-// otherVersion answers a newer version with the one that we speak (RFC 7296
-// §2.5); an older one is left without answer.
-func (e *Endpoint) otherVersion(h message.Header, d core.Datagram) {
-	e.bad(d, "IKE version %d is not spoken here", h.Major())
-	if h.Major() < 2 || h.Response() {
-		return
-	}
-	if now := e.env.Now(); now.Sub(e.versions.since) >= time.Second {
-		e.versions = versions{since: now}
-	}
-	if e.versions.n++; e.versions.n > maxVersionAnswers {
-		return
-	}
-	m := message.Message{
-		Header:   message.Header{SPIi: h.SPIi, SPIr: h.SPIr, Version: 0x20, Exchange: h.Exchange, Flags: message.FlagResponse, ID: h.ID},
-		Payloads: []message.Payload{&message.Notify{Kind: message.NotifyInvalidMajorVersion}},
-	}
-	e.env.Emit(core.Send{Local: d.Local, Remote: d.Remote, NATT: d.NATT, Data: m.Append(nil)})
-}
-
-// newcomer is an IKE_SA_INIT or IKE_SESSION_RESUME request of somebody we may
-// never have heard of.
-func (e *Endpoint) newcomer(h message.Header, d core.Datagram) {
+// newcomer is a message that an IKE SA begins with, of somebody we may never have
+// heard of.
+func (e *Endpoint) newcomer(v *version, h message.Header, d core.Datagram) {
 	if sa := e.strangers.half[halfKey{h.SPIi, d.Remote}]; sa != nil {
 		sa.Protocol.Again(d)
 		return
 	}
-	if h.SPIi == 0 || h.ID != 0 || !h.FromInitiator() {
+	if v.impossible(h) {
 		e.bad(d, "an %v request with an impossible header", h.Exchange)
 		return
 	}
 	if sa := e.bySPI[h.SPIi]; sa != nil && sa.Initiator && sa.SPIi == h.SPIi {
-		e.bad(d, "%v", v2.ErrReflected)
+		e.bad(d, "%v", ikesa.ErrReflected)
 		return
 	}
 	if e.down {
 		e.bad(d, "this gateway stops and takes nobody in")
 		return
 	}
-	peer := e.peers.find(d.Local.Addr(), d.Remote.Addr())
+	peer := v.peer(e, h, d)
 	if peer == nil {
 		e.bad(d, "no peer is configured for %v: add one whose address covers it", d.Remote.Addr())
 		return
 	}
 	away, pressed := e.fullFor(peer), e.strangers.pressed(e.cfg, e.env.Now())
-	if away || pressed {
-		skimmed, err := message.Skim(h, d.Data)
-		if err != nil {
-			e.bad(d, "%v", err)
-			return
-		}
-		if away && e.sendAway(peer, h, skimmed, d) || pressed && !e.cookieOK(h, skimmed, d) {
-			return
-		}
+	if (away || pressed) && v.spare != nil && v.spare(e, peer, h, d, away, pressed) {
+		return
 	}
 	if !e.admit(d, pressed) {
 		return
 	}
-	if h.Exchange == message.ExchangeSessionResume {
-		e.resume(peer, h, d)
-		return
-	}
-	if err := v2.Accept(e.env, e.common(), e, peer, bytes.Clone(d.Data), d); err != nil {
+	if err := v.accept(e, peer, h, d); err != nil {
 		e.bad(d, "%v", err)
 		e.strangers.gaveUp(e.env.Now())
 	}
@@ -250,7 +212,7 @@ func (e *Endpoint) bad(d core.Datagram, format string, a ...any) {
 	e.env.Emit(core.Event{Kind: core.EvBadMessage, Local: d.Local, Remote: d.Remote, Reason: fmt.Sprintf(format, a...)})
 }
 
-// common is what an IKE SA of any version asks of the endpoint; the endpoint itself is v2.Owner.
+// common is what an IKE SA of any version asks of the endpoint; the endpoint itself is ikesa.Newcomers and v2.Owner.
 func (e *Endpoint) common() ikesa.Owner {
 	return ikesa.Owner{Host: e, Others: &e.others, Keeper: e, Policies: &e.policies}
 }

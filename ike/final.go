@@ -1,12 +1,11 @@
 package ike
 
 import (
-	"encoding/binary"
 	"time"
 
 	"culvert/ike/core"
 	"culvert/ike/message"
-	"culvert/ike/v2"
+	ikesa "culvert/ike/sa"
 )
 
 // finals are the last responses of the IKE SAs that ended a moment ago with a request of the peer: it
@@ -16,7 +15,7 @@ import (
 type finals map[uint64]*final
 
 type final struct {
-	v2.FinalResponse
+	ikesa.Final
 	left int
 }
 
@@ -26,7 +25,7 @@ const (
 )
 
 // KeepFinal keeps the last response of an SA that ended with a request of the peer.
-func (e *Endpoint) KeepFinal(spi uint64, ep v2.FinalResponse) {
+func (e *Endpoint) KeepFinal(spi uint64, ep ikesa.Final) {
 	if n := len(e.finals); n >= maxFinal || ep.Stranger && n >= maxFinal/2 {
 		return
 	}
@@ -45,7 +44,7 @@ func (e *Endpoint) KeepFinal(spi uint64, ep v2.FinalResponse) {
 }
 
 // finalWeight is how many bytes one takes, with its timer and its place in the table.
-func finalWeight(ep v2.FinalResponse) int {
+func finalWeight(ep ikesa.Final) int {
 	n := 512
 	for _, raw := range ep.Response {
 		n += cap(raw)
@@ -53,24 +52,18 @@ func finalWeight(ep v2.FinalResponse) int {
 	return n
 }
 
-func (g finals) answer(env *core.Env, spi uint64, h message.Header, raw []byte) bool {
+// answer reports whether a message is one that an IKE SA that is gone ended with.
+func (g finals) answer(env *core.Env, v *version, spi uint64, h message.Header, raw []byte) bool {
 	f := g[spi]
-	if f == nil || h.Response() || h.ID != f.ID || h.Exchange != f.Exchange || f.left == 0 {
+	if f == nil || h.ID != f.ID || uint8(h.Exchange) != f.Exchange || f.left == 0 {
 		return false
 	}
-	if h.Next == message.TypeSKF && !firstFragment(raw) {
-		return true // the first one brings the whole answer (RFC 7383 §2.6.1)
+	if same, answered := v.repeats(h, raw); !same || !answered {
+		return same
 	}
 	f.left--
 	for _, raw := range f.Response {
 		env.Emit(core.Send{Local: f.Local, Remote: f.Remote, NATT: f.NATT, Data: append([]byte(nil), raw...)})
 	}
 	return true
-}
-
-// firstFragment looks at the fragment number of a message whose first payload is
-// SKF (RFC 7383 §2.5).
-func firstFragment(raw []byte) bool {
-	const at = message.HeaderLen + 4
-	return len(raw) >= at+2 && binary.BigEndian.Uint16(raw[at:]) == 1
 }

@@ -32,7 +32,7 @@ func TestFindPeer(t *testing.T) {
 	at := map[string]netip.Addr{"by name": netip.MustParseAddr("192.0.2.9")}
 	find := func(cfg *core.Config, at map[string]netip.Addr, local, remote netip.Addr) *core.Peer {
 		x := indexPeers(cfg.Peers, at)
-		return x.find(local, remote)
+		return x.find(core.IKEv2, local, remote)
 	}
 	for _, c := range []struct{ local, remote, want string }{
 		{"203.0.113.2", "198.51.100.1", "anybody"},
@@ -56,7 +56,7 @@ func TestFindPeer(t *testing.T) {
 }
 
 // walk is the specification of peerIndex: it looks at every peer.
-func walk(table []*core.Peer, at map[string]netip.Addr, local, remote netip.Addr) (best *core.Peer) {
+func walk(table []*core.Peer, v core.Version, at map[string]netip.Addr, local, remote netip.Addr) (best *core.Peer) {
 	remote = remote.Unmap()
 	bits := -1
 	for _, p := range table {
@@ -64,7 +64,7 @@ func walk(table []*core.Peer, at map[string]netip.Addr, local, remote netip.Addr
 		if a := at[p.Name]; p.DNSName != "" && a.IsValid() {
 			address = netip.PrefixFrom(a, a.BitLen())
 		}
-		if p.Version != core.IKEv2 || !address.Contains(remote) || p.Local.IsValid() && local.IsValid() && p.Local != local.Unmap() {
+		if p.Version != v || !address.Contains(remote) || p.Local.IsValid() && local.IsValid() && p.Local != local.Unmap() {
 			continue
 		}
 		if address.Bits() > bits {
@@ -115,8 +115,9 @@ func TestFindPeerLikeAWalk(t *testing.T) {
 			if rnd.IntN(10) == 0 && remote.Is6() {
 				remote = remote.WithZone("eth0")
 			}
-			want := walk(table, at, local, remote)
-			if got := x.find(local, remote); got != want {
+			v := core.Version(2 - rnd.IntN(4)/3)
+			want := walk(table, v, at, local, remote)
+			if got := x.find(v, local, remote); got != want {
 				t.Fatalf("%v to %v: %v, not %v, in %v at %v", remote, local, got, want, table, at)
 			}
 			if want != nil {
@@ -126,12 +127,39 @@ func TestFindPeerLikeAWalk(t *testing.T) {
 		if i := slices.IndexFunc(table, func(p *core.Peer) bool { return p.DNSName != "" }); i >= 0 { // it moves
 			at[table[i].Name] = addr()
 			x.named = namedPeers(table, at)
-			if got, want := x.find(netip.Addr{}, at[table[i].Name]), walk(table, at, netip.Addr{}, at[table[i].Name]); got != want {
+			if got, want := x.find(table[i].Version, netip.Addr{}, at[table[i].Name]), walk(table, table[i].Version, at, netip.Addr{}, at[table[i].Name]); got != want {
 				t.Fatalf("after a move: %v, not %v", got, want)
 			}
 		}
 	}
 	if found < 1000 {
 		t.Errorf("only %d searches found anybody", found)
+	}
+}
+
+// All peers that fit are found, the one to prefer first, so that a version of IKE can tell them apart
+// by more than an address.
+func TestPeersThatFit(t *testing.T) {
+	peer := func(name string, v core.Version, address string) *core.Peer {
+		p := &core.Peer{Name: name, Version: v}
+		if address == "" {
+			p.DNSName = "gw.example.net"
+		} else {
+			p.Address = netip.MustParsePrefix(address)
+		}
+		return p
+	}
+	x := indexPeers([]*core.Peer{
+		peer("anybody", 1, "0.0.0.0/0"), peer("main", 1, "192.0.2.7/32"), peer("by name", 1, ""), peer("aggressive", 1, "192.0.2.7/32"),
+		peer("net", 1, "192.0.2.0/24"), peer("ike2", core.IKEv2, "192.0.2.7/32"), peer("other", 1, "198.51.100.0/24"),
+	}, map[string]netip.Addr{"by name": netip.MustParseAddr("192.0.2.7")})
+	for v, want := range map[core.Version][]string{1: {"main", "by name", "aggressive", "net", "anybody"}, core.IKEv2: {"ike2"}, 3: nil} {
+		var got []string
+		for p := range x.of(v, netip.Addr{}, netip.MustParseAddr("192.0.2.7")) {
+			got = append(got, p.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("version %d: %q, not %q", v, got, want)
+		}
 	}
 }

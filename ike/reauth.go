@@ -1,9 +1,11 @@
 package ike
 
 import (
+	"net/netip"
+	"slices"
+
 	"culvert/ike/core"
 	ikesa "culvert/ike/sa"
-	"culvert/ike/v2"
 )
 
 // Reauthenticate begins the IKE SA that takes over from sa. If it comes to
@@ -17,10 +19,14 @@ func (e *Endpoint) Reauthenticate(sa *ikesa.SA) {
 		e.env.After(ikesa.TwinDelay, func() { e.Reauthenticate(sa) })
 		return
 	}
-	n := v2.InitiateAnew(sa, e, e.cfg.StartsAt(sa.Peer))
-	e.replacing[n.Base().ID] = sa
-	e.Adopt(n.Base())
-	n.Begin()
+	p := ikesa.Path{Local: netip.AddrPortFrom(sa.Local.Addr(), e.cfg.StartsAt(sa.Peer)), Remote: netip.AddrPortFrom(sa.Remote.Addr(), sa.Peer.Port)}
+	n := e.versions.of(sa.Peer.Version).initiate(e, sa.Peer, p, sa.MainPolicy())
+	if slices.ContainsFunc(sa.Children, func(c *ikesa.Child) bool { return c.Policy.Identity != nil }) {
+		n.Identity = sa.Identity // that of the policies that it takes over
+	}
+	e.replacing[n.ID] = sa
+	e.Adopt(n)
+	n.Protocol.Begin()
 }
 
 // replacing are IKE SAs made at a re-authentication or a redirect, and whom they replace.

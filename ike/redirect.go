@@ -147,7 +147,7 @@ func (e *Endpoint) fullFor(peer *core.Peer) bool {
 
 // sendAway answers a newcomer with the gateway that it shall go to, if it can be
 // sent there. skimmed is what message.Skim read of its request.
-func (e *Endpoint) sendAway(peer *core.Peer, h message.Header, skimmed []message.Payload, d core.Datagram) bool {
+func sendAway(e *Endpoint, peer *core.Peer, h message.Header, skimmed []message.Payload, d core.Datagram) bool {
 	r := e.cfg.Redirects[peer.Name]
 	answer := v2.RedirectInit(h, skimmed, d.Local.Addr(), r.To)
 	if answer == nil {

@@ -72,16 +72,11 @@ func (e *Endpoint) NotResumed(sa *ikesa.SA, s *v2.Session, wanted []*core.Policy
 	}
 }
 
-// resume takes in somebody with a ticket, or answers TICKET_NACK and keeps nothing.
-func (e *Endpoint) resume(peer *core.Peer, h message.Header, d core.Datagram) {
+// acceptResume takes in somebody with a ticket, or answers TICKET_NACK and keeps nothing.
+func acceptResume(e *Endpoint, peer *core.Peer, h message.Header, d core.Datagram) error {
 	refused, err := v2.AcceptResume(e.env, e.common(), e, peer, bytes.Clone(d.Data), d)
-	if err != nil {
-		e.bad(d, "%v", err)
-		e.strangers.gaveUp(e.env.Now())
-		return
-	}
-	if refused == nil {
-		return
+	if err != nil || refused == nil {
+		return err
 	}
 	e.strangers.gaveUp(e.env.Now())
 	e.env.Emit(core.Event{Kind: core.EvNotify, Peer: peer.Name, Local: d.Local, Remote: d.Remote, Exchange: h.Exchange.String(),
@@ -91,4 +86,5 @@ func (e *Endpoint) resume(peer *core.Peer, h message.Header, d core.Datagram) {
 		Payloads: []message.Payload{&message.Notify{Kind: message.NotifyTicketNack}},
 	}
 	e.env.Emit(core.Send{Local: d.Local, Remote: d.Remote, NATT: d.NATT, Data: nack.Append(nil)})
+	return nil
 }

@@ -242,7 +242,7 @@ func (r *rig) audit() {
 	}
 	for _, g := range r.e.finals {
 		if g.Stranger {
-			sum += finalWeight(g.FinalResponse)
+			sum += finalWeight(g.Final)
 		}
 	}
 	for _, list := range r.e.strangers.from {

@@ -96,7 +96,7 @@ func (t *identities) accept(x *exchange) error {
 			sa.base.Peer.Name, sa.base.PeerID, expected, sa.base.PeerID)
 	}
 	sa.base.MyID = auth.As(sa.base.Identity, expected, sa.base.Local.Addr())
-	if itself(sa) {
+	if ikesa.SaysItIsUs(sa.base) {
 		return sa.authFailed(nil, itselfText, sa.base.PeerID)
 	}
 	return nil
@@ -120,7 +120,7 @@ func (t *identities) round(x *exchange) error {
 	if !auth.Accepts(sa.base.Identity, sa.base.PeerID) {
 		return sa.distrust(explain(sa).IdentityParts([]*core.Identity{sa.base.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.base.PeerID, sa.base.Identity.RemoteID)
 	}
-	if itself(sa) {
+	if ikesa.SaysItIsUs(sa.base) {
 		return sa.distrust(nil, itselfText, sa.base.PeerID)
 	}
 	return nil

@@ -1,8 +1,6 @@
 package v2
 
 import (
-	"net/netip"
-
 	"culvert/ike/core"
 	ikesa "culvert/ike/sa"
 	"culvert/spd/selector"
@@ -32,8 +30,4 @@ func (d *draft) drop(env *core.Env) {
 		env.GiveSPI(d.spi)
 		d.spi = 0
 	}
-}
-
-func withPort(a netip.AddrPort, port uint16) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr(), port)
 }

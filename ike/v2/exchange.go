@@ -470,7 +470,7 @@ func (sa *SA) asked(h message.Header, in []message.Payload) (x *exchange, known 
 // answer runs the stages of a request of the peer.
 func (sa *SA) answer(x *exchange, err error) {
 	if err == nil && !x.kind.clear && reflected(sa.base.Env, x.in) != nil {
-		err = refuse(message.NotifyInvalidSyntax, "%v", ErrReflected)
+		err = refuse(message.NotifyInvalidSyntax, "%v", ikesa.ErrReflected)
 	}
 	if err != nil {
 		x.fail(err)

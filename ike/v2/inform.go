@@ -2,7 +2,6 @@ package v2
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"slices"
 
 	"culvert/ike/core"
@@ -60,21 +59,10 @@ func tellClosed(sa *SA, why string) {
 	sa.start(x)
 }
 
-// FinalResponse is what is left of an IKE SA that ended with a request of the peer:
-// the answer, in case that is lost and the request comes again.
-type FinalResponse struct {
-	Exchange      message.ExchangeType
-	ID            uint32   // of the request
-	Stranger      bool     // the peer never proved who it is
-	Response      [][]byte // in datagrams
-	Local, Remote netip.AddrPort
-	NATT          bool
-}
-
 // keepFinal leaves the last response to whoever may ask for it again.
 func keepFinal(sa *SA, x *exchange) {
-	sa.owner.KeepFinal(sa.base.SPI(), FinalResponse{Exchange: x.kind.wire, ID: x.id, Stranger: sa.base.EstablishedAt.IsZero(),
-		Response: sa.lastResponse, Local: x.from.Local, Remote: x.from.Remote, NATT: x.from.NATT})
+	sa.owner.KeepFinal(sa.base.SPI(), ikesa.Final{Exchange: uint8(x.kind.wire), ID: x.id, Stranger: sa.base.EstablishedAt.IsZero(),
+		Response: sa.lastResponse, Path: x.from})
 }
 
 // disown tells the peer to delete a CHILD SA that its response to x made and that

@@ -84,14 +84,8 @@ func parseFirst(raw []byte) (*message.Message, error) {
 
 // acceptFirst makes the half-open IKE SA of such a request.
 func acceptFirst(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, m *message.Message, raw []byte, in core.Datagram) *SA {
-	sa := newSA(ikesa.New(env, common, peer, ikesa.PathOf(in)), owner)
-	sa.base.InitFrom = in.Remote
-	sa.base.State = HalfOpen
-	sa.base.SPIi, sa.base.SPIr = m.SPIi, env.RandomSPI()
+	sa := newSA(ikesa.Accept(env, common, peer, m.SPIi, in, halfOpenLife, "IKE_AUTH"), owner)
 	sa.init.request = raw
-	sa.base.Timers.Half = env.After(halfOpenLife, func() {
-		sa.base.End(true, "the peer did not go on with IKE_AUTH within %v", halfOpenLife)
-	})
 	return sa
 }
 

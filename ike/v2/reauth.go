@@ -2,11 +2,9 @@ package v2
 
 import (
 	"encoding/binary"
-	"slices"
 	"time"
 
 	"culvert/ike/message"
-	ikesa "culvert/ike/sa"
 )
 
 // authLifetime tells and hears AUTH_LIFETIME.
@@ -36,15 +34,4 @@ func hearAuthLifetime(sa *SA, in []message.Payload) {
 	if n := notify(in, message.NotifyAuthLifetime); n != nil && len(n.Data) == 4 {
 		sa.base.LimitAuth(time.Duration(binary.BigEndian.Uint32(n.Data)) * time.Second)
 	}
-}
-
-// InitiateAnew makes the IKE SA that replaces sa at a re-authentication, with
-// the same policies. The caller adopts it and calls Begin.
-func InitiateAnew(old *ikesa.SA, owner Owner, ikePort uint16) *SA {
-	p := ikesa.Path{Local: withPort(old.Local, ikePort), Remote: withPort(old.Remote, old.Peer.Port)}
-	n := Initiate(old.Env, old.Owner, owner, old.Peer, p, old.MainPolicy())
-	if slices.ContainsFunc(old.Children, func(c *Child) bool { return c.Policy.Identity != nil }) {
-		n.base.Identity = old.Identity // that of the policies that it takes over
-	}
-	return n
 }

@@ -2,11 +2,10 @@ package v2
 
 import (
 	"encoding/binary"
-	"errors"
 
-	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // Reflection: somebody on the path sends our own messages back to us from the peer's
@@ -52,45 +51,27 @@ func (x *exchange) forgetOwn() {
 // the SPI of one that we began.
 func (sa *SA) Reflected(spii uint64) bool { return sa.base.Initiator && sa.base.SPIi == spii }
 
-// ErrReflected: a request carries what only we can have drawn.
-var ErrReflected = errors.New("what we say was sent back to us: check that the peer's address is not our own, and who is on the path")
-
 // reflected is ErrReflected where a request of the peer carries what is ours.
 func reflected(env *core.Env, in []message.Payload) error {
 	for _, p := range in {
 		switch p := p.(type) {
 		case *message.Nonce:
 			if env.Own.Has(p.Data) {
-				return ErrReflected
+				return ikesa.ErrReflected
 			}
 		case *message.KE:
 			if env.Own.Has(p.Data) {
-				return ErrReflected
+				return ikesa.ErrReflected
 			}
 		case *message.SA:
 			for _, prop := range p.Proposals {
 				if len(prop.SPI) == 8 && env.Own.Has(prop.SPI) {
-					return ErrReflected
+					return ikesa.ErrReflected
 				}
 			}
 		}
 	}
 	return nil
-}
-
-// itself reports whether the peer says that it is who we are, with a secret that
-// proves no more than that it has what we have. Only a my-id that is written is
-// ours alone, and no address: two sites behind NATs may have the same.
-func itself(sa *SA) bool {
-	id := sa.base.Identity
-	if !auth.Of(id.Auth).Symmetric || id.Remote() != id.Auth {
-		return false
-	}
-	switch id.MyID.Type {
-	case core.IDNone, core.IDIPv4, core.IDIPv6:
-		return false
-	}
-	return auth.Same(id.MyID, sa.base.PeerID)
 }
 
 const itselfText = "the peer says it is %s, which is our own my-id: give each side a my-id of its own; if they have one, somebody sends back to us what we say"

@@ -11,19 +11,9 @@ import (
 
 // Owner is the endpoint, as far as IKEv2 needs more of it than every version does.
 type Owner interface {
-	// Adopt takes in an SA: one that a stranger began, or the successor at a rekey.
-	Adopt(sa *ikesa.SA)
-	Strangers
+	ikesa.Newcomers
 	Redirects
 	Sessions
-}
-
-// Strangers bounds what peers that have not proved themselves make us keep.
-type Strangers interface {
-	// Weigh says how many bytes a half-open SA keeps.
-	Weigh(sa *ikesa.SA, bytes int)
-	// KeepFinal keeps the last response of an SA that ended with a request of the peer.
-	KeepFinal(spi uint64, e FinalResponse)
 }
 
 // Redirects follows peers to other gateways (RFC 5685).
@@ -94,22 +84,10 @@ const (
 // halfOpenLife is how long a responder waits for IKE_AUTH.
 const halfOpenLife = 30 * time.Second
 
-// Initiate makes an IKE SA as initiator. The wanted
-// policies get CHILD SAs, the first of them in IKE_AUTH; those that name an
-// identity name the same, which is whom we then are. The caller puts it under its
-// SPI and then calls Begin.
+// Initiate makes an IKE SA as initiator (ikesa.Initiate). The first of the wanted policies
+// gets its CHILD SA in IKE_AUTH. The caller puts the SA under its SPI and then calls Begin.
 func Initiate(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, p ikesa.Path, wanted []*core.Policy) *SA {
-	sa := newSA(ikesa.New(env, common, peer, p), owner)
-	sa.base.Initiator = true
-	sa.base.SPIi = env.RandomSPI()
-	sa.base.Wanted = wanted
-	for _, p := range wanted {
-		if p.Identity != nil {
-			sa.base.Identity = p.Identity
-		}
-	}
-	sa.base.NATT = p.Remote.Port() == peer.NATT()
-	return sa
+	return newSA(ikesa.Initiate(env, common, peer, p, wanted), owner)
 }
 
 func newSA(base *ikesa.SA, owner Owner) *SA {
