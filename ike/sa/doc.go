@@ -12,6 +12,8 @@
 // A file has one feature:
 //
 //	sa.go         the SA, its states and its end
+//	begin.go      how an SA begins
+//	final.go      what is left of one that ended
 //	protocol.go   what an SA asks of its version of IKE
 //	owner.go      what an SA asks of the endpoint
 //	child.go      CHILD SAs, from installation to removal
