@@ -274,7 +274,7 @@ var ways = []struct {
 }{
 	{"a packet out", regexp.MustCompile(`datapath\.(\w+\.)?(classify|lookUp|prepare|clear|run|seal|admit|send|batch|SendPlain)$`)},
 	{"a packet in", regexp.MustCompile(`datapath\.(\w+\.)?(demux|open|within|inner|accept|behind|allowed|parse|spend|countRun|write|Receive)$`)},
-	{"a datagram to its SA", regexp.MustCompile(`^ike\.Endpoint\.(Handle|datagram|otherVersion|newcomer|admit)$`)},
+	{"a datagram to its SA", regexp.MustCompile(`^ike\.(Endpoint\.)?(Handle|datagram|otherVersion|newcomer|admit)$`)},
 	{"a datagram in its SA", regexp.MustCompile(`^ike/(v2|sa)\.(SA|IKE|exchange|window)\.(Datagram|response|take|request|answer|answered|respond|repeatResponse|reject)$`)},
 }
 
