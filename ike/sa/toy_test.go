@@ -150,8 +150,9 @@ func (o *toyOwner) ChildEnded(*SA, *core.Policy)        { o.told = append(o.told
 func (o *toyOwner) ChildFailed(*SA, *core.Policy, bool) {}
 func (o *toyOwner) Taken(*SA, *core.Policy) string      { return "" }
 func (o *toyOwner) Use(*core.Policy)                    {}
-func (o *toyOwner) Generate(*SA, core.Policy) (*core.Policy, error) {
-	return nil, Refuse(BadSelectors, "nothing is generated here")
+func (o *toyOwner) Generate(_ *SA, p core.Policy) (*core.Policy, error) {
+	p.Ref = core.FirstMade
+	return &p, nil
 }
 
 // world is an SA that speaks toy, and its peer, which answers as long as it is there.
