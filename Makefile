@@ -1,7 +1,7 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -o pipefail
-.PHONY: help build install demo test mutate race fuzz storm chaos interop lint cross bench clean packages
+.PHONY: help build install demo test mutate race fuzz storm chaos interop lint cross bench bench-go clean packages
 
 FUZZTIME ?= 15s
 SEEDS ?= 10000
@@ -12,12 +12,13 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
 # Debian packages: the peers of the interoperability tests; those with a kernel of their
 # own, which is not there for every processor; the race detector's linker; the shells
-# whose completions are tried, and what checks the manual page.
+# whose completions are tried, and what checks the manual page; what `make bench` measures.
 LAB_PACKAGES := iproute2 iputils-ping nftables conntrack strongswan-charon strongswan-swanctl \
 	libcharon-extra-plugins libstrongswan-standard-plugins libstrongswan-extra-plugins
 GUEST_PACKAGES := user-mode-linux kmod gcc libc6-dev util-linux
 RACE_PACKAGES := gcc libc6-dev
 SHELL_PACKAGES := zsh fish mandoc
+BENCH_PACKAGES := $(LAB_PACKAGES) openvpn
 
 # Where the race detector looks: every package but ike/…, which has no
 # goroutines, and the lab, whose goroutines are other processes.
@@ -35,7 +36,7 @@ install = missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; 
 	fi
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/culvert
 	CGO_ENABLED=0 go build -trimpath -o bin/culvert ./cmd/culvert
@@ -128,7 +129,15 @@ cross: ## build for every platform into bin/
 		echo $$out; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -o $$out ./cmd/culvert || exit 1; \
 	done
 
-bench: ## run the Go benchmarks
+# What goes to docs/benchmarks; BENCH are flags, such as
+# BENCH="-cells tcp1,udp* -peers culvert,wireguard-go -rounds 3 -seconds 2 -out /tmp/b".
+bench: ## (root) Culvert beside other tunnels, to docs/benchmarks; QUICK=1: two minutes, whether it works; BENCH: its flags
+	@if [ "$$(id -u)" != 0 ]; then echo "make bench needs root: run it with sudo"; exit 1; fi
+	@if command -v apt-get >/dev/null; then $(call install,$(BENCH_PACKAGES)); fi
+	@CGO_ENABLED=0 go build -o bin/bench ./benchmarks/bench
+	@exec bin/bench $(if $(QUICK),-quick,$(if $(BENCH),,-out docs/benchmarks)) $(BENCH)
+
+bench-go: ## run the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
 clean: ## remove what was built
