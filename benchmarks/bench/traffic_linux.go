@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -20,8 +21,8 @@ import (
 // A job is what a generator is for.
 type job struct {
 	Role    string // "tcp-server", "tcp-client", "udp-sink", "udp-source", "ping"
-	Streams int    // of tcp-client: it sends
-	Reverse int    // of tcp-client: it receives
+	Streams int    // that tcp-client sends; tcp-server has to have room for all
+	Reverse int    // that tcp-client receives
 	Tunnels int    // 0: the networks' first addresses; else all tunnels in turns
 	Sizes   []int  // payloads of udp-source in bytes, one after the other
 	Burst   int    // of udp-source: datagrams in one call by UDP_SEGMENT; 0: none
@@ -41,6 +42,8 @@ func runTraffic(text string) error {
 	if err := json.Unmarshal([]byte(text), &j); err != nil {
 		return err
 	}
+	// Each stream's thread waits in the kernel, and would keep others from running.
+	runtime.GOMAXPROCS(runtime.NumCPU() + j.Streams + j.Reverse)
 	switch j.Role {
 	case "tcp-server":
 		return j.tcpServer()
@@ -122,18 +125,22 @@ func (j job) tcpServer() error {
 
 func (j job) tcpClient() error {
 	var count atomic.Uint64
-	failed := make(chan error, j.Streams+j.Reverse)
+	var conns []net.Conn // all of them before any fills the tunnel
 	for i := range j.Streams + j.Reverse {
 		from, to := "10.1.0.1", "10.2.0.1"
 		if j.Tunnels > 0 {
 			t := i * j.Tunnels / (j.Streams + j.Reverse)
 			from, to = tunnelAddr(1, t), tunnelAddr(2, t)
 		}
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 30 * time.Second}
 		conn, err := d.Dial("tcp4", net.JoinHostPort(to, fmt.Sprint(tcpPort)))
 		if err != nil {
 			return err
 		}
+		conns = append(conns, conn)
+	}
+	failed := make(chan error, len(conns))
+	for i, conn := range conns {
 		who, counter := byte('s'), (*atomic.Uint64)(nil)
 		if i >= j.Streams {
 			who, counter = 'r', &count
@@ -219,7 +226,7 @@ func (n *node) generate(self string, j job) (*generator, error) {
 		return nil, err
 	}
 	g.out = bufio.NewReader(r)
-	if line, err := g.line(30 * time.Second); err != nil || line != "ready\n" {
+	if line, err := g.line(60 * time.Second); err != nil || line != "ready\n" {
 		g.kill()
 		return nil, fmt.Errorf("%s is not ready: %q %v\n%s", j.Role, line, err, g.tail())
 	}
@@ -249,7 +256,7 @@ func (g *generator) tell(command any) error {
 }
 
 func (g *generator) answer(answer any, takes time.Duration) error {
-	line, err := g.line(takes + 30*time.Second)
+	line, err := g.line(takes + 60*time.Second)
 	if err == nil {
 		err = json.Unmarshal([]byte(line), answer)
 	}
