@@ -99,7 +99,6 @@ func (d *Database) rebuild(list []Made) *made {
 	}) {
 		for _, row := range p.Rows {
 			d.serial++
-			row.Index = p.Before
 			at := slotOf(&row.Pair)
 			if piles[at] == nil {
 				piles[at] = &pile{}
@@ -151,7 +150,6 @@ func (d *Database) place(m *made, p Made) {
 	in := make([]uint16, 0, len(p.Rows))
 	for _, row := range p.Rows {
 		d.serial++
-		row.Index = p.Before
 		n := slotOf(&row.Pair)
 		at := m.slot(n)
 		*at = (*at).with(row, rank{p.Place, d.serial})

@@ -176,6 +176,9 @@ func TestBestCut(t *testing.T) {
 			{localLo: 1, localHi: 30, remoteLo: 1, remoteHi: 9}, {localLo: 2, localHi: 31, remoteLo: 20, remoteHi: 29}}, cutRemote, 20},
 		{"of two alike the local end", all, []rule{
 			{localLo: 1, localHi: 9, remoteLo: 1, remoteHi: 9}, {localLo: 20, localHi: 29, remoteLo: 20, remoteHi: 29}}, cutLocal, 20},
+		{"the end that cuts fewer, all on one side", all, []rule{
+			{localLo: 100, localHi: 65535, remoteLo: 1, remoteHi: 9}, {localLo: 200, localHi: 65535, remoteLo: 11, remoteHi: 19},
+			{localLo: 300, localHi: 65535, remoteLo: 21, remoteHi: 29}, {localLo: 0, localHi: 65535, remoteLo: 31, remoteHi: 39}}, cutRemote, 21},
 		{"both on both sides", all, []rule{local(1, 9), local(1, 9)}, cutLocal, 10},
 		{"the bounds of the box are none", box{10, 20, 0, 65535}, []rule{local(10, 20), local(5, 30)}, cutNone, 0},
 		{"the first port behind a rule", box{10, 20, 0, 65535}, []rule{local(10, 14), local(15, 20)}, cutLocal, 15},

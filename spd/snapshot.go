@@ -266,7 +266,7 @@ func (s *snapshot) searchPair(p *localPair, v *view, best int32) int32 {
 		return s.firstOf(e, v, best)
 	}
 	for k := kind(0); k < kinds; k++ {
-		if e.kinds>>k&1 == 0 || v.opaque && k&(exactLocal|exactRemote) != 0 {
+		if e.kinds>>k&1 == 0 {
 			continue
 		}
 		if sub := s.table.find(p.span, k.key(v.proto, v.local, v.remote)); sub != nil && sub.first < best {

@@ -51,6 +51,7 @@ func TestClampMSS(t *testing.T) {
 			{"behind a window scale", 2, append([]byte{3, 3, 7}, mss(9000)...), 5},
 			{"behind a NOP", 2, append([]byte{1}, mss(9000)...), 3},
 			{"twice, the first", 2, append(mss(9000), mss(9000)...), 2},
+			{"behind another option of its length", 2, append([]byte{5, 4, 0x23, 0x28}, mss(9000)...), 6},
 			{"it fits", 2, mss(most), 0},
 			{"smaller", 2, mss(536), 0},
 			{"no SYN", 16, mss(9000), 0},
@@ -153,6 +154,46 @@ func TestMSSChecksum(t *testing.T) {
 			if wire.VerifyChecksum(pkt, info) {
 				t.Fatal("a wrong checksum became right")
 			}
+		}
+	}
+}
+
+// Where the sum of the change carries twice, the checksum is the same as anywhere.
+func TestMSSChecksumCarries(t *testing.T) {
+	for check := range 1 << 16 {
+		tcp := make([]byte, 28)
+		copy(tcp[20:], []byte{1, 2, 4, 0x24, 0x00})
+		binary.BigEndian.PutUint16(tcp[16:], uint16(check))
+		before := wire.Sum(tcp, 0)
+		if !lowerMSS(tcp, 23, 1200) || binary.BigEndian.Uint16(tcp[23:]) != 1200 || wire.Sum(tcp, 0) != before {
+			t.Fatalf("checksum %#x: the sum was %#x and is %#x", check, before, wire.Sum(tcp, 0))
+		}
+	}
+}
+
+// What is no SYN of TCP is left alone, whatever stands where a SYN has its flags.
+func TestNotClamped(t *testing.T) {
+	s := tunnels()[0]
+	syn := s.syn(2, 2, 4, 0x20, 0)
+	for name, change := range map[string]func(pkt []byte){
+		"UDP":                     func(pkt []byte) { pkt[9] = wire.ProtoUDP },
+		"a later fragment":        func(pkt []byte) { pkt[7] = 9 },
+		"a header that is cut":    func(pkt []byte) { wire.SetTotal(pkt, 39) },
+		"a header that is longer": func(pkt []byte) { pkt[32] = 0xf0 },
+		"no options":              func(pkt []byte) { pkt[32] = 0x50 },
+	} {
+		pkt := bytes.Clone(syn)
+		change(pkt)
+		want := bytes.Clone(pkt)
+		info, ok := wire.ParseFlow(pkt, new(wire.Flow))
+		if !ok || clampMSS(pkt, info, 1240) || !bytes.Equal(pkt, want) {
+			t.Errorf("%s: %v, %x became %x", name, ok, want, pkt)
+		}
+	}
+	info, _ := wire.ParseFlow(syn, new(wire.Flow))
+	for room, want := range map[int]bool{39: false, 40: false, 41: true, 0x2000 + 39: true, 0x2000 + 40: false} {
+		if got := clampMSS(bytes.Clone(syn), info, room); got != want {
+			t.Errorf("room for %d bytes: %v", room, got)
 		}
 	}
 }
