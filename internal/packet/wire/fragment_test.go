@@ -106,7 +106,11 @@ func TestOptionsOfTheFirstPieceAlone(t *testing.T) {
 		!bytes.Equal(second, []byte{1, 1, 1, 1, 1, 1, 1, 0x94, 4, 0, 0, 1}) {
 		t.Errorf("options %x, then %x", first, second)
 	}
-	for _, bad := range [][]byte{{7}, {7, 1, 0, 0}, {7, 1, 9, 9}, {7, 0, 9, 9}, {7, 9, 0, 0}, {7, 5, 0, 0}, {0, 7, 7, 7}} {
+	short := []byte{7, 2, 0x94, 2, 7, 3, 9, 0}
+	if blankOptions(short); !bytes.Equal(short, []byte{1, 1, 0x94, 2, 1, 1, 1, 0}) {
+		t.Errorf("options %x", short)
+	}
+	for _, bad := range [][]byte{{7}, {7, 1, 0, 0}, {7, 1, 9, 9}, {7, 0, 9, 9}, {7, 9, 0, 0}, {7, 5, 0, 0}, {0, 7, 7, 7}, {0, 2, 9, 9}} {
 		before := bytes.Clone(bad)
 		if blankOptions(bad); !bytes.Equal(bad, before) {
 			t.Errorf("%x became %x", before, bad)
@@ -179,6 +183,20 @@ func FuzzFragment(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Of an IPv4 packet that is cut, each piece keeps the identification and the flag that says
+// not to cut it further.
+func TestCutKeepsDF(t *testing.T) {
+	for _, df := range []bool{false, true} {
+		whole := ipv4(IPv4{Proto: 17, ID: 0x1234, DontFragment: df}, make([]byte, 500))
+		for i, p := range cut(t, whole, 200) {
+			info, ok := ParseFlow(p, new(Flow))
+			if x, there := FragmentOf(p, info); !ok || !there || info.DontFragment != df || x.ID != 0x1234 {
+				t.Errorf("piece %d: %+v, identification %#x", i, info, x.ID)
+			}
+		}
+	}
 }
 
 // What is no fragment, or not all there, has no place in a packet.

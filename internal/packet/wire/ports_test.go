@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -41,6 +42,22 @@ func TestPorts(t *testing.T) {
 	info, _ := ParseFlow(append(gre, make([]byte, 12)...), new(Flow))
 	if got := PortsOf(append(gre, make([]byte, 12)...), info); got != (Ports{}) {
 		t.Errorf("GRE has %+v", got)
+	}
+	for kind := range 256 { // an echo has an identifier, and nothing else of ICMP has
+		for i, numbers := range [][2]int{{8, 0}, {128, 129}} {
+			pkt := AppendICMPPacket(nil, ICMP{Type: uint8(kind), Rest: 7 << 16}, []netip.Addr{a4, a6}[i], []netip.Addr{b4, b6}[i], nil)
+			info, _ := ParseFlow(pkt, new(Flow))
+			want := Ports{}
+			switch kind {
+			case numbers[0]:
+				want = Ports{Src: 7, SrcAt: info.Payload + 4}
+			case numbers[1]:
+				want = Ports{Dst: 7, DstAt: info.Payload + 4}
+			}
+			if got := PortsOf(pkt, info); got != want {
+				t.Errorf("type %d: %+v, want %+v", kind, got, want)
+			}
+		}
 	}
 }
 
@@ -246,7 +263,7 @@ func TestQuotesNothing(t *testing.T) {
 		if f, ok := QuotedFlow(pkt, info); ok {
 			t.Errorf("%s: %+v", name, f)
 		}
-		if q, ok := QuoteOf(pkt, info); ok && name[:2] != "an" {
+		if q, ok := QuoteOf(pkt, info); ok && !strings.Contains(name, "IPv4-mapped") {
 			t.Errorf("%s: %+v", name, q)
 		}
 	}

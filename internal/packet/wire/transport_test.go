@@ -141,7 +141,7 @@ func TestTotalLenOfHeaders(t *testing.T) {
 	for _, c := range []struct {
 		pkt  []byte
 		want int
-	}{{four[:20], 27}, {four[:19], 0}, {six[:40], 49}, {six[:39], 0}, {six[:20], 0}, {nil, 0}, {append([]byte{0x55}, four[1:]...), 0}} {
+	}{{four[:20], 27}, {four[:19], 0}, {six[:40], 49}, {six[:39], 0}, {six[:20], 0}, {nil, 0}, {append([]byte{0x50}, six[1:]...), 0}, {append([]byte{0x55}, four[1:]...), 0}} {
 		if got := TotalLen(c.pkt); got != c.want {
 			t.Errorf("%x: %d, want %d", c.pkt, got, c.want)
 		}
