@@ -266,6 +266,17 @@ func TestFloods(t *testing.T) {
 	if r := add(table, 5000, victim[0], 0); r.Verdict != Held {
 		t.Fatal(r.Verdict)
 	}
+	// With an owner it is the sender, whatever the source.
+	shared := New(front, tail)
+	clear(counts)
+	for id := range uint32(100) {
+		pkt := piece(id, 8, 8, true, 1)
+		pkt[15] = byte(id)
+		counts[add(shared, 1, pkt, 0).Verdict]++
+	}
+	if counts[Held] != BuffersPerSender {
+		t.Fatalf("one owner with many sources: %v", counts)
+	}
 	// Without an owner the source is the sender.
 	other := New(front, tail)
 	clear(counts)
@@ -300,6 +311,28 @@ func TestGivenUp(t *testing.T) {
 	}
 	if table.Held() != Datagrams {
 		t.Errorf("%d datagrams", table.Held())
+	}
+}
+
+// Where places are short none goes of which pieces are held, however old it is.
+func TestHeldStay(t *testing.T) {
+	table := New(front, tail)
+	const live = Buffers / 2
+	for i := range uint64(live) {
+		add(table, 1+i, piece(1, 0, 8, true, 1), 0)
+	}
+	for i := range uint64(Datagrams - live) {
+		add(table, 1000+i, piece(1, 8, 12, true, 1), 1)
+	}
+	for i := range uint64(Buffers - live) {
+		if v := add(table, 2000+i, piece(1, 8, 8, true, 1), 2).Verdict; v != Held {
+			t.Fatal(i, v)
+		}
+	}
+	for i := range uint64(live) {
+		if v := add(table, 1+i, piece(1, 8, 8, false, 1), 3).Verdict; v != Whole {
+			t.Fatalf("datagram %d: %d", i, v)
+		}
 	}
 }
 
