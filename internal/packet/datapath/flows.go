@@ -247,7 +247,7 @@ func (s *flowSet) room(now int64) (way int) {
 
 func (t fiveTuple) hash(seed uint64) uint64 {
 	a, b := t.remote.As16(), t.local.As16()
-	h := mix(seed^binary.LittleEndian.Uint64(a[:8]), binary.LittleEndian.Uint64(a[8:]))
+	h := mix(seed^binary.LittleEndian.Uint64(a[:]), binary.LittleEndian.Uint64(a[8:]))
 	h = mix(h^binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:]))
 	h = mix(h^t.client, uint64(t.rport)<<32|uint64(t.lport)<<16|uint64(t.proto))
 	return h

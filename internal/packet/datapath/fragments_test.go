@@ -446,3 +446,20 @@ func TestExplainFragments(t *testing.T) {
 		t.Errorf("in: %+v", x)
 	}
 }
+
+// The buffers of packets that became whole serve the next ones, however many there are.
+func TestWholePacketsGiveBackTheirBuffers(t *testing.T) {
+	u := newTunnel(t, ciphers[0])
+	withPorts(u)
+	for id := range uint32(2*reassembly.Buffers + 10) {
+		for i, piece := range cutInTwo(t, udp("10.1.0.1", "10.2.0.1", 1400), id+1) {
+			if r := u.left.path.SendPlain(start, piece); r != Passed {
+				t.Fatalf("packet %d, piece %d: %v", id, i, r)
+			}
+		}
+		if u.left.conn.n == 0 {
+			t.Fatalf("packet %d did not leave", id)
+		}
+		u.left.conn.take()
+	}
+}

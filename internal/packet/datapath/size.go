@@ -112,7 +112,7 @@ func (f form) ownHeader() bool { return f == formTransport || f == formAH }
 func (w *outWorker) tooLong(p *plain, info wire.Info, now int64) Reason {
 	room := w.egress.fitted.room
 	switch {
-	case info.Version == 4 && !info.DontFragment && p.out.Child().Tunnel && w.separable(p.out):
+	case !info.DontFragment && p.out.Child().Tunnel && w.separable(p.out):
 		return w.split(p, info, room, now)
 	case info.DontFragment && (w.path.cfg.DF != ClearDF || p.form.ownHeader()) &&
 		(info.Version == 4 || p.n > sad.MinPMTU6):
@@ -208,10 +208,7 @@ func laterHeader(h []byte, front int) int {
 func (w *outWorker) cut(mtu int) Reason {
 	pkt := w.sealed[len(w.sealed)-1]
 	data := pkt.Data()
-	front, at, next, ok := wire.PathHeaders(data)
-	if !ok {
-		return OutBundleErrors
-	}
+	front, at, next, _ := wire.PathHeaders(data) // which were made here
 	v6, head := data[0]>>4 == 6, front
 	if v6 {
 		head += fragmentLen

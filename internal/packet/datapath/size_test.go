@@ -13,6 +13,7 @@ import (
 	"culvert/internal/packet/wire"
 	"culvert/sad"
 	"culvert/spd/selector"
+	"culvert/tun"
 )
 
 func up(n, to int) int { return (n + to - 1) / to * to }
@@ -517,4 +518,62 @@ func namedPorts(pairs []selector.Pair) []selector.Pair {
 		ts.Proto, ts.PortLo, ts.PortHi = wire.ProtoUDP, 1000, 2000
 	}
 	return []selector.Pair{p}
+}
+
+// Memory of what is cut is taken chunk by chunk up to a bound, and anew after each batch.
+func TestSpare(t *testing.T) {
+	var s spare
+	for round := range 2 {
+		s.reset()
+		total := 0
+		var last []byte
+		for {
+			b := s.take(100000)
+			if b == nil {
+				break
+			}
+			if len(b) != 100000 || cap(b) != 100000 {
+				t.Fatalf("%d bytes, room for %d", len(b), cap(b))
+			}
+			if b[0] = 1; last != nil && &last[len(last)-1] == &b[0] {
+				t.Fatal("two have the same memory")
+			}
+			for i := range b {
+				b[i] = byte(total)
+			}
+			if last != nil && last[len(last)-1] != byte(total-1) {
+				t.Fatal("one is written over by the next")
+			}
+			last = b
+			total++
+		}
+		if want := spareChunks * (spareChunk / 100000); total != want || len(s.chunks) != spareChunks {
+			t.Errorf("round %d: %d of 100000 bytes in %d chunks, want %d", round, total, len(s.chunks), want)
+		}
+		if s.take(spareChunk) != nil {
+			t.Error("more than the bound")
+		}
+	}
+	s.reset()
+	if a, b := s.take(spareChunk), s.take(1); len(a) != spareChunk || &a[0] != &s.chunks[0][0] || &b[0] != &s.chunks[1][0] {
+		t.Error("a whole chunk is not the first, or what follows is not in the second")
+	}
+}
+
+// The device's MTU counts as far as it is one.
+func TestDeviceMTU(t *testing.T) {
+	for mtu, want := range map[int]int32{0: maxPacket, 1: 1, 1500: 1500, maxPacket: maxPacket, maxPacket + 1: maxPacket} {
+		d := tun.NewMemory("x", mtu)
+		p := New(Config{Device: d, Seed: 7})
+		if got := p.device.Load(); got != want {
+			t.Errorf("a device of %d: %d", mtu, got)
+		}
+		d.SetMTU(1400)
+		if p.DeviceChanged(); p.device.Load() != 1400 {
+			t.Errorf("changed to 1400: %d", p.device.Load())
+		}
+		if p.flows.seed != 7 {
+			t.Error("flows are found without the seed")
+		}
+	}
 }

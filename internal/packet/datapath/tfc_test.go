@@ -219,3 +219,16 @@ func TestDummies(t *testing.T) {
 		left.moved(t, before, nil)
 	}
 }
+
+// An SA whose time is up has no dummies.
+func TestNoDummiesWhenExpired(t *testing.T) {
+	u := newTunnel(t, ciphers[0])
+	u.connect(1, 1, func(l, r *sad.Params) { l.TFC, l.Dummies, l.Hard = 700, 10, time.Hour })
+	out, w := u.left.sads.Child(1).Outbound(), u.left.path.outward()
+	for after, want := range map[time.Duration]int{time.Hour - 1: 1, time.Hour: 0, 2 * time.Hour: 0} {
+		u.left.conn.n = 0
+		if w.dummy(out, start.Add(after).UnixNano()); u.left.conn.n != want {
+			t.Errorf("after %v: %d dummies", after, u.left.conn.n)
+		}
+	}
+}
