@@ -102,21 +102,24 @@ func (b *behind) Update(f func(Tx) error) error {
 			limit = b.after(ackWait)
 		}
 		select {
-		case <-step:
-		case <-b.stopped:
-			return nil
+		case <-step: // also when Close has what is pending written
 		case <-limit:
-			first := false
-			b.set(func() {
-				if b.durable < mine {
-					first = !b.slow
-					b.late, b.slow = true, true
-				}
-			})
-			if first {
-				b.log.Warn("the disk with the state is slow, the gateway does not wait for it (said once)")
-			}
+			b.waited(mine)
 		}
+	}
+}
+
+// waited notes that a transaction was waited for in vain, if the disk does not have it by now.
+func (b *behind) waited(mine uint64) {
+	first := false
+	b.set(func() {
+		if b.durable < mine {
+			first = !b.slow
+			b.late, b.slow = true, true
+		}
+	})
+	if first {
+		b.log.Warn("the disk with the state is slow, the gateway does not wait for it (said once)")
 	}
 }
 
@@ -210,9 +213,7 @@ func (b *behind) Close() error {
 	case <-b.after(closeWait):
 		return fmt.Errorf("the state was not written, the disk does not answer: after a restart the gateway does not know who has which address")
 	}
-	b.state.Lock()
-	failed := b.failed
-	b.state.Unlock()
+	failed := b.failed // the writer has ended, and nobody else sets it
 	if failed != nil {
 		failed = fmt.Errorf("the state was not written, and after a restart the gateway does not know who has which address: %w", failed)
 	}

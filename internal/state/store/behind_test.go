@@ -112,6 +112,28 @@ func TestUpdateWaitsForTheDisk(t *testing.T) {
 	}
 }
 
+// What changes nothing does not wait, and nothing is written.
+func TestNothingToWrite(t *testing.T) {
+	s, _, c, _ := newSlowStore()
+	done := make(chan error)
+	go func() {
+		done <- s.Update(func(tx Tx) error { return tx.Delete("x", []byte("none")) })
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case k := <-c.made:
+		t.Errorf("waits for %v", k.d)
+		k.fire <- time.Time{}
+		<-done
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A disk that does not answer holds up one Update for a second, and none after that until
 // it has answered. Nothing is lost, and what changed twice is written once.
 func TestSlowDisk(t *testing.T) {
@@ -199,8 +221,55 @@ func TestRefusingDisk(t *testing.T) {
 	go func() { done <- s.Close() }()
 	<-d.begun
 	d.end <- full
-	if err := <-done; !errors.Is(err, full) || !d.closed {
+	if err := <-done; !errors.Is(err, full) || !d.closed || !strings.Contains(err.Error(), "after a restart the gateway does not know") {
 		t.Errorf("closed without what was not written: %v", err)
+	}
+}
+
+// What changed while the disk refused is written with what it refused: all of it, and of
+// one key the newest.
+func TestRefusedMeanwhile(t *testing.T) {
+	s, d, c, _ := newSlowStore()
+	done := make(chan error)
+	go func() { done <- put(s, "x", "a", "1") }()
+	<-d.begun
+	c.next(t, ackWait).fire <- time.Time{}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []string{"x a", "x b", "y a", "y b", "z a", "z b"} {
+		if err := put(s, k[:1], k[2:], "2"); err != nil { // none of them waits
+			t.Fatal(err)
+		}
+	}
+	d.end <- errors.New("no space left on device")
+	c.next(t, shortestPause).fire <- time.Time{}
+	if got, want := fmt.Sprintf("%s", <-d.begun), "map[x:map[a:2 b:2] y:map[a:2 b:2] z:map[a:2 b:2]]"; got != want {
+		t.Errorf("written: %s, want %s", got, want)
+	}
+	d.end <- nil
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The time is over, and the disk had it just before: it is not late.
+func TestWaitedJustLongEnough(t *testing.T) {
+	s, _, _, log := newSlowStore()
+	for _, c := range []struct {
+		mine uint64
+		late bool
+	}{{3, false}, {2, false}, {4, true}} {
+		s.set(func() { s.durable = 3 })
+		if s.waited(c.mine); s.late != c.late || (log.String() != "") != c.late {
+			t.Errorf("transaction %d of 3: late %v\n%s", c.mine, s.late, log)
+		}
+	}
+	if s.waited(5); strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("said again:\n%s", log)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -166,6 +167,134 @@ func TestReadOnlyDisk(t *testing.T) {
 	if err := s.Close(); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("closed without a word: %v", err)
 	}
+}
+
+// A disk with room for a new file, but not for everything, takes it once it has room: what
+// was begun is let go of.
+func TestDiskFillsUpMeanwhile(t *testing.T) {
+	dir := small(t, "128k")
+	var log lines
+	f := &file{dir: dir, path: filepath.Join(dir, FileName), o: quick(&log, Judge), opened: make(chan struct{})}
+	close(f.opened)
+	defer f.close()
+	everything := changes{"x": {"long": bytes.Repeat([]byte{'v'}, 1<<16), "a": []byte("new")}}
+	all := func() changes { return everything }
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := f.write(everything, all); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("the disk is not full: %v", err)
+		}
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.write(everything, all); err != nil {
+		t.Fatal(err)
+	}
+	if got := holds(t, dir, "x"); !strings.HasPrefix(got, "a=new long=v") {
+		t.Errorf("the file has %.20q", got)
+	}
+}
+
+// A new file that a full disk did not take is removed; an older one is not, whatever became of it.
+func TestFullDiskKeepsNoRest(t *testing.T) {
+	dir := small(t, "8k")
+	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, FileName)
+	f := &file{dir: dir, path: path, o: quick(&lines{}, Judge)}
+	if err := f.openSound(false); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the rest stays: %v", err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.openSound(false); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("an older one: %v", err)
+	}
+}
+
+// A damaged file on a disk that became read-only cannot be set aside. It is not read either,
+// which could end this process. The store begins empty.
+func TestDamagedOnReadOnlyDisk(t *testing.T) {
+	data, _ := filled(t)
+	for what, c := range map[string]struct {
+		bad   []byte
+		judge func(string) error
+	}{
+		"damaged": {damages["a page that refers to itself"](bytes.Clone(data), nil), JudgeBy(Self(), "judge-state")},
+		// What is noticed only when it is read: nobody is given a part of it.
+		"damaged behind the judge's back": {lastLeaf(data), sound},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := small(t, "1m")
+			path := filepath.Join(dir, FileName)
+			if err := os.WriteFile(path, c.bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Mount("culvert", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+				t.Fatal(err)
+			}
+			var log lines
+			o, _ := impatient(&log)
+			o.Judge = c.judge
+			s, err := Open(dir, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := dump(t, s, "leases") + dump(t, s, "ticket-keys"); got != "" {
+				t.Errorf("it has %d bytes", len(got))
+			}
+			if err := put(s, "x", "a", "new"); err != nil {
+				t.Error(err)
+			}
+			if err := s.Close(); !errors.Is(err, syscall.EROFS) {
+				t.Errorf("closed without a word: %v", err)
+			}
+			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, c.bad) {
+				t.Errorf("the file changed: %v", err)
+			}
+		})
+	}
+}
+
+// A damaged file that cannot be set aside is not written to.
+func TestNotSetAside(t *testing.T) {
+	dir := t.TempDir()
+	for len(dir)+len("/"+FileName) < 4096-8 { // the name with the date is longer than the kernel takes
+		dir = filepath.Join(dir, strings.Repeat("d", min(200, 4096-8-len(dir)-len("//"+FileName))))
+	}
+	kept(t, dir, "a")
+	f := opened(t, dir, &lines{})
+	if err := os.Truncate(f.path, 8192); err != nil {
+		t.Fatal(err)
+	}
+	err := f.write(changes{"x": {"b": []byte("new")}}, func() changes { return changes{} })
+	if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "it cannot be set aside") || f.db != nil {
+		t.Errorf("%v, database %v", err, f.db)
+	}
+}
+
+// lastLeaf damages the last leaf in the order of keys: what goes before it can be read.
+func lastLeaf(data []byte) []byte {
+	d := bytes.Clone(data)
+	for n := 2; n < len(d)/4096; n++ {
+		if p := page(d, n); p[8] == 1 { // a branch
+			last := 16 + 16*(int(p[10])-1)
+			noise(d, page(d, int(p[last+8]))[16:], rand.New(rand.NewPCG(1, 1)))
+		}
+	}
+	return d
 }
 
 // A fault in mapped memory is an error, and not the end of the process.

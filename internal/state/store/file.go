@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -41,8 +43,9 @@ type Options struct {
 	// Log is told what happens to the file; slog.Default().
 	Log *slog.Logger
 
-	after func(time.Duration) <-chan time.Time
-	now   func() time.Time
+	after    func(time.Duration) <-chan time.Time
+	now      func() time.Time
+	lockWait time.Duration
 }
 
 // Open opens the database in dir, which it makes where it is missing. Only its owner can
@@ -119,8 +122,9 @@ func (f *file) open() (changes, error) {
 	case errors.Is(err, ErrInUse):
 		return nil, fmt.Errorf("%s is %w: give each gateway of this machine its own state-dir in [gateway]", f.path, ErrInUse)
 	case passing(err):
-		// The disk takes nothing now: the gateway goes on with what can be read.
-		if errors.Is(err, syscall.EROFS) && f.openSound(true) == nil {
+		// The disk takes nothing now: the gateway goes on with what can be read. A damaged
+		// file, which cannot be set aside, is not.
+		if errors.Is(err, syscall.EROFS) && !errors.Is(err, ErrDamaged) && f.openSound(true) == nil {
 			if had, err = f.read(); err != nil {
 				had = changes{}
 			}
@@ -131,8 +135,7 @@ func (f *file) open() (changes, error) {
 		return nil, fmt.Errorf("cannot open %s: %w", f.path, err)
 	}
 	if had, err = f.read(); errors.Is(err, ErrDamaged) {
-		f.abandon()
-		return changes{}, f.setAside(err)
+		return changes{}, f.letGo(err)
 	}
 	return had, err
 }
@@ -144,16 +147,12 @@ func passing(err error) bool {
 
 // sound sets a damaged file aside.
 func (f *file) sound() error {
-	st, err := os.Lstat(f.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if _, err := os.Lstat(f.path); errors.Is(err, fs.ErrNotExist) {
 		return nil
-	case err != nil:
+	}
+	st, err := os.Stat(f.path) // a symbolic link leads somewhere
+	if err != nil {
 		return fmt.Errorf("cannot open %s: %w", f.path, err)
-	case st.Mode()&fs.ModeSymlink != 0:
-		if st, err = os.Stat(f.path); err != nil {
-			return fmt.Errorf("cannot open %s: %w", f.path, err)
-		}
 	}
 	if !st.Mode().IsRegular() {
 		return f.setAside(fmt.Errorf("%w: it is not a regular file", ErrDamaged))
@@ -176,7 +175,7 @@ func (f *file) openSound(readOnly bool) error {
 	_, err := os.Stat(f.path)
 	fresh := errors.Is(err, fs.ErrNotExist)
 	err = protect(func() (err error) {
-		f.db, err = bolt.Open(f.path, 0o600, &bolt.Options{Timeout: lockWait, ReadOnly: readOnly,
+		f.db, err = bolt.Open(f.path, 0o600, &bolt.Options{Timeout: cmp.Or(f.o.lockWait, lockWait), ReadOnly: readOnly,
 			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
 				raw, err := os.OpenFile(name, flag, perm)
 				f.raw = raw
@@ -234,8 +233,7 @@ func (f *file) write(c changes, all func() changes) error {
 		if !errors.Is(err, ErrDamaged) {
 			return err
 		}
-		f.abandon()
-		if err := f.setAside(err); err != nil {
+		if err := f.letGo(err); err != nil {
 			return err
 		}
 	} else if err := f.sound(); err != nil {
@@ -257,10 +255,19 @@ func (f *file) write(c changes, all func() changes) error {
 		}
 	}
 	if err := f.update(everything); err != nil {
-		f.abandon()
-		return err
+		return errors.Join(err, f.letGo(err))
 	}
 	return nil
+}
+
+// letGo ends with the database after an error. A damaged one is set aside: a fault may have
+// left it locked, as long as this process lives.
+func (f *file) letGo(why error) error {
+	if errors.Is(why, ErrDamaged) {
+		f.abandon()
+		return f.setAside(why)
+	}
+	return f.close()
 }
 
 // there compares the file with what was opened and written last.
@@ -323,14 +330,15 @@ func (f *file) close() error {
 // abandon lets go of a database without its help: after a fault it may hold its own
 // locks for ever. Its mapping stays until the process ends.
 func (f *file) abandon() {
-	if f.raw != nil {
-		_ = f.raw.Close()
-	}
+	_ = f.raw.Close() // of no file: an error
 	f.db, f.raw = nil, nil
 }
 
 // maxAside is how many damaged files stay.
 const maxAside = 8
+
+// aside goes before the date in the name of a file that was set aside.
+const aside = ".damaged-"
 
 // setAside renames what stands in the place of the file, and says why. Of too many that
 // were set aside the oldest goes.
@@ -339,7 +347,7 @@ func (f *file) setAside(why error) error {
 		f.o.Log.Error("the file with the state is gone, and a new one is made", "file", f.path, "reason", why)
 		return nil
 	}
-	name := f.path + ".damaged-" + f.o.now().UTC().Format("20060102T150405Z")
+	name := f.path + aside + f.o.now().UTC().Format("20060102T150405Z")
 	to := name
 	for n := 2; ; n++ {
 		if _, err := os.Lstat(to); err != nil {
@@ -351,11 +359,10 @@ func (f *file) setAside(why error) error {
 		return fmt.Errorf("%w, and it cannot be set aside: %w", why, err)
 	}
 	f.o.Log.Error("the file with the state was damaged and is set aside; a new one begins", "file", f.path, "aside", to, "reason", why)
-	if old, err := filepath.Glob(f.path + ".damaged-*"); err == nil && len(old) > maxAside {
-		slices.Sort(old)
-		for _, path := range old[:len(old)-maxAside] {
-			_ = os.Remove(path)
-		}
+	old, _ := os.ReadDir(f.dir) // in order, the oldest first
+	old = slices.DeleteFunc(old, func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), FileName+aside) })
+	for _, e := range old[:max(len(old)-maxAside, 0)] {
+		_ = os.Remove(filepath.Join(f.dir, e.Name()))
 	}
 	return nil
 }

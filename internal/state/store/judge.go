@@ -40,7 +40,7 @@ func Judge(path string) error {
 			if errors.Is(err, berrors.ErrTimeout) {
 				return ErrInUse
 			}
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "file size too small") {
+			if strings.Contains(err.Error(), "file size too small") {
 				return fmt.Errorf("%w: %w", ErrDamaged, err)
 			}
 			return err
@@ -57,13 +57,17 @@ func Judge(path string) error {
 			for err := range tx.Check() {
 				return fmt.Errorf("%w: %w", ErrDamaged, err) // the checker waits to say more, for ever
 			}
-			n := st.Size()
-			return walk(tx, func(_, key, value []byte) {
-				if n--; n < 0 {
-					panic("it has more keys than bytes")
-				}
-			})
+			return readable(tx, st.Size())
 		})
+	})
+}
+
+// readable reads everything. There are no more keys than the file has bytes.
+func readable(tx *bolt.Tx, most int64) error {
+	return walk(tx, func(_, _, _ []byte) {
+		if most--; most < 0 {
+			panic("it has more keys than bytes")
+		}
 	})
 }
 
@@ -115,13 +119,31 @@ func judgeBy(limit time.Duration, program string, args ...string) error {
 	c.Env = append(os.Environ(), "GOTRACEBACK=none")
 	c.WaitDelay = time.Second
 	err := c.Run()
-	if err != nil && c.ProcessState == nil {
+	if c.ProcessState == nil {
 		return Judge(args[len(args)-1])
 	}
-	text, _, whole := strings.Cut(out.String(), "\n")
+	why, _, _ := strings.Cut(trouble.String(), "\n")
+	if ctx.Err() != nil {
+		why = "reading it does not end"
+	}
+	return verdict(out.String(), ending{ok: err == nil, late: ctx.Err() != nil, worked: c.ProcessState.UserTime() >= limit/4,
+		text: fmt.Sprintf("a process that reads it ends with %v: %s", c.ProcessState, why)})
+}
+
+// ending is how the process that judges ended.
+type ending struct {
+	ok     bool   // by itself, without an error
+	late   bool   // it was ended when its time was over
+	worked bool   // for much of its time; else it waited for the disk
+	text   string // for people
+}
+
+// verdict is what the process said; where it said nothing, its end says it.
+func verdict(out string, e ending) error {
+	text, _, whole := strings.Cut(out, "\n")
 	switch {
 	case !whole:
-	case text == saysSound && err == nil:
+	case text == saysSound && e.ok:
 		return nil
 	case text == saysInUse:
 		return ErrInUse
@@ -130,25 +152,22 @@ func judgeBy(limit time.Duration, program string, args ...string) error {
 	case strings.HasPrefix(text, saysError):
 		return errors.New(strings.TrimPrefix(text, saysError))
 	}
-	if ctx.Err() != nil && c.ProcessState.UserTime() < limit/4 {
-		return ErrSlow // it waited for the disk, and did not go round in circles
+	if e.late && !e.worked {
+		return ErrSlow
 	}
-	why, _, _ := strings.Cut(trouble.String(), "\n")
-	if ctx.Err() != nil {
-		why = "reading it does not end"
-	}
-	return fmt.Errorf("%w: a process that reads it ends with %v: %s", ErrDamaged, c.ProcessState, why)
+	return fmt.Errorf("%w: %s", ErrDamaged, e.text)
 }
 
 // Self is the program that runs, for JudgeBy: also if its file was replaced meanwhile, where
 // the system allows that.
 func Self() string {
-	if runtime.GOOS == "linux" {
+	return self(runtime.GOOS)
+}
+
+func self(system string) string {
+	if system == "linux" {
 		return "/proc/self/exe"
 	}
-	path, err := os.Executable()
-	if err != nil {
-		return os.Args[0]
-	}
-	return path
+	path, _ := os.Executable()
+	return path // if it is not known, nothing can be started, and JudgeBy judges here
 }

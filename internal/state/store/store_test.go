@@ -86,6 +86,13 @@ func TestStore(t *testing.T) {
 		if err != nil || dump(t, s, "one") != "a=aa c=cc " {
 			t.Errorf("%v, then %s", err, dump(t, s, "one"))
 		}
+		n := 0
+		err = s.View(func(tx Tx) error {
+			return tx.Each("one", func(k, v []byte) error { n++; return failed })
+		})
+		if !errors.Is(err, failed) || n != 1 {
+			t.Errorf("an error ends it: %v after %d", err, n)
+		}
 		for _, bad := range [][2]string{{"", "key"}, {"one", ""}, {"one", strings.Repeat("k", maxKey+1)}} {
 			if put(s, bad[0], bad[1], "x") == nil {
 				t.Errorf("bucket %q takes a key of %d bytes", bad[0], len(bad[1]))

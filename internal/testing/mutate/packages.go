@@ -7,6 +7,8 @@ var exercised = map[string][]string{
 	"ike/core":                 {"ike"},
 	"ike/auth":                 {"ike"},
 	"ike/message":              {"ike"},
+	"crypto/pki":               {"ike/auth"},
+	"crypto/sign":              {"ike/auth"},
 	"internal/state/lease":     {"internal/gateway"},
 	"internal/packet/underlay": {"internal/packet/datapath"},
 }
