@@ -413,9 +413,8 @@ func remoteID(v value) (ID, bool) {
 		der, err := pki.ParseDN(name)
 		if err != nil {
 			v.wrong("%v", err)
-			return ID{}, false
 		}
-		return ID{Kind: IDDN, Value: name, DER: string(der)}, true
+		return ID{Kind: IDDN, Value: name, DER: string(der)}, err == nil
 	}
 	return identityID(IDIgnore)(v)
 }

@@ -23,7 +23,7 @@ func defaultGateway() Gateway {
 		LANBypass:     true,
 		Table:         50500,
 		Mark:          0xC0150,
-		Control:       defaultControl(),
+		Control:       defaultControl(runtime.GOOS),
 		StateDir:      "/var/lib/culvert",
 		DF:            DFCopy,
 		ClampMSS:      true,
@@ -35,8 +35,8 @@ func defaultGateway() Gateway {
 	}
 }
 
-func defaultControl() string {
-	switch runtime.GOOS {
+func defaultControl(system string) string {
+	switch system {
 	case "windows":
 		return `\\.\pipe\ProtectedPrefix\Administrators\culvert`
 	case "darwin":

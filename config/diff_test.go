@@ -81,6 +81,22 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// Policies that kept their order in part have changed it all the same.
+func TestDiffReordered(t *testing.T) {
+	policies := func(order string) *Config {
+		text := ""
+		for _, n := range order {
+			text += "[[policy]]\naction = 'discard'\nsrc-address = '::/0'\ndst-address = '2001:db8:" + string(n) + "::/48'\n"
+		}
+		return mustParse(t, text)
+	}
+	for order, want := range map[string]bool{"abcd": false, "dabc": true, "bcda": true, "acbd": true, "abdc": true, "abd": false, "abcde": false, "fabcd": false, "bacd": true, "": false} {
+		if d := Diff(policies("abcd"), policies(order)); d.Reordered != want {
+			t.Errorf("abcd to %q: reordered %v", order, d.Reordered)
+		}
+	}
+}
+
 // Every key of [gateway] takes part in Diff.
 func TestDiffKnowsTheGateway(t *testing.T) {
 	var known []string

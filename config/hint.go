@@ -62,9 +62,6 @@ func trimmed(list []string) []string {
 // editDistance counts the letters to change, insert, remove or swap with their
 // neighbour; limit where there are that many or more.
 func editDistance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
-	}
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {
 		last[j] = j

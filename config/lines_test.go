@@ -79,6 +79,23 @@ func TestIndexLines(t *testing.T) {
 	}
 }
 
+// A file that ends anywhere, or has no assignment where one is looked for, is read to its end.
+func TestIndexLinesOfWhatIsNoTOML(t *testing.T) {
+	for n := range len(nasty) {
+		last := strings.Count(nasty[:n], "\n") + 1
+		for path, line := range indexLines([]byte(nasty[:n])) {
+			if line < 1 || line > last {
+				t.Errorf("the first %d bytes: %s: line %d of %d", n, path, line, last)
+			}
+		}
+	}
+	for _, text := range []string{"a [[1, 2]]\n", "a [[1]]", "= [[1]]\n", "a =", "a", "a."} {
+		if x := indexLines([]byte(text)); x["a[0]"] != 0 || x["[0]"] != 0 {
+			t.Errorf("%q: %v", text, x)
+		}
+	}
+}
+
 func TestLineOfNearest(t *testing.T) {
 	x := indexLines([]byte("\n[[peer]]\nname = 'a'\n"))
 	for path, want := range map[string]int{"peer[0].name": 3, "peer[0].gone": 2, "peer[7].gone": 2, "gone": 1} {

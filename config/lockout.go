@@ -85,7 +85,7 @@ func (p *Policy) takes(n OwnNetwork) string {
 	case dst == n.Prefix:
 		return fmt.Sprintf("%[1]s is the network of this host's %[3]s, "+what, dst, n.Prefix, n.Where)
 	case dst.Bits() == 0 || !within(n.Prefix, dst) || !src.Contains(n.Addr):
-	case src.Bits() > dst.Bits() && within(n.Prefix, src):
+	case within(src, dst) && within(n.Prefix, src):
 		// The network talks to itself, and the policy is for everybody else.
 	default:
 		return fmt.Sprintf("%[1]s contains %[2]s, the network of this host's %[3]s, "+what, dst, n.Prefix, n.Where)

@@ -74,6 +74,7 @@ func TestLockouts(t *testing.T) {
 		{netip.MustParseAddr("10.2.0.1"), netip.MustParsePrefix("10.2.0.0/24"), "eth1"},
 		{netip.MustParseAddr("2001:db8:1::1"), netip.MustParsePrefix("2001:db8:1::/64"), "eth0"},
 		{netip.MustParseAddr("192.0.2.1"), netip.MustParsePrefix("192.0.2.1/32"), "ppp0"},
+		{netip.MustParseAddr("198.51.100.0"), netip.MustParsePrefix("198.51.100.0/31"), "wan"}, // the first address of both
 	}
 	const lan = "f:19: policy.dst-address: 10.1.0.0/24 is the network of this host's eth0, and hosts there could no longer reach it, " +
 		"write the network of the other side, or put a [[policy]] above it with action = \"none\", src-address = \"10.1.0.0/24\" and dst-address = \"10.1.0.0/24\""
@@ -96,6 +97,8 @@ func TestLockouts(t *testing.T) {
 		{"10.1.0.0/24", "0.0.0.0/0", "", ""},
 		{"10.1.0.1/32", "0.0.0.0/0", "", ""},
 		{"0.0.0.0/0", "0.0.0.0/0", "", ""},
+		{"172.16.0.0/16", "198.51.100.0/24", "", ""},
+		{"172.16.0.0/16", "198.51.100.0/32", "", "f:19: policy.dst-address: 198.51.100.0/32 is an address of this host (wan), write the network of the other side"},
 		// A host or a part of a network of ours may be at the other side.
 		{"10.1.0.1/32", "10.1.0.9/32", "", ""},
 		{"0.0.0.0/0", "10.1.0.128/25", "", ""},

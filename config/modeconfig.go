@@ -46,7 +46,7 @@ func addressOrNone(v value) (netip.Addr, bool) {
 
 func (l *loader) checkModeConfig(m *ModeConfig, d *directory) {
 	e := &m.Entry
-	if !m.Written("responder") {
+	if !m.Written("responder") || e.bad["responder"] {
 		m.Responder = m.Address.IsValid() || m.AddressPool != none
 	}
 	if m.AddressPool != none {

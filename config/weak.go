@@ -51,7 +51,6 @@ type user struct {
 // the first entry that makes it so.
 func (l *loader) inForce() (map[*Profile]*user, map[*Proposal]*user) {
 	profiles, proposals := map[*Profile]*user{}, map[*Proposal]*user{}
-	groups := map[string]bool{} // whose templates policies are made from
 	for _, p := range l.config.Peers {
 		if p.Disabled || len(p.Identities) == 0 {
 			continue
@@ -59,27 +58,23 @@ func (l *loader) inForce() (map[*Profile]*user, map[*Proposal]*user) {
 		if profiles[p.Profile] == nil {
 			profiles[p.Profile] = &user{&p.Entry, "peer", "profile"}
 		}
-		for _, i := range p.Identities {
-			if i.Generates() {
-				groups[i.PolicyTemplateGroup] = true
-			}
-		}
 	}
-	byGroup := map[string]*Identity{}
+	by := map[string]*Identity{} // of a group whose templates policies are made from, the first that has it
 	for _, i := range l.config.Identities {
-		if i.Peer != nil && !i.Disabled && !i.Peer.Disabled && i.Generates() && byGroup[i.PolicyTemplateGroup] == nil {
-			byGroup[i.PolicyTemplateGroup] = i
+		inForce := i.Peer != nil && !i.Disabled && !i.Peer.Disabled && i.Generates()
+		if inForce && by[i.PolicyTemplateGroup] == nil {
+			by[i.PolicyTemplateGroup] = i
 		}
 	}
 	for _, p := range l.config.Policies {
-		made := p.Template && !p.Disabled && groups[p.Group]
+		made := p.Template && !p.Disabled && by[p.Group] != nil
 		written := p.Works() && p.Action == Encrypt && p.Peer != nil && !p.Peer.Disabled
 		if !made && !written || p.Proposal == nil || proposals[p.Proposal] != nil {
 			continue
 		}
 		u := &user{&p.Entry, "policy", "proposal"}
 		if p.File == "" { // the manual's own template
-			u = &user{&byGroup[p.Group].Entry, "identity", "policy-template-group"}
+			u = &user{&by[p.Group].Entry, "identity", "policy-template-group"}
 		}
 		proposals[p.Proposal] = u
 	}

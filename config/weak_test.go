@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -56,6 +57,11 @@ func TestWeakInForce(t *testing.T) {
 		{strings.Replace(clients, "generate-policy = 'port-strict'\n", "", 1), "1: peer.profile: " + profile},
 		{clients + "policy-template-group = 'g'\n[[policy-group]]\nname = 'g'\n[[policy]]\ntemplate = true\ngroup = 'g'\n",
 			"1: peer.profile: " + profile + "\n12: policy.proposal: " + propose},
+		// The template is told of where the first of those stands that use it.
+		{strings.Replace(clients, "peer = 'rw'\nsecret", "peer = 'rw'\ndisabled = true\nsecret", 1) + "[[identity]]\npeer = 'rw'\nsecret = '" + strong + "'\n", "1: peer.profile: " + profile},
+		{clients + "[[identity]]\npeer = 'rw'\nsecret = '" + strong + "'\nremote-id = 'fqdn:x'\ngenerate-policy = 'port-strict'\n",
+			"1: peer.profile: " + profile + "\n5: identity.policy-template-group: " + propose},
+		{strings.Replace(clients, "name = 'rw'", "disabled = true\nname = 'rw'", 1), ""},
 		// Nobody connects: nothing is in force.
 		{"[[peer]]\nname = 'a'\naddress = '192.0.2.1'\nexchange-mode = 'ike2'\n", ""},
 		{strings.Replace(site, "name", "disabled = true\nname", 1) + policy, ""},
@@ -80,6 +86,23 @@ func TestWeakInForce(t *testing.T) {
 		_, warnings, err := Parse("f", []byte(c.file))
 		if got := weakWarnings(warnings); err != nil || got != c.warns {
 			t.Errorf("%s\n%v\n got  %s\n want %s", c.file, err, got, c.warns)
+		}
+	}
+}
+
+// What the parts of a secret are worth, in bits.
+func TestStrengthOfParts(t *testing.T) {
+	letter, digit := math.Log2(52), math.Log2(10)
+	for s, want := range map[string]float64{
+		"": 0, "x": letter, "wor": 3 * letter, "word": 4 * wordBits, "Word": 4 * wordBits, "WORD": 4 * wordBits, "wOrd": 4 * letter, "worD": 4 * letter,
+		"word-five": 8*wordBits + 1, "word five": 8*wordBits + 1, "word_five": 8*wordBits + 1, "word.five": 8*wordBits + 1, "word,five": 8*wordBits + 5,
+		"word7": 4*wordBits + digit, "1947": 4 * digit, "1230": 2*digit + 1 + digit, "1": digit, "9871": 2*digit + 1 + digit, "1357": 4 * digit,
+		"wordword": 4*wordBits + 1, "wordwordwordword": 4*wordBits + 2, "wordwor": 7 * wordBits,
+		"deadbeefdeadbee1": 15*wordBits + digit,
+		"a\x01":            16, "\xff\xfe\xfa": 24,
+	} {
+		if got := strength([]byte(s)); math.Abs(got-want) > 1e-9 {
+			t.Errorf("%q: %v bits, want %v", s, got, want)
 		}
 	}
 }
