@@ -141,9 +141,7 @@ func (k *constraints) allow(names []general) error {
 			if err != nil {
 				return err
 			}
-			if permitted = permitted || within; permitted {
-				break
-			}
+			permitted = permitted || within
 		}
 		if asked && !permitted {
 			return fmt.Errorf("its name %s is not permitted by the name constraints of an authority above it", n)

@@ -98,7 +98,7 @@ func tlv(tag tags.Tag, content []byte) []byte {
 // parseAttribute encodes "NAME=value" as an AttributeTypeAndValue.
 func parseAttribute(p string) ([]byte, error) {
 	wrong := fmt.Errorf("%q is not an attribute, accepted: NAME=value with the names %s, or an OID as the name", strings.Trim(p, spaces), attributeNames())
-	name, text, ok := strings.Cut(p, "=")
+	name, text, _ := strings.Cut(p, "=")
 	name = strings.Trim(name, spaces)
 	oid, tag := asn1.ObjectIdentifier(nil), tags.UTF8String
 	if i := slices.IndexFunc(attributes, func(a attributeType) bool { return EqualFold(a.name, name) }); i >= 0 {
@@ -106,7 +106,7 @@ func parseAttribute(p string) ([]byte, error) {
 	} else {
 		oid = parseOID(name)
 	}
-	if !ok || oid == nil {
+	if oid == nil {
 		return nil, wrong
 	}
 	text = trimValue(text)
@@ -143,7 +143,7 @@ func parseAttribute(p string) ([]byte, error) {
 	return der, nil
 }
 
-// parseOID reads "2.5.4.3"; nil for what is none.
+// parseOID reads "2.5.4.3"; nil for what is not numbers. Which arcs there are, who encodes it knows.
 func parseOID(s string) asn1.ObjectIdentifier {
 	var oid asn1.ObjectIdentifier
 	for part := range strings.SplitSeq(s, ".") {
@@ -152,9 +152,6 @@ func parseOID(s string) asn1.ObjectIdentifier {
 			return nil
 		}
 		oid = append(oid, int(n))
-	}
-	if len(oid) < 2 || oid[0] > 2 || oid[0] < 2 && oid[1] >= 40 {
-		return nil
 	}
 	return oid
 }

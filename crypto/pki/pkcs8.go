@@ -80,8 +80,8 @@ func decryptPKCS8(der, passphrase []byte, limit int) ([]byte, error) {
 	if !params.ReadASN1(&scheme, asn1.SEQUENCE) {
 		return nil, bad
 	}
-	oid, kdf, ok = algorithm(&scheme)
-	if !ok || oid != oidPBKDF2 {
+	oid, kdf, _ = algorithm(&scheme)
+	if oid != oidPBKDF2 {
 		return nil, fmt.Errorf("the private key is encrypted with a key derivation that is not PBKDF2: convert it with openssl pkcs8 -topk8 -v2 aes-256-cbc")
 	}
 	cipherID, iv, ok := algorithm(&scheme)
