@@ -147,7 +147,7 @@ func parseChain(next PayloadType, b []byte, sealed bool, wanted func(PayloadType
 			return nil, &SyntaxError{t, "the message ends before it"}
 		}
 		var body []byte
-		if length < genericLen || !s.ReadBytes(&body, int(length)-genericLen) {
+		if !s.ReadBytes(&body, int(length)-genericLen) { // fewer than none cannot be read
 			return nil, &SyntaxError{t, fmt.Sprintf("length %d does not fit the message", length)}
 		}
 		if t == TypeSK || t == TypeSKF {

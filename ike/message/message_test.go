@@ -149,6 +149,7 @@ func TestChain(t *testing.T) {
 		{NoNext, `00`, "after the last payload"},
 		{TypeVendorID, ``, "ends before"},
 		{TypeVendorID, `00 00 0003`, "does not fit"},
+		{TypeVendorID, `00 00 0000`, "does not fit"},
 		{TypeVendorID, `00 00 0005`, "does not fit"},
 		{TypeVendorID, `2b 00 0004`, "ends before"},
 		{TypeVendorID, strings.Repeat(`2b 00 0004`, 64), "more than 64"},

@@ -186,7 +186,7 @@ func readSubstructure(s *cryptobyte.String, more uint8, what string) (last bool,
 		return false, nil, fmt.Sprintf("%s marked %d, neither last nor more", what, mark)
 	}
 	var b []byte
-	if length < 4 || !s.ReadBytes(&b, int(length)-4) {
+	if !s.ReadBytes(&b, int(length)-4) { // fewer than none cannot be read
 		return false, nil, fmt.Sprintf("length %d of a %s does not fit", length, what)
 	}
 	return mark == 0, b, ""

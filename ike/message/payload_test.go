@@ -3,6 +3,7 @@ package message
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -185,6 +186,10 @@ func TestMalformed(t *testing.T) {
 		{TypeSA, `00 00 0008 01 01 00 00 00`, "after the last proposal"},
 		{TypeSA, `00 00 0003 01 01 00 00`, "does not fit"},
 		{TypeSA, `00 00 0009 01 01 00 00`, "does not fit"},
+		{TypeSA, `00 00 0000 01 01 00 00`, "does not fit"},
+		{TypeSA, `00 00 0004`, short},
+		{TypeSA, `00 00 000c 01 01 00 01 00 00 0004`, short},
+		{TypeSA, `00 00 000c 01 01 00 01 00 00 0003`, "does not fit"},
 		{TypeSA, `00 00 0008 01 01 ff 00`, short},
 		{TypeSA, `00 00 0010 01 01 00 02` + ok, "number of transforms"},
 		{TypeSA, `00 00 0010 01 01 00 00` + ok, "after the last transform"},
@@ -211,6 +216,8 @@ func TestMalformed(t *testing.T) {
 		{TypeTSi, `00`, short},
 		{TypeTSi, `01 000000 07 00 0010`, "does not fit"},
 		{TypeTSi, `01 000000 07 00 0003`, "does not fit"},
+		{TypeTSi, `01 000000 07 00 0000`, "does not fit"},
+		{TypeTSi, `01 000000 07 00 0004`, "wrong length"},
 		{TypeTSi, `01 000000 07 00 000f 0000 ffff 00000000 000000`, "wrong length"},
 		{TypeTSi, `01 000000 08 00 0010 0000 ffff 00000000 00000000`, "wrong length"},
 		{TypeTSi, `01 000000 07 00 0011 0000 ffff 00000000 00000000 00`, "wrong length"},
@@ -269,6 +276,92 @@ func slicesOf[T any](v T, n int) []T {
 		s[i] = v
 	}
 	return s
+}
+
+// The numbers are those of the registry of IKEv2 parameters, and no others have a name.
+func TestNumbers(t *testing.T) {
+	notifies := map[NotifyType]string{
+		1: "UNSUPPORTED_CRITICAL_PAYLOAD", 4: "INVALID_IKE_SPI", 5: "INVALID_MAJOR_VERSION", 7: "INVALID_SYNTAX", 9: "INVALID_MESSAGE_ID", 11: "INVALID_SPI",
+		14: "NO_PROPOSAL_CHOSEN", 17: "INVALID_KE_PAYLOAD", 24: "AUTHENTICATION_FAILED", 34: "SINGLE_PAIR_REQUIRED", 35: "NO_ADDITIONAL_SAS",
+		36: "INTERNAL_ADDRESS_FAILURE", 37: "FAILED_CP_REQUIRED", 38: "TS_UNACCEPTABLE", 39: "INVALID_SELECTORS", 40: "UNACCEPTABLE_ADDRESSES",
+		41: "UNEXPECTED_NAT_DETECTED", 43: "TEMPORARY_FAILURE", 44: "CHILD_SA_NOT_FOUND", 47: "STATE_NOT_FOUND", 16384: "INITIAL_CONTACT",
+		16385: "SET_WINDOW_SIZE", 16386: "ADDITIONAL_TS_POSSIBLE", 16387: "IPCOMP_SUPPORTED", 16388: "NAT_DETECTION_SOURCE_IP",
+		16389: "NAT_DETECTION_DESTINATION_IP", 16390: "COOKIE", 16391: "USE_TRANSPORT_MODE", 16392: "HTTP_CERT_LOOKUP_SUPPORTED", 16393: "REKEY_SA",
+		16394: "ESP_TFC_PADDING_NOT_SUPPORTED", 16395: "NON_FIRST_FRAGMENTS_ALSO", 16396: "MOBIKE_SUPPORTED", 16397: "ADDITIONAL_IP4_ADDRESS",
+		16398: "ADDITIONAL_IP6_ADDRESS", 16399: "NO_ADDITIONAL_ADDRESSES", 16400: "UPDATE_SA_ADDRESSES", 16401: "COOKIE2", 16402: "NO_NATS_ALLOWED",
+		16403: "AUTH_LIFETIME", 16404: "MULTIPLE_AUTH_SUPPORTED", 16405: "ANOTHER_AUTH_FOLLOWS", 16406: "REDIRECT_SUPPORTED", 16407: "REDIRECT",
+		16408: "REDIRECTED_FROM", 16409: "TICKET_LT_OPAQUE", 16410: "TICKET_REQUEST", 16411: "TICKET_ACK", 16412: "TICKET_NACK", 16413: "TICKET_OPAQUE",
+		16417: "EAP_ONLY_AUTHENTICATION", 16418: "CHILDLESS_IKEV2_SUPPORTED", 16419: "QUICK_CRASH_DETECTION", 16420: "IKEV2_MESSAGE_ID_SYNC_SUPPORTED",
+		16421: "IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED", 16422: "IKEV2_MESSAGE_ID_SYNC", 16423: "IPSEC_REPLAY_COUNTER_SYNC",
+		16430: "IKEV2_FRAGMENTATION_SUPPORTED", 16431: "SIGNATURE_HASH_ALGORITHMS", 16435: "USE_PPK", 16436: "PPK_IDENTITY", 16437: "NO_PPK_AUTH",
+		16438: "INTERMEDIATE_EXCHANGE_SUPPORTED", 16441: "ADDITIONAL_KEY_EXCHANGE", 16443: "SUPPORTED_AUTH_METHODS", 49217: "PATH_PROBE",
+	}
+	for n := range NotifyType(65535) {
+		want := notifies[n]
+		if n.Known() != (want != "") || n.Known() && n.String() != want {
+			t.Errorf("notify %d is %s, want %q", uint16(n), n, want)
+		}
+	}
+	payloads := map[PayloadType]string{0: "No Next Payload", 33: "SA", 34: "KE", 35: "IDi", 36: "IDr", 37: "CERT", 38: "CERTREQ", 39: "AUTH", 40: "Nonce", 41: "Notify",
+		42: "Delete", 43: "Vendor ID", 44: "TSi", 45: "TSr", 46: "SK", 47: "CP", 48: "EAP", 53: "SKF"}
+	exchanges := map[ExchangeType]string{34: "IKE_SA_INIT", 35: "IKE_AUTH", 36: "CREATE_CHILD_SA", 37: "INFORMATIONAL", 38: "IKE_SESSION_RESUME", 43: "IKE_INTERMEDIATE", 44: "IKE_FOLLOWUP_KE"}
+	for n := range 256 {
+		want := payloads[PayloadType(n)]
+		if want == "" {
+			want = fmt.Sprintf("unknown(%d)", n)
+		}
+		if got := PayloadType(n).String(); got != want {
+			t.Errorf("payload %d is %s, want %s", n, got, want)
+		}
+		if want = exchanges[ExchangeType(n)]; want == "" {
+			want = fmt.Sprintf("exchange %d", n)
+		}
+		if got := ExchangeType(n).String(); got != want {
+			t.Errorf("exchange %d is %s, want %s", n, got, want)
+		}
+	}
+}
+
+// Of the flags of a payload one says that it is critical.
+func TestCriticalBit(t *testing.T) {
+	for flags, want := range map[byte]bool{0: false, 0x7f: false, 0x80: true, 0xff: true} {
+		ps, err := ParsePayloads(200, []byte{0, flags, 0, 5, 1})
+		if err != nil || len(ps) != 1 || ps[0].(*Unknown).Critical != want {
+			t.Errorf("flags %02x: %+v, %v", flags, ps, err)
+		}
+	}
+}
+
+// Bounds belong to what they bound.
+func TestBounds(t *testing.T) {
+	for what, body := range map[string]struct {
+		typ  PayloadType
+		body string
+	}{
+		"the shortest nonce":     {TypeNonce, strings.Repeat("00", MinNonce)},
+		"the longest nonce":      {TypeNonce, strings.Repeat("00", MaxNonce)},
+		"the most proposals":     {TypeSA, strings.Repeat("02 00 0008 01 01 00 00", maxProposals-1) + "00 00 0008 01 01 00 00"},
+		"the most transforms":    {TypeSA, "00 00 0800 01 01 00 ff" + strings.Repeat("03 00 0008 02 00 0005", 254) + "00 00 0008 02 00 0005"},
+		"the most SPIs":          {TypeDelete, "03 01 0400" + strings.Repeat("01", maxSPIs)},
+		"the most attributes":    {TypeCP, "01000000" + strings.Repeat("0001 0000", maxAttributes)},
+		"a selector of no bytes": {TypeTSi, "01 000000 63 00 0004"}, // of a type that is skipped
+	} {
+		if _, err := parsePayload(body.typ, false, unhex(t, body.body)); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	h := Header{Version: 0x20, Exchange: ExchangeIKEAuth}
+	for _, n := range []uint16{1, 2, 65535} { // the last fragment
+		if _, err := Parse((&Message{h, []Payload{&EncryptedFragment{Number: n, Total: n}}}).Append(nil)); err != nil {
+			t.Errorf("fragment %d of %d: %v", n, n, err)
+		}
+	}
+	// Addresses of two families are written as the length says.
+	for _, ts := range []selector.TS{{Lo: addr("10.0.0.1"), Hi: addr("::1")}, {Lo: addr("::1"), Hi: addr("10.0.0.1")}, {Lo: addr("::1"), Hi: addr("::2")}} {
+		if b := (&TS{Selectors: []selector.TS{ts}}).AppendBody(nil); len(b) != 4+40 || b[4] != tsIPv6Range || b[7] != 40 {
+			t.Errorf("%v: %x", ts, b)
+		}
+	}
 }
 
 func TestNames(t *testing.T) {

@@ -75,7 +75,7 @@ func parseTS(t PayloadType, s cryptobyte.String) (Payload, string) {
 		var length uint16
 		var body []byte
 		if !s.ReadUint8(&kind) || !s.ReadUint8(&proto) || !s.ReadUint16(&length) ||
-			length < 4 || !s.ReadBytes(&body, int(length)-4) {
+			!s.ReadBytes(&body, int(length)-4) { // fewer than none cannot be read
 			return nil, "a selector does not fit"
 		}
 		if kind != tsIPv4Range && kind != tsIPv6Range {
