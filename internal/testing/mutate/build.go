@@ -111,7 +111,7 @@ func (p *pkg) overlay(dir string, list []*mutant) (string, error) {
 	return path, os.WriteFile(path, b, 0o600)
 }
 
-var fault = regexp.MustCompile(`(?m)^(?:vet: )?(\S+\.go):(\d+):\d+: (.*)$`)
+var fault = regexp.MustCompile(`(?m)^(?:vet: )?(\S+\.go):(\d+):(?:\d+:)? (.*)$`)
 
 // compiles builds the package with mutants, and returns those that do not stand in its way.
 func (p *pkg) compiles(dir string, list []*mutant) ([]*mutant, error) {

@@ -210,8 +210,11 @@ func (f *finder) statement(s ast.Stmt) {
 	}
 	switch parent := f.stack[len(f.stack)-2].(type) {
 	case *ast.BlockStmt:
-		if _, whole := f.stack[len(f.stack)-3].(*ast.FuncDecl); whole && flow && parent.List[len(parent.List)-1] == s {
-			return // a function's last return
+		if flow && parent.List[len(parent.List)-1] == s {
+			switch f.stack[len(f.stack)-3].(type) {
+			case *ast.FuncDecl, *ast.FuncLit:
+				return // a function's last return
+			}
 		}
 	case *ast.CaseClause, *ast.CommClause:
 		if c, ok := parent.(*ast.CommClause); ok && c.Comm == s {
