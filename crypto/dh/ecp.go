@@ -1,6 +1,7 @@
 package dh
 
 import (
+	"bytes"
 	"crypto/ecdh"
 	"crypto/elliptic"
 	"math/big"
@@ -55,11 +56,7 @@ func (e ecp) private(random []byte) (secret.Bytes, error) {
 // is wider than m only as a Nat of a wider modulus: all ones with a byte more
 // than c is above every c.
 func reduce(c []byte, m *bigmod.Modulus) []byte {
-	ones := make([]byte, len(c)+1)
-	for i := range ones {
-		ones[i] = 0xff
-	}
-	wide, err := bigmod.NewModulus(ones)
+	wide, err := bigmod.NewModulus(bytes.Repeat([]byte{0xff}, len(c)+1))
 	if err != nil {
 		panic("dh: " + err.Error())
 	}

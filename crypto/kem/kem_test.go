@@ -46,6 +46,17 @@ func TestLengths(t *testing.T) {
 		if _, err := Public(k, seed[:63]); err == nil {
 			t.Errorf("%s: a short seed is taken", k.Name)
 		}
+		for _, n := range []int{0, SeedLen - 1} {
+			if _, err := Decapsulate(k, seed[:n], c); err == nil {
+				t.Errorf("%s: a seed of %d bytes is taken", k.Name, n)
+			}
+		}
+		if _, err := Decapsulate(k, seed, append(c, 0)); !errors.Is(err, ErrCiphertext) {
+			t.Errorf("%s: a ciphertext and a byte: %v", k.Name, err)
+		}
+		if _, _, err := Encapsulate(k, append(public, 0)); !errors.Is(err, ErrPublic) {
+			t.Errorf("%s: a key and a byte: %v", k.Name, err)
+		}
 	}
 }
 

@@ -76,9 +76,7 @@ func nameOID(contents string) string {
 func AlgorithmName(der []byte) string {
 	in := cryptobyte.String(der)
 	var seq cryptobyte.String
-	if !in.ReadASN1(&seq, tags.SEQUENCE) {
-		return "unknown"
-	}
+	in.ReadASN1(&seq, tags.SEQUENCE) // else it is empty, and has no OID
 	oid, rest, err := readAlgorithm(seq)
 	if err != nil {
 		return "unknown"

@@ -497,3 +497,80 @@ func TestMemory(t *testing.T) {
 		t.Errorf("closed: %v, %+v", err, m.Plans())
 	}
 }
+
+// Errors that quote protected packets are looked for in what neither comes out of the
+// device nor is sent by the gateway itself.
+func TestWhereQuotesAreLookedFor(t *testing.T) {
+	f := formOf(planOf(between("10.1.0.0/24", "10.2.0.0/24")))
+	for _, c := range []struct {
+		chain  string
+		change func(*Packet)
+		where  string
+	}{
+		{"output", func(*Packet) {}, "quotes"}, {"prerouting", func(p *Packet) { p.Inbound = true }, "quotes"},
+		{"output", func(p *Packet) { p.Mark = ourMark }, "output"}, {"prerouting", func(p *Packet) { p.Inbound, p.Mark = true, ourMark }, "prerouting"},
+		{"prerouting", func(p *Packet) { p.Inbound, p.Device = true, "culvert0" }, "prerouting"}, {"output", func(p *Packet) { p.Device = "culvert0" }, "quotes"},
+	} {
+		p := packet("10.1.0.1", "10.4.0.1", 1, 0x0301, 0)
+		c.change(&p)
+		if drop, where, _, err := f.follow(c.chain, &p, 0); drop || where != c.where || err != nil {
+			t.Errorf("%s, %+v: %v in %s, %v, want %s", c.chain, p, drop, where, err, c.where)
+		}
+	}
+	plan := planOf(between("10.1.0.0/24", "10.2.0.0/24"))
+	plan.Errors = 0
+	if f := formOf(plan); f.chains["output"] != nil || f.chains["prerouting"] != nil {
+		t.Error("errors are looked for without a mark")
+	}
+}
+
+// Behind a flow that takes everything no rule is made, and behind one that takes a protocol all are.
+func TestNothingBehindEverything(t *testing.T) {
+	all, icmp := between("0.0.0.0/0", "10.2.0.0/24"), between("0.0.0.0/0", "10.2.0.0/24")
+	icmp.Pass, icmp.Proto = true, 1
+	own := all
+	own.Own = true
+	part := between("10.1.0.0/24", "10.2.0.0/24")
+	for i, c := range []struct {
+		flows []Flow
+		want  int
+	}{{[]Flow{all, part, icmp}, 1}, {[]Flow{part, all, icmp}, 2}, {[]Flow{icmp, all, part}, 2}, {[]Flow{own, all, part}, 2}} {
+		if f := compile(c.flows, false); len(f.chains) != 1 || len(f.chains[0]) != c.want {
+			t.Errorf("%d: %v", i, f.chains)
+		}
+	}
+}
+
+// Which instances have a guard is read from the names of tables.
+func TestTables(t *testing.T) {
+	w := newWire(t)
+	for _, name := range []string{"culvert-9", "culvert-12", "culvert-9-next", "culvert-3-next", "culvert-0", "culvert-x", "culvert", "culvert--1", "xculvert-5", "other"} {
+		w.run("nft add table inet " + name)
+	}
+	w.run("nft add table ip culvert-77")
+	if list, err := Tables(); err != nil || !reflect.DeepEqual(list, []int{3, 9, 12}) {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// Without a plan there is nothing to compare, and without a difference nothing to restore.
+func TestGuardWithout(t *testing.T) {
+	w := newWire(t)
+	g := w.guard()
+	if list, err := g.(Watcher).Differences(); err != nil || len(list) > 0 {
+		t.Errorf("no plan: %q, %v", list, err)
+	}
+	if list, _, err := g.(Watcher).Restore(); err != nil || len(list) > 0 {
+		t.Errorf("no plan: restored %q, %v", list, err)
+	}
+	apply(t, g, plan(flow("10.1.0.0/24", "10.2.0.0/24")))
+	if list, _, err := g.(Watcher).Restore(); err != nil || len(list) > 0 {
+		t.Errorf("no difference: restored %q, %v", list, err)
+	}
+	if err := g.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := Tables(); err != nil || len(list) != 1 {
+		t.Errorf("it goes on guarding: %v, %v", list, err)
+	}
+}

@@ -217,6 +217,7 @@ func TestReports(t *testing.T) {
 		"of others":              {[]*syscall.NetlinkMessage{named(unix.NFT_MSG_DELRULE, "culvert-12"), generation(9)}, []bool{false, false}, ""},
 		"ours, then of others":   {[]*syscall.NetlinkMessage{named(unix.NFT_MSG_DELRULE, "culvert-1"), generation(ourPort), named(unix.NFT_MSG_DELRULE, "x"), generation(9)}, []bool{false, false, false, false}, ""},
 		"ours, then lost":        {[]*syscall.NetlinkMessage{named(unix.NFT_MSG_DELRULE, "culvert-1"), nil, generation(9)}, []bool{false, true, false}, ""},
+		"of another subsystem":   {[]*syscall.NetlinkMessage{{Header: syscall.NlMsghdr{Type: unix.NFNL_SUBSYS_IPSET<<8 | unix.NFT_MSG_DELRULE}, Data: named(unix.NFT_MSG_DELRULE, "culvert-1").Data}, generation(9)}, []bool{false, false}, ""},
 		"too short":              {[]*syscall.NetlinkMessage{{Header: syscall.NlMsghdr{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN}}}, []bool{false}, ""},
 		"nonsense":               {[]*syscall.NetlinkMessage{message(unix.NFT_MSG_DELRULE, 0, 99, 0, 1, 0)}, []bool{true}, ""},
 	} {

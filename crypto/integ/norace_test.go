@@ -1,0 +1,5 @@
+//go:build !race
+
+package integ
+
+const poolsLeak = false
