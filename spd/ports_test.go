@@ -48,6 +48,13 @@ func TestPortTrees(t *testing.T) {
 	for seed := range uint64(60) {
 		w := newWorld(seed)
 		rules := ranges(w, 1+w.IntN(300))
+		if seed%3 == 0 { // the ports of one end alone tell them apart
+			for i := range rules {
+				if rules[i].localLo <= rules[i].localHi {
+					rules[i].localLo, rules[i].localHi = 0, 65535
+				}
+			}
+		}
 		s := &snapshot{rules: slices.Clone(rules)}
 		e := span{to: uint32(len(rules))}
 		s.addTree(&e)
@@ -186,6 +193,26 @@ func TestBestCut(t *testing.T) {
 	} {
 		if end, at := c.in.bestCut(c.rules); end != c.end || end != cutNone && at != c.at {
 			t.Errorf("%s: end %d at %d, want %d at %d", c.name, end, at, c.end, c.at)
+		}
+	}
+}
+
+// A rule's kind is what it names as one value; ports of protocols with types are none.
+func TestKindOf(t *testing.T) {
+	for _, c := range []struct {
+		r    rule
+		want kind
+	}{
+		{rule{proto: 0, localLo: 7, localHi: 7, remoteLo: 8, remoteHi: 8}, 0},
+		{rule{proto: 6, localHi: 65535, remoteHi: 65535}, exactProto},
+		{rule{proto: 6, localLo: 7, localHi: 7, remoteHi: 65535}, exactProto | exactLocal},
+		{rule{proto: 6, localHi: 65535, remoteLo: 7, remoteHi: 7}, exactProto | exactRemote},
+		{rule{proto: 17, localLo: 9, localHi: 9, remoteLo: 7, remoteHi: 7}, exactProto | exactLocal | exactRemote},
+		{rule{proto: 1, localLo: 9, localHi: 9, remoteLo: 7, remoteHi: 7}, exactProto},
+		{rule{proto: 6, localLo: 9, localHi: 10, remoteLo: 7, remoteHi: 8}, exactProto},
+	} {
+		if got := kindOf(&c.r); got != c.want {
+			t.Errorf("%+v: %d, want %d", c.r, got, c.want)
 		}
 	}
 }
