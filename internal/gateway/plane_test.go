@@ -10,9 +10,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
-	"culvert/internal/gateway/plane"
 	"culvert/internal/packet/datapath"
-	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 	"culvert/internal/testing/simnet"
 )
@@ -370,29 +368,5 @@ func TestLevelUseFollowsItsSA(t *testing.T) {
 	w.west.input(core.Command{Do: core.FlushSAs})
 	if r := w.west.comp.Plan(w.west.plane.Has).Routes; !w.west.plane.Replan || !r[0].Pass {
 		t.Errorf("after the flush: replan %v, %+v", w.west.plane.Replan, r)
-	}
-}
-
-// What can be lost is bounded, what cannot is kept.
-func TestInboxBounds(t *testing.T) {
-	b := plane.NewInbox()
-	pkt := &underlay.Packet{Buf: make([]byte, 28), Len: 28}
-	pkt.Buf[8] = 1 // of an SA that there is
-	for range plane.InboxLimit + 10 {
-		b.IKE(pkt)
-	}
-	b.Used(1)
-	b.Expire(2, true)
-	b.Heard(3)
-	if got := b.Dropped.Load(); got != 10 {
-		t.Errorf("%d dropped", got)
-	}
-	list := b.Take()
-	if len(list) != plane.InboxLimit+2 || list[plane.InboxLimit] != (core.Used{Child: 1}) || list[plane.InboxLimit+1] != (core.Expire{Child: 2, Hard: true}) {
-		t.Errorf("%d inputs, the last %v", len(list), list[len(list)-1])
-	}
-	b.Heard(3)
-	if list = b.Take(); len(list) != 1 {
-		t.Errorf("after take: %v", list)
 	}
 }

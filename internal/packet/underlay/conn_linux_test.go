@@ -165,7 +165,7 @@ func TestJoinedDatagrams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { b.Close() })
+	limited(t, b)
 	var out []Packet
 	var want [][]byte
 	for i, n := range []int{1000, 1000, 1000, 700, 900, 900, 28, 8} {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 var (
@@ -21,8 +22,20 @@ func listen(t testing.TB, addrs ...netip.Addr) Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	limited(t, c)
 	return c
+}
+
+// limit is for how long a test waits for what has to come, on a busy machine too.
+const limit = time.Minute
+
+// limited closes a connection after limit, so that Recv fails where too few datagrams arrive, and at the end of the test.
+func limited(t testing.TB, c Conn) {
+	late := time.AfterFunc(limit, func() { c.Close() })
+	t.Cleanup(func() {
+		late.Stop()
+		c.Close()
+	})
 }
 
 func at(a netip.Addr, c Conn, natt bool) netip.AddrPort {

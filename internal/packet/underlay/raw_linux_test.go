@@ -23,7 +23,7 @@ func listenRaw(t *testing.T, addr netip.Addr) Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	limited(t, c)
 	if !IsRaw(c) {
 		t.Fatal("Raw")
 	}

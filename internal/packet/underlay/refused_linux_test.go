@@ -31,9 +31,6 @@ func link(t *testing.T) {
 	carries(t, "v0")
 }
 
-// limit is for how long a test waits for what has to come, on a busy machine too.
-const limit = time.Minute
-
 // carries waits until a link that was set up works: the kernel loses what is sent before.
 func carries(t *testing.T, device string) {
 	t.Helper()

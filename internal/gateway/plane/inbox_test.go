@@ -1,10 +1,10 @@
-package gateway
+package plane
 
 import (
 	"net/netip"
 	"testing"
 
-	"culvert/internal/gateway/plane"
+	"culvert/ike/core"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 )
@@ -12,13 +12,13 @@ import (
 // Messages take a bounded amount of memory, however long they are, those of
 // strangers a part of it, and they do not keep out what takes none.
 func TestInboxBytes(t *testing.T) {
-	b := plane.NewInbox()
+	b := NewInbox()
 	p := underlay.Packet{Buf: make([]byte, underlay.Headroom+underlay.MaxDatagram), Off: underlay.Headroom, Len: underlay.MaxDatagram}
-	for _, most := range []int{plane.InboxBytes, 1 << 20} {
+	for _, most := range []int{InboxBytes, 1 << 20} {
 		b.Most.Store(int64(most))
-		const each = underlay.MaxDatagram + plane.InboxMessage
+		const each = underlay.MaxDatagram + InboxMessage
 		p.Data()[15] = 0
-		strangers := most / plane.InboxFreshShare / each
+		strangers := most / InboxFreshShare / each
 		for range strangers + 10 {
 			b.IKE(&p)
 		}
@@ -40,20 +40,20 @@ func TestInboxBytes(t *testing.T) {
 
 // Those who begin do not keep out those whose SAs are up.
 func TestInboxStrangers(t *testing.T) {
-	b := plane.NewInbox()
+	b := NewInbox()
 	message := func(spir byte) *underlay.Packet {
 		p := &underlay.Packet{Buf: make([]byte, underlay.Headroom+28), Off: underlay.Headroom, Len: 28}
 		p.Data()[15] = spir
 		return p
 	}
-	for range plane.InboxFresh + 10 {
+	for range InboxFresh + 10 {
 		b.IKE(message(0))
 	}
 	for range 100 {
 		b.IKE(message(1))
 	}
-	if n, dropped := len(b.Take()), b.Dropped.Load(); n != plane.InboxFresh+100 || dropped != 10 {
-		t.Errorf("%d kept, %d dropped; want %d and 10", n, dropped, plane.InboxFresh+100)
+	if n, dropped := len(b.Take()), b.Dropped.Load(); n != InboxFresh+100 || dropped != 10 {
+		t.Errorf("%d kept, %d dropped; want %d and 10", n, dropped, InboxFresh+100)
 	}
 	b.IKE(message(0))
 	if n := len(b.Take()); n != 1 {
@@ -63,7 +63,7 @@ func TestInboxStrangers(t *testing.T) {
 
 // That fragments wait makes the loop look at its deadlines, and is no input.
 func TestWaitsWakes(t *testing.T) {
-	b := plane.NewInbox()
+	b := NewInbox()
 	b.Waits()
 	select {
 	case <-b.Wake:
@@ -86,8 +86,32 @@ func TestPairOfFlow(t *testing.T) {
 		{wire.Flow{Src: a, Dst: b, Proto: 47}, "10.0.0.1/32[gre] => 10.0.0.2/32[gre]"},
 		{wire.Flow{Src: a, Dst: b, Proto: 17, Opaque: true}, "10.0.0.1/32[udp] => 10.0.0.2/32[udp]"},
 	} {
-		if got := plane.PairOfFlow(&c.flow).String(); got != c.want {
+		if got := PairOfFlow(&c.flow).String(); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.flow, got, c.want)
 		}
+	}
+}
+
+// What can be lost is bounded, what cannot is kept.
+func TestInboxBounds(t *testing.T) {
+	b := NewInbox()
+	pkt := &underlay.Packet{Buf: make([]byte, 28), Len: 28}
+	pkt.Buf[8] = 1 // of an SA that there is
+	for range InboxLimit + 10 {
+		b.IKE(pkt)
+	}
+	b.Used(1)
+	b.Expire(2, true)
+	b.Heard(3)
+	if got := b.Dropped.Load(); got != 10 {
+		t.Errorf("%d dropped", got)
+	}
+	list := b.Take()
+	if len(list) != InboxLimit+2 || list[InboxLimit] != (core.Used{Child: 1}) || list[InboxLimit+1] != (core.Expire{Child: 2, Hard: true}) {
+		t.Errorf("%d inputs, the last %v", len(list), list[len(list)-1])
+	}
+	b.Heard(3)
+	if list = b.Take(); len(list) != 1 {
+		t.Errorf("after take: %v", list)
 	}
 }
