@@ -1,4 +1,4 @@
-package gateway
+package plane
 
 import (
 	"encoding/hex"
@@ -8,15 +8,30 @@ import (
 	"testing"
 	"time"
 
+	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
-	"culvert/internal/gateway/plane"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 	"culvert/sad"
 	"culvert/spd/selector"
 	"culvert/tun"
 )
+
+var (
+	westAddr = netip.MustParseAddr("192.0.2.1")
+	eastAddr = netip.MustParseAddr("192.0.2.2")
+	start    = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+)
+
+// solve answers a question whose answer needs nothing, or is the local address.
+func solve(a core.Ask, local netip.Addr) core.Answer {
+	if _, ok := a.Work.(core.SourceFor); ok {
+		return core.Answer{ID: a.ID, Data: secret.Bytes(local.AsSlice())}
+	}
+	data, err := a.Work.Do()
+	return core.Answer{ID: a.ID, Data: data, Err: err}
+}
 
 // script is an endpoint that puts out what a test wants done and notes what it
 // is handed.
@@ -41,7 +56,7 @@ func (s *script) Poll() (core.Output, bool) {
 
 type stage struct {
 	*script
-	plane  *plane.Plane
+	plane  *Plane
 	sent   []string // "local remote hex"
 	events []core.Event
 }
@@ -51,7 +66,7 @@ func newStage() *stage {
 	conn := underlay.NewMemory(westAddr, 500, 4500, func(p underlay.Packet) {
 		s.sent = append(s.sent, fmt.Sprintf("%v %v %s", p.Local, p.Remote, hex.EncodeToString(p.Data())))
 	})
-	s.plane = plane.New(plane.Config{
+	s.plane = New(Config{
 		Endpoint: s.script, Conn: conn, Device: tun.NewMemory("culvert0", 1400), Now: func() time.Time { return start },
 		Serve: func(out core.Output) { s.plane.Answer(solve(out.(core.Ask), westAddr)) },
 		Event: func(_ time.Time, e core.Event) { s.events = append(s.events, e) },
@@ -93,10 +108,10 @@ func TestPlaneSends(t *testing.T) {
 	if len(s.plane.Refused) != 1 || s.plane.Refused[netip.MustParseAddr("2001:db8::1")] == nil {
 		t.Errorf("refused: %v", s.plane.Refused)
 	}
-	for i := range 2 * plane.MaxRefused { // strangers from everywhere
+	for i := range 2 * MaxRefused { // strangers from everywhere
 		s.do(core.Send{Local: port(westAddr, 500), Remote: port(netip.AddrFrom16([16]byte{0x20, 1, 0x0d, 0xb8, 14: byte(i >> 8), 15: byte(i)}), 500), Data: []byte{1}})
 	}
-	if n := len(s.plane.Refused); n == 0 || n > plane.MaxRefused {
+	if n := len(s.plane.Refused); n == 0 || n > MaxRefused {
 		t.Errorf("%d addresses are remembered", n)
 	}
 }
