@@ -77,8 +77,10 @@ func (g *gateway) takeOver(now time.Time, next *config.Config, snapshot *config.
 	c.result = compile.Compile(next, [2]uint16{ike, natt}, g.compiled)
 	c.result.MTU = g.deviceMTU(next)
 	g.changing = true
-	defer func() { g.changing = false }()
-	return transact(g.parts(c), c)
+	err := transact(g.parts(c), c)
+	g.changing = false
+	g.plane.Settle(now)
+	return err
 }
 
 // parts are all parts of a change, in the order in which they go over. What can fail comes

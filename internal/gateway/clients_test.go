@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"culvert/ike/core"
+	"culvert/internal/host/guard"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
 	"culvert/internal/testing/simnet"
+	"culvert/tun"
 )
 
 // uniqueServer is the L2TP server with a template of level unique.
@@ -107,8 +109,8 @@ func TestTwoClientsBehindOneNAT(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, clients, nat := behindOne(t, c.server, c.client, c.profile)
-			if w.east.urged == 0 || w.east.ahead != 0 {
-				t.Errorf("the host had to follow at once %d times; %d IKE messages left before it had", w.east.urged, w.east.ahead)
+			if w.east.follows == 0 {
+				t.Error("the host had nothing to follow")
 			}
 			before := w.l2tp(clients)
 			if before[0] != 1701 || before[1] == 1701 {
@@ -166,6 +168,56 @@ func TestTwoClientsBehindOneNAT(t *testing.T) {
 				t.Errorf("left are %v; routes %+v", w.east.plane.Clients, w.east.plane.Plan(w.east.comp).Routes)
 			}
 		})
+	}
+}
+
+// Clients of a template outside pools come at once. Host and guard know of each before
+// its SA is there and before the message leaves after which it may send. Those that come together share one following.
+func TestHostFollowsBeforeClientsMaySend(t *testing.T) {
+	const clients = 20
+	c := newChanging(t)
+	w, server := c.w, c.w.east
+	if err := c.change(t, l2tpServer, nil); err != nil {
+		t.Fatal(err)
+	}
+	server.comp, server.gathers = c.compiled, true
+	c.plane.Config.Serve = server.serve // in this goroutine
+	server.followed = func() tun.Plan {
+		plans, flows := server.host.Plans(), c.guard.Plans()
+		plan, guarded := plans[len(plans)-1], flows[len(flows)-1]
+		for _, r := range plan.Routes {
+			if !slices.ContainsFunc(guarded.Flows, func(f guard.Flow) bool { return f.Remote == r.Remote && f.LocalPort == r.LocalPort }) {
+				t.Errorf("the guard does not know %v", r)
+			}
+		}
+		return plan
+	}
+	var nodes []*node
+	for i := range clients {
+		n := w.node(netip.AddrFrom4([4]byte{192, 0, 2, byte(100 + i)}), 7, byte(100+i))
+		w.others, nodes = append(w.others, n), append(nodes, n)
+	}
+	before := len(server.host.Plans())
+	for _, n := range nodes {
+		n.mustConfigure(strings.ReplaceAll(strings.ReplaceAll(l2tpClient, "SERVER", eastAddr.String()), "192.0.2.1/32", n.addr.String()+"/32"))
+	}
+	w.until("all are up", func() bool {
+		return !slices.ContainsFunc(nodes, func(n *node) bool { return n.sealing() != 1 })
+	})
+	plans := server.host.Plans()[before:]
+	if len(plans) != 1 || len(plans[0].Routes) != clients+1 {
+		t.Errorf("for %d clients the host followed %d times: %v", clients, len(plans), plans)
+	}
+	for _, n := range nodes {
+		n.input(core.Command{Do: core.Shutdown})
+	}
+	w.run(10 * time.Second)
+	if !c.plane.Replan {
+		t.Error("they have gone, and their routes stay")
+	}
+	c.followNow()
+	if plans = server.host.Plans(); len(plans[len(plans)-1].Routes) != 1 {
+		t.Errorf("left are %v", plans[len(plans)-1].Routes)
 	}
 }
 

@@ -205,10 +205,12 @@ func (g *gateway) assemble(e plane.Endpoint, now func() time.Time, table []func(
 		DSCP: dscp(&g.cfg.Gateway), DF: dfs[g.cfg.Gateway.DF], ClampMSS: g.cfg.Gateway.ClampMSS, LinkMTU: g.edges.LinkMTU,
 		Serve: func(out core.Output) { g.services.take(out) },
 		Event: g.event,
-		Follow: func() {
-			if !g.changing {
-				g.follow()
+		Follow: func() bool {
+			if g.changing {
+				return false
 			}
+			g.followNow()
+			return true
 		},
 	})
 	g.services = newServices(serviceEnv{

@@ -83,20 +83,26 @@ func sooner(a, b time.Time) time.Time {
 
 // follow lets the host follow what was made and lost at run time: the SAs of
 // policies of level use, policies from templates, addresses. Where much happens
-// at once, it is done together; then the answer is when.
+// at once, it is done together; then the answer is when. What an SA needs does not wait here: see
+// plane.Config.Follow.
 func (g *gateway) follow() (later time.Time) {
 	if !g.plane.Replan {
 		return time.Time{}
 	}
-	if time.Until(g.following) > 0 && !g.plane.Urgent {
+	if time.Until(g.following) > 0 {
 		return g.following
 	}
-	g.plane.Replan, g.plane.Urgent = false, false
+	g.followNow()
+	return time.Time{}
+}
+
+// followNow is follow without a pause.
+func (g *gateway) followNow() {
+	g.plane.Following()
 	start := time.Now()
 	g.restore()
 	took := time.Since(start)
 	g.following = start.Add(took + max(followEvery, followShare*took))
-	return time.Time{}
 }
 
 // followEvery is the shortest pause between two changes of the host. A change

@@ -104,14 +104,16 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 		}
 		warnings = append(warnings, of...)
 	}
+	last := core.ChildID(list[len(list)-1].ID)
+	if g.plane.Lead(ref, last); g.plane.Replan { // the answers to the first packets go by the SA
+		g.followNow()
+	}
 	if err := g.installManual(list); err != nil {
+		g.plane.NoLead(ref, last)
 		return nil, err
 	}
 	list = nil
 	g.plane.Path.Acquired(uint32(ref))
-	if g.compiled.Uses[ref] {
-		g.plane.Replan = true
-	}
 	return append([]string{}, warnings...), nil
 }
 
@@ -257,11 +259,9 @@ func (g *gateway) removeManual(c *sad.Child) {
 	both := []*sad.Child{c.Over(), c, c.Inner()}
 	for _, x := range both {
 		if x != nil {
+			g.plane.NoLead(core.PolicyRef(x.Policy), core.ChildID(x.ID))
 			g.plane.SAs.Remove(x.ID)
 		}
-	}
-	if g.plane.Uses[core.PolicyRef(c.Policy)] {
-		g.plane.Replan = true
 	}
 }
 

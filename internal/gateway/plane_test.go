@@ -357,16 +357,12 @@ func TestLevelUseFollowsItsSA(t *testing.T) {
 		t.Errorf("without SA: %+v", r)
 	}
 	w.until("up", func() bool { return w.west.sealing() == 2 })
-	if !w.west.plane.Replan {
-		t.Fatal("an SA came up and the plan stays")
-	}
-	if r := w.west.comp.Plan(w.west.plane.Has).Routes; r[0].Pass {
-		t.Errorf("with SA: %+v", r)
+	if r := w.west.followed().Routes; w.west.plane.Replan || r[0].Pass {
+		t.Errorf("with SA: replan %v, %+v", w.west.plane.Replan, r)
 	}
 	w.run(2 * time.Second)
-	w.west.plane.Replan = false
 	w.west.input(core.Command{Do: core.FlushSAs})
-	if r := w.west.comp.Plan(w.west.plane.Has).Routes; !w.west.plane.Replan || !r[0].Pass {
+	if r := w.west.plane.Plan(w.west.comp).Routes; !w.west.plane.Replan || !r[0].Pass {
 		t.Errorf("after the flush: replan %v, %+v", w.west.plane.Replan, r)
 	}
 }

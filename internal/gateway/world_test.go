@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,8 +116,12 @@ type node struct {
 	events []core.Event
 	timer  *simnet.Timer
 	sent   int // IKE messages
-	// How often the host had to follow at once, and IKE messages that left before it had.
-	urged, ahead int
+	// followed is the host's plan as it has followed, and follows how often it has since it was configured. ahead are
+	// messages of IKE that left, and packets that came in by an SA, before it had all that the gateway's policies need.
+	followed func() tun.Plan
+	follows  int
+	ahead    int
+	gathers  bool // what comes waits for a moment, so that it is worked off together
 }
 
 func newWorld(t *testing.T, link simnet.Link) *world { return newSeededWorld(t, link, 7) }
@@ -134,9 +139,7 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 	n.conn = underlay.NewMemory(addr, 500, 4500, func(p underlay.Packet) {
 		if p.Kind == underlay.IKE {
 			n.sent++
-			if n.plane.Urgent {
-				n.ahead++
-			}
+			n.expectFollowed()
 		}
 		net := w.net
 		if p.Kind == underlay.ESP && w.esp != nil {
@@ -166,15 +169,40 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 	n.plane = plane.New(plane.Config{
 		Endpoint: &logged{ike.New(seed), outputs.New(w.t, addr.String())}, Conn: n.conn, Device: n.device, Seed: seed, Now: w.clock.Now, ClampMSS: true,
 		Serve: n.serve,
-		Follow: func() {
-			if n.plane.Urgent {
-				n.urged++
-			}
-			n.plane.Urgent = false
+		Follow: func() bool {
+			n.plane.Following()
+			n.follow(n.comp)
+			n.follows++
+			return true
 		},
 		Event: func(_ time.Time, e core.Event) { n.events = append(n.events, e) },
 	})
+	w.t.Cleanup(func() {
+		if n.ahead > 0 {
+			w.t.Errorf("%v: %d times something left or came in before the host had followed", addr, n.ahead)
+		}
+	})
 	return n
+}
+
+// follow brings the host to the plan as it is now.
+func (n *node) follow(c *compile.Result) {
+	plan := n.plane.Plan(c)
+	n.followed = func() tun.Plan { return plan }
+}
+
+// expectFollowed notes it where the host lacks a route or an address that policies and SAs need. What it has beside
+// that, since something has gone, does no harm.
+func (n *node) expectFollowed() {
+	if n.comp == nil || !n.plane.Replan {
+		return
+	}
+	want, has := n.plane.Plan(n.comp), n.followed()
+	lacks := slices.ContainsFunc(want.Routes, func(r tun.Route) bool { return !slices.Contains(has.Routes, r) && !r.Pass }) ||
+		slices.ContainsFunc(want.Addresses, func(a netip.Prefix) bool { return !slices.Contains(has.Addresses, a) })
+	if lacks {
+		n.ahead++
+	}
 }
 
 // serve does what services do, in the caller's goroutine.
@@ -229,6 +257,14 @@ func (w *world) deliver(d simnet.Delivery) {
 		pkt := []underlay.Packet{{Buf: make([]byte, underlay.Headroom+len(d.Data))}}
 		if got, err := n.conn.Recv(pkt); got != 1 || err != nil {
 			w.t.Fatalf("Recv: %d, %v", got, err)
+		}
+		if pkt[0].Kind != underlay.IKE {
+			n.expectFollowed()
+		}
+		if n.gathers {
+			n.plane.Path.Receive(w.clock.Now(), &pkt[0])
+			w.clock.At(w.clock.Now().Add(time.Millisecond), n.settle)
+			continue
 		}
 		n.plane.Receive(w.clock.Now(), &pkt[0])
 		n.settle()
@@ -288,12 +324,13 @@ func (n *node) configure(text string) error {
 		n.leases.part(),
 		{try: func(*change) error { plane.Policies(); return nil }, revert: func(*change) { plane.Revert() }},
 		{try: func(*change) error { return n.host.Apply(n.plane.Plan(comp)) }},
-		{commit: func(*change) { plane.Commit(c.now) }},
+		{commit: func(*change) {
+			n.cfg, n.comp = next, comp
+			n.follow(comp)
+			plane.Commit(c.now)
+		}},
 	}, c)
 	n.settle()
-	if err == nil {
-		n.cfg, n.comp = next, comp
-	}
 	return err
 }
 

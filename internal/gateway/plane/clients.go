@@ -11,7 +11,7 @@ type clients struct {
 	several  bool
 }
 
-// arrived is called after an SA was installed.
+// arrived is called before an SA is installed.
 func (p *Plane) arrived(in core.Install) {
 	if in.Client == 0 {
 		return
@@ -25,23 +25,26 @@ func (p *Plane) arrived(in core.Install) {
 		p.Clients[in.Policy] = t
 	}
 	if t.children[in.Client]++; len(t.children) > 1 && !t.several {
-		t.several, p.Replan, p.Urgent = true, true, true
+		t.several = true
+		p.lack()
 	}
 }
 
 // leaves is called before an SA is removed.
 func (p *Plane) leaves(child core.ChildID) {
-	c := p.SAs.Child(uint64(child))
-	if c == nil || c.Client == 0 {
-		return
+	if c := p.SAs.Child(uint64(child)); c != nil {
+		p.left(core.PolicyRef(c.Policy), c.Client)
 	}
-	ref := core.PolicyRef(c.Policy)
+}
+
+// left takes back what arrived counted.
+func (p *Plane) left(ref core.PolicyRef, client uint64) {
 	t := p.Clients[ref]
-	if t == nil {
+	if client == 0 || t == nil {
 		return
 	}
-	if t.children[c.Client]--; t.children[c.Client] <= 0 {
-		delete(t.children, c.Client)
+	if t.children[client]--; t.children[client] <= 0 {
+		delete(t.children, client)
 	}
 	if len(t.children) == 0 {
 		delete(p.Clients, ref)

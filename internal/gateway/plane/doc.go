@@ -5,5 +5,6 @@
 //	plane.go    inputs, outputs, and going over to a configuration
 //	inbox.go    what the data path's workers and the services leave for the endpoint
 //	made.go     policies and addresses that were made at run time, and the plan of the host
+//	follow.go   what waits until the host has the routes that it needs
 //	clients.go  policies that serve several clients with the same addresses
 package plane

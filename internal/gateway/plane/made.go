@@ -43,7 +43,11 @@ func (p *Plane) addPolicy(out core.AddPolicy) {
 		return
 	}
 	p.Policies.Put(m.rows(t))
-	p.Replan = p.Replan || m.needsRoutes(t) || again && was.needsRoutes(t)
+	if m.needsRoutes(t) {
+		p.lack()
+	} else if again && was.needsRoutes(t) {
+		p.Replan = true
+	}
 }
 
 func (p *Plane) dropPolicy(ref core.PolicyRef) {
@@ -97,7 +101,7 @@ func (p *Plane) configured(out core.Configured) {
 		p.Made.addrs = map[core.SAID]core.Configured{}
 	}
 	p.Made.addrs[out.Holder] = out
-	p.Replan = true
+	p.lack()
 }
 
 func (p *Plane) unconfigured(holder core.SAID) {
@@ -120,7 +124,7 @@ func (p *Plane) Connected(peer string) bool {
 // Plan is the wanted state of the host under a configuration and what was made
 // at run time.
 func (p *Plane) Plan(c *compile.Result) tun.Plan {
-	plan := c.Plan(p.Has)
+	plan := c.Plan(p.leads)
 	if len(p.Made.Policies) == 0 && len(p.Made.addrs) == 0 && len(p.Clients) == 0 {
 		return plan
 	}
@@ -140,7 +144,7 @@ func (p *Plane) Plan(c *compile.Result) tun.Plan {
 			of[t] = append(of[t], compile.RoutesOf(pair)...)
 		}
 	}
-	plan.Routes = c.Routes(p.Has, of, p.several)
+	plan.Routes = c.Routes(p.leads, of, p.several)
 	for _, holder := range slices.Sorted(maps.Keys(p.Made.addrs)) {
 		for _, a := range p.Made.addrs[holder].Addrs {
 			if whole := netip.PrefixFrom(a, a.BitLen()); !slices.Contains(plan.Addresses, whole) {

@@ -40,10 +40,9 @@ type Config struct {
 	LinkMTU  func(local, remote netip.Addr) int // see Edges
 	Seed     [32]byte                           // of SPIs and IV generators
 	Now      func() time.Time
-	// Follow lets the host follow what Replan is about. It is called before a message of IKE leaves,
-	// which may let the peer use an SA: the answers to its first packets must find their routes.
-	// Nil: nobody does.
-	Follow func()
+	// Follow calls Following and brings the host to the Plan. It is called when outputs wait for that (follow.go).
+	// False: it cannot be done now, and Settle is called when it can. Nil: there is no host.
+	Follow func() bool
 	// Serve takes Asks, and the other outputs that neither database handles.
 	Serve func(core.Output)
 	Event func(now time.Time, e core.Event)
@@ -61,15 +60,17 @@ type Plane struct {
 	Inbox    *Inbox
 	Random   *rand.ChaCha8
 
-	Uses    map[core.PolicyRef]bool // policies whose route follows their SAs
-	Replan  bool                    // such a policy won or lost an SA
-	Urgent  bool                    // with Replan: until the host has followed, answers leave in clear
-	dummies time.Time               // when dummy packets are due; zero: no SA has any
-	owed    int                     // SPIs that the table could not give
-	next    []core.Input            // what applying outputs led to, for the endpoint
-	buf     []byte                  // of the packet being sent
-	Unsent  uint64                  // IKE messages that the network refused
-	Refused map[netip.Addr]error    // why, by where the last one was to go; at most maxRefused
+	Uses    map[core.PolicyRef]bool                  // policies whose route follows their SAs
+	Replan  bool                                     // the Plan is not what it was when the host followed last
+	lacks   bool                                     // with Replan: something was added to it
+	held    []core.Output                            // until the host has followed
+	leading map[core.PolicyRef]map[core.ChildID]bool // of Uses: SAs that are to come, or are there
+	dummies time.Time                                // when dummy packets are due; zero: no SA has any
+	owed    int                                      // SPIs that the table could not give
+	next    []core.Input                             // what applying outputs led to, for the endpoint
+	buf     []byte                                   // of the packet being sent
+	Unsent  uint64                                   // IKE messages that the network refused
+	Refused map[netip.Addr]error                     // why, by where the last one was to go; at most maxRefused
 
 	Templates map[core.PolicyRef]*compile.Template // of the configuration in force
 	Made      madeThings
@@ -81,7 +82,8 @@ const maxChildren = 1 << 17
 
 // New makes a plane without a configuration: Switch gives it one.
 func New(cfg Config) *Plane {
-	p := &Plane{Config: cfg, Policies: spd.New(), Inbox: NewInbox(), Random: rand.NewChaCha8(cfg.Seed)}
+	p := &Plane{Config: cfg, Policies: spd.New(), Inbox: NewInbox(), Random: rand.NewChaCha8(cfg.Seed),
+		leading: map[core.PolicyRef]map[core.ChildID]bool{}}
 	p.SAs = sad.NewTable(maxChildren, p.Random.Uint64())
 	p.SAs.OnLink(cfg.LinkMTU)
 	p.Path = datapath.New(datapath.Config{
@@ -99,8 +101,9 @@ func (p *Plane) Answer(a core.Answer) { p.Inbox.Put(a) }
 func (p *Plane) Work(now time.Time) bool {
 	list := p.Inbox.Take()
 	for _, in := range list {
-		p.Input(now, in)
+		p.handle(now, in)
 	}
+	p.Settle(now)
 	return len(list) > 0
 }
 
@@ -129,11 +132,23 @@ func (p *Plane) tick(now time.Time) bool {
 
 // Input hands the endpoint one input and does what it wants done.
 func (p *Plane) Input(now time.Time, in core.Input) {
+	p.handle(now, in)
+	p.Settle(now)
+}
+
+// handle is Input without what waits for the host.
+func (p *Plane) handle(now time.Time, in core.Input) {
 	if _, isTick := in.(core.Tick); isTick && !p.tick(now) {
 		return
 	}
 	p.Config.Endpoint.Handle(now, in)
 	p.drain(now)
+	p.again(now)
+}
+
+// again hands the endpoint what applying outputs led to.
+func (p *Plane) again(now time.Time) {
+	var in core.Input
 	for len(p.next) > 0 {
 		in, p.next = p.next[0], p.next[1:]
 		p.Config.Endpoint.Handle(now, in)
@@ -148,24 +163,34 @@ func (p *Plane) drain(now time.Time) {
 }
 
 func (p *Plane) apply(now time.Time, out core.Output) {
+	if in, ok := out.(core.Install); ok {
+		p.coming(in)
+	}
+	if p.waits(out) {
+		p.held = append(p.held, out)
+		return
+	}
+	p.do(now, out)
+}
+
+func (p *Plane) do(now time.Time, out core.Output) {
 	switch out := out.(type) {
 	case core.Send:
-		if p.Replan && p.Config.Follow != nil {
-			p.Config.Follow()
-		}
 		p.send(out)
 	case core.KeepaliveTo:
 		p.put(underlay.Packet{Buf: []byte{0xFF}, Len: 1, Local: out.Local, Remote: out.Remote, Kind: underlay.Keepalive, NATT: true})
 	case core.Install:
 		p.install(now, out)
 	case core.Activate:
+		if c := p.SAs.Child(uint64(out.Child)); c != nil {
+			p.Lead(core.PolicyRef(c.Policy), out.Child)
+		}
 		p.SAs.Activate(uint64(out.Child))
-		p.touched(out.Child)
 	case core.Retire:
-		p.touched(out.Child)
+		p.noLead(out.Child)
 		p.SAs.Retire(uint64(out.Child))
 	case core.Remove:
-		p.touched(out.Child)
+		p.noLead(out.Child)
 		p.leaves(out.Child)
 		p.SAs.Remove(uint64(out.Child))
 		p.supply()
@@ -234,13 +259,13 @@ func (p *Plane) install(now time.Time, in core.Install) {
 		p.Config.Event(now, core.Event{Kind: core.EvChildDown, SA: in.SA, Child: in.Child, Policy: in.Policy, Peer: in.Peer,
 			Reason: "it could not be installed: " + err.Error()})
 		p.next = append(p.next, core.Expire{Child: in.Child, Hard: true})
+		p.NoLead(in.Policy, in.Child)
+		p.left(in.Policy, in.Client)
 		return
 	}
 	if in.Dummies > 0 && p.dummies.IsZero() {
 		p.dummies = now
 	}
-	p.touched(in.Child)
-	p.arrived(in)
 	p.Path.Acquired(uint32(in.Policy))
 }
 
@@ -263,13 +288,10 @@ func (p *Plane) half(in core.Install, h core.HalfSA) esp.Params {
 	return x
 }
 
-// touched notes that the SAs of a policy of level use are changing.
-func (p *Plane) touched(child core.ChildID) {
-	if len(p.Uses) == 0 {
-		return
-	}
-	if c := p.SAs.Child(uint64(child)); c != nil && p.Uses[core.PolicyRef(c.Policy)] {
-		p.Replan = true
+// noLead notes that an SA does not seal any more.
+func (p *Plane) noLead(child core.ChildID) {
+	if c := p.SAs.Child(uint64(child)); c != nil {
+		p.NoLead(core.PolicyRef(c.Policy), child)
 	}
 }
 
@@ -308,6 +330,7 @@ type Switch struct {
 	uses      map[core.PolicyRef]bool
 	templates map[core.PolicyRef]*compile.Template
 	replan    bool
+	lacks     bool
 }
 
 // Switch begins to go over to a configuration and changes nothing yet.
@@ -317,10 +340,11 @@ func (p *Plane) Switch(next *compile.Result) *Switch { return &Switch{p: p, next
 // leads to the device meets the new ones.
 func (s *Switch) Policies() {
 	p := s.p
-	s.policies, s.uses, s.templates, s.replan = slices.Clone(p.Policies.Policies()), p.Uses, p.Templates, p.Replan
+	s.policies, s.uses, s.templates, s.replan, s.lacks = slices.Clone(p.Policies.Policies()), p.Uses, p.Templates, p.Replan, p.lacks
 	s.begun = true
 	p.Policies.Replace(s.next.Policies, p.placed(s.next.Templates)...)
-	p.Uses, p.Templates, p.Replan = s.next.Uses, s.next.Templates, false
+	p.Uses, p.Templates = s.next.Uses, s.next.Templates
+	p.Following()
 }
 
 // Revert puts the policies back as they were before Policies.
@@ -331,7 +355,7 @@ func (s *Switch) Revert() {
 	s.begun = false
 	p := s.p
 	p.Policies.Replace(s.policies, p.placed(s.templates)...)
-	p.Uses, p.Templates, p.Replan = s.uses, s.templates, s.replan
+	p.Uses, p.Templates, p.Replan, p.lacks = s.uses, s.templates, s.replan, s.lacks
 }
 
 // Commit lets the data path and the endpoint go over.

@@ -3,14 +3,18 @@ package plane
 import (
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
+	"culvert/config"
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 	"culvert/sad"
@@ -36,15 +40,21 @@ func solve(a core.Ask, local netip.Addr) core.Answer {
 // script is an endpoint that puts out what a test wants done and notes what it
 // is handed.
 type script struct {
-	out []core.Output
-	got []core.Input
+	out  []core.Output
+	each [][]core.Output // put out behind one input each
+	got  []core.Input
 }
 
-func (s *script) Handle(_ time.Time, in core.Input) { s.got = append(s.got, in) }
-func (s *script) Deadline() (time.Time, bool)       { return time.Time{}, false }
-func (s *script) Holds() []core.Hold                { return nil }
-func (s *script) SAs() []core.SAInfo                { return nil }
-func (s *script) Idle() bool                        { return true }
+func (s *script) Handle(_ time.Time, in core.Input) {
+	s.got = append(s.got, in)
+	if len(s.each) > 0 {
+		s.out, s.each = append(s.out, s.each[0]...), s.each[1:]
+	}
+}
+func (s *script) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (s *script) Holds() []core.Hold          { return nil }
+func (s *script) SAs() []core.SAInfo          { return nil }
+func (s *script) Idle() bool                  { return true }
 func (s *script) Poll() (core.Output, bool) {
 	if len(s.out) == 0 {
 		return nil, false
@@ -59,6 +69,8 @@ type stage struct {
 	plane  *Plane
 	sent   []string // "local remote hex"
 	events []core.Event
+
+	template core.PolicyRef
 }
 
 func newStage() *stage {
@@ -177,5 +189,177 @@ func TestPlaneAnswers(t *testing.T) {
 	s.plane.Work(start)
 	if want := []core.Input{core.Answer{ID: 3, Data: westAddr.AsSlice()}}; !reflect.DeepEqual(s.got, want) {
 		t.Errorf("handed %+v, want %+v", s.got, want)
+	}
+}
+
+// led is a stage with a template outside pools and a policy of level use (7), whose host follows when it is told to.
+func led(t *testing.T) (s *stage, follows *int) {
+	s, follows = newStage(), new(int)
+	c, _, err := config.Parse("test.toml", []byte(`
+[[policy-group]]
+name = "g"
+[[policy]]
+template = true
+group = "g"
+[[peer]]
+name = "clients"
+exchange-mode = "ike2"
+passive = true
+[[identity]]
+peer = "clients"
+secret = "s"
+generate-policy = "port-strict"
+policy-template-group = "g"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := compile.Compile(c, [2]uint16{500, 4500}, nil)
+	next.Uses[7] = true
+	s.plane.Switch(next).Policies()
+	s.plane.Config.Follow = func() bool {
+		s.plane.Following()
+		*follows++
+		s.sent = append(s.sent, fmt.Sprintf("follow with %d routes", len(s.plane.Plan(next).Routes)))
+		return true
+	}
+	s.plane.Config.Event = func(_ time.Time, e core.Event) { s.sent = append(s.sent, "event "+e.Reason) }
+	s.template = slices.Collect(maps.Keys(s.plane.Templates))[0]
+	return s, follows
+}
+
+// made is a policy from the template, for a client of its own.
+func (s *stage) made(client byte) core.AddPolicy {
+	pair := selector.Pair{Local: selector.FromPrefix(netip.MustParsePrefix("192.0.2.1/32")), Remote: selector.FromPrefix(netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, client}), 32))}
+	return core.AddPolicy{Ref: core.FirstTemplate + 1000 + core.PolicyRef(client), Template: s.template, Peer: "clients", Pairs: []selector.Pair{pair}}
+}
+
+func message(text string) core.Send {
+	return core.Send{Local: port(westAddr, 500), Remote: port(eastAddr, 500), Data: []byte(text)}
+}
+
+// What needs the host waits for it, in order, and what does not need it goes on. Clients that come at once share
+// one following.
+func TestOutputsWaitForTheHost(t *testing.T) {
+	s, follows := led(t)
+	spis := s.do(core.NeedSPIs{N: 8})[0].(core.SPIs).SPIs
+	sa := func(id core.ChildID, policy core.PolicyRef) core.Install {
+		in := s.install(id, spis[0])
+		spis, in.Policy = spis[1:], policy
+		return in
+	}
+	sent := func(what string, want ...string) {
+		t.Helper()
+		for i, text := range want {
+			if hex := hex.EncodeToString([]byte(text)); len(text) == 1 {
+				want[i] = "192.0.2.1:500 192.0.2.2:500 " + hex
+			}
+		}
+		if !slices.Equal(s.sent, want) {
+			t.Errorf("%s:\nsent %q\nwant %q", what, s.sent, want)
+		}
+		s.sent = nil
+	}
+	s.do(message("a"))
+	sent("nothing new", "a")
+
+	// Two clients in one batch of inputs. The host knows both before the first SA is there.
+	one, two := s.made(1), s.made(2)
+	s.each = [][]core.Output{
+		{message("a"), one, core.Event{Reason: "first"}, sa(1, one.Ref), core.Event{Reason: "up"}, message("b"), core.NeedSPIs{N: 1}},
+		{two, sa(2, two.Ref), message("c"), core.Remove{Child: 1}},
+		{message("d")},
+	}
+	follow := s.plane.Config.Follow
+	s.plane.Config.Follow = func() bool {
+		if n := s.plane.SAs.Len(); n != 0 {
+			t.Errorf("%d SAs are there before the host has followed", n)
+		}
+		return follow()
+	}
+	for range s.each {
+		s.plane.Answer(core.Answer{})
+	}
+	s.plane.Work(start)
+	sent("two clients", "a", "event first", "follow with 2 routes", "event up", "b", "c", "d")
+	if s.plane.SAs.Child(1) != nil || s.plane.SAs.Child(2) == nil || *follows != 1 {
+		t.Errorf("SA 1 %v, SA 2 %v, followed %d times", s.plane.SAs.Child(1), s.plane.SAs.Child(2), *follows)
+	}
+
+	// What has gone is not waited for.
+	s.plane.Config.Follow = nil
+	s.do(core.DropPolicy{Ref: one.Ref}, core.Remove{Child: 2}, message("e"))
+	sent("one has gone", "e")
+	if !s.plane.Replan {
+		t.Error("the host is not to follow what has gone")
+	}
+
+	// As long as the host cannot follow nothing of that leaves.
+	can := false
+	s.plane.Config.Follow = func() bool {
+		if can {
+			s.plane.Following()
+		}
+		return can
+	}
+	s.do(one, sa(3, one.Ref), message("f"))
+	s.do(message("g"))
+	sent("it cannot follow")
+	can = true
+	s.plane.Settle(start)
+	sent("it can", "f", "g")
+	if s.plane.SAs.Child(3) == nil {
+		t.Error("the SA is not there")
+	}
+
+	// An address that a peer gives, and level use: its routes stand before the SA that they follow.
+	s.plane.Config.Follow = func() bool {
+		s.plane.Following()
+		s.sent = append(s.sent, fmt.Sprintf("leads %v, seals %v", s.plane.leads(7), s.plane.Has(7)))
+		return true
+	}
+	s.do(core.Configured{Holder: 1, Addrs: []netip.Addr{eastAddr}}, message("h"))
+	sent("an address", "leads false, seals false", "h")
+	s.do(sa(4, 7), message("i"))
+	sent("level use", "leads true, seals false", "i")
+	s.do(sa(5, 7), message("j"))
+	sent("a rekey", "j")
+	s.plane.Replan = false
+	if s.do(core.Retire{Child: 4}, core.Remove{Child: 4}); s.plane.Replan && !s.plane.leads(7) {
+		t.Error("its successor is there")
+	}
+	if s.do(core.Retire{Child: 5}); !s.plane.Replan || s.plane.leads(7) {
+		t.Error("nothing seals any more, and the routes stay")
+	}
+	// One that stands by and cannot send in clear meanwhile is led to once it seals, before anything else leaves.
+	standby := sa(6, 7)
+	standby.Standby = true
+	s.do(standby, message("k"), core.Activate{Child: 6}, message("l"))
+	sent("standby", "k", "leads true, seals true", "l")
+	// One that cannot be installed leaves nothing behind.
+	s.do(core.Remove{Child: 6})
+	s.do(s.install(7, 0x12345))
+	if s.plane.leads(7) || !s.plane.Replan || len(s.plane.leading) != 0 {
+		t.Errorf("an SA that is not there leads: %v", s.plane.leading)
+	}
+}
+
+// A client that cannot be installed does not count.
+func TestClientsAreCounted(t *testing.T) {
+	s, follows := led(t)
+	spis := s.do(core.NeedSPIs{N: 2})[0].(core.SPIs).SPIs
+	first, failed, second := s.install(1, spis[0]), s.install(2, 0x12345), s.install(3, spis[1])
+	first.Policy, first.Client, failed.Policy, failed.Client, second.Policy, second.Client = 9, 1, 9, 2, 9, 3
+	s.do(first)
+	if s.plane.several(9) || *follows != 0 {
+		t.Error("one client is several")
+	}
+	s.do(failed)
+	if c := s.plane.Clients[9]; c == nil || len(c.children) != 1 {
+		t.Errorf("clients: %+v", c)
+	}
+	s.do(second)
+	if !s.plane.several(9) || *follows == 0 {
+		t.Error("two clients are not several")
 	}
 }
