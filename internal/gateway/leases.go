@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -181,9 +182,10 @@ func (l *leases) settle(now time.Time) {
 	for range leaseTries {
 		lost, err := l.book.Flush()
 		if err != nil {
-			// Addresses are still given once, as long as nobody shares the store; only a
-			// restart would not know of it.
+			// Addresses are still given once if nobody shares the store; only a restart
+			// would not know of it. What others may give as well is refused.
 			l.failed(err)
+			l.refuse(lost, fmt.Errorf("the claim of an address could not be written for the gateways that share the leases: %w", err))
 			return
 		}
 		if len(lost) == 0 {
@@ -199,9 +201,14 @@ func (l *leases) settle(now time.Time) {
 	if err != nil {
 		l.failed(err)
 	}
+	l.refuse(lost, errors.New("other gateways that share the leases took each address first"))
+}
+
+// refuse gives an error to those who have nothing of what they were given.
+func (l *leases) refuse(lost []uint64, err error) {
 	for i := range l.ready {
 		if g := &l.ready[i]; slices.Contains(lost, uint64(g.holder)) {
-			g.Answer = core.Answer{ID: g.ID, Err: errors.New("other gateways that share the leases took each address first")}
+			g.Answer = core.Answer{ID: g.ID, Err: err}
 		}
 	}
 }

@@ -82,6 +82,19 @@ func TestLeasesAreWrittenTogether(t *testing.T) {
 	if len(answers) != 1 || answers[0].Err != nil || len(faults) != 1 {
 		t.Errorf("answers %v, faults %v", answers, faults)
 	}
+
+	// Where others share the store, one of them may give the address, too.
+	shared, err := lease.Share(s, 2, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.book, answers = shared, nil
+	l.setPools([]lease.Pool{{Name: "p", Ranges: []lease.Range{{From: netip.MustParseAddr("10.0.0.1"), To: netip.MustParseAddr("10.0.0.9")}}}})
+	ask(1)
+	l.work(start, nil)
+	if len(answers) != 1 || !errors.Is(answers[0].Err, s.fault) || len(faults) != 2 {
+		t.Errorf("shared: answers %v, faults %v", answers, faults)
+	}
 }
 
 // Without a book nobody gets anything, and the question is answered.

@@ -52,6 +52,7 @@ var ErrExhausted = errors.New("all addresses are in use")
 type Book struct {
 	store   store.Store
 	self    uint64 // this gateway, among those that share the store
+	sole    bool   // nobody shares it
 	shared  bool   // others have been met
 	pools   map[string]*pool
 	leases  map[netip.Addr]*entry
@@ -107,7 +108,11 @@ const (
 
 // Open reads the book from the store, which stays the caller's and nobody else's. Leases that
 // were in use when the last process ended are as if they had been used until now.
-func Open(s store.Store, now time.Time) (*Book, error) { return Share(s, alone, now) }
+func Open(s store.Store, now time.Time) (*Book, error) {
+	b, err := Share(s, alone, now)
+	b.sole = true
+	return b, err
+}
 
 // Share is Open for a store that several gateways share. Each has a number of its own, which is
 // not 0 and outlives its process: what is in use at another one is given to nobody here.
@@ -367,7 +372,9 @@ func (b *Book) Release(now time.Time, id uint64) {
 // Flush writes what has changed, in one transaction. After an error it is written with the next
 // Flush. Another gateway may have given a lease that was given here since the last Flush, or have
 // changed it: then it is that gateway's, and what Take gave to the holders that are returned
-// does not count. They have nothing of it, and are to Take again.
+// does not count. They have nothing of it, and are to Take again. If a store that several gateways share
+// cannot be written, err says why, and what was taken since the last Flush does not count either:
+// another gateway may give it. A store that nobody shares loses nothing but the memory of a restart.
 func (b *Book) Flush() (lost []uint64, err error) {
 	if len(b.dirty) == 0 {
 		return nil, nil
@@ -381,7 +388,7 @@ func (b *Book) Flush() (lost []uint64, err error) {
 			if !readable(has) {
 				has = nil // of another version: it is nobody's
 			}
-			if !bytes.Equal(has, e.stored) && !b.heldBefore(e) {
+			if !bytes.Equal(has, e.stored) && !heldBefore(e, b.taken[e]) {
 				theirs[e] = bytes.Clone(has)
 				continue
 			}
@@ -392,7 +399,7 @@ func (b *Book) Flush() (lost []uint64, err error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return b.unclaimed(list), err
 	}
 	taken := b.taken
 	b.taken = map[*entry][]uint64{}
@@ -412,10 +419,39 @@ func (b *Book) Flush() (lost []uint64, err error) {
 	return lost, nil
 }
 
+// unclaimed takes back what was given since the last Flush and could not be written, where others may give it.
+func (b *Book) unclaimed(list []*entry) (lost []uint64) {
+	if b.sole {
+		return nil
+	}
+	taken := b.taken
+	b.taken = map[*entry][]uint64{}
+	for _, e := range list {
+		if len(taken[e]) == 0 || heldBefore(e, taken[e]) {
+			continue // the claim of those who held it before stands
+		}
+		for _, holder := range taken[e] {
+			if !slices.Contains(lost, holder) {
+				lost = append(lost, holder)
+			}
+		}
+		if e.stored == nil {
+			e.holders = nil // it stays its owner's, as far as nobody takes it
+		} else {
+			b.adopt(e, e.stored)
+		}
+	}
+	for _, holder := range lost {
+		b.drop(holder, taken)
+	}
+	b.released++ // the search for the oldest lease begins anew
+	return lost
+}
+
 // heldBefore reports whether a holder has a lease since before the last Flush. Nobody else may
 // have taken that over.
-func (b *Book) heldBefore(e *entry) bool {
-	return slices.ContainsFunc(e.holders, func(h uint64) bool { return !slices.Contains(b.taken[e], h) })
+func heldBefore(e *entry, taken []uint64) bool {
+	return slices.ContainsFunc(e.holders, func(h uint64) bool { return !slices.Contains(taken, h) })
 }
 
 // adopt makes a lease what the store has of it. Nobody here uses it.

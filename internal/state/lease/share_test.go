@@ -202,3 +202,70 @@ func TestSharedLeasesNeverTwice(t *testing.T) {
 		}
 	}
 }
+
+// refusing is a store whose writes can fail.
+type refusing struct {
+	store.Memory
+	err error
+}
+
+func (s *refusing) Update(f func(store.Tx) error) error {
+	if s.err != nil {
+		return s.err
+	}
+	return s.Memory.Update(f)
+}
+
+// Several gateways share a store: what one could not claim there, another may give. Nobody has it here, and what
+// was in use before stays in use.
+func TestSharedLeasesThatAreNotWritten(t *testing.T) {
+	var s refusing
+	one, two := share(t, &s, 1, three), share(t, &s, 2, three)
+	one.mustTake(t, "a", 11, "10.0.0.1")
+	one.mustFlush(t)
+	no := errors.New("the disk is full")
+	s.err = no
+	one.mustTake(t, "b", 12, "10.0.0.2")
+	if lost, err := one.Flush(); !errors.Is(err, no) || !slices.Equal(lost, []uint64{12}) {
+		t.Fatalf("lost %v, %v", lost, err)
+	}
+	if inUse, _ := one.Count("p"); inUse != 1 || len(one.holders) != 1 {
+		t.Errorf("%d in use, holders %v", inUse, one.holders)
+	}
+	// The same device shares what it has already, which needs no claim.
+	if _, err := one.Take(epoch, Request{Pool: "p", Owner: "a", Holder: 13, Same: []uint64{11}, V4: true}); err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := one.Flush(); !errors.Is(err, no) || len(lost) != 0 {
+		t.Errorf("lost %v, %v", lost, err)
+	}
+	s.err = nil
+	two.mustTake(t, "c", 21, "10.0.0.1")
+	two.mustFlush(t, 21)
+	two.mustTake(t, "c", 21, "10.0.0.2")
+	two.mustFlush(t)
+	one.mustFlush(t)
+	one.mustTake(t, "b", 12, "10.0.0.3")
+	one.mustFlush(t)
+}
+
+// A store that nobody shares: what was given is given once, and is written with the next Flush.
+func TestLeasesThatAreNotWritten(t *testing.T) {
+	var s refusing
+	b, err := Open(&s, epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.SetPools([]Pool{three})
+	s.err = errors.New("the disk is full")
+	b.mustTake(t, "a", 11, "10.0.0.1")
+	if lost, err := b.Flush(); err == nil || len(lost) != 0 {
+		t.Errorf("lost %v, %v", lost, err)
+	}
+	s.err = nil
+	b.mustTake(t, "b", 12, "10.0.0.2")
+	b.mustFlush(t)
+	if c := share(t, &s, 2, three); !c.leases[netip.MustParseAddr("10.0.0.1")].foreign {
+		t.Error("what could not be written at first is not written later")
+	}
+}
