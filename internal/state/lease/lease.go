@@ -435,10 +435,8 @@ func (b *Book) unclaimed(list []*entry) (lost []uint64) {
 				lost = append(lost, holder)
 			}
 		}
-		if e.stored == nil {
-			e.holders = nil // it stays its owner's, as far as nobody takes it
-		} else {
-			b.adopt(e, e.stored)
+		if e.stored != nil {
+			b.adopt(e, e.stored) // it is its former owner's again
 		}
 	}
 	for _, holder := range lost {

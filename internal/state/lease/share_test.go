@@ -249,6 +249,26 @@ func TestSharedLeasesThatAreNotWritten(t *testing.T) {
 	one.mustFlush(t)
 }
 
+// A lease that could not be claimed for a new owner stays its former owner's.
+func TestSharedLeasesStayTheirOwners(t *testing.T) {
+	var s refusing
+	one := share(t, &s, 1, Pool{Name: "p", Ranges: []Range{span("10.0.0.1", "10.0.0.1")}})
+	one.mustTake(t, "a", 11, "10.0.0.1")
+	one.Release(epoch, 11)
+	one.mustFlush(t)
+	s.err = errors.New("the disk is full")
+	one.mustTake(t, "b", 12, "10.0.0.1")
+	if lost, err := one.Flush(); err == nil || !slices.Equal(lost, []uint64{12}) {
+		t.Errorf("lost %v, %v", lost, err)
+	}
+	if e := one.leases[netip.MustParseAddr("10.0.0.1")]; e.owner != "a" || len(one.owners["a"]) != 1 || len(one.owners["b"]) != 0 {
+		t.Errorf("%+v, owners %v", e, one.owners)
+	}
+	s.err = nil
+	one.mustTake(t, "b", 13, "10.0.0.1") // it is found again
+	one.mustFlush(t)
+}
+
 // A store that nobody shares: what was given is given once, and is written with the next Flush.
 func TestLeasesThatAreNotWritten(t *testing.T) {
 	var s refusing
