@@ -10,5 +10,5 @@
 // peers_linux.go and the files beside it how each peer is started, run_linux.go the
 // rounds, traffic_linux.go, udp_linux.go and ping_linux.go the generator, net_linux.go
 // namespaces and processes; search.go finds the highest rate, figures.go computes
-// medians and ratios, table.go, svg.go and report.go print them.
+// medians and ratios, table_linux.go, svg_linux.go and report_linux.go print them.
 package main
