@@ -35,6 +35,9 @@ func main() {
 	}
 }
 
+// errInterrupted is the end by a signal; what was measured until then is printed.
+var errInterrupted = errors.New("interrupted")
+
 // bench is the whole run. Whatever ends it, namespaces, processes and files are removed.
 func bench() (err error) {
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -60,7 +63,7 @@ func bench() (err error) {
 	if *quick {
 		// Whether it works is asked of a machine that may have other work.
 		h.quick, h.rounds, h.seconds, h.patience = true, 1, 300*time.Millisecond, time.Minute
-		h.loss, h.near, h.again = 0.5, 3, 3
+		h.loss, h.near, h.again = 0.5, 3, 0
 	}
 	if err := h.choose(*cellList, *peerList, *quick, *older != ""); err != nil {
 		return err
@@ -86,7 +89,9 @@ func bench() (err error) {
 		return err
 	}
 	defer h.cleanUp()
-	if err := h.prepare(ctx); err != nil {
+	if err := h.prepare(ctx); ctx.Err() != nil {
+		return errInterrupted
+	} else if err != nil {
 		return err
 	}
 	h.findVersions(ctx)
@@ -100,9 +105,9 @@ func bench() (err error) {
 		r.Cells[c.name] = c.about
 	}
 	h.progress = &progress{out: os.Stdout, cells: len(h.cells) * h.rounds, rounds: h.rounds, start: time.Now(), now: time.Now}
-	err = h.run(ctx)
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted")
+	if err = h.run(ctx); ctx.Err() != nil {
+		fmt.Println()
+		err = errInterrupted
 	}
 	r.Rows, r.Failures = h.rows, h.failures
 	if len(r.Rows) > 0 {

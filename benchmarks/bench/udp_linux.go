@@ -113,7 +113,8 @@ func (j job) udpSource() error {
 			msgs[i].hdr.SetControllen(len(ctrl[i]))
 		}
 	}
-	tunnel := 0
+	tunnel, at := 0, 0
+	ring := udpBatch / len(j.Sizes) * len(j.Sizes) // messages with whole turns of the sizes
 	return serve(func(s send) (sent, error) {
 		var out sent
 		start := time.Now()
@@ -134,11 +135,11 @@ func (j job) udpSource() error {
 				time.Sleep(min(next.Sub(now), 200*time.Microsecond))
 				continue
 			}
-			due = min(due, udpBatch)
-			for i := range due {
-				for at := 0; at < len(bufs[i]); at += len(bufs[i]) / burst {
-					binary.BigEndian.PutUint32(bufs[i][at:], s.Trial)
-					binary.BigEndian.PutUint32(bufs[i][at+4:], uint32(tunnel))
+			due = min(due, ring-at)
+			for i := at; i < at+due; i++ {
+				for b := bufs[i]; len(b) > 0; b = b[len(bufs[i])/burst:] {
+					binary.BigEndian.PutUint32(b, s.Trial)
+					binary.BigEndian.PutUint32(b[4:], uint32(tunnel))
 				}
 				if j.Tunnels > 0 {
 					names[i].Addr = tunnelBytes(2, tunnel)
@@ -150,8 +151,8 @@ func (j job) udpSource() error {
 			}
 			out.Datagrams += uint64(due * burst)
 			next = next.Add(time.Duration(due) * per)
-			for at := 0; at < due; {
-				n, err := mmsg(unix.SYS_SENDMMSG, fd, msgs[at:due], 0)
+			for end := at + due; at < end; {
+				n, err := mmsg(unix.SYS_SENDMMSG, fd, msgs[at:end], 0)
 				switch {
 				case err == unix.ENOBUFS, err == unix.EPERM, err == unix.EAGAIN:
 					at++ // lost
@@ -162,6 +163,7 @@ func (j job) udpSource() error {
 					at += n
 				}
 			}
+			at %= ring
 		}
 	})
 }
