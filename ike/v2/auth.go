@@ -25,7 +25,7 @@ import (
 func newAuth(sa *SA) *exchange {
 	x := newExchange(firstAuth(sa))
 	if len(sa.base.Wanted) > 0 && !sa.init.childless {
-		x.policy = ikesa.Redial(sa.base.Wanted[0])
+		part[*pendingChild](x).policy = ikesa.Redial(sa.base.Wanted[0])
 		sa.base.Wanted = sa.base.Wanted[1:]
 	}
 	return x
@@ -320,9 +320,12 @@ func (sa *SA) distrust(d *core.Mismatch, format string, a ...any) error {
 }
 
 // ikeUp is the end of the initial exchanges.
-type ikeUp struct{ noop }
+type ikeUp struct {
+	noop
+	child *pendingChild
+}
 
-func (*ikeUp) settle(x *exchange) error {
+func (t *ikeUp) settle(x *exchange) error {
 	sa := x.sa
 	sa.up()
 	sa.base.Birth = ikesa.Birth{Mine: x.mine, Begun: sa.base.Created, Up: sa.base.EstablishedAt, LowNonce: sa.lowNonce}
@@ -334,16 +337,16 @@ func (*ikeUp) settle(x *exchange) error {
 	if !x.mine {
 		sa.base.BoundSame()
 	}
-	if x.refuse != nil && x.mine {
-		wanted := []*core.Policy{x.policy}
-		if x.policy == nil { // they were to have their CHILD SAs later
+	if t.child.refuse != nil && x.mine {
+		wanted := []*core.Policy{t.child.policy}
+		if t.child.policy == nil { // they were to have their CHILD SAs later
 			wanted = sa.base.TakeWants()
 		}
 		sa.disown(x)
-		x.policy = nil
-		x.drop(sa.base.Env)
+		t.child.policy = nil
+		t.child.end(x)
 		for _, p := range wanted {
-			childRefused(sa, x.kind.name, p, x.refuse)
+			childRefused(sa, x.kind.name, p, t.child.refuse)
 		}
 	}
 	sa.base.Keeper.Established(sa.base)

@@ -41,37 +41,40 @@ const (
 )
 
 // modeConfig asks for an address, or gives one.
-type modeConfig struct{ noop }
+type modeConfig struct {
+	noop
+	child *pendingChild
+}
 
-func (*modeConfig) request(x *exchange) error {
+func (t *modeConfig) request(x *exchange) error {
 	if x.sa.base.Mode(false) != nil {
-		x.out = append(x.out, configRequest(x))
+		x.out = append(x.out, configRequest(x, t.child.policy))
 	}
 	return nil
 }
 
-func (*modeConfig) admit(x *exchange) error {
+func (t *modeConfig) admit(x *exchange) error {
 	if m := x.sa.base.Mode(true); m != nil {
-		x.lease(m)
+		t.lease(x, m)
 	}
 	return nil
 }
 
-func (*modeConfig) reply(x *exchange) error {
-	if m, req := x.sa.base.Mode(true), configOf(x.in, cfgRequest); m != nil && req != nil && x.refuse == nil {
+func (t *modeConfig) reply(x *exchange) error {
+	if m, req := x.sa.base.Mode(true), configOf(x.in, cfgRequest); m != nil && req != nil && t.child.refuse == nil {
 		x.out = append(x.out, configReply(x, m, req))
 	}
 	return nil
 }
 
-func (*modeConfig) complete(x *exchange) error {
+func (t *modeConfig) complete(x *exchange) error {
 	if x.sa.base.Mode(false) != nil {
-		x.refuse = readConfig(x)
+		t.child.refuse = readConfig(x)
 	}
 	return nil
 }
 
-func (*modeConfig) settle(x *exchange) error {
+func (t *modeConfig) settle(x *exchange) error {
 	sa := x.sa
 	if x.mine && sa.base.Lease.Leased() { // the peer is proven now
 		l := sa.base.Lease
@@ -109,9 +112,8 @@ func wants(c *message.Config, kind uint16) bool { return len(attributes(c, kind)
 // --- initiator ---
 
 // configRequest asks for what the policy can use: addresses of its families.
-func configRequest(x *exchange) *message.Config {
+func configRequest(x *exchange, p *core.Policy) *message.Config {
 	v4, v6 := true, true
-	p := x.policy
 	if p == nil && len(x.sa.base.Wanted) > 0 { // it is to have its CHILD SA later
 		p = x.sa.base.Wanted[0]
 	}
@@ -210,7 +212,7 @@ func maskBits(mask []byte) (int, bool) {
 // --- responder ---
 
 // lease asks for an address for the peer, if the peer asks for one.
-func (x *exchange) lease(m *core.ModeConfig) {
+func (t *modeConfig) lease(x *exchange, m *core.ModeConfig) {
 	req := configOf(x.in, cfgRequest)
 	if req == nil || !wants(req, cfgIP4Address) && !wants(req, cfgIP6Address) {
 		return
@@ -219,7 +221,7 @@ func (x *exchange) lease(m *core.ModeConfig) {
 	x.waiting++
 	x.sa.base.RequestLease(m, w, x.madeContact(), func() bool { return x.over }, func(err error) {
 		if x.waiting--; err != nil {
-			x.refuse = refuse(message.NotifyInternalAddressFailure, "%v", err)
+			t.child.refuse = refuse(message.NotifyInternalAddressFailure, "%v", err)
 		}
 		x.proceed()
 	})

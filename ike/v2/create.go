@@ -1,11 +1,8 @@
 package v2
 
 import (
-	"encoding/binary"
-	"fmt"
 	"slices"
 
-	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -26,7 +23,8 @@ var errNoSPI error = refused{kind: message.NotifyTemporaryFailure, reason: "no S
 // it, nil if none did.
 func (sa *SA) MakeChild(p *core.Policy, flow *selector.Pair) {
 	x := newExchange(row(createChild))
-	x.policy, x.flow = sa.base.Lease.Dialed(p), flow
+	c := part[*pendingChild](x)
+	c.policy, c.flow = sa.base.Lease.Dialed(p), flow
 	x.still = func() bool { return x.sa.base.State == Established && !x.sa.base.Serves(p) } // a rekey may have brought one
 	sa.start(x)
 }
@@ -34,7 +32,11 @@ func (sa *SA) MakeChild(p *core.Policy, flow *selector.Pair) {
 // Making reports whether a CHILD SA for the policy is being made.
 func (sa *SA) Making(p *core.Policy) bool {
 	is := func(x *exchange) bool {
-		return x != nil && x.policy != nil && x.policy.Ref == p.Ref && (x.kind.id == createChild || x.kind.id == authenticate)
+		if x == nil || x.kind.id != createChild && x.kind.id != authenticate {
+			return false
+		}
+		c := part[*pendingChild](x)
+		return c.policy != nil && c.policy.Ref == p.Ref
 	}
 	return is(sa.current) || is(sa.parked.mine) || slices.ContainsFunc(sa.queue, is) ||
 		slices.ContainsFunc(sa.base.Wanted, func(w *core.Policy) bool { return w.Ref == p.Ref })
@@ -42,52 +44,55 @@ func (sa *SA) Making(p *core.Policy) bool {
 
 // firstChild is the CHILD SA of IKE_AUTH. What goes wrong with it is said
 // beside the proof and does not touch the IKE SA (RFC 7296 §1.2).
-type firstChild struct{ noop }
-
-func (*firstChild) request(x *exchange) error {
-	x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
-	if x.policy == nil {
-		return nil
-	}
-	return x.offerChild(false)
+type firstChild struct {
+	noop
+	child *pendingChild
 }
 
-func (*firstChild) accept(x *exchange) error {
+func (t *firstChild) request(x *exchange) error {
+	x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
+	if t.child.policy == nil {
+		return nil
+	}
+	return t.child.offer(x, false)
+}
+
+func (t *firstChild) accept(x *exchange) error {
 	x.ni, x.nr = x.sa.init.ni, x.sa.init.nr
 	return nil
 }
 
-func (*firstChild) reply(x *exchange) error {
-	if x.refuse == nil && find[*message.SA](x.in) != nil {
-		if x.refuse = onlyChildless(x.sa); x.refuse == nil {
-			x.refuse = x.chooseChild(false)
+func (t *firstChild) reply(x *exchange) error {
+	if t.child.refuse == nil && find[*message.SA](x.in) != nil {
+		if t.child.refuse = onlyChildless(x.sa); t.child.refuse == nil {
+			t.child.refuse = t.child.choose(x, false)
 		}
 	}
-	if r, ok := x.refuse.(refused); ok {
+	if r, ok := t.child.refuse.(refused); ok {
 		x.sa.base.Emit(core.Event{Kind: causeOf(r.kind).Event(), Reason: "no CHILD SA in IKE_AUTH: " + r.Error(), Detail: r.detail})
 		x.out = append(x.out, r.notify())
 		return nil
 	}
-	if x.policy == nil {
+	if t.child.policy == nil {
 		return nil
 	}
-	x.answerChild()
-	return x.install(true, nil, nil)
+	t.child.answer(x)
+	return t.child.install(x, true, nil, nil)
 }
 
-func (*firstChild) complete(x *exchange) error {
-	if x.policy == nil || x.refuse != nil {
+func (t *firstChild) complete(x *exchange) error {
+	if t.child.policy == nil || t.child.refuse != nil {
 		return nil
 	}
-	x.refuse = x.readChild(false)
+	t.child.refuse = t.child.read(x, nil)
 	return nil
 }
 
-func (*firstChild) settle(x *exchange) error {
-	if !x.mine || x.policy == nil || x.refuse != nil {
+func (t *firstChild) settle(x *exchange) error {
+	if !x.mine || t.child.policy == nil || t.child.refuse != nil {
 		return nil
 	}
-	if err := x.install(false, nil, nil); err != nil {
+	if err := t.child.install(x, false, nil, nil); err != nil {
 		return err
 	}
 	ikesa.MakeOthers(x.sa.base)
@@ -107,25 +112,26 @@ func (sa *SA) confirm() {
 // childNegotiation agrees on algorithms, key exchange and selectors.
 type childNegotiation struct {
 	noop
-	ke   *keyExchange
-	more *followUps
+	ke    *keyExchange
+	more  *followUps
+	child *pendingChild
 }
 
 func (t *childNegotiation) prepare(x *exchange) error {
 	x.ni = x.sa.base.Env.Random(nonceLen)
-	groups := x.policy.Proposal.Groups()
+	groups := t.child.policy.Proposal.Groups()
 	if len(groups) == 0 {
 		return nil
 	}
 	var before *suite.Group
-	if x.old != nil {
-		before = x.old.Suite.Group
+	if t.child.old != nil {
+		before = t.child.old.Suite.Group
 	}
 	return t.ke.offer(x, t.ke.firstGroup(before, groups))
 }
 
 func (t *childNegotiation) request(x *exchange) error {
-	if err := x.offerChild(true); err != nil {
+	if err := t.child.offer(x, true); err != nil {
 		return err
 	}
 	x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.ni}))
@@ -138,18 +144,18 @@ func (t *childNegotiation) request(x *exchange) error {
 func (t *childNegotiation) accept(x *exchange) error {
 	x.ni = clone(find[*message.Nonce](x.in).Data)
 	x.nr = x.sa.base.Env.Random(nonceLen)
-	if err := x.chooseChild(true); err != nil {
+	if err := t.child.choose(x, true); err != nil {
 		return err
 	}
-	t.more.lacks = x.agreed.Suite.Additional
-	if g := x.agreed.Suite.Group; g != nil {
+	t.more.lacks = t.child.agreed.Suite.Additional
+	if g := t.child.agreed.Suite.Group; g != nil {
 		return t.ke.answer(x, g)
 	}
 	return nil
 }
 
 func (t *childNegotiation) reply(x *exchange) error {
-	x.answerChild()
+	t.child.answer(x)
 	x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.nr}))
 	if t.ke.group != nil {
 		x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(t.ke.payload()))
@@ -158,12 +164,12 @@ func (t *childNegotiation) reply(x *exchange) error {
 		t.more.addLink(x)
 		return nil
 	}
-	return x.install(true, t.ke.shared, nil)
+	return t.child.install(x, true, t.ke.shared, nil)
 }
 
 func (t *childNegotiation) complete(x *exchange) error {
-	err := x.readChild(true)
-	if t.more.lacks = x.agreed.Suite.Additional; err != nil {
+	err := t.child.read(x, t.ke)
+	if t.more.lacks = t.child.agreed.Suite.Additional; err != nil {
 		return err
 	}
 	n := find[*message.Nonce](x.in)
@@ -171,7 +177,7 @@ func (t *childNegotiation) complete(x *exchange) error {
 		return end(0, "the response to CREATE_CHILD_SA has no nonce")
 	}
 	x.nr = clone(n.Data)
-	if x.agreed.Suite.Group != t.ke.group {
+	if t.child.agreed.Suite.Group != t.ke.group {
 		return refuse(message.NotifyInvalidKEPayload, "the peer chose another group than it used")
 	}
 	if len(t.more.lacks) > 0 {
@@ -188,8 +194,9 @@ func (t *childNegotiation) complete(x *exchange) error {
 // childUp installs what our own exchange made.
 type childUp struct {
 	noop
-	ke   *keyExchange
-	more *followUps
+	ke    *keyExchange
+	more  *followUps
+	child *pendingChild
 }
 
 func (t *childUp) settle(x *exchange) error {
@@ -198,170 +205,21 @@ func (t *childUp) settle(x *exchange) error {
 		if x.sa.base.State >= Closing {
 			return refuse(message.NotifyTemporaryFailure, "its IKE SA is being deleted")
 		}
-		if takenBack(x) {
+		if t.child.takenBack() {
 			return refuse(message.NotifyTemporaryFailure, "the peer has deleted the CHILD SA already")
 		}
-		if err := x.install(x.old != nil, t.ke.shared, t.more.secrets); err != nil {
+		if err := t.child.install(x, t.child.old != nil, t.ke.shared, t.more.secrets); err != nil {
 			return err
 		}
 	}
-	if x.old == nil {
-		x.sa.base.Env.After(ikesa.TwinDelay, x.made.SettleTwins)
+	if t.child.old == nil {
+		x.sa.base.Env.After(ikesa.TwinDelay, t.child.made.SettleTwins)
 		if x.mine {
 			ikesa.MakeOthers(x.sa.base)
 			x.sa.confirm()
 		}
 	}
 	return nil
-}
-
-// offerChild adds SA, TSi and TSr for the policy. The packet that asked comes
-// first, so that a responder that narrows keeps it in (RFC 7296 §2.9).
-func (x *exchange) offerChild(withPFS bool) error {
-	sa := x.sa
-	if x.spi == 0 {
-		spi, ok := sa.base.Env.TakeSPI()
-		if !ok {
-			return errNoSPI
-		}
-		x.spi = spi
-	}
-	offer := core.ChildOffer(x.policy, withPFS)
-	tsi, tsr := x.policy.Selectors()
-	if x.flow != nil && x.policy.Made == nil && x.policy.Pair.Covers(*x.flow) && x.policy.Pair != *x.flow {
-		tsi = slices.Insert(tsi, 0, x.flow.Local)
-		tsr = slices.Insert(tsr, 0, x.flow.Remote)
-	}
-	if !x.policy.Tunnel {
-		x.sayTransport()
-	}
-	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, x.spi), offer.Alternatives()...),
-		&message.TS{Initiator: true, Selectors: tsi}, &message.TS{Selectors: tsr})
-	return nil
-}
-
-// chooseChild reads the peer's offer and finds the policy for it.
-func (x *exchange) chooseChild(withPFS bool) error {
-	sa := x.sa
-	tsi, tsr := findTS(x.in, true), findTS(x.in, false)
-	if tsi == nil || tsr == nil {
-		return refuse(message.NotifyInvalidSyntax, "no traffic selectors")
-	}
-	offered := find[*message.SA](x.in).Proposals
-	alternatives := neutral(offered)
-	if !withPFS {
-		alternatives = withoutGroups(alternatives)
-	}
-	r := ikesa.Request{SA: sa.base, Policy: x.policy, Local: tsr.Selectors, Remote: tsi.Selectors, Transport: x.saysTransport(),
-		KeyExchange: withPFS, Offered: alternatives}
-	x.policy = nil
-	c, err := r.Choose()
-	if err != nil {
-		return inNotify(err)
-	}
-	spiOut, ok := spiOf(offered, c.Answer.Number)
-	if !ok {
-		return refuse(message.NotifyInvalidSyntax, "the SPI is not 4 bytes")
-	}
-	if err := r.Grant(c); err != nil {
-		return inNotify(err)
-	}
-	if !c.Policy.Tunnel {
-		x.sayTransport()
-	}
-	if x.spi, ok = sa.base.Env.TakeSPI(); !ok {
-		return errNoSPI
-	}
-	x.policy, x.agreed, x.note = c.Policy, c.Agreement, c.Note
-	x.agreed.SPIOut, x.agreed.Unpadded = spiOut, unpadded(x)
-	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, x.spi), c.Answer))
-	return nil
-}
-
-// unpadded reports whether the peer said, beside the proposal that it made or
-// chose, that it accepts no TFC padding on this CHILD SA. We always do.
-func unpadded(x *exchange) bool {
-	return notify(x.in, message.NotifyESPTFCPaddingNotSupported) != nil
-}
-
-// install puts what an exchange agreed on into the data plane. It comes before
-// the message that lets the peer use it. The secrets are of the key exchange, if there
-// was one, and of those that followed.
-func (x *exchange) install(standby bool, shared, further secret.Bytes) error {
-	sa := x.sa
-	fromI, fromR, err := childKeys(sa.base.Suite.PRF, sa.sealer.keys.d, x.agreed.Suite, shared, x.ni, x.nr, further)
-	if err != nil {
-		return end(0, "%v", err)
-	}
-	in, out := fromI, fromR
-	if x.mine {
-		in, out = fromR, fromI
-	}
-	in.SPI, out.SPI = x.spi, x.agreed.SPIOut
-	x.spi = 0 // it is the data plane's now
-	x.made = sa.base.Install(ikesa.NewChild{Policy: x.policy, Agreement: x.agreed, In: in, Out: out,
-		Birth:   ikesa.Birth{Mine: x.mine, Begun: x.begun, LowNonce: lowest(x.ni, x.nr)},
-		Standby: standby, Replaces: x.old != nil, Note: x.note})
-	return nil
-}
-
-// answerChild adds TSi and TSr to the SA payload that chooseChild put there.
-func (x *exchange) answerChild() {
-	x.out = append(x.out, &message.TS{Initiator: true, Selectors: x.agreed.Remote}, &message.TS{Selectors: x.agreed.Local})
-}
-
-// readChild reads the responder's choice.
-func (x *exchange) readChild(withPFS bool) error {
-	sap := find[*message.SA](x.in)
-	tsi, tsr := findTS(x.in, true), findTS(x.in, false)
-	if sap == nil || tsi == nil || tsr == nil {
-		n := errorNotify(x.in)
-		switch {
-		case n == nil:
-			return refuse(message.NotifyInvalidSyntax, "the response has no CHILD SA and no reason")
-		case n.Kind == message.NotifyInvalidKEPayload && withPFS:
-			p := &x.policy.Proposal
-			return part[*keyExchange](x).otherGroup(n, p.Groups(), fmt.Sprintf("pfs-group of proposal %q", p.Name), explain(x.sa).ChildGroupParts(x.policy, n))
-		}
-		return peerSaid(n)
-	}
-	a := ikesa.Answer{SA: x.sa.base, Policy: x.policy, Local: tsi.Selectors, Remote: tsr.Selectors, Transport: x.saysTransport(),
-		KeyExchange: withPFS, Chosen: neutral(sap.Proposals)}
-	suite, err := a.Suite()
-	if err != nil {
-		return inNotify(err)
-	}
-	spiOut, ok := spiOf(sap.Proposals, sap.Proposals[0].Number)
-	if !ok {
-		return inNotify(ikesa.NotOffered())
-	}
-	p, agreed, err := a.Agree(suite)
-	if err != nil {
-		return inNotify(err)
-	}
-	x.policy, x.agreed = p, agreed
-	x.agreed.SPIOut, x.agreed.Unpadded = spiOut, unpadded(x)
-	return nil
-}
-
-// withoutGroups takes key exchanges out of proposals: in IKE_AUTH they mean
-// nothing, and some peers leave them in.
-func withoutGroups(ps []core.Alternative) []core.Alternative {
-	out := slices.Clone(ps)
-	for i := range out {
-		out[i].Transforms = slices.DeleteFunc(slices.Clone(out[i].Transforms), func(t core.Transform) bool { return t.Type == suite.TypeDH || t.Type > suite.TypeESN })
-	}
-	return out
-}
-
-func spiOf(ps []message.Proposal, number uint8) (uint32, bool) {
-	for _, p := range ps {
-		if p.Number == number && len(p.SPI) == 4 {
-			spi := binary.BigEndian.Uint32(p.SPI)
-			return spi, spi != 0
-		}
-	}
-	return 0, false
 }
 
 // notWhileRekeying refuses the peer's CREATE_CHILD_SA while the IKE SA is being
@@ -381,7 +239,7 @@ func (t *notWhileRekeying) accept(x *exchange) error { return t.check(x) }
 func (t *notWhileRekeying) reply(x *exchange) error { return t.check(x) }
 
 func newChildFailed(x *exchange, fault error) {
-	childRefused(x.sa, x.kind.name, x.policy, fault)
+	childRefused(x.sa, x.kind.name, part[*pendingChild](x).policy, fault)
 }
 
 // childRefused reports that a CHILD SA for a policy came to nothing.

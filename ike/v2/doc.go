@@ -8,6 +8,8 @@
 //	exchange.go   requests and responses: windows, retransmission, stages
 //	exchanges.go  the table: which exchange runs which tasks
 //	init.go auth.go create.go …   the tasks, one feature a file
+//	keyexchange.go pendingchild.go …   what several tasks of one exchange share
+//	feature.go    the table: what an IKE SA has from exchange to exchange
 //	protect.go keys.go            the SK payload and the keys
 //
 // States of an IKE SA:

@@ -50,7 +50,8 @@ type exchange struct {
 	timer     *core.Timer
 	own       []string // what of our request is in core.Env.Own
 
-	draft
+	still  func() bool // asked before our request begins: is it still wanted?
+	ni, nr []byte      // nonces
 }
 
 // kind is one sort of exchange.
@@ -126,7 +127,6 @@ func (x *exchange) conclude() {
 	}
 	x.ended = true
 	x.sa.base.Env.Timers.Stop(x.timer)
-	x.draft.drop(x.sa.base.Env)
 	for _, t := range slices.Backward(x.tasks) {
 		t.end(x)
 	}

@@ -46,27 +46,29 @@ func row(id kindID) *kind {
 	case authenticate:
 		return &kind{id: id, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
 			tasks: func() []task {
-				return []task{&authRefused{}, &identities{}, &certificates{}, &initialContact{}, &ppkUse{}, &proof{}, &redirectedAuth{}, &redirectAuth{}, &modeConfig{}, &firstChild{}, &mobikeSupport{}, &authLifetime{}, &sessionTicket{}, &ikeUp{}}
+				child := &pendingChild{}
+				return []task{child, &authRefused{}, &identities{}, &certificates{}, &initialContact{}, &ppkUse{}, &proof{}, &redirectedAuth{child: child}, &redirectAuth{}, &modeConfig{child: child}, &firstChild{child: child}, &mobikeSupport{}, &authLifetime{}, &sessionTicket{}, &ikeUp{child: child}}
 			},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case resumedAuth:
 		return &kind{id: authenticate, name: "IKE_AUTH", wire: message.ExchangeIKEAuth,
 			tasks: func() []task {
-				return []task{&authRefused{}, &resumedIdentities{}, &initialContact{}, &resumedProof{}, &redirectedAuth{}, &redirectAuth{}, &modeConfig{}, &firstChild{}, &mobikeSupport{}, &authLifetime{}, &sessionTicket{}, &ikeUp{}}
+				child := &pendingChild{}
+				return []task{child, &authRefused{}, &resumedIdentities{}, &initialContact{}, &resumedProof{}, &redirectedAuth{child: child}, &redirectAuth{}, &modeConfig{child: child}, &firstChild{child: child}, &mobikeSupport{}, &authLifetime{}, &sessionTicket{}, &ikeUp{child: child}}
 			},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,
 			tasks: func() []task {
-				ke, more := &keyExchange{}, &followUps{}
-				return []task{ke, more, &notWhileRekeying{}, &childNegotiation{ke: ke, more: more}, &childUp{ke: ke, more: more}}
+				ke, more, child := &keyExchange{}, &followUps{}, &pendingChild{}
+				return []task{ke, more, child, &notWhileRekeying{}, &childNegotiation{ke: ke, more: more, child: child}, &childUp{ke: ke, more: more, child: child}}
 			},
 			failed: newChildFailed}
 	case rekeyChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA (rekey of a CHILD SA)", wire: message.ExchangeCreateChildSA,
 			tasks: func() []task {
-				ke, more := &keyExchange{}, &followUps{}
-				return []task{ke, more, &notWhileRekeying{}, &childReplaced{}, &childNegotiation{ke: ke, more: more}, &childUp{ke: ke, more: more}, &childSuccession{}}
+				ke, more, child := &keyExchange{}, &followUps{}, &pendingChild{}
+				return []task{ke, more, child, &notWhileRekeying{}, &childReplaced{child: child}, &childNegotiation{ke: ke, more: more, child: child}, &childUp{ke: ke, more: more, child: child}, &childSuccession{child: child}}
 			},
 			failed: rekeyChildFailed}
 	case rekeyIKE:

@@ -63,7 +63,7 @@ func unpark(sa *SA, p *exchange) {
 // are missing; nil if there is none.
 func parkedRekey(sa *SA, id kindID, old *Child) *exchange {
 	for _, p := range sa.parked.theirs {
-		if p.kind.id == id && p.old == old {
+		if p.kind.id == id && replacedIn(p) == old {
 			return p
 		}
 	}
@@ -124,16 +124,16 @@ func (f *followUps) add(shared secret.Bytes) {
 // rival is the lowest nonce of the peer's rekey of what x rekeys, whether that is
 // through or lacks key exchanges; nil: there is none.
 func rival(x *exchange) []byte {
-	sa := x.sa
+	sa, old := x.sa, replacedIn(x)
 	switch {
 	case x.kind.id != rekeyChild && x.kind.id != rekeyIKE:
 		return nil
-	case x.old != nil && x.old.Theirs != nil: // also if that has been deleted since, and the old one with it
-		return x.old.Theirs.LowNonce
-	case x.old == nil && sa.successor != nil && sa.successor.base.State == Established:
+	case old != nil && old.Theirs != nil: // also if that has been deleted since, and the old one with it
+		return old.Theirs.LowNonce
+	case old == nil && sa.successor != nil && sa.successor.base.State == Established:
 		return sa.successor.lowNonce
 	}
-	if p := parkedRekey(sa, x.kind.id, x.old); p != nil {
+	if p := parkedRekey(sa, x.kind.id, old); p != nil {
 		return lowest(p.ni, p.nr)
 	}
 	return nil
@@ -148,7 +148,8 @@ func loses(x *exchange) bool {
 // parkMine goes on with the key exchanges that our CREATE_CHILD_SA lacks, unless
 // it is not to come to anything.
 func parkMine(sa *SA, x *exchange) {
-	if loses(x) || sa.base.State != Established || x.old != nil && (x.old.Gone || x.old.Closing) {
+	old := replacedIn(x)
+	if loses(x) || sa.base.State != Established || old != nil && (old.Gone || old.Closing) {
 		sa.failed(x, refuse(message.NotifyTemporaryFailure, "the peer's rekey goes on, or what it replaces goes"))
 		return
 	}
@@ -172,7 +173,7 @@ func followUpNext(sa *SA, x *exchange) {
 func parkTheirs(sa *SA, x *exchange) {
 	first := (*exchange)(nil)
 	if x.kind.id != createChild {
-		first = parkedRekey(sa, x.kind.id, x.old)
+		first = parkedRekey(sa, x.kind.id, replacedIn(x))
 	}
 	if first == nil && len(sa.parked.theirs) == maxParked {
 		first = sa.parked.theirs[0]
@@ -181,8 +182,8 @@ func parkTheirs(sa *SA, x *exchange) {
 		first.abandon()
 		unpark(sa, first)
 	}
-	p := &exchange{sa: sa, kind: x.kind, tasks: x.tasks, in: x.in, from: x.from, draft: x.draft}
-	x.tasks, x.draft = nil, draft{}
+	p := &exchange{sa: sa, kind: x.kind, tasks: x.tasks, in: x.in, from: x.from, ni: x.ni, nr: x.nr}
+	x.tasks = nil // they are p's now
 	sa.parked.theirs = append(sa.parked.theirs, p)
 	awaitNext(p)
 }
@@ -240,7 +241,7 @@ func (t *followUpKE) reply(x *exchange) error {
 	case p.kind.id == rekeyIKE:
 		return part[*succession](p).make(p, first, more)
 	}
-	return p.install(true, first.shared, more.secrets)
+	return part[*pendingChild](p).install(p, true, first.shared, more.secrets)
 }
 
 func (t *followUpKE) complete(x *exchange) error {
@@ -288,9 +289,10 @@ func goesOn(x *exchange) error {
 		return ikeReplaceable(x)
 	case x.sa.base.State != Established:
 		return refuse(message.NotifyTemporaryFailure, "the IKE SA is being replaced or deleted")
-	case x.old != nil:
-		x.policy = x.old.Policy // a configuration may have been loaded since
-		return stillReplaceable(x)
+	}
+	if c := part[*pendingChild](x); c.old != nil {
+		c.policy = c.old.Policy // a configuration may have been loaded since
+		return stillReplaceable(c.old)
 	}
 	return nil
 }

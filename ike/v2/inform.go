@@ -68,11 +68,13 @@ func keepFinal(sa *SA, x *exchange) {
 // disown tells the peer to delete a CHILD SA that its response to x made and that
 // we cannot use: it would send into the void.
 func (sa *SA) disown(x *exchange) {
-	if x.spi == 0 || x.policy == nil || lacksKeys(x) || find[*message.SA](x.in) == nil || sa.base.State >= Closing || takenBack(x) {
+	c := part[*pendingChild](x)
+	if c == nil || c.spi == 0 || c.policy == nil || lacksKeys(x) || find[*message.SA](x.in) == nil || sa.base.State >= Closing || c.takenBack() {
 		return
 	}
 	y := newExchange(row(inform))
-	y.policy, part[*deletion](y).revoke = x.policy, x.spi
+	t := part[*deletion](y)
+	t.revoke, t.protocol = c.spi, c.policy.Protocol
 	y.sa, y.mine = sa, true
 	sa.queue = append(sa.queue, y) // it goes out when x is over
 }
@@ -80,11 +82,12 @@ func (sa *SA) disown(x *exchange) {
 // deletion deletes what the exchange says, and what the peer says.
 type deletion struct {
 	noop
-	remove []*Child // CHILD SAs being deleted
-	revoke uint32   // our SPI of one that only the peer has, being deleted
-	closes bool     // the IKE SA is being deleted
-	reason string
-	shows  *ikesa.Question // ours: it asks whether the peer has a CHILD SA
+	remove   []*Child      // CHILD SAs being deleted
+	revoke   uint32        // our SPI of one that only the peer has, being deleted
+	protocol core.Protocol // of that
+	closes   bool          // the IKE SA is being deleted
+	reason   string
+	shows    *ikesa.Question // ours: it asks whether the peer has a CHILD SA
 }
 
 // closes reports whether an exchange deletes the IKE SA.
@@ -100,7 +103,7 @@ func (t *deletion) request(x *exchange) error {
 	}
 	addDeletes(x, t.remove)
 	if t.revoke != 0 {
-		x.out = append(x.out, &message.Delete{Protocol: uint8(x.policy.Protocol),
+		x.out = append(x.out, &message.Delete{Protocol: uint8(t.protocol),
 			SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, t.revoke)}})
 	}
 	return nil
@@ -191,13 +194,13 @@ func deletedEarly(sa *SA, spi uint32) {
 	if x != nil && x.kind.id == followUp {
 		x = part[*followUpKE](x).parent
 	}
-	if x != nil && x.spi != 0 && len(x.early) < maxEarly {
-		x.early = append(x.early, spi)
+	if x == nil {
+		return
+	}
+	if c := part[*pendingChild](x); c != nil && c.spi != 0 && len(c.early) < maxEarly {
+		c.early = append(c.early, spi)
 	}
 }
-
-// takenBack reports whether the peer deleted early what its answer to x made.
-func takenBack(x *exchange) bool { return slices.Contains(x.early, x.agreed.SPIOut) }
 
 func addDeletes(x *exchange, cs []*Child) {
 	if len(cs) == 0 {

@@ -109,7 +109,8 @@ func (*redirectSupport) accept(x *exchange) error {
 // checked; then no SA comes of it.
 type redirectedAuth struct {
 	noop
-	to *core.Gateway // where the peer sends us; nil: nowhere
+	child *pendingChild // that there will not be; nil in INFORMATIONAL
+	to    *core.Gateway // where the peer sends us; nil: nowhere
 }
 
 func (t *redirectedAuth) complete(x *exchange) error {
@@ -121,7 +122,7 @@ func (t *redirectedAuth) settle(x *exchange) error {
 	if t.to == nil {
 		return nil
 	}
-	return redirected{to: *t.to, wanted: x.policy}
+	return redirected{to: *t.to, wanted: t.child.policy}
 }
 
 // redirectedLater is for INFORMATIONAL. The SA stays until another one has taken over.

@@ -20,7 +20,8 @@ func (sa *SA) RekeyChild(c *Child) bool {
 		return false // unless the peer's rekey is through by then
 	}
 	x := newExchange(row(rekeyChild))
-	x.policy, x.old = c.Policy, c
+	p := part[*pendingChild](x)
+	p.policy, p.old = c.Policy, c
 	x.still = func() bool {
 		if c.MayRekey() {
 			return true
@@ -33,15 +34,18 @@ func (sa *SA) RekeyChild(c *Child) bool {
 }
 
 // childReplaced names the CHILD SA to replace.
-type childReplaced struct{ noop }
+type childReplaced struct {
+	noop
+	child *pendingChild
+}
 
-func (*childReplaced) request(x *exchange) error {
-	x.out = append(x.out, &message.Notify{Kind: message.NotifyRekeySA, Protocol: uint8(x.policy.Protocol),
-		SPI: binary.BigEndian.AppendUint32(nil, x.old.SPIIn)})
+func (t *childReplaced) request(x *exchange) error {
+	x.out = append(x.out, &message.Notify{Kind: message.NotifyRekeySA, Protocol: uint8(t.child.policy.Protocol),
+		SPI: binary.BigEndian.AppendUint32(nil, t.child.old.SPIIn)})
 	return nil
 }
 
-func (*childReplaced) accept(x *exchange) error {
+func (t *childReplaced) accept(x *exchange) error {
 	n := notify(x.in, message.NotifyRekeySA)
 	var old *Child
 	if len(n.SPI) == 4 {
@@ -51,19 +55,19 @@ func (*childReplaced) accept(x *exchange) error {
 		return refused{kind: message.NotifyChildSANotFound, protocol: core.Protocol(n.Protocol), spi: clone(n.SPI),
 			reason: "the peer wants to rekey a CHILD SA that does not exist"}
 	}
-	x.old, x.policy = old, old.Policy
-	return replaceable(x)
+	t.child.old, t.child.policy = old, old.Policy
+	return replaceable(x.sa, old)
 }
 
-func (*childReplaced) reply(x *exchange) error { return replaceable(x) }
+func (t *childReplaced) reply(x *exchange) error { return replaceable(x.sa, t.child.old) }
 
 // stillReplaceable refuses to rekey what we are deleting (RFC 7296 §2.25.1). It
 // is asked again after the Asks, for in the meantime our own rekey may be through.
-func stillReplaceable(x *exchange) error {
-	if x.old.Closing || x.old.Gone {
+func stillReplaceable(old *Child) error {
+	if old.Closing || old.Gone {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being deleted")
 	}
-	if t := x.old.Theirs; t != nil && !t.Gone {
+	if t := old.Theirs; t != nil && !t.Gone {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA was rekeyed and waits for its Delete")
 	}
 	return nil
@@ -72,18 +76,21 @@ func stillReplaceable(x *exchange) error {
 // replaceable refuses to begin a rekey that comes to nothing. Where our own lacks
 // nothing but IKE_FOLLOWUP_KE, this is no collision: the peer answered ours
 // before it knew how its own would be.
-func replaceable(x *exchange) error {
-	if p := x.sa.parked.mine; p != nil && p.old == x.old && p.kind.id == rekeyChild {
+func replaceable(sa *SA, old *Child) error {
+	if p := sa.parked.mine; p != nil && replacedIn(p) == old && p.kind.id == rekeyChild {
 		return refuse(message.NotifyTemporaryFailure, "the CHILD SA is being rekeyed")
 	}
-	return stillReplaceable(x)
+	return stillReplaceable(old)
 }
 
 // childSuccession settles who comes after whom.
-type childSuccession struct{ noop }
+type childSuccession struct {
+	noop
+	child *pendingChild
+}
 
-func (*childSuccession) settle(x *exchange) error {
-	sa, old, made := x.sa, x.old, x.made
+func (t *childSuccession) settle(x *exchange) error {
+	sa, old, made := x.sa, t.child.old, t.child.made
 	made.Birth = old.Birth
 	sa.base.Env.After(ikesa.TwinDelay, made.SettleTwins)
 	if !x.mine {
@@ -113,7 +120,7 @@ func (*childSuccession) settle(x *exchange) error {
 }
 
 func rekeyChildFailed(x *exchange, fault error) {
-	old := x.old
+	old := replacedIn(x)
 	old.Rekeying = false
 	switch {
 	case old.Gone || old.Theirs != nil:
