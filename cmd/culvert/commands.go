@@ -114,7 +114,7 @@ Example:
 
     culvert reload                                      # with redirect = "gw2.example.net" in [[peer]]
     culvert active-peers redirect gw2.example.net
-    watch culvert active-peers print                    # until nobody is left`
+    culvert active-peers print --watch                  # until nobody is left`
 }
 
 func (c *redirectCmd) Run(s *session) error {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -33,7 +34,8 @@ type session struct {
 	ctx            context.Context
 	control        string // as given; empty: the default
 	stdout, stderr io.Writer
-	width          int // of the terminal that stdout is; 0: it is none
+	width          int           // of the terminal that stdout is; 0: it is none
+	every          time.Duration // between two answers of --watch
 }
 
 func (s *session) client() *control.Client {
@@ -63,6 +65,12 @@ func newParser(grammar *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 // run is the whole program: it parses the arguments, does what they say and
 // returns the exit code.
 func run(arguments []string, stdout, stderr io.Writer) (code int) {
+	s := &session{ctx: context.Background(), stdout: stdout, stderr: stderr, width: terminalWidth(stdout), every: watchEvery}
+	return s.run(arguments)
+}
+
+func (s *session) run(arguments []string) (code int) {
+	stdout, stderr := s.stdout, s.stderr
 	var grammar cli
 	parser, err := newParser(&grammar, stdout, stderr)
 	if err != nil {
@@ -87,7 +95,7 @@ func run(arguments []string, stdout, stderr io.Writer) (code int) {
 		fmt.Fprintf(stderr, "culvert: %v\n%s\n", err, hint(err, arguments))
 		return exitUsage
 	}
-	s := &session{ctx: context.Background(), control: grammar.Control, stdout: stdout, stderr: stderr, width: terminalWidth(stdout)}
+	s.control = grammar.Control
 	err = parsed.Run(s)
 	if err != nil && !errors.Is(err, errReported) {
 		fmt.Fprintln(stderr, "culvert:", err)

@@ -113,6 +113,7 @@ func (g *tables) Statistics(context.Context) ([]control.Statistic, error) {
 	for i, name := range control.StatisticNames() {
 		rows = append(rows, control.Statistic{Name: name, Value: uint64(i * i)})
 	}
+	rows = append(rows, control.Statistic{Name: "out-link-local", Value: 7})
 	return rows, g.fault
 }
 func (g *tables) Flush(context.Context) (int, error)           { return 1, g.fault }
@@ -186,7 +187,7 @@ func serve(t *testing.T, g *tables) {
 
 func TestPrint(t *testing.T) {
 	serve(t, sample())
-	for _, menu := range []string{"policy", "peer", "identity", "profile", "proposal", "mode-config", "pool", "policy-group", "active-peers", "installed-sa", "statistics"} {
+	for _, menu := range menus {
 		code, out, stderr := call(menu, "print")
 		if code != exitOK || stderr != "" {
 			t.Errorf("%s print: %d, %s", menu, code, stderr)
@@ -197,6 +198,8 @@ func TestPrint(t *testing.T) {
 	golden(t, "policy-detail.txt", out)
 	_, out, _ = call("installed-sa", "print", "--show-secrets")
 	golden(t, "installed-sa-secrets.txt", out)
+	_, out, _ = call("statistics", "print", "--all")
+	golden(t, "statistics-all.txt", out)
 	_, out, _ = call("installed-sa", "print", "--json")
 	golden(t, "installed-sa.json", out)
 }
@@ -234,6 +237,52 @@ func TestSecretsOnlyWhenAskedFor(t *testing.T) {
 	}
 	if code, _, _ := call("policy", "print", "--show-secrets"); code != exitUsage {
 		t.Errorf("a menu without secrets takes --show-secrets: %d", code)
+	}
+}
+
+// menus have a print command.
+var menus = []string{"policy", "peer", "identity", "profile", "proposal", "mode-config", "pool", "policy-group", "active-peers", "installed-sa", "statistics"}
+
+// third ends a context with the third thing that is written.
+type third struct {
+	bytes.Buffer
+	n   int
+	end context.CancelFunc
+}
+
+func (w *third) Write(p []byte) (int, error) {
+	if w.n++; w.n == 3 {
+		w.end()
+	}
+	return w.Buffer.Write(p)
+}
+
+// --watch prints again and again, each time whole.
+func TestWatch(t *testing.T) {
+	serve(t, sample())
+	for _, menu := range menus {
+		for _, width := range []int{0, 1000} {
+			ctx, end := context.WithCancel(context.Background())
+			w := &third{end: end}
+			var stderr bytes.Buffer
+			s := &session{ctx: ctx, stdout: w, stderr: &stderr, width: width, every: time.Nanosecond}
+			code := s.run([]string{menu, "print", "--watch"})
+			once, _ := os.ReadFile(filepath.Join("testdata", menu+".txt"))
+			want := string(once)
+			if width > 0 {
+				want = "\x1b[H\x1b[2J" + want
+			}
+			if got := w.String(); code != exitOK || stderr.Len() > 0 || !strings.HasPrefix(got, want+want+want) {
+				t.Errorf("%s print --watch: %d %s\n%q", menu, code, &stderr, got)
+			}
+			end()
+		}
+	}
+	g := sample()
+	g.fault = errors.New("gone")
+	serve(t, g)
+	if code, out, stderr := call("policy", "print", "--watch"); code != exitFailed || out != "" || stderr != "culvert: gone\n" {
+		t.Errorf("a gateway that is gone: %d %q %q", code, out, stderr)
 	}
 }
 

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"io"
+	"time"
 
+	"culvert/internal/operate/control"
 	"culvert/internal/operate/control/table"
 )
 
@@ -13,6 +17,7 @@ import (
 type output struct {
 	JSON   bool `name:"json" help:"Print a JSON array; its keys are the manual's properties."`
 	Detail bool `help:"Print name=value instead of a table."`
+	Watch  bool `help:"Print it again every second, until you interrupt it."`
 }
 
 type secrets struct {
@@ -31,8 +36,7 @@ Example:
 }
 
 func (c *policyPrint) Run(s *session) error {
-	rows, err := s.client().Policies(s.ctx)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, s.client().Policies)
 }
 
 type peerPrint struct{ output }
@@ -46,8 +50,7 @@ Example:
 }
 
 func (c *peerPrint) Run(s *session) error {
-	rows, err := s.client().Peers(s.ctx)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, s.client().Peers)
 }
 
 type identityPrint struct {
@@ -65,8 +68,9 @@ Example:
 }
 
 func (c *identityPrint) Run(s *session) error {
-	rows, err := s.client().Identities(s.ctx, c.ShowSecrets)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, func(ctx context.Context) ([]control.Identity, error) {
+		return s.client().Identities(ctx, c.ShowSecrets)
+	})
 }
 
 type profilePrint struct{ output }
@@ -80,8 +84,7 @@ Example:
 }
 
 func (c *profilePrint) Run(s *session) error {
-	rows, err := s.client().Profiles(s.ctx)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, s.client().Profiles)
 }
 
 type proposalPrint struct{ output }
@@ -95,8 +98,7 @@ Example:
 }
 
 func (c *proposalPrint) Run(s *session) error {
-	rows, err := s.client().Proposals(s.ctx)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, s.client().Proposals)
 }
 
 type modeConfigPrint struct{ output }
@@ -110,8 +112,7 @@ Example:
 }
 
 func (c *modeConfigPrint) Run(s *session) error {
-	rows, err := s.client().ModeConfigs(s.ctx)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, s.client().ModeConfigs)
 }
 
 type poolPrint struct{ output }
@@ -125,8 +126,7 @@ Example:
 }
 
 func (c *poolPrint) Run(s *session) error {
-	rows, err := s.client().Pools(s.ctx)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, s.client().Pools)
 }
 
 type policyGroupPrint struct{ output }
@@ -140,8 +140,7 @@ Example:
 }
 
 func (c *policyGroupPrint) Run(s *session) error {
-	rows, err := s.client().PolicyGroups(s.ctx)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, s.client().PolicyGroups)
 }
 
 type activePeersPrint struct{ output }
@@ -155,8 +154,7 @@ Example:
 }
 
 func (c *activePeersPrint) Run(s *session) error {
-	rows, err := s.client().ActivePeers(s.ctx)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, s.client().ActivePeers)
 }
 
 type installedSAPrint struct {
@@ -174,45 +172,87 @@ Example:
 }
 
 func (c *installedSAPrint) Run(s *session) error {
-	rows, err := s.client().InstalledSAs(s.ctx, c.ShowSecrets)
-	return show(s, c.output, rows, err)
+	return show(s, c.output, func(ctx context.Context) ([]control.InstalledSA, error) {
+		return s.client().InstalledSAs(ctx, c.ShowSecrets)
+	})
 }
 
 type statisticsPrint struct {
-	JSON bool `name:"json" help:"Print a JSON array of name and value."`
+	JSON  bool `name:"json" help:"Print a JSON array of name and value, of all counters."`
+	All   bool `help:"Print the counters that are 0, too."`
+	Watch bool `help:"Print it again every second, until you interrupt it."`
 }
 
 func (statisticsPrint) Help() string {
-	return `Prints the counters of dropped packets. Every packet that is dropped counts once. in-no-states grows: packets arrive for SAs that do not exist here. out-no-states grows: there is no SA (yet) for a policy that requires one. in-template-mismatches grows: the other side sends what the policy does not allow.
+	return `Prints the counters that are not 0. Every packet that is dropped counts once. in-no-states grows: packets arrive for SAs that do not exist here. out-no-states grows: there is no SA (yet) for a policy that requires one. in-template-mismatches grows: the other side sends what the policy does not allow. docs/troubleshooting.md has a row for each of them.
 
 Example:
 
     culvert statistics print
-    watch -d culvert statistics print`
+    culvert statistics print --all
+    culvert statistics print --watch`
 }
 
 func (c *statisticsPrint) Run(s *session) error {
-	rows, err := s.client().Statistics(s.ctx)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return writeJSON(s.stdout, rows)
-	}
-	return table.WriteStatistics(s.stdout, rows)
+	return s.repeat(c.Watch, func(w io.Writer) error {
+		rows, err := s.client().Statistics(s.ctx)
+		switch {
+		case err != nil:
+			return err
+		case c.JSON:
+			return writeJSON(w, rows)
+		}
+		return table.WriteStatistics(w, rows, c.All)
+	})
 }
 
-// show prints the rows of one menu, or returns the error that took their place.
-func show[T any](s *session, o output, rows []T, err error) error {
-	switch {
-	case err != nil:
-		return err
-	case o.JSON:
-		return writeJSON(s.stdout, rows)
-	case o.Detail:
-		return table.WriteDetail(s.stdout, rows, s.width)
+// show prints the rows of one menu.
+func show[T any](s *session, o output, ask func(context.Context) ([]T, error)) error {
+	return s.repeat(o.Watch, func(w io.Writer) error {
+		rows, err := ask(s.ctx)
+		switch {
+		case err != nil:
+			return err
+		case o.JSON:
+			return writeJSON(w, rows)
+		case o.Detail:
+			return table.WriteDetail(w, rows, s.width)
+		}
+		return table.Write(w, rows, s.width)
+	})
+}
+
+// watchEvery is the time between two answers of --watch.
+const watchEvery = time.Second
+
+// clearScreen moves the cursor of a terminal to its first line and clears what follows.
+const clearScreen = "\x1b[H\x1b[2J"
+
+// repeat prints once, or with watch until the gateway is gone or the user has enough.
+// Each answer is written whole, on a terminal in the place of the one before.
+func (s *session) repeat(watch bool, print func(io.Writer) error) error {
+	if !watch {
+		return print(s.stdout)
 	}
-	return table.Write(s.stdout, rows, s.width)
+	tick := time.NewTicker(s.every)
+	defer tick.Stop()
+	for s.ctx.Err() == nil {
+		var b bytes.Buffer
+		if s.width > 0 {
+			b.WriteString(clearScreen)
+		}
+		if err := print(&b); err != nil {
+			return err
+		}
+		if _, err := s.stdout.Write(b.Bytes()); err != nil {
+			return err
+		}
+		select {
+		case <-s.ctx.Done():
+		case <-tick.C:
+		}
+	}
+	return nil
 }
 
 func writeJSON(w io.Writer, v any) error {

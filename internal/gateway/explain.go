@@ -244,7 +244,7 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 		say("there is no SA that covers it: it is dropped%s; %s", asked, help)
 	case datapath.OutFlowErrors:
 		say("several clients have SAs that cover it, and it belongs to no conversation that one of them has begun: nobody knows for whom it is")
-	case datapath.OutPolicyErrors:
+	case datapath.OutPolicyErrors, datapath.OutLinkLocal:
 		x.Verdict, x.Counter = "pass-unprotected", r.String()
 		say("no policy leads it to the device: its way is that of the host's own routes, in clear; if it came out of the device all the same, it would be dropped and count in %s", r)
 		return

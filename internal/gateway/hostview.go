@@ -9,6 +9,7 @@ import (
 	"culvert/config"
 	"culvert/internal/host/guard"
 	"culvert/internal/operate/control"
+	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
 	"culvert/tun"
 )
@@ -101,7 +102,7 @@ func (h *hostView) outbound(x *control.PacketExplanation, f *wire.Flow) (first, 
 		x.Verdict, x.Counter, x.Device = "drop", "", ""
 		return first, []string{"it does not come to " + h.device + ": the kernel drops it (" + w.Nowhere + ")"}
 	case w.Device == h.device:
-		if x.Counter == "out-policy-errors" {
+		if x.Counter == datapath.OutPolicyErrors.String() || x.Counter == datapath.OutLinkLocal.String() {
 			x.Verdict = "drop"
 			last = []string{"it comes out of " + h.device + " though no policy is about it, and is dropped"}
 		}

@@ -41,6 +41,7 @@ const (
 	InFlowErrors  // a flow that the host could not tell from that of another client with the same addresses (flows.go)
 	OutFlowErrors // of several clients with these addresses nobody knows whom it is for
 	OutTooBig     // too long for the path, and not to be cut; its sender was told, unless by rule or rate
+	OutLinkLocal  // for a link-local group, and no policy covers it: MLD, IGMP, router solicitations, mDNS
 
 	Passed // not a drop: sent, delivered, or handed to IKE
 
@@ -113,6 +114,7 @@ var counterNames = [counterCount]string{
 	InFlowErrors:           "in-flow-errors",
 	OutFlowErrors:          "out-flow-errors",
 	OutTooBig:              "out-too-big",
+	OutLinkLocal:           "out-link-local",
 	txPackets:              "tx-packets",
 	txBytes:                "tx-bytes",
 	txClear:                "tx-unprotected",

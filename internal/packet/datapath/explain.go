@@ -38,7 +38,7 @@ func (p *Path) ExplainOut(now time.Time, f *wire.Flow) Explanation {
 		x.Waits = true
 		return x
 	case pol == nil:
-		x.Reason = OutPolicyErrors
+		x.Reason = uncovered(f)
 		return x
 	case pol.Action == spd.Discard:
 		x.Reason = OutPolicyBlocked

@@ -146,6 +146,9 @@ func outSteps() []step {
 		{name: "too long", want: OutErrors, do: func(u *tunnel) Reason { return u.left.path.SendPlain(start, make([]byte, 65536)) }},
 		{name: "network refuses", want: OutErrors, setup: func(u *tunnel) { u.left.conn.refuse = times }, do: plainStep},
 		{name: "no policy", want: OutPolicyErrors, do: plainFrom("10.1.0.1", "10.9.0.1")},
+		{name: "no policy, to a group of the link", want: OutLinkLocal, do: plainFrom("fe80::1", "ff02::16")},
+		{name: "no policy, to a group of the link in IPv4", want: OutLinkLocal, do: plainFrom("10.1.0.1", "224.0.0.22")},
+		{name: "no policy, to a group that is routed", want: OutPolicyErrors, do: plainFrom("10.1.0.1", "239.1.1.1")},
 		{name: "discard", want: OutPolicyBlocked, setup: leftPolicy(func(p *spd.Policy) { p.Action = spd.Discard }), do: plainStep},
 		{name: "none", want: OutUnprotected, setup: leftPolicy(func(p *spd.Policy) { p.Action = spd.None }), do: plainStep},
 		{name: "use without SA", want: OutUnprotected, setup: func(u *tunnel) {

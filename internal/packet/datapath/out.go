@@ -216,6 +216,15 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 	return w.prepare(buf, off, info, now)
 }
 
+// uncovered is what becomes of a packet that no policy covers. What hosts say to their
+// links they say to the device, too, as soon as it is up; that is no fault in a route.
+func uncovered(f *wire.Flow) Reason {
+	if f.Dst.IsLinkLocalMulticast() {
+		return OutLinkLocal
+	}
+	return OutPolicyErrors
+}
+
 // lookUp is Lookup and Outbound. Without an SA the packet ends here, in clear or not at all.
 func (w *outWorker) lookUp(f *wire.Flow, pkt []byte, info wire.Info, now int64) (*sad.Outbound, Reason) {
 	k := w.recall(f, pkt, info, now)
@@ -227,7 +236,7 @@ func (w *outWorker) lookUp(f *wire.Flow, pkt []byte, info wire.Info, now int64) 
 	}
 	switch {
 	case pol == nil:
-		return nil, OutPolicyErrors
+		return nil, uncovered(f)
 	case pol.Action == spd.Discard:
 		return nil, OutPolicyBlocked
 	case pol.Action == spd.None:

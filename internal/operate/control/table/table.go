@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -231,18 +232,29 @@ func WriteDetail[T any](w io.Writer, rows []T, width int) error {
 	return err
 }
 
-// WriteStatistics writes one counter per line, names set to the right as the manual does.
-func WriteStatistics(w io.Writer, rows []control.Statistic) error {
+// notes are of counters that people take for faults.
+var notes = map[string]string{
+	"out-link-local": "MLD, router solicitations and the like: what hosts say to every link",
+}
+
+// WriteStatistics writes one counter per line, names set to the right as the manual
+// does: all of them, or those that are not 0.
+func WriteStatistics(w io.Writer, rows []control.Statistic, all bool) error {
 	var b strings.Builder
+	rows = slices.DeleteFunc(slices.Clone(rows), func(r control.Statistic) bool { return !all && r.Value == 0 })
 	width := 0
 	for _, r := range rows {
 		width = max(width, len(r.Name))
 	}
 	for _, r := range rows {
-		fmt.Fprintf(&b, "%*s: %d\n", width, r.Name, r.Value)
+		note := notes[r.Name]
+		if note != "" {
+			note = " (" + note + ")"
+		}
+		fmt.Fprintf(&b, "%*s: %d%s\n", width, r.Name, r.Value, note)
 	}
 	if len(rows) == 0 {
-		b.WriteString(noEntries)
+		b.WriteString("(nothing was counted; --all prints every counter)\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
