@@ -78,7 +78,7 @@ func (g *tables) Peers(context.Context) ([]control.Peer, error) {
 	return []control.Peer{{Name: "site2", Address: "192.168.80.1/32", Port: 500, NATTPort: 4500, Childless: "no", Profile: "default", ExchangeMode: "ike2", SendInitialContact: true}}, g.fault
 }
 func (g *tables) Profiles(context.Context) ([]control.Profile, error) {
-	return []control.Profile{{Default: true, Name: "default", HashAlgorithm: "sha1", EncAlgorithm: "aes-128", DHGroup: "modp1024,modp2048", Lifetime: "1d", DPDInterval: "2m", DPDMaximumFailures: 5}}, g.fault
+	return []control.Profile{{Default: true, Name: "default", HashAlgorithm: "sha1", EncAlgorithm: "aes-128", DHGroup: "modp1024,modp2048", Lifetime: 86400, DPDInterval: 120, DPDMaximumFailures: 5}}, g.fault
 }
 func (g *tables) ModeConfigs(context.Context) ([]control.ModeConfig, error) {
 	return []control.ModeConfig{{Default: true, Name: "request-only"}, {Number: 1, Name: "ike2-conf", Responder: true, AddressPool: "ike2-pool", SplitInclude: "10.5.8.0/24"}}, g.fault
@@ -90,7 +90,7 @@ func (g *tables) PolicyGroups(context.Context) ([]control.PolicyGroup, error) {
 	return []control.PolicyGroup{{Default: true, Name: "default"}}, g.fault
 }
 func (g *tables) Proposals(context.Context) ([]control.Proposal, error) {
-	return []control.Proposal{{Default: true, Name: "default", AuthAlgorithms: "sha1", EncAlgorithms: "aes-256-cbc,aes-192-cbc,aes-128-cbc", Lifetime: "30m", PFSGroup: "modp1024", ESN: "both", ReplayWindow: 128}}, g.fault
+	return []control.Proposal{{Default: true, Name: "default", AuthAlgorithms: "sha1", EncAlgorithms: "aes-256-cbc,aes-192-cbc,aes-128-cbc", Lifetime: 1800, PFSGroup: "modp1024", ESN: "both", ReplayWindow: 128}}, g.fault
 }
 func (g *tables) Identities(_ context.Context, show bool) ([]control.Identity, error) {
 	rows := []control.Identity{{Peer: "site2", AuthMethod: "pre-shared-key", MyID: "auto", RemoteID: "auto", MatchBy: "remote-id", GeneratePolicy: "no", PolicyTemplateGroup: "default"}}
@@ -148,13 +148,13 @@ func sample() *tables {
 			{Number: 2, Disabled: true, SrcAddress: "10.1.202.0/24", SrcPort: "any", DstAddress: "0.0.0.0/0", DstPort: "25", Protocol: "tcp", Action: "discard", Tunnel: control.No},
 		},
 		active: []control.ActivePeer{{Responder: true, NATTPeer: true, ID: "evil\x1b[2J", Peer: "site2", LocalAddress: "192.168.90.1", RemoteAddress: "192.168.80.1",
-			State: "established", Side: "responder", Uptime: "1h2m", LastSeen: "3s", Ph2Total: 1, RxBytes: 1 << 40, RxPackets: 12, TxBytes: 7, TxPackets: 1}},
+			State: "established", Side: "responder", Uptime: 3720, LastSeen: 3, Ph2Total: 1, RxBytes: 1 << 40, RxPackets: 12, TxBytes: 7, TxPackets: 1}},
 		installed: []control.InstalledSA{
 			{ESP: true, SPI: control.SPI(0xabc1234), SrcAddress: "192.168.80.1:4500", DstAddress: "192.168.90.1:4500", State: "mature", AuthAlgorithm: "sha1",
-				EncAlgorithm: "aes-cbc", EncKeySize: 256, AuthKey: "aabb", EncKey: "ccdd", AddLifetime: "24m/30m", Addtime: "2024-03-01 13:04:05", ExpiresIn: "12m",
+				EncAlgorithm: "aes-cbc", EncKeySize: 256, AuthKey: "aabb", EncKey: "ccdd", AddLifetime: control.Lifetime{Soft: 1440, Hard: 1800}, Addtime: "2024-03-01 13:04:05", ExpiresIn: 720,
 				CurrentBytes: 123456, CurrentPackets: 99, Replay: 128, Peer: "site2", Policy: "1"},
 			{Number: 1, HWAEAD: true, ESP: true, SPI: control.SPI(7), SrcAddress: "192.168.90.1:4500", DstAddress: "192.168.80.1:4500", State: "mature", AuthAlgorithm: "null",
-				EncAlgorithm: "aes-gcm", EncKeySize: 128, EncKey: "3344", AddLifetime: "24m/30m", Addtime: "2024-03-01 13:04:05", ExpiresIn: "12m",
+				EncAlgorithm: "aes-gcm", EncKeySize: 128, EncKey: "3344", AddLifetime: control.Lifetime{Soft: 1440, Hard: 1800}, Addtime: "2024-03-01 13:04:05", ExpiresIn: 720,
 				CurrentBytes: 7, CurrentPackets: 1, Replay: 128, Peer: "site2", Policy: "1"},
 		},
 		report: control.ReloadReport{Changes: []string{"peer site2: changed, its SAs are made anew"}, Warnings: []string{"site.toml:2: peer.lifebytes: not used by ike2"}},

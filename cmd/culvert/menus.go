@@ -15,7 +15,7 @@ import (
 
 // output is how a print command shows its rows.
 type output struct {
-	JSON   bool `name:"json" help:"Print a JSON array; its keys are the manual's properties."`
+	JSON   bool `name:"json" help:"Print a JSON array; its keys are the manual's properties, durations are in seconds."`
 	Detail bool `help:"Print name=value instead of a table."`
 	Watch  bool `help:"Print it again every second, until you interrupt it."`
 }

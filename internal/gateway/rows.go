@@ -220,14 +220,10 @@ func reveal(s secret.Bytes) string {
 func profileRows(cfg *config.Config) []control.Profile {
 	var rows []control.Profile
 	for i, p := range cfg.Profiles {
-		dpd := p.DPDInterval.String()
-		if p.DPDInterval == 0 {
-			dpd = "disable-dpd"
-		}
 		rows = append(rows, control.Profile{
 			Number: i, Default: p.Default, Name: p.Name, HashAlgorithm: join(p.HashAlgorithm), PRFAlgorithm: join(p.PRFAlgorithm),
-			EncAlgorithm: join(p.EncAlgorithm), DHGroup: join(p.DHGroup), Lifetime: p.Lifetime.String(), Lifebytes: p.Lifebytes,
-			ProposalCheck: p.ProposalCheck, NATTraversal: p.NATTraversal, DPDInterval: dpd,
+			EncAlgorithm: join(p.EncAlgorithm), DHGroup: join(p.DHGroup), Lifetime: control.InSeconds(time.Duration(p.Lifetime)), Lifebytes: p.Lifebytes,
+			ProposalCheck: p.ProposalCheck, NATTraversal: p.NATTraversal, DPDInterval: control.DPDInterval(control.InSeconds(time.Duration(p.DPDInterval))),
 			DPDMaximumFailures: p.DPDMaximumFailures, Comment: p.Comment,
 		})
 	}
@@ -239,7 +235,7 @@ func proposalRows(cfg *config.Config) []control.Proposal {
 	for i, p := range cfg.Proposals {
 		rows = append(rows, control.Proposal{
 			Number: i, Disabled: p.Disabled, Default: p.Default, Name: p.Name, AuthAlgorithms: join(p.AuthAlgorithms),
-			EncAlgorithms: join(p.EncAlgorithms), Lifetime: p.Lifetime.String(), Lifebytes: p.Lifebytes,
+			EncAlgorithms: join(p.EncAlgorithms), Lifetime: control.InSeconds(time.Duration(p.Lifetime)), Lifebytes: p.Lifebytes,
 			PFSGroup: join(p.PFSGroup), ESN: string(p.ESN), ReplayWindow: p.ReplayWindow, TFC: p.TFC, TFCDummies: p.TFCDummies, Comment: p.Comment,
 		})
 	}
@@ -286,11 +282,11 @@ func idText(id core.ID) string {
 	return text
 }
 
-func since(now, then time.Time) string {
+func since(now, then time.Time) control.Seconds {
 	if then.IsZero() {
-		return control.Duration(0)
+		return 0
 	}
-	return control.Duration(now.Sub(then))
+	return control.InSeconds(now.Sub(then))
 }
 
 func installedRows(numbers map[core.PolicyRef]int, children []*sad.Child, keys bool, now time.Time) []control.InstalledSA {
@@ -313,7 +309,7 @@ func installedRow(h *sad.Row) control.InstalledSA {
 	r := control.InstalledSA{
 		AH: h.Protocol == sad.ProtocolAH, ESP: h.Protocol == sad.ProtocolESP, SPI: control.SPI(h.SPI), State: h.State,
 		SrcAddress: h.Src.String(), DstAddress: h.Dst.String(),
-		AddLifetime: control.Lifetime(h.Soft, h.Hard), Addtime: control.Time(h.Added), ExpiresIn: control.Duration(h.ExpiresIn),
+		AddLifetime: control.Lifetime{Soft: control.InSeconds(h.Soft), Hard: control.InSeconds(h.Hard)}, Addtime: control.Time(h.Added), ExpiresIn: control.InSeconds(h.ExpiresIn),
 		CurrentBytes: h.Bytes, CurrentPackets: h.Packets, Replay: h.Replay, Peer: h.Peer,
 		EncKey: h.EncKey.Reveal(), AuthKey: h.IntegKey.Reveal(),
 	}

@@ -249,7 +249,7 @@ func checkRows(t *testing.T, west, east *process) {
 		}
 	}
 	profiles, err := west.client().Profiles(ctx)
-	if err != nil || len(profiles) != 2 || !profiles[0].Default || profiles[1].DHGroup != "x25519" || profiles[1].DPDInterval != "2m" {
+	if err != nil || len(profiles) != 2 || !profiles[0].Default || profiles[1].DHGroup != "x25519" || profiles[1].DPDInterval != 120 {
 		t.Errorf("profiles %+v, %v", profiles, err)
 	}
 	proposals, err := west.client().Proposals(ctx)

@@ -145,18 +145,18 @@ type Profile struct {
 	Number  int  `json:"number"`
 	Default bool `json:"default" flag:"*"`
 
-	Name               string `json:"name"`
-	HashAlgorithm      string `json:"hash-algorithm"`
-	PRFAlgorithm       string `json:"prf-algorithm"`
-	EncAlgorithm       string `json:"enc-algorithm"`
-	DHGroup            string `json:"dh-group"`
-	Lifetime           string `json:"lifetime"`
-	Lifebytes          uint64 `json:"lifebytes"`
-	ProposalCheck      string `json:"proposal-check"`
-	NATTraversal       bool   `json:"nat-traversal"`
-	DPDInterval        string `json:"dpd-interval"` // a time or "disable-dpd"
-	DPDMaximumFailures int    `json:"dpd-maximum-failures"`
-	Comment            string `json:"comment"`
+	Name               string      `json:"name"`
+	HashAlgorithm      string      `json:"hash-algorithm"`
+	PRFAlgorithm       string      `json:"prf-algorithm"`
+	EncAlgorithm       string      `json:"enc-algorithm"`
+	DHGroup            string      `json:"dh-group"`
+	Lifetime           Seconds     `json:"lifetime"`
+	Lifebytes          uint64      `json:"lifebytes"`
+	ProposalCheck      string      `json:"proposal-check"`
+	NATTraversal       bool        `json:"nat-traversal"`
+	DPDInterval        DPDInterval `json:"dpd-interval"`
+	DPDMaximumFailures int         `json:"dpd-maximum-failures"`
+	Comment            string      `json:"comment"`
 }
 
 // Proposal is a line of `proposal print`: what phase 2 offers.
@@ -165,17 +165,17 @@ type Proposal struct {
 	Disabled bool `json:"disabled" flag:"X"`
 	Default  bool `json:"default" flag:"*"`
 
-	Name           string `json:"name"`
-	AuthAlgorithms string `json:"auth-algorithms"`
-	EncAlgorithms  string `json:"enc-algorithms"`
-	Lifetime       string `json:"lifetime"`
-	Lifebytes      uint64 `json:"lifebytes"`
-	PFSGroup       string `json:"pfs-group"`
-	ESN            string `json:"esn"`           // "no", "yes" or "both"
-	ReplayWindow   int    `json:"replay-window"` // packets
-	TFC            int    `json:"tfc"`           // bytes that packets are padded to; 65535: the MTU
-	TFCDummies     int    `json:"tfc-dummies"`   // a second
-	Comment        string `json:"comment"`
+	Name           string  `json:"name"`
+	AuthAlgorithms string  `json:"auth-algorithms"`
+	EncAlgorithms  string  `json:"enc-algorithms"`
+	Lifetime       Seconds `json:"lifetime"`
+	Lifebytes      uint64  `json:"lifebytes"`
+	PFSGroup       string  `json:"pfs-group"`
+	ESN            string  `json:"esn"`           // "no", "yes" or "both"
+	ReplayWindow   int     `json:"replay-window"` // packets
+	TFC            int     `json:"tfc"`           // bytes that packets are padded to; 65535: the MTU
+	TFCDummies     int     `json:"tfc-dummies"`   // a second
+	Comment        string  `json:"comment"`
 }
 
 // ModeConfig is a line of `mode-config print`. Lists are separated by commas.
@@ -225,21 +225,21 @@ type ActivePeer struct {
 	NATTPeer  bool `json:"natt-peer" flag:"N"` // ESP travels in UDP
 	Resumed   bool `json:"resumed" flag:"S"`   // from an earlier IKE SA, with a session ticket
 
-	ID             string `json:"id"`   // what the remote identified itself as
-	Peer           string `json:"peer"` // the peer entry it matched
-	LocalAddress   string `json:"local-address"`
-	RemoteAddress  string `json:"remote-address"`
-	DynamicAddress string `json:"dynamic-address"` // assigned by mode-config
-	DNS            string `json:"dns"`             // servers that came with it, to us
-	State          string `json:"state"`
-	Side           string `json:"side"` // "initiator" or "responder"
-	Uptime         string `json:"uptime"`
-	LastSeen       string `json:"last-seen"`
-	Ph2Total       int    `json:"ph2-total"`
-	RxBytes        uint64 `json:"rx-bytes"`
-	RxPackets      uint64 `json:"rx-packets"`
-	TxBytes        uint64 `json:"tx-bytes"`
-	TxPackets      uint64 `json:"tx-packets"`
+	ID             string  `json:"id"`   // what the remote identified itself as
+	Peer           string  `json:"peer"` // the peer entry it matched
+	LocalAddress   string  `json:"local-address"`
+	RemoteAddress  string  `json:"remote-address"`
+	DynamicAddress string  `json:"dynamic-address"` // assigned by mode-config
+	DNS            string  `json:"dns"`             // servers that came with it, to us
+	State          string  `json:"state"`
+	Side           string  `json:"side"` // "initiator" or "responder"
+	Uptime         Seconds `json:"uptime"`
+	LastSeen       Seconds `json:"last-seen"`
+	Ph2Total       int     `json:"ph2-total"`
+	RxBytes        uint64  `json:"rx-bytes"`
+	RxPackets      uint64  `json:"rx-packets"`
+	TxBytes        uint64  `json:"tx-bytes"`
+	TxPackets      uint64  `json:"tx-packets"`
 }
 
 // InstalledSA is a line of `installed-sa print`: one direction of a CHILD SA.
@@ -250,23 +250,23 @@ type InstalledSA struct {
 	AH     bool `json:"AH" flag:"A"`
 	ESP    bool `json:"ESP" flag:"E"`
 
-	SPI            string `json:"spi"`         // see SPI
-	SrcAddress     string `json:"src-address"` // with a port when in UDP
-	DstAddress     string `json:"dst-address"`
-	State          string `json:"state"` // "larval", "mature", "dying" or "dead"
-	AuthAlgorithm  string `json:"auth-algorithm"`
-	EncAlgorithm   string `json:"enc-algorithm"`
-	EncKeySize     int    `json:"enc-key-size"`       // bits
-	AuthKey        string `json:"auth-key,omitempty"` // hexadecimal
-	EncKey         string `json:"enc-key,omitempty"`  // hexadecimal
-	AddLifetime    string `json:"add-lifetime"`       // see Lifetime
-	Addtime        string `json:"addtime"`            // see Time
-	ExpiresIn      string `json:"expires-in"`
-	CurrentBytes   uint64 `json:"current-bytes"`
-	CurrentPackets uint64 `json:"current-packets"`
-	Replay         int    `json:"replay"` // replay window in packets
-	Peer           string `json:"peer"`
-	Policy         string `json:"policy"` // number of the policy it was made for
+	SPI            string   `json:"spi"`         // see SPI
+	SrcAddress     string   `json:"src-address"` // with a port when in UDP
+	DstAddress     string   `json:"dst-address"`
+	State          string   `json:"state"` // "larval", "mature", "dying" or "dead"
+	AuthAlgorithm  string   `json:"auth-algorithm"`
+	EncAlgorithm   string   `json:"enc-algorithm"`
+	EncKeySize     int      `json:"enc-key-size"`       // bits
+	AuthKey        string   `json:"auth-key,omitempty"` // hexadecimal
+	EncKey         string   `json:"enc-key,omitempty"`  // hexadecimal
+	AddLifetime    Lifetime `json:"add-lifetime"`
+	Addtime        string   `json:"addtime"` // see Time
+	ExpiresIn      Seconds  `json:"expires-in"`
+	CurrentBytes   uint64   `json:"current-bytes"`
+	CurrentPackets uint64   `json:"current-packets"`
+	Replay         int      `json:"replay"` // replay window in packets
+	Peer           string   `json:"peer"`
+	Policy         string   `json:"policy"` // number of the policy it was made for
 }
 
 // ManualSA is an SA, or AH around ESP, to be added by hand to a policy without

@@ -302,18 +302,21 @@ func TestKeysAreTheManualsNames(t *testing.T) {
 func keys(t *testing.T, object []byte) (names []string) {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(object))
-	for i := 0; ; i++ {
-		token, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return names
-		}
+	if _, err := d.Token(); err != nil { // the brace
+		t.Fatal(err)
+	}
+	for d.More() {
+		name, err := d.Token()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if name, ok := token.(string); ok && i%2 == 1 {
-			names = append(names, name)
+		names = append(names, name.(string))
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			t.Fatal(err)
 		}
 	}
+	return names
 }
 
 func TestStatisticNames(t *testing.T) {
@@ -336,7 +339,11 @@ func TestFormats(t *testing.T) {
 		{Duration(30 * time.Minute), "30m"},
 		{Duration(26*time.Hour + 3*time.Minute + 4*time.Second), "1d2h3m4s"},
 		{Duration(24*time.Hour + time.Second), "1d1s"},
-		{Lifetime(24*time.Minute, 30*time.Minute), "24m/30m"},
+		{Lifetime{Soft: 1440, Hard: 1800}.String(), "24m/30m"},
+		{InSeconds(90*time.Minute + time.Second - 1).String(), "1h30m"},
+		{InSeconds(-time.Hour).String(), "0s"},
+		{DPDInterval(120).String(), "2m"},
+		{DPDInterval(0).String(), "disable-dpd"},
 		{Time(time.Date(2024, 3, 1, 13, 4, 5, 6, time.UTC)), "2024-03-01 13:04:05"},
 		{Version{Version: "v1.2.3", Revision: "abc", Modified: true, Time: "2024-03-01T13:04:05Z", Go: "go1.26.0", Platform: "linux/amd64"}.String(),
 			"culvert v1.2.3 revision abc (modified) 2024-03-01T13:04:05Z go1.26.0 linux/amd64"},
@@ -351,4 +358,30 @@ func TestFormats(t *testing.T) {
 func endpoint(t *testing.T) string {
 	t.Helper()
 	return endpointIn(t, filepath.Join(t.TempDir(), "c"))
+}
+
+// A script that reads JSON gets durations as seconds, of every row that has one.
+func TestDurationsInJSONAreSeconds(t *testing.T) {
+	for _, c := range []struct {
+		row  any
+		want []string
+	}{
+		{Profile{Lifetime: 86400, DPDInterval: 120}, []string{`"lifetime":86400`, `"dpd-interval":120`}},
+		{Profile{}, []string{`"dpd-interval":0`}},
+		{Proposal{Lifetime: 1800}, []string{`"lifetime":1800`}},
+		{ActivePeer{Uptime: 3720, LastSeen: 3}, []string{`"uptime":3720`, `"last-seen":3`}},
+		{InstalledSA{AddLifetime: Lifetime{1440, 1800}, ExpiresIn: 720}, []string{`"add-lifetime":{"soft":1440,"hard":1800}`, `"expires-in":720`}},
+		{PeerSA{Since: 2}, []string{`"since":2`}},
+		{Attempt{Ago: 12}, []string{`"ago":12`}},
+	} {
+		b, err := json.Marshal(c.row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(string(b), want) {
+				t.Errorf("%T has no %s: %s", c.row, want, b)
+			}
+		}
+	}
 }

@@ -66,12 +66,12 @@ type PeerExplanation struct {
 
 // PeerSA is an IKE SA that there is now.
 type PeerSA struct {
-	State         string `json:"state"`
-	Side          string `json:"side"`
-	LocalAddress  string `json:"local-address"`
-	RemoteAddress string `json:"remote-address"`
-	Since         string `json:"since"` // ago
-	Children      int    `json:"ph2-total"`
+	State         string  `json:"state"`
+	Side          string  `json:"side"`
+	LocalAddress  string  `json:"local-address"`
+	RemoteAddress string  `json:"remote-address"`
+	Since         Seconds `json:"since"` // ago
+	Children      int     `json:"ph2-total"`
 }
 
 // Offering is what we allow for one kind of SA.
@@ -83,7 +83,7 @@ type Offering struct {
 // Attempt is one thing that came of an attempt: equal ones in a row count as one.
 type Attempt struct {
 	Time          string   `json:"time"` // of the last, RFC 3339
-	Ago           string   `json:"ago"`
+	Ago           Seconds  `json:"ago"`
 	Times         int      `json:"times"`
 	Since         string   `json:"since"` // the first of them
 	Side          string   `json:"side"`

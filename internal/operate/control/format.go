@@ -29,8 +29,35 @@ func Duration(d time.Duration) string {
 	return b.String()
 }
 
-// Lifetime writes add-lifetime, "soft/hard": "24m/30m".
-func Lifetime(soft, hard time.Duration) string { return Duration(soft) + "/" + Duration(hard) }
+// Seconds is a duration in whole seconds: as the manual writes it for people, a number
+// in JSON.
+type Seconds int64
+
+// InSeconds is d without fractions of a second; what is negative is 0.
+func InSeconds(d time.Duration) Seconds { return Seconds(max(0, d/time.Second)) }
+
+// String is Duration.
+func (s Seconds) String() string { return Duration(time.Duration(s) * time.Second) }
+
+// DPDInterval is dpd-interval; 0 is "disable-dpd".
+type DPDInterval Seconds
+
+// String is Duration, or the manual's word for none.
+func (d DPDInterval) String() string {
+	if d == 0 {
+		return "disable-dpd"
+	}
+	return Seconds(d).String()
+}
+
+// Lifetime is add-lifetime, which the manual writes as "24m/30m".
+type Lifetime struct {
+	Soft Seconds `json:"soft"`
+	Hard Seconds `json:"hard"`
+}
+
+// String is "soft/hard".
+func (l Lifetime) String() string { return l.Soft.String() + "/" + l.Hard.String() }
 
 // Time writes a date and time of day: "2024-03-01 13:04:05", in the location of t.
 func Time(t time.Time) string { return t.Format(time.DateTime) }

@@ -109,8 +109,8 @@ func sample() *memory {
 		},
 		peers:      []Peer{{Name: "site2", Address: "192.168.80.1/32", Port: 500, Profile: "default", ExchangeMode: "ike2", SendInitialContact: true}},
 		identities: []Identity{{Peer: "site2", AuthMethod: "pre-shared-key", Secret: "thisisnotasecurepsk", Password: "hunter2", PPKSecret: "0x00ff"}},
-		profiles:   []Profile{{Default: true, Name: "default", HashAlgorithm: "sha1", EncAlgorithm: "aes-128", DHGroup: "modp2048", Lifetime: "1d"}},
-		proposals:  []Proposal{{Default: true, Name: "default", AuthAlgorithms: "sha1", EncAlgorithms: "aes-256-cbc", Lifetime: "30m", ReplayWindow: 128}},
+		profiles:   []Profile{{Default: true, Name: "default", HashAlgorithm: "sha1", EncAlgorithm: "aes-128", DHGroup: "modp2048", Lifetime: 86400}},
+		proposals:  []Proposal{{Default: true, Name: "default", AuthAlgorithms: "sha1", EncAlgorithms: "aes-256-cbc", Lifetime: 1800, ReplayWindow: 128}},
 		active:     []ActivePeer{{Responder: true, ID: "192.168.80.1", Peer: "site2", State: "established", Side: "responder", RxBytes: 1 << 60}},
 		installed: []InstalledSA{
 			{ESP: true, SPI: SPI(0xabc1234), AuthAlgorithm: "sha1", EncAlgorithm: "aes-cbc", EncKeySize: 256, AuthKey: "aabb", EncKey: "ccdd"},
