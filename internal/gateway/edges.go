@@ -222,13 +222,34 @@ var causes = []error{
 	tun.ErrNoDriver, tun.ErrPrivilege, tun.ErrNameTaken, tun.ErrTableInUse,
 	underlay.ErrPortInUse, underlay.ErrPrivilege, underlay.ErrNoAddress, underlay.ErrNoRaw,
 	fs.ErrPermission, syscall.EADDRINUSE, store.ErrInUse, guard.ErrNone,
+	syscall.EMFILE, syscall.ENFILE, syscall.EROFS,
+}
+
+// advices are for causes that the system tells in a word, whatever was to be opened.
+var advices = []struct {
+	cause  error
+	advice string
+}{
+	{syscall.EMFILE, "this process may not open more: raise the limit (LimitNOFILE= in the unit of systemd, ulimit -n in a shell)"},
+	{syscall.ENFILE, "the whole system may not open more: raise fs.file-max by sysctl, or end what has them (lsof)"},
+	{syscall.EROFS, "the gateway needs to write there: mount a tmpfs at /run/culvert (in a container --tmpfs /run/culvert), or choose another control or state-dir in [gateway]"},
+}
+
+// advised is an error with what to do about it, if nobody who knows more has said that.
+func advised(err error) error {
+	for _, a := range advices {
+		if errors.Is(err, a.cause) {
+			return fmt.Errorf("%w: %s", err, a.advice)
+		}
+	}
+	return err
 }
 
 // environment marks an error whose cause is the machine.
 func environment(err error) error {
 	for _, c := range causes {
 		if errors.Is(err, c) {
-			return environmentError{err}
+			return environmentError{advised(err)}
 		}
 	}
 	return err
