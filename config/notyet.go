@@ -34,7 +34,6 @@ var notYet = []notYetRow{
 
 	{"proposal", "auth-algorithms", []string{"sha256-96"}},
 	{"proposal", "pfs-group", groupsNotYet},
-	{"proposal", "replay-window", []string{"0"}},
 
 	{"profile", "dh-group", groupsNotYet},
 

@@ -135,7 +135,7 @@ var proposalFields = []field[Proposal]{
 	of("lifebytes", integer[uint64](0, math.MaxInt64), func(p *Proposal) *uint64 { return &p.Lifebytes }),
 	of("lifetime", duration(time.Second, 365*day), func(p *Proposal) *Duration { return &p.Lifetime }),
 	of("pfs-group", list(keyExchange("none")), func(p *Proposal) *[]string { return &p.PFSGroup }),
-	of("replay-window", integer[int](32, 4096), func(p *Proposal) *int { return &p.ReplayWindow }),
+	of("replay-window", replayWindow, func(p *Proposal) *int { return &p.ReplayWindow }),
 	of("tfc", orNumber("mtu", TFCToMTU, 0, TFCToMTU), func(p *Proposal) *int { return &p.TFC }),
 	of("tfc-dummies", integer[int](0, 100), func(p *Proposal) *int { return &p.TFCDummies }),
 }

@@ -104,7 +104,9 @@ var keyCases = []keyCase{
 	{"proposal", "tfc", `"mtu"`, `"max"`, `"max" is unknown, accepted: mtu, 0..65535`},
 	{"proposal", "tfc-dummies", "10\ntfc = 500", `101`, `101 is out of range, accepted: 0..100`},
 	{"proposal", "tfc-dummies", `0`, `5`, `5 need tfc, without which they would not look like other packets`},
-	{"proposal", "replay-window", `1024`, `31`, `31 is out of range, accepted: 32..4096`},
+	{"proposal", "replay-window", `0`, `-1`, `-1 is out of range, accepted: 32..4096, or 0 for no check`},
+	{"proposal", "replay-window", `32`, `"0"`, `is a string, accepted: a number 32..4096, or 0 for no check`},
+	{"proposal", "replay-window", `1024`, `31`, `31 is out of range, accepted: 32..4096, or 0 for no check`},
 
 	{"peer", "name", `"site2"`, `" site2"`, `" site2" is not a name, ` + namesAble},
 	{"peer", "comment", `"c"`, `1979-05-27`, `is a date, accepted: text in quotes`},

@@ -136,6 +136,21 @@ func integer[N int | uint16 | uint32 | uint64](low, high int64) parser[N] {
 	}
 }
 
+// replayWindow is a number of packets, or 0 for none.
+func replayWindow(v value) (int, bool) {
+	const accepts = "32..4096, or 0 for no check"
+	n, ok := v.raw.(int64)
+	switch {
+	case !ok:
+		v.wrongType("a number " + accepts)
+	case n != 0 && (n < 32 || n > 4096):
+		v.wrong("%d is out of range, accepted: %s", n, accepts)
+	default:
+		return int(n), true
+	}
+	return 0, false
+}
+
 // oneOf is one of the manual's values, less those that this build refuses.
 func oneOf[S ~string](names ...string) parser[S] {
 	return func(v value) (S, bool) {

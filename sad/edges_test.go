@@ -219,3 +219,16 @@ func TestHardLifetimeOfAMoment(t *testing.T) {
 		t.Error("a lifetime of a nanosecond is not one")
 	}
 }
+
+// Without a replay window a packet that comes again from elsewhere tells nothing of where
+// the peer is.
+func TestNobodyStraysWithoutAReplayWindow(t *testing.T) {
+	table := NewTable(10, 1)
+	p := params(t, table, 1)
+	p.ReplayWindow = 0
+	in := install(t, table, p).Inbound()
+	elsewhere := netip.MustParseAddrPort("198.51.100.7:4500")
+	if !in.Commit(9) || !in.Commit(9) || in.Strayed(9, elsewhere, 1) {
+		t.Error("the newest packet, sent again, moves the peer")
+	}
+}

@@ -70,10 +70,11 @@ func (in *Inbound) Spend(packets, bytes int, now int64) bool {
 // Strayed reports, at most once in HeardEvery, that a packet that was just
 // committed came from elsewhere than where the SA's packets go to. Only the
 // newest number counts: an older packet may have been under way since before the
-// peer moved.
+// peer moved. Without a replay window nothing counts: whoever saw the newest packet
+// could send it again from elsewhere.
 func (in *Inbound) Strayed(seq uint64, from netip.AddrPort, now int64) bool {
 	c := in.child
-	if from == c.endpoint.Load().Remote || in.replay.top.Load() != seq {
+	if from == c.endpoint.Load().Remote || in.replay.off || in.replay.top.Load() != seq {
 		return false
 	}
 	last := c.strays.Load()

@@ -229,7 +229,7 @@ func TestPeerIsHeard(t *testing.T) {
 func TestRows(t *testing.T) {
 	table := NewTable(4, 3)
 	p := params(t, table, 1)
-	p.ReplayWindow, p.Out.ESN = 0, true
+	p.ReplayWindow, p.Out.ESN = 1, true
 	c := install(t, table, p)
 	rows := c.Rows(start, true)
 	in, out := rows[0], rows[1]

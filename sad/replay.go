@@ -2,7 +2,8 @@ package sad
 
 import "sync/atomic"
 
-// Bounds of a replay window, in packets. What is asked for is brought into them.
+// Bounds of a replay window, in packets. What is asked for is brought into them, but
+// for 0: no number is looked at, and a packet may come any number of times.
 const (
 	MinReplayWindow = 32
 	MaxReplayWindow = 4096
@@ -28,6 +29,7 @@ type replay struct {
 	window uint64
 	mask   uint64
 	esn    bool
+	off    bool // then the window only says which half of an extended number is near
 	ring   []atomic.Uint64
 }
 
@@ -38,13 +40,18 @@ const (
 )
 
 func (r *replay) init(window int, esn bool) {
+	r.esn, r.off = esn, window == 0
+	if r.off {
+		r.window, r.ring = MaxReplayWindow, make([]atomic.Uint64, 1)
+		return
+	}
 	w := uint64(min(max(window, MinReplayWindow), MaxReplayWindow))
 	// A window that starts within a block reaches over one block more.
 	words := uint64(1)
 	for words < w>>blockShift+2 {
 		words <<= 1
 	}
-	r.window, r.mask, r.esn = w, words-1, esn
+	r.window, r.mask = w, words-1
 	r.ring = make([]atomic.Uint64, words)
 }
 
@@ -76,6 +83,9 @@ func (r *replay) infer(low uint32) (uint64, bool) {
 // check reports whether seq may still come: neither seen nor left of the window.
 // It changes nothing: what it says is a saving of work, claim decides.
 func (r *replay) check(seq uint64) bool {
+	if r.off {
+		return true
+	}
 	top := r.top.Load()
 	if seq == 0 || seq <= top && top-seq >= r.window {
 		return false
@@ -93,6 +103,10 @@ func (r *replay) check(seq uint64) bool {
 // claim marks seq as seen and moves the window. Of any number of callers with
 // the same seq, one gets true. To be called after the ICV proved right.
 func (r *replay) claim(seq uint64) bool {
+	if r.off {
+		r.advance(r.top.Load(), seq)
+		return true
+	}
 	if seq == 0 {
 		return false
 	}
@@ -117,10 +131,23 @@ func (r *replay) claim(seq uint64) bool {
 			break
 		}
 	}
+	r.advance(top, seq)
+	return true
+}
+
+// advance makes seq the highest number if it is; top is what that was a moment ago.
+func (r *replay) advance(top, seq uint64) {
 	for seq > top && !r.top.CompareAndSwap(top, seq) {
 		top = r.top.Load()
 	}
-	return true
+}
+
+// size is the window as it was asked for, in packets.
+func (r *replay) size() int {
+	if r.off {
+		return 0
+	}
+	return int(r.window)
 }
 
 // blockAge is how many blocks seq is ahead of the word. The word keeps 48 bits

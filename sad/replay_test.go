@@ -53,7 +53,7 @@ func (o *oracle) next(rng *rand.Rand, longest uint64) uint64 {
 
 func TestReplayAgainstSet(t *testing.T) {
 	for _, esn := range []bool{false, true} {
-		for _, window := range []int{0, 32, 33, 64, 100, 128, 1000, 4096, 5000} {
+		for _, window := range []int{1, 32, 33, 64, 100, 128, 1000, 4096, 5000} {
 			for _, start := range []uint64{0, 1<<31 - 50, 1<<32 - 500, 1<<32 + 5, 7<<32 - 60, 1<<52 - 100} {
 				if !esn && start >= 1<<31 {
 					continue
@@ -82,6 +82,35 @@ func TestReplayAgainstSet(t *testing.T) {
 						step(t, i, &r, o, seq)
 					}
 				})
+			}
+		}
+	}
+}
+
+// Without a window every number may come again, and the upper half of extended numbers
+// is still told from the lower one.
+func TestNoReplayWindow(t *testing.T) {
+	for _, esn := range []bool{false, true} {
+		var r replay
+		r.init(0, esn)
+		if r.size() != 0 {
+			t.Errorf("size %d", r.size())
+		}
+		for _, seq := range []uint64{1, 1, 5, 2, 1 << 30, 1, 1<<32 - 2, 1<<32 - 2} {
+			got, ok := r.infer(uint32(seq))
+			if !esn && (!ok || got != seq) {
+				t.Errorf("%#x is %#x %t", seq, got, ok)
+			}
+			if !r.check(seq) || !r.claim(seq) {
+				t.Errorf("%#x is refused", seq)
+			}
+		}
+		if esn {
+			for _, seq := range []uint64{1<<32 - 2, 1 << 32, 1<<32 - 1, 1<<32 + 7, 1<<32 + 7} {
+				got, ok := r.infer(uint32(seq))
+				if !ok || got != seq || !r.check(got) || !r.claim(got) {
+					t.Errorf("%#x is %#x %t", seq, got, ok)
+				}
 			}
 		}
 	}

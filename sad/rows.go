@@ -26,7 +26,7 @@ type Row struct {
 	// EncKey and IntegKey are copies, only if they were asked for and the SA is still there.
 	EncKey, IntegKey secret.Bytes
 	ESN              bool
-	Replay           int // packets; of the inbound half
+	Replay           int // packets; of the inbound half, 0: none
 	Added            time.Time
 	Soft, Hard       time.Duration
 	// ExpiresIn is the time until the next limit: the soft one, then the hard
@@ -69,7 +69,7 @@ func (c *Child) Rows(now time.Time, keys bool) [2]Row {
 		SoftBytes: c.SoftBytes, HardBytes: c.HardBytes,
 	}
 	in, out := row, row
-	in.Inbound, in.Src, in.Dst, in.Replay = true, e.Remote, e.Local, int(c.in.replay.window)
+	in.Inbound, in.Src, in.Dst, in.Replay = true, e.Remote, e.Local, c.in.replay.size()
 	out.Src, out.Dst = e.Local, e.Remote
 	c.in.usage.fill(&in)
 	c.out.usage.fill(&out)

@@ -46,7 +46,7 @@ type Params struct {
 	// Local and Remote are the outer addresses, with the ports of the UDP encapsulation.
 	Local, Remote netip.AddrPort
 	UDP           bool
-	ReplayWindow  int  // packets, brought into MinReplayWindow..MaxReplayWindow
+	ReplayWindow  int  // packets, brought into MinReplayWindow..MaxReplayWindow; 0: no replay is seen
 	TFC           int  // bytes that inner packets are padded to, tunnel mode of ESP only; 0: none
 	Dummies       int  // packets a second, see Due; 0: none
 	Standby       bool // opens at once, seals after Activate

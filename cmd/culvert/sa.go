@@ -56,7 +56,7 @@ type saAddCmd struct {
 
 	UDP          bool      `name:"udp" help:"ESP in UDP, from the NAT-T port to 4500."`
 	ESN          bool      `name:"esn" help:"Extended sequence numbers."`
-	ReplayWindow int       `default:"128" placeholder:"N" help:"Packets, 32 to 4096 (default 128)."`
+	ReplayWindow int       `default:"128" placeholder:"N" help:"Packets, 32 to 4096 (default 128), 0: none."`
 	Lifetime     lifeValue `placeholder:"TIME" help:"End of the SA's use, such as 8h or 1d; none by default."`
 	Lifebytes    uint64    `placeholder:"N" help:"The same in bytes for each direction; none by default."`
 }

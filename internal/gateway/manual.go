@@ -68,8 +68,8 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	if !sa.UDP && !underlay.IsRaw(g.edges.Conn) {
 		return nil, errors.New("this gateway sends ESP in UDP only (encapsulation in [gateway]): add udp")
 	}
-	if sa.ReplayWindow < sad.MinReplayWindow || sa.ReplayWindow > sad.MaxReplayWindow {
-		return nil, fmt.Errorf("replay-window is %d: %d to %d packets", sa.ReplayWindow, sad.MinReplayWindow, sad.MaxReplayWindow)
+	if sa.ReplayWindow != 0 && (sa.ReplayWindow < sad.MinReplayWindow || sa.ReplayWindow > sad.MaxReplayWindow) {
+		return nil, fmt.Errorf("replay-window is %d: %d to %d packets, or 0 for no check", sa.ReplayWindow, sad.MinReplayWindow, sad.MaxReplayWindow)
 	}
 	if sa.Lifetime < 0 {
 		return nil, fmt.Errorf("lifetime is %v: it begins now", sa.Lifetime)

@@ -52,8 +52,8 @@ func TestAddSARefuses(t *testing.T) {
 		{func(sa *control.ManualSA) {
 			sa.ESP.EncAlgorithm, sa.ESP.AuthAlgorithm, sa.ESP.EncKeyIn = "aes-128-cbc", "sha1", strings.Repeat("01", 16)
 		}, "auth-key-in has 0 bytes, and the algorithm needs 20"},
-		{func(sa *control.ManualSA) { sa.ReplayWindow = 31 }, "replay-window is 31: 32 to 4096 packets"},
-		{func(sa *control.ManualSA) { sa.ReplayWindow = 4097 }, "replay-window is 4097: 32 to 4096 packets"},
+		{func(sa *control.ManualSA) { sa.ReplayWindow = 31 }, "replay-window is 31: 32 to 4096 packets, or 0 for no check"},
+		{func(sa *control.ManualSA) { sa.ReplayWindow = 4097 }, "replay-window is 4097: 32 to 4096 packets, or 0 for no check"},
 		{func(sa *control.ManualSA) { sa.Lifetime = -time.Second }, "lifetime is -1s"},
 		{func(sa *control.ManualSA) { sa.ESP.EncKeyIn = "0102" }, "enc-key-in has 2 bytes, and the algorithm needs 20"},
 		{func(sa *control.ManualSA) { sa.ESP.EncKeyOut = "secret" }, "enc-key-out is not hexadecimal"},

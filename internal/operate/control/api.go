@@ -277,7 +277,7 @@ type ManualSA struct {
 	AH           *ManualKeys   `json:"ah,omitempty"`
 	UDP          bool          `json:"udp"` // ESP in UDP
 	ESN          bool          `json:"esn"`
-	ReplayWindow int           `json:"replay-window"` // packets, 32 to 4096
+	ReplayWindow int           `json:"replay-window"` // packets, 32 to 4096; 0: none
 	Lifetime     time.Duration `json:"lifetime"`      // 0: none
 	Lifebytes    uint64        `json:"lifebytes"`     // 0: none
 }

@@ -212,6 +212,19 @@ func sealed(u *tunnel, payload []byte, next uint8) []byte {
 	return buf[from:to]
 }
 
+// An SA without a replay window lets a packet in as often as it comes.
+func TestWithoutReplayWindow(t *testing.T) {
+	u := newTunnel(t, ciphers[0])
+	u.connect(1, 1, func(_, r *sad.Params) { r.ReplayWindow = 0 })
+	pkt := sealed(u, udp("10.1.0.1", "10.2.0.1", 100), 4)
+	for range 3 {
+		if r := raw(bytes.Clone(pkt))(u); r != Passed {
+			t.Errorf("%v", r)
+		}
+	}
+	u.right.moved(t, nil, map[string]uint64{"rx-packets": 3, "rx-bytes": 3 * 128})
+}
+
 func receive(payload []byte, next uint8) func(u *tunnel) Reason {
 	return func(u *tunnel) Reason { return u.right.path.Receive(start, datagram(sealed(u, payload, next))) }
 }
