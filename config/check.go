@@ -43,6 +43,7 @@ func (l *loader) check() {
 	for _, i := range c.Identities {
 		l.checkIdentity(i, d)
 	}
+	l.checkUnnamed()
 	for i, p := range c.Policies {
 		p.Index = i
 		l.checkPolicy(p, d)
@@ -154,6 +155,9 @@ func (l *loader) checkProposal(p *Proposal) {
 		p.Integs = rows(p.AuthAlgorithms, suite.IntegByName)
 	}
 	p.PFS = keyExchanges(p.PFSGroup)
+	if p.Written("replay-window") && p.ReplayWindow == 0 && !p.bad["replay-window"] {
+		l.warnAt(&p.Entry, "proposal", "replay-window", "0 lets everybody who saw a packet send it again any number of times, write it only for a peer that sends no sequence numbers or the same ones twice")
+	}
 	if slices.Contains(p.PFSGroup, "none") && len(p.PFSGroup) > 1 {
 		l.faultAt(&p.Entry, "proposal", "pfs-group", "none stands beside other values, write none or groups")
 	}

@@ -47,6 +47,9 @@ func replaced(table, old, now string) map[string]string {
 	return map[string]string{table: strings.Replace(sound[table], old, now, 1)}
 }
 
+// anybody is a peer that may have any address.
+const anybody = "[[peer]]\nname = 'rw'\nexchange-mode = 'ike2'\npassive = true\nprofile = 'p1'\n"
+
 func TestCrossChecks(t *testing.T) {
 	for _, c := range []struct {
 		instead map[string]string
@@ -77,6 +80,22 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("peer", "name", "disabled = true\nname"), "", "", `17: policy.peer: [[peer]] "a" is disabled, so that what the policy covers is dropped (out-policy-dead), disable the policy as well if it may go in clear`},
 		{replaced("profile", "name", "disabled = true\nname"), "", `12: peer.profile: [[profile]] "p1" is disabled, enable it or disable the peer`, ""},
 		{replaced("proposal", "name", "disabled = true\nname"), "", `18: policy.proposal: [[proposal]] "q1" is disabled, enable it or disable the policy`, ""},
+		// The manual's own template stands in no file: the fault is where it comes from.
+		{nil, "[[proposal]]\nname = 'default'\ndisabled = true\n", "", ""},
+		{replaced("identity", "peer", "generate-policy = 'port-strict'\npeer"), "[[proposal]]\nname = 'default'\ndisabled = true\n",
+			`24: proposal.disabled: the policies of the [[identity]] at f:12 are made with it, by the manual's own template of [[policy-group]] "default": enable it, or ` +
+				`write a [[policy-group]] and a [[policy]] with template = true for it, and the name of that group in policy-template-group of the identity`, ""},
+		// Clients from anywhere are told by what they say, so that one secret can be for any.
+		{nil, anybody + "[[identity]]\npeer = 'rw'\nsecret = 't'\n[[identity]]\npeer = 'rw'\nsecret = 'u'\n",
+			`29: identity.remote-id: is auto, as that of the [[identity]] at f:26: [[peer]] "rw" may be anybody, and the ID that a client says tells which secret it has; ` +
+				`write remote-id in every [[identity]] of the peer but one`, ""},
+		{nil, anybody + "[[identity]]\npeer = 'rw'\nsecret = 't'\n[[identity]]\npeer = 'rw'\nsecret = 'u'\nremote-id = 'ignore'\n",
+			`32: identity.remote-id: is ignore, as that of the [[identity]] at f:26: [[peer]] "rw" may be anybody, and the ID that a client says tells which secret it has; ` +
+				`write remote-id in every [[identity]] of the peer but one`, ""},
+		{nil, anybody + "[[identity]]\npeer = 'rw'\nsecret = 't'\n[[identity]]\npeer = 'rw'\nsecret = 'u'\nremote-id = 'fqdn:a'\n", "", ""},
+		{nil, anybody + "[[identity]]\npeer = 'rw'\nsecret = 't'\n[[identity]]\npeer = 'rw'\nsecret = 'u'\ndisabled = true\n", "", ""},
+		{replaced("proposal", "name", "replay-window = 0\nname"), "", "",
+			`5: proposal.replay-window: 0 lets everybody who saw a packet send it again any number of times, write it only for a peer that sends no sequence numbers or the same ones twice`},
 		{replaced("profile", "name", "prf-algorithm = ['auto', 'sha1']\nname"), "", `2: profile.prf-algorithm: auto stands beside other values, write auto or names`, ""},
 		{replaced("proposal", "'none'", "['none', 'x25519']"), "", `6: proposal.pfs-group: none stands beside other values, write none or groups`, ""},
 		// Nobody can say which peer the identity is for: that it has none is not said.

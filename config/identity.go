@@ -57,3 +57,26 @@ func (l *loader) warnAmbiguous() {
 			"write a name into the [[identity]] that it is meant for, and identity with that name here", q.Name, len(q.Identities), others)
 	}
 }
+
+// checkUnnamed: of several secrets of a peer that may come from anywhere, the right one
+// is found by the ID that the peer says (RFC 7296 §2.15), so that one of them at most can
+// be for whoever says any.
+func (l *loader) checkUnnamed() {
+	for _, p := range l.config.Peers {
+		if p.Disabled || p.OneHost() || p.bad["address"] {
+			continue
+		}
+		var first *Identity
+		for _, i := range p.Identities {
+			any := i.RemoteID.Kind == IDAuto || i.RemoteID.Kind == IDIgnore
+			switch {
+			case i.RemoteAuthMethod != AuthPSK || !any || i.bad["remote-id"]:
+			case first == nil:
+				first = i
+			default:
+				l.faultAt(&i.Entry, "identity", "remote-id", "is %s, as that of the [[identity]] at %s: [[peer]] %q may be anybody, and the ID that a client says tells which secret it has; "+
+					"write remote-id in every [[identity]] of the peer but one", i.RemoteID, first.at("remote-id"), p.Name)
+			}
+		}
+	}
+}

@@ -146,9 +146,27 @@ func (l *loader) checkTemplate(p *Policy) {
 		l.faultAt(e, "policy", "ipsec-protocols", "is one of the two with IKEv2, which cannot negotiate both together, write [\"esp\"] or [\"ah\"], or two templates")
 	}
 	l.checkAH(p)
-	if p.Proposal != nil && p.Proposal.Disabled {
+	switch {
+	case p.Proposal == nil || !p.Proposal.Disabled:
+	case p.File != "":
 		l.faultAt(e, "policy", "proposal", "[[proposal]] %q is disabled, enable it or disable the template", p.ProposalName)
+	default:
+		l.disableOwnTemplate(p)
 	}
+}
+
+// disableOwnTemplate: the manual's own template stands in no file, so that nobody can
+// disable it. Where its proposal is disabled and nobody's policies are made from it, it is
+// disabled with that.
+func (l *loader) disableOwnTemplate(p *Policy) {
+	for _, i := range l.config.Identities {
+		if !i.Disabled && i.Generates() && i.PolicyTemplateGroup == p.Group {
+			l.faultAt(&p.Proposal.Entry, "proposal", "disabled", "the policies of the [[identity]] at %s are made with it, by the manual's own template of [[policy-group]] %q: enable it, or "+
+				"write a [[policy-group]] and a [[policy]] with template = true for it, and the name of that group in policy-template-group of the identity", i.at(""), p.Group)
+			return
+		}
+	}
+	p.Disabled = true
 }
 
 // warnTemplates names identities that are to generate policies and whose group
