@@ -24,9 +24,14 @@ func keyExchange(words ...string) parser[string] {
 // combined reads what stands behind the group.
 func combined(v value, s, rest string) (string, bool) {
 	kems := names(suite.KEMs, func(k *suite.KEM) string { return k.Name })
-	for _, k := range strings.Split(rest, "+") {
+	parts := strings.Split(rest, "+")
+	for i, k := range parts {
 		if !slices.Contains(kems, k) {
 			v.wrong("%q has %q behind the plus%s, accepted there: %s", s, k, didYouMean(k, kems), accepted(kems))
+			return "", false
+		}
+		if slices.Contains(parts[:i], k) {
+			v.wrong("%q has %s twice, write it once: each key exchange of an SA is another one (RFC 9370)", s, k)
 			return "", false
 		}
 	}

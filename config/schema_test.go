@@ -98,6 +98,7 @@ var keyCases = []keyCase{
 	{"proposal", "lifebytes", `1000000000000`, `-5`, `-5 is out of range, accepted: 0..9223372036854775807`},
 	{"proposal", "lifetime", `"45s"`, `"0s"`, `0s is out of range, accepted: a duration such as "30m" or "1d2h", 1s to 365d`},
 	{"proposal", "pfs-group", `["x25519+ml-kem-768", "x25519"]`, `"ml-kem-768"`, `"ml-kem-768" is unknown, accepted: ` + groupsAble + `, none`},
+	{"proposal", "pfs-group", `"x25519+ml-kem-768+ml-kem-1024"`, `"x25519+ml-kem-768+ml-kem-768"`, `"x25519+ml-kem-768+ml-kem-768" has ml-kem-768 twice, write it once: each key exchange of an SA is another one (RFC 9370)`},
 	{"proposal", "pfs-group", `"none"`, `"none+ml-kem-768"`, `"none+ml-kem-768" is unknown, accepted: ` + groupsAble + `, none`},
 	{"proposal", "pfs-group", `"modp1024"`, `"ec2n185"`, `"ec2n185" is not supported yet, accepted: ` + groupsAble + `, none`},
 	{"proposal", "tfc", `512`, `65536`, `65536 is out of range, accepted: mtu, 0..65535`},

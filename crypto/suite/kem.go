@@ -1,6 +1,9 @@
 package suite
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // KEM is one key encapsulation mechanism, which is run after the Diffie-Hellman
 // of an IKE SA (RFC 9370). Lengths are those of the KE payload's data.
@@ -48,7 +51,8 @@ func KeyExchangeByName(name string) *KeyExchange {
 	for more {
 		first, rest, more = strings.Cut(rest, "+")
 		k := KEMByName(first)
-		if k == nil || len(x.Additional) == MaxAdditional {
+		// One that was there before adds nothing, and no peer may choose it again (RFC 9370 §2.2.1).
+		if k == nil || len(x.Additional) == MaxAdditional || slices.Contains(x.Additional, k) {
 			return nil
 		}
 		x.Additional = append(x.Additional, k)
