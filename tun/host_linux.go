@@ -106,6 +106,9 @@ func (h *host) Apply(p Plan) error {
 	}
 	h.addrs = v.next.addrs
 	h.applied, h.plan, h.made = true, clonePlan(p), v.next
+	// Whoever cannot be asked has taken nothing that is known.
+	taken, _ := h.kernel.taken(p)
+	h.warnings = append(h.warnings, taken...)
 	return nil
 }
 

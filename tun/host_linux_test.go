@@ -552,6 +552,53 @@ func TestHostWarnings(t *testing.T) {
 	}
 }
 
+// A rule of somebody else in front of ours whose table has a route to a network of a
+// policy is named; one that is about other packets is not.
+func TestHostWarnsOfRulesInFront(t *testing.T) {
+	for _, c := range []struct {
+		what, rule, route string
+		warns             string // parts, separated by |
+	}{
+		{"none", "", "", ""},
+		{"a table with the network", "pref 500 lookup 52", "10.2.3.0/24 dev lan0 table 52", "preference 500 |table 52 has a route to 10.2.3.0/24 by lan0|10.1.0.0/24 => 10.2.0.0/16|above 30000"},
+		{"a table with a default route", "pref 5270 lookup 52", "default dev lan0 table 52", "preference 5270 |route to 0.0.0.0/0 by lan0"},
+		{"a table that discards it", "pref 500 lookup 52", "unreachable 10.2.0.0/16 table 52", "preference 500 |route to 10.2.0.0/16:"},
+		{"for the policy's sources", "from 10.1.0.0/16 pref 500 lookup 52", "default dev lan0 table 52", "preference 500 "},
+		{"for other sources", "from 10.9.0.0/16 pref 500 lookup 52", "default dev lan0 table 52", ""},
+		{"for other destinations", "to 10.9.0.0/16 pref 500 lookup 52", "default dev lan0 table 52", ""},
+		{"for marked packets", "fwmark 0x80000 pref 500 lookup 52", "default dev lan0 table 52", ""},
+		{"a table with other networks", "pref 500 lookup 52", "100.64.0.0/10 dev lan0 table 52", ""},
+		{"a table that passes it on", "pref 500 lookup 52", "throw 10.2.0.0/16 table 52", ""},
+		{"a table whose default route does not count", "pref 500 lookup 52 suppress_prefixlength 0", "default dev lan0 table 52", ""},
+		{"behind ours", "pref 31000 lookup 52", "default dev lan0 table 52", ""},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			lone(t)
+			run(t, "sysctl -qw net.ipv4.ip_forward=1")
+			run(t, "ip link add lan0 type veth peer name lan1")
+			run(t, "ip link set lan0 up")
+			run(t, "ip link set lan1 up")
+			if c.rule != "" {
+				run(t, "ip rule add "+c.rule)
+				run(t, "ip route add "+c.route)
+			}
+			h := newHost(t)
+			if err := h.Apply(Plan{Routes: []Route{route("10.1.0.0/24", "10.2.0.0/16")}}); err != nil {
+				t.Fatal(err)
+			}
+			w := strings.Join(h.(Warner).Warnings(), "\n")
+			if c.warns == "" && w != "" {
+				t.Errorf("warns: %s", w)
+			}
+			for _, part := range strings.Split(c.warns, "|") {
+				if !strings.Contains(w, part) {
+					t.Errorf("no %q in: %s", part, w)
+				}
+			}
+		})
+	}
+}
+
 func TestCreateErrors(t *testing.T) {
 	lone(t)
 	if _, err := Create("culvert0", 1400); !errors.Is(err, ErrNameTaken) {
