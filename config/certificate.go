@@ -144,7 +144,7 @@ func (l *loader) checkCertificate(c *Certificate, now time.Time) {
 		l.faultAt(e, "certificate", "crl-policy", "strict needs something to ask, write crl or ocsp = true")
 	}
 	if c.Written("crl-max-age") && c.CRLPolicy != CRLStrict {
-		l.warnAt(e, "certificate", "crl-max-age", "counts only with crl-policy = %q", CRLStrict)
+		l.warnAt(e, "certificate", "crl-max-age", "has an effect only with crl-policy = %q", CRLStrict)
 	}
 	if (c.Written("crl") || c.Written("ocsp")) && len(c.Anchors()) == 0 {
 		l.warnAt(e, "certificate", "crl", "is for certificates below a trusted authority, and there is none in %s", c.File)
@@ -157,7 +157,7 @@ func (l *loader) readCertificate(c *Certificate) bool {
 	read := func(key, path string) ([]byte, bool) {
 		data, mode, err := l.disk.read(path)
 		if err != nil {
-			l.faultAt(e, "certificate", key, "%v, accepted: a file that this process can read", err)
+			l.faultAt(e, "certificate", key, unreadable, err)
 			return nil, false
 		}
 		if key == "file" && !holdsKey(data) {
@@ -165,7 +165,7 @@ func (l *loader) readCertificate(c *Certificate) bool {
 		}
 		l.config.secretFiles = append(l.config.secretFiles, path)
 		if othersCanRead(mode) {
-			l.warnAt(e, "certificate", key, "%s can be read by others (mode %04o), run chmod 600 on it", path, mode.Perm())
+			l.warnAt(e, "certificate", key, readByOthers, path, mode.Perm())
 		}
 		return data, true
 	}
@@ -256,7 +256,7 @@ func (l *loader) readCRL(c *Certificate, path string, now time.Time) {
 	e := &c.Entry
 	data, _, err := l.disk.read(path)
 	if err != nil {
-		l.faultAt(e, "certificate", "crl", "%v, accepted: a file that this process can read", err)
+		l.faultAt(e, "certificate", "crl", unreadable, err)
 		return
 	}
 	if len(data) > maxCRL {
@@ -268,7 +268,7 @@ func (l *loader) readCRL(c *Certificate, path string, now time.Time) {
 	}
 	list, err := x509.ParseRevocationList(data)
 	if err != nil {
-		l.faultAt(e, "certificate", "crl", "%s is no CRL: %v", path, err)
+		l.faultAt(e, "certificate", "crl", "%s is not a CRL: %v", path, err)
 		return
 	}
 	if !list.NextUpdate.IsZero() && now.After(list.NextUpdate) {
@@ -310,7 +310,7 @@ func (l *loader) checkProof(i *Identity, d *directory) {
 	psk := i.AuthMethod == AuthPSK || i.RemoteAuthMethod == AuthPSK
 	switch {
 	case i.Written("secret") && i.Written("secret-file"):
-		l.faultAt(e, "identity", "secret-file", "stands beside secret, write one of them")
+		l.faultAt(e, "identity", "secret-file", "cannot be combined with secret, write one of them")
 	case psk && !i.Written("secret") && !i.Written("secret-file"):
 		l.faultAt(e, "identity", "secret", "is missing, auth-method pre-shared-key needs secret or secret-file")
 	case !psk && (i.Written("secret") || i.Written("secret-file")):
@@ -390,7 +390,7 @@ func (l *loader) checkRemote(i *Identity) {
 		l.warnAt(e, "identity", "auth-method", "no peer can prove itself: there is no [[certificate]] of an authority that is trusted, and no remote-certificate")
 	}
 	if i.RemoteID.Kind == IDIgnore && i.RemoteCertificateName == "" {
-		l.warnAt(e, "identity", "remote-id", "ignore lets everybody in who has a certificate of a trusted authority, whoever they say they are")
+		l.warnAt(e, "identity", "remote-id", "ignore accepts everybody who has a certificate of a trusted authority, whatever their ID is")
 	}
 }
 

@@ -117,7 +117,7 @@ func TestCertificateFaults(t *testing.T) {
 		{"CRL", gw(right) + ca + "crl = [\"root.crl\", \"http://192.0.2.1/\"]\ncrl-policy = \"strict\"\n", signs, "", ""},
 		{"a certificate that is signed with SHA-3", gw(right) + "[[certificate]]\nname = \"new\"\nfile = \"sha3.pem\"\n", signs, "f.toml:6: certificate.file: the certificate \"O=Culvert tests, CN=leaf\" is signed with ECDSA with SHA3-256, which is not supported", ""},
 		{"a certificate that is signed with SHA-1", gw(right) + "[[certificate]]\nname = \"old\"\nfile = \"sha1.pem\"\n", signs, "", "f.toml:6: certificate.file: the certificate \"O=Culvert tests, CN=leaf\" is signed with ECDSA with SHA-1, which is not accepted"},
-		{"crl-max-age without strict", gw(right) + ca + "crl = \"root.crl\"\ncrl-max-age = \"2h\"\n", signs, "", "certificate.crl-max-age: counts only with crl-policy = \"strict\""},
+		{"crl-max-age without strict", gw(right) + ca + "crl = \"root.crl\"\ncrl-max-age = \"2h\"\n", signs, "", "certificate.crl-max-age: has an effect only with crl-policy = \"strict\""},
 		{"crl-max-age", gw(right) + ca + "crl = \"root.crl\"\ncrl-policy = \"strict\"\ncrl-max-age = \"2h\"\n", signs, "", ""},
 		{"old CRL", gw(right) + ca + "crl = \"old.crl\"\n", signs, "", "old.crl was good until 2020-01-01 01:00:00 only"},
 		{"a CRL that is signed with SHA-1", gw(right) + ca + "crl = \"weak.crl\"\n", signs, "", "weak.crl is signed with ECDSA with SHA-1"},

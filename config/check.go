@@ -126,7 +126,7 @@ func (l *loader) checkGateway() {
 		if !g.Written(key) {
 			key = "port"
 		}
-		l.faultAt(&g.Entry, "gateway", key, "port and natt-port are both %d, they need to differ", g.Port)
+		l.faultAt(&g.Entry, "gateway", key, "port and natt-port are both %d, they must differ", g.Port)
 	}
 	if g.GuardAlways && !g.Guard && !g.bad["guard"] {
 		l.faultAt(&g.Entry, "gateway", "guard-always", "is true and guard is false, leave one of them out")
@@ -142,7 +142,7 @@ func (l *loader) checkProfile(p *Profile) {
 	prfs := p.PRFAlgorithm
 	if slices.Contains(prfs, "auto") {
 		if len(prfs) > 1 {
-			l.faultAt(&p.Entry, "profile", "prf-algorithm", "auto stands beside other values, write auto or names")
+			l.faultAt(&p.Entry, "profile", "prf-algorithm", "auto cannot be combined with other values, write auto or names")
 		}
 		prfs = p.HashAlgorithm
 	}
@@ -159,7 +159,7 @@ func (l *loader) checkProposal(p *Proposal) {
 		l.warnAt(&p.Entry, "proposal", "replay-window", "0 lets everybody who saw a packet send it again any number of times, write it only for a peer that sends no sequence numbers or the same ones twice")
 	}
 	if slices.Contains(p.PFSGroup, "none") && len(p.PFSGroup) > 1 {
-		l.faultAt(&p.Entry, "proposal", "pfs-group", "none stands beside other values, write none or groups")
+		l.faultAt(&p.Entry, "proposal", "pfs-group", "none cannot be combined with other values, write none or groups")
 	}
 	if p.TFCDummies > 0 && p.TFC == 0 && !p.bad["tfc"] {
 		l.faultAt(&p.Entry, "proposal", "tfc-dummies", "%d need tfc, without which they would not look like other packets", p.TFCDummies)
@@ -217,7 +217,7 @@ func (l *loader) checkPeer(p *Peer, d *directory) {
 		l.faultAt(e, "peer", "local-address", "%s and the peer's address %s are of different address families", p.LocalAddress, p.Address)
 	}
 	if !l.listens(p.LocalAddress) && !e.bad["local-address"] {
-		l.faultAt(e, "peer", "local-address", "%s is none of listen in [gateway], where all datagrams leave, add it there or leave one of the two out", p.LocalAddress)
+		l.faultAt(e, "peer", "local-address", "%s is not in listen of [gateway], from which all datagrams are sent, add it there or leave one of the two out", p.LocalAddress)
 	}
 	l.checkRedirect(p)
 }
@@ -235,7 +235,7 @@ func (l *loader) checkRedirect(p *Peer) {
 	e := &p.Entry
 	switch {
 	case p.RedirectAbove > 0 && !p.Redirect.IsSet() && !e.bad["redirect"]:
-		l.warnAt(e, "peer", "redirect-above", "says when newcomers are sent away, and redirect does not say where to, write redirect")
+		l.warnAt(e, "peer", "redirect-above", "says when clients are redirected, and redirect is missing, write redirect")
 	case p.Redirect.IsSet() && p.Initiates() && !e.bad["address"]:
 		l.faultAt(e, "peer", "redirect", "is for peers that connect to this gateway, and this gateway connects to %q itself, write passive = true", p.Name)
 	case p.Redirect.IsSet() && p.Redirect.Addr == p.LocalAddress && p.Redirect.Name == "":
@@ -406,7 +406,7 @@ func (l *loader) checkOuter(p *Policy) {
 	}
 	for _, q := range l.config.Peers {
 		if !q.Disabled && q.DNSName == "" && q.Address.IsSingleIP() && q.Address.Addr() == p.SADstAddress {
-			l.warnAt(e, "policy", keys[1], "is the address of [[peer]] %q, and the policy gets no SA from it but by hand (culvert sa add), write peer = %q instead if that is not meant", q.Name, q.Name)
+			l.warnAt(e, "policy", keys[1], "is the address of [[peer]] %q, and the policy gets SAs only by hand (culvert sa add), write peer = %q instead if that is not meant", q.Name, q.Name)
 			break
 		}
 	}

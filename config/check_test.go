@@ -73,7 +73,7 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("peer", "name", "passive = true\nredirect-above = 5\nredirect = 7\nname"), "", "10: peer.redirect: is a number, accepted: the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net", ""},
 		{replaced("policy", "10.1.0.0/16'\ndst-address = '10.2.0.0/16'", "nowhere'\ndst-address = '2001:db8::/32'"), "", "19: policy.src-address: \"nowhere\" is not a prefix, accepted: an address or a prefix such as \"192.0.2.1\" or \"10.1.0.0/16\"", ""},
 		{replaced("policy", "10.2.0.0/16", "nowhere"), "", "20: policy.dst-address: \"nowhere\" is not a prefix, accepted: an address or a prefix such as \"192.0.2.1\" or \"10.1.0.0/16\"", ""},
-		{replaced("peer", "name", "passive = true\nredirect-above = 5\nname"), "", "", `9: peer.redirect-above: says when newcomers are sent away, and redirect does not say where to, write redirect`},
+		{replaced("peer", "name", "passive = true\nredirect-above = 5\nname"), "", "", `9: peer.redirect-above: says when clients are redirected, and redirect is missing, write redirect`},
 		{replaced("peer", "name", "passive = true\nlocal-address = '192.0.2.9'\nredirect = '192.0.2.9'\nname"), "", `10: peer.redirect: 192.0.2.9 is this gateway's local-address, name another gateway`, ""},
 		{replaced("peer", "name", "passive = true\nredirect = '0.0.0.0'\nname"), "", `9: peer.redirect: "0.0.0.0" is none, accepted: the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`, ""},
 		{replaced("identity", "peer", "redirect = '192.0.2.9'\npeer"), "", "", `13: identity.redirect: is for peers that connect to this gateway, and this gateway connects to "a" itself, write passive = true there`},

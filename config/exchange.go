@@ -27,7 +27,7 @@ func combined(v value, s, rest string) (string, bool) {
 	parts := strings.Split(rest, "+")
 	for i, k := range parts {
 		if !slices.Contains(kems, k) {
-			v.wrong("%q has %q behind the plus%s, accepted there: %s", s, k, didYouMean(k, kems), accepted(kems))
+			v.wrong("%q has %q after the plus%s, accepted there: %s", s, k, didYouMean(k, kems), accepted(kems))
 			return "", false
 		}
 		if slices.Contains(parts[:i], k) {
@@ -36,7 +36,7 @@ func combined(v value, s, rest string) (string, bool) {
 		}
 	}
 	if suite.KeyExchangeByName(s) == nil {
-		v.wrong("%q has too many parts, accepted: %d behind the first", s, suite.MaxAdditional)
+		v.wrong("%q has too many parts, accepted: %d after the first", s, suite.MaxAdditional)
 		return "", false
 	}
 	return s, true

@@ -14,7 +14,7 @@ func (l *loader) checkPolicyIdentity(p *Policy, d *directory) {
 	case p.Template && !e.bad["template"]:
 		return // checkTemplate refuses it
 	case p.Action != Encrypt && !e.bad["action"]:
-		l.faultAt(e, "policy", "identity", "is whom a policy encrypts for, and action is %s, leave it out", p.Action)
+		l.faultAt(e, "policy", "identity", "names the peer that a policy encrypts for, and action is %s, leave it out", p.Action)
 		return
 	}
 	i := refer(l, e, "policy", "identity", p.IdentityName, d.identities)

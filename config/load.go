@@ -190,7 +190,7 @@ func (l *loader) include(f *source, raw any, depth int) {
 			}
 			data, mode, err := l.disk.read(p)
 			if err != nil {
-				l.fault(at, "include", "%v, accepted: files that this process can read", err)
+				l.fault(at, "include", unreadable, err)
 				continue
 			}
 			l.read(p, data, mode, depth+1)
@@ -312,7 +312,7 @@ func single[T any](name string, fields []field[T], in func(*Config) (*T, *Entry)
 		for key := range raw {
 			where, twice := l.single[name+"."+key]
 			if twice {
-				l.fault(e.at(key), name+"."+key, "already stands at %s, write it once", where)
+				l.fault(e.at(key), name+"."+key, "is already at %s, write it once", where)
 			}
 			l.single[name+"."+key] = e.at(key)
 		}
@@ -360,7 +360,7 @@ func place[T any](l *loader, table string, list *[]*T, t *T, entry func(*T) *Ent
 	if e.Name != "" {
 		if there {
 			o := entry((*list)[i])
-			l.fault(e.at("name"), table+".name", "%q already stands at %s, choose another name", e.Name, o.at("name"))
+			l.fault(e.at("name"), table+".name", "%q is already used at %s, choose another name", e.Name, o.at("name"))
 		} else {
 			l.named[table+" "+e.Name] = len(*list)
 		}
@@ -405,6 +405,12 @@ func secrets(v any) bool {
 	}
 	return false
 }
+
+// Texts of checks that several keys with files have.
+const (
+	unreadable   = "%v, accepted: a file that this process can read"
+	readByOthers = "%s can be read by others (mode %04o), run chmod 600 on it"
+)
 
 // othersCanRead: Windows keeps rights elsewhere than in the mode.
 func othersCanRead(mode fs.FileMode) bool { return runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 }

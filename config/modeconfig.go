@@ -54,7 +54,7 @@ func (l *loader) checkModeConfig(m *ModeConfig, d *directory) {
 	}
 	if m.Written("static-dns") && m.SystemDNS {
 		if m.Written("system-dns") {
-			l.faultAt(e, "mode-config", "static-dns", "stands beside system-dns = true, write one of them")
+			l.faultAt(e, "mode-config", "static-dns", "cannot be combined with system-dns = true, write one of them")
 		}
 		m.SystemDNS = false
 	}
@@ -64,7 +64,7 @@ func (l *loader) checkModeConfig(m *ModeConfig, d *directory) {
 	}
 	switch {
 	case m.Address.IsValid() && m.AddressPool != none:
-		l.faultAt(e, "mode-config", "address-pool", "stands beside address, write one of them")
+		l.faultAt(e, "mode-config", "address-pool", "cannot be combined with address, write one of them")
 	case !m.Address.IsValid() && m.AddressPool == none && !e.bad["address"] && !e.bad["address-pool"]:
 		l.faultAt(e, "mode-config", "responder", "true, and there is no address to give: write address or address-pool")
 	case m.Address.Is4() && m.AddressPrefixLength > 32, m.Pool != nil && m.Pool.only4() && m.AddressPrefixLength > 32:
@@ -100,7 +100,7 @@ func (l *loader) checkGenerate(i *Identity, d *directory) {
 		l.faultAt(e, "identity", "mode-config", "[[mode-config]] %q is disabled, enable it or disable the identity", i.ModeConfig)
 	}
 	if p := d.peers.of[i.PeerName]; p != nil && p.OnDemand && i.Mode != nil && !i.Mode.Responder && i.Generates() && !i.Disabled {
-		l.warnAt(e, "identity", "mode-config", "[[peer]] %q is on-demand, and no traffic asks for it before it gave an address: take on-demand out of the peer", i.PeerName)
+		l.warnAt(e, "identity", "mode-config", "[[peer]] %q is on-demand, and no traffic needs it before it has given an address: take on-demand out of the peer", i.PeerName)
 	}
 	if p := d.peers.of[i.PeerName]; p != nil && i.Mode != nil && !i.Mode.Responder && !i.Disabled && !p.Disabled && !p.Initiates() {
 		l.warnAt(e, "identity", "mode-config", "[[mode-config]] %q asks the other side for an address, and [[peer]] %q never starts an exchange: give it a single address, without passive",
@@ -191,7 +191,7 @@ func (l *loader) warnTemplates() {
 			if i.Mode != nil && !tunnels[i.PolicyTemplateGroup] {
 				l.warnAt(&i.Entry, "identity", "mode-config", "addresses that are given go by tunnels, and the templates of [[policy-group]] %q say tunnel = false: take it out of one", i.PolicyTemplateGroup)
 			} else if r, out := i.Mode.outside(remote[i.PolicyTemplateGroup]); out {
-				l.warnAt(&i.Entry, "identity", "mode-config", "[[mode-config]] %q gives %s, which the dst-address of no template of [[policy-group]] %q covers, so that who gets it gets no policy: widen one",
+				l.warnAt(&i.Entry, "identity", "mode-config", "[[mode-config]] %q gives %s, which the dst-address of no template of [[policy-group]] %q covers, so a client with that address gets no policy: widen one",
 					i.ModeConfig, r, i.PolicyTemplateGroup)
 			}
 			continue

@@ -96,9 +96,9 @@ func TestModeConfigFaults(t *testing.T) {
 	for _, c := range []struct{ old, now, fault, warning string }{
 		{`address-pool = "ike2-pool"`, `address-pool = "ike-pool"`, `13: mode-config.address-pool: there is no [[pool]] named "ike-pool" (did you mean "ike2-pool"?)`, ""},
 		{`address-pool = "ike2-pool"`, `responder = true`, `13: mode-config.responder: true, and there is no address to give: write address or address-pool`, ""},
-		{`address-pool = "ike2-pool"`, `address-pool = "ike2-pool"; address = "192.0.2.9"`, `13: mode-config.address-pool: stands beside address, write one of them`, ""},
+		{`address-pool = "ike2-pool"`, `address-pool = "ike2-pool"; address = "192.0.2.9"`, `13: mode-config.address-pool: cannot be combined with address, write one of them`, ""},
 		{`address-prefix-length = 32`, `address-prefix-length = 64`, `14: mode-config.address-prefix-length: 64 is out of range for IPv4 addresses, accepted: 1..32`, ""},
-		{`address-prefix-length = 32`, `system-dns = true`, `16: mode-config.static-dns: stands beside system-dns = true, write one of them`, ""},
+		{`address-prefix-length = 32`, `system-dns = true`, `16: mode-config.static-dns: cannot be combined with system-dns = true, write one of them`, ""},
 		{`address-prefix-length = 32`, `src-address-list = "local"`, `14: mode-config.src-address-list: not supported yet, leave it out`, ""},
 		{`address-prefix-length = 32`, `disabled = true`, `34: identity.mode-config: [[mode-config]] "ike2-conf" is disabled, enable it or disable the identity`, ""},
 		{`address-pool = "ike2-pool"`, `responder = false`, "14: mode-config.address-prefix-length" + asks + "\nf:15: mode-config.split-include" + asks + "\nf:16: mode-config.static-dns" + asks, ""},
@@ -113,8 +113,8 @@ func TestModeConfigFaults(t *testing.T) {
 		{`src-address = "0.0.0.0/0"`, `tunnel = false`, "", `34: identity.mode-config: addresses that are given go by tunnels, and the templates of [[policy-group]] "ike2-policies" say tunnel = false: take it out of one`},
 		{`template-group = "ike2-policies"`, `template-group = "none"`, `35: identity.policy-template-group: is none, and generate-policy = "port-strict" needs a group with templates`, ""},
 		{`group = "ike2-policies"`, ``, "", `33: identity.generate-policy: the [[policy-group]] "ike2-policies" has no template, so that no policy is made: write a [[policy]] with template = true and that group`},
-		{`"192.168.77.2-192.168.77.254"`, `"192.168.77.2-192.168.78.9"`, "", `34: identity.mode-config: [[mode-config]] "ike2-conf" gives 192.168.77.2-192.168.78.9, which the dst-address of no template of [[policy-group]] "ike2-policies" covers, so that who gets it gets no policy: widen one`},
-		{`address-pool = "ike2-pool"`, `address = "192.168.66.2"`, "", `34: identity.mode-config: [[mode-config]] "ike2-conf" gives 192.168.66.2, which the dst-address of no template of [[policy-group]] "ike2-policies" covers, so that who gets it gets no policy: widen one`},
+		{`"192.168.77.2-192.168.77.254"`, `"192.168.77.2-192.168.78.9"`, "", `34: identity.mode-config: [[mode-config]] "ike2-conf" gives 192.168.77.2-192.168.78.9, which the dst-address of no template of [[policy-group]] "ike2-policies" covers, so a client with that address gets no policy: widen one`},
+		{`address-pool = "ike2-pool"`, `address = "192.168.66.2"`, "", `34: identity.mode-config: [[mode-config]] "ike2-conf" gives 192.168.66.2, which the dst-address of no template of [[policy-group]] "ike2-policies" covers, so a client with that address gets no policy: widen one`},
 		{`mode-config = "ike2-conf"`, `mode-config = "request-only"`, "", `34: identity.mode-config: [[mode-config]] "request-only" asks the other side for an address, and [[peer]] "ike2" never starts an exchange: give it a single address, without passive`},
 	} {
 		text := strings.Replace(roadWarriors, c.old, strings.ReplaceAll(c.now, "; ", "\n"), 1)

@@ -6,7 +6,7 @@ func (l *loader) checkPPK(i *Identity) {
 	secret := i.Written("ppk-secret") || i.Written("ppk-secret-file")
 	switch {
 	case i.Written("ppk-secret") && i.Written("ppk-secret-file"):
-		l.faultAt(e, "identity", "ppk-secret-file", "stands beside ppk-secret, write one of them")
+		l.faultAt(e, "identity", "ppk-secret-file", "cannot be combined with ppk-secret, write one of them")
 	case i.Written("ppk-id") && !secret:
 		l.faultAt(e, "identity", "ppk-id", "has no secret, write ppk-secret or ppk-secret-file")
 	case secret && !i.Written("ppk-id"):

@@ -42,7 +42,7 @@ func TestPPKSecretFile(t *testing.T) {
 	if err != nil || string(cfg.Identities[0].PPKSecret) != "quantum" {
 		t.Errorf("the secret of the file was not read: %v", err)
 	}
-	if _, _, err := Parse(filepath.Join(dir, "f"), text("ppk-secret = 'x'\n")); err == nil || !strings.Contains(err.Error(), "stands beside ppk-secret") {
+	if _, _, err := Parse(filepath.Join(dir, "f"), text("ppk-secret = 'x'\n")); err == nil || !strings.Contains(err.Error(), "cannot be combined with ppk-secret") {
 		t.Errorf("both forms: %v", err)
 	}
 	// A changed PPK is a changed peer.

@@ -100,7 +100,7 @@ func (s *Snapshot) Load() (*Config, []Warning, error) { return load(stored{s}, s
 func load(d disk, path string) (*Config, []Warning, error) {
 	data, mode, err := d.read(path)
 	if err != nil {
-		return nil, nil, Faults{{File: path, Message: fmt.Sprintf("%v, name a file that this process can read", err)}}
+		return nil, nil, Faults{{File: path, Message: fmt.Sprintf(unreadable, err)}}
 	}
 	return parse(d, path, data, mode)
 }

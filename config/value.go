@@ -193,7 +193,7 @@ func list[V comparable](one parser[V]) parser[[]V] {
 			m.raw, m.path = r, member(v.path, i)
 			x, ok := one(m)
 			if ok && slices.Contains(all, x) {
-				m.wrong("%v stands in the list twice, remove one", x)
+				m.wrong("%v is in the list twice, remove one", x)
 				ok = false
 			}
 			if ok {
@@ -279,7 +279,7 @@ func prefix(v value) (netip.Prefix, bool) {
 		return netip.Prefix{}, false
 	}
 	if p != p.Masked() {
-		v.warn("%s has bits behind its length and is taken as %s, write that", p, p.Masked())
+		v.warn("%s has bits set after its length and is read as %s, write that", p, p.Masked())
 	}
 	return p.Masked(), true
 }
@@ -297,7 +297,7 @@ func peerAddress(v value, p *Peer) bool {
 	}
 	a, ok := prefix(v)
 	if ok && a.IsSingleIP() && (a.Addr().IsUnspecified() || a.Addr().IsMulticast()) {
-		v.wrong("%s is the address of no host, accepted: %s", a, prefixAccepts)
+		v.wrong("%s is not the address of a host, accepted: %s", a, prefixAccepts)
 		return false
 	}
 	if ok {
@@ -410,7 +410,7 @@ func identityID(extra ...IDKind) parser[ID] {
 		if id.Kind == IDAddress {
 			a, err := netip.ParseAddr(rest)
 			if err != nil || a.Zone() != "" || a.Is4In6() {
-				v.wrong("%q has no address behind the colon, accepted: %s", s, accepts)
+				v.wrong("%q has no address after the colon, accepted: %s", s, accepts)
 				return ID{}, false
 			}
 			id.Addr, id.Value = a, a.String()
@@ -418,7 +418,7 @@ func identityID(extra ...IDKind) parser[ID] {
 		if digits, ok := strings.CutPrefix(rest, "#"); ok {
 			b, err := hex.DecodeString(digits)
 			if err != nil || len(b) == 0 {
-				v.wrong("%q has a # behind the colon and then no bytes, accepted: # and pairs of the digits 0-9 and a-f, or text that does not start with #", s)
+				v.wrong("%q has a # after the colon that no bytes follow, accepted: # and pairs of the digits 0-9 and a-f, or text that does not start with #", s)
 				return ID{}, false
 			}
 			id.Bytes = string(b)
@@ -461,12 +461,12 @@ func pskFile(v value) (secret.Bytes, bool) {
 	}
 	data, mode, err := v.load.disk.read(v.file.beside(path))
 	if err != nil {
-		v.wrong("%v, accepted: a file that this process can read", err)
+		v.wrong(unreadable, err)
 		return nil, false
 	}
 	v.load.config.secretFiles = append(v.load.config.secretFiles, v.file.beside(path))
 	if othersCanRead(mode) {
-		v.warn("%s can be read by others (mode %04o), run chmod 600 on it", v.file.beside(path), mode.Perm())
+		v.warn(readByOthers, v.file.beside(path), mode.Perm())
 	}
 	s := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	clear(data)
@@ -494,12 +494,13 @@ func orNumber(word string, means int, low, high int64) parser[int] {
 	}
 }
 
+// tunName accepts what tun.Create does.
 func tunName(v value) (string, bool) {
 	s, ok := text("a device name")(v)
 	if ok && (s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r > '~' || r == '/' || r == ':' || r == '%'
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
 	})) {
-		v.wrong("%q is not a device name, accepted: 1 to 15 letters and digits", s)
+		v.wrong("%q is not a device name, accepted: 1 to 15 letters, digits, '-', '_' or '.'", s)
 		return "", false
 	}
 	return s, ok
@@ -522,7 +523,7 @@ const maxTable = 1<<30 - 1
 func routingTable(v value) (uint32, bool) {
 	n, ok := integer[uint32](1, maxTable)(v)
 	if ok && n >= 253 && n <= 255 {
-		v.wrong("%d is a table of the system, accepted: 1..%d without 253, 254, 255", n, maxTable)
+		v.wrong("%d is a routing table of the system, accepted: 1..%d without 253, 254, 255", n, maxTable)
 		return 0, false
 	}
 	return n, ok

@@ -82,7 +82,7 @@ func checkName(name string) error {
 		}
 	}
 	if !ok {
-		return fmt.Errorf("%w %q: write 1 to 15 letters, digits, '-', '_' or '.' (key tun in [gateway])", ErrBadName, name)
+		return fmt.Errorf("%w: %q is not a device name: write 1 to 15 letters, digits, '-', '_' or '.' (key tun in [gateway])", ErrBadName, name)
 	}
 	return nil
 }

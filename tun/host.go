@@ -58,7 +58,7 @@ func (o Options) withDefaults() (Options, error) {
 	case o.Device == "":
 		return o, errors.New("NewHost without the name of a device")
 	case o.Table < 1 || o.Table >= 253 && o.Table <= 255 || o.Table >= nearBit:
-		return o, fmt.Errorf("routing table %d belongs to the system: choose another number (key table in [gateway])", o.Table)
+		return o, fmt.Errorf("%d is a routing table of the system: choose another number (key table in [gateway])", o.Table)
 	case o.Pref < 1 || o.Pref+PrefSpan >= 32766:
 		return o, fmt.Errorf("rule preference %d: choose one from 1 to %d", o.Pref, 32765-PrefSpan)
 	}

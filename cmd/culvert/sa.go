@@ -18,7 +18,7 @@ type spiValue uint32
 func (v *spiValue) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(string(text), 0, 32)
 	if err != nil {
-		return fmt.Errorf("%q is no SPI: write a number such as 4096 or 0x1000", text)
+		return fmt.Errorf("%q is not an SPI: write a number such as 4096 or 0x1000", text)
 	}
 	*v = spiValue(n)
 	return nil

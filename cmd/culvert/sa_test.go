@@ -33,12 +33,12 @@ func TestSAAddAndDelete(t *testing.T) {
 	for line, want := range map[string]string{
 		"sa add --policy 1":                                  "which SA?",
 		"sa add --spi-in 1":                                  "--policy",
-		"sa add --policy 1 --spi-in many":                    `"many" is no SPI`,
+		"sa add --policy 1 --spi-in many":                    `"many" is not an SPI`,
 		"sa add --policy 1 --spi-in 256 --enc-key-in @/none": "/none",
 		"sa add --policy 1 --spi-in 256 --lifetime 1.5h":     `"1.5h" is not a duration`,
 		"sa add --policy 1 --spi-in 256 --lifetime=-1h":      `"-1h" is not a duration`,
 		"sa delete":   "<SPI>",
-		"sa delete x": `"x" is no SPI`,
+		"sa delete x": `"x" is not an SPI`,
 	} {
 		if code, _, stderr := call(strings.Fields(line)...); code == exitOK || !strings.Contains(stderr, want) {
 			t.Errorf("%s: %d, %s", line, code, stderr)

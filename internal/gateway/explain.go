@@ -281,7 +281,7 @@ func inboundSPI(t *sad.Table, f *wire.Flow, named string, now time.Time) (uint32
 	if named != "" {
 		spi, err := strconv.ParseUint(named, 0, 32)
 		if err != nil {
-			return 0, fmt.Errorf("spi %q: write it as `culvert installed-sa print` does, such as 0x0ABC1234", named)
+			return 0, fmt.Errorf("%q is not an SPI: write a number such as 4096 or 0x1000", named)
 		}
 		return uint32(spi), nil
 	}
