@@ -49,7 +49,7 @@ var nonces = sync.Pool{New: func() any { return new(Nonce) }}
 func New(e *suite.Encr, material []byte) (*AEAD, error) {
 	f, ok := makers[e.ID]
 	if !ok {
-		return nil, fmt.Errorf("encryption algorithm %s (%d) is no AEAD of this build; propose another", e.Name, e.ID)
+		return nil, fmt.Errorf("encryption algorithm %s (%d) is not an AEAD of this build; propose another", e.Name, e.ID)
 	}
 	if len(material) != e.MaterialLen() {
 		return nil, fmt.Errorf("encryption algorithm %s needs %d bytes of key and salt, not %d", e.Name, e.MaterialLen(), len(material))

@@ -36,7 +36,7 @@ var sums = sync.Pool{New: func() any { return new(sum) }}
 func NewGMAC(e *suite.Encr, material []byte) (*GMAC, error) {
 	g := new(GMAC)
 	if !e.AuthOnly || e.SaltLen != len(g.salt) || e.IVLen != IVLen || e.ICVLen != GMACLen {
-		return nil, fmt.Errorf("encryption algorithm %s (%d) is no GMAC of this build; propose another", e.Name, e.ID)
+		return nil, fmt.Errorf("encryption algorithm %s (%d) is not GMAC of this build; propose another", e.Name, e.ID)
 	}
 	if len(material) != e.MaterialLen() {
 		return nil, fmt.Errorf("encryption algorithm %s needs %d bytes of key and salt, not %d", e.Name, e.MaterialLen(), len(material))

@@ -120,7 +120,7 @@ func (s *search) extend(path []*x509.Certificate, issuer *x509.Certificate) []*x
 		return nil
 	}
 	if s.checks++; s.checks > maxChecks {
-		s.note(nearPath, &PathError{c, "authority", "is below too many certificates of the same names", "have the peer send its own and the intermediates alone"})
+		s.note(nearPath, &PathError{c, "authority", "is below too many certificates of the same names", FewerCertificates})
 		return nil
 	}
 	if err := issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {
@@ -213,6 +213,9 @@ func (s *search) faultOf(path []*x509.Certificate) *PathError {
 	}
 	return nil
 }
+
+// FewerCertificates says what to do where a peer sends too many certificates.
+const FewerCertificates = "have the peer send only its own certificate and the intermediates"
 
 // current: validity, and extensions that have to be understood.
 func (s *search) current(c *x509.Certificate) *PathError {

@@ -37,10 +37,10 @@ func ReadCerts(ps []message.Payload) ([]*x509.Certificate, error) {
 			continue
 		}
 		if n++; n > maxCerts {
-			return nil, fmt.Errorf("the peer sent more than %d certificates: let it send its own and the intermediates alone", maxCerts)
+			return nil, fmt.Errorf("the peer sent more than %d certificates: "+pki.FewerCertificates, maxCerts)
 		}
 		if size += len(c.Data); size > maxCertData {
-			return nil, fmt.Errorf("the peer's certificates have more than %d KiB together: let it send its own and the intermediates alone", maxCertData>>10)
+			return nil, fmt.Errorf("the peer's certificates have more than %d KiB together: "+pki.FewerCertificates, maxCertData>>10)
 		}
 		cert, err := x509.ParseCertificate(bytes.Clone(c.Data))
 		if err == nil {

@@ -232,9 +232,14 @@ func (j crls) signed(l Link, list *x509.RevocationList, asked []*x509.Certificat
 		if err == nil {
 			return nil
 		}
-		fault = fmt.Errorf("it is signed by a certificate that is not accepted (%w)", err)
+		fault = wrongSigner(err)
 	}
 	return fault
+}
+
+// wrongSigner says why the signer of a CRL or of an OCSP response is not accepted.
+func wrongSigner(err error) error {
+	return fmt.Errorf("it is signed by a certificate that is not accepted (%w)", err)
 }
 
 // namesItself reports whether the issuer of a certificate has written into it that it

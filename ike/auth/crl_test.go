@@ -441,7 +441,7 @@ func TestOCSPSigners(t *testing.T) {
 		want   string
 	}{
 		{"a delegate", delegate, 0, ocsp.Good, nil, ""},
-		{"a delegate that was revoked", delegate, 0, ocsp.Good, []x509.RevocationListEntry{entry(delegate)}, "it was signed by a certificate that is not accepted"},
+		{"a delegate that was revoked", delegate, 0, ocsp.Good, []x509.RevocationListEntry{entry(delegate)}, "it is signed by a certificate that is not accepted"},
 		{"a delegate that may not sign", idle, 0, ocsp.Good, nil, "not for that"},
 		{"a delegate with a critical extension", strange, 0, ocsp.Good, nil, "not for that"},
 		{"SHA-1, good", delegate, x509.ECDSAWithSHA1, ocsp.Good, nil, "an algorithm that is not accepted (ECDSA-SHA1)"},

@@ -221,7 +221,7 @@ func answered(l Link, g Got, lists crls) (good bool, fault, err error) {
 	}
 	if c := r.Certificate; c != nil && !c.Equal(l.Issuer) {
 		if _, _, err := lists.look(Link{c, l.Issuer, l.Authority, l.Known}, []*x509.Certificate{l.Cert}); err != nil {
-			return false, fmt.Errorf("it was signed by a certificate that is not accepted (%w)", err), nil
+			return false, wrongSigner(err), nil
 		}
 	}
 	switch {
