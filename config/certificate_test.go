@@ -108,7 +108,7 @@ func TestCertificateFaults(t *testing.T) {
 		{"match-by without certificate", gw(right), signs + "match-by = \"certificate\"\n", "identity.remote-certificate: is missing", ""},
 		{"match-by", gw(right) + "[[certificate]]\nname = \"p\"\nfile = \"leaf.pem\"\n", signs + "match-by = \"certificate\"\nremote-certificate = \"p\"\n", "", ""},
 		{"remote-certificate with a secret", gw(right), "secret = \"s\"\nremote-certificate = \"gw\"\n", "needs auth-method or remote-auth-method", ""},
-		{"remote-id ignore", gw(right), signs + "remote-id = \"ignore\"\n", "", "lets everybody in"},
+		{"remote-id ignore", gw(right), signs + "remote-id = \"ignore\"\n", "", "accepts everybody"},
 		{"secret for nothing", gw(right), signs + "secret = \"s\"\n", "", "identity.secret: is not used"},
 		{"each side in its own way", gw(right), signs + "remote-auth-method = \"pre-shared-key\"\nsecret = \"s\"\n", "", ""},
 		{"the other way round", ca, "remote-auth-method = \"digital-signature\"\nsecret = \"s\"\n", "", ""},

@@ -120,7 +120,7 @@ func TestCrossChecks(t *testing.T) {
 			`16: policy.identity: [[identity]] "x" is disabled, enable it or disable the policy`, ""},
 		{replaced("policy", "peer", "disabled = true\nidentity = 'x'\npeer"), "[[identity]]\nname = 'x'\npeer = 'a'\nsecret = 't'\ndisabled = true\n", "", ""},
 		{nil, "[[policy]]\ntemplate = true\nidentity = 'x'\n", `23: policy.identity: a template has none, leave it out: peers come by policy-template-group of their identity, ports by generate-policy`, ""},
-		{replaced("identity", "peer", "name = 'x'\npeer"), "[[identity]]\nname = 'x'\npeer = 'a'\nsecret = 't'\n", `23: identity.name: "x" already stands at f:13, choose another name`,
+		{replaced("identity", "peer", "name = 'x'\npeer"), "[[identity]]\nname = 'x'\npeer = 'a'\nsecret = 't'\n", `23: identity.name: "x" is already used at f:13, choose another name`,
 			`16: policy.identity: is missing, and [[peer]] "a" has 2 identities: whoever proves to be any of them gets the traffic of this policy; write a name into the [[identity]] that it is meant for, and identity with that name here`},
 		{nil, "[[identity]]\npeer = 'a'\nsecret = 't'\n[[policy]]\npeer = 'a'\ntunnel = true\nsrc-address = '10.1.0.0/16'\ndst-address = '10.3.0.0/16'\n[[policy]]\naction = 'discard'\nsrc-address = '10.1.0.0/16'\ndst-address = '10.4.0.0/16'\n", "",
 			`15: policy.identity: is missing, and [[peer]] "a" has 2 identities: whoever proves to be any of them gets the traffic of this policy (and of 1 more of the peer); write a name into the [[identity]] that it is meant for, and identity with that name here`},
@@ -142,7 +142,7 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("policy", "tunnel = true\nsrc-address = '10.1.0.0/16'\ndst-address = '10.2.0.0/16'\n", ""), "", `15: policy.src-address: is missing, write it, or local-address in [[peer]] "a", which counts in transport mode (tunnel = false)`, ""},
 		{replaced("policy", "src-address = '10.1.0.0/16'\n", ""), "", `15: policy.src-address: is missing, write a prefix, "0.0.0.0/0" or "::/0" for any`, ""},
 		{replaced("policy", "10.2.0.0/16", "2001:db8::/32"), "", `20: policy.dst-address: 2001:db8::/32 and src-address 10.1.0.0/16 are of different address families`, ""},
-		{replaced("policy", "10.2.0.0/16", "10.2.0.1/16"), "", "", `20: policy.dst-address: 10.2.0.1/16 has bits behind its length and is taken as 10.2.0.0/16, write that`},
+		{replaced("policy", "10.2.0.0/16", "10.2.0.1/16"), "", "", `20: policy.dst-address: 10.2.0.1/16 has bits set after its length and is read as 10.2.0.0/16, write that`},
 		{replaced("policy", "peer", "dst-port = 80\npeer"), "", `16: policy.dst-port: protocol all has no ports, write protocol = "tcp", "udp", "sctp", "dccp" or "udp-lite"`, ""},
 		{replaced("policy", "peer", "protocol = 'gre'\nsrc-port = 80\npeer"), "", `17: policy.src-port: protocol gre has no ports, write protocol = "tcp", "udp", "sctp", "dccp" or "udp-lite"`, ""},
 		{replaced("policy", "peer", "protocol = 'tcp'\nsrc-port = 80\npeer"), "", "", ""},
@@ -162,9 +162,9 @@ func TestCrossChecks(t *testing.T) {
 		{nil, "[[policy]]\ndisabled = true\n", "", ""},
 		// Names and selectors that are there twice.
 		{nil, "[[peer]]\nname = 'a'\nexchange-mode = 'ike2'\naddress = '192.0.2.2'\n[[profile]]\nname = 'p1'\n",
-			"22: peer.name: \"a\" already stands at f:8, choose another name\n26: profile.name: \"p1\" already stands at f:2, choose another name",
+			"22: peer.name: \"a\" is already used at f:8, choose another name\n26: profile.name: \"p1\" is already used at f:2, choose another name",
 			`21: peer: "a" has no [[identity]] and is not used`},
-		{nil, "[[profile]]\nname = 'default'\n[[profile]]\nname = 'default'\n", `24: profile.name: "default" already stands at f:22, choose another name`, ""},
+		{nil, "[[profile]]\nname = 'default'\n[[profile]]\nname = 'default'\n", `24: profile.name: "default" is already used at f:22, choose another name`, ""},
 		{nil, "[[policy-group]]\ncomment = 'no name'\n", `21: policy-group.name: is missing, every [[policy-group]] needs a name`, ""},
 		{nil, "[[policy]]\naction = 'discard'\nsrc-address = '10.1.0.0/16'\ndst-address = '10.2.0.0/16'\n", "",
 			`21: policy: invalid: the policy at f:15 has the same addresses, ports and protocol and comes first`},
@@ -410,8 +410,8 @@ func TestInclude(t *testing.T) {
 	write(t, dir, "last.toml", "include = ['culvert.toml', 'gone.toml', '[']\n", 0o644)
 	_, _, err = Load(main)
 	want := []string{
-		main + ":3: gateway.port: already stands at " + a + ":5, write it once",
-		main + `:5: peer.name: "main" already stands at ` + a + ":2, choose another name",
+		main + ":3: gateway.port: is already at " + a + ":5, write it once",
+		main + `:5: peer.name: "main" is already used at ` + a + ":2, choose another name",
 		b + ":",
 		last + ":1: include: " + main + " is read twice, include it once",
 		last + `:1: include: there is no file "` + filepath.Join(dir, "gone.toml") + `"`,

@@ -68,7 +68,7 @@ var keyCases = []keyCase{
 	{"profile", "comment", `"the branch"`, `"two\nlines"`, `has a line break or another control character, accepted: text on one line`},
 	{"profile", "disabled", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
 	{"profile", "dh-group", `["x25519", "modp1024"]`, `["ec2n155"]`, `"ec2n155" is not supported yet, accepted: ` + groupsAble},
-	{"profile", "dh-group", `"ecp256"`, `"x25519+ml-kem-512"`, `"x25519+ml-kem-512" has "ml-kem-512" behind the plus, accepted there: ml-kem-768, ml-kem-1024`},
+	{"profile", "dh-group", `"ecp256"`, `"x25519+ml-kem-512"`, `"x25519+ml-kem-512" has "ml-kem-512" after the plus, accepted there: ml-kem-768, ml-kem-1024`},
 	{"profile", "dh-group", `["x25519+ml-kem-768", "x25519"]`, `"ml-kem-768"`, `"ml-kem-768" is unknown, accepted: ` + groupsAble},
 	{"profile", "dh-group", `["ecp384"]`, `["modp-2048"]`, `"modp-2048" is unknown (did you mean "modp2048"?), accepted: ` + groupsAble},
 	{"profile", "dpd-interval", `"disable-dpd"`, `"disabled-dpd"`, `"disabled-dpd" is unknown (did you mean "disable-dpd"?), accepted: disable-dpd or a duration such as "2m"`},
