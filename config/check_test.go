@@ -96,14 +96,14 @@ func TestCrossChecks(t *testing.T) {
 		{nil, anybody + "[[identity]]\npeer = 'rw'\nsecret = 't'\n[[identity]]\npeer = 'rw'\nsecret = 'u'\ndisabled = true\n", "", ""},
 		{replaced("proposal", "name", "replay-window = 0\nname"), "", "",
 			`5: proposal.replay-window: 0 lets everybody who saw a packet send it again any number of times, write it only for a peer that sends no sequence numbers or the same ones twice`},
-		{replaced("profile", "name", "prf-algorithm = ['auto', 'sha1']\nname"), "", `2: profile.prf-algorithm: auto stands beside other values, write auto or names`, ""},
-		{replaced("proposal", "'none'", "['none', 'x25519']"), "", `6: proposal.pfs-group: none stands beside other values, write none or groups`, ""},
+		{replaced("profile", "name", "prf-algorithm = ['auto', 'sha1']\nname"), "", `2: profile.prf-algorithm: auto cannot be combined with other values, write auto or names`, ""},
+		{replaced("proposal", "'none'", "['none', 'x25519']"), "", `6: proposal.pfs-group: none cannot be combined with other values, write none or groups`, ""},
 		// Nobody can say which peer the identity is for: that it has none is not said.
 		{replaced("identity", "peer = 'a'\n", ""), "", "12: identity.peer: is missing, name a [[peer]]", ""},
 		{replaced("identity", "'a'", "'aa'"), "", `13: identity.peer: there is no [[peer]] named "aa"`, ""},
 		{replaced("identity", "'a'", "5"), "", `13: identity.peer: is a number, accepted: a name in quotes`, ""},
 		{replaced("identity", "peer = 'a'", "disabled = true\npeer = 'a'"), "", `17: policy.peer: [[peer]] "a" has no [[identity]], write one with peer = "a"`, `7: peer: "a" has no [[identity]] and is not used`},
-		{replaced("peer", "name", "local-address = '192.0.2.9'\nname"), "[gateway]\nlisten = ['192.0.2.8', '2001:db8::8']\n", `8: peer.local-address: 192.0.2.9 is none of listen in [gateway], where all datagrams leave, add it there or leave one of the two out`, ""},
+		{replaced("peer", "name", "local-address = '192.0.2.9'\nname"), "[gateway]\nlisten = ['192.0.2.8', '2001:db8::8']\n", `8: peer.local-address: 192.0.2.9 is not in listen of [gateway], from which all datagrams are sent, add it there or leave one of the two out`, ""},
 		{replaced("peer", "name", "local-address = '192.0.2.9'\nname"), "[gateway]\nlisten = ['192.0.2.8', '192.0.2.9']\n", "", ""},
 		{replaced("peer", "name", "local-address = '192.0.2.9'\nname"), "[gateway]\nlisten = '0.0.0.0'\n", "", ""},
 		{replaced("identity", "secret = 's'\n", ""), "", `12: identity.secret: is missing, auth-method pre-shared-key needs secret or secret-file`, ""},
@@ -130,7 +130,7 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("policy", "tunnel = true\n", "tunnel = true\nipsec-protocols = ['ah', 'esp']\n"), "", `19: policy.ipsec-protocols: is one of the two with IKEv2, which cannot negotiate both together, write ["esp"] or ["ah"]`, ""},
 		{replaced("policy", "peer = 'a'\n", "sa-src-address = '192.0.2.9'\nsa-dst-address = '192.0.2.2'\nipsec-protocols = ['ah', 'esp']\n"), "", "", ""},
 		{replaced("policy", "peer = 'a'\n", "sa-src-address = '192.0.2.9'\nsa-dst-address = '192.0.2.1'\n"), "", "",
-			`17: policy.sa-dst-address: is the address of [[peer]] "a", and the policy gets no SA from it but by hand (culvert sa add), write peer = "a" instead if that is not meant`},
+			`17: policy.sa-dst-address: is the address of [[peer]] "a", and the policy gets SAs only by hand (culvert sa add), write peer = "a" instead if that is not meant`},
 		{replaced("policy", "peer = 'a'\n", "sa-src-address = '192.0.2.9'\n"), "", `15: policy.sa-dst-address: is missing, sa-src-address alone is not enough`, ""},
 		{replaced("policy", "peer = 'a'\n", "sa-dst-address = '192.0.2.9'\n"), "", `15: policy.sa-src-address: is missing, sa-dst-address alone is not enough`, ""},
 		{replaced("policy", "peer = 'a'\n", "peer = 'a'\nsa-dst-address = '192.0.2.9'\n"), "", `17: policy.sa-dst-address: is for policies whose SAs are added by hand, and this one has a peer, whose addresses count: leave it out`, ""},
@@ -174,7 +174,7 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("peer", "192.0.2.1'", "192.0.2.0/24'\npassive = true"), "", "", ""},
 		{replaced("profile", "name", "proposal-check = 'obey'\nnat-traversal = false\nlifebytes = 0\nname"), "", "", `1: profile: "p1": IKEv2 ignores proposal-check, lifebytes, nat-traversal`},
 		// Tables.
-		{nil, "[gateway]\nport = 4500\n", `22: gateway.port: port and natt-port are both 4500, they need to differ`, ""},
+		{nil, "[gateway]\nport = 4500\n", `22: gateway.port: port and natt-port are both 4500, they must differ`, ""},
 		{nil, "[[gateway]]\nport = 4500\n", `21: gateway: exists once, write [gateway]`, ""},
 		{map[string]string{"policy": ""}, "[policy]\ntunnel = true\n", `15: policy: is a single table, write [[policy]]`, ""},
 		{nil, "[policys]\n[[policy_group]]\n", "21: policys: unknown (did you mean \"policy\"?), accepted: " + tablesAble() + "\n" +
@@ -378,7 +378,7 @@ func TestSecretFile(t *testing.T) {
 		}
 	}
 	_, _, err := Load(write(t, dir, "culvert.toml", built(replaced("identity", "secret", "secret-file = 'keys/hex'\nsecret"), ""), 0o644))
-	if f, ok := err.(Faults); !ok || len(f) != 1 || f[0].Message != "stands beside secret, write one of them" {
+	if f, ok := err.(Faults); !ok || len(f) != 1 || f[0].Message != "cannot be combined with secret, write one of them" {
 		t.Errorf("both: %v", err)
 	}
 }
