@@ -321,7 +321,7 @@ type Encapsulation string
 
 // The values of encapsulation in [gateway].
 const (
-	Detect Encapsulation = "detect" // UDP where NAT detection says so
+	Detect Encapsulation = "detect" // UDP where NAT detection says so, and in tunnels between Culverts
 	UDP    Encapsulation = "udp"
 	Raw    Encapsulation = "raw"
 )

@@ -68,7 +68,7 @@ type Encapsulation uint8
 
 const (
 	EncapUDP    Encapsulation = iota // always UDP: a peer is made to believe in a NAT
-	EncapDetect                      // UDP where NAT detection finds a NAT
+	EncapDetect                      // UDP where NAT detection finds a NAT, and in tunnels to those of our kind
 	EncapRaw                         // never UDP
 )
 

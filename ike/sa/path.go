@@ -137,7 +137,10 @@ func (sa *SA) Float() {
 	sa.Remote = netip.AddrPortFrom(sa.Remote.Addr(), sa.Peer.NATT())
 }
 
-// InUDP says whether a CHILD SA of a policy is carried by UDP.
+// InUDP says whether a CHILD SA of a policy is carried by UDP. Without a NAT and where both ends
+// leave it to us, that is so for tunnels between two of our kind, since UDP is faster. In
+// transport mode it is not: who takes a packet out of UDP makes its checksum anew (RFC 3948
+// §3.1.2), and one that was wrong before would come out right.
 func (sa *SA) InUDP(p *core.Policy) bool {
 	if p.Protocol == core.ProtoAH {
 		return false
@@ -146,7 +149,7 @@ func (sa *SA) InUDP(p *core.Policy) bool {
 	case core.EncapRaw:
 		return false
 	case core.EncapDetect:
-		return sa.NAT.Local || sa.NAT.Remote
+		return sa.NAT.Local || sa.NAT.Remote || sa.WantsUDP && p.Tunnel && p.Protocol == core.ProtoESP
 	}
 	return true
 }

@@ -41,6 +41,7 @@ type SA struct {
 	Path
 	InitFrom netip.AddrPort // as responder: where the first request came from
 	NAT      NAT
+	WantsUDP bool // the peer wants ESP tunnels in UDP without a NAT, too
 	Told     bool // the peer says where it goes: no NAT moves it (RFC 4555 §3.8)
 	Doubtful bool // the peer says that it is where it is now, and has not answered from there: it gets no policy for that address
 
@@ -81,7 +82,7 @@ func New(env *core.Env, owner Owner, peer *core.Peer, p Path) *SA {
 // same path. Its Protocol is still to be set.
 func (sa *SA) Successor() *SA {
 	return &SA{Env: sa.Env, Owner: sa.Owner, ID: sa.Env.NewSAID(), Peer: sa.Peer,
-		Path: sa.Path, NAT: sa.NAT, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID,
+		Path: sa.Path, NAT: sa.NAT, WantsUDP: sa.WantsUDP, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID,
 		Created: sa.Env.Now(), Heard: sa.Env.Now()}
 }
 

@@ -26,14 +26,14 @@ func row(id kindID) *kind {
 		return &kind{id: id, name: "IKE_SA_INIT", wire: message.ExchangeIKESAInit, clear: true,
 			tasks: func() []task {
 				ke := &keyExchange{}
-				return []task{ke, &redirectedInit{}, &repeatInit{ke: ke}, &ikeKeyExchange{ke: ke}, &natDetection{}, &fragmentation{}, &signatureHashes{}, &ppkSupport{}, &childlessSupport{}, &intermediateSupport{}, &redirectSupport{}, &ikeKeys{ke: ke}}
+				return []task{ke, &redirectedInit{}, &repeatInit{ke: ke}, &ikeKeyExchange{ke: ke}, &natDetection{}, &fragmentation{}, &signatureHashes{}, &ppkSupport{}, &childlessSupport{}, &intermediateSupport{}, &redirectSupport{}, &vendor{}, &ikeKeys{ke: ke}}
 			},
 			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
 	case resume:
 		return &kind{id: id, name: "IKE_SESSION_RESUME", wire: message.ExchangeSessionResume, clear: true, tries: resumeTries,
 			tasks: func() []task {
 				ke := &keyExchange{} // which stays empty
-				return []task{ke, &redirectedInit{}, &ticketRefused{}, &repeatInit{ke: ke}, &presentTicket{}, &natDetection{}, &fragmentation{}, &childlessSupport{}, &redirectSupport{}, &ikeKeys{ke: ke}}
+				return []task{ke, &redirectedInit{}, &ticketRefused{}, &repeatInit{ke: ke}, &presentTicket{}, &natDetection{}, &fragmentation{}, &childlessSupport{}, &redirectSupport{}, &vendor{}, &ikeKeys{ke: ke}}
 			},
 			failed: resumeFailed}
 	case intermediate:

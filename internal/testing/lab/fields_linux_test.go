@@ -116,7 +116,7 @@ func count(list []Sighting, tos, ttl uint8) (n int) {
 // and each gateway takes one from the TTL.
 func TestHeaderFields(t *testing.T) {
 	Need(t)
-	for _, encapsulation := range []string{"udp", "detect"} {
+	for _, encapsulation := range []string{"udp", "raw"} {
 		t.Run(encapsulation, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()

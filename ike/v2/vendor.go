@@ -1,0 +1,38 @@
+package v2
+
+import (
+	"bytes"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// ownVendor is our vendor ID (RFC 7296 §3.12). It says that the sender takes tunnel mode ESP in
+// UDP where there is no NAT, too, and wants it so: the system cuts and joins datagrams of UDP,
+// not packets of ESP. Both ends have to say it. A later meaning gets a vendor ID of its own.
+var ownVendor = []byte("Culvert UDP\x01")
+
+// vendor announces ownVendor with encapsulation = "detect". With "udp" the peer is made to
+// believe in a NAT instead, whatever it is, and with "raw" it must not use UDP.
+type vendor struct{ noop }
+
+func (*vendor) request(x *exchange) error {
+	if x.sa.base.Host.Config().Encapsulation == core.EncapDetect {
+		x.out = append(x.out, &message.VendorID{Data: ownVendor})
+	}
+	return nil
+}
+
+func (t *vendor) accept(x *exchange) error { return t.complete(x) }
+
+func (t *vendor) reply(x *exchange) error { return t.request(x) }
+
+func (*vendor) complete(x *exchange) error {
+	x.sa.base.WantsUDP = false
+	for _, p := range x.in {
+		if v, ok := p.(*message.VendorID); ok && bytes.Equal(v.Data, ownVendor) {
+			x.sa.base.WantsUDP = true
+		}
+	}
+	return nil
+}
