@@ -253,11 +253,11 @@ func TestChildFollowUpOfTheRFC(t *testing.T) {
 // A new CHILD SA with several key exchanges, made by the peer and by the endpoint.
 func TestCreateChildMultiKE(t *testing.T) {
 	t.Run("the peer", func(t *testing.T) {
-		r := newRig(t, pfs("x25519+ml-kem-768+ml-kem-768"))
+		r := newRig(t, pfs("x25519+ml-kem-768+ml-kem-1024"))
 		p := newPuppet(r, 1)
 		p.init()
 		says(t, p.auth(p.authPayloads()...), "IDr AUTH")
-		in := p.request(message.ExchangeCreateChildSA, p.pfsOffer(extraKE(groupESP, 36, 36), 0, 1)...)
+		in := p.request(message.ExchangeCreateChildSA, p.pfsOffer(extraKE(groupESP, 36, 37), 0, 1)...)
 		says(t, in, multiAnswer)
 		first := linkOf(t, in)
 		in = p.request(message.ExchangeFollowUpKE, p.kemOffer(), first)
@@ -265,7 +265,12 @@ func TestCreateChildMultiKE(t *testing.T) {
 		if bytes.Equal(linkOf(t, in).Data, first.Data) || len(r.children) != 0 {
 			t.Error("the second key exchange has the link of the first, or none is needed")
 		}
-		says(t, p.request(message.ExchangeFollowUpKE, p.kemOffer(), linkOf(t, in)), "KE")
+		key, err := mlkem.NewDecapsulationKey1024(bytes.Repeat([]byte{7}, 64))
+		if err != nil {
+			t.Fatal(err)
+		}
+		offer := &message.KE{Group: 37, Data: key.EncapsulationKey().Bytes()}
+		says(t, p.request(message.ExchangeFollowUpKE, offer, linkOf(t, in)), "KE")
 		says(t, p.request(message.ExchangeInformational), "")
 		r.states(t, "made", map[uint32]string{p.peerSPI: "seals"})
 	})
@@ -333,13 +338,13 @@ func TestRekeyChildMultiKE(t *testing.T) {
 // without its link. It is tried again, and nothing is left of the first try.
 func TestChildFollowUpRefused(t *testing.T) {
 	for _, kind := range []message.NotifyType{message.NotifyStateNotFound, message.NotifyTemporaryFailure, 0} {
-		r, p := settled(t, pfs("x25519+ml-kem-768+ml-kem-768"))
+		r, p := settled(t, pfs("x25519+ml-kem-768+ml-kem-1024"))
 		old := p.peerSPI
 		r.in(core.Expire{Child: 1})
 		h, ps := p.asked(message.ExchangeCreateChildSA)
 		p.note(ps)
 		made := p.peerSPI
-		p.answer(h, p.pfsAnswer(extraKE(groupESP, 36, 36), 2, link(9))...)
+		p.answer(h, p.pfsAnswer(extraKE(groupESP, 36, 37), 2, link(9))...)
 		h, ps = p.asked(message.ExchangeFollowUpKE)
 		if kind != 0 {
 			p.answer(h, note(kind))
