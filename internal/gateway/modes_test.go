@@ -35,7 +35,8 @@ func TestModesAreNegotiated(t *testing.T) {
 		"ESP transport but UDP":  {true, 0, []string{"[[profile]]", "[gateway]\nencapsulation = \"udp\"\n[[profile]]"}},
 		"ESP transport, AES-GCM": {true, wire.ProtoESP, []string{"aes-128-cbc", "aes-256-gcm"}},
 		"AH transport":           {true, wire.ProtoAH, ah},
-		"ESP tunnel":             {true, wire.ProtoESP, []string{"tunnel = false", "tunnel = true"}},
+		"ESP tunnel":             {true, 0, []string{"tunnel = false", "tunnel = true"}}, // between two Culverts
+		"ESP tunnel but raw":     {true, wire.ProtoESP, []string{"tunnel = false", "tunnel = true", "[[profile]]", "[gateway]\nencapsulation = \"raw\"\n[[profile]]"}},
 		"AH tunnel":              {true, wire.ProtoAH, append([]string{"tunnel = false", "tunnel = true"}, ah...)},
 	} {
 		t.Run(name, func(t *testing.T) {
