@@ -86,7 +86,6 @@ func (r *resumed) end() {
 
 // lineage is what tickets there are of an IKE SA; a successor at a rekey inherits it.
 type lineage struct {
-	idle
 	sa      *SA
 	session *Session // as the client: the newest
 	given   []given  // as the gateway: the last ones
