@@ -62,11 +62,11 @@ func (l *loader) check() {
 }
 
 func (l *loader) faultAt(e *Entry, table, key, format string, args ...any) {
-	l.fault(e.at(key), table+"."+key, format, args...)
+	l.faults = append(l.faults, e.Fault(table, key, format, args...))
 }
 
 func (l *loader) warnAt(e *Entry, table, key, format string, args ...any) {
-	l.warn(e.at(key), table+"."+key, format, args...)
+	l.warnings = append(l.warnings, Warning(e.Fault(table, key, format, args...)))
 }
 
 // index is a table of named entries.

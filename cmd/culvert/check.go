@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"culvert/config"
+	"culvert/internal/gateway"
 )
 
 type checkCmd struct {
@@ -33,7 +34,7 @@ func (c *checkCmd) Validate() error {
 
 func (c *checkCmd) Run(s *session) error {
 	path := cmp.Or(c.File, c.Config)
-	cfg, warnings, err := config.Load(path)
+	cfg, warnings, err := gateway.Check(path)
 	for _, w := range warnings {
 		fmt.Fprintln(s.stderr, "warning:", w)
 	}

@@ -99,6 +99,13 @@ func TestCheck(t *testing.T) {
 		t.Errorf("a warning: %d %q %q", code, out, stderr)
 	}
 
+	// What loads and does not compile.
+	path = write(t, "[gateway]\nmtu = 1000\n[[policy]]\naction = 'none'\nsrc-address = '2001:db8:1::/48'\ndst-address = '2001:db8:2::/48'\n")
+	code, out, stderr = call("check", path)
+	if want := path + ":2: gateway.mtu: 1000 is too small for IPv6, which the policy at " + path + ":3 needs, write 1280 or more, or leave it out\n"; code != exitFailed || out != want {
+		t.Errorf("%d %q %q, want %q", code, out, stderr, want)
+	}
+
 	missing := filepath.Join(t.TempDir(), "none.toml")
 	code, out, stderr = call("check", "-c", missing)
 	if code != exitFailed || !strings.Contains(out+stderr, missing) {

@@ -45,7 +45,11 @@ func GuardOn(path string) (flows int, warnings []config.Warning, err error) {
 func guardBefore(c *config.Config) (guard.Plan, error) {
 	g := *c
 	g.Gateway.GuardAlways = true
-	p := compile.Compile(&g, [2]uint16{c.Gateway.Port, c.Gateway.NATTPort}, nil).Plan(func(core.PolicyRef) bool { return false })
+	r, err := compile.Compile(&g, [2]uint16{c.Gateway.Port, c.Gateway.NATTPort}, nil)
+	if err != nil {
+		return guard.Plan{}, err
+	}
+	p := r.Plan(func(core.PolicyRef) bool { return false })
 	e := Edges{LANs: func() ([]netip.Prefix, error) { return tun.LANs(c.Gateway.Tun) }}
 	lans, err := e.lans(p, true)
 	if err != nil {

@@ -74,10 +74,14 @@ func transact(parts []part, c *change) error {
 func (g *gateway) takeOver(now time.Time, next *config.Config, snapshot *config.Snapshot) error {
 	ike, natt := g.edges.Conn.Ports()
 	c := &change{now: now, was: g.compiled, next: next, snapshot: snapshot}
-	c.result = compile.Compile(next, [2]uint16{ike, natt}, g.compiled)
+	var err error
+	if c.result, err = compile.Compile(next, [2]uint16{ike, natt}, g.compiled); err != nil {
+		wipeSnapshot(c)
+		return err
+	}
 	c.result.MTU = g.deviceMTU(next)
 	g.changing = true
-	err := transact(g.parts(c), c)
+	err = transact(g.parts(c), c)
 	g.changing = false
 	g.plane.Settle(now)
 	return err

@@ -79,12 +79,16 @@ func newChanging(t *testing.T) *changing {
 
 func (c *changing) change(t *testing.T, text string, alter func([]part) []part) error {
 	next := parse(t, text)
-	x := &change{now: c.w.clock.Now(), was: c.compiled, next: next, result: compile.Compile(next, [2]uint16{500, 4500}, c.compiled)}
+	result, err := compile.Compile(next, [2]uint16{500, 4500}, c.compiled)
+	if err != nil {
+		return err
+	}
+	x := &change{now: c.w.clock.Now(), was: c.compiled, next: next, result: result}
 	list := c.parts(x)
 	if alter != nil {
 		list = alter(list)
 	}
-	err := transact(list, x)
+	err = transact(list, x)
 	c.w.east.settle()
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/config"
 	"culvert/internal/gateway/compile"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
@@ -69,9 +70,9 @@ func TestAClientThatAsksForEverything(t *testing.T) {
 // What a configuration says that no peer gets by asking: addresses of mode-configs in use, and networks behind
 // this gateway, but no prefix of length 0.
 func TestWhatNobodyMayClaim(t *testing.T) {
-	c := compile.Compile(parse(t, strings.Replace(warriorServer, "level = \"unique\"", "level = \"unique\"\n[[policy]]\ntemplate = true\ngroup = \"unused\"\nsrc-address = \"10.66.0.0/16\"", 1)+
+	c := compiled(t, parse(t, strings.Replace(warriorServer, "level = \"unique\"", "level = \"unique\"\n[[policy]]\ntemplate = true\ngroup = \"unused\"\nsrc-address = \"10.66.0.0/16\"", 1)+
 		"[[policy-group]]\nname = \"unused\"\n"+
-		"[[mode-config]]\nname = \"unused\"\naddress = \"192.168.99.2\"\n"), [2]uint16{500, 4500}, nil).IKE
+		"[[mode-config]]\nname = \"unused\"\naddress = \"192.168.99.2\"\n")).IKE
 	given := netip.Prefix{}
 	for _, p := range c.Given {
 		if p.Contains(netip.MustParseAddr("192.168.77.2")) {
@@ -87,7 +88,7 @@ func TestWhatNobodyMayClaim(t *testing.T) {
 	if got := fmt.Sprint(c.Ours); got != "[10.5.8.0/24 192.168.55.0/24]" {
 		t.Errorf("ours are %s", got)
 	}
-	c = compile.Compile(parse(t, site(eastAddr, "101", "102")), [2]uint16{500, 4500}, nil).IKE
+	c = compiled(t, parse(t, site(eastAddr, "101", "102"))).IKE
 	if got := fmt.Sprint(c.Given, c.Ours); got != "[] [10.1.101.0/24 2001:db8:101::/64]" {
 		t.Errorf("given and ours are %s", got)
 	}
@@ -131,4 +132,13 @@ func TestNetsOfThisHost(t *testing.T) {
 	if slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
 		t.Errorf("a default route is in %v", list)
 	}
+}
+
+func compiled(t *testing.T, c *config.Config) *compile.Result {
+	t.Helper()
+	r, err := compile.Compile(c, [2]uint16{500, 4500}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }

@@ -133,6 +133,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.S
 	if err := g.takeOver(time.Now(), g.cfg, snapshot); err != nil {
 		return errors.Join(environment(err), door.Close(), g.edges.close())
 	}
+	g.warn(g.compiled.Warnings)
 	ike, natt := g.edges.Conn.Ports()
 	g.log.Info("started", "config", g.o.ConfigPath, "device", g.edges.Device.Name(), "port", ike, "natt-port", natt,
 		"peers", len(g.compiled.IKE.Peers), "policies", len(g.compiled.Policies))

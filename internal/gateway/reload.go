@@ -27,7 +27,7 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 		}
 		return control.ReloadReport{}, err
 	}
-	return report(changes, warnings), nil
+	return report(changes, append(warnings, g.compiled.Warnings...)), nil
 }
 
 // reloadAndLog is reload where nobody waits for the answer.

@@ -52,6 +52,10 @@ func (c *compiler) compile(r record.Reconfigure) (*core.Config, error) {
 	} else {
 		next = compile.Running(c.cfg, next)
 	}
-	c.cfg, c.last = next, compile.Compile(next, r.Ports, c.last)
+	result, err := compile.Compile(next, r.Ports, c.last)
+	if err != nil {
+		return nil, fmt.Errorf("it does not compile in this culvert: %w", err)
+	}
+	c.cfg, c.last = next, result
 	return c.last.IKE, nil
 }

@@ -317,10 +317,13 @@ func (n *node) input(in core.Input) {
 func (n *node) configure(text string) error {
 	next := parse(n.w.t, text)
 	compile.CarriedBy(next, underlay.IsRaw(n.conn))
-	comp := compile.Compile(next, [2]uint16{500, 4500}, n.comp)
+	comp, err := compile.Compile(next, [2]uint16{500, 4500}, n.comp)
+	if err != nil {
+		return err
+	}
 	c := &change{now: n.w.clock.Now(), was: n.comp, next: next, result: comp}
 	plane := n.plane.Switch(comp)
-	err := transact([]part{
+	err = transact([]part{
 		n.leases.part(),
 		{try: func(*change) error { plane.Policies(); return nil }, revert: func(*change) { plane.Revert() }},
 		{try: func(*change) error { return n.host.Apply(n.plane.Plan(comp)) }},

@@ -39,6 +39,9 @@ type Result struct {
 	Templates    map[core.PolicyRef]*Template
 	templateRefs map[templateKey]core.PolicyRef
 	lastTemplate core.PolicyRef // counts those given out so far
+
+	faults   config.Faults    // that Compile returns
+	Warnings []config.Warning // of what has no effect
 }
 
 // route is what one policy wants of the host.
@@ -67,8 +70,9 @@ type policyKey struct {
 }
 
 // Compile makes the planes' view of c. ports are those that the sockets have;
-// prev is what was in force before, nil at the start.
-func Compile(c *config.Config, ports [2]uint16, prev *Result) *Result {
+// prev is what was in force before, nil at the start. The error is config.Faults with all that
+// is wrong in a configuration that loads; it depends on c alone, so that `culvert check` finds it.
+func Compile(c *config.Config, ports [2]uint16, prev *Result) (*Result, error) {
 	if prev == nil {
 		prev = &Result{}
 	}
@@ -107,7 +111,12 @@ func Compile(c *config.Config, ports [2]uint16, prev *Result) *Result {
 	}
 	n.giveTo(c.Identities)
 	n.IKE.Given, n.IKE.Ours = reserved(c, used)
-	return n
+	n.values(c)
+	n.sizes(c)
+	if len(n.faults) > 0 {
+		return nil, n.faults
+	}
+	return n, nil
 }
 
 // reserved is what no peer gets by asking for it: given is what mode-configs give to
@@ -148,8 +157,13 @@ func (n *Result) policy(p *config.Policy, prev *Result) {
 		key.peer = n.Peers[p.PeerName]
 		key.identity = identityOf(key.peer, p)
 		key.proposal = n.proposal(p.Proposal, prev)
-		if key.peer == nil || key.proposal == nil {
-			return // config does not let such a policy through
+		switch {
+		case key.peer == nil:
+			n.fault(&p.Entry, "policy", "peer", "[[peer]] %q has no [[identity]] in force, enable one, or disable the policy", p.PeerName)
+			return
+		case key.proposal == nil:
+			n.fault(&p.Entry, "policy", "proposal", "there is no [[proposal]] %q in force, name another one, or disable the policy", p.ProposalName)
+			return
 		}
 	}
 	ref, kept := prev.ByContent[key]

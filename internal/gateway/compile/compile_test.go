@@ -83,7 +83,7 @@ disabled = true
 `
 
 func TestCompileTheManualsExample(t *testing.T) {
-	got := Compile(parse(t, manual), ports, nil)
+	got := compiled(t, manual, nil)
 	peer := &core.Peer{
 		Name: "site2", Address: netip.MustParsePrefix("192.168.80.1/32"), Port: 500, NATTPort: 4500, Version: core.IKEv2, InitialContact: true,
 		Profile: core.Profile{
@@ -161,8 +161,8 @@ func TestRefsOverReloads(t *testing.T) {
 		{"the port discarded", strings.Replace(manual, "dst-port = 23", "dst-port = 24", 1), []uint32{3, 2}, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			old := Compile(parse(t, manual), ports, nil)
-			next := Compile(parse(t, c.next), ports, old)
+			old := compiled(t, manual, nil)
+			next := compiled(t, c.next, old)
 			var refs []uint32
 			for _, p := range next.Policies {
 				refs = append(refs, p.Ref)
@@ -177,7 +177,7 @@ func TestRefsOverReloads(t *testing.T) {
 				t.Errorf("the policy is the same: %v", same)
 			}
 			// And back: what was taken away gets another ref, never one that was used.
-			for _, p := range Compile(parse(t, manual), ports, next).Policies {
+			for _, p := range compiled(t, manual, next).Policies {
 				for _, was := range next.Policies {
 					if p.Ref == was.Ref && (p.Pair != was.Pair || p.Action != was.Action || p.Level != was.Level) {
 						t.Errorf("ref %d names two policies: %+v and %+v", p.Ref, p, was)
@@ -254,6 +254,15 @@ func TestAutoMTUFits(t *testing.T) {
 			}
 		}
 	}
+}
+
+func compiled(t *testing.T, text string, prev *Result) *Result {
+	t.Helper()
+	r, err := Compile(parse(t, text), ports, prev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func parse(t *testing.T, text string) *config.Config {

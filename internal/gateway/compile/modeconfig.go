@@ -37,13 +37,20 @@ type Template struct {
 
 func (n *Result) template(p *config.Policy, prev *Result) {
 	proposal := n.proposal(p.Proposal, prev)
-	if proposal == nil || p.Disabled {
+	if p.Disabled {
+		return
+	}
+	if proposal == nil {
+		n.fault(&p.Entry, "policy", "proposal", "there is no [[proposal]] %q in force, name another one, or disable the template", p.ProposalName)
 		return
 	}
 	key := templateKey{p.SrcAddress, p.DstAddress, p.Protocol, p.Group, p.Level, proposal,
 		p.Tunnel || p.AnyMode, !p.Tunnel || p.AnyMode, slices.Contains(p.IPsecProtocols, "ah")}
-	if n.templateRefs[key] != 0 {
-		return // the same again: never the first to fit
+	if first := n.templateRefs[key]; first != 0 { // never the first to fit
+		if o := n.Templates[first].Row; o.File != "" && p.File != "" {
+			n.Warnings = append(n.Warnings, config.Warning(p.Fault("policy", "template", "is the same as the template at %s, which comes first, remove one of the two", o.Place(""))))
+		}
+		return
 	}
 	ref, kept := prev.templateRefs[key]
 	if !kept {

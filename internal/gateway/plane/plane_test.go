@@ -214,7 +214,10 @@ policy-template-group = "g"
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := compile.Compile(c, [2]uint16{500, 4500}, nil)
+	next, err := compile.Compile(c, [2]uint16{500, 4500}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	next.Uses[7] = true
 	s.plane.Switch(next).Policies()
 	s.plane.Config.Follow = func() bool {
