@@ -15,7 +15,7 @@ type checkCmd struct {
 }
 
 func (checkCmd) Help() string {
-	return `Reads a configuration and everything it includes and prints every fault, one line each, with file, line and what is accepted instead. Nothing is started and nothing is changed; no privilege is needed. What works but is weak, or likely not as meant, is a warning on standard error.
+	return `Reads a configuration and everything it includes and prints every fault, one line each, with file, line and what is accepted instead. The configuration is compiled as run does it, but nothing is started and nothing is changed; no privilege is needed. What works but is weak, or likely not as meant, is a warning on standard error.
 
 A file of another tool (a RouterOS export, swanctl.conf, ipsec.conf, a WireGuard configuration, …) is recognised and named.
 

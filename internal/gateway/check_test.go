@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"culvert/config"
+	"culvert/internal/operate/record"
 	"culvert/internal/packet/underlay"
 	"culvert/tun"
 )
 
-// What loads and does not compile is refused by check, start and reload with one text, and a
+// What loads and does not compile is refused by check, start, replay and reload with one text, and a
 // reload leaves everything as it was.
 func TestCheckStartAndReloadRefuseTheSame(t *testing.T) {
 	const small, six = "[gateway]\nmtu = 1000\n", "[[policy]]\naction = \"discard\"\nsrc-address = \"2001:db8:1::/48\"\ndst-address = \"2001:db8:2::/48\"\n"
@@ -34,6 +35,14 @@ func TestCheckStartAndReloadRefuseTheSame(t *testing.T) {
 	}
 	if _, err := guardBefore(parse(t, small+six)); !errors.As(err, &faults) {
 		t.Errorf("the guard alone: %v", err)
+	}
+
+	_, _, snapshot, err := config.LoadSnapshot(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&compiler{}).compile(record.Reconfigure{From: *snapshot, Ports: [2]uint16{500, 4500}}); !errors.As(err, &faults) || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("replay: %v", err)
 	}
 
 	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "p", eastAddr, small)

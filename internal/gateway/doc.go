@@ -11,6 +11,7 @@
 //	gateway.go     Run: start, stop
 //	loop.go        the one goroutine that owns a plane
 //	change.go      the transaction by which a configuration is put in force
+//	check.go       loading and compiling alone, for people
 //	reload.go      reading the configuration again
 //	replay.go      playing a recording
 //	recording.go   making one

@@ -40,7 +40,7 @@ func storeOf(list []*config.Certificate) *certStore {
 	return s
 }
 
-// authMethod is the auth-method of a name; 0 where the table has none of it.
+// authMethod is the auth-method of a name; 0 where the table has none of it, which Compile refuses.
 func authMethod(name string) (a core.AuthMethod) {
 	for _, m := range auth.Methods {
 		if m.Name == name {

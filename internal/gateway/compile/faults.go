@@ -59,7 +59,7 @@ func (n *Result) values(c *config.Config) {
 }
 
 // sizes refuses IPv6 on a device that is too small for it: a system takes IPv6 away from
-// such a device, and no route can be added.
+// such a device, and no route can be added, not even for policies that let their traffic pass.
 func (n *Result) sizes(c *config.Config) {
 	if c.Gateway.MTU == 0 || c.Gateway.MTU >= leastMTU {
 		return
