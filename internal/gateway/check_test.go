@@ -11,6 +11,7 @@ import (
 	"culvert/config"
 	"culvert/internal/operate/record"
 	"culvert/internal/packet/underlay"
+	"culvert/internal/state/store"
 	"culvert/tun"
 )
 
@@ -71,7 +72,7 @@ func TestCheckStartAndReloadWarnOfTheSame(t *testing.T) {
 	if err != nil || !told {
 		t.Errorf("check: %v, %v", warnings, err)
 	}
-	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "p", eastAddr, twice)
+	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "p", eastAddr, twice, remembering(&store.Memory{}))
 	eventually(t, "started", func() bool { return len(p.host.Plans()) == 1 })
 	eventually(t, "warned", func() bool { return strings.Contains(p.log.String(), want) })
 	r, err := p.client().Reload(context.Background())
