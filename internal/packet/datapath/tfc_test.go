@@ -225,10 +225,13 @@ func TestNoDummiesWhenExpired(t *testing.T) {
 	u := newTunnel(t, ciphers[0])
 	u.connect(1, 1, func(l, r *sad.Params) { l.TFC, l.Dummies, l.Hard = 700, 10, time.Hour })
 	out, w := u.left.sads.Child(1).Outbound(), u.left.path.outward()
-	for after, want := range map[time.Duration]int{time.Hour - 1: 1, time.Hour: 0, 2 * time.Hour: 0} {
+	for _, c := range []struct { // in the order of time: an SA that has expired stays so
+		after time.Duration
+		want  int
+	}{{time.Hour - 1, 1}, {time.Hour, 0}, {2 * time.Hour, 0}} {
 		u.left.conn.n = 0
-		if w.dummy(out, start.Add(after).UnixNano()); u.left.conn.n != want {
-			t.Errorf("after %v: %d dummies", after, u.left.conn.n)
+		if w.dummy(out, start.Add(c.after).UnixNano()); u.left.conn.n != c.want {
+			t.Errorf("after %v: %d dummies, want %d", c.after, u.left.conn.n, c.want)
 		}
 	}
 }
