@@ -212,7 +212,7 @@ func TestMask6(t *testing.T) {
 	}
 }
 
-// What is no packet, or gets too long, is not sealed.
+// Seal refuses what is not an IP packet and what would become too long.
 func TestSealRefuses(t *testing.T) {
 	tr := transform(t, "sha256", false)
 	long := func(n int, version byte) []byte {

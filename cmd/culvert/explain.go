@@ -161,7 +161,7 @@ type text struct {
 // foldAt is the width of lines that people read, on wider terminals too.
 const foldAt = 80
 
-// line writes one line, folded at spaces; what was folded is indented further.
+// line writes one line and folds it at spaces. The lines after the first are indented further.
 func (t *text) line(indent int, format string, a ...any) {
 	width := foldAt
 	if t.width > 0 {
