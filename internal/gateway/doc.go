@@ -16,14 +16,12 @@
 //	replay.go      playing a recording
 //	recording.go   making one
 //	lockout.go     policies that would take this host's own networks away from it
-//	owners*.go     files with secrets that belong to somebody else
 //
 // Services:
 //
 //	service.go     what a service is, and the table of them
 //	workers.go     what is slow and needs nothing but the CPU
 //	names.go       DNS names, and local addresses towards peers
-//	dns.go         the DNS servers of this host
 //	fetch.go       CRLs and OCSP responses
 //	leases.go      addresses of pools
 //	tickets.go     the keys of session tickets
@@ -32,8 +30,6 @@
 // The host:
 //
 //	edges.go       sockets, device and host, as values
-//	addrs*.go      the addresses that peers can reach this host at
-//	nets*.go       the networks of this host
 //	guard.go       the plan of the guard
 //	alone.go       the guard without a gateway
 //	restore.go     putting right what others changed on the host

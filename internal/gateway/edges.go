@@ -14,7 +14,9 @@ import (
 
 	"culvert/config"
 	"culvert/internal/gateway/compile"
+	"culvert/internal/host/addresses"
 	"culvert/internal/host/guard"
+	"culvert/internal/host/resolver"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/state/store"
 	"culvert/tun"
@@ -119,7 +121,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 		}
 		return listening(listen, local)
 	}
-	e.Resolver = resolverPast(underlay.Dialer(mark).DialContext)
+	e.Resolver = resolver.New(underlay.Dialer(mark).DialContext)
 	e.LinkMTU = func(local, remote netip.Addr) int { return underlay.LinkMTU(local, remote, mark) }
 	// Only on Linux a host has a lock and leftovers, and only there the device's
 	// name is known beforehand.
@@ -152,10 +154,10 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	}
 	device := e.Device.Name()
 	e.LANs = func() ([]netip.Prefix, error) { return tun.LANs(device) }
-	e.Networks = (&addrs{device: device}).networks
-	e.Watch = (&addrs{device: e.Device.Name(), listen: g.Listen}).watch
-	nets := &nets{device: e.Device.Name()}
-	e.Nets, e.WatchNets = nets.list, nets.watch
+	e.Networks = (&addresses.Reachable{Device: device}).Networks
+	e.Watch = (&addresses.Reachable{Device: device, Listen: g.Listen}).Watch
+	own := &addresses.Own{Device: device}
+	e.Nets, e.WatchNets = own.List, own.Watch
 	if e.Host == nil {
 		e.Host, err = newHost(g, e.Device.Name())
 	}

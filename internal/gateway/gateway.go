@@ -77,6 +77,18 @@ type gateway struct {
 	attempts *attempts
 }
 
+// tellNets tells the endpoint what is this host's before the first peer asks for anything.
+func (g *gateway) tellNets() {
+	if g.edges.Nets == nil {
+		return
+	}
+	list, err := g.edges.Nets()
+	if err != nil {
+		g.log.Warn("the routes of this host cannot be read: a client that asks for an address of one of its networks is not refused because of that", "error", err)
+	}
+	g.plane.Inbox.Put(core.LocalNets{Nets: list})
+}
+
 // Run runs a gateway until ctx ends or it fails. After ctx it has told its
 // peers, taken back what it changed on the machine, and returns nil. The error
 // is config.Faults where the configuration has faults, and ErrEnvironment where

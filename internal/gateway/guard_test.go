@@ -1,13 +1,10 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -152,21 +149,5 @@ func TestUntil(t *testing.T) {
 	}
 	if n, err := tries(never, busy); n != 1 || err != busy {
 		t.Error(n, err)
-	}
-}
-
-// Where the system's resolver has no answer, the DNS servers are asked past the
-// policies, and not where there is no such name.
-func TestResolvePast(t *testing.T) {
-	var asked atomic.Int32 // the resolver dials from two goroutines
-	past := resolverPast(func(_ context.Context, network, address string) (net.Conn, error) {
-		asked.Add(1)
-		return nil, errors.New("no way to " + address)
-	})
-	if a, err := resolve("192.0.2.7", past); err != nil || a.String() != "192.0.2.7" || asked.Load() != 0 {
-		t.Error(a, err, asked.Load())
-	}
-	if _, err := past.LookupNetIP(t.Context(), "ip", "gw.culvert.invalid."); err == nil || asked.Load() == 0 {
-		t.Errorf("%v, asked %d times", err, asked.Load())
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"culvert/config"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
+	"culvert/internal/host/resolver"
 	"culvert/internal/state/lease"
 	"culvert/internal/state/store"
 )
@@ -53,7 +54,7 @@ func newLeases(answer func(core.Answer), dns func() []netip.Addr, failed func(er
 
 // newLeaseService is the service that answers Lease.
 func newLeaseService(env serviceEnv) service {
-	l := newLeases(env.answer, systemDNS, func(err error) {
+	l := newLeases(env.answer, resolver.Servers, func(err error) {
 		env.log.Error("leases were not written and a restart will not know of them", "error", err)
 	})
 	l.state = env.state
@@ -252,13 +253,6 @@ func (l *leases) count(pool string) (inUse, kept int) {
 func (l *leases) close() {
 	close(l.queue)
 	<-l.stopped
-}
-
-// usableDNS leaves out servers that only this host can reach.
-func usableDNS(list []netip.Addr) []netip.Addr {
-	return slices.DeleteFunc(list, func(a netip.Addr) bool {
-		return !a.IsValid() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified()
-	})
 }
 
 // poolsOf are the pools for the book of leases.

@@ -7,6 +7,7 @@ import (
 	"culvert/config"
 	"culvert/ike"
 	"culvert/internal/gateway/plane"
+	"culvert/internal/host/fileowner"
 	"culvert/internal/operate/control"
 	"culvert/internal/operate/record"
 )
@@ -29,7 +30,7 @@ func (o *Options) load() (c *config.Config, w []config.Warning, s *config.Snapsh
 		c, w, s, err = config.LoadSnapshot(o.ConfigPath)
 	}
 	if err == nil {
-		w = append(w, owners(c.SecretFiles(), os.Geteuid(), ownerOf)...)
+		w = append(w, fileowner.Warnings(c.SecretFiles(), os.Geteuid())...)
 	}
 	return c, w, s, err
 }

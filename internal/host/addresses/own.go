@@ -1,19 +1,17 @@
-package gateway
+package addresses
 
 import (
 	"net"
 	"net/netip"
 	"slices"
-
-	"culvert/ike/core"
 )
 
-// nets watches what is this host's, and no peer's to claim (core.LocalNets): its addresses
+// Own is what is this host's, and no peer's to claim (core.LocalNets): its addresses
 // and networks, those of loopback too, and what its routes lead to, but for the
 // gateway's own device. Of routes those count that lead to addresses behind NATs: only
 // such does a peer get by asking for them.
-type nets struct {
-	device string
+type Own struct {
+	Device string // the gateway's
 	now    []netip.Prefix
 }
 
@@ -27,20 +25,20 @@ var behindNATs = []netip.Prefix{
 // maxNets bounds the routes. Where there are more, all that is behind NATs is the host's.
 const maxNets = 4096
 
-// watch calls changed each time that list has changed, until done is closed.
-func (n *nets) watch(done <-chan struct{}, changed func([]netip.Prefix)) {
-	follow(done, netNews(done), n.list, &n.now, changed)
+// Watch calls changed each time that List has changed, until done is closed.
+func (n *Own) Watch(done <-chan struct{}, changed func([]netip.Prefix)) {
+	follow(done, netNews(done), n.List, &n.now, changed)
 }
 
-// list is what there is now, in order.
-func (n *nets) list() ([]netip.Prefix, error) {
+// List is what there is now, in order.
+func (n *Own) List() ([]netip.Prefix, error) {
 	links, err := net.Interfaces()
 	if err != nil {
 		return nil, err
 	}
 	var list []netip.Prefix
 	for _, l := range links {
-		if l.Flags&net.FlagUp == 0 || l.Name == n.device {
+		if l.Flags&net.FlagUp == 0 || l.Name == n.Device {
 			continue
 		}
 		here, err := l.Addrs()
@@ -53,7 +51,7 @@ func (n *nets) list() ([]netip.Prefix, error) {
 			}
 		}
 	}
-	routed, err := routes(n.device)
+	routed, err := routes(n.Device)
 	routed = slices.DeleteFunc(routed, func(p netip.Prefix) bool {
 		return p.Bits() == 0 || !slices.ContainsFunc(behindNATs, p.Overlaps)
 	})
@@ -80,16 +78,4 @@ func ownNets(a *net.IPNet) []netip.Prefix {
 		list = append(list, p)
 	}
 	return list
-}
-
-// tellNets tells the endpoint what is this host's before the first peer asks for anything.
-func (g *gateway) tellNets() {
-	if g.edges.Nets == nil {
-		return
-	}
-	list, err := g.edges.Nets()
-	if err != nil {
-		g.log.Warn("the routes of this host cannot be read: a client that asks for an address of one of its networks is not refused because of that", "error", err)
-	}
-	g.plane.Inbox.Put(core.LocalNets{Nets: list})
 }

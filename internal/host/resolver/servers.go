@@ -1,21 +1,22 @@
-package gateway
+package resolver
 
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 )
 
-// systemDNS are the servers that this host asks, as far as others can ask them
+// Servers are the servers that this host asks, as far as others can ask them
 // too: of /etc/resolv.conf, or where that names only a resolver on this host, of
 // the list that systemd-resolved keeps. Windows keeps its servers elsewhere.
-func systemDNS() []netip.Addr {
+func Servers() []netip.Addr {
 	for _, path := range []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"} {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			continue
 		}
-		if list := usableDNS(nameservers(string(data))); len(list) > 0 {
+		if list := usable(nameservers(string(data))); len(list) > 0 {
 			return list
 		}
 	}
@@ -36,4 +37,11 @@ func nameservers(text string) (list []netip.Addr) {
 		}
 	}
 	return list
+}
+
+// usable leaves out servers that only this host can reach.
+func usable(list []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(list, func(a netip.Addr) bool {
+		return !a.IsValid() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified()
+	})
 }

@@ -1,4 +1,4 @@
-package gateway
+package fileowner
 
 import (
 	"fmt"
@@ -6,10 +6,12 @@ import (
 	"culvert/config"
 )
 
-// owners warns of files with secrets that belong to somebody else than this process's
+// Warnings warns of files with secrets that belong to somebody else than this process's
 // user or root, who can read and change them whatever their mode says. It is for a
 // gateway that runs: who only checks a file may be another user.
-func owners(files []string, self int, owner func(path string) (uid int, ok bool)) (warnings []config.Warning) {
+func Warnings(files []string, self int) []config.Warning { return check(files, self, of) }
+
+func check(files []string, self int, owner func(path string) (uid int, ok bool)) (warnings []config.Warning) {
 	for _, path := range files {
 		if uid, ok := owner(path); ok && uid != 0 && uid != self {
 			warnings = append(warnings, config.Warning{File: path,

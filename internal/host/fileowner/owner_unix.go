@@ -1,13 +1,13 @@
 //go:build unix
 
-package gateway
+package fileowner
 
 import (
 	"os"
 	"syscall"
 )
 
-func ownerOf(path string) (uid int, ok bool) {
+func of(path string) (uid int, ok bool) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return 0, false

@@ -1,4 +1,4 @@
-package gateway
+package addresses
 
 import (
 	"net"
@@ -9,22 +9,22 @@ import (
 	"culvert/config"
 )
 
-// addrs watches the addresses that peers can reach this host at: those of
+// Reachable are the addresses that peers can reach this host at: those of
 // interfaces that are up, but for loopback and the gateway's own device, and only
 // those that it listens on. An SA that may move (MOBIKE) moves with them.
-type addrs struct {
-	device string
-	listen []netip.Addr // empty: all
+type Reachable struct {
+	Device string       // the gateway's own
+	Listen []netip.Addr // empty: all
 	now    []netip.Addr
 }
 
 // gather is how long changes gather: they seldom come alone.
 const gather = 200 * time.Millisecond
 
-// watch calls changed with all addresses, at once and each time that they have
+// Watch calls changed with all addresses, at once and each time that they have
 // changed, until done is closed.
-func (a *addrs) watch(done <-chan struct{}, changed func([]netip.Addr)) {
-	follow(done, addrNews(done), a.list, &a.now, changed)
+func (a *Reachable) Watch(done <-chan struct{}, changed func([]netip.Addr)) {
+	follow(done, addrNews(done), a.List, &a.now, changed)
 }
 
 // follow reads a list at once and after each piece of news, and calls changed where it
@@ -48,17 +48,18 @@ func follow[T comparable](done, news <-chan struct{}, list func() ([]T, error), 
 	}
 }
 
-func (a *addrs) list() (list []netip.Addr, err error) {
+// List is what there is now.
+func (a *Reachable) List() (list []netip.Addr, err error) {
 	err = a.each(func(_ net.Interface, p netip.Prefix) {
-		if p.Addr().IsGlobalUnicast() && (len(a.listen) == 0 || slices.Contains(a.listen, p.Addr())) {
+		if p.Addr().IsGlobalUnicast() && (len(a.Listen) == 0 || slices.Contains(a.Listen, p.Addr())) {
 			list = append(list, p.Addr())
 		}
 	})
 	return list, err
 }
 
-// networks are those of interfaces that have a link, each with the host's address in it.
-func (a *addrs) networks() (list []config.OwnNetwork, err error) {
+// Networks are those of interfaces that have a link, each with the host's address in it.
+func (a *Reachable) Networks() (list []config.OwnNetwork, err error) {
 	err = a.each(func(l net.Interface, p netip.Prefix) {
 		if l.Flags&net.FlagRunning != 0 && p.Addr().IsGlobalUnicast() {
 			list = append(list, config.OwnNetwork{Addr: p.Addr(), Prefix: p.Masked(), Where: l.Name})
@@ -69,13 +70,13 @@ func (a *addrs) networks() (list []config.OwnNetwork, err error) {
 
 // each calls f with every address, and the length of its network, of interfaces that
 // are up, but for loopback and the device.
-func (a *addrs) each(f func(net.Interface, netip.Prefix)) error {
+func (a *Reachable) each(f func(net.Interface, netip.Prefix)) error {
 	links, err := net.Interfaces()
 	if err != nil {
 		return err
 	}
 	for _, l := range links {
-		if l.Flags&net.FlagUp == 0 || l.Flags&net.FlagLoopback != 0 || l.Name == a.device {
+		if l.Flags&net.FlagUp == 0 || l.Flags&net.FlagLoopback != 0 || l.Name == a.Device {
 			continue
 		}
 		here, err := l.Addrs()
