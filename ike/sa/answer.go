@@ -7,6 +7,16 @@ import (
 	"culvert/spd/selector"
 )
 
+// Asking is the selectors that we ask for: those of the policy, and before them the packet that
+// asked, if one did, so that a responder that narrows keeps it in (RFC 7296 §2.9).
+func Asking(p *core.Policy, flow *selector.Pair) (local, remote []selector.TS) {
+	local, remote = p.Selectors()
+	if flow != nil && p.Made == nil && p.Pair.Covers(*flow) && p.Pair != *flow {
+		local, remote = slices.Insert(local, 0, flow.Local), slices.Insert(remote, 0, flow.Remote)
+	}
+	return local, remote
+}
+
 // Answer is what the peer chose of what we asked for in a CHILD SA, as its version of
 // IKE says it in a message.
 type Answer struct {

@@ -2,9 +2,10 @@ package sa
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
-	"culvert/ike/auth"
+	"culvert/crypto/secret"
 	"culvert/ike/core"
 )
 
@@ -41,22 +42,27 @@ func Accept(env *core.Env, owner Owner, peer *core.Peer, spii uint64, d core.Dat
 	return sa
 }
 
+// SeekSource asks the system again, while nobody answers the first message, which address of
+// ours leads to the peer. If it is another one, and silent says that there is still no answer,
+// the SA goes on from there: moved sends the message anew. When the address in use was chosen,
+// the right one may not have been there yet: an IPv6 address is not used before it is known to
+// be unique (RFC 4862 §5.4), which takes a second or two after the start of the system.
+func SeekSource(sa *SA, silent func() bool, moved func()) {
+	if sa.State != Connecting || sa.Peer.Local.IsValid() {
+		return
+	}
+	sa.Env.Ask(sa.ID, core.SourceFor{Remote: sa.Remote.Addr()}, func(b secret.Bytes, err error) {
+		local, ok := netip.AddrFromSlice(b)
+		if local = local.Unmap(); err != nil || !ok || local == sa.Local.Addr().WithZone("") || !silent() {
+			return
+		}
+		sa.Event(core.EvMoved, "another address of ours leads to the peer: %v", local)
+		sa.Local = netip.AddrPortFrom(local, sa.Local.Port())
+		moved()
+	})
+}
+
 // ErrReflected: a message carries what only we can have drawn. Somebody on the path sends our
 // own messages back to us from the peer's address; a peer with a pre-shared key would then
 // have us authenticate ourselves as the peer.
 var ErrReflected = errors.New("what we say was sent back to us: check that the peer's address is not our own, and who is on the path")
-
-// SaysItIsUs reports whether the peer says that it is who we are, with a secret that
-// proves no more than that it has what we have. Only a my-id that is written is
-// ours alone, and no address: two sites behind NATs may have the same.
-func SaysItIsUs(sa *SA) bool {
-	id := sa.Identity
-	if !auth.Of(id.Auth).Symmetric || id.Remote() != id.Auth {
-		return false
-	}
-	switch id.MyID.Type {
-	case core.IDNone, core.IDIPv4, core.IDIPv6:
-		return false
-	}
-	return auth.Same(id.MyID, sa.PeerID)
-}

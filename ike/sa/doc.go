@@ -13,6 +13,7 @@
 //
 //	sa.go         the SA, its states and its end
 //	begin.go      how an SA begins
+//	identify.go   who each end says that it is
 //	final.go      what is left of one that ended
 //	protocol.go   what an SA asks of its version of IKE
 //	owner.go      what an SA asks of the endpoint
@@ -30,5 +31,6 @@
 //	crowd.go      how many IKE SAs one peer may have
 //	twins.go      both ends began at once
 //	reauth.go     how long a proof counts
+//	modeconfig.go what mode config asks for, gives and keeps
 //	lease.go      inner addresses
 package sa

@@ -86,7 +86,12 @@ func unlessGiven(sa *SA, remote []selector.TS) ([]selector.TS, error) {
 	case sa.Lease == nil:
 		return nil, Refuse(NeedsAddress, "%s asked for no address, and wants %v, which mode-config gives", sa.PeerID, remote)
 	}
-	return nil, Refuse(BadSelectors, "%s asks for %v, outside the address that it was given, %v", sa.PeerID, remote, sa.Lease.Addrs)
+	return nil, outsideLease(sa, remote)
+}
+
+// outsideLease refuses selectors that are not of the address that the peer was given.
+func outsideLease(sa *SA, remote []selector.TS) error {
+	return Refuse(BadSelectors, "%s asks for %v, outside the address that it was given, %v", sa.PeerID, remote, sa.Lease.Addrs)
 }
 
 const namesOne = "write the peer's network as dst-address of the template, or give it an address with mode-config"

@@ -126,6 +126,33 @@ func FindNAT(got Hashes, h func() hash.Hash, spii, spir uint64, p Path) NAT {
 		Local:  !slices.ContainsFunc(got.Destination, is(dst))}
 }
 
+// OurHashes are what we send on a path. The forged source hash is drawn once and kept: a request
+// that is repeated with a cookie is otherwise unchanged (RFC 7296 §2.6).
+func OurHashes(sa *SA, h func() hash.Hash, p Path, forged *[]byte) Hashes {
+	src, dst := core.NATHash(h, sa.SPIi, sa.SPIr, p.Local), core.NATHash(h, sa.SPIi, sa.SPIr, p.Remote)
+	if *forged == nil && sa.Host.Config().Encapsulation == core.EncapUDP {
+		*forged = sa.Env.Random(len(src))
+	}
+	if *forged != nil {
+		src = *forged
+	}
+	return Hashes{Source: [][]byte{src}, Destination: [][]byte{dst}}
+}
+
+// TakeNAT notes what NAT detection found when the SA begins. The error is a *Refusal: the peer
+// cannot be made to send ESP in UDP.
+func TakeNAT(sa *SA, n NAT) error {
+	sa.NAT = n
+	if n.Supported {
+		return nil
+	}
+	if sa.Host.Config().Encapsulation == core.EncapUDP {
+		return Refuse(NoProposal, "the peer does not support NAT traversal, and ESP travels in UDP here: switch NAT traversal on at the peer")
+	}
+	sa.NAT = NAT{} // nothing is known: as if there were none
+	return nil
+}
+
 // Float moves the initiator to the NAT-T ports, where the peer supports that: that of
 // the peer is 4500 unless the configuration says otherwise.
 func (sa *SA) Float() {

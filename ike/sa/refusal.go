@@ -6,7 +6,7 @@ import (
 	"culvert/ike/core"
 )
 
-// Cause is why one end refuses a CHILD SA. A version of IKE says it in its own numbers.
+// Cause is why one end refuses a CHILD SA, or the other end. A version of IKE says it in its own numbers.
 type Cause uint8
 
 const (
@@ -17,6 +17,7 @@ const (
 	NoAddress                 // there is no address for it
 	NotNow                    // it may be asked for again a moment later
 	TooMany                   // there is no room for another CHILD SA
+	NotProven                 // one end does not accept who the other says that it is
 )
 
 // Event is the kind of event that reports a refusal.
@@ -26,12 +27,14 @@ func (c Cause) Event() core.EventKind {
 		return core.EvNoProposal
 	case BadSelectors:
 		return core.EvTSUnacceptable
+	case NotProven:
+		return core.EvAuthFailed
 	}
 	return core.EvNotify
 }
 
-// Refusal is the error of a CHILD SA that is not made. Nothing else comes of it: the IKE
-// SA lives on.
+// Refusal is the error of a CHILD SA that is not made, where the IKE SA lives on, or of a peer
+// that is not who it has to be.
 type Refusal struct {
 	Cause  Cause
 	Reason string         // for our people; the peer gets Cause alone
@@ -48,6 +51,31 @@ func Refuse(c Cause, format string, a ...any) error {
 // mismatched is Refuse with the two sides beside each other.
 func mismatched(c Cause, d *core.Mismatch, format string, a ...any) error {
 	return &Refusal{Cause: c, Reason: fmt.Sprintf(format, a...), Detail: d}
+}
+
+// NoIKE is an attempt of ours to make an IKE SA that came to nothing.
+type NoIKE struct {
+	Exchange string // for people
+	Cause    Cause  // NoProposal or NotProven, where the peer says so
+	Reason   string
+	Detail   *core.Mismatch
+	Told     bool // an event has said why
+}
+
+// Report says to people why there is no IKE SA, and ends sa.
+func (n NoIKE) Report(sa *SA) {
+	e, kind := Explainer{sa}, core.EvInitFailed
+	switch n.Cause {
+	case NoProposal:
+		kind, n.Detail = n.Cause.Event(), e.IKEUnchosen()
+		n.Reason = "the peer chose none of our proposals: compare enc-algorithm, hash-algorithm and dh-group of profile " + sa.Peer.Profile.Name + " with the peer's"
+	case NotProven:
+		kind, n.Detail, n.Reason = n.Cause.Event(), e.ProofRefused(), e.RefusedText()
+	}
+	if !n.Told {
+		sa.Emit(core.Event{Kind: kind, Exchange: n.Exchange, Reason: n.Reason, Detail: n.Detail})
+	}
+	sa.End(true, "%s", n.Reason)
 }
 
 // NoChild is an attempt of ours to make a CHILD SA that came to nothing.

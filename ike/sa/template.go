@@ -26,8 +26,9 @@ func (r *Request) generate(local, remote []selector.TS) (p *core.Policy, ours, t
 		if sa.Lease == nil {
 			return nil, nil, nil, Refuse(NeedsAddress, "%s asked for no address, and its identity has the mode-config %q", sa.PeerID, id.Mode.Name)
 		}
-		if remote = selector.Narrow(remote, sa.Lease.Selectors()); len(remote) == 0 {
-			return nil, nil, nil, Refuse(BadSelectors, "%s asks for selectors outside the address that it was given, %v", sa.PeerID, sa.Lease.Addrs)
+		asked := remote
+		if remote = selector.Narrow(asked, sa.Lease.Selectors()); len(remote) == 0 {
+			return nil, nil, nil, outsideLease(sa, asked)
 		}
 	}
 	if sa.Lease == nil && sa.Doubtful {

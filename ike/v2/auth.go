@@ -2,6 +2,7 @@ package v2
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
@@ -48,9 +49,6 @@ func (*authRefused) round(x *exchange) error {
 	return end(0, "the peer answered IKE_AUTH without proof and without a reason")
 }
 
-// maxID is how many bytes a peer's ID may have: tables, tickets and the book of leases have it as their key.
-const maxID = 2048
-
 // identities sends who we are and finds out who the peer is.
 type identities struct {
 	noop
@@ -60,7 +58,7 @@ type identities struct {
 func (*identities) prepare(x *exchange) error {
 	sa := x.sa
 	if sa.base.Identity == nil { // else it is that of the policies
-		sa.base.Identity = firstIdentity(sa)
+		sa.base.Identity = ikesa.FirstIdentity(sa.base, sa.init.sig.cas)
 	}
 	sa.base.MyID = auth.MyID(sa.base.Identity, sa.base.Local.Addr())
 	return nil
@@ -81,25 +79,16 @@ func (t *identities) accept(x *exchange) error {
 	if idi == nil {
 		return end(message.NotifyInvalidSyntax, "IKE_AUTH has no ID of the initiator")
 	}
-	if n := len(idi.Data); n > maxID {
-		return sa.authFailed(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
-	}
 	t.peer = idi
-	sa.base.Name(idOf(idi))
-	var expected core.ID
-	if idr := findID(x.in, false); idr != nil {
-		expected = idOf(idr)
+	err := ikesa.PeerSays(sa.base, idOf(idi))
+	if err == nil {
+		var expected core.ID
+		if idr := findID(x.in, false); idr != nil {
+			expected = idOf(idr)
+		}
+		err = ikesa.ChooseIdentity(sa.base, claimOf(x, expected))
 	}
-	sa.base.Identity = auth.Match(sa.base.Peer.Identities, claimOf(x, expected), sa.base.Host.Config().Trust)
-	if sa.base.Identity == nil {
-		return sa.authFailed(explain(sa).IdentityParts(sa.base.Peer.Identities, expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
-			sa.base.Peer.Name, sa.base.PeerID, expected, sa.base.PeerID)
-	}
-	sa.base.MyID = auth.As(sa.base.Identity, expected, sa.base.Local.Addr())
-	if ikesa.SaysItIsUs(sa.base) {
-		return sa.authFailed(nil, itselfText, sa.base.PeerID)
-	}
-	return nil
+	return sa.disbelieve(x, err)
 }
 
 func (t *identities) round(x *exchange) error {
@@ -111,19 +100,12 @@ func (t *identities) round(x *exchange) error {
 		return nil
 	}
 	sa := x.sa
-	idr := findID(x.in, false)
-	if n := len(idr.Data); n > maxID {
-		return sa.distrust(nil, "the peer's ID has %d bytes, at most %d are accepted: give it a shorter my-id", n, maxID)
+	t.peer = findID(x.in, false)
+	err := ikesa.PeerSays(sa.base, idOf(t.peer))
+	if err == nil {
+		err = ikesa.CheckIdentity(sa.base)
 	}
-	t.peer = idr
-	sa.base.Name(idOf(idr))
-	if !auth.Accepts(sa.base.Identity, sa.base.PeerID) {
-		return sa.distrust(explain(sa).IdentityParts([]*core.Identity{sa.base.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.base.PeerID, sa.base.Identity.RemoteID)
-	}
-	if ikesa.SaysItIsUs(sa.base) {
-		return sa.distrust(nil, itselfText, sa.base.PeerID)
-	}
-	return nil
+	return sa.disbelieve(x, err)
 }
 
 // proof is both ends' proofs: our own, and the check of the peer's. How each goes is a
@@ -300,6 +282,18 @@ func signed(sa *SA, initiator bool, idBody []byte) auth.Signed {
 		return auth.Signed{Message: sa.init.request, Nonce: sa.init.nr, IDBody: idBody, SKp: sa.sealer.keys.pi, IntAuth: sa.init.inter.octets()}
 	}
 	return auth.Signed{Message: sa.init.response, Nonce: sa.init.ni, IDBody: idBody, SKp: sa.sealer.keys.pr, IntAuth: sa.init.inter.octets()}
+}
+
+// disbelieve refuses a peer that package sa refuses, in the way of our part in the exchange.
+func (sa *SA) disbelieve(x *exchange, err error) error {
+	var r *ikesa.Refusal
+	switch {
+	case !errors.As(err, &r):
+		return err
+	case x.mine:
+		return sa.distrust(r.Detail, "%s", r.Reason)
+	}
+	return sa.authFailed(r.Detail, "%s", r.Reason)
 }
 
 // authFailed refuses the peer as responder (RFC 7296 §2.21.2).

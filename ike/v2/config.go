@@ -2,12 +2,10 @@ package v2
 
 import (
 	"net/netip"
-	"slices"
 
 	"culvert/ike/core"
 	"culvert/ike/message"
 	ikesa "culvert/ike/sa"
-	"culvert/spd/selector"
 )
 
 // The Configuration payload in IKE_AUTH (RFC 7296 §2.19, §3.15): a road warrior
@@ -16,7 +14,8 @@ import (
 //	…, AUTH, CP(CFG_REQUEST), SAi2, TSi, TSr  -->
 //	                   <--  …, AUTH, CP(CFG_REPLY), SAr2, TSi, TSr
 //
-// The address is the IKE SA's until it ends; a successor at a rekey takes it over.
+// The address is the IKE SA's until it ends; a successor at a rekey takes it over. Package sa
+// decides what is asked for, given and kept; here is how it is written.
 
 const (
 	cfgRequest = 1
@@ -34,12 +33,6 @@ const (
 	cfgIP6Subnet  = 15
 )
 
-// Bounds on what of a peer's reply is kept.
-const (
-	maxDNS     = 8
-	maxSubnets = 64
-)
-
 // modeConfig asks for an address, or gives one.
 type modeConfig struct {
 	noop
@@ -47,8 +40,8 @@ type modeConfig struct {
 }
 
 func (t *modeConfig) request(x *exchange) error {
-	if x.sa.base.Mode(false) != nil {
-		x.out = append(x.out, configRequest(x, t.child.policy))
+	if sa := x.sa.base; sa.Mode(false) != nil {
+		x.out = append(x.out, configRequest(ikesa.AskedFor(sa, t.child.policy)))
 	}
 	return nil
 }
@@ -62,7 +55,7 @@ func (t *modeConfig) admit(x *exchange) error {
 
 func (t *modeConfig) reply(x *exchange) error {
 	if m, req := x.sa.base.Mode(true), configOf(x.in, cfgRequest); m != nil && req != nil && t.child.refuse == nil {
-		x.out = append(x.out, configReply(x, m, req))
+		x.out = append(x.out, configReply(ikesa.Given(x.sa.base, m, readRequest(req))))
 	}
 	return nil
 }
@@ -75,17 +68,7 @@ func (t *modeConfig) complete(x *exchange) error {
 }
 
 func (t *modeConfig) settle(x *exchange) error {
-	sa := x.sa
-	if x.mine && sa.base.Lease.Leased() { // the peer is proven now
-		l := sa.base.Lease
-		sa.base.Env.Emit(core.Configured{Holder: l.Holder, Peer: sa.base.Peer.Name, Addrs: l.Addrs, DNS: l.DNS})
-		sa.base.Event(core.EvLeased, "the peer gave us %v, DNS servers %v, networks %v", l.Addrs, l.DNS, l.Subnets)
-	} else if sa.base.Lease != nil && !x.mine {
-		sa.base.Event(core.EvLeased, "%s has %v", sa.base.PeerID, sa.base.Lease.Addrs)
-	}
-	if x.mine && sa.base.Mode(false) != nil && sa.base.Identity.Generate != core.GenerateNo && !sa.base.Lease.Leased() {
-		sa.base.Env.After(0, func() { sa.base.Delete("the peer gave no address") })
-	}
+	ikesa.LeaseProven(x.sa.base, x.mine)
 	return nil
 }
 
@@ -111,17 +94,7 @@ func wants(c *message.Config, kind uint16) bool { return len(attributes(c, kind)
 
 // --- initiator ---
 
-// configRequest asks for what the policy can use: addresses of its families.
-func configRequest(x *exchange, p *core.Policy) *message.Config {
-	v4, v6 := true, true
-	if p == nil && len(x.sa.base.Wanted) > 0 { // it is to have its CHILD SA later
-		p = x.sa.base.Wanted[0]
-	}
-	if p != nil {
-		local, _ := p.Selectors()
-		v4 = slices.ContainsFunc(local, func(t selector.TS) bool { return t.Lo.Is4() })
-		v6 = slices.ContainsFunc(local, func(t selector.TS) bool { return t.Lo.Is6() })
-	}
+func configRequest(r ikesa.ConfigRequest) *message.Config {
 	c := &message.Config{CfgType: cfgRequest}
 	ask := func(wanted bool, kinds ...uint16) {
 		for _, k := range kinds {
@@ -130,61 +103,50 @@ func configRequest(x *exchange, p *core.Policy) *message.Config {
 			}
 		}
 	}
-	ask(v4, cfgIP4Address, cfgIP4Netmask, cfgIP4DNS, cfgIP4Subnet)
-	ask(v6, cfgIP6Address, cfgIP6DNS, cfgIP6Subnet)
+	ask(r.V4, cfgIP4Address)
+	ask(r.Netmask, cfgIP4Netmask)
+	ask(r.DNS4, cfgIP4DNS)
+	ask(r.V4, cfgIP4Subnet)
+	ask(r.V6, cfgIP6Address)
+	ask(r.DNS6, cfgIP6DNS)
+	ask(r.V6, cfgIP6Subnet)
 	return c
 }
 
 // readConfig takes what the peer gives.
 func readConfig(x *exchange) error {
-	sa := x.sa
-	l := &ikesa.Lease{Holder: sa.base.ID, Asked: true}
+	l := ikesa.NewLease(x.sa.base)
 	if c := configOf(x.in, cfgReply); c != nil {
 		for _, a := range c.Attributes {
 			readAttribute(l, a)
 		}
 	}
-	if len(l.Addrs) == 0 {
-		if n := notify(x.in, message.NotifyInternalAddressFailure); n != nil {
-			return peerSaid(n)
-		}
-		return refuse(message.NotifyInternalAddressFailure, "the peer gave no address: give it a mode-config that does, or take mode-config out of the identity here")
+	if n := notify(x.in, message.NotifyInternalAddressFailure); n != nil && len(l.Addrs) == 0 {
+		return peerSaid(n)
 	}
-	sa.base.Lease = l
-	return nil
+	return inNotify(ikesa.TakeLease(x.sa.base, l))
 }
 
 // readAttribute takes one attribute; what has an impossible length is passed over.
 func readAttribute(l *ikesa.Lease, a message.Attribute) {
 	v := a.Value
 	addr, ok := netip.AddrFromSlice(v[:min(len(v), addrLen(a.Type))])
-	if !ok || addr.IsUnspecified() && a.Type != cfgIP4Subnet && a.Type != cfgIP6Subnet {
+	if !ok {
 		return
 	}
 	switch a.Type {
 	case cfgIP4Address, cfgIP6Address:
-		taken := slices.ContainsFunc(l.Addrs, func(b netip.Addr) bool { return b.BitLen() == addr.BitLen() })
-		if !taken && addr.IsValid() && !addr.IsMulticast() && !addr.IsLoopback() { // one of each family
-			l.Addrs = append(l.Addrs, addr)
-		}
+		l.AddAddr(addr)
 	case cfgIP4DNS, cfgIP6DNS:
-		if len(l.DNS) < maxDNS {
-			l.DNS = append(l.DNS, addr)
-		}
+		l.AddDNS(addr)
 	case cfgIP4Subnet:
 		if bits, ok := maskBits(v[4:]); ok {
-			addSubnet(l, netip.PrefixFrom(addr, bits))
+			l.AddSubnet(netip.PrefixFrom(addr, bits))
 		}
 	case cfgIP6Subnet:
 		if len(v) == 17 {
-			addSubnet(l, netip.PrefixFrom(addr, int(v[16])))
+			l.AddSubnet(netip.PrefixFrom(addr, int(v[16])))
 		}
-	}
-}
-
-func addSubnet(l *ikesa.Lease, p netip.Prefix) {
-	if p.IsValid() && len(l.Subnets) < maxSubnets && !slices.Contains(l.Subnets, p.Masked()) {
-		l.Subnets = append(l.Subnets, p.Masked())
 	}
 }
 
@@ -214,10 +176,14 @@ func maskBits(mask []byte) (int, bool) {
 // lease asks for an address for the peer, if the peer asks for one.
 func (t *modeConfig) lease(x *exchange, m *core.ModeConfig) {
 	req := configOf(x.in, cfgRequest)
-	if req == nil || !wants(req, cfgIP4Address) && !wants(req, cfgIP6Address) {
+	if req == nil {
 		return
 	}
-	w := core.Lease{V4: wants(req, cfgIP4Address), V6: wants(req, cfgIP6Address), Wishes: wishes(req)}
+	asked := readRequest(req)
+	if !asked.V4 && !asked.V6 {
+		return
+	}
+	w := core.Lease{V4: asked.V4, V6: asked.V6, Wishes: asked.Wishes}
 	x.waiting++
 	x.sa.base.RequestLease(m, w, x.madeContact(), func() bool { return x.over }, func(err error) {
 		if x.waiting--; err != nil {
@@ -227,7 +193,12 @@ func (t *modeConfig) lease(x *exchange, m *core.ModeConfig) {
 	})
 }
 
-// wishes are the addresses that a request names, one of each family: the peer had them before, perhaps from another gateway.
+func readRequest(c *message.Config) ikesa.ConfigRequest {
+	return ikesa.ConfigRequest{V4: wants(c, cfgIP4Address), V6: wants(c, cfgIP6Address), DNS4: wants(c, cfgIP4DNS), DNS6: wants(c, cfgIP6DNS),
+		Netmask: wants(c, cfgIP4Netmask), Wishes: wishes(c)}
+}
+
+// wishes are the addresses that a request names, the first of each family.
 func wishes(c *message.Config) (list []netip.Addr) {
 	for _, kind := range []uint16{cfgIP4Address, cfgIP6Address} {
 		for _, v := range attributes(c, kind) {
@@ -243,42 +214,33 @@ func wishes(c *message.Config) (list []netip.Addr) {
 	return list
 }
 
-// configReply gives what was asked for, and the split networks, which few ask
-// for by name and most can use.
-func configReply(x *exchange, m *core.ModeConfig, req *message.Config) *message.Config {
+func configReply(r ikesa.ConfigReply) *message.Config {
 	c := &message.Config{CfgType: cfgReply}
 	add := func(kind uint16, value []byte) {
 		c.Attributes = append(c.Attributes, message.Attribute{Type: kind, Value: value})
 	}
-	if l := x.sa.base.Lease; l != nil {
-		for _, a := range l.Addrs {
-			if a.Is6() {
-				bits := 128
-				if m.Prefix > 32 {
-					bits = m.Prefix
-				}
-				add(cfgIP6Address, append(a.AsSlice(), byte(bits)))
-				continue
+	for _, a := range r.Addrs {
+		if a.Is6() {
+			bits := 128
+			if r.Bits > 32 {
+				bits = r.Bits
 			}
-			add(cfgIP4Address, a.AsSlice())
-			if bits := min(m.Prefix, 32); wants(req, cfgIP4Netmask) || bits != 0 {
-				add(cfgIP4Netmask, mask(bits))
-			}
+			add(cfgIP6Address, append(a.AsSlice(), byte(bits)))
+			continue
+		}
+		add(cfgIP4Address, a.AsSlice())
+		if r.Netmask {
+			add(cfgIP4Netmask, mask(min(r.Bits, 32)))
 		}
 	}
-	dns := m.DNS
-	if l := x.sa.base.Lease; l != nil {
-		dns = append(slices.Clone(dns), l.DNS...)
-	}
-	for _, a := range dns {
-		switch {
-		case a.Is4() && wants(req, cfgIP4DNS):
-			add(cfgIP4DNS, a.AsSlice())
-		case a.Is6() && wants(req, cfgIP6DNS):
-			add(cfgIP6DNS, a.AsSlice())
+	for _, a := range r.DNS {
+		kind := uint16(cfgIP6DNS)
+		if a.Is4() {
+			kind = cfgIP4DNS
 		}
+		add(kind, a.AsSlice())
 	}
-	for _, p := range m.Split {
+	for _, p := range r.Networks {
 		if p.Addr().Is4() {
 			add(cfgIP4Subnet, append(p.Addr().AsSlice(), mask4(p.Bits())...))
 		} else {

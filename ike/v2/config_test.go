@@ -18,10 +18,10 @@ func FuzzLeaseRead(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind uint16, value []byte) {
 		l := &ikesa.Lease{}
-		for range 2 * maxSubnets {
+		for range 2 * ikesa.MaxSubnets {
 			readAttribute(l, message.Attribute{Type: kind, Value: value})
 		}
-		if len(l.Addrs) > 2 || len(l.DNS) > maxDNS || len(l.Subnets) > maxSubnets {
+		if len(l.Addrs) > 2 || len(l.DNS) > ikesa.MaxDNS || len(l.Subnets) > ikesa.MaxSubnets {
 			t.Fatalf("%d addresses, %d servers, %d networks", len(l.Addrs), len(l.DNS), len(l.Subnets))
 		}
 		for _, p := range l.Subnets {

@@ -178,7 +178,7 @@ func (t *childNegotiation) complete(x *exchange) error {
 	}
 	x.nr = clone(n.Data)
 	if t.child.agreed.Suite.Group != t.ke.group {
-		return refuse(message.NotifyInvalidKEPayload, "the peer chose another group than it used")
+		return refuse(message.NotifyInvalidKEPayload, errOtherGroup)
 	}
 	if len(t.more.lacks) > 0 {
 		if err := t.more.readLink(x.in); err != nil {

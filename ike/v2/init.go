@@ -3,10 +3,7 @@ package v2
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"net/netip"
 
-	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -155,22 +152,14 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 	sa.take(x, m.Header, m.Payloads, nil)
 }
 
-// seekSource asks the system again, while nobody answers the first request, which
-// address of ours leads to the peer, and goes on from there with a request that
-// says so. When the one in use was chosen the right one may not have been there
-// yet: an IPv6 address is not used before it is known to be unique (RFC 4862 §5.4),
-// which takes a second or two after the start of the system.
+// seekSource looks for another address of ours while nobody answers the first request, and
+// goes on from there with a request that says so.
 func seekSource(sa *SA, x *exchange) {
-	if sa.base.State != Connecting || !x.kind.clear || sa.base.Peer.Local.IsValid() {
+	if !x.kind.clear {
 		return
 	}
-	sa.base.Env.Ask(sa.base.ID, core.SourceFor{Remote: sa.base.Remote.Addr()}, func(b secret.Bytes, err error) {
-		local, ok := netip.AddrFromSlice(b)
-		if local = local.Unmap(); err != nil || !ok || local == sa.base.Local.Addr().WithZone("") || x.over || x.in != nil {
-			return
-		}
-		sa.base.Event(core.EvMoved, "another address of ours leads to the peer: %v", local)
-		sa.base.Local, sa.init.moved = netip.AddrPortFrom(local, sa.base.Local.Port()), true
+	ikesa.SeekSource(sa.base, func() bool { return !x.over && x.in == nil }, func() {
+		sa.init.moved = true
 		x.fail(again{"address"})
 	})
 }
@@ -210,7 +199,7 @@ func (t *repeatInit) complete(x *exchange) error {
 		g := t.ke.wantedGroup(n, sa.base.Peer.Profile.Groups)
 		if g == nil {
 			return fatal{detail: explain(sa).GroupParts(n),
-				reason: fmt.Sprintf("the peer wants a Diffie-Hellman group that profile %q does not allow: compare dh-group on both sides", sa.base.Peer.Profile.Name)}
+				reason: notOurGroup(profileGroups(sa)) + ": compare dh-group on both sides"}
 		}
 		sa.init.group = g
 		return again{"group"}
@@ -277,7 +266,7 @@ func (t *ikeKeyExchange) complete(x *exchange) error {
 	sa.base.Suite = s
 	x.nr = clone(find[*message.Nonce](x.in).Data)
 	if s.Group != t.ke.group {
-		return end(0, "the peer chose another group than it used")
+		return end(0, errOtherGroup)
 	}
 	return t.ke.share(x)
 }
@@ -323,24 +312,15 @@ func (sa *SA) connectFailed(exchange string, fault error) {
 		goElsewhere(sa, r, sa.sealer.keys.d != nil)
 		return
 	}
-	k := core.EvInitFailed
-	reason := fault.Error()
-	detail := detailOf(fault)
-	if f, ok := fault.(fatal); ok && f.told {
-		sa.base.End(true, "%s", reason)
-		return
-	}
+	n := ikesa.NoIKE{Exchange: exchange, Reason: fault.Error(), Detail: detailOf(fault)}
 	var r refused
-	if errors.As(fault, &r) {
-		switch r.kind {
-		case message.NotifyNoProposalChosen:
-			k, detail = core.EvNoProposal, explain(sa).IKEUnchosen()
-			reason = "the peer chose none of our proposals: compare enc-algorithm, hash-algorithm and dh-group of profile " + sa.base.Peer.Profile.Name + " with the peer's"
-		case message.NotifyAuthenticationFailed:
-			k, detail = core.EvAuthFailed, explain(sa).ProofRefused()
-			reason = explain(sa).RefusedText()
-		}
+	switch f, ok := fault.(fatal); {
+	case ok:
+		n.Told = f.told
+	case errors.As(fault, &r) && r.kind == message.NotifyNoProposalChosen:
+		n.Cause = ikesa.NoProposal
+	case errors.As(fault, &r) && r.kind == message.NotifyAuthenticationFailed:
+		n.Cause = ikesa.NotProven
 	}
-	sa.base.Emit(core.Event{Kind: k, Exchange: exchange, Reason: reason, Detail: detail})
-	sa.base.End(true, "%s", reason)
+	n.Report(sa.base)
 }

@@ -152,13 +152,25 @@ func (k *keyExchange) firstGroup(before *suite.Group, ours []*suite.Group) *suit
 	return ours[0]
 }
 
+// notOurGroup says that the peer wants a group that we do not allow; what is where ours come from.
+func notOurGroup(what string) string {
+	return "the peer wants a Diffie-Hellman group that " + what + " does not allow"
+}
+
+func profileGroups(sa *SA) string {
+	return fmt.Sprintf("dh-group of profile %q", sa.base.Peer.Profile.Name)
+}
+
+// errOtherGroup: the peer's proposal and its KE payload name different groups.
+const errOtherGroup = "the peer chose another group than it used"
+
 // otherGroup begins anew with the group that an INVALID_KE_PAYLOAD asks for (RFC
 // 7296 §1.3). what is where ours come from, for people.
 func (k *keyExchange) otherGroup(n *message.Notify, ours []*suite.Group, what string, d *core.Mismatch) error {
 	g := k.wantedGroup(n, ours)
 	switch {
 	case g == nil:
-		return refused{kind: n.Kind, data: clone(n.Data), detail: d, reason: "the peer wants a Diffie-Hellman group that " + what + " does not allow"}
+		return refused{kind: n.Kind, data: clone(n.Data), detail: d, reason: notOurGroup(what)}
 	case k.repeats == maxRepeats:
 		return refused{kind: n.Kind, data: clone(n.Data), detail: d, reason: fmt.Sprintf("the peer asked %d times for another Diffie-Hellman group", maxRepeats)}
 	}

@@ -3,7 +3,6 @@ package v2
 import (
 	"crypto/sha1"
 
-	"culvert/ike/core"
 	"culvert/ike/message"
 	ikesa "culvert/ike/sa"
 )
@@ -17,7 +16,7 @@ type natDetection struct {
 
 // natHashes are those that an exchange says.
 type natHashes struct {
-	noSource []byte // the hash that matches no source
+	forged []byte // the source hash where it is to match no address
 }
 
 func (t *natDetection) request(x *exchange) error {
@@ -41,41 +40,24 @@ func (t *natDetection) complete(x *exchange) error {
 }
 
 func (t *natHashes) say(x *exchange) {
-	sa := x.sa
-	to := sa.base.Remote
+	p := x.sa.base.Path
 	if !x.mine {
-		to = x.from.Remote
+		p = x.from
 	}
-	dst := core.NATHash(sha1.New, sa.base.SPIi, sa.base.SPIr, to)
-	src := core.NATHash(sha1.New, sa.base.SPIi, sa.base.SPIr, sa.base.Local)
-	if !x.mine {
-		src = core.NATHash(sha1.New, sa.base.SPIi, sa.base.SPIr, x.from.Local)
-	}
-	if t.noSource == nil && sa.base.Host.Config().Encapsulation == core.EncapUDP {
-		t.noSource = sa.base.Env.Random(len(dst)) // kept: a request repeated with a cookie is else unchanged (RFC 7296 §2.6)
-	}
-	source := t.noSource
-	if source == nil {
-		source = src
-	}
+	h := ikesa.OurHashes(x.sa.base, sha1.New, p, &t.forged)
 	x.out = append(x.out,
-		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: source},
-		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: dst})
+		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: h.Source[0]},
+		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: h.Destination[0]})
 }
 
 func readNATHashes(x *exchange) error {
-	sa := x.sa
-	spir := sa.base.SPIr
-	if !sa.base.Initiator {
+	sa := x.sa.base
+	spir := sa.SPIr
+	if !sa.Initiator {
 		spir = 0 // the request was hashed before we had an SPI
 	}
-	sa.base.NAT = natFound(x.in, sa.base.SPIi, spir, sa.base.Path)
-	if !sa.base.NAT.Supported {
-		if sa.base.Host.Config().Encapsulation != core.EncapUDP {
-			sa.base.NAT.Local, sa.base.NAT.Remote = false, false // nothing is known: as if there were none
-			return nil
-		}
-		return end(message.NotifyNoProposalChosen, "the peer does not support NAT traversal, and ESP travels in UDP here: switch NAT traversal on at the peer")
+	if err := ikesa.TakeNAT(sa, natFound(x.in, sa.SPIi, spir, sa.Path)); err != nil {
+		return end(message.NotifyNoProposalChosen, "%v", err)
 	}
 	return nil
 }

@@ -46,8 +46,7 @@ func replacedIn(x *exchange) *Child {
 	return nil
 }
 
-// offer adds SA, TSi and TSr for the policy. The packet that asked comes
-// first, so that a responder that narrows keeps it in (RFC 7296 §2.9).
+// offer adds SA, TSi and TSr for the policy.
 func (c *pendingChild) offer(x *exchange, withPFS bool) error {
 	sa := x.sa
 	if c.spi == 0 {
@@ -58,11 +57,7 @@ func (c *pendingChild) offer(x *exchange, withPFS bool) error {
 		c.spi = spi
 	}
 	offer := core.ChildOffer(c.policy, withPFS)
-	tsi, tsr := c.policy.Selectors()
-	if c.flow != nil && c.policy.Made == nil && c.policy.Pair.Covers(*c.flow) && c.policy.Pair != *c.flow {
-		tsi = slices.Insert(tsi, 0, c.flow.Local)
-		tsr = slices.Insert(tsr, 0, c.flow.Remote)
-	}
+	tsi, tsr := ikesa.Asking(c.policy, c.flow)
 	if !c.policy.Tunnel {
 		x.sayTransport()
 	}

@@ -26,6 +26,8 @@ const (
 	skfGeneric = 8
 )
 
+var errICV = dropped{"the ICV is wrong"}
+
 // sealer encrypts and decrypts the messages of an IKE SA.
 type sealer struct {
 	idle
@@ -187,7 +189,7 @@ func (p *sealer) unseal(raw []byte, start int) (plain []byte, syntax, err error)
 	case holds == seen && n == len(plain):
 		return plain, syntax, err
 	case holds == core.OpenedNothing:
-		return nil, nil, dropped{"the ICV is wrong"}
+		return nil, nil, errICV
 	case holds == core.OpenedBroken:
 		return nil, dropped{"the SK payload is broken"}, nil
 	}
@@ -208,7 +210,7 @@ func (p *sealer) open(raw []byte, start int) (plain []byte, syntax, err error) {
 		}
 		iv := [aead.IVLen]byte(raw[start:])
 		if plain, err = c.Open(iv, raw[start+enc.IVLen:], raw[:start]); err != nil {
-			return nil, nil, dropped{"the ICV is wrong"}
+			return nil, nil, errICV
 		}
 	} else {
 		mac, err := integ.New(p.base.Suite.Integ, akey)
@@ -217,7 +219,7 @@ func (p *sealer) open(raw []byte, start int) (plain []byte, syntax, err error) {
 		}
 		end := len(raw) - icv
 		if !mac.Verify(raw[end:], raw[:end], nil) {
-			return nil, nil, dropped{"the ICV is wrong"}
+			return nil, nil, errICV
 		}
 		plain = raw[start+enc.IVLen : end]
 		if len(plain) == 0 || len(plain)%enc.Block != 0 {

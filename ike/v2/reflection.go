@@ -47,10 +47,6 @@ func (x *exchange) forgetOwn() {
 	x.own = nil
 }
 
-// Reflected reports whether the header of a request that an IKE SA begins with has
-// the SPI of one that we began.
-func (sa *SA) Reflected(spii uint64) bool { return sa.base.Initiator && sa.base.SPIi == spii }
-
 // reflected is ErrReflected where a request of the peer carries what is ours.
 func reflected(env *core.Env, in []message.Payload) error {
 	for _, p := range in {
@@ -73,5 +69,3 @@ func reflected(env *core.Env, in []message.Payload) error {
 	}
 	return nil
 }
-
-const itselfText = "the peer says it is %s, which is our own my-id: give each side a my-id of its own; if they have one, somebody sends back to us what we say"

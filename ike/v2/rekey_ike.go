@@ -2,7 +2,6 @@ package v2
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
 
 	"culvert/ike/core"
@@ -110,7 +109,7 @@ func (t *ikeNegotiation) complete(x *exchange) error {
 			return refuse(message.NotifyInvalidSyntax, "the response has no SA and no reason")
 		}
 		if n.Kind == message.NotifyInvalidKEPayload {
-			return t.ke.otherGroup(n, sa.base.Peer.Profile.Groups, fmt.Sprintf("dh-group of profile %q", sa.base.Peer.Profile.Name), explain(sa).GroupParts(n))
+			return t.ke.otherGroup(n, sa.base.Peer.Profile.Groups, profileGroups(sa), explain(sa).GroupParts(n))
 		}
 		return peerSaid(n)
 	}

@@ -103,21 +103,6 @@ func addCerts(x *exchange) {
 	}
 }
 
-// firstIdentity is whom we are as initiator: the first of the table, but of
-// those that sign one whose certificate the responder asks for.
-func firstIdentity(sa *SA) *core.Identity {
-	first := sa.base.Peer.Identities[0]
-	if !auth.Of(first.Auth).Certificate {
-		return first
-	}
-	for _, id := range sa.base.Peer.Identities {
-		if auth.Of(id.Auth).Certificate && auth.Under(id.Own, sa.base.Host.Config().Trust, sa.init.sig.cas) {
-			return id
-		}
-	}
-	return first
-}
-
 // claimOf is what the initiator says of itself.
 func claimOf(x *exchange, expected core.ID) auth.Claim {
 	c := auth.Claim{ID: x.sa.base.PeerID, Expected: expected, CAs: append(x.sa.init.sig.cas, auth.ReadRequests(x.in)...)}
