@@ -157,7 +157,7 @@ func together(a, b *core.Policy) bool {
 
 // Generate is of ikesa.Policies. Of the same peer, a policy with the same selectors is the same policy: one that connects anew
 // shares it with what is left of before. Of two peers only one can have it, or a part of it, unless it is of level unique: then
-// it is one policy for both, and their conversations are kept apart.
+// it is one policy for both, and their flows are kept apart.
 func (g *policies) Generate(sa *ikesa.SA, p core.Policy) (*core.Policy, error) {
 	key, owner := madeKey(&p), madeOwner(sa, &p)
 	if taken := g.Taken(sa, &p); taken != "" {

@@ -210,7 +210,7 @@ func (p *Policy) Narrow(local, remote []selector.TS) (l, r []selector.TS, ok boo
 
 // Lease asks for addresses for a peer: an address of each family that is wanted
 // and that the pool has, and for the system's DNS servers. The answer is
-// AppendLease of both. Whoever holds the book answers, not Do; the addresses are
+// AppendLease of both. Whoever keeps the record answers, not Do; the addresses are
 // the Ask's SA's until a Release.
 type Lease struct {
 	Pool    string

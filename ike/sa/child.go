@@ -293,7 +293,7 @@ func (c *Child) Delete(why string) {
 	}
 }
 
-// End takes it away without a word. While another CHILD SA serves the same
+// End takes it away. The peer is not told. While another CHILD SA serves the same
 // policy it lingers, because packets may be under way.
 func (c *Child) End(why string) {
 	if c.Gone {

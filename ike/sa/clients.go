@@ -104,7 +104,7 @@ func (sa *SA) Origin() netip.Addr {
 	return sa.Home
 }
 
-// LeaseOwner is the peer as the book of leases knows it, after a restart, too. Who
+// LeaseOwner is the peer as the record of leases knows it, after a restart, too. Who
 // claims an ID is not who proved it, and no ID makes one key look like another.
 func (sa *SA) LeaseOwner() string {
 	id := fmt.Sprintf("%c%s", byte(sa.PeerID.Type), sa.PeerID.Data)
@@ -168,7 +168,7 @@ func (sa *SA) Only() bool {
 
 // Several clients of one policy may have the same addresses: hosts behind one NAT in
 // transport mode, or networks with the same numbers. Where the policy is of level
-// unique the data plane keeps their conversations apart, and has to know which CHILD
+// unique the data plane keeps their flows apart, and has to know which CHILD
 // SAs are one client's.
 
 // clientOf is the number of the peer as a client of a policy; 0 where clients are not told apart.

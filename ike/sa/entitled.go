@@ -116,7 +116,7 @@ func (r *Request) named(t *core.Template, local []selector.TS, ts selector.TS) (
 
 // inside is for the one address that a host behind a NAT has itself. Each private network may
 // have it, so that only level unique can serve it, where the data plane knows whose each
-// conversation is.
+// flow is.
 func (r *Request) inside(t *core.Template, local []selector.TS, ts selector.TS) ([]selector.TS, *denial) {
 	sa, here := r.SA, r.SA.Remote.Addr()
 	switch a := ts.Lo; {

@@ -93,7 +93,7 @@ func (u leasing) end() {
 	}
 }
 
-// RequestLease asks the book of leases for an address for the peer, by w, which says
+// RequestLease asks the record of leases for an address for the peer, by w, which says
 // what the peer wants. Whoever has the address that it would get, and may be the peer
 // itself, is asked first whether it is there. contact: the peer says INITIAL_CONTACT.
 // over reports whether nobody waits any more; else done is called, perhaps at once, and
@@ -154,7 +154,7 @@ func shares(sa *SA, contact bool) (holders []core.SAID) {
 }
 
 // rivals are the IKE SAs of other devices that have what the peer would get: those with the
-// same owner in the book of leases, and the one that has the only address of the peer's
+// same owner in the record of leases, and the one that has the only address of the peer's
 // identity. A device that has an address already wants nobody else's.
 func rivals(sa *SA, m *core.ModeConfig, contact bool) (list []*SA) {
 	if len(shares(sa, contact)) > 0 {

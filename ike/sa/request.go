@@ -185,7 +185,7 @@ func (r *Request) seenHere(local, remote []selector.TS) string {
 
 // clash refuses a peer whose traffic in transport mode could not be told from that
 // of another behind the same NAT: what goes back has one address for both. At level
-// unique the data plane remembers whose each conversation is.
+// unique the data plane remembers whose each flow is.
 func (c *Choice) clash() error {
 	sa := c.sa
 	if c.Policy.Tunnel || !sa.NAT.Remote {

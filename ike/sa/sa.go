@@ -235,7 +235,7 @@ func (sa *SA) Depose(format string, a ...any) {
 	sa.End(false, format, a...)
 }
 
-// End takes the SA away without a word to the peer. fault: something went wrong.
+// End takes the SA away. The peer is not told. fault: something went wrong.
 func (sa *SA) End(fault bool, format string, a ...any) {
 	if sa.State == Ended {
 		return

@@ -66,7 +66,7 @@ func keepFinal(sa *SA, x *exchange) {
 }
 
 // disown tells the peer to delete a CHILD SA that its response to x made and that
-// we cannot use: it would send into the void.
+// we cannot use: the peer would send packets that nobody opens.
 func (sa *SA) disown(x *exchange) {
 	c := part[*pendingChild](x)
 	if c == nil || c.spi == 0 || c.policy == nil || lacksKeys(x) || find[*message.SA](x.in) == nil || sa.base.State >= Closing || c.takenBack() {
@@ -129,7 +129,7 @@ func (t *deletion) reply(x *exchange) error {
 	}
 	var also []*Child
 	for _, c := range t.remove {
-		if !c.Closing || c.Awaited { // else ours is on its way: the peer needs no second word (§1.4.1)
+		if !c.Closing || c.Awaited { // else our own Delete is on its way, and the response names no SPI (§1.4.1)
 			also = append(also, c)
 		}
 	}

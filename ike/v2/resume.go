@@ -347,7 +347,7 @@ func (*resumedProof) settle(x *exchange) error {
 	return nil
 }
 
-// replaceOld ends the IKE SA that the ticket was of, without a word: its client
+// replaceOld ends the IKE SA that the ticket was of and sends nothing: its client
 // has lost it (RFC 5723 §4.3.1).
 func replaceOld(sa *SA) {
 	for _, s := range sa.base.Others.Namesakes(sa.base) {
