@@ -4,12 +4,17 @@ import (
 	"context"
 	"time"
 
-	"culvert/ike/core"
+	"culvert/config"
+	"culvert/internal/gateway/compile"
+	"culvert/internal/gateway/plane"
+	"culvert/internal/gateway/view"
+	"culvert/internal/host/guard"
 	"culvert/internal/operate/control"
-	"culvert/sad"
+	"culvert/tun"
 )
 
-// backend answers the control socket. Every call runs in the gateway's own
+// backend answers the control socket: what changes nothing from a view.View, and the rest in
+// commands.go. Every call runs in the gateway's own
 // goroutine, between two inputs.
 type backend struct{ g *gateway }
 
@@ -33,105 +38,89 @@ func call[T any](ctx context.Context, g *gateway, f func(now time.Time) (T, erro
 	}
 }
 
+// read runs f with the gateway as it is at that moment.
+func read[T any](ctx context.Context, g *gateway, f func(v *view.View) (T, error)) (T, error) {
+	return call(ctx, g, func(now time.Time) (T, error) { return f(g.view(now)) })
+}
+
+// rows is read for what cannot fail.
+func rows[T any](ctx context.Context, g *gateway, f func(v *view.View) []T) ([]T, error) {
+	return read(ctx, g, func(v *view.View) ([]T, error) { return f(v), nil })
+}
+
 func (b backend) Policies(ctx context.Context) ([]control.Policy, error) {
-	return call(ctx, b.g, func(now time.Time) ([]control.Policy, error) {
-		return policyRows(b.g.cfg, b.g.compiled, b.g.plane.MadeInOrder(), b.g.plane.SAs.Children(), now), nil
-	})
+	return rows(ctx, b.g, (*view.View).Policies)
 }
 
 func (b backend) Peers(ctx context.Context) ([]control.Peer, error) {
-	return call(ctx, b.g, func(time.Time) ([]control.Peer, error) { return peerRows(b.g.cfg), nil })
+	return rows(ctx, b.g, (*view.View).Peers)
 }
 
 func (b backend) Identities(ctx context.Context, secrets bool) ([]control.Identity, error) {
-	return call(ctx, b.g, func(time.Time) ([]control.Identity, error) { return identityRows(b.g.cfg, secrets), nil })
+	return rows(ctx, b.g, func(v *view.View) []control.Identity { return v.Identities(secrets) })
 }
 
 func (b backend) Profiles(ctx context.Context) ([]control.Profile, error) {
-	return call(ctx, b.g, func(time.Time) ([]control.Profile, error) { return profileRows(b.g.cfg), nil })
+	return rows(ctx, b.g, (*view.View).Profiles)
 }
 
 func (b backend) Proposals(ctx context.Context) ([]control.Proposal, error) {
-	return call(ctx, b.g, func(time.Time) ([]control.Proposal, error) { return proposalRows(b.g.cfg), nil })
+	return rows(ctx, b.g, (*view.View).Proposals)
 }
 
 func (b backend) ModeConfigs(ctx context.Context) ([]control.ModeConfig, error) {
-	return call(ctx, b.g, func(time.Time) ([]control.ModeConfig, error) { return modeConfigRows(b.g.cfg), nil })
+	return rows(ctx, b.g, (*view.View).ModeConfigs)
 }
 
 func (b backend) Pools(ctx context.Context) ([]control.Pool, error) {
-	return call(ctx, b.g, func(time.Time) ([]control.Pool, error) {
-		return poolRows(b.g.cfg, find[*leases](b.g.services).count), nil
-	})
+	return rows(ctx, b.g, (*view.View).Pools)
 }
 
 func (b backend) PolicyGroups(ctx context.Context) ([]control.PolicyGroup, error) {
-	return call(ctx, b.g, func(time.Time) ([]control.PolicyGroup, error) { return groupRows(b.g.cfg), nil })
+	return rows(ctx, b.g, (*view.View).PolicyGroups)
 }
 
 func (b backend) ActivePeers(ctx context.Context) ([]control.ActivePeer, error) {
-	return call(ctx, b.g, func(now time.Time) ([]control.ActivePeer, error) {
-		return activePeerRows(b.g.plane.Config.Endpoint.SAs(), b.g.plane.SAs, now), nil
-	})
+	return rows(ctx, b.g, (*view.View).ActivePeers)
 }
 
 func (b backend) InstalledSAs(ctx context.Context, keys bool) ([]control.InstalledSA, error) {
-	return call(ctx, b.g, func(now time.Time) ([]control.InstalledSA, error) {
-		return installedRows(policyNumbers(b.g.cfg, b.g.compiled, b.g.plane.MadeInOrder()), b.g.plane.SAs.Children(), keys, now), nil
-	})
+	return rows(ctx, b.g, func(v *view.View) []control.InstalledSA { return v.InstalledSAs(keys) })
 }
 
 func (b backend) Statistics(ctx context.Context) ([]control.Statistic, error) {
-	return call(ctx, b.g, func(time.Time) ([]control.Statistic, error) { return b.g.statistics(), nil })
+	return rows(ctx, b.g, (*view.View).Statistics)
 }
 
-func (b backend) Flush(ctx context.Context) (int, error) {
-	return call(ctx, b.g, func(now time.Time) (int, error) {
-		n := b.g.plane.SAs.Len()
-		b.g.dropManual(true)
-		b.g.plane.Input(now, core.Command{Do: core.FlushSAs})
-		return n, nil
-	})
+func (b backend) ExplainPacket(ctx context.Context, q control.PacketQuery) (control.PacketExplanation, error) {
+	return read(ctx, b.g, func(v *view.View) (control.PacketExplanation, error) { return v.ExplainPacket(q) })
 }
 
-func (b backend) KillConnections(ctx context.Context) (int, error) {
-	return b.command(ctx, core.KillAll, func() int { return len(b.g.plane.Config.Endpoint.SAs()) })
+func (b backend) ExplainPeer(ctx context.Context, name string) (control.PeerExplanation, error) {
+	return read(ctx, b.g, func(v *view.View) (control.PeerExplanation, error) { return v.ExplainPeer(name) })
 }
 
-func (b backend) Rekey(ctx context.Context, children bool) (int, error) {
-	if children {
-		return b.command(ctx, core.RekeyChildren, func() int { return countSealing(b.g.plane.SAs) })
+// view is the gateway as the commands that change nothing read it.
+func (g *gateway) view(now time.Time) *view.View {
+	v := planeView(g.plane, g.cfg, g.compiled, now)
+	v.Attempts, v.Leases, v.Counts.Events = g.attempts, find[*leases](g.services).count, g.events.counts[:]
+	v.Host = view.Host{Device: g.edges.Device.Name(), Mark: g.cfg.Gateway.Mark, Differences: g.restorer.differences}
+	v.Host.Prober, _ = g.edges.Host.(tun.Prober)
+	if g.cfg.Gateway.Guard {
+		v.Host.Guard, _ = g.edges.Guard.(guard.Explainer)
 	}
-	return b.command(ctx, core.RekeyIKE, func() int {
-		n := 0
-		for _, sa := range b.g.plane.Config.Endpoint.SAs() {
-			if sa.State == "established" {
-				n++
-			}
-		}
-		return n
-	})
-}
-
-// command has the endpoint do something; count tells beforehand how many it concerns.
-func (b backend) command(ctx context.Context, do core.CommandKind, count func() int) (int, error) {
-	return call(ctx, b.g, func(now time.Time) (int, error) {
-		n := count()
-		b.g.plane.Input(now, core.Command{Do: do})
-		return n, nil
-	})
-}
-
-func countSealing(t *sad.Table) (n int) {
-	now := time.Now()
-	for _, c := range t.Children() {
-		if c.State(now) == sad.StateMature {
-			n++
-		}
+	if g.edges.Guard != nil {
+		v.Counts.Guard = g.edges.Guard.Counts
 	}
-	return n
+	return v
 }
 
-func (b backend) Reload(ctx context.Context) (control.ReloadReport, error) {
-	return call(ctx, b.g, func(time.Time) (control.ReloadReport, error) { return b.g.reload() })
+// planeView is what a view has of the plane.
+func planeView(p *plane.Plane, cfg *config.Config, c *compile.Result, now time.Time) *view.View {
+	v := &view.View{Now: now, Config: cfg, Compiled: c, IKE: p.Config.Endpoint, SAs: p.SAs, Policy: p.Policies.Policies(), Path: p.Path, Refused: p.Refused}
+	for _, m := range p.MadeInOrder() {
+		v.Made = append(v.Made, m.AddPolicy)
+	}
+	v.Counts.Path, v.Counts.QueueFull, v.Counts.Unsent = p.Path.Counters().Snapshot, p.Inbox.Dropped.Load(), p.Unsent
+	return v
 }

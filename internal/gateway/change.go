@@ -103,7 +103,7 @@ func (g *gateway) parts(c *change) []part {
 		part{name: "endpoint", commit: func(c *change) { plane.Commit(c.now) }},
 		part{name: "configuration", commit: func(c *change) { g.cfg, g.compiled = c.next, c.result }},
 		part{name: "SAs by hand", commit: func(*change) { g.dropManual(false) }},
-		part{name: "attempts", commit: func(c *change) { g.attempts.configured(c.result) }},
+		part{name: "attempts", commit: func(c *change) { g.attempts.Configured(c.result) }},
 		part{name: "log level", commit: g.logLevel},
 	)
 }

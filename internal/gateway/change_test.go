@@ -14,6 +14,7 @@ import (
 	"culvert/ike"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
+	"culvert/internal/gateway/view"
 	"culvert/internal/host/guard"
 	"culvert/internal/state/store"
 	"culvert/internal/testing/simnet"
@@ -63,7 +64,7 @@ func newChanging(t *testing.T) *changing {
 	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
 	n := w.east
 	c := &changing{w: w, endpoint: &watched{Endpoint: ike.New([32]byte{9})}, guard: &guard.Memory{}, memory: withLease(t), log: &buffer{}}
-	g := &gateway{cfg: parse(t, ""), level: new(slog.LevelVar), attempts: newAttempts(), edges: Edges{
+	g := &gateway{cfg: parse(t, ""), level: new(slog.LevelVar), attempts: view.NewAttempts(), edges: Edges{
 		Host: n.host, Conn: n.conn, Device: n.device, Guard: c.guard,
 		Store: func(string) (store.Store, error) { return kept{c.memory}, nil },
 	}}
@@ -111,10 +112,6 @@ func (c *changing) everything() map[string]string {
 		pools += fmt.Sprintln(name, inUse, kept)
 	}
 	at, ok := c.plane.Deadline()
-	attempts := ""
-	for _, name := range slices.Sorted(maps.Keys(c.attempts.of)) {
-		attempts += fmt.Sprintln(name, len(c.attempts.of[name]))
-	}
 	return map[string]string{
 		"pools":     pools,
 		"tickets":   fmt.Sprint(find[*tickets](c.services).loaded),
@@ -127,7 +124,7 @@ func (c *changing) everything() map[string]string {
 		"timers":    fmt.Sprint(at, ok),
 		"sessions":  fmt.Sprintf("%+v", c.endpoint.SAs()),
 		"inputs":    fmt.Sprint(c.endpoint.inputs),
-		"attempts":  attempts + fmt.Sprint(c.attempts.most),
+		"attempts":  fmt.Sprintf("%+v", c.attempts),
 		"strangers": fmt.Sprint(c.plane.Inbox.Most.Load()),
 		"log level": c.level.Level().String(),
 		"in force":  fmt.Sprintf("%p %p", c.cfg, c.compiled),
@@ -231,7 +228,7 @@ func TestReloadIsATransaction(t *testing.T) {
 	c.w.west.mustConfigure(site(eastAddr, "101", "102"))
 	c.w.until("up", func() bool { return c.w.west.sealing() == 2 && c.plane.SAs.Len() == 2 })
 	c.w.run(10 * time.Second)
-	c.attempts.note(c.w.clock.Now(), core.Event{Kind: core.EvAuthFailed, Peer: "warriors"})
+	c.attempts.Note(c.w.clock.Now(), core.Event{Kind: core.EvAuthFailed, Peer: "warriors"})
 	c.plane.Replan = true
 	gone := strings.Replace(second, "[[peer]]\nname = \"warriors\"", "[[peer]]\ndisabled = true\nname = \"warriors\"", 1)
 	probe := c.parts(&change{was: c.compiled, next: c.cfg, result: c.compiled})

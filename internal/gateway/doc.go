@@ -2,9 +2,9 @@
 // timers and the data path bring, does what the endpoint wants done, and answers
 // the control socket.
 //
-// Two packages below it are parts of it: compile is what a configuration means, as a pure
-// function, and plane is the endpoint with the databases and the data path, without goroutine and
-// clock.
+// Three packages below it are parts of it: compile is what a configuration means, as a pure
+// function; plane is the endpoint with the databases and the data path, without goroutine and
+// clock; view is what people see of a running gateway, read-only.
 //
 // Start and reload:
 //
@@ -36,12 +36,8 @@
 //
 // The control socket and the log:
 //
-//	backend.go     its commands
-//	rows.go        the rows of the print commands
-//	explain.go     what would become of a packet, and what became of a peer
-//	hostview.go    what the host does with a packet
+//	backend.go     its commands; those that change nothing read a view.View
+//	commands.go    those that change something
 //	manual.go      SAs that are added by hand
-//	redirect.go    sending clients to another gateway
-//	attempts.go    the last events of each peer
 //	log.go         the log
 package gateway

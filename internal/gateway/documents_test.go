@@ -45,7 +45,7 @@ func TestRoadWarriorOfTheDocument(t *testing.T) {
 	w.west.mustConfigure(strings.Replace(ends[1], `address = "192.0.2.1"`, `address = "192.0.2.2"`, 1))
 	w.until("a tunnel", func() bool { return w.west.count(core.EvChildUp) >= 1 && w.east.count(core.EvChildUp) >= 1 })
 	w.run(10 * time.Second)
-	rows := activePeerRows(w.east.plane.Config.Endpoint.SAs(), w.east.plane.SAs, w.clock.Now())
+	rows := w.east.view().ActivePeers()
 	if len(rows) != 1 || rows[0].DynamicAddress != "192.168.77.2" || rows[0].ID != "alice@example.net" {
 		t.Errorf("active peers %+v", rows)
 	}

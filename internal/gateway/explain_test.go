@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -185,11 +184,7 @@ func TestExplainPacket(t *testing.T) {
 	} {
 		q := query(c.query)
 		q.Inbound = c.in
-		f, err := flowOf(q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		x, err := explainPacket(w.west.plane, w.west.cfg, w.west.comp, q, f, w.clock.Now())
+		x, err := w.west.view().ExplainPacket(q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,8 +204,7 @@ func TestExplainPacket(t *testing.T) {
 	w.west.input(core.Command{Do: core.FlushSAs})
 	w.run(10 * time.Millisecond)
 	q := query("10.1.101.5 10.1.102.6 udp 1")
-	f, _ := flowOf(q)
-	if x, err := explainPacket(w.west.plane, w.west.cfg, w.west.comp, q, f, w.clock.Now()); err != nil || x.Verdict != "drop" || !x.Acquire || x.Counter != "out-no-states" {
+	if x, err := w.west.view().ExplainPacket(q); err != nil || x.Verdict != "drop" || !x.Acquire || x.Counter != "out-no-states" {
 		t.Errorf("without SA: %+v, %v", x, err)
 	}
 }
@@ -220,11 +214,7 @@ func (n *node) explained(t *testing.T, query_ string, inbound bool) (control.Pac
 	t.Helper()
 	q := query(query_)
 	q.Inbound = inbound
-	f, err := flowOf(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x, err := explainPacket(n.plane, n.cfg, n.comp, q, f, n.w.clock.Now())
+	x, err := n.view().ExplainPacket(q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,14 +274,6 @@ level = "use"
 	}
 }
 
-func TestPacketsThatAreNone(t *testing.T) {
-	for _, s := range []string{"x 10.0.0.1 tcp", "10.0.0.1 x tcp", "10.0.0.1 2001:db8::1 tcp", "10.0.0.1 10.0.0.2 all", "10.0.0.1 10.0.0.2 nonsense", "10.0.0.1 10.0.0.2 gre 5", "10.0.0.1 10.0.0.2 tcp 70000", "10.0.0.1 10.0.0.2 icmp 256"} {
-		if f, err := flowOf(query(s)); err == nil {
-			t.Errorf("%s is the packet %v", s, f)
-		}
-	}
-}
-
 // The last attempts with a peer, as they are told at the door of a gateway.
 func TestExplainPeer(t *testing.T) {
 	c := &cable{ends: map[netip.Addr]*underlay.Memory{}}
@@ -335,75 +317,6 @@ func TestExplainPeer(t *testing.T) {
 	})
 }
 
-// Attempts are bounded, and equal ones are one.
-func TestAttempts(t *testing.T) {
-	a := newAttempts()
-	for i := range 1000 {
-		a.note(start.Add(time.Duration(i)), core.Event{Kind: core.EvInitFailed, Peer: "p", SA: core.SAID(i), Reason: "the same"})
-		a.note(start, core.Event{Kind: core.EvBadMessage, Peer: "p"})
-		a.note(start, core.Event{Kind: core.EvInitFailed})
-	}
-	if len(a.of) != 1 || len(a.of["p"]) != 1 || a.of["p"][0].times != 1000 || !a.of["p"][0].first.Equal(start) {
-		t.Errorf("%+v", a)
-	}
-	for i := range 1000 {
-		a.note(start, core.Event{Kind: core.EvInitFailed, Peer: "p", Reason: fmt.Sprint(i)})
-	}
-	if list := a.of["p"]; len(list) != maxAttempts || list[maxAttempts-1].event.Reason != "999" {
-		t.Errorf("%d kept, the last %+v", len(list), list[len(list)-1])
-	}
-	a.keep(map[string]*core.Peer{"q": nil})
-	if len(a.of) != 0 || a.bytes != 0 || a.order.Len() != 0 {
-		t.Errorf("after the peer is gone: %+v", a)
-	}
-}
-
-// Attempts in the name of many peers are bounded in bytes: those that happened last
-// are kept.
-func TestAttemptsOfManyPeers(t *testing.T) {
-	a := newAttempts()
-	a.most = 1 << 20
-	detail := func(i int) *core.Mismatch {
-		return &core.Mismatch{Theirs: []string{fmt.Sprint(i), strings.Repeat("x", 2000)}, Hint: "a hint"}
-	}
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	for i := range 20000 {
-		a.note(start.Add(time.Duration(i)), core.Event{Kind: core.EvNoProposal, Peer: fmt.Sprint(i % 5000), Reason: fmt.Sprint(i), Detail: detail(i)})
-		if a.bytes > a.most {
-			t.Fatalf("%d bytes", a.bytes)
-		}
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if grown := int(after.HeapAlloc) - int(before.HeapAlloc); grown > a.bytes {
-		t.Errorf("the heap grew by %d bytes, and %d are counted", grown, a.bytes)
-	}
-	n, sum := 0, 0
-	for i := range 5000 {
-		for _, x := range a.of[fmt.Sprint(i)] {
-			if n, sum = n+1, sum+x.bytes; x.event.Reason < fmt.Sprint(19000) && len(x.event.Reason) == 5 {
-				t.Errorf("attempt %s is still there", x.event.Reason)
-			}
-		}
-	}
-	if n < 300 || n != a.order.Len() || sum != a.bytes || len(a.of["4999"]) != 1 || a.of["4999"][0].event.Reason != "19999" {
-		t.Errorf("%d are kept of %d bytes; %d in order, %d counted", n, sum, a.order.Len(), a.bytes)
-	}
-}
-
-func TestExplainSinceItIsEstablished(t *testing.T) {
-	made := time.Unix(1000, 0)
-	sa := core.SAInfo{Created: made}
-	if got := begun(&sa); got != made {
-		t.Error("connecting since", got)
-	}
-	if sa.Established = made.Add(time.Minute); begun(&sa) != sa.Established {
-		t.Error("established since", begun(&sa))
-	}
-}
-
 // What is held off after attempts that failed says so, and how long.
 func TestExplainPeerHeldOff(t *testing.T) {
 	w := newWorld(t, simnet.Link{})
@@ -412,7 +325,7 @@ func TestExplainPeerHeldOff(t *testing.T) {
 	w.west.mustConfigure(site(eastAddr, "101", "102"))
 	w.run(10 * time.Second)
 	explain := func() []string {
-		x, err := explainPeer(w.west.cfg, w.west.comp, w.west.plane, nil, "other", w.clock.Now())
+		x, err := w.west.view().ExplainPeer("other")
 		if err != nil || len(x.Policies) != 2 {
 			t.Fatalf("%v, %v", x.Policies, err)
 		}

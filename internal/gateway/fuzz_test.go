@@ -71,7 +71,7 @@ func FuzzAddSA(f *testing.F) {
 		if n := len(g.plane.SAs.Children()); n != want || err == nil && want == 0 {
 			t.Fatalf("%s: %d SAs, %v", text, n, err)
 		}
-		for _, row := range installedRows(nil, g.plane.SAs.Children(), true, start.Add(time.Hour)) {
+		for _, row := range planeView(g.plane, g.cfg, g.compiled, start.Add(time.Hour)).InstalledSAs(true) {
 			if row.SPI == "" {
 				t.Fatalf("%s: %+v", text, row)
 			}
@@ -99,14 +99,7 @@ func FuzzExplainPacket(f *testing.F) {
 			}
 		}
 		q := control.PacketQuery{Src: src, Dst: dst, Protocol: protocol, SrcPort: from, DstPort: to, Inbound: inbound, Fragment: fragment, SPI: spi}
-		flow, err := flowOf(q)
-		if err != nil {
-			return
-		}
-		if flow.Src.BitLen() != flow.Dst.BitLen() || flow.Src.Zone()+flow.Dst.Zone() != "" || flow.Proto == 0 {
-			t.Fatalf("%+v of %+v", flow, q)
-		}
-		x, err := explainPacket(g.plane, g.cfg, g.compiled, q, flow, start)
+		x, err := planeView(g.plane, g.cfg, g.compiled, start).ExplainPacket(q)
 		if err == nil && (x.Verdict == "" || len(x.Why) == 0) {
 			t.Fatalf("%+v: %+v", q, x)
 		}

@@ -18,6 +18,7 @@ import (
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
 	"culvert/internal/gateway/plane"
+	"culvert/internal/gateway/view"
 	"culvert/internal/operate/control"
 	"culvert/internal/operate/record"
 	"culvert/internal/packet/datapath"
@@ -74,7 +75,7 @@ type gateway struct {
 	changing  bool      // a transaction has the host
 
 	recorder *record.Recorder // nil: none
-	attempts *attempts
+	attempts *view.Attempts
 }
 
 // tellNets tells the endpoint what is this host's before the first peer asks for anything.
@@ -115,7 +116,7 @@ func Run(ctx context.Context, o Options) error {
 	g.level.Set(level)
 	g.log = newLogger(o.Stderr, format, g.level)
 	g.events = &events{log: g.log}
-	g.attempts = newAttempts()
+	g.attempts = view.NewAttempts()
 	g.warn(warnings)
 	if g.edges, err = o.Edges(&cfg.Gateway); err != nil {
 		return err
@@ -243,7 +244,7 @@ func (g *gateway) deviceMTU(c *config.Config) int {
 // event counts and logs an event.
 func (g *gateway) event(now time.Time, e core.Event) {
 	g.events.event(now, e)
-	g.attempts.note(now, e)
+	g.attempts.Note(now, e)
 	if g.o.Event != nil {
 		g.o.Event(e)
 	}

@@ -40,7 +40,7 @@ func (b backend) DeleteSA(ctx context.Context, spi uint32) error {
 
 // manualPolicy finds the policy by its number in policy print.
 func (g *gateway) manualPolicy(number int) (core.PolicyRef, *config.Policy, error) {
-	for ref, n := range policyNumbers(g.cfg, g.compiled, g.plane.MadeInOrder()) {
+	for ref, n := range planeView(g.plane, g.cfg, g.compiled, time.Time{}).PolicyNumbers() {
 		if n != number || g.compiled.Rows[ref] == nil {
 			continue
 		}

@@ -95,7 +95,7 @@ policy-template-group = "ike2-rw"
 
 // table is `policy print` in brief.
 func (n *node) table() (lines []string) {
-	for _, r := range policyRows(n.cfg, n.comp, n.plane.MadeInOrder(), n.plane.SAs.Children(), n.w.clock.Now()) {
+	for _, r := range n.view().Policies() {
 		flags := ""
 		for _, f := range []struct {
 			on     bool
@@ -141,14 +141,14 @@ func TestRoadWarrior(t *testing.T) {
 	if r := w.east.plane.Send(w.clock.Now(), echo("10.5.8.9", "192.168.77.3", 1)); r != datapath.OutPolicyBlocked {
 		t.Errorf("to an address that nobody has: %v", r)
 	}
-	rows := activePeerRows(w.west.plane.Config.Endpoint.SAs(), w.west.plane.SAs, w.clock.Now())
+	rows := w.west.view().ActivePeers()
 	if len(rows) != 1 || rows[0].DynamicAddress != "192.168.77.2" || rows[0].DNS != "10.5.8.1" {
 		t.Errorf("active peers %+v", rows)
 	}
-	if rows := activePeerRows(w.east.plane.Config.Endpoint.SAs(), w.east.plane.SAs, w.clock.Now()); rows[0].DynamicAddress != "192.168.77.2" {
+	if rows := w.east.view().ActivePeers(); rows[0].DynamicAddress != "192.168.77.2" {
 		t.Errorf("active peers %+v", rows)
 	}
-	if rows := poolRows(w.east.cfg, w.east.leases.count); rows[0].Used != 1 || rows[0].Kept != 0 {
+	if rows := w.east.view().Pools(); rows[0].Used != 1 || rows[0].Kept != 0 {
 		t.Errorf("pools %+v", rows)
 	}
 	plan := w.west.plane.Plan(w.west.comp)
@@ -173,7 +173,7 @@ func TestRoadWarrior(t *testing.T) {
 	if plan := w.west.plane.Plan(w.west.comp); len(plan.Addresses) != 0 || len(plan.Routes) != 0 {
 		t.Errorf("without IKE SA: %+v", plan)
 	}
-	if rows := poolRows(w.east.cfg, w.east.leases.count); rows[0].Used != 0 || rows[0].Kept != 1 {
+	if rows := w.east.view().Pools(); rows[0].Used != 0 || rows[0].Kept != 1 {
 		t.Errorf("pools %+v", rows)
 	}
 	w.east.wantTable(t, "0 T* ::/0 => ::/0 encrypt require 0", "1 T 0.0.0.0/0 => 192.168.77.0/24 encrypt unique 0", "2  0.0.0.0/0 => 0.0.0.0/0 discard require 0")
@@ -244,7 +244,7 @@ func TestManyRoadWarriors(t *testing.T) {
 	if len(w.east.plane.Made.Policies) != 0 || w.east.plane.SAs.Len() != 0 {
 		t.Errorf("%d policies and %d SAs are left", len(w.east.plane.Made.Policies), w.east.plane.SAs.Len())
 	}
-	if rows := poolRows(w.east.cfg, w.east.leases.count); rows[0].Used != 0 || rows[0].Kept != n {
+	if rows := w.east.view().Pools(); rows[0].Used != 0 || rows[0].Kept != n {
 		t.Errorf("pools %+v", rows)
 	}
 }
@@ -262,7 +262,7 @@ func TestTwoRoadWarriorsWithOnePrivateAddress(t *testing.T) {
 	w.east.mustConfigure(warriorServer)
 	client := strings.Replace(warriorClient, "secret =", "my-id = \"address:192.168.1.5\"\nsecret =", 1)
 	has := func(n *node) string {
-		rows := activePeerRows(n.plane.Config.Endpoint.SAs(), n.plane.SAs, w.clock.Now())
+		rows := n.view().ActivePeers()
 		if len(rows) != 1 {
 			t.Fatalf("%v has %d IKE SAs", n.addr, len(rows))
 		}

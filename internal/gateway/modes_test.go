@@ -138,7 +138,7 @@ func (n *node) installed() []struct {
 		ESP   bool
 		State string
 	}
-	for _, r := range installedRows(policyNumbers(n.cfg, n.comp, n.plane.MadeInOrder()), n.plane.SAs.Children(), false, n.w.clock.Now()) {
+	for _, r := range n.view().InstalledSAs(false) {
 		rows = append(rows, struct {
 			ESP   bool
 			State string

@@ -28,7 +28,7 @@ func TestSiteToSite(t *testing.T) {
 		if got := n.count(core.EvIKEUp); got != 1 {
 			t.Errorf("%v: %d IKE SAs came up", n.addr, got)
 		}
-		for _, r := range policyRows(n.cfg, n.comp, n.plane.MadeInOrder(), n.plane.SAs.Children(), w.clock.Now()) {
+		for _, r := range n.view().Policies() {
 			if !r.Template && (!r.Active || r.Ph2State != "established" || r.Ph2Count != 1 || r.SASrcAddress != n.addr.String()) {
 				t.Errorf("%v: policy %+v", n.addr, r)
 			}

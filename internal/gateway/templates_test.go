@@ -144,7 +144,7 @@ func TestTransportModeFromATemplate(t *testing.T) {
 				!strings.Contains(table[last-1], " DA ") {
 				t.Errorf("policies\n%s", strings.Join(table, "\n"))
 			}
-			for _, r := range policyRows(w.east.cfg, w.east.comp, w.east.plane.MadeInOrder(), w.east.plane.SAs.Children(), w.clock.Now()) {
+			for _, r := range w.east.view().Policies() {
 				if proto := map[string]string{"": "esp", "ah": "ah"}[c.proto]; r.Dynamic && (r.Tunnel != control.No || r.IPsecProtocols != proto || r.SADstAddress != seen[w.west].String()) {
 					t.Errorf("row %+v", r)
 				}

@@ -40,8 +40,7 @@ func (w *world) outage(meanwhile func()) {
 // resumed reports whether both ends have nothing but one resumed IKE SA.
 func (w *world) resumed() bool {
 	for _, n := range []*node{w.west, w.east} {
-		sas := n.plane.Config.Endpoint.SAs()
-		rows := activePeerRows(sas, n.plane.SAs, w.clock.Now())
+		rows := n.view().ActivePeers()
 		if len(rows) != 1 || !rows[0].Resumed || rows[0].State != "established" {
 			return false
 		}

@@ -18,6 +18,7 @@ import (
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
 	"culvert/internal/gateway/plane"
+	"culvert/internal/gateway/view"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
@@ -393,10 +394,17 @@ func (n *node) sealing() (c int) {
 	return c
 }
 
+// view is what the commands see of a node.
+func (n *node) view() *view.View {
+	v := planeView(n.plane, n.cfg, n.comp, n.w.clock.Now())
+	v.Attempts, v.Leases = view.NewAttempts(), n.leases.count
+	return v
+}
+
 // spis are the inbound SPIs by policy.
 func (n *node) spis() map[string]string {
 	m := map[string]string{}
-	for _, r := range installedRows(policyNumbers(n.cfg, n.comp, n.plane.MadeInOrder()), n.plane.SAs.Children(), false, n.w.clock.Now()) {
+	for _, r := range n.view().InstalledSAs(false) {
 		m[r.Policy+" "+r.SrcAddress+" "+r.DstAddress+" "+r.SPI] = r.State
 	}
 	return m

@@ -91,6 +91,7 @@ var rules = map[string]func(*source, report){
 	"ike is a function of its inputs":     ikeIsAFunctionOfItsInputs,
 	"libraries have their place":          librariesHaveTheirPlace,
 	"compile touches no host":             compileTouchesNoHost,
+	"the view changes nothing":            viewChangesNothing,
 	"nothing is left unfinished":          nothingIsLeftUnfinished,
 	"no path leads out of the repository": noPathLeadsOut,
 	"test support stays in tests":         testSupportStaysInTests,
@@ -152,6 +153,16 @@ func TestRulesBite(t *testing.T) {
 		{"internal/gateway/compile/a.go", `import "os"`, "pure function"},
 		{"internal/gateway/compile/a.go", `import "culvert/tun"; var x tun.Plan`, ""},
 		{"internal/gateway/compile/a.go", `import "culvert/tun"; var x tun.Device`, "only Plan and Route"},
+		{"internal/gateway/view/a.go", `import "culvert/internal/gateway"`, "internal/gateway/view may import"},
+		{"internal/gateway/view/a.go", `import "culvert/internal/gateway/plane"`, "internal/gateway/view may import"},
+		{"internal/gateway/view/a.go", `import "culvert/ike"`, "internal/gateway/view may import"},
+		{"internal/gateway/view/a.go", `import "culvert/tun"; var x tun.Prober`, ""},
+		{"internal/gateway/view/a.go", `import "culvert/tun"; var x tun.Host`, "the view only reads"},
+		{"internal/gateway/view/a.go", `import "culvert/sad"; var x *sad.Table`, "the view only reads"},
+		{"internal/gateway/view/a.go", `import "culvert/sad"; var x = (*sad.Child).TakeEvents`, "the view only reads"},
+		{"internal/gateway/view/a.go", `import "culvert/sad"; func f(c *sad.Child) uint32 { return c.Inbound().SPI() }`, ""},
+		{"internal/gateway/view/a_test.go", `import "culvert/sad"; var x *sad.Table`, ""},
+		{"internal/gateway/a.go", `import "culvert/sad"; var x *sad.Table`, ""},
 		{"cmd/culvert/a.go", `import "github.com/alecthomas/kong"`, ""},
 		{"tun/a.go", "// TO" + "DO: more", "finish it"},
 		{"tun/a.go", `var p = "/ho` + `me/me/x"`, "one machine"},
@@ -209,6 +220,7 @@ var doors = map[string][]string{
 	"internal/packet/reassembly": {"internal/packet/wire"},
 	"internal/packet/datapath":   {"tun", "internal/packet/underlay", "internal/packet/wire", "internal/packet/reassembly", "spd", "sad", "esp", "ah", "crypto"},
 	"internal/gateway/compile":   {"config", "crypto/pki", "crypto/suite", "ike/core", "ike/auth", "internal/packet/wire", "spd", "tun"},
+	"internal/gateway/view":      {"config", "crypto/secret", "ike/core", "internal/gateway/compile", "internal/host/guard", "internal/host/hardware", "internal/operate/control", "internal/packet/datapath", "internal/packet/wire", "sad", "spd", "tun"},
 	"internal/gateway/plane":     {"config", "esp", "ike/core", "internal/gateway/compile", "internal/packet/datapath", "internal/packet/underlay", "internal/packet/wire", "sad", "spd", "tun"},
 	"cmd":                        {"internal/gateway", "internal/operate/control", "internal/demo", "internal/host/hardware", "config", "crypto/suite"},
 }
@@ -257,6 +269,38 @@ func compileTouchesNoHost(s *source, report report) {
 			if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "tun" && sel.Sel.Name != "Plan" && sel.Sel.Name != "Route" {
 				report("%s uses tun.%s: compile knows of tun only Plan and Route, not the device nor the host", s.line(n), sel.Sel.Name)
 			}
+		}
+		return true
+	})
+}
+
+// viewReads are the names that the view may use of packages that have state.
+var viewReads = map[string][]string{
+	"sad":   {"Child", "Row", "Endpoint", "StateMature", "StateDead", "StateDying", "StateLarval", "ProtocolESP", "ProtocolAH"},
+	"tun":   {"Prober", "Query", "Decision"},
+	"guard": {"Explainer", "Packet", "Verdict", "Counts"},
+	"spd":   {"Policy", "Encrypt", "Discard", "None"},
+}
+
+// methodsThatChange are those of CHILD SAs and what belongs to them.
+var methodsThatChange = []string{"TakeEvents", "Commit", "Spend", "SpendDummy", "Reserve", "Sequence", "Strayed", "Learn", "SetLink"}
+
+// viewChangesNothing keeps the commands that print and explain from changing what they show.
+func viewChangesNothing(s *source, report report) {
+	if s.test || !within(s.room, "internal/gateway/view") {
+		return
+	}
+	ast.Inspect(s.ast, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		reads := []string(nil)
+		if pkg, ok := sel.X.(*ast.Ident); ok {
+			reads = viewReads[pkg.Name]
+		}
+		if reads != nil && !slices.Contains(reads, sel.Sel.Name) || slices.Contains(methodsThatChange, sel.Sel.Name) {
+			report("%s uses %s: the view only reads; what changes something is a command of the gateway", s.line(n), sel.Sel.Name)
 		}
 		return true
 	})

@@ -1,4 +1,4 @@
-package gateway
+package view
 
 import (
 	"fmt"
@@ -10,8 +10,6 @@ import (
 	"culvert/config"
 	"culvert/crypto/secret"
 	"culvert/ike/core"
-	"culvert/internal/gateway/compile"
-	"culvert/internal/gateway/plane"
 	"culvert/internal/host/hardware"
 	"culvert/internal/operate/control"
 	"culvert/sad"
@@ -45,11 +43,12 @@ func (p phase2) state() string {
 	return "no-phase2"
 }
 
-func policyRows(cfg *config.Config, c *compile.Result, made []plane.MadePolicy, children []*sad.Child, now time.Time) []control.Policy {
+// Policies are the rows of `policy print`.
+func (v *View) Policies() []control.Policy {
 	of := map[core.PolicyRef]phase2{}
-	for _, child := range children {
+	for _, child := range v.SAs.Children() {
 		p := of[core.PolicyRef(child.Policy)]
-		switch child.State(now) {
+		switch child.State(v.Now) {
 		case sad.StateMature:
 			p.mature++
 		case sad.StateDead:
@@ -60,15 +59,10 @@ func policyRows(cfg *config.Config, c *compile.Result, made []plane.MadePolicy, 
 		p.endpoint = child.Endpoint()
 		of[core.PolicyRef(child.Policy)] = p
 	}
-	rows := make([]control.Policy, 0, len(cfg.Policies)+len(made))
-	byTemplate := map[*config.Policy][]plane.MadePolicy{}
-	for _, m := range made {
-		if t := c.Templates[m.Template]; t != nil {
-			byTemplate[t.Row] = append(byTemplate[t.Row], m)
-		}
-	}
-	for _, p := range cfg.Policies {
-		ph2 := of[c.Refs[p]] // no policy has the ref 0
+	rows := make([]control.Policy, 0, len(v.Config.Policies)+len(v.Made))
+	byTemplate := v.byTemplate()
+	for _, p := range v.Config.Policies {
+		ph2 := of[v.Compiled.Refs[p]] // no policy has the ref 0
 		row := control.Policy{
 			Number: len(rows), Template: p.Template, Disabled: p.Disabled, Dynamic: p.Dynamic, Invalid: p.Invalid,
 			Active: ph2.count() > 0, Default: p.Default,
@@ -95,7 +89,7 @@ func policyRows(cfg *config.Config, c *compile.Result, made []plane.MadePolicy, 
 }
 
 // madeRows are the rows of a policy that was made from the template p.
-func madeRows(m plane.MadePolicy, p *config.Policy, ph2 phase2, number int) (rows []control.Policy) {
+func madeRows(m core.AddPolicy, p *config.Policy, ph2 phase2, number int) (rows []control.Policy) {
 	src, dst := "::", "::"
 	if e := ph2.endpoint; e != nil {
 		src, dst = e.Local.Addr().String(), e.Remote.Addr().String()
@@ -129,17 +123,22 @@ func portText(t selector.TS) string {
 	return fmt.Sprintf("%d-%d", t.PortLo, t.PortHi)
 }
 
-// policyNumbers are the numbers that policyRows gives.
-func policyNumbers(cfg *config.Config, c *compile.Result, made []plane.MadePolicy) map[core.PolicyRef]int {
-	of, n := map[core.PolicyRef]int{}, 0
-	byTemplate := map[*config.Policy][]plane.MadePolicy{}
-	for _, m := range made {
-		if t := c.Templates[m.Template]; t != nil {
-			byTemplate[t.Row] = append(byTemplate[t.Row], m)
+// byTemplate are the policies that were made from each template.
+func (v *View) byTemplate() map[*config.Policy][]core.AddPolicy {
+	of := map[*config.Policy][]core.AddPolicy{}
+	for _, m := range v.Made {
+		if t := v.Compiled.Templates[m.Template]; t != nil {
+			of[t.Row] = append(of[t.Row], m)
 		}
 	}
-	for _, p := range cfg.Policies {
-		if ref := c.Refs[p]; ref != 0 {
+	return of
+}
+
+// PolicyNumbers are the numbers of `policy print`.
+func (v *View) PolicyNumbers() map[core.PolicyRef]int {
+	of, n, byTemplate := map[core.PolicyRef]int{}, 0, v.byTemplate()
+	for _, p := range v.Config.Policies {
+		if ref := v.Compiled.Refs[p]; ref != 0 {
 			of[ref] = n
 		}
 		n++
@@ -170,9 +169,10 @@ func outer(p *config.Policy, e *sad.Endpoint) (src, dst string) {
 	return src, dst
 }
 
-func peerRows(cfg *config.Config) []control.Peer {
+// Peers are the rows of `peer print`.
+func (v *View) Peers() []control.Peer {
 	var rows []control.Peer
-	for i, p := range cfg.Peers {
+	for i, p := range v.Config.Peers {
 		row := control.Peer{
 			Number: i, Disabled: p.Disabled, Dynamic: p.Dynamic, Responder: p.Passive || !p.OneHost(),
 			Name: p.Name, Address: p.AddressText(), Port: int(p.Port), NATTPort: int(p.NATTPort), Profile: p.ProfileName,
@@ -187,9 +187,10 @@ func peerRows(cfg *config.Config) []control.Peer {
 	return rows
 }
 
-func identityRows(cfg *config.Config, secrets bool) []control.Identity {
+// Identities are the rows of `identity print`.
+func (v *View) Identities(secrets bool) []control.Identity {
 	var rows []control.Identity
-	for n, i := range cfg.Identities {
+	for n, i := range v.Config.Identities {
 		row := control.Identity{
 			Number: n, Disabled: i.Disabled, Dynamic: i.Dynamic, Peer: i.PeerName, AuthMethod: i.AuthMethod,
 			Certificate: i.CertificateName, RemoteCertificate: i.RemoteCertificateName,
@@ -217,9 +218,10 @@ func reveal(s secret.Bytes) string {
 	return "0x" + s.Reveal()
 }
 
-func profileRows(cfg *config.Config) []control.Profile {
+// Profiles are the rows of `profile print`.
+func (v *View) Profiles() []control.Profile {
 	var rows []control.Profile
-	for i, p := range cfg.Profiles {
+	for i, p := range v.Config.Profiles {
 		rows = append(rows, control.Profile{
 			Number: i, Default: p.Default, Name: p.Name, HashAlgorithm: join(p.HashAlgorithm), PRFAlgorithm: join(p.PRFAlgorithm),
 			EncAlgorithm: join(p.EncAlgorithm), DHGroup: join(p.DHGroup), Lifetime: control.InSeconds(time.Duration(p.Lifetime)), Lifebytes: p.Lifebytes,
@@ -230,9 +232,10 @@ func profileRows(cfg *config.Config) []control.Profile {
 	return rows
 }
 
-func proposalRows(cfg *config.Config) []control.Proposal {
+// Proposals are the rows of `proposal print`.
+func (v *View) Proposals() []control.Proposal {
 	var rows []control.Proposal
-	for i, p := range cfg.Proposals {
+	for i, p := range v.Config.Proposals {
 		rows = append(rows, control.Proposal{
 			Number: i, Disabled: p.Disabled, Default: p.Default, Name: p.Name, AuthAlgorithms: join(p.AuthAlgorithms),
 			EncAlgorithms: join(p.EncAlgorithms), Lifetime: control.InSeconds(time.Duration(p.Lifetime)), Lifebytes: p.Lifebytes,
@@ -244,25 +247,26 @@ func proposalRows(cfg *config.Config) []control.Proposal {
 
 func join(names []string) string { return strings.Join(names, ",") }
 
-// activePeerRows counts IKE messages and the inner packets of the CHILD SAs.
-func activePeerRows(sas []core.SAInfo, t *sad.Table, now time.Time) []control.ActivePeer {
+// ActivePeers are the rows of `active-peers print`. They count IKE messages and the inner
+// packets of the CHILD SAs.
+func (v *View) ActivePeers() []control.ActivePeer {
 	var rows []control.ActivePeer
-	for i, sa := range sas {
+	for i, sa := range v.IKE.SAs() {
 		row := control.ActivePeer{
 			Number: i, Responder: !sa.Initiator, NATTPeer: sa.NATT, Resumed: sa.Resumed, ID: idText(sa.RemoteID), Peer: sa.Peer,
 			LocalAddress: sa.Local.Addr().String(), RemoteAddress: sa.Remote.Addr().String(), DynamicAddress: addrsText(sa.Leased), DNS: addrsText(sa.DNS), State: sa.State,
-			Side: "responder", Uptime: since(now, sa.Established), LastSeen: since(now, sa.LastSeen), Ph2Total: len(sa.Children),
+			Side: "responder", Uptime: since(v.Now, sa.Established), LastSeen: since(v.Now, sa.LastSeen), Ph2Total: len(sa.Children),
 			RxBytes: sa.RxBytes, RxPackets: sa.RxPackets, TxBytes: sa.TxBytes, TxPackets: sa.TxPackets,
 		}
 		if sa.Initiator {
 			row.Side = "initiator"
 		}
 		for _, id := range sa.Children {
-			c := t.Child(uint64(id))
+			c := v.SAs.Child(uint64(id))
 			if c == nil {
 				continue
 			}
-			halves := c.Rows(now, false)
+			halves := c.Rows(v.Now, false)
 			row.RxBytes += halves[0].Bytes
 			row.RxPackets += halves[0].Packets
 			row.TxBytes += halves[1].Bytes
@@ -289,10 +293,12 @@ func since(now, then time.Time) control.Seconds {
 	return control.InSeconds(now.Sub(then))
 }
 
-func installedRows(numbers map[core.PolicyRef]int, children []*sad.Child, keys bool, now time.Time) []control.InstalledSA {
+// InstalledSAs are the rows of `installed-sa print`.
+func (v *View) InstalledSAs(keys bool) []control.InstalledSA {
 	var rows []control.InstalledSA
-	for _, child := range children {
-		halves := child.Rows(now, keys)
+	numbers := v.PolicyNumbers()
+	for _, child := range v.SAs.Children() {
+		halves := child.Rows(v.Now, keys)
 		for i := range halves {
 			r := installedRow(&halves[i])
 			r.Number = len(rows)
@@ -328,29 +334,6 @@ func installedRow(h *sad.Row) control.InstalledSA {
 	return r
 }
 
-// statistics are the manual's counters, then the data path's own, then those of
-// this room.
-func (g *gateway) statistics() []control.Statistic {
-	var rows []control.Statistic
-	for _, c := range g.plane.Path.Counters().Snapshot() {
-		rows = append(rows, control.Statistic{Name: c.Name, Value: c.Value})
-	}
-	rows = append(rows,
-		control.Statistic{Name: "ike-queue-full", Value: g.plane.Inbox.Dropped.Load()},
-		control.Statistic{Name: "ike-unsent", Value: g.plane.Unsent})
-	if g.edges.Guard != nil {
-		// A table that cannot be read has counted nothing that is known.
-		n, _ := g.edges.Guard.Counts()
-		rows = append(rows, control.Statistic{Name: "guard-in", Value: n.In}, control.Statistic{Name: "guard-out", Value: n.Out})
-	}
-	for k, n := range g.events.counts {
-		if name := core.EventKind(k).String(); n > 0 || name != "unknown" && name != "none" {
-			rows = append(rows, control.Statistic{Name: "event-" + name, Value: n})
-		}
-	}
-	return rows
-}
-
 func addrsText(list []netip.Addr) string {
 	text := make([]string, len(list))
 	for i, a := range list {
@@ -359,9 +342,10 @@ func addrsText(list []netip.Addr) string {
 	return strings.Join(text, ",")
 }
 
-func modeConfigRows(cfg *config.Config) []control.ModeConfig {
+// ModeConfigs are the rows of `mode-config print`.
+func (v *View) ModeConfigs() []control.ModeConfig {
 	var rows []control.ModeConfig
-	for i, m := range cfg.ModeConfigs {
+	for i, m := range v.Config.ModeConfigs {
 		row := control.ModeConfig{
 			Number: i, Disabled: m.Disabled, Default: m.Default, Name: m.Name, Responder: m.Responder,
 			StaticDNS: addrsText(m.StaticDNS), SystemDNS: m.SystemDNS, SplitInclude: join(texts(m.SplitInclude)), Comment: m.Comment,
@@ -380,19 +364,21 @@ func modeConfigRows(cfg *config.Config) []control.ModeConfig {
 	return rows
 }
 
-func poolRows(cfg *config.Config, count func(name string) (inUse, kept int)) []control.Pool {
+// Pools are the rows of `pool print`.
+func (v *View) Pools() []control.Pool {
 	var rows []control.Pool
-	for i, p := range cfg.Pools {
+	for i, p := range v.Config.Pools {
 		row := control.Pool{Number: i, Disabled: p.Disabled, Name: p.Name, Ranges: join(texts(p.Ranges)), NextPool: p.NextPool, Comment: p.Comment}
-		row.Used, row.Kept = count(p.Name)
+		row.Used, row.Kept = v.Leases(p.Name)
 		rows = append(rows, row)
 	}
 	return rows
 }
 
-func groupRows(cfg *config.Config) []control.PolicyGroup {
+// PolicyGroups are the rows of `policy-group print`.
+func (v *View) PolicyGroups() []control.PolicyGroup {
 	var rows []control.PolicyGroup
-	for i, g := range cfg.Groups {
+	for i, g := range v.Config.Groups {
 		rows = append(rows, control.PolicyGroup{Number: i, Disabled: g.Disabled, Default: g.Default, Name: g.Name, Comment: g.Comment})
 	}
 	return rows

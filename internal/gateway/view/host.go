@@ -1,4 +1,4 @@
-package gateway
+package view
 
 import (
 	"fmt"
@@ -18,30 +18,21 @@ import (
 // out of it: as the kernel's rules, routes and table of nftables are now, whatever
 // the gateway has planned.
 
-// hostView is how the system is asked.
-type hostView struct {
-	host   tun.Prober      // nil: it cannot be asked
-	guard  guard.Explainer // nil: there is none, or it cannot be asked
-	device string
-	mark   uint32
-	// differences says how the system is not as the gateway wants it.
-	differences func() []string
-}
-
-func (g *gateway) hostView() *hostView {
-	h := &hostView{device: g.edges.Device.Name(), mark: g.cfg.Gateway.Mark, differences: g.restorer.differences}
-	h.host, _ = g.edges.Host.(tun.Prober)
-	if g.cfg.Gateway.Guard {
-		h.guard, _ = g.edges.Guard.(guard.Explainer)
-	}
-	return h
+// Host is how the system is asked.
+type Host struct {
+	Prober tun.Prober      // nil: it cannot be asked
+	Guard  guard.Explainer // nil: there is none, or it cannot be asked
+	Device string
+	Mark   uint32 // of the gateway's own packets
+	// Differences says how the system is not as the gateway wants it.
+	Differences func() []string
 }
 
 // packet adds to what the data path would do with a packet what the host does with it,
 // which may be that it never comes to the data path.
-func (h *hostView) packet(x *control.PacketExplanation, f *wire.Flow, inbound bool) {
+func (h *Host) packet(x *control.PacketExplanation, f *wire.Flow, inbound bool) {
 	x.Differences = []string{}
-	if h.host == nil {
+	if h.Prober == nil {
 		return
 	}
 	var first, last []string
@@ -51,7 +42,7 @@ func (h *hostView) packet(x *control.PacketExplanation, f *wire.Flow, inbound bo
 		first, last = h.outbound(x, f)
 	}
 	x.Why = slices.Concat(first, x.Why, last)
-	if x.Differences = notNil(h.differences()); len(x.Differences) > 0 {
+	if x.Differences = notNil(h.Differences()); len(x.Differences) > 0 {
 		x.Why = append(x.Why, notAsPlanned(x.Differences))
 	}
 }
@@ -72,24 +63,24 @@ func cannotAsk(err error) []string {
 }
 
 // outbound is for a packet that this host sends, or gets from the network behind it.
-func (h *hostView) outbound(x *control.PacketExplanation, f *wire.Flow) (first, last []string) {
+func (h *Host) outbound(x *control.PacketExplanation, f *wire.Flow) (first, last []string) {
 	q := tun.Query{Src: f.Src, Dst: f.Dst, Proto: f.Proto}
 	if !f.Opaque && config.Protocol(f.Proto).HasPorts() {
 		q.SrcPort, q.DstPort = f.SrcPort, f.DstPort
 	}
-	back, err := h.host.Lookup(tun.Query{Dst: f.Src})
+	back, err := h.Prober.Lookup(tun.Query{Dst: f.Src})
 	if err != nil {
 		return cannotAsk(err), nil
 	}
 	from := ""
 	if !back.Local {
 		q.In, from = back.Device, ", which comes by "+back.Device+","
-		if back.Device == h.device || back.Nowhere != "" {
+		if back.Device == h.Device || back.Nowhere != "" {
 			// Only the device itself leads to its source: nobody behind this host sends it.
 			return []string{fmt.Sprintf("no network behind this host has the address %v: the kernel leads it to %s", f.Src, describe(back))}, nil
 		}
 	}
-	w, err := h.host.Lookup(q)
+	w, err := h.Prober.Lookup(q)
 	if err != nil {
 		return cannotAsk(err), nil
 	}
@@ -100,15 +91,15 @@ func (h *hostView) outbound(x *control.PacketExplanation, f *wire.Flow) (first, 
 		return first, nil
 	case w.Nowhere != "":
 		x.Verdict, x.Counter, x.Device = "drop", "", ""
-		return first, []string{"it does not come to " + h.device + ": the kernel drops it (" + w.Nowhere + ")"}
-	case w.Device == h.device:
+		return first, []string{"it does not come to " + h.Device + ": the kernel drops it (" + w.Nowhere + ")"}
+	case w.Device == h.Device:
 		if x.Counter == datapath.OutPolicyErrors.String() || x.Counter == datapath.OutLinkLocal.String() {
 			x.Verdict = "drop"
-			last = []string{"it comes out of " + h.device + " though no policy is about it, and is dropped"}
+			last = []string{"it comes out of " + h.Device + " though no policy is about it, and is dropped"}
 		}
 		return first, last
 	}
-	where := "it does not come to " + h.device + ": it goes by " + w.Device + " in clear"
+	where := "it does not come to " + h.Device + ": it goes by " + w.Device + " in clear"
 	v, err := h.judge(guard.Packet{Src: f.Src, Dst: f.Dst, Proto: f.Proto, SrcPort: f.SrcPort, DstPort: f.DstPort, Opaque: f.Opaque,
 		Device: w.Device, FromUs: back.Local, Broadcast: w.Broadcast})
 	switch {
@@ -130,28 +121,28 @@ func (h *hostView) outbound(x *control.PacketExplanation, f *wire.Flow) (first, 
 }
 
 // inbound is for a packet that was decrypted.
-func (h *hostView) inbound(x *control.PacketExplanation, f *wire.Flow) (first, last []string) {
-	q := tun.Query{Src: f.Src, Dst: f.Dst, Proto: f.Proto, In: h.device}
+func (h *Host) inbound(x *control.PacketExplanation, f *wire.Flow) (first, last []string) {
+	q := tun.Query{Src: f.Src, Dst: f.Dst, Proto: f.Proto, In: h.Device}
 	if !f.Opaque && config.Protocol(f.Proto).HasPorts() {
 		q.SrcPort, q.DstPort = f.SrcPort, f.DstPort
 	}
 	if x.Verdict == "deliver" {
-		w, err := h.host.Lookup(q)
+		w, err := h.Prober.Lookup(q)
 		switch {
 		case err != nil:
 			last = cannotAsk(err)
 		case w.Nowhere != "":
 			x.Verdict = "drop"
-			last = append(last, fmt.Sprintf("it comes out of %s, and the kernel drops it there: %s", h.device, w.Nowhere))
+			last = append(last, fmt.Sprintf("it comes out of %s, and the kernel drops it there: %s", h.Device, w.Nowhere))
 		default:
 			x.Device = w.Device
-			last = append(last, fmt.Sprintf("it comes out of %s, and the kernel leads it %s", h.device, describe(w)))
+			last = append(last, fmt.Sprintf("it comes out of %s, and the kernel leads it %s", h.Device, describe(w)))
 		}
 	}
 	// The same packet in clear.
-	clear, err := h.host.Lookup(tun.Query{Dst: f.Src, Mark: h.mark})
-	here, err2 := h.host.Lookup(tun.Query{Dst: f.Dst})
-	if err != nil || err2 != nil || clear.Device == "" || clear.Device == h.device || clear.Local {
+	clear, err := h.Prober.Lookup(tun.Query{Dst: f.Src, Mark: h.Mark})
+	here, err2 := h.Prober.Lookup(tun.Query{Dst: f.Dst})
+	if err != nil || err2 != nil || clear.Device == "" || clear.Device == h.Device || clear.Local {
 		return nil, last
 	}
 	v, err := h.judge(guard.Packet{Src: f.Src, Dst: f.Dst, Proto: f.Proto, SrcPort: f.SrcPort, DstPort: f.DstPort, Opaque: f.Opaque,
@@ -169,11 +160,11 @@ func (h *hostView) inbound(x *control.PacketExplanation, f *wire.Flow) (first, l
 	return nil, last
 }
 
-func (h *hostView) judge(p guard.Packet) (guard.Verdict, error) {
-	if h.guard == nil {
+func (h *Host) judge(p guard.Packet) (guard.Verdict, error) {
+	if h.Guard == nil {
 		return guard.Verdict{Absent: true}, nil
 	}
-	return h.guard.Judge(p)
+	return h.Guard.Judge(p)
 }
 
 // describe is a way, to be read behind "the kernel leads it".
@@ -194,13 +185,13 @@ func describe(w tun.Decision) string {
 }
 
 // peer is which way the gateway's own packets to an address go.
-func (h *hostView) peer(to netip.Addr) string {
-	w, err := h.host.Lookup(tun.Query{Dst: to, Mark: h.mark})
+func (h *Host) peer(to netip.Addr) string {
+	w, err := h.Prober.Lookup(tun.Query{Dst: to, Mark: h.Mark})
 	switch {
 	case err != nil:
 		return fmt.Sprintf("the kernel cannot be asked which way it leads IKE and ESP to %v: %v", to, err)
-	case w.Device == h.device:
-		return fmt.Sprintf("the kernel leads IKE and ESP to %v into %s, their own tunnel: the rule for the gateway's mark is missing", to, h.device)
+	case w.Device == h.Device:
+		return fmt.Sprintf("the kernel leads IKE and ESP to %v into %s, their own tunnel: the rule for the gateway's mark is missing", to, h.Device)
 	}
 	text := fmt.Sprintf("the kernel leads IKE and ESP to %v %s", to, describe(w))
 	if w.Src.IsValid() {
@@ -210,9 +201,9 @@ func (h *hostView) peer(to netip.Addr) string {
 }
 
 // peers adds that for all addresses of a peer.
-func (h *hostView) peers(x *control.PeerExplanation, c *config.Config) {
+func (h *Host) peers(x *control.PeerExplanation, c *config.Config) {
 	x.Host = []string{}
-	if h.host == nil {
+	if h.Prober == nil {
 		return
 	}
 	var list []netip.Addr
@@ -228,7 +219,7 @@ func (h *hostView) peers(x *control.PeerExplanation, c *config.Config) {
 	for _, a := range list[:min(len(list), maxWays)] {
 		x.Host = append(x.Host, h.peer(a))
 	}
-	if d := h.differences(); len(d) > 0 {
+	if d := h.Differences(); len(d) > 0 {
 		x.Host = append(x.Host, notAsPlanned(d))
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"culvert/internal/gateway/view"
 	"culvert/internal/host/guard"
-	"culvert/internal/operate/control"
 	"culvert/internal/testing/simnet"
 	"culvert/tun"
 )
@@ -112,14 +112,14 @@ func TestExplainTheKernel(t *testing.T) {
 		}, guards, nil, "drop", "", "", []string{"the kernel drops it there: rp_filter"}},
 	} {
 		k := &kernel{ways: c.ways, guard: c.guard}
-		h := &hostView{host: k, guard: k, device: "culvert0", mark: mark, differences: func() []string { return c.differ }}
+		v := w.west.view()
+		v.Host = view.Host{Prober: k, Guard: k, Device: "culvert0", Mark: mark, Differences: func() []string { return c.differ }}
 		q := query(c.query)
-		f, err := flowOf(q)
+		q.Inbound = c.inbound
+		x, err := v.ExplainPacket(q)
 		if err != nil {
 			t.Fatal(err)
 		}
-		x, _ := w.west.explained(t, c.query, c.inbound)
-		h.packet(&x, &f, c.inbound)
 		text := strings.Join(x.Why, "\n")
 		if x.Verdict != c.verdict || x.Counter != c.counter || x.Device != c.device || len(x.Differences) != len(c.differ) {
 			t.Errorf("%s: %s %q by %q, differences %q\n%s", c.name, x.Verdict, x.Counter, x.Device, x.Differences, text)
@@ -132,35 +132,16 @@ func TestExplainTheKernel(t *testing.T) {
 	}
 	// The kernel is asked with the device by which the packet comes, and with its ports.
 	k := &kernel{ways: asPlanned, guard: guards}
-	h := &hostView{host: k, guard: k, device: "culvert0", mark: mark, differences: func() []string { return nil }}
-	x, _ := w.west.explained(t, "10.1.101.5 10.1.102.6 tcp 443", false)
-	f, _ := flowOf(query("10.1.101.5 10.1.102.6 tcp 443"))
-	h.packet(&x, &f, false)
-	if want := (tun.Query{Src: f.Src, Dst: f.Dst, Proto: 6, DstPort: 443, In: "lan0"}); !slices.Contains(k.asked, want) {
+	v, q := w.west.view(), query("10.1.101.5 10.1.102.6 tcp 443")
+	v.Host = view.Host{Prober: k, Guard: k, Device: "culvert0", Mark: mark, Differences: func() []string { return nil }}
+	if _, err := v.ExplainPacket(q); err != nil {
+		t.Fatal(err)
+	}
+	if want := (tun.Query{Src: netip.MustParseAddr(q.Src), Dst: netip.MustParseAddr(q.Dst), Proto: 6, DstPort: 443, In: "lan0"}); !slices.Contains(k.asked, want) {
 		t.Errorf("asked %+v, want %+v among them", k.asked, want)
 	}
 	k.fail = errors.New("no netlink")
-	h.packet(&x, &f, false)
-	if !strings.Contains(strings.Join(x.Why, "\n"), "no netlink") {
-		t.Errorf("%q", x.Why)
-	}
-}
-
-// The gateway's own packets must not enter its tunnel.
-func TestExplainTheRouteToAPeer(t *testing.T) {
-	cfg := parse(t, site(eastAddr, "101", "102"))
-	k := &kernel{ways: asPlanned}
-	h := &hostView{host: k, device: "culvert0", mark: mark, differences: func() []string { return []string{"rule 10000 was removed"} }}
-	x := control.PeerExplanation{Peer: "other", SAs: []control.PeerSA{{RemoteAddress: "192.0.2.77:4500"}, {RemoteAddress: "192.0.2.2:500"}}}
-	h.peers(&x, cfg)
-	if want := []string{"the kernel leads IKE and ESP to 192.0.2.2 to eth0 via 192.0.2.254, by table 254, from 192.0.2.1",
-		"the kernel leads IKE and ESP to 192.0.2.77 to eth0 via 192.0.2.254, by table 254, from 192.0.2.1",
-		"this host is not as the gateway has set it up, and is being put in order: rule 10000 was removed"}; !slices.Equal(x.Host, want) {
-		t.Errorf("%q", x.Host)
-	}
-	k.ways = func(tun.Query) tun.Decision { return tun.Decision{Device: "culvert0", Table: 50500} }
-	h.peers(&x, cfg)
-	if !strings.Contains(x.Host[0], "their own tunnel") {
-		t.Errorf("%q", x.Host)
+	if x, err := v.ExplainPacket(q); err != nil || !strings.Contains(strings.Join(x.Why, "\n"), "no netlink") {
+		t.Errorf("%q, %v", x.Why, err)
 	}
 }

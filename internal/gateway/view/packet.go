@@ -1,10 +1,8 @@
-package gateway
+package view
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +10,6 @@ import (
 	"culvert/config"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
-	"culvert/internal/gateway/plane"
 	"culvert/internal/operate/control"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
@@ -21,21 +18,19 @@ import (
 	"culvert/spd/selector"
 )
 
-// The explain commands: what would become of a packet, and what became of the
-// last attempts with a peer.
+// What would become of a packet.
 
-func (b backend) ExplainPacket(ctx context.Context, q control.PacketQuery) (control.PacketExplanation, error) {
+// ExplainPacket says what the data path and the host would do with a packet.
+func (v *View) ExplainPacket(q control.PacketQuery) (control.PacketExplanation, error) {
 	f, err := flowOf(q)
 	if err != nil {
 		return control.PacketExplanation{}, err
 	}
-	return call(ctx, b.g, func(now time.Time) (control.PacketExplanation, error) {
-		x, err := explainPacket(b.g.plane, b.g.cfg, b.g.compiled, q, f, now)
-		if err == nil {
-			b.g.hostView().packet(&x, &f, q.Inbound)
-		}
-		return x, err
-	})
+	x, err := v.explainPacket(q, f)
+	if err == nil {
+		v.Host.packet(&x, &f, q.Inbound)
+	}
+	return x, err
 }
 
 // flowOf reads a packet as a person writes it.
@@ -92,28 +87,29 @@ func flowText(f *wire.Flow) string {
 	return s
 }
 
-func explainPacket(p *plane.Plane, cfg *config.Config, c *compile.Result, q control.PacketQuery, f wire.Flow, now time.Time) (control.PacketExplanation, error) {
+// explainPacket is what the data path would do with it.
+func (v *View) explainPacket(q control.PacketQuery, f wire.Flow) (control.PacketExplanation, error) {
 	x := control.PacketExplanation{Packet: flowText(&f), Policy: -1, Why: []string{}}
-	names := policyNames{c, policyNumbers(cfg, c, p.MadeInOrder()), p.Made.Policies}
+	names := v.policyNames()
 	var e datapath.Explanation
 	if q.Inbound {
-		spi, err := inboundSPI(p.SAs, &f, q.SPI, now)
+		spi, err := inboundSPI(v.SAs, &f, q.SPI, v.Now)
 		if err != nil {
 			return x, err
 		}
-		e = p.Path.ExplainIn(now, &f, spi)
+		e = v.Path.ExplainIn(v.Now, &f, spi)
 	} else {
-		e = p.Path.ExplainOut(now, &f)
+		e = v.Path.ExplainOut(v.Now, &f)
 	}
 	say := func(format string, a ...any) { x.Why = append(x.Why, fmt.Sprintf(format, a...)) }
 	explainPolicy(&x, e.Policy, names, say)
 	if e.Policy == nil && !e.Waits {
-		for _, near := range nearMisses(p.Policies.Policies(), &f, q.Inbound) {
+		for _, near := range nearMisses(v.Policy, &f, q.Inbound) {
 			say("%s%s", names.of(near.policy), near.why)
 		}
 	}
 	if e.SA != nil {
-		explainSA(&x, e.SA, q.Inbound, now, say)
+		explainSA(&x, e.SA, q.Inbound, v.Now, say)
 	}
 	x.Acquire = e.Acquire && x.Peer != ""
 	if e.Waits {
@@ -129,7 +125,15 @@ func explainPacket(p *plane.Plane, cfg *config.Config, c *compile.Result, q cont
 type policyNames struct {
 	c       *compile.Result
 	numbers map[core.PolicyRef]int
-	made    map[core.PolicyRef]plane.MadePolicy
+	made    map[core.PolicyRef]core.AddPolicy
+}
+
+func (v *View) policyNames() policyNames {
+	n := policyNames{v.Compiled, v.PolicyNumbers(), map[core.PolicyRef]core.AddPolicy{}}
+	for _, m := range v.Made {
+		n.made[m.Ref] = m
+	}
+	return n
 }
 
 // row is what the configuration says of a policy: itself, or the template that it
@@ -277,7 +281,7 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 
 // inboundSPI is the SA that an inbound packet is looked at with: the one that
 // was named, else the newest that covers it, else the newest.
-func inboundSPI(t *sad.Table, f *wire.Flow, named string, now time.Time) (uint32, error) {
+func inboundSPI(t SAs, f *wire.Flow, named string, now time.Time) (uint32, error) {
 	if named != "" {
 		spi, err := strconv.ParseUint(named, 0, 32)
 		if err != nil {
@@ -341,152 +345,4 @@ func nearMisses(policies []spd.Policy, f *wire.Flow, inbound bool) (list []nearM
 		}
 	}
 	return list
-}
-
-func (b backend) ExplainPeer(ctx context.Context, name string) (control.PeerExplanation, error) {
-	return call(ctx, b.g, func(now time.Time) (control.PeerExplanation, error) {
-		x, err := explainPeer(b.g.cfg, b.g.compiled, b.g.plane, b.g.attempts.of[name], name, now)
-		if err == nil {
-			b.g.hostView().peers(&x, b.g.cfg)
-		}
-		return x, err
-	})
-}
-
-func explainPeer(cfg *config.Config, c *compile.Result, plane *plane.Plane, past []attempt, name string, now time.Time) (x control.PeerExplanation, err error) {
-	i := slices.IndexFunc(cfg.Peers, func(p *config.Peer) bool { return p.Name == name })
-	if i < 0 {
-		var names []string
-		for _, p := range cfg.Peers {
-			names = append(names, p.Name)
-		}
-		return x, fmt.Errorf("there is no peer %q; the peers are: %s", name, strings.Join(names, ", "))
-	}
-	p := cfg.Peers[i]
-	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.AddressText(), State: "down",
-		SAs: []control.PeerSA{}, Attempts: []control.Attempt{}, Policies: []string{}, Offers: []control.Offering{}}
-	refused := ""
-	for _, sa := range plane.Config.Endpoint.SAs() {
-		if sa.Peer != name {
-			continue
-		}
-		row := control.PeerSA{State: sa.State, Side: side(sa.Initiator), LocalAddress: sa.Local.String(), RemoteAddress: sa.Remote.String(),
-			Since: since(now, begun(&sa)), Children: len(sa.Children)}
-		x.SAs = append(x.SAs, row)
-		if err := plane.Refused[sa.Remote.Addr()]; err != nil {
-			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): look at its addresses and routes, and at local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)
-		}
-		if sa.State == "established" {
-			x.State = sa.State
-		} else if x.State == "down" {
-			x.State = "connecting"
-		}
-	}
-	uses, holds := 0, map[core.PolicyRef]string{}
-	for _, h := range plane.Config.Endpoint.Holds() {
-		if h.Peer == name && now.Before(h.Until) {
-			holds[h.Policy] = fmt.Sprintf("the last %d attempts failed, and the next one is made in %s at the earliest; a reload does not wait", h.Failures, control.Duration(h.Until.Sub(now)))
-		}
-	}
-	peer, numbers := c.Peers[name], policyNumbers(cfg, c, plane.MadeInOrder())
-	for _, pol := range c.IKE.Policies {
-		if pol.Peer != peer || peer == nil {
-			continue
-		}
-		uses++
-		line := fmt.Sprintf("policy %d", numbers[pol.Ref])
-		if where := c.IKE.Place(pol, ""); where != "" {
-			line += " (" + where + ")"
-		}
-		line += ": " + pol.Pair.String()
-		if held := holds[pol.Ref]; held != "" {
-			line += ": " + held
-			delete(holds, pol.Ref)
-		}
-		x.Policies = append(x.Policies, line)
-	}
-	x.Policies = core.Lines(x.Policies)
-	x.Note = waitsFor(p, uses, x.State)
-	for _, held := range holds { // the policies that the peer is asked for by its template
-		x.Note = held
-	}
-	if refused != "" {
-		x.Note = refused
-	}
-	x.Offers = offers(c, peer)
-	for _, a := range slices.Backward(past) {
-		x.Attempts = append(x.Attempts, attemptRow(a, now))
-	}
-	return x, nil
-}
-
-// offers are what we allow: once for the profile, once for each proposal.
-func offers(c *compile.Result, peer *core.Peer) []control.Offering {
-	list := []control.Offering{}
-	if peer == nil {
-		return list
-	}
-	list = append(list, control.Offering{What: fmt.Sprintf("IKE, profile %q", peer.Profile.Name), Lines: core.IKEOffer(&peer.Profile).Ours()})
-	var done []string
-	for _, pol := range c.IKE.Policies {
-		if name := pol.Proposal.Name; pol.Peer == peer && !slices.Contains(done, name) {
-			done = append(done, name)
-			list = append(list, control.Offering{What: fmt.Sprintf("ESP, proposal %q", name), Lines: core.ChildOffer(pol, true).Ours()})
-		}
-	}
-	return list
-}
-
-// waitsFor says why nothing is tried, where that is so.
-func waitsFor(p *config.Peer, policies int, state string) string {
-	switch {
-	case state == "established":
-		return ""
-	case p.Disabled:
-		return "the peer is disabled"
-	case len(p.Identities) == 0:
-		return fmt.Sprintf("no identity names the peer, so that nobody can prove anything: add an [[identity]] with peer = %q", p.Name)
-	case policies == 0:
-		return fmt.Sprintf("no policy names the peer, so that nothing asks for it: add a [[policy]] with peer = %q", p.Name)
-	case p.Passive:
-		return "passive: the other side has to begin"
-	case !p.OneHost():
-		return "its address is a prefix: the other side has to begin"
-	}
-	return ""
-}
-
-func side(initiator bool) string {
-	if initiator {
-		return "initiator"
-	}
-	return "responder"
-}
-
-func attemptRow(a attempt, now time.Time) control.Attempt {
-	e := a.event
-	row := control.Attempt{
-		Time: a.last.UTC().Format(time.RFC3339), Ago: since(now, a.last), Times: a.times, Since: a.first.UTC().Format(time.RFC3339),
-		Side: side(e.Initiator), Exchange: e.Exchange, Result: e.Kind.String(), Reason: e.Reason, Ours: []string{}, Theirs: []string{},
-	}
-	if e.Local.IsValid() {
-		row.LocalAddress = e.Local.String()
-	}
-	if e.Remote.IsValid() {
-		row.RemoteAddress = e.Remote.String()
-	}
-	if d := e.Detail; d != nil {
-		row.What, row.Part, row.Hint, row.Where = d.What, d.Part, d.Hint, d.Where
-		row.Ours, row.Theirs = append(row.Ours, d.Ours...), append(row.Theirs, d.Theirs...)
-	}
-	return row
-}
-
-// begun is when an IKE SA came into the state that it is in: it was established
-// then, or its first message was made.
-func begun(sa *core.SAInfo) time.Time {
-	if sa.Established.IsZero() {
-		return sa.Created
-	}
-	return sa.Established
 }

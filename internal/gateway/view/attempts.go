@@ -1,4 +1,4 @@
-package gateway
+package view
 
 import (
 	"container/list"
@@ -10,12 +10,12 @@ import (
 	"culvert/internal/gateway/compile"
 )
 
-// attempts are the last things that came of attempts to come together with each
+// Attempts are the last things that came of attempts to come together with each
 // peer, the newest last. Equal ones are one: a peer that is refused every minute
 // leaves room for what happened before. Strangers cause them in the name of every
 // peer: of all together those are kept that happened last and take at most so many
 // bytes.
-type attempts struct {
+type Attempts struct {
 	of    map[string][]attempt // by peer
 	order list.List            // of the peers' names, one for each attempt, the oldest first
 	bytes int
@@ -37,7 +37,8 @@ const (
 	attemptsBytes = config.DefaultStrangerMemory / compile.StrangerParts
 )
 
-func newAttempts() *attempts { return &attempts{of: map[string][]attempt{}, most: attemptsBytes} }
+// NewAttempts has none.
+func NewAttempts() *Attempts { return &Attempts{of: map[string][]attempt{}, most: attemptsBytes} }
 
 // telling are the events that say what came of an attempt.
 var telling = map[core.EventKind]bool{
@@ -45,7 +46,8 @@ var telling = map[core.EventKind]bool{
 	core.EvNoProposal: true, core.EvTSUnacceptable: true, core.EvPeerDead: true, core.EvNotify: true,
 }
 
-func (a *attempts) note(now time.Time, e core.Event) {
+// Note adds what an event tells.
+func (a *Attempts) Note(now time.Time, e core.Event) {
 	if e.Peer == "" || !telling[e.Kind] {
 		return
 	}
@@ -64,14 +66,14 @@ func (a *attempts) note(now time.Time, e core.Event) {
 }
 
 // bound drops the oldest until all are within the bound.
-func (a *attempts) bound() {
+func (a *Attempts) bound() {
 	for a.bytes > a.most {
 		a.drop(a.order.Front().Value.(string), 0)
 	}
 }
 
 // drop forgets one attempt of a peer.
-func (a *attempts) drop(peer string, i int) {
+func (a *Attempts) drop(peer string, i int) {
 	list := a.of[peer]
 	a.bytes -= list[i].bytes
 	a.order.Remove(list[i].place)
@@ -110,7 +112,7 @@ func alike(a, b core.Event) bool {
 }
 
 // keep forgets the peers that are not configured any more.
-func (a *attempts) keep(peers map[string]*core.Peer) {
+func (a *Attempts) keep(peers map[string]*core.Peer) {
 	for name := range a.of {
 		for peers[name] == nil && len(a.of[name]) > 0 {
 			a.drop(name, 0)
@@ -118,8 +120,8 @@ func (a *attempts) keep(peers map[string]*core.Peer) {
 	}
 }
 
-// configured takes over a configuration.
-func (a *attempts) configured(c *compile.Result) {
+// Configured takes over a configuration.
+func (a *Attempts) Configured(c *compile.Result) {
 	a.keep(c.Peers)
 	a.most = c.StrangerShare
 	a.bound()

@@ -1,0 +1,163 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"culvert/config"
+	"culvert/ike/core"
+	"culvert/internal/gateway/compile"
+	"culvert/internal/operate/control"
+)
+
+// What became of the last attempts with a peer.
+
+// ExplainPeer says what became of the last attempts with a peer, and how this host leads
+// packets to it.
+func (v *View) ExplainPeer(name string) (control.PeerExplanation, error) {
+	x, err := v.explainPeer(name)
+	if err == nil {
+		v.Host.peers(&x, v.Config)
+	}
+	return x, err
+}
+
+func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
+	i := slices.IndexFunc(v.Config.Peers, func(p *config.Peer) bool { return p.Name == name })
+	if i < 0 {
+		var names []string
+		for _, p := range v.Config.Peers {
+			names = append(names, p.Name)
+		}
+		return x, fmt.Errorf("there is no peer %q; the peers are: %s", name, strings.Join(names, ", "))
+	}
+	p := v.Config.Peers[i]
+	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.AddressText(), State: "down",
+		SAs: []control.PeerSA{}, Attempts: []control.Attempt{}, Policies: []string{}, Offers: []control.Offering{}}
+	refused := ""
+	for _, sa := range v.IKE.SAs() {
+		if sa.Peer != name {
+			continue
+		}
+		row := control.PeerSA{State: sa.State, Side: side(sa.Initiator), LocalAddress: sa.Local.String(), RemoteAddress: sa.Remote.String(),
+			Since: since(v.Now, begun(&sa)), Children: len(sa.Children)}
+		x.SAs = append(x.SAs, row)
+		if err := v.Refused[sa.Remote.Addr()]; err != nil {
+			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): look at its addresses and routes, and at local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)
+		}
+		if sa.State == "established" {
+			x.State = sa.State
+		} else if x.State == "down" {
+			x.State = "connecting"
+		}
+	}
+	uses, holds := 0, map[core.PolicyRef]string{}
+	for _, h := range v.IKE.Holds() {
+		if h.Peer == name && v.Now.Before(h.Until) {
+			holds[h.Policy] = fmt.Sprintf("the last %d attempts failed, and the next one is made in %s at the earliest; a reload does not wait", h.Failures, control.Duration(h.Until.Sub(v.Now)))
+		}
+	}
+	peer, numbers := v.Compiled.Peers[name], v.PolicyNumbers()
+	for _, pol := range v.Compiled.IKE.Policies {
+		if pol.Peer != peer || peer == nil {
+			continue
+		}
+		uses++
+		line := fmt.Sprintf("policy %d", numbers[pol.Ref])
+		if where := v.Compiled.IKE.Place(pol, ""); where != "" {
+			line += " (" + where + ")"
+		}
+		line += ": " + pol.Pair.String()
+		if held := holds[pol.Ref]; held != "" {
+			line += ": " + held
+			delete(holds, pol.Ref)
+		}
+		x.Policies = append(x.Policies, line)
+	}
+	x.Policies = core.Lines(x.Policies)
+	x.Note = waitsFor(p, uses, x.State)
+	for _, held := range holds { // the policies that the peer is asked for by its template
+		x.Note = held
+	}
+	if refused != "" {
+		x.Note = refused
+	}
+	x.Offers = offers(v.Compiled, peer)
+	for _, a := range slices.Backward(v.Attempts.of[name]) {
+		x.Attempts = append(x.Attempts, attemptRow(a, v.Now))
+	}
+	return x, nil
+}
+
+// offers are what we allow: once for the profile, once for each proposal.
+func offers(c *compile.Result, peer *core.Peer) []control.Offering {
+	list := []control.Offering{}
+	if peer == nil {
+		return list
+	}
+	list = append(list, control.Offering{What: fmt.Sprintf("IKE, profile %q", peer.Profile.Name), Lines: core.IKEOffer(&peer.Profile).Ours()})
+	var done []string
+	for _, pol := range c.IKE.Policies {
+		if name := pol.Proposal.Name; pol.Peer == peer && !slices.Contains(done, name) {
+			done = append(done, name)
+			list = append(list, control.Offering{What: fmt.Sprintf("ESP, proposal %q", name), Lines: core.ChildOffer(pol, true).Ours()})
+		}
+	}
+	return list
+}
+
+// waitsFor says why nothing is tried, where that is so.
+func waitsFor(p *config.Peer, policies int, state string) string {
+	switch {
+	case state == "established":
+		return ""
+	case p.Disabled:
+		return "the peer is disabled"
+	case len(p.Identities) == 0:
+		return fmt.Sprintf("no identity names the peer, so that nobody can prove anything: add an [[identity]] with peer = %q", p.Name)
+	case policies == 0:
+		return fmt.Sprintf("no policy names the peer, so that nothing asks for it: add a [[policy]] with peer = %q", p.Name)
+	case p.Passive:
+		return "passive: the other side has to begin"
+	case !p.OneHost():
+		return "its address is a prefix: the other side has to begin"
+	}
+	return ""
+}
+
+func side(initiator bool) string {
+	if initiator {
+		return "initiator"
+	}
+	return "responder"
+}
+
+func attemptRow(a attempt, now time.Time) control.Attempt {
+	e := a.event
+	row := control.Attempt{
+		Time: a.last.UTC().Format(time.RFC3339), Ago: since(now, a.last), Times: a.times, Since: a.first.UTC().Format(time.RFC3339),
+		Side: side(e.Initiator), Exchange: e.Exchange, Result: e.Kind.String(), Reason: e.Reason, Ours: []string{}, Theirs: []string{},
+	}
+	if e.Local.IsValid() {
+		row.LocalAddress = e.Local.String()
+	}
+	if e.Remote.IsValid() {
+		row.RemoteAddress = e.Remote.String()
+	}
+	if d := e.Detail; d != nil {
+		row.What, row.Part, row.Hint, row.Where = d.What, d.Part, d.Hint, d.Where
+		row.Ours, row.Theirs = append(row.Ours, d.Ours...), append(row.Theirs, d.Theirs...)
+	}
+	return row
+}
+
+// begun is when an IKE SA came into the state that it is in: it was established
+// then, or its first message was made.
+func begun(sa *core.SAInfo) time.Time {
+	if sa.Established.IsZero() {
+		return sa.Created
+	}
+	return sa.Established
+}

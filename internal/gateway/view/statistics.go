@@ -1,0 +1,40 @@
+package view
+
+import (
+	"culvert/ike/core"
+	"culvert/internal/host/guard"
+	"culvert/internal/operate/control"
+	"culvert/internal/packet/datapath"
+)
+
+// Counts is what a gateway has counted since it started.
+type Counts struct {
+	Path      func() []datapath.Counter
+	QueueFull uint64                       // IKE messages that the inbox had no room for
+	Unsent    uint64                       // IKE messages that the network refused
+	Guard     func() (guard.Counts, error) // nil: there is no guard
+	Events    []uint64                     // by core.EventKind
+}
+
+// Statistics are the rows of `statistics print`: the manual's counters, then the data path's own, then those of
+// the gateway.
+func (v *View) Statistics() []control.Statistic {
+	var rows []control.Statistic
+	for _, c := range v.Counts.Path() {
+		rows = append(rows, control.Statistic{Name: c.Name, Value: c.Value})
+	}
+	rows = append(rows,
+		control.Statistic{Name: "ike-queue-full", Value: v.Counts.QueueFull},
+		control.Statistic{Name: "ike-unsent", Value: v.Counts.Unsent})
+	if v.Counts.Guard != nil {
+		// A table that cannot be read has counted nothing that is known.
+		n, _ := v.Counts.Guard()
+		rows = append(rows, control.Statistic{Name: "guard-in", Value: n.In}, control.Statistic{Name: "guard-out", Value: n.Out})
+	}
+	for k, n := range v.Counts.Events {
+		if name := core.EventKind(k).String(); n > 0 || name != "unknown" && name != "none" {
+			rows = append(rows, control.Statistic{Name: "event-" + name, Value: n})
+		}
+	}
+	return rows
+}
