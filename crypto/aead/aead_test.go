@@ -2,6 +2,9 @@ package aead
 
 import (
 	"bytes"
+	"crypto/aes"
+	stdcipher "crypto/cipher"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -56,6 +59,32 @@ func TestNewRefuses(t *testing.T) {
 			if _, err := NewGMAC(e, make([]byte, n)); err == nil {
 				t.Errorf("%s accepts %d bytes of key and salt", e.Name, n)
 			}
+		}
+	}
+}
+
+// Rows that the code cannot serve are refused when a key is made, not found out by a packet.
+func TestNewRefusesOddRows(t *testing.T) {
+	for _, e := range []suite.Encr{
+		{Name: "gcm, long salt", ID: 19, KeyLen: 16, SaltLen: 5, IVLen: 8, ICVLen: 12},
+		{Name: "gcm, long IV", ID: 19, KeyLen: 16, SaltLen: 4, IVLen: 9, ICVLen: 12},
+		{Name: "gcm, odd key", ID: 20, KeyLen: 17, SaltLen: 4, IVLen: 8, ICVLen: 16},
+		{Name: "gcm-8, odd key", ID: 18, KeyLen: 17, SaltLen: 4, IVLen: 8, ICVLen: 8},
+		{Name: "ccm, odd key", ID: 16, KeyLen: 17, SaltLen: 3, IVLen: 8, ICVLen: 16},
+		{Name: "chacha20-poly1305, odd key", ID: 28, KeyLen: 17, SaltLen: 4, IVLen: 8, ICVLen: 16},
+		{Name: "gmac, short salt", ID: 21, KeyLen: 16, SaltLen: 3, IVLen: 8, ICVLen: 16, AuthOnly: true},
+		{Name: "gmac, short IV", ID: 21, KeyLen: 16, SaltLen: 4, IVLen: 7, ICVLen: 16, AuthOnly: true},
+		{Name: "gmac, short ICV", ID: 21, KeyLen: 16, SaltLen: 4, IVLen: 8, ICVLen: 12, AuthOnly: true},
+		{Name: "gmac, odd key", ID: 21, KeyLen: 17, SaltLen: 4, IVLen: 8, ICVLen: 16, AuthOnly: true},
+	} {
+		if e.AuthOnly {
+			if g, err := NewGMAC(&e, make([]byte, e.MaterialLen())); err == nil || g != nil {
+				t.Errorf("%s: %v, %v", e.Name, g, err)
+			}
+			continue
+		}
+		if a, err := New(&e, make([]byte, e.MaterialLen())); err == nil || a != nil {
+			t.Errorf("%s: %v, %v", e.Name, a, err)
 		}
 	}
 }
@@ -423,5 +452,83 @@ func TestNoAllocation(t *testing.T) {
 		if allocs != 0 || err != nil {
 			t.Errorf("%s: %v allocations, %v", e.Name, allocs, err)
 		}
+	}
+	g, err := NewGMAC(row(21, 20), make([]byte, 20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := make([]byte, 1420)
+	if allocs := testing.AllocsPerRun(100, func() { g.Sum([IVLen]byte{}, data) }); allocs != 0 {
+		t.Errorf("GMAC: %v allocations", allocs)
+	}
+}
+
+// RFC 3610 §2.2 and §2.3 as they are written, for every kind of length field of the
+// associated data: published cases have none of the long ones.
+func TestCCMByTheBook(t *testing.T) {
+	for _, name := range []string{"aes-128-ccm", "aes-256-ccm-8"} {
+		e := suite.EncrByName(name)
+		material, iv := make([]byte, e.MaterialLen()), [IVLen]byte{1, 2, 3, 4, 5, 6, 7, 8}
+		_, _ = rand.NewChaCha8([32]byte{3}).Read(material)
+		nonce := slices.Concat(material[e.KeyLen:], iv[:])
+		b, err := aes.NewCipher(material[:e.KeyLen])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, aad := range []int{0, 1, 8, 13, 14, 15, 16, 29, 30, 31, 0xfefe, 0xfeff, 0xff00, 0xff01, 70000} {
+			plain, data := bytes.Repeat([]byte{7}, 40), bytes.Repeat([]byte{9}, aad)
+			var length []byte
+			if aad >= 0xff00 {
+				length = binary.BigEndian.AppendUint32([]byte{0xff, 0xfe}, uint32(aad))
+			} else if aad > 0 {
+				length = binary.BigEndian.AppendUint16(nil, uint16(aad))
+			}
+			flags := byte((e.ICVLen-2)/2<<3 | 3)
+			if aad > 0 {
+				flags |= 0x40
+			}
+			whole := func(b []byte) []byte { return append(b, make([]byte, (16-len(b)%16)%16)...) }
+			mac := make([]byte, 16)
+			for block := range slices.Chunk(slices.Concat([]byte{flags}, nonce, []byte{0, 0, 0, 40}, whole(slices.Concat(length, data)), whole(slices.Clone(plain))), 16) {
+				for i := range mac {
+					mac[i] ^= block[i]
+				}
+				b.Encrypt(mac, mac)
+			}
+			stream := make([]byte, 16+40)
+			stdcipher.NewCTR(b, slices.Concat([]byte{3}, nonce, make([]byte, 4))).XORKeyStream(stream, stream)
+			var want []byte
+			for i := range plain {
+				want = append(want, plain[i]^stream[16+i])
+			}
+			for i := range e.ICVLen {
+				want = append(want, mac[i]^stream[i])
+			}
+			published(t, fmt.Sprintf("%s, associated data of %d", name, aad), e, material, iv[:], data, plain, want)
+		}
+	}
+}
+
+// What was decrypted does not stay in memory that waits for the next call.
+func TestGCM8Forgets(t *testing.T) {
+	e := suite.EncrByName("aes-128-gcm-8")
+	a, err := New(e, make([]byte, e.MaterialLen()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made []*[]byte
+	a.aead.(*gcm8).memory = sync.Pool{New: func() any { made = append(made, new([]byte)); return made[len(made)-1] }}
+	plain := []byte("nobody else may read this")
+	sealed := a.Seal([IVLen]byte{}, bytes.Clone(plain), nil)
+	if back, err := a.Open([IVLen]byte{}, sealed, nil); err != nil || !bytes.Equal(back, plain) {
+		t.Fatal(back, err)
+	}
+	for _, m := range made {
+		if all := (*m)[:cap(*m)]; bytes.Contains(all, plain[:8]) {
+			t.Errorf("%q is left", all)
+		}
+	}
+	if len(made) == 0 {
+		t.Error("it took its memory from elsewhere")
 	}
 }

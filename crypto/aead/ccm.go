@@ -32,7 +32,7 @@ func newCCM(key []byte, e *suite.Encr) (stdcipher.AEAD, error) {
 	}
 	counter, err := cipher.NewCounter(b)
 	if err != nil {
-		return nil, err
+		return nil, err // never: the blocks of AES have 16 bytes
 	}
 	return &ccm{
 		key:   counter,
@@ -122,10 +122,10 @@ func newCBCMAC(b stdcipher.Block) *cbcMAC {
 	return &cbcMAC{mode: stdcipher.NewCBCEncrypter(b, make([]byte, 16)).(rewindable)}
 }
 
+// start begins anew. No bytes are pending: pad has ended what was before.
 func (m *cbcMAC) start() {
 	m.last = [16]byte{}
 	m.mode.SetIV(m.last[:])
-	m.n = 0
 }
 
 // writeLength is the length of the associated data (RFC 3610 §2.2).
@@ -141,7 +141,7 @@ func (m *cbcMAC) writeLength(n int) {
 }
 
 func (m *cbcMAC) write(p []byte) {
-	if m.n > 0 {
+	if m.n != 0 { // the length of associated data is in front
 		k := copy(m.pending[m.n:], p)
 		m.n += k
 		p = p[k:]

@@ -35,6 +35,24 @@ func TestRowsAreFoundByNameAndNumber(t *testing.T) {
 			t.Errorf("group %s", g.Name)
 		}
 	}
+	for _, c := range []struct {
+		id, keyBits uint16
+		want        string
+	}{ // a key length is ignored where there is one alone
+		{3, 192, "3des"}, {3, 168, "3des"}, {2, 64, "des"}, {28, 256, "chacha20-poly1305"}, {11, 1, "null"},
+		{12, 128, "aes-128-cbc"}, {12, 0, ""}, {12, 129, ""}, {20, 0, ""},
+	} {
+		got := ""
+		if e := EncrByID(c.id, c.keyBits); e != nil {
+			got = e.Name
+		}
+		if got != c.want {
+			t.Errorf("%d with %d bits is %q, want %q", c.id, c.keyBits, got, c.want)
+		}
+	}
+	if e := EncrByIKEName(""); e != nil {
+		t.Errorf("%s has no name in profiles and is found by none", e.Name)
+	}
 	if EncrByName("rot13") != nil || EncrByID(12, 64) != nil || IntegByID(0) != nil || PRFByName("") != nil || GroupByID(0) != nil {
 		t.Error("what is no row is found")
 	}
