@@ -43,7 +43,9 @@ var inputs = []struct {
 	{core.Moved{Child: 8, Local: ap4, Remote: ap4}, "06 0000000000000008 04c0000201 01f4 04c0000201 01f4"},
 	{core.LocalAddrs{Addrs: []netip.Addr{ap4.Addr()}}, "07 00000001 04c0000201"},
 	{core.LocalAddrs{}, "07 00000000"},
+	{core.LocalAddrs{Addrs: []netip.Addr{ap6.Addr().WithZone(strings.Repeat("z", longestZone))}}, ""},
 	{core.LocalNets{Nets: []netip.Prefix{netip.PrefixFrom(ap4.Addr(), 24), netip.MustParsePrefix("2001:db8::/32")}}, "0e 00000002 04c0000201 18 1020010db8000000000000000000000000 20"},
+	{core.LocalNets{Nets: []netip.Prefix{netip.PrefixFrom(ap4.Addr(), 32), netip.PrefixFrom(netip.IPv6Unspecified(), 128)}}, ""},
 	{core.Answer{ID: 9, Data: secret.Bytes{1}}, "08 0000000000000009 01 00000001 01 00"},
 	{core.Answer{ID: 9, Data: secret.Bytes{}}, "08 0000000000000009 01 00000000 00"},
 	{core.Answer{ID: 9, Err: errors.New("no")}, "08 0000000000000009 00 00000000 01 00000002 6e6f"},
@@ -146,10 +148,19 @@ func TestUnknownInputIsAnError(t *testing.T) {
 		t.Error("a compiled configuration was encoded")
 	}
 	zone := append(append([]byte{byte(kindLocalAddrs), 0, 0, 0, 1, 16 + longestZone + 1}, make([]byte, 16)...), bytes.Repeat([]byte("z"), longestZone+1)...)
-	for _, b := range [][]byte{nil, {0}, {200}, zone, unhex(t, "09 ffffffff 00000001"), unhex(t, "03 0000000000000005 02")} {
+	for _, b := range [][]byte{nil, {0}, {200}, zone, unhex(t, "09 ffffffff 00000001"), unhex(t, "03 0000000000000005 02"),
+		unhex(t, "0e 00000001 04c0000201 21"), unhex(t, "0e 00000001 10"+strings.Repeat("00", 16)+"81"), unhex(t, "0e 00000001 00 00")} {
 		if in, err := parseInput(b); err == nil {
 			t.Errorf("%x is %+v", b, in)
 		}
+	}
+	long := ap6.Addr().WithZone(strings.Repeat("z", longestZone+1))
+	b, err := appendInput(nil, core.LocalAddrs{Addrs: []netip.Addr{long}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in, err := parseInput(b); err != nil || !same(in, core.LocalAddrs{Addrs: []netip.Addr{long.WithZone("")}}) {
+		t.Errorf("an address with a zone that is too long is %+v, %v", in, err)
 	}
 }
 

@@ -404,6 +404,17 @@ func TestBlank(t *testing.T) {
 			t.Errorf("cut at %d: %q", cut, c)
 		}
 	}
+	for n := range 4 { // a notify that is too short for what is in front of its data
+		short := append([]byte{0, 0, 0, byte(4 + n)}, "abcd"[:n]...)
+		c := bytes.Clone(short)
+		if blank(message.TypeNotify, c); !bytes.Equal(c, short) {
+			t.Errorf("%x became %x", short, c)
+		}
+	}
+	v1 := append(message.Header{Version: 0x10, Length: 28 + 8}.Append(nil), "theproof"...)
+	if blankDatagram(core.Datagram{Data: v1}); !bytes.HasSuffix(v1, []byte("theproof")) {
+		t.Errorf("the endpoint's own datagram became %q", v1)
+	}
 	d := blankDatagram(core.Datagram{Data: append(message.Header{Version: 0x10, Length: 28 + 8}.Append(nil), "theproof"...)})
 	if bytes.Contains(d.Data, []byte("proof")) {
 		t.Errorf("IKEv1: %q", d.Data)

@@ -60,8 +60,6 @@ type Recorder struct {
 	from  *Reconfigure
 
 	inputs, outputs uint64
-	now             time.Time
-	pending         bool // the outputs of an input are still being polled
 	out             []digested
 
 	// Of a redacted recording:
@@ -159,7 +157,6 @@ func (r *Recorder) input(at time.Time, in core.Input) error {
 		what = *r.from
 		defer r.wipe()
 	}
-	r.pending, r.now = true, at
 	if r.o.Redact {
 		var err error
 		if what, err = r.redacted(what); err != nil {
@@ -188,10 +185,9 @@ func (r *Recorder) wipe() {
 
 // finish writes what came of the last input.
 func (r *Recorder) finish() error {
-	if !r.pending {
+	if r.inputs == 0 {
 		return nil
 	}
-	r.pending = false
 	w := writer{}
 	t := byte(frameOutput)
 	if r.o.Redact {

@@ -1,0 +1,103 @@
+package record
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"culvert/ike/core"
+)
+
+// A broken file is refused with the place where it breaks.
+func TestBrokenFiles(t *testing.T) {
+	start := (&header{Start: time0, Build: "b"}).append(nil)
+	redacted := (&header{Start: time0, Redacted: true}).append(nil)
+	frame := func(kind byte, body string) []byte {
+		return append(append(binary.BigEndian.AppendUint32(nil, uint32(len(body)+1)), kind), body...)
+	}
+	at0 := string(make([]byte, 8)) // the time of an input
+	tick := frame(frameInput, at0+string([]byte{byte(kindTick)}))
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	other := bytes.Clone(start)
+	other[len(magic)+1]++
+	for _, c := range []struct {
+		name   string
+		file   []byte
+		want   string // of the error
+		inputs uint64
+	}{
+		{"empty", nil, ErrFormat.Error(), 0},
+		{"no recording", bytes.Repeat([]byte("x"), 100), ErrFormat.Error(), 0},
+		{"cut in the header", start[:20], "it ends in the middle, at byte 20", 0},
+		{"of another version", other, "it is of version 3, this is 2", 0},
+		{"cut in the head of a frame", join(start, tick[:3]), "it ends in the middle, at byte 70", 0},
+		{"cut in the head of the second frame", join(start, tick, frame(frameOutput, "\x00\x00\x00\x00")[:4]), "it ends in the middle, at byte 85", 1},
+		{"cut in a frame", join(start, tick[:8]), "it ends in the middle, at byte 72", 0},
+		{"a frame of nothing", join(start, []byte{0, 0, 0, 0, 'I'}), "a frame of 0 bytes at byte 72", 0},
+		{"a frame that is too long", join(start, []byte{8, 0, 0, 1, 'I'}), "a frame of 134217729 bytes at byte 72", 0},
+		{"a frame without a body", join(start, frame(frameEnd, "")), ErrFormat.Error(), 0},
+		{"an unknown frame", join(start, frame('X', "")), "a frame of type 'X' stands where none may, before byte 72", 0},
+		{"outputs before an input", join(start, frame(frameOutput, "")), "a frame of type 'O' stands where none may", 0},
+		{"two inputs", join(start, tick, tick), "a frame of type 'I' stands where none may", 1},
+		{"lines of one that is not redacted", join(start, tick, frame(frameLines, "")), "a frame of type 'L' stands where none may", 1},
+		{"what was seen of one that is not redacted", join(start, tick, frame(frameSeen, "")), "a frame of type 'V' stands where none may", 1},
+		{"outputs of one that is redacted", join(redacted, tick, frame(frameSeen, "\x00\x00\x00\x00"), frame(frameOutput, "")), "a frame of type 'O' stands where none may", 1},
+		{"two inputs of one that is redacted", join(redacted, tick, tick), "a frame of type 'I' stands where none may", 1},
+		{"an input without a time", join(start, frame(frameInput, string([]byte{byte(kindTick)}))), ErrFormat.Error(), 0},
+		{"no input", join(start, frame(frameInput, at0)), "input 1: this is not an input", 0},
+		{"nothing seen", join(redacted, tick, frame(frameSeen, "")), "what was seen of an input", 1},
+		{"an unknown thing seen", join(redacted, tick, frame(frameSeen, "\x00\x00\x00\x01\x09\x00")), "what was seen of an input", 1},
+	} {
+		got, err := Play(bytes.NewReader(c.file), player)
+		if err == nil || !strings.Contains(err.Error(), c.want) || !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v, want %s", c.name, err, c.want)
+		}
+		if got != nil && got.Inputs != c.inputs {
+			t.Errorf("%s: %d inputs, want %d", c.name, got.Inputs, c.inputs)
+		}
+	}
+}
+
+// A folder that cannot be made is an error before anything is recorded.
+func TestNoFolder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, filepath.Join(file, "r")} {
+		r, err := New(&parrot{}, Options{Dir: dir, Start: time0})
+		if err == nil || r != nil || !strings.Contains(err.Error(), "recording: mkdir "+file) {
+			t.Errorf("%v, %v", r, err)
+		}
+	}
+}
+
+// The recorder wipes the text of a configuration when it has been written, or when it will not be.
+func TestConfigurationIsWiped(t *testing.T) {
+	text := []byte(conf)
+	r, err := New(&parrot{}, Options{Dir: filepath.Join(t.TempDir(), "r"), Start: time0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := snapshot()
+	s.Files[0].Data = text
+	r.From(s, [2]uint16{500, 4500}, false)
+	if string(text) != conf {
+		t.Error("wiped before it was written")
+	}
+	r.Handle(time0, core.Reconfigure{Config: &core.Config{}})
+	if !bytes.Equal(text, make([]byte, len(text))) {
+		t.Errorf("%q is left", text)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	copy(text, conf)
+	if r.From(s, [2]uint16{500, 4500}, false); !bytes.Equal(text, make([]byte, len(text))) {
+		t.Errorf("%q is left when nothing is recorded", text)
+	}
+}
