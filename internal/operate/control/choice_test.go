@@ -13,6 +13,11 @@ func TestChoiceInJSON(t *testing.T) {
 			t.Errorf("%v: %s, back %v", c, b, back)
 		}
 	}
+	for c, want := range map[Choice]string{Open: "any", Chosen(false): "no", Chosen(true): "yes"} {
+		if c.String() != want {
+			t.Errorf("%q, want %q", c, want)
+		}
+	}
 	var c Choice
 	if json.Unmarshal([]byte(`"yes"`), &c) == nil {
 		t.Error("a string is taken")

@@ -165,6 +165,8 @@ func TestRefusedRequests(t *testing.T) {
 		{"neither true nor false", "GET", "/v1/identity?show-secrets=please", "", http.StatusBadRequest, "true or false"},
 		{"a command by GET", "GET", "/v1/installed-sa/flush", "", http.StatusMethodNotAllowed, ""},
 		{"a menu by POST", "POST", "/v1/policy", "{}", http.StatusMethodNotAllowed, ""},
+		{"a redirect to nowhere", "POST", "/v1/active-peers/redirect", "{}", http.StatusInternalServerError, "where to?"},
+		{"an SA without any", "POST", "/v1/sa/add", "{}", http.StatusInternalServerError, "which?"},
 		{"no such call", "GET", "/v1/key", "", http.StatusNotFound, ""},
 	} {
 		status, body := raw(t, path, c.method, c.path, c.body)
@@ -204,6 +206,13 @@ func TestServeTellsThatItsListenerFailed(t *testing.T) {
 	l.Close()
 	if err := Serve(context.Background(), l, &memory{}); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Errorf("Serve: %v", err)
+	}
+}
+
+// A call that takes too long is ended by the server, whose words say more.
+func TestClientWaitsLongerThanTheServer(t *testing.T) {
+	if wait := NewClient("").http.Timeout; wait <= callTimeout {
+		t.Errorf("the client waits for %v, the server takes up to %v", wait, callTimeout)
 	}
 }
 

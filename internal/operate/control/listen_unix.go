@@ -102,7 +102,7 @@ type listener struct {
 
 func (l *listener) Close() error {
 	l.close.Do(func() {
-		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.own) {
+		if now, _ := os.Lstat(l.path); os.SameFile(now, l.own) { // nothing is the same as no file
 			_ = os.Remove(l.path)
 		}
 		l.err = l.UnixListener.Close()

@@ -92,8 +92,44 @@ func TestClosingLeavesASuccessorsSocketAlone(t *testing.T) {
 	}
 }
 
+// The name of a socket may be as long as fits into a socket's address, and not longer.
+func TestLongestPath(t *testing.T) {
+	dir, err := os.MkdirTemp("", "c") // shorter than a test's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	longest := filepath.Join(dir, strings.Repeat("s", maxPath-len(dir)-1))
+	l, err := Listen(longest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if _, err := Listen(longest + "s"); err == nil || !strings.Contains(err.Error(), "too long for a unix socket by 1 bytes") {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+func TestPlace(t *testing.T) {
+	dir := t.TempDir()
+	here, there := filepath.Join(dir, "here"), filepath.Join(dir, "there")
+	if _, err := place(here, there); err == nil || !strings.Contains(err.Error(), "chmod") {
+		t.Errorf("what is not there: %v", err)
+	}
+	if err := os.WriteFile(here, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := place(here, filepath.Join(there, "x")); err == nil || !strings.Contains(err.Error(), "rename") {
+		t.Errorf("to where nothing can be: %v", err)
+	}
+	if info, err := place(here, there); err != nil || info.Mode() != 0o600 || info.Name() != "there" {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
 func TestListenRefuses(t *testing.T) {
 	dir := t.TempDir()
+	t.Chdir(dir)
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
@@ -102,6 +138,8 @@ func TestListenRefuses(t *testing.T) {
 		{file, "is not a socket"},
 		{filepath.Join(file, "control.sock"), "directory of the control socket"},
 		{filepath.Join(dir, strings.Repeat("x", maxPath)), "too long"},
+		{filepath.Join(dir, strings.Repeat("x", 300)), "lstat"},
+		{"", "rename"}, // what was made where we are is taken away
 	} {
 		if _, err := Listen(c.path); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", c.path, err, c.says)

@@ -18,11 +18,15 @@ type Version struct {
 
 // ReadVersion reads what the compiler recorded in the running binary.
 func ReadVersion() Version {
-	v := Version{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return v
+		info = &debug.BuildInfo{} // of another compiler
 	}
+	return versionOf(info)
+}
+
+func versionOf(info *debug.BuildInfo) Version {
+	v := Version{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info.Main.Version != "" {
 		v.Version = info.Main.Version
 	}
