@@ -13,9 +13,8 @@ var exercised = map[string][]string{
 	"internal/packet/underlay": {"internal/packet/datapath"},
 }
 
-// leftOut are tests of a package that want more than a process, or that take minutes.
+// leftOut are tests of a package that want more than this computer, or that take minutes.
 var leftOut = map[string]string{
-	"tun":                      "^Test(Linux|Real|Host|Kernel|Create|Lock|Netns|Watch|Lookup|Bypass)",
 	"internal/packet/datapath": "^TestReal",
 	"internal/host/guard":      "^TestKernel",
 	"ike":                      "^Test(Weather|Rekeys|Flood|Stranger)",
