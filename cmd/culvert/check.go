@@ -11,11 +11,11 @@ import (
 
 type checkCmd struct {
 	File   string `arg:"" optional:"" placeholder:"FILE" help:"Configuration to check."`
-	Config string `short:"c" placeholder:"FILE" help:"The same, as run takes it."`
+	Config string `short:"c" placeholder:"FILE" help:"The same, with the flag of run."`
 }
 
 func (checkCmd) Help() string {
-	return `Reads a configuration and everything it includes and prints every fault, one line each, with file, line and what is accepted instead. The configuration is compiled as run does it, but nothing is started and nothing is changed; no privilege is needed. What works but is weak, or likely not as meant, is a warning on standard error.
+	return `Checks a configuration and all files that it includes. Each fault is printed on one line, with file, line and what to write instead. The configuration is compiled as run does it, but nothing is started or changed, and root is not needed. Settings that are weak, or probably not intended, are warnings on standard error.
 
 A file of another tool (a RouterOS export, swanctl.conf, ipsec.conf, a WireGuard configuration, …) is recognised and named.
 
@@ -24,7 +24,7 @@ Example:
     culvert check site.toml`
 }
 
-// Validate refuses none and two: the arguments are parsed by kong, which calls it.
+// Validate wants exactly one file. kong calls it.
 func (c *checkCmd) Validate() error {
 	if (c.File == "") == (c.Config == "") {
 		return errors.New("name one file: culvert check FILE")
@@ -50,7 +50,7 @@ func (c *checkCmd) Run(s *session) error {
 	return nil
 }
 
-// written counts the policies that stand in a file; the manual's own template does not.
+// written counts the policies that are written in a file, without the manual's default template.
 func written(policies []*config.Policy) (n int) {
 	for _, p := range policies {
 		if p.File != "" {

@@ -8,12 +8,12 @@ import (
 	"culvert/internal/operate/control"
 )
 
-// The commands that change something in a gateway that runs, and version.
+// The commands that change something in a running gateway, and version.
 
 type reloadCmd struct{}
 
 func (reloadCmd) Help() string {
-	return `Has the gateway read its configuration file again and prints what changed. Connections whose entries did not change stay. If the file has faults they are printed, the old configuration stays in force, and the exit code is 1. SIGHUP does the same.
+	return `Makes the running gateway read its configuration file again, and prints what changed. Tunnels whose entries did not change are not interrupted. If the file has faults, they are printed, the old configuration stays in force, and the exit code is 1. SIGHUP does the same.
 
 Example:
 
@@ -40,7 +40,7 @@ func (reloadCmd) Run(s *session) error {
 type flushCmd struct{}
 
 func (flushCmd) Help() string {
-	return `Removes all installed SAs and tells the peers. The peers stay connected; the next packet that a policy protects makes new SAs.
+	return `Removes all installed SAs, here and at the peers. The peers stay connected, and the next packet that a policy protects starts the negotiation of a new SA.
 
 Example:
 
@@ -55,7 +55,7 @@ func (flushCmd) Run(s *session) error {
 type rekeySAsCmd struct{}
 
 func (rekeySAsCmd) Help() string {
-	return `Starts a new key exchange for every installed SA, as the end of its lifetime would. The old SAs stay until the new ones work: no packet is lost.
+	return `Replaces every installed SA by one with new keys, as at the end of its lifetime. The old SAs stay until the new ones work, so no packet is lost.
 
 Example:
 
@@ -70,7 +70,7 @@ func (rekeySAsCmd) Run(s *session) error {
 type killConnectionsCmd struct{}
 
 func (killConnectionsCmd) Help() string {
-	return `Ends the IKE SAs with all peers, their installed SAs with them, and tells the peers. Peers that are not passive are connected again when a policy needs them.
+	return `Deletes the IKE SAs with all peers and their installed SAs, here and at the peers. Peers that are not passive are connected again when a policy needs them.
 
 Example:
 
@@ -85,7 +85,7 @@ func (killConnectionsCmd) Run(s *session) error {
 type rekeyPeersCmd struct{}
 
 func (rekeyPeersCmd) Help() string {
-	return `Starts a new key exchange for the IKE SA of every peer. The installed SAs move over to the new one and keep their own keys.
+	return `Replaces the IKE SA with every peer by one with new keys. The installed SAs move to the new IKE SA and keep their own keys.
 
 Example:
 
@@ -99,22 +99,22 @@ func (rekeyPeersCmd) Run(s *session) error {
 
 type redirectCmd struct {
 	Gateway string        `arg:"" name:"GATEWAY" help:"Address or DNS name of the other gateway."`
-	Peer    string        `placeholder:"NAME" help:"Only the clients of this peer; otherwise all."`
-	Within  time.Duration `default:"2m" help:"Disconnect who is still here after this time; 0: nobody (default 2m)."`
+	Peer    string        `placeholder:"NAME" help:"Send only the clients of this peer (default: all)."`
+	Within  time.Duration `default:"2m" help:"Disconnect clients that are still connected after this time (default 2m; 0: never)."`
 }
 
 func (redirectCmd) Help() string {
-	return `Sends the clients that are connected to another gateway (RFC 5685), before maintenance for example. Each connects there first and leaves this one then: its traffic is not interrupted. The other gateway has to accept the same clients, with the same identities.
+	return `Sends the connected clients to another gateway (RFC 5685), for example before maintenance. Each client connects to the other gateway before it leaves this one, so its traffic is not interrupted. The other gateway must accept the same clients, with the same identities.
 
-Only who connected to this gateway with a client that understands redirects can be sent: culvert, strongSwan. The others stay, and so do peers that this gateway connects to itself (no passive = true); active-peers print shows who is left.
+Only clients that support redirects can be sent, such as Culvert and strongSwan. Other clients stay, and so do peers that this gateway connects to itself (without passive = true). active-peers print shows who is still connected.
 
-Newcomers are not sent away by this. For them write redirect = "GATEWAY" into [[peer]] first, and reload; a reload does not disconnect anybody for that.
+This command does not affect clients that connect later. To redirect those too, write redirect = "GATEWAY" into [[peer]] first and reload. A reload disconnects nobody.
 
 Example:
 
     culvert reload                                      # with redirect = "gw2.example.net" in [[peer]]
     culvert active-peers redirect gw2.example.net
-    culvert active-peers print --watch                  # until nobody is left`
+    culvert active-peers print --watch                  # until no client is left`
 }
 
 func (c *redirectCmd) Run(s *session) error {
@@ -122,9 +122,9 @@ func (c *redirectCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.stdout, "sent %s to %s\n", plural(r.Sent, "peer"), c.Gateway)
+	fmt.Fprintf(s.stdout, "redirected %s to %s\n", plural(r.Sent, "peer"), c.Gateway)
 	if r.Stay > 0 {
-		fmt.Fprintf(s.stdout, "%s cannot be sent: see culvert active-peers redirect --help\n", plural(r.Stay, "peer"))
+		fmt.Fprintf(s.stdout, "%s cannot be redirected: see culvert active-peers redirect --help\n", plural(r.Stay, "peer"))
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ type versionCmd struct {
 }
 
 func (versionCmd) Help() string {
-	return `Prints what this binary was built from. If a gateway answers at the control socket and is another build, its version follows: after an upgrade it has to be restarted.
+	return `Prints the version of this binary. If the running gateway is another build, its version is printed too: restart the gateway after an upgrade.
 
 Example:
 
@@ -162,7 +162,7 @@ Example:
 }
 
 func (c *versionCmd) Run(s *session) error {
-	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second) // a gateway that hangs is as none
+	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second) // a gateway that hangs counts as none
 	defer cancel()
 	v := struct {
 		control.Version

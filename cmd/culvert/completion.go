@@ -8,8 +8,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// A completion script asks the binary itself what may stand where the cursor is
-// (`culvert complete`), so that it is never older than the commands.
+// A completion script gets the candidates from the binary (`culvert complete`), so it always
+// fits the commands.
 var completions = map[string]string{
 	"bash": `_culvert() {
 	local IFS=$'\n' candidates
@@ -45,7 +45,7 @@ type completionCmd struct {
 }
 
 func (completionCmd) Help() string {
-	return `Prints a script that makes the Tab key complete commands, flags and their values. make install puts it where the shell finds it.
+	return `Prints a script with which the Tab key completes commands, flags and values. make install installs it.
 
 Example:
 
@@ -64,7 +64,7 @@ type completeCmd struct {
 }
 
 func (completeCmd) Help() string {
-	return `Is called by the completion scripts with the words behind "culvert", the last of which is not finished. Prints a candidate a line, with a tab and what it is.
+	return `The completion scripts run this with the words after "culvert", of which the last is incomplete. It prints one candidate on each line, followed by a tab and a description.
 
 Example:
 
@@ -86,11 +86,11 @@ func (c *completeCmd) Run(s *session) error {
 	return nil
 }
 
-// candidate is a word that may stand where the cursor is.
+// candidate is a possible word at the cursor.
 type candidate struct{ word, text string }
 
-// candidates are the words that may stand in the place of the last one. None: a value
-// that only the user knows, often a file.
+// candidates are the words that can replace the last one. There are none for values that only
+// the user knows, such as file names.
 func candidates(app *kong.Application, words []string) (list []candidate) {
 	if len(words) == 0 {
 		words = []string{""}
@@ -175,7 +175,7 @@ func findFlag(flags []*kong.Flag, word string) *kong.Flag {
 	return nil
 }
 
-// enum is what a value may be, where that is a list.
+// enum is the possible values, if they are a list.
 func enum(v *kong.Value) (list []string) {
 	if v.Enum == "" {
 		return nil

@@ -10,12 +10,12 @@ import (
 )
 
 type demoCmd struct {
-	Size  int64 `default:"64" placeholder:"MIB" help:"How much is fetched through the tunnel, in MiB (default ${default})."`
-	Plain bool  `help:"Plain lines on a terminal, too."`
+	Size  int64 `default:"64" placeholder:"MIB" help:"Amount of data to send through the tunnel, in MiB (default ${default})."`
+	Plain bool  `help:"Print plain lines on a terminal too."`
 }
 
 func (demoCmd) Help() string {
-	return `Runs two gateways, a host behind each and the network between them in this process: it shows the key exchange, sends data through the tunnel and checks it at the other end. Every datagram on that network is checked to be IKE or ESP and to hold nothing readable. Nothing of the machine is touched and no privilege is needed.
+	return `Runs two gateways, a host behind each, and the network between them in this process. It shows the key exchange, sends data through the tunnel, and compares it at the other end. It checks that every datagram on the network is IKE or ESP and contains no plaintext. Nothing on this computer is changed, and root is not needed.
 
 Example:
 

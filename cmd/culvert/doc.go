@@ -1,5 +1,5 @@
-// Command culvert is the gateway and the tool that talks to a running one.
+// Command culvert is the gateway, and the tool that controls a running one.
 //
-// This folder holds flags, subcommands and output rules; what they do is in
+// This folder has the flags, the subcommands and their output. The work is done in
 // internal/gateway, internal/operate/control and config.
 package main

@@ -9,7 +9,7 @@ import (
 	"culvert/internal/operate/control"
 )
 
-// The explain commands: why there is no tunnel, and what becomes of a packet.
+// The explain commands.
 
 type explainPeerCmd struct {
 	Name string `arg:"" placeholder:"NAME" help:"Name of the peer."`
@@ -17,7 +17,9 @@ type explainPeerCmd struct {
 }
 
 func (explainPeerCmd) Help() string {
-	return `Tells what became of the last attempts to come together with a peer, the newest first: when, who began, between which addresses, how far they got, what each side offered, where they part, and which line of the configuration would let it through. What the other side does not say (as initiator a refusal is one word) stands in its log: run this there, too. Equal attempts are one entry with a count. What became known goes when the gateway stops.
+	return `Shows the state of a peer and the last attempts to connect, the newest first. Each attempt says when it happened, which side began, between which addresses, how far it got, what each side offered, where they differ, and which line of the configuration to change. Equal attempts are one entry with a count.
+
+A peer that refuses us says no more than one error code. The reason is in its own log: if it runs Culvert, run this command there. Attempts are kept in memory, and are gone when the gateway stops.
 
 Example:
 
@@ -39,14 +41,14 @@ func (c *explainPeerCmd) Run(s *session) error {
 		w.line(1, "%s", x.Note)
 	}
 	for _, sa := range x.SAs {
-		w.line(1, "IKE SA %s for %s, we are %s, %s to %s, %s", sa.State, sa.Since, sa.Side, sa.LocalAddress, sa.RemoteAddress, plural(sa.Children, "CHILD SA"))
+		w.line(1, "IKE SA %s for %s, we are the %s, %s to %s, %s", sa.State, sa.Since, sa.Side, sa.LocalAddress, sa.RemoteAddress, plural(sa.Children, "CHILD SA"))
 	}
 	for _, p := range x.Policies {
 		w.line(1, "%s", p)
 	}
 	w.lines(1, x.Host)
 	if len(x.Attempts) == 0 {
-		w.line(0, "no attempt yet; what we would agree to:")
+		w.line(0, "no attempt yet; we accept:")
 		for _, o := range x.Offers {
 			w.line(1, "%s", o.What)
 			w.lines(2, o.Lines)
@@ -72,7 +74,7 @@ func writeAttempt(w *text, a *control.Attempt) {
 	if a.Exchange != "" {
 		at += ", in " + a.Exchange
 	}
-	w.line(1, "we are %s%s", a.Side, at)
+	w.line(1, "we were the %s%s", a.Side, at)
 	if a.Reason != "" {
 		w.line(1, "%s", a.Reason)
 	}
@@ -94,16 +96,20 @@ type explainPacketCmd struct {
 	Src      string `required:"" placeholder:"ADDR" help:"Source of the packet."`
 	Dst      string `required:"" placeholder:"ADDR" help:"Destination of the packet."`
 	Protocol string `required:"" placeholder:"NAME" help:"Its protocol: a name such as tcp, udp or icmp, or a number."`
-	SrcPort  *int   `placeholder:"PORT" help:"Source port; of ICMP the type (an echo request, if neither is given)."`
-	DstPort  *int   `placeholder:"PORT" help:"Destination port; of ICMP the code."`
-	Fragment bool   `help:"A fragment that is not the first: its ports cannot be seen."`
-	Inbound  bool   `help:"A packet that comes from the other side, out of an SA."`
-	SPI      string `name:"spi" placeholder:"SPI" help:"With --inbound: by which SA (default: the newest that covers it)."`
+	SrcPort  *int   `placeholder:"PORT" help:"Source port; for ICMP the type (default: echo request)."`
+	DstPort  *int   `placeholder:"PORT" help:"Destination port; for ICMP the code."`
+	Fragment bool   `help:"A fragment other than the first, which shows no ports."`
+	Inbound  bool   `help:"A packet that arrives from the peer, inside an SA."`
+	SPI      string `name:"spi" placeholder:"SPI" help:"With --inbound: the SA that carries it (default: the newest that covers it)."`
 	JSON     bool   `name:"json" help:"Print a JSON object."`
 }
 
 func (explainPacketCmd) Help() string {
-	return `Tells what the gateway would do with a packet now, and why: which policy is the first that matches and where it stands, by which SA the packet would leave or what happens without one, and in which counter it would end. The tables that are asked are those that carry traffic at this moment, and on Linux the kernel: which way its rules and routes lead the packet, what its table of nftables does with it, and whether they are as the gateway has set them up. No packet is sent, nothing is counted, no SA is asked for. A packet that no policy matches is told which policies it misses by one thing alone. A source that NAT translates on this machine has to be given as it is afterwards. --protocol icmp alone is a ping.
+	return `Shows what the gateway would do with a packet now, and why: which policy matches first and in which line it is, which SA would carry the packet or what happens without one, and which counter would count it. If no policy matches, it names the policies that differ in one property only.
+
+The answer comes from the tables that carry traffic at this moment. On Linux the kernel is asked too: how its rules and routes forward the packet, what the guard's nftables table does with it, and whether both are as the gateway has set them up. No packet is sent, nothing is counted, and no SA is negotiated.
+
+If this host translates the source address (NAT), give the translated address. --protocol icmp without ports means an echo request (ping).
 
 Example:
 
@@ -122,8 +128,8 @@ func (c *explainPacketCmd) Run(s *session) error {
 	w := text{width: s.width}
 	w.line(0, "%s", x.Packet)
 	w.lines(1, x.Why)
-	w.line(0, "=> %s", map[string]string{"protect": "protected, and sent to the peer", "deliver": "let in", "drop": "dropped",
-		"hold": "is held until its packet is whole", "pass-unprotected": "passes in clear, by the host's own routes"}[x.Verdict])
+	w.line(0, "=> %s", map[string]string{"protect": "protected and sent to the peer", "deliver": "accepted", "drop": "dropped",
+		"hold": "held until all fragments have arrived", "pass-unprotected": "sent in clear, by the host's own routes"}[x.Verdict])
 	return w.to(s)
 }
 
@@ -152,16 +158,17 @@ func in(where string) string {
 	return " (" + where + ")"
 }
 
-// text is lines for people. What a peer chose is in them only as printable text.
+// text builds output for people. Characters that could control the terminal are replaced, because a peer
+// may have chosen them.
 type text struct {
 	width int // of the terminal; 0: there is none
 	b     strings.Builder
 }
 
-// foldAt is the width of lines that people read, on wider terminals too.
+// foldAt is the longest line in columns, on wider terminals too.
 const foldAt = 80
 
-// line writes one line and folds it at spaces. The lines after the first are indented further.
+// line writes one line and folds it at spaces. Continuation lines are indented further.
 func (t *text) line(indent int, format string, a ...any) {
 	width := foldAt
 	if t.width > 0 {
@@ -195,7 +202,7 @@ func (t *text) to(s *session) error {
 	return err
 }
 
-// printable replaces what could steer a terminal.
+// printable replaces control characters.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {

@@ -31,7 +31,7 @@ func (g *tables) ExplainPacket(_ context.Context, q control.PacketQuery) (contro
 	g.asked = q
 	return control.PacketExplanation{Packet: "10.1.202.5:0 => 10.1.101.7:443 tcp", Verdict: "protect", Policy: 1,
 		Why: []string{"policy 1 (site.toml:26) is the first that matches: 10.1.202.0/24 => 10.1.101.0/24, action encrypt, level require, peer site2",
-			"it leaves by the SA 0x0ABC1234 of peer site2, mature, 192.168.90.1:4500 to 192.168.80.1:4500, which covers 10.1.202.0/24 => 10.1.101.0/24"}}, g.fault
+			"it leaves through the SA 0x0ABC1234 of peer site2, mature, 192.168.90.1:4500 to 192.168.80.1:4500, which covers 10.1.202.0/24 => 10.1.101.0/24"}}, g.fault
 }
 
 func TestExplain(t *testing.T) {

@@ -8,25 +8,25 @@ import (
 	"culvert/internal/gateway"
 )
 
-// The guard while no gateway runs: between boot and its start, and after its end.
+// The guard while no gateway runs: before its start and after its end.
 
 type guardOnCmd struct {
 	Config string `short:"c" required:"" placeholder:"FILE" help:"Configuration whose policies are guarded."`
 }
 
 func (guardOnCmd) Help() string {
-	return `Sets up the guard: the nftables table that drops plaintext which the policies of FILE protect or discard. It stays when the command ends. No gateway needs to run, and none may: a gateway keeps its own guard, and takes over this one without a gap when it starts.
+	return `Sets up the guard: an nftables table that drops plaintext which the policies of FILE protect or discard. The table stays after the command ends. Run it while no gateway runs. A gateway that starts takes over the guard without a gap.
 
-Use it in a unit that is ordered before network-pre.target, together with guard-always = true in [gateway], which keeps the guard when the gateway stops. docs/guard.md has such a unit. Until the gateway runs, all traffic that the policies of FILE cover is dropped, apart from DHCP and what a network card needs to work. For a client that asks its peer for an address, that is everything that its template allows.
+Use this command in a systemd unit that is ordered before network-pre.target, with guard-always = true in [gateway], which keeps the guard when the gateway stops. docs/guard.md has such a unit. Until the gateway runs, all traffic that the policies of FILE cover is dropped, except DHCP and what a network card needs to work. For a client that requests an address from its peer, that is all traffic that its template allows.
 
-Connected private networks are reachable as far as lan-bypass allows it and as far as they exist now: run the command again after the network is up, if the gateway does not start.
+lan-bypass applies to the private networks that are connected now. If the gateway does not start, run the command again after the network is up.
 
-It needs root, or the capability NET_ADMIN. Only Linux has a guard.
+The command needs root or the capability NET_ADMIN. Only Linux has a guard.
 
 Example:
 
     sudo culvert guard on -c /etc/culvert/site.toml
-    sudo nft list table inet culvert-50500          # what it drops, and how much that was`
+    sudo nft list table inet culvert-50500          # its rules and counters`
 }
 
 func (c *guardOnCmd) Run(s *session) error {
@@ -43,7 +43,7 @@ func (c *guardOnCmd) Run(s *session) error {
 		return err
 	}
 	if flows == 0 {
-		fmt.Fprintln(s.stdout, "no policy protects or discards anything: there is no guard")
+		fmt.Fprintln(s.stdout, "no policy protects or discards traffic: the guard has nothing to drop and was not set up")
 		return nil
 	}
 	fmt.Fprintln(s.stdout, "the guard is on")
@@ -51,15 +51,15 @@ func (c *guardOnCmd) Run(s *session) error {
 }
 
 type guardOffCmd struct {
-	Config string `short:"c" placeholder:"FILE" help:"Take away only the guard of the gateway with this configuration."`
+	Config string `short:"c" placeholder:"FILE" help:"Remove only the guard of the gateway with this configuration."`
 }
 
 func (guardOffCmd) Help() string {
-	return `Takes away the guard that "culvert guard on", a gateway with guard-always = true, or a gateway that was killed has left. From then on traffic that the policies protect leaves in clear. Without FILE it takes away the guards of all gateways that do not run; FILE selects one by the table in its [gateway].
+	return `Removes the guard that was left by "culvert guard on", by a gateway with guard-always = true, or by a gateway that was killed. After that, traffic that the policies protect leaves in clear. Without FILE, the guards of all gateways that do not run are removed. FILE selects one of them by the table in its [gateway].
 
-The guard of a gateway that runs stays: write guard = false into its [gateway] and run culvert reload.
+The guard of a running gateway stays. To remove it, write guard = false into its [gateway] and run culvert reload.
 
-Routes and rules that a killed gateway left stay too, until it starts again.
+Routes and rules that a killed gateway left stay until it starts again.
 
 Example:
 

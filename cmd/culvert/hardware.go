@@ -15,7 +15,7 @@ type hardwarePrint struct {
 }
 
 func (hardwarePrint) Help() string {
-	return `Prints the manual's acceleration table for this machine's CPU: for each cipher and each hash whether the CPU has instructions for both (yes), for the cipher alone (yes*), or not for the cipher (no), and how many Gbit/s of 1420-byte packets one core seals, measured now. No gateway is asked. A cipher that has its integrity within (GCM, CCM, ChaCha20-Poly1305) takes no hash.
+	return `Prints the manual's acceleration table for this computer's CPU. For each cipher and hash it says whether the CPU has instructions for both (yes), for the cipher only (yes*), or not for the cipher (no). The number is the throughput of one core in Gbit/s, measured now with packets of 1420 bytes. Ciphers with built-in integrity (GCM, CCM, ChaCha20-Poly1305) have no hash. No gateway needs to run.
 
 Example:
 
@@ -26,7 +26,7 @@ Example:
 // hardwareRow is one combination of an ESP proposal.
 type hardwareRow struct {
 	Encr   string  `json:"enc-algorithm"`
-	Integ  string  `json:"auth-algorithm"` // empty: the cipher has it within
+	Integ  string  `json:"auth-algorithm"` // empty: the cipher has built-in integrity
 	Cipher bool    `json:"cipher-accelerated"`
 	Hash   bool    `json:"hash-accelerated"`
 	Gbps   float64 `json:"gbps"`
@@ -133,7 +133,7 @@ func hardwareTable(cpu string, rows []hardwareRow) string {
 	for _, encr := range hardwareCiphers() {
 		line(encr.Name, func(hash string) string { return cells[[2]string{encr.Name, hash}] })
 	}
-	b.WriteString("\nyes: instructions of the CPU for both; yes*: for the cipher, the hash runs as a program; no: the cipher runs as a program.\n")
-	b.WriteString("The number is Gbit/s that one core seals, of 1420-byte packets.\n")
+	b.WriteString("\nyes: the CPU has instructions for both; yes*: for the cipher only; no: not for the cipher.\n")
+	b.WriteString("The number is the throughput of one core in Gbit/s, with packets of 1420 bytes.\n")
 	return b.String()
 }

@@ -2,13 +2,13 @@ package main
 
 import "culvert/internal/gateway"
 
-// judgeStateCmd is started by the gateway, not by people.
+// judgeStateCmd is run by the gateway.
 type judgeStateCmd struct {
-	File string `arg:"" name:"FILE" help:"The file with the state."`
+	File string `arg:"" name:"FILE" help:"The state file."`
 }
 
 func (judgeStateCmd) Help() string {
-	return `Reads a file with the state of a gateway and says whether it is damaged. The gateway runs this before it opens the file, because reading a damaged file can end a process. The output is one line: sound, in use, damaged with the reason, or error. The file is not changed.
+	return `Checks whether the state file of a gateway is damaged. The gateway runs this before it opens the file, because reading a damaged file can crash a process. The output is one line: sound, in use, damaged with the reason, or error. The file is not changed.
 
 Example:
 

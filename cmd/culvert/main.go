@@ -16,26 +16,26 @@ import (
 	"culvert/internal/operate/control"
 )
 
-// Exit codes, as the help promises them.
+// Exit codes, as the help lists them.
 const (
 	exitOK          = 0
-	exitFailed      = 1 // a fault in the configuration, or the operation failed
+	exitFailed      = 1 // the configuration has faults, or the command failed
 	exitUsage       = 2
-	exitEnvironment = 3 // a privilege, the TUN device or a port is missing
+	exitEnvironment = 3 // a privilege is missing, or the TUN device or a port is not available
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// errReported is a failure that has been printed already.
+// errReported is a failure whose text has been printed already.
 var errReported = errors.New("already reported")
 
-// session is what every command works with.
+// session is the environment of a command.
 type session struct {
 	ctx            context.Context
 	control        string // as given; empty: the default
 	stdout, stderr io.Writer
-	width          int           // of the terminal that stdout is; 0: it is none
-	every          time.Duration // between two answers of --watch
+	width          int           // of the terminal at stdout, in columns; 0: stdout is not a terminal
+	every          time.Duration // the interval of --watch
 }
 
 func (s *session) client() *control.Client {
@@ -45,11 +45,11 @@ func (s *session) client() *control.Client {
 	return control.NewClient(s.control)
 }
 
-// helped is panicked with where kong wants to leave the process after printing help.
+// helped is the panic value that replaces kong's os.Exit after it has printed help.
 type helped struct{}
 
-// newParser makes the parser of the command line, whose model the completions and the
-// manual page are made from, too.
+// newParser makes the parser of the command line. Completions and the manual page are made from
+// its model.
 func newParser(grammar *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 	return kong.New(grammar,
 		kong.Name("culvert"),
@@ -62,8 +62,7 @@ func newParser(grammar *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 	)
 }
 
-// run is the whole program: it parses the arguments, does what they say and
-// returns the exit code.
+// run parses the arguments, runs the command and returns the exit code.
 func run(arguments []string, stdout, stderr io.Writer) (code int) {
 	s := &session{ctx: context.Background(), stdout: stdout, stderr: stderr, width: terminalWidth(stdout), every: watchEvery}
 	return s.run(arguments)
@@ -103,7 +102,7 @@ func (s *session) run(arguments []string) (code int) {
 	return exitCode(err)
 }
 
-// elsewhere is what other tools call our commands.
+// elsewhere maps command names of other tools to ours.
 var elsewhere = map[string]string{
 	"--version": "version",
 	"help":      "--help",
@@ -114,7 +113,7 @@ var elsewhere = map[string]string{
 	"down":      "active-peers kill-connections --help",
 }
 
-// hint names the help page nearest to what could not be parsed.
+// hint names the help page that fits best to arguments that could not be parsed.
 func hint(err error, arguments []string) string {
 	if other, ok := elsewhere[arguments[0]]; ok {
 		return "see: culvert " + other

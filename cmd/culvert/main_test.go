@@ -322,8 +322,8 @@ func TestCommands(t *testing.T) {
 		{"installed-sa flush", "removed 1 SA pair\n", ""},
 		{"installed-sa rekey", "rekeying 3 SA pairs\n", ""},
 		{"active-peers kill-connections", "disconnected 2 peers\n", ""},
-		{"active-peers redirect 192.0.2.9", "sent 2 peers to 192.0.2.9\n", ""},
-		{"active-peers redirect --peer p --within 5m gw2.example.net", "sent 2 peers to gw2.example.net\n1 peer cannot be sent: see culvert active-peers redirect --help\n", ""},
+		{"active-peers redirect 192.0.2.9", "redirected 2 peers to 192.0.2.9\n", ""},
+		{"active-peers redirect --peer p --within 5m gw2.example.net", "redirected 2 peers to gw2.example.net\n1 peer cannot be redirected: see culvert active-peers redirect --help\n", ""},
 		{"active-peers rekey", "rekeying 4 IKE SAs\n", ""},
 		{"reload", "peer site2: changed, its SAs are made anew\n", "warning: site.toml:2: peer.lifebytes: not used by ike2\n"},
 	} {

@@ -11,7 +11,7 @@ import (
 type manCmd struct{}
 
 func (manCmd) Help() string {
-	return `Prints the manual page in troff, made from the help texts. make install puts it where man finds it.
+	return `Prints the manual page in troff. It is made from the help texts. make install installs it.
 
 Example:
 
@@ -27,7 +27,7 @@ func (manCmd) Run(s *session) error {
 	return err
 }
 
-// manPage is culvert(8) as man(7) wants it.
+// manPage is culvert(8) in the man(7) format.
 func manPage(app *kong.Application) string {
 	var b strings.Builder
 	b.WriteString(".TH CULVERT 8\n.SH NAME\nculvert \\- IPsec gateway in one binary\n")
@@ -43,7 +43,7 @@ func manPage(app *kong.Application) string {
 		}
 		manFlags(&b, leaf.Flags)
 	}
-	b.WriteString(".SH OPTIONS\nThese may stand with every command.\n")
+	b.WriteString(".SH OPTIONS\nThese options work with every command.\n")
 	manFlags(&b, app.Flags)
 	b.WriteString(".SH SEE ALSO\n.BR ip-rule (8),\n.BR nft (8)\n")
 	return b.String()
@@ -66,7 +66,7 @@ func manFlags(b *strings.Builder, flags []*kong.Flag) {
 	}
 }
 
-// manText writes paragraphs; lines that are indented are examples and stay as they are.
+// manText writes paragraphs. Indented lines are examples and are not filled.
 func manText(b *strings.Builder, text string) {
 	example := false
 	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
@@ -90,7 +90,7 @@ func manText(b *strings.Builder, text string) {
 	}
 }
 
-// manEscape keeps troff from reading a line as a request, and hyphens as dashes.
+// manEscape escapes what troff would read as a request, and hyphens.
 func manEscape(line string) string {
 	line = strings.NewReplacer(`\`, `\e`, "-", `\-`, `"`, `\(dq`).Replace(line)
 	if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {

@@ -11,23 +11,23 @@ import (
 	"culvert/internal/operate/control/table"
 )
 
-// The print commands: each asks one table of the gateway and shows it.
+// The print commands. Each one shows one table of the gateway.
 
-// output is how a print command shows its rows.
+// output is the flags of a print command.
 type output struct {
-	JSON   bool `name:"json" help:"Print a JSON array; its keys are the manual's properties, durations are in seconds."`
-	Detail bool `help:"Print name=value instead of a table."`
-	Watch  bool `help:"Print it again every second, until you interrupt it."`
+	JSON   bool `name:"json" help:"Print a JSON array. Its keys are the manual's properties; durations are in seconds."`
+	Detail bool `help:"Print each row as name=value pairs."`
+	Watch  bool `help:"Print again every second, until you interrupt it."`
 }
 
 type secrets struct {
-	ShowSecrets bool `help:"Print secrets and keys, too."`
+	ShowSecrets bool `help:"Print secrets and keys too."`
 }
 
 type policyPrint struct{ output }
 
 func (policyPrint) Help() string {
-	return `Prints the policy table in the order in which packets meet it: the first policy that matches decides. ph2-state tells whether SAs exist for a policy; a policy with flag I is never tried.
+	return `Prints the policies in the order in which they are tried. The first policy that matches a packet decides. ph2-state says whether a policy has SAs. A policy with flag I is never tried.
 
 Example:
 
@@ -42,7 +42,7 @@ func (c *policyPrint) Run(s *session) error {
 type peerPrint struct{ output }
 
 func (peerPrint) Help() string {
-	return `Prints the peers of the configuration. Whether one is connected is told by active-peers print. A peer with flag R only answers: it is passive, or its address is a prefix.
+	return `Prints the peers of the configuration. active-peers print shows which of them are connected. The gateway never connects to a peer with flag R: it is passive, or its address is a prefix.
 
 Example:
 
@@ -59,7 +59,7 @@ type identityPrint struct {
 }
 
 func (identityPrint) Help() string {
-	return `Prints how both sides of a peer authenticate. Secrets and passwords are left out unless --show-secrets is given.
+	return `Prints how each side authenticates. Secrets and passwords are printed only with --show-secrets.
 
 Example:
 
@@ -76,7 +76,7 @@ func (c *identityPrint) Run(s *session) error {
 type profilePrint struct{ output }
 
 func (profilePrint) Help() string {
-	return `Prints what phase 1 offers and accepts: algorithms in order of preference, lifetime, dead peer detection. The entry with flag * is the manual's own.
+	return `Prints what phase 1 offers and accepts: algorithms in order of preference, lifetime and dead peer detection. The entry with flag * is the default of the manual.
 
 Example:
 
@@ -90,7 +90,7 @@ func (c *profilePrint) Run(s *session) error {
 type proposalPrint struct{ output }
 
 func (proposalPrint) Help() string {
-	return `Prints what phase 2 offers and accepts for the SAs of a policy. pfs-group are the groups of a new key exchange for each SA, or none.
+	return `Prints what phase 2 offers and accepts for the SAs of a policy. pfs-group is the Diffie-Hellman groups for the keys of each SA, or none.
 
 Example:
 
@@ -104,7 +104,7 @@ func (c *proposalPrint) Run(s *session) error {
 type modeConfigPrint struct{ output }
 
 func (modeConfigPrint) Help() string {
-	return `Prints what road warriors get (responder) or what is asked of the other side. The entry with flag * is the manual's own. Which address somebody has is told by active-peers print.
+	return `Prints what road warriors are given (responder), or what this gateway requests from its peer. The entry with flag * is the default of the manual. active-peers print shows the address that each client has.
 
 Example:
 
@@ -118,7 +118,7 @@ func (c *modeConfigPrint) Run(s *session) error {
 type poolPrint struct{ output }
 
 func (poolPrint) Help() string {
-	return `Prints the pools of addresses. used counts what is in use now; kept counts addresses that are kept for who had them last, and are given to others when nothing else is left.
+	return `Prints the address pools. used is the number of addresses in use. kept is the number of addresses that are reserved for the client that had them last; they are given to other clients when the pool is exhausted.
 
 Example:
 
@@ -132,7 +132,7 @@ func (c *poolPrint) Run(s *session) error {
 type policyGroupPrint struct{ output }
 
 func (policyGroupPrint) Help() string {
-	return `Prints the policy groups. Their templates are in policy print, with flag T.
+	return `Prints the policy groups. policy print shows their templates, with flag T.
 
 Example:
 
@@ -146,7 +146,7 @@ func (c *policyGroupPrint) Run(s *session) error {
 type activePeersPrint struct{ output }
 
 func (activePeersPrint) Help() string {
-	return `Prints the peers that an IKE SA exists with. Flag R: the other side began; flag N: there is a NAT between, so ESP travels in UDP. ph2-total counts the SAs of the peer.
+	return `Prints the peers that have an IKE SA. Flag R: the peer began. Flag N: there is a NAT between the two ends. Flag S: the SA was resumed with a session ticket. ph2-total is the number of CHILD SAs. --detail adds what was negotiated.
 
 Example:
 
@@ -163,7 +163,7 @@ type installedSAPrint struct {
 }
 
 func (installedSAPrint) Help() string {
-	return `Prints the SAs that protect packets, one line per direction. A pair that works has current-bytes in both lines; bytes in one line only mean that the other side's packets do not arrive. Keys are left out unless --show-secrets is given: with them, Wireshark can open a capture, and so can anybody else.
+	return `Prints the SAs that protect packets, one line for each direction. If current-bytes grows in one direction only, packets of the other direction do not arrive. Keys are printed only with --show-secrets. With these keys Wireshark, or anybody else, can decrypt a capture.
 
 Example:
 
@@ -178,13 +178,13 @@ func (c *installedSAPrint) Run(s *session) error {
 }
 
 type statisticsPrint struct {
-	JSON  bool `name:"json" help:"Print a JSON array of name and value, of all counters."`
-	All   bool `help:"Print the counters that are 0, too."`
-	Watch bool `help:"Print it again every second, until you interrupt it."`
+	JSON  bool `name:"json" help:"Print all counters as a JSON array of name and value."`
+	All   bool `help:"Print the counters that are 0 too."`
+	Watch bool `help:"Print again every second, until you interrupt it."`
 }
 
 func (statisticsPrint) Help() string {
-	return `Prints the counters that are not 0. Every packet that is dropped counts once. in-no-states grows: packets arrive for SAs that do not exist here. out-no-states grows: there is no SA (yet) for a policy that requires one. in-template-mismatches grows: the other side sends what the policy does not allow. docs/troubleshooting.md has a row for each of them.
+	return `Prints the counters that are not 0. Each dropped packet is counted once. in-no-states: packets arrive for SAs that do not exist here. out-no-states: a policy requires an SA and has none (yet). in-template-mismatches: the peer sends packets that the policy does not allow. docs/troubleshooting.md explains every counter.
 
 Example:
 
@@ -222,14 +222,14 @@ func show[T any](s *session, o output, ask func(context.Context) ([]T, error)) e
 	})
 }
 
-// watchEvery is the time between two answers of --watch.
+// watchEvery is the interval of --watch.
 const watchEvery = time.Second
 
 // clearScreen moves the cursor of a terminal to its first line and clears what follows.
 const clearScreen = "\x1b[H\x1b[2J"
 
-// repeat prints once, or with watch until the gateway is gone or the user has enough.
-// Each answer is written whole, on a terminal in the place of the one before.
+// repeat prints once, or with watch until the user interrupts it or the gateway does not answer.
+// Each answer is written as a whole. On a terminal it replaces the one before.
 func (s *session) repeat(watch bool, print func(io.Writer) error) error {
 	if !watch {
 		return print(s.stdout)

@@ -21,14 +21,14 @@ func (l *loopback) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is not an address with a port: write 127.0.0.1:6060 or [::1]:6060", text)
 	}
 	if !addr.Addr().IsLoopback() {
-		return fmt.Errorf("profiles are served on a loopback address only, and %v is not one: write 127.0.0.1:%d, and reach it from elsewhere by ssh -L", addr.Addr(), addr.Port())
+		return fmt.Errorf("profiles are served on a loopback address only, and %v is not one: write 127.0.0.1:%d, and use ssh -L to reach it from another host", addr.Addr(), addr.Port())
 	}
 	l.AddrPort = addr
 	return nil
 }
 
-// servePprof serves the profiles of this process at addr until ctx is done, and says
-// on w where. A port that is in use is an error.
+// servePprof serves the profiles of this process at addr until ctx is done, and writes the
+// URL to w. It is an error if the port is in use.
 func servePprof(ctx context.Context, addr loopback, w io.Writer) error {
 	listener, err := net.Listen("tcp", addr.String())
 	if err != nil {
@@ -45,8 +45,8 @@ func servePprof(ctx context.Context, addr loopback, w io.Writer) error {
 	return nil
 }
 
-// profiles answers requests that name a loopback address. A web page whose name was
-// made to resolve to this host sends its own name, and reads nothing.
+// profiles answers requests for a loopback address only. This stops DNS rebinding: a web page
+// whose name resolves to this host requests its own name.
 func profiles() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -59,7 +59,7 @@ func profiles() http.Handler {
 			host = r.Host
 		}
 		if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.IsLoopback()) {
-			http.Error(w, "ask for a loopback address, such as http://127.0.0.1:PORT/debug/pprof/", http.StatusForbidden)
+			http.Error(w, "request a loopback address, such as http://127.0.0.1:PORT/debug/pprof/", http.StatusForbidden)
 			return
 		}
 		mux.ServeHTTP(w, r)

@@ -10,16 +10,16 @@ import (
 )
 
 type replayCmd struct {
-	Dir  string `arg:"" placeholder:"DIR" help:"Folder of the recording, or the file."`
-	List bool   `help:"Print what comes in and goes out, one line each."`
+	Dir  string `arg:"" placeholder:"DIR" help:"Folder of the recording, or its file."`
+	List bool   `help:"Print all inputs and outputs, one line each."`
 
-	Config string `short:"c" placeholder:"FILE" help:"Play with this configuration instead of the recorded ones."`
+	Config string `short:"c" placeholder:"FILE" help:"Replay with this configuration instead of the recorded ones."`
 }
 
 func (replayCmd) Help() string {
-	return `Plays what run --record kept: a new IKE endpoint gets the same seed and the same inputs at the same times, and what it puts out is compared with what was put out then, to the byte. Nothing is sent and no gateway is touched. The exit code is 0 if all is the same, and 1 if an output differs: then the first one is printed with the input that led to it. After a change of the program that is what to expect; with the same build the recording was changed. --list prints inputs, messages in clear and outputs, without secrets.
+	return `Replays a recording of run --record: a new IKE endpoint gets the same seed and the same inputs at the same times, and its outputs are compared with the recorded ones, byte by byte. Nothing is sent, and no gateway is needed. If an output differs, the first such output and its input are printed, and the exit code is 1. A different build may differ. If the same build differs, the recording was changed. --list prints inputs, decrypted messages and outputs, without secrets.
 
-A recording made with --redact has no keys. It plays too, and what is compared is decisions: each message that is sent with its payloads, algorithms, selectors and notifies, each event, each SA that is installed or removed. With --config it plays with another configuration, and the first decision that this would have changed is printed.
+A recording made with --redact has no keys. Replay then compares decisions: each message that is sent with its payloads, algorithms, selectors and notifies, each event, and each SA that is installed or removed. With --config the recording is replayed with another configuration, and the first decision that would have been different is printed.
 
 Example:
 
@@ -42,7 +42,7 @@ func (c *replayCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.stdout, "recorded from %s by %s\n", r.Start.Format(time.RFC3339), r.Build)
+	fmt.Fprintf(s.stdout, "recorded since %s by %s\n", r.Start.Format(time.RFC3339), r.Build)
 	if d := r.Difference; d != nil {
 		fmt.Fprintln(s.stdout, "different:", d)
 		return errReported
@@ -54,7 +54,7 @@ func (c *replayCmd) Run(s *session) error {
 	}
 	switch r.Ended {
 	case "":
-		fmt.Fprintln(s.stdout, "the recording has no end: its gateway was killed or still runs")
+		fmt.Fprintln(s.stdout, "the recording is not finished: its gateway was killed or still runs")
 	case "closed":
 		fmt.Fprintln(s.stdout, "SHA-256", r.Chain)
 	default:

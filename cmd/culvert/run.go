@@ -19,31 +19,33 @@ type runCmd struct {
 	LogFormat string `enum:",text,json" default:"" placeholder:"text|json" help:"Overrides log-format of the configuration."`
 	LogLevel  string `enum:",debug,info,warn,error" default:"" placeholder:"debug|info|warn|error" help:"Overrides log-level of the configuration."`
 
-	Record      string        `placeholder:"DIR" help:"Keep everything that happens to the IKE daemon in DIR, for replay. Secrets are in it."`
+	Record      string        `placeholder:"DIR" help:"Record all inputs and outputs of the IKE daemon in DIR, for replay. The recording contains secrets."`
 	RecordLimit int64         `default:"256" placeholder:"MIB" help:"Stop recording at this size, in MiB (default ${default})."`
-	RecordTotal int64         `default:"1024" placeholder:"MIB" help:"Remove the oldest recordings in DIR at the start, so that all have at most this size, in MiB (default ${default}, 0: remove none)."`
+	RecordTotal int64         `default:"1024" placeholder:"MIB" help:"At the start, remove the oldest recordings in DIR until the rest and the new one fit into this size, in MiB (default ${default}; 0: remove none)."`
 	RecordFor   time.Duration `placeholder:"DURATION" help:"Stop recording after this time, such as 2h."`
-	Redact      bool          `help:"With --record: leave secrets and keys out. The recording plays as far as decisions go."`
+	Redact      bool          `help:"With --record: leave out secrets and keys. Replay then compares decisions instead of bytes."`
 
-	Pprof *loopback `placeholder:"ADDR:PORT" help:"Serve profiles of this process (net/http/pprof) on a loopback address, such as 127.0.0.1:6060."`
+	Pprof *loopback `placeholder:"ADDR:PORT" help:"Serve CPU and memory profiles (net/http/pprof) on a loopback address, such as 127.0.0.1:6060."`
 }
 
 func (runCmd) Help() string {
-	return `Runs the gateway in the foreground until it is told to stop; the log goes to standard error. It needs a TUN device and the capabilities NET_ADMIN, NET_RAW and NET_BIND_SERVICE, or root. SIGTERM and SIGINT tell the peers goodbye and stop it, a second one does not wait for their answers, a third ends the process as it is; SIGHUP reads the configuration again, as reload does. --control overrides control of the configuration.
+	return `Runs the gateway in the foreground. The log goes to standard error. The gateway needs a TUN device and root, or the capabilities NET_ADMIN, NET_RAW and NET_BIND_SERVICE. --control overrides control in the configuration.
+
+SIGTERM or SIGINT stops the gateway: it deletes its SAs at the peers and waits up to two seconds for their answers. A second signal ends the wait. A third one kills the process, and leaves routes and rules behind. SIGHUP reads the configuration again, as culvert reload does.
 
 Example:
 
     sudo culvert run -c site.toml
     sudo culvert run -c site.toml --log-level debug --log-format json
 
-To have a fault looked at elsewhere, record it. DIR must not be open to others: who has the recording has the secrets of the configuration and the keys of every SA. It plays from its beginning only, so that it does not turn over: at its limit of size or time, or when the disk is full, it stops with what it has, and the gateway goes on. The recording of an earlier start stays beside it, with its time in its name, as long as there is room in the total.
+To let somebody else look into a problem, record it. The recording contains the secrets of the configuration and the keys of every SA, so DIR must not be readable by others. At its limit of size or time, or if the disk is full, the recording stops and the gateway goes on: a recording can only be replayed from its beginning, so its beginning is never overwritten. Recordings of earlier starts stay in DIR, with the time in their names, as long as all of them together are within --record-total.
 
-What --redact keeps has no pre-shared key, no private key, no passphrase, no comment of the configuration and nothing that a key could be computed from; it plays as far as decisions go. Identities, certificates, addresses and names are in it, for decisions hang on them.
+With --redact the recording has no pre-shared key, private key, passphrase or comment of the configuration, and nothing from which a key could be computed. Identities, certificates, addresses and names are still in it, because decisions depend on them.
 
     sudo culvert run -c site.toml --record /var/tmp/incident
     culvert replay /var/tmp/incident
 
-With --pprof the gateway says where its time and memory go. Every user of this host can read it; there are no keys in it.
+With --pprof the gateway serves profiles of its CPU time and memory. Every user of this host can read them. They contain no keys.
 
     sudo culvert run -c site.toml --pprof 127.0.0.1:6060
     go tool pprof -top 'http://127.0.0.1:6060/debug/pprof/profile?seconds=10'`
@@ -53,15 +55,15 @@ func (c *runCmd) Run(s *session) error {
 	ends := make(chan os.Signal, 2)
 	signal.Notify(ends, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(ends)
-	ctx, hurry := endings(s.ctx, ends)
-	outliveLog()
-	thrift()
+	ctx, hurry := stopOnSignal(s.ctx, ends)
+	ignoreBrokenPipe()
+	collectEarly()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	tell := func(state string) {
 		if err := tellSystemd(state); err != nil {
-			fmt.Fprintln(s.stderr, "culvert: cannot tell the service manager", state+":", err)
+			fmt.Fprintln(s.stderr, "culvert: cannot notify the service manager,", state+":", err)
 		}
 	}
 	defer context.AfterFunc(ctx, func() { tell("STOPPING=1") })()
@@ -89,23 +91,23 @@ func (c *runCmd) Run(s *session) error {
 	return err
 }
 
-// thrift has the collector run when the heap has grown by half, not doubled,
-// unless the environment says otherwise. What a gateway holds is SAs, which stay
-// for hours, and packets cost no memory: a hundred thousand road warriors need a
-// third less, for little work.
-func thrift() {
+// collectEarly starts a garbage collection when the heap has grown by half instead of
+// doubled, unless the environment sets GOGC. The heap holds SAs, which live for hours, and
+// packets allocate nothing. A hundred thousand road warriors need a third less memory this
+// way, for little CPU time.
+func collectEarly() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
 }
 
-// outliveLog lets the process go on when nobody reads its log any more. A write
-// to a closed standard error would end it otherwise, with routes and rules in place.
-func outliveLog() { signal.Ignore(syscall.SIGPIPE) }
+// ignoreBrokenPipe lets the process go on if the reader of standard error is gone. Otherwise a
+// write to it would kill the process, and leave routes and rules behind.
+func ignoreBrokenPipe() { signal.Ignore(syscall.SIGPIPE) }
 
-// endings makes of the first signal the end of the context, and of the second
-// the end of all waiting. From then on signals end the process.
-func endings(parent context.Context, signals chan os.Signal) (context.Context, <-chan struct{}) {
+// stopOnSignal returns a context that the first signal cancels, and a channel that the
+// second closes. The third kills the process.
+func stopOnSignal(parent context.Context, signals chan os.Signal) (context.Context, <-chan struct{}) {
 	ctx, end := context.WithCancel(parent)
 	hurry := make(chan struct{})
 	go func() {
@@ -118,8 +120,8 @@ func endings(parent context.Context, signals chan os.Signal) (context.Context, <
 	return ctx, hurry
 }
 
-// reloads passes signals on until ctx is done; those that come while one is
-// waiting are one.
+// reloads passes signals on until ctx is done. Signals that arrive while one is waiting
+// are merged with it.
 func reloads(ctx context.Context, signals <-chan os.Signal) <-chan struct{} {
 	out := make(chan struct{}, 1)
 	go func() {

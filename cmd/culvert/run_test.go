@@ -39,7 +39,7 @@ func TestHangupsBecomeReloads(t *testing.T) {
 
 func TestSignalsThatEnd(t *testing.T) {
 	signals := make(chan os.Signal, 2)
-	ctx, hurry := endings(context.Background(), signals)
+	ctx, hurry := stopOnSignal(context.Background(), signals)
 	signals <- syscall.SIGTERM
 	<-ctx.Done()
 	select {
@@ -55,7 +55,7 @@ func TestSignalsThatEnd(t *testing.T) {
 func TestOutliveLog(t *testing.T) {
 	const role = "CULVERT_TEST_OUTLIVE_LOG"
 	if os.Getenv(role) != "" {
-		outliveLog()
+		ignoreBrokenPipe()
 		for range 3 {
 			fmt.Fprintln(os.Stderr, "nobody reads this")
 		}

@@ -12,7 +12,7 @@ import (
 	"culvert/internal/operate/control"
 )
 
-// spiValue is an SPI as people write it: decimal, or hexadecimal with 0x.
+// spiValue is an SPI on the command line: decimal, or hexadecimal with 0x.
 type spiValue uint32
 
 func (v *spiValue) UnmarshalText(text []byte) error {
@@ -24,7 +24,7 @@ func (v *spiValue) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// lifeValue is a time as the configuration has them.
+// lifeValue is a duration in the syntax of the configuration.
 type lifeValue time.Duration
 
 func (v *lifeValue) UnmarshalText(text []byte) error {
@@ -37,12 +37,12 @@ func (v *lifeValue) UnmarshalText(text []byte) error {
 }
 
 type saAddCmd struct {
-	Policy int `required:"" placeholder:"N" help:"Number of the policy in policy print; it has sa-src-address and sa-dst-address and no peer."`
+	Policy int `required:"" placeholder:"N" help:"Number of the policy in policy print. It must have sa-src-address and sa-dst-address, and no peer."`
 
 	SPIIn         spiValue `name:"spi-in" placeholder:"SPI" help:"ESP: SPI of the packets from the peer."`
 	SPIOut        spiValue `name:"spi-out" placeholder:"SPI" help:"ESP: SPI of the packets to the peer."`
-	EncAlgorithm  string   `placeholder:"NAME" help:"ESP: as in enc-algorithms of a proposal, such as aes-256-gcm."`
-	EncKeyIn      string   `placeholder:"KEY" help:"ESP: hexadecimal, or @FILE; for GCM, CCM, GMAC, CTR and ChaCha20 with the salt behind it."`
+	EncAlgorithm  string   `placeholder:"NAME" help:"ESP: an algorithm of enc-algorithms in [[proposal]], such as aes-256-gcm."`
+	EncKeyIn      string   `placeholder:"KEY" help:"ESP: hexadecimal, or @FILE; for GCM, CCM, GMAC, CTR and ChaCha20 followed by the salt."`
 	EncKeyOut     string   `placeholder:"KEY" help:"ESP: the same for packets to the peer."`
 	AuthAlgorithm string   `placeholder:"NAME" help:"ESP: md5, sha1, sha256, sha384, sha512; none with GCM, CCM, GMAC, ChaCha20."`
 	AuthKeyIn     string   `placeholder:"KEY" help:"ESP: hexadecimal, or @FILE."`
@@ -54,23 +54,23 @@ type saAddCmd struct {
 	AHKeyIn     string   `name:"ah-key-in" placeholder:"KEY" help:"AH: hexadecimal, or @FILE."`
 	AHKeyOut    string   `name:"ah-key-out" placeholder:"KEY" help:"AH: the same for packets to the peer."`
 
-	UDP          bool      `name:"udp" help:"ESP in UDP, from the NAT-T port to 4500."`
-	ESN          bool      `name:"esn" help:"Extended sequence numbers."`
-	ReplayWindow int       `default:"128" placeholder:"N" help:"Packets, 32 to 4096 (default 128), 0: none."`
-	Lifetime     lifeValue `placeholder:"TIME" help:"End of the SA's use, such as 8h or 1d; none by default."`
-	Lifebytes    uint64    `placeholder:"N" help:"The same in bytes for each direction; none by default."`
+	UDP          bool      `name:"udp" help:"Send ESP in UDP, from the NAT-T port to port 4500."`
+	ESN          bool      `name:"esn" help:"Use extended sequence numbers."`
+	ReplayWindow int       `default:"128" placeholder:"N" help:"Replay window, 32 to 4096 packets (default 128; 0: no replay check)."`
+	Lifetime     lifeValue `placeholder:"TIME" help:"Lifetime of the SA, such as 8h or 1d (default: unlimited)."`
+	Lifebytes    uint64    `placeholder:"N" help:"Lifetime in bytes, for each direction (default: unlimited)."`
 }
 
 func (saAddCmd) Help() string {
-	return `Adds the SAs of both directions to a policy whose keys no IKE daemon makes. The policy says what is protected, between which addresses (sa-src-address, sa-dst-address), in which mode and by which protocols; AH and ESP together are two pairs of SPIs and keys. The other side has the same SAs with in and out exchanged.
+	return `Adds the SAs of both directions to a policy without a peer. The policy says which traffic is protected, between which addresses (sa-src-address, sa-dst-address), in which mode and with which protocols. AH and ESP together need two pairs of SPIs and keys. The other end needs the same SAs with in and out exchanged.
 
-Keys on a command line are seen by every user of the machine: write @FILE, a file with the key in hexadecimal. An SA that was added by hand is gone after a restart. A key of GCM, CCM, GMAC, CTR or ChaCha20 must not be used a second time, not even after a restart: make a new one.
+Every user of this computer can read keys on a command line. Write @FILE instead: a file with the key in hexadecimal. SAs that were added by hand are gone after a restart. Never use a key of GCM, CCM, GMAC, CTR or ChaCha20 again, not even after a restart: make a new one.
 
 Example:
 
     culvert sa add --policy 1 --spi-in 0x1001 --spi-out 0x1002 --enc-algorithm aes-128-cbc --auth-algorithm sha256 \
         --enc-key-in @enc.in --enc-key-out @enc.out --auth-key-in @auth.in --auth-key-out @auth.out
-    # the Linux kernel at the other end, 10.9.0.2, the first of two states and two policies:
+    # at the other end, 10.9.0.2, with the Linux kernel (one of two states; two policies are needed too):
     ip xfrm state add src 10.9.0.2 dst 10.9.0.1 proto esp spi 0x1001 mode tunnel enc 'cbc(aes)' 0x… auth-trunc 'hmac(sha256)' 0x… 128`
 }
 
@@ -86,7 +86,7 @@ func (c *saAddCmd) Run(s *session) error {
 			AuthAlgorithm: c.AHAlgorithm, AuthKeyIn: c.AHKeyIn, AuthKeyOut: c.AHKeyOut}
 	}
 	if sa.ESP == nil && sa.AH == nil {
-		return errors.New("neither --spi-in nor --ah-spi-in is given: which SA?")
+		return errors.New("write the SPIs of the SA: --spi-in and --spi-out for ESP, --ah-spi-in and --ah-spi-out for AH")
 	}
 	for _, k := range []*control.ManualKeys{sa.ESP, sa.AH} {
 		if k == nil {
@@ -109,7 +109,7 @@ func (c *saAddCmd) Run(s *session) error {
 	return nil
 }
 
-// readKey replaces @FILE by what is in the file.
+// readKey replaces @FILE by the content of the file.
 func readKey(key *string) error {
 	path, ok := strings.CutPrefix(*key, "@")
 	if !ok {
@@ -121,11 +121,11 @@ func readKey(key *string) error {
 }
 
 type saDeleteCmd struct {
-	SPI spiValue `arg:"" name:"SPI" help:"The inbound SPI, of ESP or AH."`
+	SPI spiValue `arg:"" name:"SPI" help:"The inbound SPI of ESP or AH."`
 }
 
 func (saDeleteCmd) Help() string {
-	return `Removes both directions of an SA that was added by hand, and of a bundle both protocols.
+	return `Removes both directions of an SA that was added by hand. Of AH and ESP together, both are removed.
 
 Example:
 

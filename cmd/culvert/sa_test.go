@@ -31,7 +31,7 @@ func TestSAAddAndDelete(t *testing.T) {
 		t.Errorf("asked for %+v", g.added)
 	}
 	for line, want := range map[string]string{
-		"sa add --policy 1":                                  "which SA?",
+		"sa add --policy 1":                                  "write the SPIs of the SA",
 		"sa add --spi-in 1":                                  "--policy",
 		"sa add --policy 1 --spi-in many":                    `"many" is not an SPI`,
 		"sa add --policy 1 --spi-in 256 --enc-key-in @/none": "/none",

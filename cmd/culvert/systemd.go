@@ -7,8 +7,8 @@ import (
 )
 
 // tellSystemd sends a state, such as "READY=1", to the service manager that started
-// this process (sd_notify(3)): one datagram to the socket in $NOTIFY_SOCKET, of which a
-// leading @ names an abstract one. Without the variable nobody waits for it.
+// this process (sd_notify(3)): one datagram to the socket in $NOTIFY_SOCKET. A leading @
+// means an abstract socket. Without the variable it does nothing.
 func tellSystemd(state string) (err error) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"culvert/config"
@@ -34,7 +33,7 @@ func (b backend) Rekey(ctx context.Context, children bool) (int, error) {
 	return b.command(ctx, core.RekeyIKE, (*view.View).Established)
 }
 
-// command has the endpoint do something; count tells beforehand how many it concerns.
+// command hands the endpoint a command. count is how many SAs it affects, and is called before.
 func (b backend) command(ctx context.Context, do core.CommandKind, count func(*view.View) int) (int, error) {
 	return call(ctx, b.g, func(now time.Time) (int, error) {
 		n := count(b.g.view(now))
@@ -54,13 +53,16 @@ func (b backend) Redirect(ctx context.Context, q control.RedirectQuery) (r contr
 	case !ok:
 		return r, fmt.Errorf("%q: write %s", q.To, config.HostAccepts)
 	case q.Within < 0:
-		return r, fmt.Errorf("within %v: write a time, or 0 for ever", q.Within)
+		return r, fmt.Errorf("within %v: write a duration, or 0 for no limit", q.Within)
 	}
 	return call(ctx, b.g, func(now time.Time) (control.RedirectReport, error) {
-		if q.Peer != "" && !slices.ContainsFunc(b.g.cfg.Peers, func(p *config.Peer) bool { return p.Name == q.Peer }) {
-			return r, fmt.Errorf("there is no peer %q: see `culvert peer print`", q.Peer)
+		v := b.g.view(now)
+		if q.Peer != "" {
+			if _, err := v.Peer(q.Peer); err != nil {
+				return r, err
+			}
 		}
-		r.Sent, r.Stay = b.g.view(now).Redirectable(q.Peer)
+		r.Sent, r.Stay = v.Redirectable(q.Peer)
 		b.g.plane.Input(now, core.Command{Do: core.RedirectPeers, Peer: q.Peer, To: core.Gateway(to), Within: q.Within})
 		return r, nil
 	})

@@ -87,29 +87,29 @@ func TestExplainTheKernel(t *testing.T) {
 		want    []string
 	}{
 		{"as planned", "10.1.101.5 10.1.102.6 tcp 443", false, asPlanned, guards, nil, "protect", "", "culvert0",
-			[]string{"the kernel leads it, which comes by lan0, to culvert0, by table 50500", "it leaves by the SA 0x"}},
-		{"from this host", "10.1.101.1 10.1.102.6 tcp 443", false, asPlanned, guards, nil, "protect", "", "culvert0", []string{"the kernel leads it to culvert0, by table 50500"}},
+			[]string{"the kernel routes it, which arrives on lan0, to culvert0, table 50500", "it leaves through the SA 0x"}},
+		{"from this host", "10.1.101.1 10.1.102.6 tcp 443", false, asPlanned, guards, nil, "protect", "", "culvert0", []string{"the kernel routes it to culvert0, table 50500"}},
 		{"without rules", "10.1.101.5 10.1.102.6 tcp 443", false, past, guards, differ, "drop", "guard-out", "eth0",
-			[]string{"to eth0, by table 254", "it does not come to culvert0: it goes by eth0 in clear, and the guard drops it there (chain drop-out)", "not as the gateway has set it up, and is being put in order: 5 rules were removed"}},
+			[]string{"to eth0, table 254", "it does not reach culvert0: it leaves through eth0 in clear, and the guard drops it there (chain drop-out)", "not as the gateway has set it up, and the gateway is repairing it: 5 rules were removed"}},
 		{"without both", "10.1.101.5 10.1.102.6 tcp 443", false, past, none, differ, "pass-unprotected", "", "eth0", []string{"in clear, and no guard is in force"}},
 		{"without the device's routes", "10.1.101.5 10.1.102.6 tcp 443", false, nowhere, guards, differ, "drop", "", "", []string{"nowhere: unreachable", "the kernel drops it (unreachable)"}},
 		{"no policy", "10.1.101.5 10.1.103.6 udp 53", false, asPlanned, guards, nil, "pass-unprotected", "out-policy-errors", "eth0",
-			[]string{"to eth0 via 192.0.2.254, by table 254", "it goes by eth0 in clear, and the guard lets it"}},
+			[]string{"to eth0 via 192.0.2.254, table 254", "it leaves through eth0 in clear, and the guard allows it"}},
 		{"into the device without a policy", "10.1.101.5 10.1.103.6 udp 53", false, func(q tun.Query) tun.Decision {
 			if q.Src.IsValid() {
 				return tun.Decision{Device: "culvert0", Table: 50500}
 			}
 			return asPlanned(q)
-		}, guards, nil, "drop", "out-policy-errors", "culvert0", []string{"though no policy is about it"}},
+		}, guards, nil, "drop", "out-policy-errors", "culvert0", []string{"although no policy matches it"}},
 		{"in", "10.1.102.6 10.1.101.5 icmp", true, asPlanned, guards, nil, "deliver", "", "lan0",
-			[]string{"it comes out of culvert0, and the kernel leads it to lan0, by table 254", "in clear, by eth0, the guard would drop it (chain drop-out)"}},
-		{"in, for this host", "10.1.102.6 10.1.101.1 icmp", true, asPlanned, none, nil, "deliver", "", "lo", []string{"leads it to this host itself", "in clear, by eth0, nothing would stop it"}},
+			[]string{"it leaves culvert0, and the kernel routes it to lan0, table 254", "if it arrived in clear on eth0, the guard would drop it (chain drop-out)"}},
+		{"in, for this host", "10.1.102.6 10.1.101.1 icmp", true, asPlanned, none, nil, "deliver", "", "lo", []string{"routes it to this host itself", "if it arrived in clear on eth0, nothing would stop it"}},
 		{"in, refused", "10.1.102.6 10.1.101.5 icmp", true, func(q tun.Query) tun.Decision {
 			if q.In != "" {
 				return tun.Decision{Nowhere: "rp_filter"}
 			}
 			return asPlanned(q)
-		}, guards, nil, "drop", "", "", []string{"the kernel drops it there: rp_filter"}},
+		}, guards, nil, "drop", "", "", []string{"the kernel drops it: rp_filter"}},
 	} {
 		k := &kernel{ways: c.ways, guard: c.guard}
 		v := w.west.view()

@@ -175,11 +175,11 @@ func TestExplainPacket(t *testing.T) {
 		counter string
 		why     []string
 	}{
-		{"10.1.101.5 10.1.102.6 tcp 443", false, "protect", "", []string{"policy 2 (test.toml:", "is the first that matches: 10.1.101.0/24 => 10.1.102.0/24", "it leaves by the SA 0x"}},
+		{"10.1.101.5 10.1.102.6 tcp 443", false, "protect", "", []string{"policy 2 (test.toml:", "is the first that matches: 10.1.101.0/24 => 10.1.102.0/24", "it leaves through the SA 0x"}},
 		{"10.1.101.5 10.1.102.6 tcp 23", false, "drop", "out-policy-blocked", []string{"policy 1 (test.toml:1)", "discards"}},
-		{"10.1.101.5 10.1.103.6 udp 53", false, "pass-unprotected", "out-policy-errors", []string{"no policy matches", "policy 2 (test.toml:", "dst-address 10.1.102.0/24 does not hold 10.1.103.6", "no policy leads it"}},
-		{"10.1.102.6 10.1.101.5 icmp", true, "deliver", "", []string{"policy 2", "it came by the SA 0x", "of peer other, mature"}},
-		{"10.1.109.6 10.1.101.5 udp 53", true, "drop", "in-template-mismatches", []string{"no policy matches", "dst-address 10.1.102.0/24 does not hold 10.1.109.6", "compare src-address"}},
+		{"10.1.101.5 10.1.103.6 udp 53", false, "pass-unprotected", "out-policy-errors", []string{"no policy matches", "policy 2 (test.toml:", "dst-address 10.1.102.0/24 does not contain 10.1.103.6", "no policy routes it"}},
+		{"10.1.102.6 10.1.101.5 icmp", true, "deliver", "", []string{"policy 2", "it arrives through the SA 0x", "of peer other, mature"}},
+		{"10.1.109.6 10.1.101.5 udp 53", true, "drop", "in-template-mismatches", []string{"no policy matches", "dst-address 10.1.102.0/24 does not contain 10.1.109.6", "compare src-address"}},
 		{"2001:db8:101::1 2001:db8:102::1 gre", false, "protect", "", []string{"policy 3"}},
 	} {
 		q := query(c.query)
@@ -256,7 +256,7 @@ tunnel = true
 level = "use"
 `)
 	x, text := w.west.explained(t, "10.1.0.1 10.2.0.1 icmp", false)
-	if x.Acquire || x.Counter != "out-no-states" || !strings.Contains(text, "level require, with SAs by hand") || !strings.Contains(text, "culvert sa add") || strings.Contains(text, "peer") {
+	if x.Acquire || x.Counter != "out-no-states" || !strings.Contains(text, "level require, with SAs that are added by hand") || !strings.Contains(text, "culvert sa add") || strings.Contains(text, "peer") {
 		t.Errorf("%+v", x)
 	}
 	if x, text = w.west.explained(t, "10.1.0.1 10.5.0.1 icmp", false); x.Verdict != "pass-unprotected" || !strings.Contains(text, "culvert sa add") || strings.Contains(text, "peer") {
@@ -269,7 +269,7 @@ level = "use"
 	if _, err := w.west.plane.SAs.Install(sealed); err != nil {
 		t.Fatal(err)
 	}
-	if x, text = w.west.explained(t, "10.1.0.1 10.2.0.1 icmp", false); x.Verdict != "protect" || !strings.Contains(text, "the SA 0x00001002 by hand, mature") {
+	if x, text = w.west.explained(t, "10.1.0.1 10.2.0.1 icmp", false); x.Verdict != "protect" || !strings.Contains(text, "the SA 0x00001002 added by hand, mature") {
 		t.Errorf("%+v", x)
 	}
 }
@@ -303,7 +303,7 @@ func TestExplainPeer(t *testing.T) {
 	if len(x.Attempts) != 1 || a.Side != "initiator" || len(a.Theirs) != 0 || !slices.Contains(a.Ours, "encryption: aes-128") || !strings.Contains(a.Hint, "does not say") {
 		t.Errorf("west: %+v", x)
 	}
-	if _, err := west.client().ExplainPeer(ctx, "nobody"); err == nil || !strings.Contains(err.Error(), "the peers are: other") {
+	if _, err := west.client().ExplainPeer(ctx, "nobody"); err == nil || !strings.Contains(err.Error(), "the peers are other") {
 		t.Errorf("nobody: %v", err)
 	}
 	// What the hint says is done.

@@ -10,11 +10,10 @@ import (
 	"culvert/internal/gateway/compile"
 )
 
-// Attempts are the last things that came of attempts to come together with each
-// peer, the newest last. Equal ones are one: a peer that is refused every minute
-// leaves room for what happened before. Strangers cause them in the name of every
-// peer: of all together those are kept that happened last and take at most so many
-// bytes.
+// Attempts are the last attempts to connect with each peer and their results, the newest last.
+// Equal ones are merged, so that a peer that is refused every minute does not push out what
+// happened before. Strangers can cause attempts in the name of any peer, so all attempts together are
+// bounded in bytes, and the oldest are dropped.
 type Attempts struct {
 	of    map[string][]attempt // by peer
 	order list.List            // of the peers' names, one for each attempt, the oldest first
@@ -30,8 +29,8 @@ type attempt struct {
 	place       *list.Element
 }
 
-// maxAttempts is how many are kept of one peer, and attemptsBytes how many bytes of
-// all, where the configuration does not say another.
+// maxAttempts is how many attempts are kept of one peer, and attemptsBytes how many bytes of all peers
+// unless the configuration says otherwise.
 const (
 	maxAttempts   = 16
 	attemptsBytes = config.DefaultStrangerMemory / compile.StrangerParts
@@ -40,13 +39,13 @@ const (
 // NewAttempts has none.
 func NewAttempts() *Attempts { return &Attempts{of: map[string][]attempt{}, most: attemptsBytes} }
 
-// telling are the events that say what came of an attempt.
+// telling are the events that are results of an attempt.
 var telling = map[core.EventKind]bool{
 	core.EvIKEUp: true, core.EvChildUp: true, core.EvIKEDown: true, core.EvInitFailed: true, core.EvAuthFailed: true,
 	core.EvNoProposal: true, core.EvTSUnacceptable: true, core.EvPeerDead: true, core.EvNotify: true,
 }
 
-// Note adds what an event tells.
+// Note adds an event.
 func (a *Attempts) Note(now time.Time, e core.Event) {
 	if e.Peer == "" || !telling[e.Kind] {
 		return
@@ -82,7 +81,7 @@ func (a *Attempts) drop(peer string, i int) {
 	}
 }
 
-// weightOf is how many bytes an event takes, with its places in list and table.
+// weightOf is how many bytes an event takes, including its entries in list and table.
 func weightOf(e *core.Event) int {
 	n := 800 + len(e.Reason)
 	if d := e.Detail; d != nil {
@@ -96,7 +95,7 @@ func weightOf(e *core.Event) int {
 	return n
 }
 
-// alike leaves out what differs from attempt to attempt: names, SPIs and ports.
+// alike reports whether two events are equal apart from what differs between attempts: names, SPIs and ports.
 func alike(a, b core.Event) bool {
 	same := a.Kind == b.Kind && a.Initiator == b.Initiator && a.Exchange == b.Exchange && a.Policy == b.Policy &&
 		a.Remote.Addr() == b.Remote.Addr() && a.Local.Addr() == b.Local.Addr()
@@ -111,7 +110,7 @@ func alike(a, b core.Event) bool {
 	return a.Reason == b.Reason
 }
 
-// keep forgets the peers that are not configured any more.
+// keep forgets the peers that are no longer configured.
 func (a *Attempts) keep(peers map[string]*core.Peer) {
 	for name := range a.of {
 		for peers[name] == nil && len(a.of[name]) > 0 {

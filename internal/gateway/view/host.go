@@ -14,22 +14,21 @@ import (
 	"culvert/tun"
 )
 
-// What the host does with a packet before it comes to the device and after it has come
-// out of it: as the kernel's rules, routes and table of nftables are now, whatever
-// the gateway has planned.
+// What the host does with a packet before it reaches the device and after it has left it. The
+// answers are read from the kernel's rules, routes and nftables, not from the gateway's plan.
 
-// Host is how the system is asked.
+// Host is what a view may ask the system.
 type Host struct {
 	Prober tun.Prober      // nil: it cannot be asked
 	Guard  guard.Explainer // nil: there is none, or it cannot be asked
 	Device string
 	Mark   uint32 // of the gateway's own packets
-	// Differences says how the system is not as the gateway wants it.
+	// Differences lists what of the system is not as the gateway has set it up.
 	Differences func() []string
 }
 
-// packet adds to what the data path would do with a packet what the host does with it,
-// which may be that it never comes to the data path.
+// packet adds what the host does with a packet to what the data path would do with it. A packet
+// may never reach the data path.
 func (h *Host) packet(x *control.PacketExplanation, f *wire.Flow, inbound bool) {
 	x.Differences = []string{}
 	if h.Prober == nil {
@@ -55,14 +54,14 @@ func notNil(list []string) []string {
 }
 
 func notAsPlanned(differences []string) string {
-	return "this host is not as the gateway has set it up, and is being put in order: " + strings.Join(differences, "; ")
+	return "this host is not as the gateway has set it up, and the gateway is repairing it: " + strings.Join(differences, "; ")
 }
 
 func cannotAsk(err error) []string {
-	return []string{fmt.Sprintf("the kernel cannot be asked which way it leads it: %v", err)}
+	return []string{fmt.Sprintf("the kernel did not answer how it routes the packet: %v", err)}
 }
 
-// outbound is for a packet that this host sends, or gets from the network behind it.
+// outbound is for a packet that this host sends, or receives from a network behind it.
 func (h *Host) outbound(x *control.PacketExplanation, f *wire.Flow) (first, last []string) {
 	q := tun.Query{Src: f.Src, Dst: f.Dst, Proto: f.Proto}
 	if !f.Opaque && config.Protocol(f.Proto).HasPorts() {
@@ -74,10 +73,10 @@ func (h *Host) outbound(x *control.PacketExplanation, f *wire.Flow) (first, last
 	}
 	from := ""
 	if !back.Local {
-		q.In, from = back.Device, ", which comes by "+back.Device+","
+		q.In, from = back.Device, ", which arrives on "+back.Device+","
 		if back.Device == h.Device || back.Nowhere != "" {
-			// Only the device itself leads to its source: nobody behind this host sends it.
-			return []string{fmt.Sprintf("no network behind this host has the address %v: the kernel leads it to %s", f.Src, describe(back))}, nil
+			// The route to its source is the device itself: nobody behind this host sends it.
+			return []string{fmt.Sprintf("no network behind this host has the address %v: the kernel routes it %s", f.Src, describe(back))}, nil
 		}
 	}
 	w, err := h.Prober.Lookup(q)
@@ -85,26 +84,26 @@ func (h *Host) outbound(x *control.PacketExplanation, f *wire.Flow) (first, last
 		return cannotAsk(err), nil
 	}
 	x.Device = w.Device
-	first = []string{fmt.Sprintf("the kernel leads it%s %s", from, describe(w))}
+	first = []string{fmt.Sprintf("the kernel routes it%s %s", from, describe(w))}
 	switch {
 	case w.Local:
 		return first, nil
 	case w.Nowhere != "":
 		x.Verdict, x.Counter, x.Device = "drop", "", ""
-		return first, []string{"it does not come to " + h.Device + ": the kernel drops it (" + w.Nowhere + ")"}
+		return first, []string{"it does not reach " + h.Device + ": the kernel drops it (" + w.Nowhere + ")"}
 	case w.Device == h.Device:
 		if x.Counter == datapath.OutPolicyErrors.String() || x.Counter == datapath.OutLinkLocal.String() {
 			x.Verdict = "drop"
-			last = []string{"it comes out of " + h.Device + " though no policy is about it, and is dropped"}
+			last = []string{"it reaches " + h.Device + " although no policy matches it, and is dropped"}
 		}
 		return first, last
 	}
-	where := "it does not come to " + h.Device + ": it goes by " + w.Device + " in clear"
+	where := "it does not reach " + h.Device + ": it leaves through " + w.Device + " in clear"
 	v, err := h.judge(guard.Packet{Src: f.Src, Dst: f.Dst, Proto: f.Proto, SrcPort: f.SrcPort, DstPort: f.DstPort, Opaque: f.Opaque,
 		Device: w.Device, FromUs: back.Local, Broadcast: w.Broadcast})
 	switch {
 	case err != nil:
-		last = []string{where + ", and what the guard does with it is not known: " + err.Error()}
+		last = []string{where + ", and it is not known what the guard does with it: " + err.Error()}
 		x.Verdict = "pass-unprotected"
 	case v.Drop:
 		last = []string{where + ", and the guard drops it there (chain " + v.Chain + ")"}
@@ -114,7 +113,7 @@ func (h *Host) outbound(x *control.PacketExplanation, f *wire.Flow) (first, last
 		last = []string{where + ", and no guard is in force"}
 		x.Verdict = "pass-unprotected"
 	default:
-		last = []string{where + ", and the guard lets it"}
+		last = []string{where + ", and the guard allows it"}
 		x.Verdict = "pass-unprotected"
 	}
 	return first, last
@@ -133,10 +132,10 @@ func (h *Host) inbound(x *control.PacketExplanation, f *wire.Flow) (first, last 
 			last = cannotAsk(err)
 		case w.Nowhere != "":
 			x.Verdict = "drop"
-			last = append(last, fmt.Sprintf("it comes out of %s, and the kernel drops it there: %s", h.Device, w.Nowhere))
+			last = append(last, fmt.Sprintf("it leaves %s, and the kernel drops it: %s", h.Device, w.Nowhere))
 		default:
 			x.Device = w.Device
-			last = append(last, fmt.Sprintf("it comes out of %s, and the kernel leads it %s", h.Device, describe(w)))
+			last = append(last, fmt.Sprintf("it leaves %s, and the kernel routes it %s", h.Device, describe(w)))
 		}
 	}
 	// The same packet in clear.
@@ -149,13 +148,13 @@ func (h *Host) inbound(x *control.PacketExplanation, f *wire.Flow) (first, last 
 		Inbound: true, Device: clear.Device, Local: here.Local, Broadcast: here.Broadcast})
 	switch {
 	case err != nil:
-		last = append(last, "what the guard would do with it in clear is not known: "+err.Error())
+		last = append(last, "it is not known what the guard would do with it in clear: "+err.Error())
 	case v.Drop:
-		last = append(last, fmt.Sprintf("in clear, by %s, the guard would drop it (chain %s)", clear.Device, v.Chain))
+		last = append(last, fmt.Sprintf("if it arrived in clear on %s, the guard would drop it (chain %s)", clear.Device, v.Chain))
 	case v.Absent:
-		last = append(last, fmt.Sprintf("in clear, by %s, nothing would stop it: no guard is in force", clear.Device))
+		last = append(last, fmt.Sprintf("if it arrived in clear on %s, nothing would stop it: no guard is in force", clear.Device))
 	default:
-		last = append(last, fmt.Sprintf("in clear, by %s, the guard would let it in, too", clear.Device))
+		last = append(last, fmt.Sprintf("if it arrived in clear on %s, the guard would accept it too", clear.Device))
 	}
 	return nil, last
 }
@@ -167,11 +166,11 @@ func (h *Host) judge(p guard.Packet) (guard.Verdict, error) {
 	return h.Guard.Judge(p)
 }
 
-// describe is a way, to be read behind "the kernel leads it".
+// describe is a routing decision, for "the kernel routes it …".
 func describe(w tun.Decision) string {
 	table := ""
 	if w.Table != 0 {
-		table = fmt.Sprintf(", by table %d", w.Table)
+		table = fmt.Sprintf(", table %d", w.Table)
 	}
 	switch {
 	case w.Nowhere != "":
@@ -184,16 +183,16 @@ func describe(w tun.Decision) string {
 	return "to " + w.Device + table
 }
 
-// peer is which way the gateway's own packets to an address go.
+// peer is how the gateway's own packets to an address are routed.
 func (h *Host) peer(to netip.Addr) string {
 	w, err := h.Prober.Lookup(tun.Query{Dst: to, Mark: h.Mark})
 	switch {
 	case err != nil:
-		return fmt.Sprintf("the kernel cannot be asked which way it leads IKE and ESP to %v: %v", to, err)
+		return fmt.Sprintf("the kernel did not answer how it routes IKE and ESP to %v: %v", to, err)
 	case w.Device == h.Device:
-		return fmt.Sprintf("the kernel leads IKE and ESP to %v into %s, their own tunnel: the rule for the gateway's mark is missing", to, h.Device)
+		return fmt.Sprintf("the kernel routes IKE and ESP to %v into %s, their own tunnel: the rule for the gateway's mark is missing", to, h.Device)
 	}
-	text := fmt.Sprintf("the kernel leads IKE and ESP to %v %s", to, describe(w))
+	text := fmt.Sprintf("the kernel routes IKE and ESP to %v %s", to, describe(w))
 	if w.Src.IsValid() {
 		text += fmt.Sprintf(", from %v", w.Src)
 	}
@@ -216,7 +215,7 @@ func (h *Host) peers(x *control.PeerExplanation, c *config.Config) {
 			list = append(list, a.Addr())
 		}
 	}
-	for _, a := range list[:min(len(list), maxWays)] {
+	for _, a := range list[:min(len(list), maxAsked)] {
 		x.Host = append(x.Host, h.peer(a))
 	}
 	if d := h.Differences(); len(d) > 0 {
@@ -224,5 +223,5 @@ func (h *Host) peers(x *control.PeerExplanation, c *config.Config) {
 	}
 }
 
-// maxWays is for how many addresses of a peer the kernel is asked.
-const maxWays = 4
+// maxAsked is for how many addresses of a peer the kernel is asked.
+const maxAsked = 4

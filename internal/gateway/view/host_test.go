@@ -30,9 +30,9 @@ func TestExplainTheRouteToAPeer(t *testing.T) {
 	}), Differences: func() []string { return []string{"rule 10000 was removed"} }}
 	x := control.PeerExplanation{Peer: "other", SAs: []control.PeerSA{{RemoteAddress: "192.0.2.77:4500"}, {RemoteAddress: "192.0.2.2:500"}}}
 	h.peers(&x, cfg)
-	if want := []string{"the kernel leads IKE and ESP to 192.0.2.2 to eth0 via 192.0.2.254, by table 254, from 192.0.2.1",
-		"the kernel leads IKE and ESP to 192.0.2.77 to eth0 via 192.0.2.254, by table 254, from 192.0.2.1",
-		"this host is not as the gateway has set it up, and is being put in order: rule 10000 was removed"}; !slices.Equal(x.Host, want) {
+	if want := []string{"the kernel routes IKE and ESP to 192.0.2.2 to eth0 via 192.0.2.254, table 254, from 192.0.2.1",
+		"the kernel routes IKE and ESP to 192.0.2.77 to eth0 via 192.0.2.254, table 254, from 192.0.2.1",
+		"this host is not as the gateway has set it up, and the gateway is repairing it: rule 10000 was removed"}; !slices.Equal(x.Host, want) {
 		t.Errorf("%q", x.Host)
 	}
 	if want := (tun.Query{Dst: netip.MustParseAddr("192.0.2.2"), Mark: mark}); !slices.Contains(asked, want) {

@@ -18,7 +18,7 @@ import (
 	"culvert/spd/selector"
 )
 
-// What would become of a packet.
+// What the gateway would do with a packet.
 
 // ExplainPacket says what the data path and the host would do with a packet.
 func (v *View) ExplainPacket(q control.PacketQuery) (control.PacketExplanation, error) {
@@ -43,11 +43,11 @@ func flowOf(q control.PacketQuery) (f wire.Flow, err error) {
 	}
 	f.Src, f.Dst = f.Src.Unmap().WithZone(""), f.Dst.Unmap().WithZone("")
 	if f.Src.Is4() != f.Dst.Is4() {
-		return f, fmt.Errorf("src %s and dst %s are of two address families", f.Src, f.Dst)
+		return f, fmt.Errorf("src %s and dst %s are of different address families", f.Src, f.Dst)
 	}
 	p, ok := config.ParseProtocol(q.Protocol)
 	if !ok || p == 0 {
-		return f, fmt.Errorf("protocol %q: write what a packet has, a name such as tcp, udp or icmp, or a number from 1 to 255", q.Protocol)
+		return f, fmt.Errorf("protocol %q: write a name such as tcp, udp or icmp, or a number from 1 to 255", q.Protocol)
 	}
 	f.Proto, f.Opaque = uint8(p), q.Fragment
 	for _, n := range []int{q.SrcPort, q.DstPort} {
@@ -65,7 +65,7 @@ func flowOf(q control.PacketQuery) (f wire.Flow, err error) {
 	case p.HasPorts():
 		f.SrcPort, f.DstPort = uint16(q.SrcPort), uint16(q.DstPort)
 	case q.SrcPort != 0 || q.DstPort != 0:
-		return f, fmt.Errorf("protocol %s has no ports: leave --src-port and --dst-port out", p)
+		return f, fmt.Errorf("protocol %s has no ports: leave out --src-port and --dst-port", p)
 	}
 	return f, nil
 }
@@ -114,14 +114,14 @@ func (v *View) explainPacket(q control.PacketQuery, f wire.Flow) (control.Packet
 	x.Acquire = e.Acquire && x.Peer != ""
 	if e.Waits {
 		x.Verdict = "hold"
-		say("the answer depends on ports, which this fragment does not show, or is transport mode: it is held until its packet is whole, which decides; ask about that, with its ports and without fragment")
+		say("a fragment shows no ports, and the policy or the SA depends on them: it is held until all fragments have arrived; ask about the whole packet, with ports and without --fragment")
 		return x, nil
 	}
 	verdict(&x, e, q, say)
 	return x, nil
 }
 
-// policyNames tells policies as `policy print` has them.
+// policyNames names policies by their numbers in `policy print`.
 type policyNames struct {
 	c       *compile.Result
 	numbers map[core.PolicyRef]int
@@ -136,8 +136,8 @@ func (v *View) policyNames() policyNames {
 	return n
 }
 
-// row is what the configuration says of a policy: itself, or the template that it
-// was made from; nil: neither is there any more.
+// row is a policy in the configuration, or the template that it was made from; nil: neither
+// exists any more.
 func (n policyNames) row(ref core.PolicyRef) (row *config.Policy, made bool) {
 	if row = n.c.Rows[ref]; row != nil {
 		return row, false
@@ -184,7 +184,7 @@ func explainPolicy(x *control.PacketExplanation, p *spd.Policy, names policyName
 		x.Level = p.Level.String()
 		text += ", level " + x.Level
 		if x.Peer == "" {
-			text += ", with SAs by hand"
+			text += ", with SAs that are added by hand"
 		} else {
 			text += ", peer " + x.Peer
 		}
@@ -207,18 +207,18 @@ func explainSA(x *control.PacketExplanation, c *sad.Child, inbound bool, now tim
 		covers = append(covers, p.String())
 	}
 	x.SACover = strings.Join(covers, ", ")
-	way := "it leaves by"
+	way := "it leaves through"
 	if inbound {
-		way = "it came by"
+		way = "it arrives through"
 	}
 	whose := "of peer " + c.Peer
 	if c.Manual() {
-		whose, x.Peer = "by hand", ""
+		whose, x.Peer = "added by hand", ""
 	}
 	say("%s the SA %s %s, %s, %s to %s, which covers %s", way, x.SPI, whose, half.State, x.SrcAddr, x.DstAddr, x.SACover)
 }
 
-// verdict is the decision and, where it is not the good one, what to look at next.
+// verdict says what happens to the packet and, if it does not pass, what to look at next.
 func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.PacketQuery, say func(string, ...any)) {
 	x.Verdict = "drop"
 	help := "see `culvert explain peer " + x.Peer + "`"
@@ -235,52 +235,52 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 	case datapath.OutUnprotected:
 		x.Verdict, x.Counter = "pass-unprotected", r.String()
 		if e.Policy.Action == spd.None {
-			say("the policy leaves it in clear: the host's routes are to lead it past the device; one that comes out of the device all the same is sent on in clear (tx-unprotected)")
+			say("the policy lets it pass in clear: the host's routes bypass the device; a packet that comes out of the device anyway is sent in clear (tx-unprotected)")
 		} else {
-			say("level use, and there is no SA: the host's routes are to lead it past the device, in clear, until there is one; %s", help)
+			say("the level is use, and there is no SA: until there is one, the host's routes bypass the device and it passes in clear; %s", help)
 		}
 		return
 	case datapath.OutNoStates:
 		asked := ""
 		if x.Acquire {
-			asked = ", and the IKE daemon is asked for one"
+			asked = ", and the IKE daemon is asked for an SA"
 		}
-		say("there is no SA that covers it: it is dropped%s; %s", asked, help)
+		say("no SA covers it: it is dropped%s; %s", asked, help)
 	case datapath.OutFlowErrors:
-		say("several clients have SAs that cover it, and it belongs to no conversation that one of them has begun: nobody knows for whom it is")
+		say("SAs of several clients cover it, and it belongs to no flow that one of these clients has begun, so the gateway cannot know which client it is for")
 	case datapath.OutPolicyErrors, datapath.OutLinkLocal:
 		x.Verdict, x.Counter = "pass-unprotected", r.String()
-		say("no policy leads it to the device: its way is that of the host's own routes, in clear; if it came out of the device all the same, it would be dropped and count in %s", r)
+		say("no policy routes it to the device: it follows the host's own routes, in clear; if it came out of the device anyway, it would be dropped and counted in %s", r)
 		return
 	case datapath.OutPolicyBlocked, datapath.InPolicyBlocked:
 		say("the policy discards it")
 	case datapath.OutStateModeErrors:
-		say("the SA is in transport mode or of AH, and does not fit packets between these addresses")
+		say("the SA is in transport mode or is an AH SA, and cannot carry packets between these addresses")
 	case datapath.OutStateExpired, datapath.InStateExpired:
-		say("the SA met its hard limit: another should be there; %s", help)
+		say("the SA has reached its hard lifetime and should have been replaced; %s", help)
 	case datapath.InNoStates:
-		say("there is no SA with this SPI: the peer uses one that was removed here")
+		say("there is no SA with this SPI: the peer uses an SA that was removed here")
 	case datapath.InStateInvalid:
-		say("the SPI was given to a peer for an SA that is not there yet: its packets overtook the negotiation")
+		say("the SA with this SPI is not installed yet: its packets arrived before the negotiation had finished")
 	case datapath.OutPolicyDead:
-		say("peer %s is disabled, so that no SA can come, and it does not go in clear either: enable the peer, or disable the policy as well", x.Peer)
+		say("peer %s is disabled, so there will be no SA, and it does not pass in clear either: enable the peer, or disable the policy too", x.Peer)
 	case datapath.InPolicyErrors:
-		say("the SA would let it in, but the policy is of a peer that is disabled: nobody else may send what it covers")
+		say("the SA covers it, but the first policy that matches belongs to a disabled peer, so it is not accepted from others")
 	case datapath.InNoPolicies:
-		say("the SA would let it in, but no policy covers it any more")
+		say("the SA covers it, but no policy matches it any more")
 	case datapath.InTemplateMismatches:
 		if e.Policy != nil && e.Policy.Action == spd.None {
-			say("the policy wants it in clear, and it came protected")
+			say("the policy requires it in clear, and it arrived protected")
 		} else {
-			say("the SA's selectors do not cover it: the other side sends what was not agreed on; compare src-address and dst-address on both sides")
+			say("the SA's selectors do not cover it: the peer sends packets that were not negotiated; compare src-address and dst-address on both sides")
 		}
 	}
 	x.Counter = e.Reason.String()
-	say("it counts in %s of `culvert statistics print`", x.Counter)
+	say("it is counted in %s of `culvert statistics print`", x.Counter)
 }
 
-// inboundSPI is the SA that an inbound packet is looked at with: the one that
-// was named, else the newest that covers it, else the newest.
+// inboundSPI is the SA that an inbound packet is assumed to arrive through: the one that was
+// named, else the newest that covers it, else the newest.
 func inboundSPI(t SAs, f *wire.Flow, named string, now time.Time) (uint32, error) {
 	if named != "" {
 		spi, err := strconv.ParseUint(named, 0, 32)
@@ -303,18 +303,18 @@ func inboundSPI(t SAs, f *wire.Flow, named string, now time.Time) (uint32, error
 		return covering, nil
 	}
 	if any == 0 {
-		return 0, fmt.Errorf("there is no SA that it could come by: see `culvert active-peers print` and `culvert explain peer NAME`")
+		return 0, fmt.Errorf("there is no SA that it could arrive through: see `culvert active-peers print` and `culvert explain peer NAME`")
 	}
 	return any, nil
 }
 
-// nearMiss is a policy that does not match by one thing alone.
+// nearMiss is a policy that differs in one property only.
 type nearMiss struct {
 	policy *spd.Policy
 	why    string
 }
 
-// maxMisses is how many are told.
+// maxMisses is how many near misses are shown.
 const maxMisses = 3
 
 func nearMisses(policies []spd.Policy, f *wire.Flow, inbound bool) (list []nearMiss) {
@@ -334,14 +334,14 @@ func nearMisses(policies []spd.Policy, f *wire.Flow, inbound bool) (list []nearM
 			}
 		}
 		l, r := p.Pair.Local, p.Pair.Remote
-		miss(holds(l, local), "src-address %s does not hold %s", l, local)
-		miss(holds(r, remote), "dst-address %s does not hold %s", r, remote)
+		miss(holds(l, local), "src-address %s does not contain %s", l, local)
+		miss(holds(r, remote), "dst-address %s does not contain %s", r, remote)
 		miss(l.Proto == 0 || l.Proto == f.Proto, "its protocol is %s", config.Protocol(l.Proto))
 		ports := selector.TS{PortLo: l.PortLo, PortHi: l.PortHi}
 		miss(f.Opaque && ports.AnyPort() && r.AnyPort() || !f.Opaque && (selector.Typed(f.Proto) || l.PortLo <= localPort && localPort <= l.PortHi && r.PortLo <= remotePort && remotePort <= r.PortHi),
-			"its ports are others: %s", p.Pair)
+			"its ports differ: %s", p.Pair)
 		if len(misses) == 1 && len(list) < maxMisses {
-			list = append(list, nearMiss{p, " would match but for one thing: " + misses[0]})
+			list = append(list, nearMiss{p, " differs in one property only: " + misses[0]})
 		}
 	}
 	return list

@@ -12,9 +12,9 @@ import (
 	"culvert/internal/operate/control"
 )
 
-// What became of the last attempts with a peer.
+// Why there is no tunnel with a peer.
 
-// ExplainPeer says what became of the last attempts with a peer, and how this host leads
+// ExplainPeer describes the state of a peer, its last attempts, and how this host routes
 // packets to it.
 func (v *View) ExplainPeer(name string) (control.PeerExplanation, error) {
 	x, err := v.explainPeer(name)
@@ -24,16 +24,26 @@ func (v *View) ExplainPeer(name string) (control.PeerExplanation, error) {
 	return x, err
 }
 
-func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
-	i := slices.IndexFunc(v.Config.Peers, func(p *config.Peer) bool { return p.Name == name })
-	if i < 0 {
-		var names []string
-		for _, p := range v.Config.Peers {
-			names = append(names, p.Name)
+// Peer is the peer of a name. The error names the peers that there are.
+func (v *View) Peer(name string) (*config.Peer, error) {
+	var names []string
+	for _, p := range v.Config.Peers {
+		if p.Name == name {
+			return p, nil
 		}
-		return x, fmt.Errorf("there is no peer %q; the peers are: %s", name, strings.Join(names, ", "))
+		names = append(names, p.Name)
 	}
-	p := v.Config.Peers[i]
+	if len(names) == 0 {
+		return nil, fmt.Errorf("there is no peer %q: the configuration has none", name)
+	}
+	return nil, fmt.Errorf("there is no peer %q: the peers are %s", name, strings.Join(names, ", "))
+}
+
+func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
+	p, err := v.Peer(name)
+	if err != nil {
+		return x, err
+	}
 	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.AddressText(), State: "down",
 		SAs: []control.PeerSA{}, Attempts: []control.Attempt{}, Policies: []string{}, Offers: []control.Offering{}}
 	refused := ""
@@ -45,7 +55,7 @@ func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
 			Since: since(v.Now, begun(&sa)), Children: len(sa.Children)}
 		x.SAs = append(x.SAs, row)
 		if err := v.Refused[sa.Remote.Addr()]; err != nil {
-			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): look at its addresses and routes, and at local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)
+			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): check its addresses and routes, and local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)
 		}
 		if sa.State == "established" {
 			x.State = sa.State
@@ -91,7 +101,7 @@ func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
 	return x, nil
 }
 
-// offers are what we allow: once for the profile, once for each proposal.
+// offers are the algorithms that we accept: of the profile, and of each proposal.
 func offers(c *compile.Result, peer *core.Peer) []control.Offering {
 	list := []control.Offering{}
 	if peer == nil {
@@ -108,7 +118,7 @@ func offers(c *compile.Result, peer *core.Peer) []control.Offering {
 	return list
 }
 
-// waitsFor says why nothing is tried, where that is so.
+// waitsFor says why the gateway does not try to connect, if that is so.
 func waitsFor(p *config.Peer, policies int, state string) string {
 	switch {
 	case state == "established":
@@ -116,13 +126,13 @@ func waitsFor(p *config.Peer, policies int, state string) string {
 	case p.Disabled:
 		return "the peer is disabled"
 	case len(p.Identities) == 0:
-		return fmt.Sprintf("no identity names the peer, so that nobody can prove anything: add an [[identity]] with peer = %q", p.Name)
+		return fmt.Sprintf("the peer has no identity, so neither side can authenticate: add an [[identity]] with peer = %q", p.Name)
 	case policies == 0:
-		return fmt.Sprintf("no policy names the peer, so that nothing asks for it: add a [[policy]] with peer = %q", p.Name)
+		return fmt.Sprintf("no policy uses the peer, so nothing requires a tunnel: add a [[policy]] with peer = %q", p.Name)
 	case p.Passive:
-		return "passive: the other side has to begin"
+		return "passive: the peer must begin"
 	case !p.OneHost():
-		return "its address is a prefix: the other side has to begin"
+		return "its address is a prefix: the peer must begin"
 	}
 	return ""
 }
@@ -153,8 +163,8 @@ func attemptRow(a attempt, now time.Time) control.Attempt {
 	return row
 }
 
-// begun is when an IKE SA came into the state that it is in: it was established
-// then, or its first message was made.
+// begun is when an IKE SA entered its state: when it was established, or when its first
+// message was made.
 func begun(sa *core.SAInfo) time.Time {
 	if sa.Established.IsZero() {
 		return sa.Created

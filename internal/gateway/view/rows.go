@@ -16,16 +16,15 @@ import (
 	"culvert/spd/selector"
 )
 
-// The rows of the print menus, from the configuration in force and from what
-// the planes hold.
+// The rows of the print menus.
 
-// phase2 is what a policy's CHILD SAs amount to.
+// phase2 counts the CHILD SAs of a policy.
 type phase2 struct {
 	mature, other, dead int
 	endpoint            *sad.Endpoint // of the newest
 }
 
-// count leaves out what lingers beside an SA that has replaced it.
+// count leaves out SAs that have been replaced and are about to be removed.
 func (p phase2) count() int {
 	if p.mature > 0 {
 		return p.mature
@@ -150,8 +149,8 @@ func (v *View) PolicyNumbers() map[core.PolicyRef]int {
 	return of
 }
 
-// outer is sa-src-address and sa-dst-address: of an SA, else as far as the
-// configuration knows them.
+// outer is sa-src-address and sa-dst-address: of an SA if there is one, else from the
+// configuration.
 func outer(p *config.Policy, e *sad.Endpoint) (src, dst string) {
 	if e != nil {
 		return e.Local.Addr().String(), e.Remote.Addr().String()
@@ -159,7 +158,7 @@ func outer(p *config.Policy, e *sad.Endpoint) (src, dst string) {
 	if p.Manual() {
 		return p.SASrcAddress.String(), p.SADstAddress.String()
 	}
-	src, dst = "::", "::" // the manual's word for not known
+	src, dst = "::", "::" // the manual writes this if it is not known
 	if p.Peer != nil && p.Peer.LocalAddress.IsValid() {
 		src = p.Peer.LocalAddress.String()
 	}
@@ -208,7 +207,7 @@ func (v *View) Identities(secrets bool) []control.Identity {
 	return rows
 }
 
-// reveal is a secret as it could be written: as text, or "0x" and hexadecimal.
+// reveal is a secret as it can be written in the configuration: text, or "0x" and hexadecimal.
 func reveal(s secret.Bytes) string {
 	text := string(s)
 	printable := !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
@@ -277,7 +276,7 @@ func (v *View) ActivePeers() []control.ActivePeer {
 	return rows
 }
 
-// idText is an ID without its type; empty where the peer has not said it yet.
+// idText is an ID without its type; empty if the peer has not sent it yet.
 func idText(id core.ID) string {
 	if id.Type == core.IDNone {
 		return ""

@@ -27,7 +27,7 @@ func (v *View) Statistics() []control.Statistic {
 		control.Statistic{Name: "ike-queue-full", Value: v.Counts.QueueFull},
 		control.Statistic{Name: "ike-unsent", Value: v.Counts.Unsent})
 	if v.Counts.Guard != nil {
-		// A table that cannot be read has counted nothing that is known.
+		// If the table cannot be read, its counters are shown as 0.
 		n, _ := v.Counts.Guard()
 		rows = append(rows, control.Statistic{Name: "guard-in", Value: n.In}, control.Statistic{Name: "guard-out", Value: n.Out})
 	}

@@ -115,7 +115,7 @@ func TestRestored(t *testing.T) {
 			want = want[1:]
 		}
 	}
-	explained("the kernel leads it, which comes by lan0, to culvert0, by table 50500", "the kernel leads IKE and ESP to 10.8.0.2 to eth0 via 10.9.0.254")
+	explained("the kernel routes it, which arrives on lan0, to culvert0, table 50500", "the kernel routes IKE and ESP to 10.8.0.2 to eth0 via 10.9.0.254")
 
 	lines := strings.Count(east.Log(), "restored=")
 	s.east.Run("sh", "-c", flushRules+"; ip route flush table 50500; nft flush ruleset; ip link set culvert0 down")
