@@ -1,13 +1,16 @@
 package ike
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"culvert/crypto/secret"
 	"culvert/ike/core"
 	ikesa "culvert/ike/sa"
+	"culvert/ike/v2"
 )
 
 // Connecting to a peer: where it is (its address, or what the DNS says now),
@@ -27,50 +30,91 @@ func (e *Endpoint) connect(p *core.Policy) {
 		return
 	}
 	if r := e.redirects[peer.Name]; r != nil && r.to.IsValid() {
-		e.approach(peer, r.to)
+		e.approach(peer, []netip.Addr{r.to})
 		return
 	}
-	e.locate(peer, func(remote netip.Addr, err error) {
+	e.locate(peer, func(remotes []netip.Addr, err error) {
 		if err != nil {
 			e.unreachable(peer, "the DNS has no address for "+peer.DNSName+": "+err.Error())
 			return
 		}
-		e.approach(peer, remote)
+		e.approach(peer, remotes)
 	})
 }
 
-// approach finds the local address that leads to a peer.
-func (e *Endpoint) approach(peer *core.Peer, remote netip.Addr) {
-	if peer.Local.IsValid() {
-		e.reach(peer, peer.Local, remote)
-		return
-	}
-	e.env.Ask(0, core.SourceFor{Remote: remote}, func(b secret.Bytes, err error) {
-		local, ok := netip.AddrFromSlice(b)
-		if err != nil || !ok {
-			e.unreachable(peer, "no route to "+remote.String()+": check the host's routes or set local-address")
+// approach finds the local addresses that lead to a peer.
+func (e *Endpoint) approach(peer *core.Peer, remotes []netip.Addr) {
+	e.leading(peer, remotes, func(ways []way) {
+		if len(ways) == 0 {
+			e.unreachable(peer, "no route to "+addrList(remotes)+": check the host's routes or set local-address")
 			return
 		}
-		e.reach(peer, local, remote)
+		e.reach(peer, ways)
 	})
 }
 
-// locate finds out where a peer is.
-func (e *Endpoint) locate(peer *core.Peer, then func(netip.Addr, error)) {
+// way is a peer's address and the one of ours that leads there.
+type way struct{ local, remote netip.Addr }
+
+// leading finds the addresses of a peer that this host has a way to, in their order.
+func (e *Endpoint) leading(peer *core.Peer, remotes []netip.Addr, then func([]way)) {
+	ways, open := make([]way, len(remotes)), len(remotes)
+	answered := func() {
+		if open--; open == 0 {
+			then(slices.DeleteFunc(ways, func(w way) bool { return !w.local.IsValid() }))
+		}
+	}
+	for i, remote := range remotes {
+		if peer.Local.IsValid() {
+			if len(remotes) == 1 || peer.Local.Is4() == remote.Is4() {
+				ways[i] = way{peer.Local, remote}
+			}
+			answered()
+			continue
+		}
+		e.env.Ask(0, core.SourceFor{Remote: remote}, func(b secret.Bytes, err error) {
+			if local, ok := netip.AddrFromSlice(b); ok && err == nil {
+				ways[i] = way{local.Unmap(), remote}
+			}
+			answered()
+		})
+	}
+}
+
+func addrList(addrs []netip.Addr) string {
+	var list []string
+	for _, a := range addrs {
+		list = append(list, a.String())
+	}
+	return strings.Join(list, ", ")
+}
+
+// maxNamed bounds the addresses that one name stands for.
+const maxNamed = 8
+
+// locate finds out where a peer is: at one address at least.
+func (e *Endpoint) locate(peer *core.Peer, then func([]netip.Addr, error)) {
 	if peer.DNSName == "" {
-		then(peer.Address.Addr(), nil)
+		then([]netip.Addr{peer.Address.Addr()}, nil)
 		return
 	}
-	e.env.Ask(0, core.Resolve{Name: peer.DNSName}, func(b secret.Bytes, err error) {
-		a, ok := netip.AddrFromSlice(b)
-		if err == nil && !ok {
-			err = core.ErrSystem
-		}
+	e.resolve(peer.DNSName, func(list []netip.Addr, err error) {
 		if err == nil {
-			e.at[peer.Name] = a.Unmap()
+			e.at[peer.Name] = list
 			e.peers.named = namedPeers(e.cfg.Peers, e.at)
 		}
-		then(a.Unmap(), err)
+		then(list, err)
+	})
+}
+
+// resolve asks for the addresses of a name.
+func (e *Endpoint) resolve(name string, then func([]netip.Addr, error)) {
+	e.env.Ask(0, core.Resolve{Name: name}, func(b secret.Bytes, err error) {
+		list := core.UnpackAddrs(b)
+		if err == nil && len(list) == 0 {
+			err = core.ErrSystem
+		}
+		then(list[:min(len(list), maxNamed)], err)
 	})
 }
 
@@ -84,7 +128,7 @@ func (e *Endpoint) follow(peer *core.Peer) {
 	if peer.DNSName == "" || e.down || !slices.Contains(e.cfg.Peers, peer) {
 		return
 	}
-	e.locate(peer, func(netip.Addr, error) {
+	e.locate(peer, func([]netip.Addr, error) {
 		e.env.After(resolveEvery, func() { e.follow(peer) })
 	})
 }
@@ -101,7 +145,7 @@ func (e *Endpoint) unreachable(peer *core.Peer, reason string) {
 }
 
 // reach goes on once all is known.
-func (e *Endpoint) reach(peer *core.Peer, local, remote netip.Addr) {
+func (e *Endpoint) reach(peer *core.Peer, ways []way) {
 	wanted := e.resolving[peer.Name]
 	delete(e.resolving, peer.Name)
 	if e.down {
@@ -116,7 +160,7 @@ func (e *Endpoint) reach(peer *core.Peer, local, remote netip.Addr) {
 		return
 	}
 	if wanted, need := e.needed(peer, wanted); need { // else the peer was faster than the answers
-		e.initiate(peer, local, remote, wanted)
+		e.initiate(peer, ways, wanted)
 	}
 }
 
@@ -131,19 +175,34 @@ func (e *Endpoint) needed(peer *core.Peer, wanted []*core.Policy) ([]*core.Polic
 	return wanted, len(wanted) > 0
 }
 
-// initiate begins an IKE SA for each identity that the wanted policies are for.
-func (e *Endpoint) initiate(peer *core.Peer, local, remote netip.Addr, wanted []*core.Policy) {
+// initiate begins an IKE SA for each identity that the wanted policies are for, or, where
+// the peer has several addresses, one for each of them until one is answered.
+func (e *Endpoint) initiate(peer *core.Peer, ways []way, wanted []*core.Policy) {
 	parts := byIdentity(peer, wanted)
 	if len(parts) == 0 {
-		e.begin(peer, local, remote, nil)
+		parts = append(parts, nil)
+	}
+	if s := e.sessions[peer.Name]; s != nil { // it can be resumed at its gateway alone
+		slices.SortStableFunc(ways, func(a, b way) int { return cmp.Compare(from(a, s), from(b, s)) })
 	}
 	for _, part := range parts {
-		e.begin(peer, local, remote, part)
+		sa := e.begin(peer, ways[0], part)
+		e.races.start(e, sa, ways[1:])
+		sa.Protocol.Begin()
 	}
 }
 
-func (e *Endpoint) begin(peer *core.Peer, local, remote netip.Addr, wanted []*core.Policy) {
-	path := ikesa.Path{Local: netip.AddrPortFrom(local.Unmap(), e.cfg.StartsAt(peer)), Remote: netip.AddrPortFrom(remote, peer.Port)}
+// from is 0 for the gateway that a session is with, and 1 for another.
+func from(w way, s *v2.Session) int {
+	if w.remote.Unmap() == s.Gateway() {
+		return 0
+	}
+	return 1
+}
+
+// begin makes an IKE SA whose Protocol has not begun.
+func (e *Endpoint) begin(peer *core.Peer, w way, wanted []*core.Policy) *ikesa.SA {
+	path := ikesa.Path{Local: netip.AddrPortFrom(w.local.Unmap(), e.cfg.StartsAt(peer)), Remote: netip.AddrPortFrom(w.remote, peer.Port)}
 	v := e.versions.of(peer.Version)
 	sa := v.initiate(e, peer, path, wanted)
 	e.redirects.settle(sa, e.replacing)
@@ -151,5 +210,5 @@ func (e *Endpoint) begin(peer *core.Peer, local, remote netip.Addr, wanted []*co
 		v.resume(e, sa)
 	}
 	e.Adopt(sa)
-	sa.Protocol.Begin()
+	return sa
 }

@@ -27,8 +27,9 @@ type Endpoint struct {
 	peers     peerIndex
 	children  map[core.ChildID]*ikesa.Child
 	wants     map[core.PolicyRef]*want
-	at        map[string]netip.Addr     // where peers with DNS names are
+	at        map[string][]netip.Addr   // where peers with DNS names are
 	resolving map[string][]*core.Policy // peers whose local address was asked for
+	races     races                     // attempts at several addresses of a peer
 	cookies   cookieJar
 	replacing replacing
 	redirects redirects // peers that sent us elsewhere
@@ -49,7 +50,7 @@ type Endpoint struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*ikesa.SA{}, others: newSiblings(), strangers: newStrangers(),
-		replacing: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string]netip.Addr{}, finals: finals{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+		replacing: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string][]netip.Addr{}, races: races{}, finals: finals{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
 	e.policies = policies{env: e.env, others: &e.others, made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.versions.rows = []*version{ikev2()}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
@@ -162,6 +163,7 @@ func (e *Endpoint) datagram(d core.Datagram) {
 		return
 	}
 	sa.Protocol.Datagram(bytes.Clone(d.Data), d)
+	e.races.heard(e, sa)
 }
 
 // newcomer is a message that an IKE SA begins with, of somebody we may never have
@@ -264,6 +266,9 @@ func (e *Endpoint) Ended(sa *ikesa.SA, fault bool) {
 	delete(e.replacing, sa.ID)
 	e.others.remove(sa)
 	e.redirects.failed(sa, fault)
+	if e.races.ended(e, sa, fault) {
+		return
+	}
 	if sa.Initiator || !sa.EstablishedAt.IsZero() { // what a stranger began and did not finish is no loss
 		e.lost(sa.Peer, fault)
 	}

@@ -40,7 +40,7 @@ type lengths struct {
 }
 
 // indexPeers indexes a table of peers; at has the addresses of those with DNS names.
-func indexPeers(table []*core.Peer, at map[string]netip.Addr) peerIndex {
+func indexPeers(table []*core.Peer, at map[string][]netip.Addr) peerIndex {
 	x := peerIndex{peers: map[network][]*core.Peer{}, bits: map[lengths][]int{}, place: map[*core.Peer]int{}, named: namedPeers(table, at)}
 	for i, p := range table {
 		x.place[p] = i
@@ -60,13 +60,18 @@ func indexPeers(table []*core.Peer, at map[string]netip.Addr) peerIndex {
 	return x
 }
 
-// namedPeers are the peers with DNS names whose address is known.
-func namedPeers(table []*core.Peer, at map[string]netip.Addr) map[host][]*core.Peer {
+// namedPeers are the peers with DNS names whose addresses are known.
+func namedPeers(table []*core.Peer, at map[string][]netip.Addr) map[host][]*core.Peer {
 	named := map[host][]*core.Peer{}
 	for _, p := range table {
-		if a := at[p.Name]; p.DNSName != "" && a.IsValid() {
+		if p.DNSName == "" {
+			continue
+		}
+		for _, a := range at[p.Name] {
 			key := host{p.Version, a}
-			named[key] = append(named[key], p)
+			if !slices.Contains(named[key], p) {
+				named[key] = append(named[key], p)
+			}
 		}
 	}
 	return named

@@ -29,8 +29,8 @@ func TestFindPeer(t *testing.T) {
 		peer("net", "192.0.2.0/24", ""), peer("host there", "192.0.2.7/32", "203.0.113.1"), peer("half", "192.0.2.0/25", ""), named,
 		{Name: "of another version", Address: netip.MustParsePrefix("192.0.2.8/32")},
 	}}
-	at := map[string]netip.Addr{"by name": netip.MustParseAddr("192.0.2.9")}
-	find := func(cfg *core.Config, at map[string]netip.Addr, local, remote netip.Addr) *core.Peer {
+	at := map[string][]netip.Addr{"by name": {netip.MustParseAddr("2001:db8::9"), netip.MustParseAddr("192.0.2.9")}}
+	find := func(cfg *core.Config, at map[string][]netip.Addr, local, remote netip.Addr) *core.Peer {
 		x := indexPeers(cfg.Peers, at)
 		return x.find(core.IKEv2, local, remote)
 	}
@@ -44,6 +44,7 @@ func TestFindPeer(t *testing.T) {
 		{"203.0.113.2", "192.0.2.8", "half"},
 		{"203.0.113.2", "192.0.2.9", "by name"},
 		{"2001:db8::1", "2001:db8::2", "any IPv6"},
+		{"2001:db8::1", "2001:db8::9", "by name"},
 	} {
 		if got := find(cfg, at, netip.MustParseAddr(c.local), netip.MustParseAddr(c.remote)); got == nil || got.Name != c.want {
 			t.Errorf("%s to %s: %v, not %q", c.remote, c.local, got, c.want)
@@ -56,13 +57,13 @@ func TestFindPeer(t *testing.T) {
 }
 
 // walk is the specification of peerIndex: it looks at every peer.
-func walk(table []*core.Peer, v core.Version, at map[string]netip.Addr, local, remote netip.Addr) (best *core.Peer) {
+func walk(table []*core.Peer, v core.Version, at map[string][]netip.Addr, local, remote netip.Addr) (best *core.Peer) {
 	remote = remote.Unmap()
 	bits := -1
 	for _, p := range table {
 		address := p.Address
-		if a := at[p.Name]; p.DNSName != "" && a.IsValid() {
-			address = netip.PrefixFrom(a, a.BitLen())
+		if p.DNSName != "" && slices.Contains(at[p.Name], remote) {
+			address = netip.PrefixFrom(remote, remote.BitLen())
 		}
 		if p.Version != v || !address.Contains(remote) || p.Local.IsValid() && local.IsValid() && p.Local != local.Unmap() {
 			continue
@@ -86,7 +87,7 @@ func TestFindPeerLikeAWalk(t *testing.T) {
 	found := 0
 	for range 300 {
 		var table []*core.Peer
-		at := map[string]netip.Addr{}
+		at := map[string][]netip.Addr{}
 		for i := range rnd.IntN(20) {
 			a := addr()
 			p := &core.Peer{Name: string(rune('a' + i)), Version: core.Version(2 - rnd.IntN(8)/7)}
@@ -94,7 +95,7 @@ func TestFindPeerLikeAWalk(t *testing.T) {
 			case 0:
 				p.DNSName = "a name"
 				if rnd.IntN(3) > 0 {
-					at[p.Name] = a
+					at[p.Name] = []netip.Addr{a, addr()}
 				}
 			case 1:
 				p.Address = netip.PrefixFrom(a, a.BitLen())
@@ -125,9 +126,9 @@ func TestFindPeerLikeAWalk(t *testing.T) {
 			}
 		}
 		if i := slices.IndexFunc(table, func(p *core.Peer) bool { return p.DNSName != "" }); i >= 0 { // it moves
-			at[table[i].Name] = addr()
+			at[table[i].Name] = []netip.Addr{addr()}
 			x.named = namedPeers(table, at)
-			if got, want := x.find(table[i].Version, netip.Addr{}, at[table[i].Name]), walk(table, table[i].Version, at, netip.Addr{}, at[table[i].Name]); got != want {
+			if got, want := x.find(table[i].Version, netip.Addr{}, at[table[i].Name][0]), walk(table, table[i].Version, at, netip.Addr{}, at[table[i].Name][0]); got != want {
 				t.Fatalf("after a move: %v, not %v", got, want)
 			}
 		}
@@ -152,7 +153,7 @@ func TestPeersThatFit(t *testing.T) {
 	x := indexPeers([]*core.Peer{
 		peer("anybody", 1, "0.0.0.0/0"), peer("main", 1, "192.0.2.7/32"), peer("by name", 1, ""), peer("aggressive", 1, "192.0.2.7/32"),
 		peer("net", 1, "192.0.2.0/24"), peer("ike2", core.IKEv2, "192.0.2.7/32"), peer("other", 1, "198.51.100.0/24"),
-	}, map[string]netip.Addr{"by name": netip.MustParseAddr("192.0.2.7")})
+	}, map[string][]netip.Addr{"by name": {netip.MustParseAddr("192.0.2.7")}})
 	for v, want := range map[core.Version][]string{1: {"main", "by name", "aggressive", "net", "anybody"}, core.IKEv2: {"ike2"}, 3: nil} {
 		var got []string
 		for p := range x.of(v, netip.Addr{}, netip.MustParseAddr("192.0.2.7")) {

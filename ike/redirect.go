@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"culvert/crypto/secret"
 	"culvert/ike/core"
 	"culvert/ike/message"
 	ikesa "culvert/ike/sa"
@@ -46,16 +45,22 @@ func (e *Endpoint) Redirected(sa *ikesa.SA, to core.Gateway, wanted []*core.Poli
 		e.redirect(sa, to, from, old, wanted)
 		return
 	}
-	e.env.Ask(0, core.Resolve{Name: to.Name}, func(b secret.Bytes, err error) {
-		a, ok := netip.AddrFromSlice(b)
+	e.resolve(to.Name, func(list []netip.Addr, err error) {
 		if e.down || !slices.Contains(e.cfg.Peers, peer) {
 			return
 		}
-		if err != nil || !ok {
+		if err != nil {
 			e.notRedirected(peer, to, wanted, "the DNS has no address for it")
 			return
 		}
-		e.redirect(sa, core.Gateway{Addr: a.Unmap(), Name: to.Name}, from, old, wanted)
+		e.leading(peer, list, func(ways []way) { // of several addresses the first that can be reached
+			if len(ways) > 0 {
+				list = []netip.Addr{ways[0].remote}
+			}
+			if !e.down && slices.Contains(e.cfg.Peers, peer) {
+				e.redirect(sa, core.Gateway{Addr: list[0], Name: to.Name}, from, old, wanted)
+			}
+		})
 	})
 }
 

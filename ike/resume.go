@@ -65,8 +65,7 @@ func (e *Endpoint) NotResumed(sa *ikesa.SA, s *v2.Session, wanted []*core.Policy
 		s.Wipe()
 		return
 	}
-	local, remote := sa.Local.Addr(), sa.Remote.Addr()
-	e.initiate(peer, local, remote, wanted)
+	e.initiate(peer, []way{{sa.Local.Addr(), sa.Remote.Addr()}}, wanted)
 	if s != nil {
 		e.sessions.keep(peer.Name, s)
 	}

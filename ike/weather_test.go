@@ -414,7 +414,7 @@ func (w *weather) strays() string {
 // leftovers is what an endpoint holds that belongs to nothing established.
 func (s *side) leftovers() string {
 	e := s.e
-	for what, n := range map[string]int{"half-open SAs": len(e.strangers.half), "replacing": len(e.replacing), "questions about addresses": len(e.resolving),
+	for what, n := range map[string]int{"half-open SAs": len(e.strangers.half), "replacing": len(e.replacing), "questions about addresses": len(e.resolving), "races": len(e.races),
 		"bytes of strangers": e.strangers.bytes, "half-open SAs in order": len(e.strangers.order), "addresses of strangers": len(e.strangers.from),
 		"finals": len(e.finals), "CHILD SAs too many": len(e.children) - len(s.children),
 		"open Asks": reflect.ValueOf(e.env).Elem().FieldByName("asks").Len()} {

@@ -41,9 +41,33 @@ func (w KEBoth) Do() (secret.Bytes, error) {
 	return append(secret.Bytes(pub), shared...), nil
 }
 
-// Resolve asks the DNS for the address of a host, IPv4 before IPv6. The answer is
-// the address as bytes. Do is not called.
+// Resolve asks the DNS for the addresses of a host, the one to try first in front
+// (RFC 8305 §4). The answer is made by PackAddrs. Do is not called.
 type Resolve struct{ Name string }
+
+// PackAddrs are addresses as the answer to a Resolve, of 16 bytes each.
+func PackAddrs(list []netip.Addr) (b secret.Bytes) {
+	for _, a := range list {
+		a16 := a.As16()
+		b = append(b, a16[:]...)
+	}
+	return b
+}
+
+// UnpackAddrs reads what PackAddrs made; nil: it is something else. Recordings of earlier
+// versions have one address of 4 bytes.
+func UnpackAddrs(b secret.Bytes) (list []netip.Addr) {
+	if len(b) == 4 {
+		return []netip.Addr{netip.AddrFrom4([4]byte(b))}
+	}
+	if len(b)%16 != 0 {
+		return nil
+	}
+	for ; len(b) > 0; b = b[16:] {
+		list = append(list, netip.AddrFrom16([16]byte(b)).Unmap())
+	}
+	return list
+}
 
 func (Resolve) Do() (secret.Bytes, error) { return nil, ErrSystem }
 

@@ -59,6 +59,9 @@ func (s *Session) Usable(now time.Time, jar *TicketJar, p *core.Peer, remote net
 	return p.Profile.Resumption && now.Before(s.expires) && s.gateway == remote.Unmap() && jar.identity(p, s.origin) != nil && allowed(p, s.suite)
 }
 
+// Gateway is the address of the gateway that gave the ticket.
+func (s *Session) Gateway() netip.Addr { return s.gateway }
+
 // Identity is the peer's identity that the session is of; nil: it is none any more.
 func (s *Session) Identity(jar *TicketJar, p *core.Peer) *core.Identity {
 	return jar.identity(p, s.origin)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -35,8 +34,8 @@ type Edges struct {
 	NoGuard error
 	// Source is the local address that leads to remote. It is called from any goroutine.
 	Source func(remote netip.Addr) (netip.Addr, error)
-	// Resolver asks for names past the policies; nil: nobody does.
-	Resolver *net.Resolver
+	// Resolver asks for names, and fetches, past the policies; nil: that goes the system's way.
+	Resolver *resolver.Resolver
 	// LinkMTU is what the first link of the way from local to remote takes, in bytes;
 	// 0: not known. Nil: it never is. It is called from any goroutine.
 	LinkMTU func(local, remote netip.Addr) int

@@ -13,6 +13,7 @@ import (
 
 	"culvert/ike/auth"
 	"culvert/ike/core"
+	"culvert/internal/host/resolver"
 )
 
 // fetcher gets CRLs and OCSP responses. What passes its check is kept until its
@@ -34,7 +35,9 @@ type fetcher struct {
 }
 
 // newFetches is the service that answers Fetch: a slow server holds no worker.
-func newFetches(env serviceEnv) service { return &fetches{newFetcher(time.Now), env.answer} }
+func newFetches(env serviceEnv) service {
+	return &fetches{newFetcher(time.Now, env.edges.Resolver), env.answer}
+}
 
 type fetches struct {
 	*fetcher
@@ -69,11 +72,12 @@ const (
 	maxHops     = 3
 )
 
-func newFetcher(now func() time.Time) *fetcher {
+// newFetcher makes one whose connections r opens.
+func newFetcher(now func() time.Time, r *resolver.Resolver) *fetcher {
 	f := &fetcher{limit: auth.FetchTimeout, now: now, kept: map[fetchKey]fetched{}, flights: map[fetchKey][]func([]byte, error){}}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.client = &http.Client{
-		Transport: &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
+		Transport: &http.Transport{DialContext: r.DialContext, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
 		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 			if len(via) > maxHops {
 				return fmt.Errorf("more than %d redirections", maxHops)

@@ -69,7 +69,7 @@ func TestFetch(t *testing.T) {
 		{"in a circle", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }, "redirections"},
 	} {
 		url, asked := served(t, c.handle)
-		f := newFetcher(func() time.Time { return now })
+		f := newFetcher(func() time.Time { return now }, nil)
 		f.limit = time.Hour
 		w := auth.Fetch{URL: url, Limit: auth.MaxCRL, Link: auth.Link{Cert: bad.Cert, Issuer: root.Cert, Authority: &core.Authority{Cert: root.Cert}}}
 		for range 2 {
@@ -144,14 +144,14 @@ func TestFetchGivesUp(t *testing.T) {
 	ask := func(n int) auth.Fetch {
 		return auth.Fetch{URL: fmt.Sprint(hangs, "/", n), Limit: 1000, Link: auth.Link{Cert: root.Cert, Issuer: root.Cert, Authority: &core.Authority{Cert: root.Cert}}}
 	}
-	f := newFetcher(func() time.Time { return now })
+	f := newFetcher(func() time.Time { return now }, nil)
 	f.limit = 10 * time.Millisecond
 	if _, err := fetch1(f, ask(0)); err == nil || !strings.Contains(err.Error(), "no answer within 10ms") {
 		t.Errorf("%v", err)
 	}
 	f.close()
 
-	f = newFetcher(func() time.Time { return now })
+	f = newFetcher(func() time.Time { return now }, nil)
 	f.limit = time.Hour
 	for n := range maxFlights {
 		f.fetch(ask(n), func([]byte, error) {})
@@ -189,7 +189,7 @@ func TestFetchOCSP(t *testing.T) {
 	if len(fetches) != 1 {
 		t.Fatalf("%d fetches", len(fetches))
 	}
-	f := newFetcher(time.Now)
+	f := newFetcher(time.Now, nil)
 	defer f.close()
 	data, err := fetch1(f, fetches[0])
 	if err != nil || asked.Load() != 1 {

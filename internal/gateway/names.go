@@ -1,7 +1,7 @@
 package gateway
 
 import (
-	"net"
+	"context"
 	"net/netip"
 
 	"culvert/crypto/secret"
@@ -14,7 +14,7 @@ import (
 type names struct {
 	workers *workers
 	source  func(netip.Addr) (netip.Addr, error)
-	past    *net.Resolver // asks past the policies; nil: nobody does
+	dns     *resolver.Resolver
 }
 
 func newNames(env serviceEnv) service {
@@ -28,17 +28,11 @@ func (n *names) close()       {}
 func (n *names) take(out core.Output) {
 	ask := out.(core.Ask)
 	n.workers.do(ask.ID, func() (secret.Bytes, error) {
-		var addr netip.Addr
-		var err error
-		switch w := ask.Work.(type) {
-		case core.SourceFor:
-			addr, err = n.source(w.Remote)
-		case core.Resolve:
-			addr, err = resolver.Resolve(w.Name, n.past)
+		if w, ok := ask.Work.(core.Resolve); ok {
+			list, err := n.dns.LookUp(context.Background(), w.Name)
+			return core.PackAddrs(list), err
 		}
-		if err != nil {
-			return nil, err
-		}
-		return secret.Bytes(addr.AsSlice()), nil
+		addr, err := n.source(ask.Work.(core.SourceFor).Remote)
+		return secret.Bytes(addr.AsSlice()), err
 	})
 }
