@@ -157,7 +157,7 @@ func sample() *tables {
 				EncAlgorithm: "aes-gcm", EncKeySize: 128, EncKey: "3344", AddLifetime: control.Lifetime{Soft: 1440, Hard: 1800}, Addtime: "2024-03-01 13:04:05", ExpiresIn: 720,
 				CurrentBytes: 7, CurrentPackets: 1, Replay: 128, Peer: "site2", Policy: "1"},
 		},
-		report: control.ReloadReport{Changes: []string{"peer site2: changed, its SAs are made anew"}, Warnings: []string{"site.toml:2: peer.lifebytes: not used by ike2"}},
+		report: control.ReloadReport{Changes: []string{"peer site2: changed; its SAs are established again"}, Warnings: []string{"site.toml:2: peer.lifebytes: not used by ike2"}},
 	}
 }
 
@@ -325,7 +325,7 @@ func TestCommands(t *testing.T) {
 		{"active-peers redirect 192.0.2.9", "redirected 2 peers to 192.0.2.9\n", ""},
 		{"active-peers redirect --peer p --within 5m gw2.example.net", "redirected 2 peers to gw2.example.net\n1 peer cannot be redirected: see culvert active-peers redirect --help\n", ""},
 		{"active-peers rekey", "rekeying 4 IKE SAs\n", ""},
-		{"reload", "peer site2: changed, its SAs are made anew\n", "warning: site.toml:2: peer.lifebytes: not used by ike2\n"},
+		{"reload", "peer site2: changed; its SAs are established again\n", "warning: site.toml:2: peer.lifebytes: not used by ike2\n"},
 	} {
 		code, out, stderr := call(strings.Fields(c.args)...)
 		if code != exitOK || out != c.out || stderr != c.stderr {

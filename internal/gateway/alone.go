@@ -13,23 +13,23 @@ import (
 	"culvert/tun"
 )
 
-// The guard without a gateway: before one has started, and after one has ended.
+// The guard without a gateway: before its start and after its end.
 
-// startWait is for how long a start waits for a gateway that has its table, or has
-// something that a killed one had: the system takes a moment to end a process.
+// startWait is how long a start waits until another gateway releases its table, or until the
+// system has released what a killed gateway had.
 const startWait = 5 * time.Second
 
-// GuardOn sets up the guard as the gateway will have it before it has any SA, and
-// leaves it. It returns how many flows it guards, and the warnings of the
-// configuration. ErrEnvironment where a gateway runs, which has its own guard, or
-// the machine lacks something; config.Faults where the configuration has faults.
+// GuardOn sets up the guard as the gateway would before it has any SA, and leaves it in place. It
+// returns how many flows are guarded, and the warnings of the configuration. The error is
+// ErrEnvironment if a gateway runs, which has its own guard, or if a privilege is missing, and
+// config.Faults if the configuration has faults.
 func GuardOn(path string) (flows int, warnings []config.Warning, err error) {
 	c, warnings, err := config.Load(path)
 	if err != nil {
 		return 0, warnings, err
 	}
 	if !c.Gateway.Guard {
-		return 0, warnings, fmt.Errorf("%s says guard = false in [gateway]: take it out", path)
+		return 0, warnings, fmt.Errorf("%s has guard = false in [gateway]: remove the line", path)
 	}
 	plan, err := guardBefore(c)
 	if err != nil {
@@ -40,8 +40,7 @@ func GuardOn(path string) (flows int, warnings []config.Warning, err error) {
 }
 
 // guardBefore is the guard's plan of a configuration before the gateway has started.
-// Clients count as if guard-always were written: who asks for a guard before the
-// gateway runs does not want to wait for addresses.
+// It covers clients as guard-always does, because no client has an address yet.
 func guardBefore(c *config.Config) (guard.Plan, error) {
 	g := *c
 	g.Gateway.GuardAlways = true
@@ -58,8 +57,8 @@ func guardBefore(c *config.Config) (guard.Plan, error) {
 	return guardPlan(p, &g, c.Gateway.Tun, lans, func(string) bool { return false }), nil
 }
 
-// GuardOff takes away the guard that a gateway with a configuration left, or with
-// an empty path those of all gateways that do not run. It returns their routing tables.
+// GuardOff removes the guard that a gateway with the configuration in path has left, or, if path
+// is empty, the guards of all gateways that do not run. It returns their routing tables.
 func GuardOff(path string) (tables []int, err error) {
 	left, err := guard.Tables()
 	if err != nil {
@@ -94,11 +93,11 @@ func only(tables []int, table int) []int {
 	return nil
 }
 
-// withGuard runs f with the guard of a routing table, while no gateway has that.
+// withGuard runs f with the guard of a routing table that no running gateway uses.
 func withGuard(table int, f func(guard.Guard) error) error {
 	lock, err := tun.Lock(tun.Options{Table: table})
 	if errors.Is(err, tun.ErrTableInUse) {
-		return environment(fmt.Errorf("a gateway with table %d runs and keeps its own guard: stop it first, or write guard into its [gateway] and run \"culvert reload\" (%w)", table, err))
+		return environment(fmt.Errorf("a gateway with table %d is running and has its own guard: stop it first, or set guard in its [gateway] and run \"culvert reload\" (%w)", table, err))
 	}
 	if err != nil {
 		return environment(err)

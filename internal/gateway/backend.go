@@ -13,8 +13,8 @@ import (
 	"culvert/tun"
 )
 
-// backend answers the control socket: what changes nothing from a view.View, and the rest in
-// commands.go. Every call runs in the gateway's own
+// backend answers the control socket. Commands that change nothing read a view.View. Those
+// that change something are in commands.go. Every call runs in the gateway's own
 // goroutine, between two inputs.
 type backend struct{ g *gateway }
 

@@ -9,8 +9,8 @@ import (
 	"culvert/internal/packet/underlay"
 )
 
-// change is the way from the configuration in force to another one. Start and reload are the
-// same transaction: at the start nothing is in force.
+// change is a transaction from the configuration in force to another one. A start is the
+// same transaction as a reload, with nothing in force before.
 type change struct {
 	now      time.Time
 	was      *compile.Result // nil at the start
@@ -19,23 +19,23 @@ type change struct {
 	snapshot *config.Snapshot // of the files, for the recorder; nil: there is none
 }
 
-// part is one of the things that a configuration decides about. Any of its functions may be nil.
+// part is one thing that depends on the configuration. Any of its functions may be nil.
 //
 //	all parts prepare ─► all try ─► all commit
 //	        └──────────────┴─ one fails: all revert, in reverse order
 type part struct {
 	name string
-	// prepare reads, opens and checks what is needed. It changes nothing that anybody sees.
+	// prepare reads, opens and checks what is needed. It makes no visible change.
 	prepare func(*change) error
 	// try puts in force what can fail.
 	try func(*change) error
 	// commit puts in force what cannot fail.
 	commit func(*change)
-	// revert undoes prepare and try, also where they failed half-way or were not called.
+	// revert undoes prepare and try, also if they failed half-way or were not called.
 	revert func(*change)
 }
 
-// transact runs a change through parts. On an error all is as it was.
+// transact runs a change through its parts. On an error all parts are as before.
 func transact(parts []part, c *change) error {
 	revert := func(list []part) {
 		for _, p := range slices.Backward(list) {
@@ -70,7 +70,7 @@ func transact(parts []part, c *change) error {
 	return nil
 }
 
-// takeOver goes over to a configuration, at the start and at each reload.
+// takeOver puts a configuration in force, at the start and at each reload.
 func (g *gateway) takeOver(now time.Time, next *config.Config, snapshot *config.Snapshot) error {
 	ike, natt := g.edges.Conn.Ports()
 	c := &change{now: now, was: g.compiled, next: next, snapshot: snapshot}
@@ -87,9 +87,9 @@ func (g *gateway) takeOver(now time.Time, next *config.Config, snapshot *config.
 	return err
 }
 
-// parts are all parts of a change, in the order in which they go over. What can fail comes
-// before what cannot, and the policies come before the host, so that what the host leads to the
-// device meets them. A guard that is new comes before the routes, and one that goes, after them.
+// parts are all parts of a change, in their order. Parts that can fail come before those that
+// cannot. The policies come before the host, so that packets that the host routes to the device
+// find the new policies. A new guard is set up before the routes, and an old one is removed after them.
 func (g *gateway) parts(c *change) []part {
 	list := []part{g.networksPart(), g.state.part()}
 	for _, s := range g.services.list {
@@ -108,13 +108,13 @@ func (g *gateway) parts(c *change) []part {
 	)
 }
 
-// networksPart refuses a configuration by whose policies this host would lose a network.
+// networksPart refuses a configuration whose policies would cut this host off from a network that it is in.
 func (g *gateway) networksPart() part {
 	return part{name: "networks of the host", prepare: func(c *change) error { return g.lockedOut(c.next) }}
 }
 
-// hostPart brings routes, rules and addresses to a configuration. At the start what a failed
-// Apply left is taken back when the edges are closed.
+// hostPart sets routes, rules and addresses of the host. If it fails at the start, they are removed when
+// the edges are closed.
 func (g *gateway) hostPart() part {
 	tried := false
 	return part{
@@ -128,7 +128,7 @@ func (g *gateway) hostPart() part {
 				return
 			}
 			if err := g.applyHost(g.plane.Plan(c.was)); err != nil {
-				g.log.Error("the host's rules and routes are not as the policies want them", "error", err)
+				g.log.Error(hostNotAsWanted, "error", err)
 			}
 		},
 	}
@@ -140,14 +140,14 @@ func (g *gateway) logLevel(c *change) {
 	}
 }
 
-// recordChange says what the next Reconfigure is compiled from.
+// recordChange gives the recorder the files from which the next Reconfigure was compiled.
 func (g *gateway) recordChange(c *change) {
 	if g.recorder != nil && c.snapshot != nil {
 		g.recorder.From(c.snapshot, c.result.Ports, underlay.IsRaw(g.edges.Conn))
 	}
 }
 
-// wipeSnapshot forgets the secrets of a configuration that was refused.
+// wipeSnapshot wipes the secrets of a configuration that was refused.
 func wipeSnapshot(c *change) {
 	if c.snapshot != nil {
 		for _, f := range c.snapshot.Files {

@@ -5,9 +5,9 @@ import (
 	"culvert/internal/gateway/compile"
 )
 
-// Check loads and compiles a configuration as a start does, and puts nothing in force. The
-// error is config.Faults with all that a start would refuse wherever it is; what it refuses
-// on one host alone, such as a policy that takes the host's network, is not looked at.
+// Check loads and compiles a configuration as a start does, without putting it in force. The
+// error is config.Faults with what a start would refuse on any host. What depends on the
+// host, such as a policy that covers a network of the host, is not checked.
 func Check(path string) (*config.Config, []config.Warning, error) {
 	c, warnings, err := config.Load(path)
 	if err != nil {

@@ -33,9 +33,9 @@ type Options struct {
 	LogLevel   string // "debug", "info", "warn" or "error"; empty: as configured
 	Control    string // path of the control socket; empty: as configured
 	Stderr     io.Writer
-	// Reload has the configuration read again for each value that it delivers.
+	// Reload delivers a value each time the configuration is to be read again.
 	Reload <-chan struct{}
-	// Hurry, once ctx has ended, ends the wait for the peers' answers.
+	// Hurry is closed to end the wait for the peers' answers after ctx has ended.
 	Hurry <-chan struct{}
 	// Ready is called once, when the configuration is in force and commands are answered.
 	Ready func()
@@ -50,7 +50,7 @@ type Options struct {
 	Recording Recording
 }
 
-// gateway is one that runs. Its fields belong to the goroutine of Run.
+// gateway is a running gateway. Its fields belong to the goroutine of Run.
 type gateway struct {
 	o         Options
 	log       *slog.Logger
@@ -60,19 +60,19 @@ type gateway struct {
 	plane     *plane.Plane
 	services  *services
 	state     *state
-	cfg       *config.Config  // in force; at the start, the one that is about to be
+	cfg       *config.Config  // in force; during the start, the one that is put in force
 	compiled  *compile.Result // in force; nil: none yet
 	manuals   uint64          // SAs added by hand so far
 	unguarded error           // why there is no guard, once that was said
-	lans      []netip.Prefix  // private networks on links that the guard was told of
-	told      []string        // what the host warned of last
-	lost      []string        // networks of this host that policies take, as warnLockouts told them
-	calls     chan func()     // of the control server's goroutines
-	gone      chan struct{}   // closed when calls are taken no more
+	lans      []netip.Prefix  // private networks on links that the guard knows
+	told      []string        // the last warnings of the host
+	lost      []string        // networks of this host that policies cover, as warnLockouts logged them
+	calls     chan func()     // from the control server's goroutines
+	gone      chan struct{}   // closed when calls are no longer accepted
 
 	restorer  *restorer
-	following time.Time // before this the host does not follow again
-	changing  bool      // a transaction has the host
+	following time.Time // the earliest time of the next follow
+	changing  bool      // a transaction is changing the host
 
 	recorder *record.Recorder // nil: none
 	attempts *view.Attempts
@@ -90,10 +90,10 @@ func (g *gateway) tellNets() {
 	g.plane.Inbox.Put(core.LocalNets{Nets: list})
 }
 
-// Run runs a gateway until ctx ends or it fails. After ctx it has told its
-// peers, taken back what it changed on the machine, and returns nil. The error
-// is config.Faults where the configuration has faults, and ErrEnvironment where
-// the machine lacks something; its text says what to do.
+// Run runs a gateway until ctx ends or it fails. When ctx ends, it deletes its SAs at the peers,
+// undoes what it changed on this host, and returns nil. The error is
+// config.Faults if the configuration has faults, and ErrEnvironment if a privilege or
+// something of the host is missing. Its text says what to do.
 func Run(ctx context.Context, o Options) error {
 	cfg, warnings, snapshot, err := o.load()
 	if err != nil {
@@ -134,7 +134,7 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// run takes over the edges and the door and closes them.
+// run owns the edges and the door, and closes them.
 func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.Snapshot) error {
 	e, err := g.newEndpoint(time.Now())
 	if err != nil {
@@ -197,9 +197,9 @@ func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.S
 	switch {
 	case g.edges.Guard == nil:
 	case failed:
-		g.log.Warn("the guard stays: start the gateway again, or take it away with \"culvert guard off\"")
+		g.log.Warn("the guard stays: start the gateway again, or remove the guard with \"culvert guard off\"")
 	case g.cfg.Gateway.GuardAlways:
-		g.log.Info("the guard stays: \"culvert guard off\" takes it away")
+		g.log.Info("the guard stays: remove it with \"culvert guard off\"")
 	}
 	g.log.Info("stopped")
 	switch e := &g.edges; {

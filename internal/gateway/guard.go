@@ -11,8 +11,8 @@ import (
 	"culvert/tun"
 )
 
-// guardPart brings the guard to a configuration that wants one. It comes before the host: a policy
-// that is new protects before its traffic finds the device, never after.
+// guardPart sets the guard for a configuration that wants one. It comes before the host, so that a new policy's
+// traffic is guarded before it is routed to the device.
 func (g *gateway) guardPart() part {
 	var plan guard.Plan
 	var lans []netip.Prefix
@@ -46,13 +46,12 @@ func (g *gateway) guardPart() part {
 	}
 }
 
-// noGuardPart takes the guard away where a configuration wants none. It comes after the host:
-// until its routes are gone, what they lead to the device stays guarded. Nothing that comes after
-// it can fail.
+// noGuardPart removes the guard if a configuration wants none. It comes after the host, so that
+// traffic stays guarded until its routes are gone. No part after it can fail.
 func (g *gateway) noGuardPart() part {
 	tried := false
 	return part{
-		name: "guard taken away",
+		name: "removal of the guard",
 		try: func(c *change) error {
 			if g.edges.Guard == nil || c.next.Gateway.Guard {
 				return nil
@@ -68,7 +67,7 @@ func (g *gateway) noGuardPart() part {
 	}
 }
 
-// guardAsBefore undoes guardPart. What a killed run left cannot be made again: the guard that
+// guardAsBefore undoes guardPart. A guard that a killed gateway left cannot be restored: the one that
 // replaced it stays.
 func (g *gateway) guardAsBefore(c *change) {
 	var plan guard.Plan // takes it away
@@ -81,7 +80,7 @@ func (g *gateway) guardAsBefore(c *change) {
 		plan = guardPlan(g.plane.Plan(c.was), g.cfg, g.edges.Device.Name(), g.lans, g.plane.Connected)
 	}
 	if err := g.edges.Guard.Apply(plan); err != nil {
-		g.log.Error("the guard is not as it was", "error", err)
+		g.log.Error("the guard could not be set back", "error", err)
 	}
 }
 
@@ -94,16 +93,16 @@ func (g *gateway) guardOf(p tun.Plan, c *config.Config) (guard.Plan, []netip.Pre
 	return guardPlan(p, c, g.edges.Device.Name(), lans, g.plane.Connected), lans, nil
 }
 
-// warnUnguarded says once that there is no guard although the configuration wants one.
+// warnUnguarded warns once if there is no guard although the configuration wants one.
 func (g *gateway) warnUnguarded(c *config.Config) {
 	e := &g.edges
 	if e.Guard == nil && c.Gateway.Guard && e.NoGuard != nil && !errors.Is(g.unguarded, e.NoGuard) {
 		g.unguarded = e.NoGuard
-		g.log.Warn("nothing stops plaintext that never meets the device " + e.Device.Name() + ": " + e.NoGuard.Error())
+		g.log.Warn("there is no guard, so nothing stops plaintext that bypasses the device " + e.Device.Name() + ": " + e.NoGuard.Error())
 	}
 }
 
-// guard brings the guard to a plan of the configuration in force.
+// guard sets the guard for a plan of the configuration in force.
 func (g *gateway) guard(p tun.Plan) error {
 	if g.edges.Guard == nil || !g.cfg.Gateway.Guard {
 		return nil
@@ -116,7 +115,7 @@ func (g *gateway) guard(p tun.Plan) error {
 	return g.edges.Guard.Apply(plan)
 }
 
-// followLANs lets the guard follow private networks that came to a link or went.
+// followLANs updates the guard when private networks on a link have changed.
 func (g *gateway) followLANs() {
 	if g.edges.Guard == nil || !g.cfg.Gateway.Guard {
 		return
@@ -127,8 +126,8 @@ func (g *gateway) followLANs() {
 	}
 }
 
-// guardPlan is what the routes of a plan mean for packets that are not led. lans
-// are the private networks on the host's links; connected tells which peers have
+// guardPlan is what the guard does with packets that are not routed to the device. lans
+// are the private networks on the host's links. connected reports whether a peer has
 // given this host an address.
 func guardPlan(p tun.Plan, c *config.Config, device string, lans []netip.Prefix, connected func(peer string) bool) guard.Plan {
 	plan := guard.Plan{Device: device, Mark: c.Gateway.Mark, Errors: tun.ErrorMark(c.Gateway.Mark), Ports: slices.Clone(p.Bypass)}
@@ -152,7 +151,7 @@ func guardPlan(p tun.Plan, c *config.Config, device string, lans []netip.Prefix,
 		add(false, nearOf(r).Around(p, r)...)
 		add(false, r)
 	}
-	// A client sends nothing past its tunnel by its other addresses either.
+	// A client must not bypass its tunnel with its other addresses either.
 	for _, r := range append(clientRoutes(p), awaited(c, connected)...) {
 		if r.Remote.Bits() == 0 {
 			add(true, nearOf(r).Routes(r)...)
@@ -165,8 +164,8 @@ func guardPlan(p tun.Plan, c *config.Config, device string, lans []netip.Prefix,
 // anywhere is all addresses of the family of a prefix.
 func anywhere(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr(), 0).Masked() }
 
-// clientRoutes are the plan's tunnels from an address that a peer gave this host
-// to everywhere, as they are for the host's other addresses.
+// clientRoutes are the plan's tunnels to everywhere from an address that a peer gave this host, with the host's
+// other addresses as sources.
 func clientRoutes(p tun.Plan) (out []tun.Route) {
 	for _, r := range p.Routes {
 		if r.Everywhere() && !r.Optional && p.Leased(r) {
@@ -176,9 +175,8 @@ func clientRoutes(p tun.Plan) (out []tun.Route) {
 	return out
 }
 
-// awaited is what clients that are not connected will protect as far as the
-// configuration says, under guard-always: there is no policy for it yet, since
-// there is no address. It is all that a template allows.
+// awaited is, with guard-always, the traffic of clients that are not connected. They have no address and
+// therefore no policy yet, so it is all that their templates allow.
 func awaited(c *config.Config, connected func(peer string) bool) (out []tun.Route) {
 	if !c.Gateway.GuardAlways {
 		return nil

@@ -16,9 +16,9 @@ import (
 	"culvert/internal/state/store"
 )
 
-// leases answers the endpoint's Lease questions from the book, in the order in
-// which they come. What waits is done together, so that a thousand road warriors
-// who come at once cost a few writes to the disk and not a thousand.
+// leases answers the endpoint's Lease questions from the book, in their order. Questions that
+// wait are answered together, so that a thousand road warriors at once need a
+// few writes to the disk instead of a thousand.
 type leases struct {
 	state  *state // where the book is
 	answer func(core.Answer)
@@ -41,11 +41,11 @@ type given struct {
 	holder core.SAID
 }
 
-// leaseTries is how often what other gateways have taken meanwhile is looked for elsewhere.
+// leaseTries is how often another address is tried if other gateways have taken the one before.
 const leaseTries = 16
 
-// leaseQueue is how many questions and releases wait at most before the control
-// loop does.
+// leaseQueue is how many questions and releases can wait. If the queue is full, the control
+// loop waits.
 const leaseQueue = 1 << 14
 
 func newLeases(answer func(core.Answer), dns func() []netip.Addr, failed func(error)) *leases {
@@ -55,7 +55,7 @@ func newLeases(answer func(core.Answer), dns func() []netip.Addr, failed func(er
 // newLeaseService is the service that answers Lease.
 func newLeaseService(env serviceEnv) service {
 	l := newLeases(env.answer, resolver.Servers, func(err error) {
-		env.log.Error("leases were not written and a restart will not know of them", "error", err)
+		env.log.Error("leases could not be written to the state store: after a restart their addresses may be given to others", "error", err)
 	})
 	l.state = env.state
 	go l.run(env.now)
@@ -186,7 +186,7 @@ func (l *leases) settle(now time.Time) {
 			// Addresses are still given once if nobody shares the store; only a restart
 			// would not know of it. What others may give as well is refused.
 			l.failed(err)
-			l.refuse(lost, fmt.Errorf("the claim of an address could not be written for the gateways that share the leases: %w", err))
+			l.refuse(lost, fmt.Errorf("the lease could not be written for the gateways that share the address pools: %w", err))
 			return
 		}
 		if len(lost) == 0 {
@@ -202,7 +202,7 @@ func (l *leases) settle(now time.Time) {
 	if err != nil {
 		l.failed(err)
 	}
-	l.refuse(lost, errors.New("other gateways that share the leases took each address first"))
+	l.refuse(lost, errors.New("every address that was tried was taken first by another gateway that shares the pools"))
 }
 
 // refuse gives an error to those who have nothing of what they were given.
@@ -221,7 +221,7 @@ func (l *leases) give(now time.Time, a core.Ask, w core.Lease) {
 
 func (l *leases) answerTo(now time.Time, id core.AskID, w core.Lease, holder core.SAID) core.Answer {
 	if l.book == nil {
-		return core.Answer{ID: id, Err: errors.New("there is no book of leases")}
+		return core.Answer{ID: id, Err: errors.New("there are no leases: no configuration has needed any")}
 	}
 	var same []uint64
 	for _, id := range w.Same {

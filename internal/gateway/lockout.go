@@ -6,9 +6,8 @@ import (
 	"culvert/config"
 )
 
-// lockedOut refuses a configuration by whose policies this host would lose a network
-// that it is in, before anything is changed. Where the networks cannot be read, nothing
-// is refused.
+// lockedOut refuses a configuration whose policies would cut this host off from a network that
+// it is in. Nothing is refused if the networks cannot be read.
 func (g *gateway) lockedOut(c *config.Config) error {
 	if faults := g.lockouts(c); len(faults) > 0 {
 		return faults
@@ -22,14 +21,14 @@ func (g *gateway) lockouts(c *config.Config) config.Faults {
 	}
 	own, err := g.edges.Networks()
 	if err != nil {
-		g.log.Warn("the networks of this host cannot be read, and no policy was compared with them", "error", err)
+		g.log.Warn("the networks of this host cannot be read: the policies were not compared with them", "error", err)
 		return nil
 	}
 	return c.Lockouts(own)
 }
 
-// warnLockouts tells of networks that this host joined since the configuration was
-// accepted, each once: what runs goes on.
+// warnLockouts warns, once each, of networks that this host has joined since the configuration was
+// accepted and that policies cover. The configuration stays in force.
 func (g *gateway) warnLockouts() {
 	now := []string{}
 	for _, f := range g.lockouts(g.cfg) {

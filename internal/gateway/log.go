@@ -11,8 +11,7 @@ import (
 	"culvert/ike/core"
 )
 
-// newLogger makes the log. What the command line says stands above the
-// configuration.
+// newLogger makes the log.
 func newLogger(w io.Writer, format config.LogFormat, level slog.Leveler) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
 	if format == config.LogJSON {
@@ -21,7 +20,7 @@ func newLogger(w io.Writer, format config.LogFormat, level slog.Leveler) *slog.L
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
-// logSettings are format and level, of the options or else of the configuration.
+// logSettings are format and level of the options, or else of the configuration.
 func (o *Options) logSettings(g *config.Gateway) (config.LogFormat, slog.Level, error) {
 	format, level := g.LogFormat, g.LogLevel
 	switch f := config.LogFormat(o.LogFormat); f {
@@ -39,8 +38,8 @@ func (o *Options) logSettings(g *config.Gateway) (config.LogFormat, slog.Level, 
 	return format, level, nil
 }
 
-// eventKinds says of each kind of event at which level it is logged, and
-// whether a stranger or a broken peer can cause any number of it.
+// eventKinds says at which level each kind of event is logged, and whether
+// a stranger or a broken peer can cause any number of it.
 var eventKinds = map[core.EventKind]struct {
 	level slog.Level
 	often bool
@@ -56,14 +55,14 @@ var eventKinds = map[core.EventKind]struct {
 	core.EvPeerDead:       {slog.LevelWarn, false},
 }
 
-// How many events of one kind are logged in a second: what a stranger or a broken peer can cause in any number, and the
-// rest, which a peer that rekeys without end causes.
+// How many events of one kind are logged in a second: logOften for what a stranger or a broken peer can cause in any
+// number, and logOthers for the rest, which a peer that keeps rekeying can cause.
 const (
 	logOften  = 1
 	logOthers = 200
 )
 
-// events is where events end: counted, and logged without flooding the log.
+// events counts events, and logs them at a limited rate.
 type events struct {
 	log    *slog.Logger
 	counts [256]uint64 // by kind

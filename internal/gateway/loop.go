@@ -11,9 +11,8 @@ import (
 // farewell is how long a stopping gateway waits for its peers' answers.
 const farewell = 2 * time.Second
 
-// loop owns the plane. It returns when ctx has ended and the peers have been
-// told, or when the data path or the control server has failed; path and ctl
-// deliver their ends.
+// loop owns the plane. It returns when ctx has ended and the SAs have been deleted at the peers, or when the
+// data path or the control server has failed. path and ctl deliver the results of those two.
 func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, ctlEnded bool, err error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -41,10 +40,10 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 			g.plane.Input(time.Now(), core.Command{Do: core.Shutdown})
 			quit, limit, hurry = nil, time.After(farewell), g.o.Hurry
 		case <-limit:
-			g.log.Warn("stopped without the answer of every peer")
+			g.log.Warn("stopped before every peer had answered")
 			return false, false, nil
 		case <-hurry:
-			g.log.Warn("stopped at once, without the answers of the peers")
+			g.log.Warn("stopped without waiting for the answers of the peers")
 			return false, false, nil
 		case <-g.plane.Inbox.Wake:
 			g.plane.Work(time.Now())
@@ -64,7 +63,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 			g.reloadAndLog()
 		case err := <-path:
 			if err == nil {
-				err = fmt.Errorf("the device %s or the sockets were closed from outside: start the gateway again", g.edges.Device.Name())
+				err = fmt.Errorf("the device %s or the sockets were closed by another program: start the gateway again", g.edges.Device.Name())
 			}
 			return true, false, err
 		case err := <-ctl:
@@ -73,7 +72,7 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 	}
 }
 
-// sooner is the earlier of two times, of which the zero time is none.
+// sooner is the earlier of two times. The zero time counts as none.
 func sooner(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -81,10 +80,10 @@ func sooner(a, b time.Time) time.Time {
 	return a
 }
 
-// follow lets the host follow what was made and lost at run time: the SAs of
-// policies of level use, policies from templates, addresses. Where much happens
-// at once, it is done together; then the answer is when. What an SA needs does not wait here: see
-// plane.Config.Follow.
+// follow brings routes, rules and addresses of the host up to date with what has changed at run
+// time: SAs of policies of level use, policies from templates, leased addresses. Changes that come close
+// together are made in one step: then follow returns when it wants to be called again. What
+// an SA needs does not wait for that (plane.Config.Follow).
 func (g *gateway) follow() (later time.Time) {
 	if !g.plane.Replan {
 		return time.Time{}
@@ -105,13 +104,16 @@ func (g *gateway) followNow() {
 	g.following = start.Add(took + max(followEvery, followShare*took))
 }
 
-// followEvery is the shortest pause between two changes of the host. A change
-// that took long, with thousands of routes, is followed by a pause followShare
-// times as long, so that IKE does not wait for routes most of the time.
+// followEvery is the shortest pause between two changes of the host. After a change that took long,
+// such as one of thousands of routes, the pause is followShare times as long as the change, so
+// that at most a tenth of the time goes into routes and the rest is left for IKE.
 const (
 	followEvery = 20 * time.Millisecond
 	followShare = 9
 )
+
+// hostNotAsWanted is logged if the host cannot be brought to a plan.
+const hostNotAsWanted = "the rules and routes of this host could not be set as the policies require"
 
 // restore applies the plan as it is now.
 func (g *gateway) restore() {
@@ -121,6 +123,6 @@ func (g *gateway) restore() {
 		err = g.applyHost(p)
 	}
 	if err != nil {
-		g.log.Error("the host's rules and routes are not as the policies want them", "error", err)
+		g.log.Error(hostNotAsWanted, "error", err)
 	}
 }

@@ -21,12 +21,12 @@ import (
 	"culvert/spd/selector"
 )
 
-// SAs that people add, to policies that have no peer. The endpoint knows
-// nothing of them: they live until they are deleted, their limits are met, or
-// their policy goes. They are not kept over a restart, since keys that are used again
-// with the same sequence numbers protect nothing.
+// SAs that are added by hand to policies without a peer. The endpoint does not know
+// them. They live until they are deleted, reach their lifetime, or lose
+// their policy. They are not kept over a restart, because a key must not be used again
+// with the same sequence numbers.
 
-// manualIDs is where the IDs of such SAs begin: the endpoint counts from 1.
+// manualIDs is the first ID of such SAs. The IDs of the endpoint begin at 1.
 const manualIDs = 1 << 63
 
 func (b backend) AddSA(ctx context.Context, sa control.ManualSA) ([]string, error) {
@@ -47,9 +47,9 @@ func (g *gateway) manualPolicy(number int) (core.PolicyRef, *config.Policy, erro
 		if p := g.compiled.Rows[ref]; p.Manual() {
 			return ref, p, nil
 		}
-		return 0, nil, fmt.Errorf("policy %d has its SAs from a peer, or none: SAs are added by hand to a policy with sa-src-address and sa-dst-address and without peer", number)
+		return 0, nil, fmt.Errorf("policy %d gets its SAs from a peer, or has none: choose a policy with sa-src-address and sa-dst-address and without peer", number)
 	}
-	return 0, nil, fmt.Errorf("there is no policy %d that handles packets: see `culvert policy print`", number)
+	return 0, nil, fmt.Errorf("there is no policy %d, or it handles no packets: see `culvert policy print`", number)
 }
 
 func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, err error) {
@@ -60,19 +60,19 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	ends := g.compiled.Manual[ref]
 	wanted := strings.Join(row.IPsecProtocols, " and ")
 	if (sa.ESP != nil) != ends.ESP || (sa.AH != nil) != ends.AH {
-		return nil, fmt.Errorf("policy %d wants %s: give SPIs and keys for that, and for nothing else", sa.Policy, wanted)
+		return nil, fmt.Errorf("policy %d uses %s: give SPIs and keys for exactly that", sa.Policy, wanted)
 	}
 	if sa.UDP && ends.AH {
-		return nil, errors.New("AH cannot go by UDP: leave out udp")
+		return nil, errors.New("AH cannot be sent in UDP: leave out udp")
 	}
 	if !sa.UDP && !underlay.IsRaw(g.edges.Conn) {
 		return nil, errors.New("this gateway sends ESP in UDP only (encapsulation in [gateway]): add udp")
 	}
 	if sa.ReplayWindow != 0 && (sa.ReplayWindow < sad.MinReplayWindow || sa.ReplayWindow > sad.MaxReplayWindow) {
-		return nil, fmt.Errorf("replay-window is %d: %d to %d packets, or 0 for no check", sa.ReplayWindow, sad.MinReplayWindow, sad.MaxReplayWindow)
+		return nil, fmt.Errorf("replay-window is %d: write %d to %d packets, or 0 for no replay check", sa.ReplayWindow, sad.MinReplayWindow, sad.MaxReplayWindow)
 	}
 	if sa.Lifetime < 0 {
-		return nil, fmt.Errorf("lifetime is %v: it begins now", sa.Lifetime)
+		return nil, fmt.Errorf("lifetime is %v: write a positive duration, or 0 for no limit", sa.Lifetime)
 	}
 	base := g.manualParams(now, sa, ref, row)
 	var list []sad.Params
@@ -117,7 +117,7 @@ func (g *gateway) addSA(now time.Time, sa control.ManualSA) (warnings []string, 
 	return append([]string{}, warnings...), nil
 }
 
-// installManual installs all or nothing.
+// installManual installs all of list or nothing.
 func (g *gateway) installManual(list []sad.Params) error {
 	for i, p := range list {
 		_, err := g.plane.SAs.Install(p)
@@ -128,7 +128,7 @@ func (g *gateway) installManual(list []sad.Params) error {
 			g.plane.SAs.Remove(q.ID)
 		}
 		if errors.Is(err, sad.ErrTaken) {
-			return fmt.Errorf("another SA has the inbound SPI %s: choose another, or delete that one, see `culvert installed-sa print`", control.SPI(p.In.SPI))
+			return fmt.Errorf("another SA has the inbound SPI %s: choose another SPI, or delete that SA: see `culvert installed-sa print`", control.SPI(p.In.SPI))
 		}
 		return err
 	}
@@ -168,13 +168,13 @@ func (g *gateway) manualHalves(p *sad.Params, k *control.ManualKeys, esn bool) (
 	case p.Protocol == sad.ProtocolAH && k.EncAlgorithm != "":
 		return nil, errors.New("AH does not encrypt: leave out enc-algorithm")
 	case p.Protocol == sad.ProtocolESP && encr == nil:
-		return nil, fmt.Errorf("enc-algorithm %q is unknown: take one of proposal's enc-algorithms, such as aes-256-gcm", k.EncAlgorithm)
+		return nil, fmt.Errorf("enc-algorithm %q is unknown: write one of enc-algorithms in [[proposal]], such as aes-256-gcm", k.EncAlgorithm)
 	case integ == nil && k.AuthAlgorithm != "":
-		return nil, fmt.Errorf("auth-algorithm %q is unknown: md5, sha1, sha256, sha384, sha512", k.AuthAlgorithm)
+		return nil, fmt.Errorf("auth-algorithm %q is unknown: write md5, sha1, sha256, sha384 or sha512", k.AuthAlgorithm)
 	case integ == nil && (encr == nil || !encr.AEAD()):
-		return nil, errors.New("auth-algorithm is missing: the packets need integrity")
+		return nil, errors.New("auth-algorithm is missing: write one, or an enc-algorithm with built-in integrity such as aes-256-gcm")
 	case integ != nil && encr != nil && encr.AEAD():
-		return nil, fmt.Errorf("%s protects integrity itself: leave out auth-algorithm", encr.Name)
+		return nil, fmt.Errorf("%s has built-in integrity: leave out auth-algorithm", encr.Name)
 	}
 	for _, half := range []struct {
 		to        *esp.Params
@@ -183,7 +183,7 @@ func (g *gateway) manualHalves(p *sad.Params, k *control.ManualKeys, esn bool) (
 		name      string
 	}{{&p.In, k.SPIIn, k.EncKeyIn, k.AuthKeyIn, "in"}, {&p.Out, k.SPIOut, k.EncKeyOut, k.AuthKeyOut, "out"}} {
 		if half.spi < 256 {
-			return nil, fmt.Errorf("spi-%s is %d: SPIs below 256 are reserved", half.name, half.spi)
+			return nil, fmt.Errorf("spi-%s is %d: SPIs below 256 are reserved, write a larger one", half.name, half.spi)
 		}
 		*half.to = esp.Params{SPI: half.spi, Encr: encr, Integ: integ, ESN: esn}
 		need := 0
@@ -205,8 +205,8 @@ func (g *gateway) manualHalves(p *sad.Params, k *control.ManualKeys, esn bool) (
 	return g.manualWarnings(p, encr, integ), nil
 }
 
-// manualWarnings are about algorithms and keys that were taken all the same. Where a
-// counter mode has the key, it begins somewhere among 2^64.
+// manualWarnings are about weak algorithms and keys, which are accepted. The IV of a counter mode
+// begins at a random number of 64 bits.
 func (g *gateway) manualWarnings(p *sad.Params, encr *suite.Encr, integ *suite.Integ) (list []string) {
 	var weak []string
 	if encr != nil && encr.Weak {
@@ -216,15 +216,15 @@ func (g *gateway) manualWarnings(p *sad.Params, encr *suite.Encr, integ *suite.I
 		weak = append(weak, integ.Name)
 	}
 	if len(weak) > 0 {
-		list = append(list, fmt.Sprintf("weak algorithms: %s, only for a peer that has nothing better", strings.Join(weak, ", ")))
+		list = append(list, fmt.Sprintf("weak algorithms: %s; use them only for a peer that supports nothing better", strings.Join(weak, ", ")))
 	}
 	if encr == nil || encr.IVLen != 8 || encr.RandomIV {
 		return list
 	}
 	p.Out.IVStart = g.plane.Random.Uint64()
-	list = append(list, fmt.Sprintf("%s is broken by a counter that comes twice under one key: never use this key again, neither for another SA nor after a restart", encr.Name))
+	list = append(list, fmt.Sprintf("%s is broken if a counter value repeats under one key: never use this key again, neither for another SA nor after a restart", encr.Name))
 	if p.In.EncKey.Equal(p.Out.EncKey) {
-		list = append(list, "both directions have the same key, and the peer counts on its own: take two keys")
+		list = append(list, "both directions have the same key, and both ends may use the same counter values: use two keys")
 	}
 	return list
 }
@@ -236,7 +236,7 @@ func manualKey(name, text string, need int) (secret.Bytes, error) {
 	}
 	if len(key) != need {
 		clear(key)
-		return nil, fmt.Errorf("%s has %d bytes, and the algorithm needs %d", name, len(key), need)
+		return nil, fmt.Errorf("%s has %d bytes: the algorithm needs %d", name, len(key), need)
 	}
 	return key, nil
 }
@@ -248,7 +248,7 @@ func (g *gateway) deleteSA(spi uint32) error {
 	}
 	c := in.Child()
 	if !c.Manual() {
-		return fmt.Errorf("the SA %s was negotiated with peer %s: use `culvert installed-sa flush`, or `active-peers kill-connections`", control.SPI(spi), c.Peer)
+		return fmt.Errorf("the SA %s was negotiated with peer %s and was not added by hand: use `culvert installed-sa flush`, or `active-peers kill-connections`", control.SPI(spi), c.Peer)
 	}
 	g.removeManual(c)
 	return nil
@@ -265,7 +265,7 @@ func (g *gateway) removeManual(c *sad.Child) {
 	}
 }
 
-// dropManual removes those that have no policy any more, or all.
+// dropManual removes the SAs that have lost their policy, or all.
 func (g *gateway) dropManual(all bool) {
 	for _, c := range g.plane.SAs.Children() {
 		if _, ok := g.compiled.Manual[core.PolicyRef(c.Policy)]; c.Manual() && (all || !ok) {

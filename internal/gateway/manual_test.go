@@ -37,25 +37,25 @@ func TestAddSARefuses(t *testing.T) {
 		change func(sa *control.ManualSA)
 		want   string
 	}{
-		{func(sa *control.ManualSA) { sa.Policy = 9 }, "there is no policy 9 that handles packets"},
-		{func(sa *control.ManualSA) { sa.Policy = 0 }, "there is no policy 0 that handles packets"},
-		{func(sa *control.ManualSA) { sa.Policy = 2 }, "policy 2 has its SAs from a peer, or none"},
+		{func(sa *control.ManualSA) { sa.Policy = 9 }, "there is no policy 9, or it handles no packets"},
+		{func(sa *control.ManualSA) { sa.Policy = 0 }, "there is no policy 0, or it handles no packets"},
+		{func(sa *control.ManualSA) { sa.Policy = 2 }, "policy 2 gets its SAs from a peer, or has none"},
 		{func(sa *control.ManualSA) { sa.UDP = false }, "add udp"},
-		{func(sa *control.ManualSA) { sa.ESP = nil }, "policy 1 wants esp"},
-		{func(sa *control.ManualSA) { sa.AH = sa.ESP }, "policy 1 wants esp"},
+		{func(sa *control.ManualSA) { sa.ESP = nil }, "policy 1 uses esp"},
+		{func(sa *control.ManualSA) { sa.AH = sa.ESP }, "policy 1 uses esp"},
 		{func(sa *control.ManualSA) { sa.ESP.SPIIn = 255 }, "SPIs below 256 are reserved"},
 		{func(sa *control.ManualSA) { sa.ESP.SPIOut = 0 }, "spi-out is 0"},
 		{func(sa *control.ManualSA) { sa.ESP.EncAlgorithm = "rot13" }, `enc-algorithm "rot13" is unknown`},
 		{func(sa *control.ManualSA) { sa.ESP.EncAlgorithm = "aes-128-cbc" }, "auth-algorithm is missing"},
 		{func(sa *control.ManualSA) { sa.ESP.AuthAlgorithm = "crc32" }, `auth-algorithm "crc32" is unknown`},
-		{func(sa *control.ManualSA) { sa.ESP.AuthAlgorithm = "sha1" }, "aes-128-gcm protects integrity itself: leave out auth-algorithm"},
+		{func(sa *control.ManualSA) { sa.ESP.AuthAlgorithm = "sha1" }, "aes-128-gcm has built-in integrity: leave out auth-algorithm"},
 		{func(sa *control.ManualSA) {
 			sa.ESP.EncAlgorithm, sa.ESP.AuthAlgorithm, sa.ESP.EncKeyIn = "aes-128-cbc", "sha1", strings.Repeat("01", 16)
-		}, "auth-key-in has 0 bytes, and the algorithm needs 20"},
-		{func(sa *control.ManualSA) { sa.ReplayWindow = 31 }, "replay-window is 31: 32 to 4096 packets, or 0 for no check"},
-		{func(sa *control.ManualSA) { sa.ReplayWindow = 4097 }, "replay-window is 4097: 32 to 4096 packets, or 0 for no check"},
+		}, "auth-key-in has 0 bytes: the algorithm needs 20"},
+		{func(sa *control.ManualSA) { sa.ReplayWindow = 31 }, "replay-window is 31: write 32 to 4096 packets, or 0 for no replay check"},
+		{func(sa *control.ManualSA) { sa.ReplayWindow = 4097 }, "replay-window is 4097: write 32 to 4096 packets, or 0 for no replay check"},
 		{func(sa *control.ManualSA) { sa.Lifetime = -time.Second }, "lifetime is -1s"},
-		{func(sa *control.ManualSA) { sa.ESP.EncKeyIn = "0102" }, "enc-key-in has 2 bytes, and the algorithm needs 20"},
+		{func(sa *control.ManualSA) { sa.ESP.EncKeyIn = "0102" }, "enc-key-in has 2 bytes: the algorithm needs 20"},
 		{func(sa *control.ManualSA) { sa.ESP.EncKeyOut = "secret" }, "enc-key-out is not hexadecimal"},
 	} {
 		sa := good()
@@ -77,7 +77,7 @@ func TestAddSARefuses(t *testing.T) {
 	if w, err := p.client().AddSA(ctx, good()); err != nil || len(w) != 1 || !strings.Contains(w[0], "never use this key again") {
 		t.Fatalf("%q, %v", w, err)
 	}
-	if _, err := p.client().AddSA(ctx, good()); err == nil || err.Error() != "another SA has the inbound SPI 0x00001001: choose another, or delete that one, see `culvert installed-sa print`" {
+	if _, err := p.client().AddSA(ctx, good()); err == nil || err.Error() != "another SA has the inbound SPI 0x00001001: choose another SPI, or delete that SA: see `culvert installed-sa print`" {
 		t.Error("the same SPI twice:", err)
 	}
 	if err := p.client().DeleteSA(ctx, 7); err == nil || !strings.Contains(err.Error(), "there is no SA with the inbound SPI 0x00000007") {
@@ -91,7 +91,7 @@ func TestAddSARefuses(t *testing.T) {
 		{"aes-256-cbc", "sha256", [2]string{strings.Repeat("01", 32), strings.Repeat("01", 32)}, nil},
 		{"des", "md5", [2]string{strings.Repeat("01", 8), strings.Repeat("02", 8)}, []string{"weak algorithms: des, md5"}},
 		{"null", "sha1", [2]string{}, []string{"weak algorithms: null, sha1"}},
-		{"aes-128-ctr", "sha1", [2]string{strings.Repeat("01", 20), strings.Repeat("02", 20)}, []string{"weak algorithms: sha1", "aes-128-ctr is broken by a counter that comes twice"}},
+		{"aes-128-ctr", "sha1", [2]string{strings.Repeat("01", 20), strings.Repeat("02", 20)}, []string{"weak algorithms: sha1", "aes-128-ctr is broken if a counter value repeats"}},
 		{"aes-128-gmac", "", [2]string{strings.Repeat("01", 20), strings.Repeat("01", 20)}, []string{"never use this key again", "both directions have the same key"}},
 	} {
 		sa, auth := good(), ""

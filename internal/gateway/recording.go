@@ -12,14 +12,14 @@ import (
 	"culvert/internal/operate/record"
 )
 
-// Recording says what Run keeps of what happens to its endpoint. The zero value
-// keeps nothing.
+// Recording says how Run records the inputs and outputs of its endpoint. The zero value
+// records nothing.
 type Recording struct {
 	Dir    string        // a folder that is made; empty: no recording
 	Limit  int64         // bytes; 0: none
-	Total  int64         // bytes of all recordings in Dir; 0: none goes to make room
+	Total  int64         // bytes of all recordings in Dir, oldest removed first; 0: no limit
 	For    time.Duration // 0: until the end
-	Redact bool          // without secrets; plays as far as decisions go
+	Redact bool          // leave out secrets; replay then compares decisions
 }
 
 // load reads the configuration; for a recording also the snapshot of it.
@@ -45,16 +45,16 @@ func (g *gateway) newEndpoint(now time.Time) (plane.Endpoint, error) {
 	}
 	r, err := record.New(e, record.Options{
 		Dir: o.Dir, Limit: o.Limit, Total: o.Total, For: o.For, Redact: o.Redact, Seed: seed, Build: control.ReadVersion().String(), Start: now,
-		Stopped: func(err error) { g.log.Error("the recording has stopped, the gateway goes on", "error", err) },
+		Stopped: func(err error) { g.log.Error("the recording has stopped; the gateway continues", "error", err) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	g.recorder = r
 	if o.Redact {
-		g.log.Info("recording without secrets; identities, certificates and addresses are in it", "folder", o.Dir)
+		g.log.Info("recording without secrets; the recording contains identities, certificates and addresses", "folder", o.Dir)
 	} else {
-		g.log.Warn("recording: the configuration, its secrets and every key that is negotiated can be read or computed from it; give it to nobody, and remove it when it has served", "folder", o.Dir)
+		g.log.Warn("recording: it contains the secrets of the configuration and the keys of every SA; keep it private, and delete it when you no longer need it", "folder", o.Dir)
 	}
 	return r, nil
 }
@@ -64,6 +64,6 @@ func (g *gateway) closeRecording() {
 		return
 	}
 	if err := g.recorder.Close(); err != nil {
-		g.log.Error("the recording", "error", err)
+		g.log.Error("the recording could not be finished", "error", err)
 	}
 }

@@ -151,7 +151,7 @@ func TestRunRecords(t *testing.T) {
 	if err != nil || got.Difference != nil || got.Ended != "closed" || got.Inputs < 10 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if log := west.log.String(); !strings.Contains(log, "every key that is negotiated") {
+	if log := west.log.String(); !strings.Contains(log, "the keys of every SA") {
 		t.Errorf("no warning in\n%s", log)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"culvert/internal/packet/underlay"
 )
 
-// reload goes over to the configuration as the file has it now. On an error the
-// old one stays in force, whole. What did not change keeps its SAs.
+// reload reads the file again and puts it in force. On an error the whole old configuration stays in
+// force. Peers and policies that did not change keep their SAs.
 func (g *gateway) reload() (control.ReloadReport, error) {
 	next, warnings, snapshot, err := g.o.load()
 	if err != nil {
@@ -30,11 +30,11 @@ func (g *gateway) reload() (control.ReloadReport, error) {
 	return report(changes, append(warnings, g.compiled.Warnings...)), nil
 }
 
-// reloadAndLog is reload where nobody waits for the answer.
+// reloadAndLog is reload if nobody waits for the report.
 func (g *gateway) reloadAndLog() {
 	r, err := g.reload()
 	if err != nil {
-		g.log.Error("the configuration was not reloaded, the old one stays in force", "error", err)
+		g.log.Error("the configuration was not reloaded; the old one stays in force", "error", err)
 		return
 	}
 	for _, w := range r.Warnings {
@@ -43,13 +43,13 @@ func (g *gateway) reloadAndLog() {
 	g.log.Info("reloaded", "changes", r.Changes)
 }
 
-// report tells people what a reload did.
+// report describes what a reload changed.
 func report(c config.Changes, warnings []config.Warning) control.ReloadReport {
 	r := control.ReloadReport{Changes: []string{}, Warnings: []string{}}
 	add := func(format string, a ...any) { r.Changes = append(r.Changes, fmt.Sprintf(format, a...)) }
 	for _, key := range c.Gateway {
 		if slices.Contains(c.Restart, key) {
-			r.Warnings = append(r.Warnings, "gateway."+key+": changed in the file but not in force: restart the gateway")
+			r.Warnings = append(r.Warnings, "gateway."+key+": changed in the file, but not in force: restart the gateway")
 		} else {
 			add("gateway %s: changed", key)
 		}
@@ -58,19 +58,19 @@ func report(c config.Changes, warnings []config.Warning) control.ReloadReport {
 		add("settings: changed")
 	}
 	if c.Pools {
-		add("pools: changed; addresses that are in use stay in use")
+		add("pools: changed; addresses in use stay in use")
 	}
 	if c.Trust {
-		add("certificates: changed, who connects from now on is checked against them")
+		add("certificates: changed; they apply to new connections")
 	}
 	for _, name := range c.PeersAdded {
 		add("peer %s: added", name)
 	}
 	for _, name := range c.PeersChanged {
-		add("peer %s: changed, its SAs are made anew", name)
+		add("peer %s: changed; its SAs are established again", name)
 	}
 	for _, name := range c.PeersRedirected {
-		add("peer %s: redirect changed, for who connects from now on", name)
+		add("peer %s: redirect changed; it applies to new connections", name)
 	}
 	for _, name := range c.PeersRemoved {
 		add("peer %s: removed", name)
@@ -82,7 +82,7 @@ func report(c config.Changes, warnings []config.Warning) control.ReloadReport {
 		add("policy %d, %v => %v: removed", p.Index, p.SrcAddress, p.DstAddress)
 	}
 	if c.Reordered {
-		add("policies: in another order")
+		add("policies: order changed")
 	}
 	for _, w := range warnings {
 		r.Warnings = append(r.Warnings, w.String())

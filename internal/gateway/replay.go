@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// Replay plays the recording in dir on a new endpoint and compares what it puts
-// out. line, if not nil, is told what comes in and goes out. configPath, if not
-// empty, is a configuration to play with instead of every one of the recording.
-// The error says that it cannot be played; that outputs differ is in the report.
+// Replay replays the recording in dir on a new endpoint and compares the outputs. line, if not
+// nil, is called for each input and output. configPath, if not empty, is a configuration
+// that replaces every one of the recording. The error says that the recording cannot be
+// replayed. A difference of outputs is in the report.
 func Replay(dir, configPath string, line func(at time.Time, text string)) (*record.Report, error) {
 	c := compiler{}
 	if configPath != "" {
@@ -45,7 +45,7 @@ func (c *compiler) compile(r record.Reconfigure) (*core.Config, error) {
 	}
 	next, _, err := r.From.Load()
 	if err != nil {
-		return nil, fmt.Errorf("it does not load in this culvert: %w", err)
+		return nil, fmt.Errorf("this version of Culvert does not load the recorded configuration: %w", err)
 	}
 	if c.cfg == nil {
 		compile.CarriedBy(next, r.Raw)
@@ -54,7 +54,7 @@ func (c *compiler) compile(r record.Reconfigure) (*core.Config, error) {
 	}
 	result, err := compile.Compile(next, r.Ports, c.last)
 	if err != nil {
-		return nil, fmt.Errorf("it does not compile in this culvert: %w", err)
+		return nil, fmt.Errorf("this version of Culvert does not compile the recorded configuration: %w", err)
 	}
 	c.cfg, c.last = next, result
 	return c.last.IKE, nil

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// What the gateway has put into the host (rules, routes, addresses, the device's link,
-// the guard) is a desired state. When the system reports a change, it is compared and what
-// differs is put right. Two programs that each put their own state right could go on
-// for ever: there are pauses, so that this costs little, and fewer and fewer lines
-// of log. The pauses stay below a second, because plaintext may leave in them.
+// What the gateway has set up on the host (rules, routes, addresses, the device's link,
+// the guard) is a desired state. When the system reports a change, the gateway compares, and repairs
+// what differs. Two programs that each repair their own state could do so
+// for ever, so there are pauses, and the log lines become rarer.
+// The pauses stay below a second, because plaintext may leave meanwhile.
 
 // watcher is an edge to the machine that reports changes: tun.Watcher.
 type watcher interface {
@@ -156,9 +156,9 @@ func (r *restorer) restored(what []string) {
 	by := strings.Join(r.by, ", ")
 	if fight {
 		if by == "" {
-			by = "not known: run `ip monitor rule route address link` and `nft monitor trace ruleset` to see who"
+			by = "not known: run `ip monitor rule route address link` and `nft monitor` to find it"
 		}
-		r.log.Warn("somebody keeps changing what the gateway needs on this host: it is restored each time, but traffic is lost in between",
+		r.log.Warn("another program keeps changing what the gateway has set up on this host: the gateway repairs it each time, but traffic is lost meanwhile",
 			"restored", strings.Join(what, "; "), "by", by, "unlogged", r.silent)
 		r.quiet = min(2*r.quiet, longestQuiet)
 	} else {
@@ -166,7 +166,7 @@ func (r *restorer) restored(what []string) {
 		if by != "" {
 			args = append(args, "by", by)
 		}
-		r.log.Warn("somebody changed what the gateway needs on this host", args...)
+		r.log.Warn("another program changed what the gateway has set up on this host, and the gateway repaired it", args...)
 	}
 	r.spoken, r.silent, r.by = now, 0, nil
 }
@@ -175,14 +175,14 @@ func (r *restorer) restored(what []string) {
 func (r *restorer) failed(why string) {
 	if why == "" {
 		if r.failure != "" {
-			r.log.Info("the host's rules, routes and addresses are in order again")
+			r.log.Info("the rules, routes and addresses of this host are as the gateway has set them up again")
 		}
 		r.failure, r.retry = "", 0
 		return
 	}
 	if why != r.failure {
 		r.retry = firstRetry
-		r.log.Error("what the gateway needs on this host could not be restored", "error", why)
+		r.log.Error("what the gateway has set up on this host was changed and could not be repaired", "error", why)
 	} else {
 		r.retry = min(2*r.retry, longestRetry)
 	}
@@ -198,7 +198,7 @@ func (r *restorer) differences() (list []string) {
 		d, err := l.Differences()
 		list = append(list, d...)
 		if err != nil {
-			list = append(list, fmt.Sprintf("it cannot be compared: %v", err))
+			list = append(list, fmt.Sprintf("it cannot be compared with the gateway's plan: %v", err))
 		}
 	}
 	return list

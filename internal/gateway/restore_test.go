@@ -241,7 +241,7 @@ func TestRestoreFails(t *testing.T) {
 	}
 	e.host.Fail(nil)
 	e.run(longestRetry)
-	if lines := e.lines(); len(lines) != 3 || !strings.Contains(lines[1], "rule 10000") || !strings.Contains(lines[2], "in order again") {
+	if lines := e.lines(); len(lines) != 3 || !strings.Contains(lines[1], "rule 10000") || !strings.Contains(lines[2], "set them up again") {
 		t.Errorf("log:\n%s", e.log)
 	}
 	tries := e.host.Restores()

@@ -332,9 +332,9 @@ func checkCommands(t *testing.T, west, east *process) {
 	}
 	for q, want := range map[control.RedirectQuery]string{
 		{To: "gw2.example.net"}:                       "{0 1} <nil>", // west connected to east
-		{To: "gw2.example.net", Peer: "nobody"}:       `{0 0} there is no peer "nobody": see ` + "`culvert peer print`",
+		{To: "gw2.example.net", Peer: "nobody"}:       `{0 0} there is no peer "nobody": the peers are other`,
 		{To: "0.0.0.0"}:                               `{0 0} "0.0.0.0": write the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`,
-		{To: "gw2.example.net", Within: -time.Second}: "{0 0} within -1s: write a time, or 0 for ever",
+		{To: "gw2.example.net", Within: -time.Second}: "{0 0} within -1s: write a duration, or 0 for no limit",
 	} {
 		if r, err := west.client().Redirect(ctx, q); fmt.Sprint(r, " ", err) != want {
 			t.Errorf("redirect %+v: %v %v", q, r, err)
@@ -460,7 +460,7 @@ func TestRunHurries(t *testing.T) {
 	net.mu.Unlock()
 	close(west.hurry)
 	close(east.hurry)
-	if err := west.end(); err != nil || !west.host.Closed() || !strings.Contains(west.log.String(), "stopped at once") {
+	if err := west.end(); err != nil || !west.host.Closed() || !strings.Contains(west.log.String(), "stopped without waiting") {
 		t.Errorf("%v, host closed: %v\n%s", err, west.host.Closed(), west.log)
 	}
 }

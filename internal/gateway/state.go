@@ -7,7 +7,7 @@ import (
 	"culvert/internal/state/store"
 )
 
-// state is the store of what outlives the process, opened when somebody needs it first. It is
+// state is the store of what outlives the process. It is opened when it is first needed. It is
 // safe for concurrent use.
 type state struct {
 	log  *slog.Logger
@@ -36,7 +36,7 @@ func (s *state) isOpen() bool {
 	return s.store != nil
 }
 
-// close closes the store, when nobody needs it any more.
+// close closes the store after its last use.
 func (s *state) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,13 +44,13 @@ func (s *state) close() {
 		return
 	}
 	if err := s.store.Close(); err != nil {
-		s.log.Error(err.Error()) // the gateway ends well all the same
+		s.log.Error(err.Error()) // the gateway still ends without an error
 	}
 	s.store = nil
 }
 
-// part closes a store that was opened for a configuration that is then refused: another
-// gateway may need its file.
+// part closes a store that was opened for a configuration that is then refused, because another
+// gateway may need the file.
 func (s *state) part() part {
 	was := true
 	return part{

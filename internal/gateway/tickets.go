@@ -11,11 +11,11 @@ import (
 )
 
 // The keys of session tickets (RFC 5723) are kept in the state store, so that
-// clients resume after a restart as well. The endpoint draws them, says when they
-// change, and gets them back at the next start.
+// clients can resume after a restart. The endpoint generates them, reports
+// changes, and gets them back at the next start.
 
-// ticketKeys is the bucket: under the ID of a key since when it counts (8 bytes) and
-// its secret.
+// ticketKeys is the bucket. The key is the ID, the value the time since when it is in use (8 bytes) and
+// the secret.
 const ticketKeys = "ticket-keys"
 
 // resumes reports whether a peer may resume its IKE SA.
@@ -36,7 +36,7 @@ type tickets struct {
 	stopped chan struct{}
 }
 
-// ticketQueue is how many changes of the keys, of which there are a few a day, wait at most.
+// ticketQueue is how many changes of the keys can wait. There are a few a day.
 const ticketQueue = 16
 
 func newTickets(env serviceEnv) service {
@@ -61,7 +61,7 @@ func (t *tickets) run() {
 			k.Secret.Wipe()
 		}
 		if err != nil {
-			t.env.log.Error("the keys of session tickets were not written: after a restart no session is resumed", "error", err)
+			t.env.log.Error("the keys of session tickets could not be written to the state store: after a restart no session can be resumed", "error", err)
 		}
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"culvert/ike/core"
 )
 
-// workers compute what is slow beside the gateway's goroutine. The queue needs no
-// bound of its own: the endpoint bounds its open questions, and takes back those
-// that it needs no more.
+// workers compute slow work in goroutines of their own. The queue needs no
+// bound: the endpoint bounds its open questions, and withdraws those
+// that it no longer needs.
 type workers struct {
 	mu      sync.Mutex
 	ready   *sync.Cond
@@ -50,8 +50,8 @@ func (w *workers) do(id core.AskID, f func() (secret.Bytes, error)) {
 	w.ready.Signal()
 }
 
-// withdraw answers a question that nobody works on yet at once: its answer is not
-// needed any more.
+// withdraw answers a question at once if no worker has begun it, because its answer is no
+// longer needed.
 func (w *workers) withdraw(id core.AskID) {
 	w.mu.Lock()
 	i := slices.IndexFunc(w.queue, func(j job) bool { return j.id == id })
@@ -80,7 +80,7 @@ func (w *workers) next() (job, bool) {
 	return j, true
 }
 
-// close forgets what is queued and waits for what is being done.
+// close drops the queue and waits for what has begun.
 func (w *workers) close() {
 	w.mu.Lock()
 	w.closed, w.queue = true, nil

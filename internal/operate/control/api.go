@@ -303,7 +303,7 @@ type Statistic struct {
 
 // ReloadReport tells what a reload did. Each line is meant for a person.
 type ReloadReport struct {
-	Changes  []string `json:"changes"`  // "peer site2: changed, its SAs are made anew"
+	Changes  []string `json:"changes"`  // "peer site2: changed; its SAs are established again"
 	Warnings []string `json:"warnings"` // of the configuration that is now in force
 }
 
