@@ -62,6 +62,9 @@ var inputs = []struct {
 	{core.Tick{}, "0c"},
 	{core.TicketKeys{Keys: []core.TicketKey{{ID: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, Secret: secret.Bytes{9, 10}, Since: 11}}},
 		"0d 00000001 08 0102030405060708 00000002 090a 000000000000000b"},
+	{core.TicketKeys{Keys: []core.TicketKey{{ID: [8]byte{1}, Secret: secret.Bytes{2}, Since: 3}, {ID: [8]byte{4}, Secret: secret.Bytes{5}, Since: 6}}}, ""},
+	{Reconfigure{From: config.Snapshot{Files: []config.SnapshotFile{{Path: "a", Data: []byte("x")}, {Path: "b", Data: []byte("y")}},
+		Globs: []config.SnapshotGlob{{Pattern: "*", Paths: []string{"b", "c"}}, {Pattern: "?", Paths: []string{"d"}}}}}, ""},
 	{core.PathClaim{Child: 9, MTU: 1400}, "0f 0000000000000009 00000578"},
 }
 

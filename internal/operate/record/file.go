@@ -241,7 +241,7 @@ func open(r io.Reader) (*source, error) {
 
 func (s *source) read(b []byte) error {
 	n, err := io.ReadFull(s.r, b)
-	if err != nil && (n > 0 || !errors.Is(err, io.EOF)) {
+	if err != nil && !errors.Is(err, io.EOF) { // which is: no byte more
 		return fmt.Errorf("%w: it ends in the middle, at byte %d", ErrFormat, s.at+int64(n))
 	}
 	if err == nil {

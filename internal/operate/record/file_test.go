@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"culvert/ike/core"
 )
@@ -34,6 +35,7 @@ func TestBrokenFiles(t *testing.T) {
 		{"no recording", bytes.Repeat([]byte("x"), 100), ErrFormat.Error(), 0},
 		{"cut in the header", start[:20], "it ends in the middle, at byte 20", 0},
 		{"of another version", other, "it is of version 3, this is 2", 0},
+		{"cut behind the first byte of a frame", join(start, tick[:1]), "it ends in the middle, at byte 68", 0},
 		{"cut in the head of a frame", join(start, tick[:3]), "it ends in the middle, at byte 70", 0},
 		{"cut in the head of the second frame", join(start, tick, frame(frameOutput, "\x00\x00\x00\x00")[:4]), "it ends in the middle, at byte 85", 1},
 		{"cut in a frame", join(start, tick[:8]), "it ends in the middle, at byte 72", 0},
@@ -49,6 +51,8 @@ func TestBrokenFiles(t *testing.T) {
 		{"two inputs of one that is redacted", join(redacted, tick, tick), "a frame of type 'I' stands where none may", 1},
 		{"an input without a time", join(start, frame(frameInput, string([]byte{byte(kindTick)}))), ErrFormat.Error(), 0},
 		{"no input", join(start, frame(frameInput, at0)), "input 1: this is not an input", 0},
+		{"more outputs than there can be", join(start, tick, frame(frameOutput, "\xff\xff\xff\xff"+at0)), ErrFormat.Error(), 1},
+		{"more lines than there can be", join(redacted, tick, frame(frameSeen, "\x00\x00\x00\x00"), frame(frameLines, "\xff\xff\xff\xff"+at0)), ErrFormat.Error(), 1},
 		{"nothing seen", join(redacted, tick, frame(frameSeen, "")), "what was seen of an input", 1},
 		{"an unknown thing seen", join(redacted, tick, frame(frameSeen, "\x00\x00\x00\x01\x09\x00")), "what was seen of an input", 1},
 	} {
@@ -76,6 +80,43 @@ func TestNoFolder(t *testing.T) {
 	}
 }
 
+// Room that cannot be made is an error: the disk would fill up.
+func TestNoRoomCanBeMade(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "r")
+	if err := os.MkdirAll(filepath.Join(dir, FileName+"-20200101T000000.000000000Z", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(&parrot{}, Options{Dir: dir, Start: time0, Limit: 2, Total: 1})
+	if err == nil || r != nil || !strings.Contains(err.Error(), FileName+"-2020") {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
+// A frame may end where room for the end is left, and not a byte later. A limit of 0 is none.
+func TestRoomForTheEnd(t *testing.T) {
+	for _, c := range []struct {
+		limit func(size int64) int64
+		want  error
+	}{
+		{func(size int64) int64 { return size + endRoom }, nil},
+		{func(size int64) int64 { return size + endRoom - 1 }, errFull},
+		{func(int64) int64 { return 1 }, errFull},
+		{func(int64) int64 { return 0 }, nil},
+	} {
+		f, err := create(filepath.Join(t.TempDir(), "r"), &header{Start: time0}, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.limit = c.limit(f.size + 4 + 1 + 3)
+		if err := f.frame(frameInput, []byte("abc")); !errors.Is(err, c.want) {
+			t.Errorf("limit %d: %v, want %v", f.limit, err, c.want)
+		}
+		if err := f.end(0, 0, "closed"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // The recorder wipes the text of a configuration when it has been written, or when it will not be.
 func TestConfigurationIsWiped(t *testing.T) {
 	text := []byte(conf)
@@ -95,6 +136,15 @@ func TestConfigurationIsWiped(t *testing.T) {
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
+	}
+	copy(text, conf)
+	late, err := New(&parrot{}, Options{Dir: filepath.Join(t.TempDir(), "r"), Start: time0, For: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late.From(s, [2]uint16{500, 4500}, false)
+	if late.Handle(time0.Add(time.Second), core.Tick{}); !bytes.Equal(text, make([]byte, len(text))) {
+		t.Errorf("%q is left when the recording ends before it", text)
 	}
 	copy(text, conf)
 	if r.From(s, [2]uint16{500, 4500}, false); !bytes.Equal(text, make([]byte, len(text))) {

@@ -111,9 +111,15 @@ func TestRecordAndReplay(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Replay(filepath.Dir(path), player)
+	p := player
+	var seed [32]byte
+	p.New = func(s [32]byte) Endpoint { seed = s; return &parrot{} }
+	got, err := Replay(filepath.Dir(path), p)
 	if err != nil || got.Difference != nil {
 		t.Fatalf("%+v, %v", got, err)
+	}
+	if seed != [32]byte{7} {
+		t.Errorf("the endpoint is made of the seed %x", seed)
 	}
 	if got.Inputs != 5 || got.Outputs != 5 || got.Ended != "closed" || got.Build != "test" || !got.Start.Equal(time0) || len(got.Chain) != 64 {
 		t.Errorf("%+v", got)
