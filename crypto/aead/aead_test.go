@@ -509,6 +509,26 @@ func TestCCMByTheBook(t *testing.T) {
 	}
 }
 
+// What was decrypted and is not genuine does not stay where a caller might look.
+func TestNothingIsLeftOfWhatIsRefused(t *testing.T) {
+	for i := range suite.Encrs {
+		e := &suite.Encrs[i]
+		if !e.AEAD() || e.AuthOnly {
+			continue
+		}
+		a, err := New(e, make([]byte, e.MaterialLen()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := bytes.Repeat([]byte("forged"), 10)
+		sealed := a.Seal([IVLen]byte{}, bytes.Clone(plain), nil)
+		sealed[len(sealed)-1] ^= 1
+		if _, err := a.Open([IVLen]byte{}, sealed, nil); !errors.Is(err, ErrICV) || bytes.Contains(sealed, plain[:6]) {
+			t.Errorf("%s: %v, and %q is left", e.Name, err, sealed)
+		}
+	}
+}
+
 // What was decrypted does not stay in memory that waits for the next call.
 func TestGCM8Forgets(t *testing.T) {
 	e := suite.EncrByName("aes-128-gcm-8")
