@@ -119,7 +119,10 @@ func TestCommandsReachTheBackend(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(report, m.report) {
 		t.Errorf("reload: %+v, %v", report, err)
 	}
-	if want := []string{"flush", "kill", "rekey children", "rekey peers", "redirect {gw2 p 1s}", "add 3 4097", "delete 4097", "reload"}; !slices.Equal(m.done, want) {
+	if status, body := raw(t, c.path, "POST", "/v1/installed-sa/flush", ""); status != http.StatusOK {
+		t.Errorf("flush without a body: %d, %s", status, body)
+	}
+	if want := []string{"flush", "kill", "rekey children", "rekey peers", "redirect {gw2 p 1s}", "add 3 4097", "delete 4097", "reload", "flush"}; !slices.Equal(m.done, want) {
 		t.Errorf("done %q, want %q", m.done, want)
 	}
 }
@@ -232,6 +235,10 @@ func TestClientSaysWhatToDo(t *testing.T) {
 		if r.Method == http.MethodPost {
 			w.WriteHeader(http.StatusTeapot)
 		}
+		if r.URL.Path == "/v1/rekey" {
+			_, _ = io.WriteString(w, "{}")
+			return
+		}
 		_, _ = io.WriteString(w, "hello")
 	})}
 	go func() { _ = stranger.Serve(l) }()
@@ -242,6 +249,9 @@ func TestClientSaysWhatToDo(t *testing.T) {
 	}
 	if _, err := c.Flush(context.Background()); err == nil || !strings.Contains(err.Error(), "same version") {
 		t.Errorf("a stranger's refusal: %v", err)
+	}
+	if _, err := c.Rekey(context.Background(), true); err == nil || !strings.Contains(err.Error(), "same version") {
+		t.Errorf("a stranger's refusal without a reason: %v", err)
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), time.Unix(1, 0))
 	defer cancel()

@@ -145,6 +145,11 @@ func TestListenRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.path, err, c.says)
 		}
 	}
+	if _, err := os.Stat("/proc/self"); err == nil { // where nobody can make a folder
+		if _, err := Listen("/proc/self/s"); err == nil || !strings.Contains(err.Error(), "mkdir") {
+			t.Errorf("/proc: %v", err)
+		}
+	}
 	if b, _ := os.ReadFile(file); string(b) != "precious" {
 		t.Error("the file was touched")
 	}

@@ -18,15 +18,16 @@ type Version struct {
 
 // ReadVersion reads what the compiler recorded in the running binary.
 func ReadVersion() Version {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		info = &debug.BuildInfo{} // of another compiler
-	}
+	info, _ := debug.ReadBuildInfo()
 	return versionOf(info)
 }
 
+// versionOf is of what was recorded; nil if nothing was.
 func versionOf(info *debug.BuildInfo) Version {
 	v := Version{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info == nil {
+		return v
+	}
 	if info.Main.Version != "" {
 		v.Version = info.Main.Version
 	}
