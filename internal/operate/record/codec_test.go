@@ -152,7 +152,8 @@ func TestUnknownInputIsAnError(t *testing.T) {
 	}
 	zone := append(append([]byte{byte(kindLocalAddrs), 0, 0, 0, 1, 16 + longestZone + 1}, make([]byte, 16)...), bytes.Repeat([]byte("z"), longestZone+1)...)
 	for _, b := range [][]byte{nil, {0}, {200}, zone, unhex(t, "09 ffffffff 00000001"), unhex(t, "03 0000000000000005 02"),
-		unhex(t, "0e 00000001 04c0000201 21"), unhex(t, "0e 00000001 10"+strings.Repeat("00", 16)+"81"), unhex(t, "0e 00000001 00 00")} {
+		unhex(t, "0e 00000001 04c0000201 21"), unhex(t, "0e 00000001 10"+strings.Repeat("00", 16)+"81"), unhex(t, "0e 00000001 00 00"),
+		unhex(t, "08 0000000000000009 00 00000000 03")} {
 		if in, err := parseInput(b); err == nil {
 			t.Errorf("%x is %+v", b, in)
 		}

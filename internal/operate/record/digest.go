@@ -67,9 +67,6 @@ func appendValue(b []byte, v reflect.Value, depth int) []byte {
 		}
 		return b
 	case reflect.Pointer, reflect.Interface:
-		if v.IsNil() {
-			return append(b, "nil;"...)
-		}
 		return appendValue(b, v.Elem(), depth+1)
 	case reflect.Map:
 		var entries []string

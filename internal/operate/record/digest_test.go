@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 
 	"culvert/crypto/suite"
@@ -13,10 +14,11 @@ import (
 // What digests are of, as text: a recording is played by other versions, so it stays as it is.
 func TestValuesAsText(t *testing.T) {
 	type inner struct{ N uint16 }
+	type nest []nest
 	var none *inner
-	deep := any(1)
-	for range maxDepth + 1 {
-		deep = &deep
+	deepest := nest{} // the innermost is as deep in it as is written
+	for range maxDepth {
+		deepest = nest{deepest}
 	}
 	for _, c := range []struct {
 		v    any
@@ -44,7 +46,8 @@ func TestValuesAsText(t *testing.T) {
 		{map[string]int{"b": 2, "a": 1}, `["\x00\x00\x00\x01a1;" "\x00\x00\x00\x01b2;"];`},
 		{func() {}, "func();"},
 		{core.Retire{Child: 2}, "core.Retire{Child:2;}"},
-		{&deep, "nil;"},
+		{deepest, strings.Repeat("\x00\x00\x00\x01", maxDepth) + "\x00\x00\x00\x00"},
+		{nest{deepest}, strings.Repeat("\x00\x00\x00\x01", maxDepth+1) + "nil;"},
 	} {
 		if got := string(appendValue(nil, reflect.ValueOf(c.v), 0)); got != c.want {
 			t.Errorf("%T: %q, want %q", c.v, got, c.want)

@@ -33,6 +33,8 @@ func TestBrokenFiles(t *testing.T) {
 	}{
 		{"empty", nil, ErrFormat.Error(), 0},
 		{"no recording", bytes.Repeat([]byte("x"), 100), ErrFormat.Error(), 0},
+		{"almost one", append([]byte("K"), start[1:]...), ErrFormat.Error(), 0},
+		{"with a flag of tomorrow", append(append(bytes.Clone(start[:len(magic)+3]), 2), start[len(magic)+4:]...), ErrFormat.Error(), 0},
 		{"cut in the header", start[:20], "it ends in the middle, at byte 20", 0},
 		{"of another version", other, "it is of version 3, this is 2", 0},
 		{"cut behind the first byte of a frame", join(start, tick[:1]), "it ends in the middle, at byte 68", 0},
@@ -77,6 +79,118 @@ func TestNoFolder(t *testing.T) {
 		if err == nil || r != nil || !strings.Contains(err.Error(), "recording: mkdir "+file) {
 			t.Errorf("%v, %v", r, err)
 		}
+	}
+}
+
+// Where even all old recordings leave no room, all of them go.
+func TestAllOldOnesGo(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "r")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, day := range []string{"01", "02"} {
+		if err := os.WriteFile(filepath.Join(dir, FileName+"-202001"+day+"T000000.000000000Z"), []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := New(&parrot{}, Options{Dir: dir, Start: time0, Limit: 1 << 20, Total: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != FileName {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// Two recordings of one moment: the second does not overwrite the first.
+func TestPutAsideKeepsWhatIsThere(t *testing.T) {
+	path, r := recorded(t, nil)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, time0, time0); err != nil {
+		t.Fatal(err)
+	}
+	aside := path + time0.Format("-20060102T150405.000000000Z")
+	if err := os.WriteFile(aside, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(&parrot{}, Options{Dir: filepath.Dir(path), Start: time0})
+	if err == nil || r != nil || !strings.Contains(err.Error(), aside+" is there already: move it away") {
+		t.Errorf("%v, %v", r, err)
+	}
+	if b, err := os.ReadFile(aside); err != nil || string(b) != "precious" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// What ends a recording before its time is told, and the endpoint goes on.
+func TestStopped(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		redact bool
+		before func(r *Recorder)
+		in     core.Input
+		want   string
+	}{
+		{"a configuration from nowhere", false, func(*Recorder) {}, core.Reconfigure{Config: &core.Config{}}, "a configuration came from nowhere, after 1 inputs"},
+		{"a configuration that cannot be read", true, func(r *Recorder) {
+			s := snapshot()
+			s.Files[0].Data = []byte("[[peer")
+			r.From(s, [2]uint16{500, 4500}, false)
+		}, core.Reconfigure{Config: &core.Config{}}, "a configuration without secrets: "},
+		{"a file that is closed", false, func(r *Recorder) { r.f.f.Close() }, core.Tick{}, "file already closed; then "},
+	} {
+		var stopped []error
+		e := &parrot{}
+		r, err := New(e, Options{Dir: filepath.Join(t.TempDir(), "r"), Start: time0, Redact: c.redact, Stopped: func(err error) { stopped = append(stopped, err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Handle(time0, core.Tick{})
+		c.before(r)
+		r.Handle(time0.Add(time.Second), c.in)
+		if len(stopped) != 1 || !strings.Contains(stopped[0].Error(), c.want) {
+			t.Errorf("%s: stopped %v, want %s", c.name, stopped, c.want)
+		}
+		if !e.now.Equal(time0.Add(time.Second)) {
+			t.Errorf("%s: the endpoint did not get the input", c.name)
+		}
+		if err := r.Close(); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// The shortest time that can be recorded is a nanosecond; the input at its end is not in it any more.
+func TestShortestTime(t *testing.T) {
+	path, r := recorded(t, func(o *Options) { o.For = 1 })
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Replay(path, player); err != nil || got.Inputs != 1 || got.Ended != errTime.Error() {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// An end without a reason is one all the same.
+func TestEndWithoutReason(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "r")
+	f, err := create(dir, &header{Start: time0}, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.end(0, 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Replay(dir, player); err != nil || got.Ended != "closed" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := Replay(t.TempDir(), player); err == nil || !strings.Contains(err.Error(), "no recording") {
+		t.Errorf("an empty folder: %v", err)
 	}
 }
 

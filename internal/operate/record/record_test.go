@@ -410,6 +410,11 @@ func TestBlank(t *testing.T) {
 			t.Errorf("cut at %d: %q", cut, c)
 		}
 	}
+	// What an encrypted fragment names as next is inside; behind it there is nothing to keep.
+	skf := append([]byte{byte(message.TypeNonce), 0, 0, 12, 0, 1, 0, 2}, "abcd\x00\x00\x00\x08leak"...)
+	if blank(message.TypeSKF, skf); !bytes.Equal(skf, append([]byte{byte(message.TypeNonce), 0, 0, 12, 0, 1, 0, 2}, make([]byte, 12)...)) {
+		t.Errorf("SKF: %x", skf)
+	}
 	for n := range 4 { // a notify that is too short for what is in front of its data
 		short := append([]byte{0, 0, 0, byte(4 + n)}, "abcd"[:n]...)
 		c := bytes.Clone(short)
@@ -448,6 +453,44 @@ func TestBlankAnswer(t *testing.T) {
 		if n := bytes.Count(got.Data, []byte{1}); n != c.kept || len(got.Data) != 1200 || a.Data[1199] != 1 {
 			t.Errorf("%T keeps %d of %d bytes, want %d", c.w, n, len(got.Data), c.kept)
 		}
+	}
+}
+
+// asker is a parrot that has two things computed.
+type asker struct{ parrot }
+
+func (p *asker) Handle(now time.Time, in core.Input) {
+	if _, ok := in.(core.Tick); ok {
+		x := suite.GroupByName("x25519")
+		p.queue = append(p.queue, core.Ask{ID: 1, Work: core.KEPublic{Group: x}}, core.Ask{ID: 2, Work: core.KEShared{Group: x}})
+	}
+	p.parrot.Handle(now, in)
+}
+
+// A recording without secrets knows what was asked, and so what of the answer may be passed on.
+func TestRedactedAnswers(t *testing.T) {
+	r, err := New(&asker{}, Options{Dir: filepath.Join(t.TempDir(), "r"), Start: time0, Redact: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Handle(time0, core.Tick{})
+	for _, ok := r.Poll(); ok; _, ok = r.Poll() {
+	}
+	for i, in := range []core.Answer{{ID: 2, Data: []byte("sharedsecret")}, {ID: 1, Data: []byte("publicvalue")}, {ID: 1, Data: []byte("asked by nobody")}, {ID: 1, Err: errors.New("no")}} {
+		r.Handle(time0.Add(time.Duration(i)), in)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(r.o.Dir, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(b, []byte("publicvalue")) || bytes.Contains(b, []byte("sharedsecret")) || bytes.Contains(b, []byte("asked by nobody")) {
+		t.Errorf("%q", b)
+	}
+	if a := blankAnswer(core.Answer{ID: 1, Err: errFull}, nil); a.Data != nil || a.Err != errFull {
+		t.Errorf("an answer that failed became %+v", a)
 	}
 }
 

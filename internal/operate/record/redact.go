@@ -176,8 +176,6 @@ func payloadText(p message.Payload) string {
 			return fmt.Sprintf("KE(%s)", g.Name)
 		}
 		return fmt.Sprintf("KE(group %d, %d bytes)", p.Group, len(p.Data))
-	case *message.Nonce:
-		return fmt.Sprintf("Nonce(%d bytes)", len(p.Data))
 	case *message.ID:
 		who := "IDr"
 		if p.Initiator {

@@ -71,6 +71,8 @@ func TestDescribeOutput(t *testing.T) {
 		{core.KeepaliveTo{Remote: ap4}, "KeepaliveTo 192.0.2.1:500"},
 		{core.Ask{ID: 1, SA: 2, Work: core.KEPublic{}}, "Ask 1 of IKE SA 2: core.KEPublic"},
 		{core.Withdraw{ID: 1}, "Withdraw 1"},
+		{core.PathMTU{}, "PathMTU"},
+		{core.FreeSPI{}, "FreeSPI"},
 		// Reason may have an identity in it, and so may the lines of a mismatch of identities.
 		{core.Event{Kind: core.EvIKEUp, Reason: "left.example"}, "Event ike-up"},
 		{core.Event{Kind: core.EvChildUp, SA: 1, Child: 2, Policy: 3, Peer: "a\n", Exchange: "IKE_AUTH"},

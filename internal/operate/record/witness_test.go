@@ -28,6 +28,35 @@ func TestSeen(t *testing.T) {
 	if _, err := parseSeen(append(w.b, 0)); err == nil {
 		t.Error("a byte too many")
 	}
+	for _, bad := range [][]seen{
+		{{kind: 99}, {kind: sawDrawn}}, {{kind: sawOpened, opening: core.OpenedNothing + 1}}, {{kind: sawOpened, n: maxOpened + 1}},
+	} {
+		w := writer{}
+		if w.seen(bad); !refusedSeen(w.b) {
+			t.Errorf("%+v is taken", bad)
+		}
+	}
+	w = writer{}
+	if w.seen([]seen{{kind: sawOpened, opening: core.OpenedNothing, n: maxOpened}}); refusedSeen(w.b) {
+		t.Error("the most that can be opened is refused")
+	}
+}
+
+func refusedSeen(b []byte) bool { _, err := parseSeen(b); return err != nil }
+
+// What is not noted stays as it is: more draws than were noted, or of another length.
+func TestPrompterWithoutNotes(t *testing.T) {
+	p := &prompter{}
+	b := []byte{8, 8}
+	p.Drew(b)
+	first, plain := p.Read(message.TypeSA, b)
+	if o, n := p.Opened(core.OpenedWell, 5); o != core.OpenedWell || n != 5 || first != message.TypeSA || string(plain) != "\x08\x08" || string(p.Unsealed(b)) != "\x08\x08" || !p.Proved(true) || p.Proved(false) {
+		t.Error(o, n, first, plain)
+	}
+	p.list = []seen{{kind: sawDrawn, data: []byte{1, 2, 3}}}
+	if p.Drew(b); b[0] != 8 {
+		t.Errorf("%x", b)
+	}
 }
 
 // What the scribe noted the prompter says, in order; what comes up otherwise stays.
