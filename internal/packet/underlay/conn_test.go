@@ -218,9 +218,9 @@ func TestListenErrors(t *testing.T) {
 	if _, err := Listen(Options{Listen: []netip.Addr{netip.MustParseAddr("192.0.2.77")}}); !errors.Is(err, ErrNoAddress) || !strings.Contains(err.Error(), "192.0.2.77") {
 		t.Error("no such address:", err)
 	}
-	for _, o := range []Options{{IKEPort: 4500, NATTPort: 4500}, {Listen: []netip.Addr{{}}}} {
-		if _, err := Listen(o); err == nil {
-			t.Errorf("%+v accepted", o)
+	for want, o := range map[string]Options{"port and natt-port are both 4500": {IKEPort: 4500, NATTPort: 4500}, "an address in listen is not valid": {Listen: []netip.Addr{loop, {}}}} {
+		if _, err := Listen(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %s", o, err, want)
 		}
 	}
 	if err := explainBind(ErrPrivilege, netip.MustParseAddrPort("0.0.0.0:500"), false, errors.New("x")); !strings.Contains(err.Error(), "cap_net_bind_service") || !strings.Contains(err.Error(), "set port") {

@@ -53,6 +53,7 @@ func TestFrame(t *testing.T) {
 		"no room for the marker": {Buf: buf, Off: 3, Len: 30, Kind: IKE},
 		"beyond the buffer":      {Buf: buf, Off: 80, Len: 30, Kind: ESP},
 		"negative":               {Buf: buf, Off: -1, Len: 30, Kind: ESP},
+		"of a negative length":   {Buf: buf, Off: 10, Len: -1, Kind: ESP},
 		"longer than UDP":        {Buf: make([]byte, 70000), Len: MaxDatagram + 1, Kind: ESP},
 	} {
 		if _, ok := p.frame(true); ok {
@@ -61,6 +62,36 @@ func TestFrame(t *testing.T) {
 	}
 	if _, ok := (&Packet{Buf: buf, Len: 30, Kind: ESP}).frame(false); ok {
 		t.Error("ESP on the IKE port was framed")
+	}
+	for name, p := range map[string]Packet{
+		"just room for the marker": {Buf: buf, Off: MarkerLen, Len: 30, Kind: IKE},
+		"to the end of the buffer": {Buf: buf, Off: 70, Len: 30, Kind: ESP},
+		"from its beginning":       {Buf: buf, Len: 30, Kind: ESP},
+		"nothing":                  {Buf: buf, Off: 10, Kind: ESP},
+		"the longest of UDP":       {Buf: make([]byte, 70000), Len: MaxDatagram, Kind: ESP},
+	} {
+		if w, ok := p.frame(true); !ok || p.Kind == ESP && len(w) != p.Len || p.Kind == IKE && len(w) != p.Len+MarkerLen {
+			t.Errorf("%s: %d bytes, %v", name, len(w), ok)
+		}
+	}
+	for name, c := range map[string]struct {
+		p  Packet
+		ok bool
+	}{
+		"ESP":                     {Packet{Buf: buf, Len: 100, Kind: ESP}, true},
+		"nothing":                 {Packet{Buf: buf, Off: 100, Kind: ESP}, true},
+		"the longest":             {Packet{Buf: make([]byte, 70000), Len: maxIP, Kind: ESP}, true},
+		"longer":                  {Packet{Buf: make([]byte, 70000), Len: maxIP + 1, Kind: ESP}, false},
+		"beyond the buffer":       {Packet{Buf: buf, Off: 71, Len: 30, Kind: ESP}, false},
+		"in front of the buffer":  {Packet{Buf: buf, Off: -1, Len: 30, Kind: ESP}, false},
+		"of a negative length":    {Packet{Buf: buf, Off: 10, Len: -1, Kind: ESP}, false},
+		"AH":                      {Packet{Buf: buf, Len: 100, Kind: AH, Header: true}, true},
+		"AH without its header":   {Packet{Buf: buf, Len: 100, Kind: AH}, false},
+		"ESP with its own header": {Packet{Buf: buf, Len: 100, Kind: ESP, Header: true}, true},
+	} {
+		if data, ok := c.p.frameRaw(); ok != c.ok || ok && len(data) != c.p.Len {
+			t.Errorf("raw, %s: %d bytes, %v", name, len(data), ok)
+		}
 	}
 }
 

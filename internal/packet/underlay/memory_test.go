@@ -188,3 +188,115 @@ func TestMemoryCarriesTOS(t *testing.T) {
 		}
 	}
 }
+
+// What a system without raw sockets for it would not carry, or only cut.
+func TestMemoryRefusesRaw(t *testing.T) {
+	us, they, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
+	var left []Packet
+	a := NewMemory(us, 500, 4500, func(p Packet) { left = append(left, p) }).WithRaw()
+	raw := func(local, remote string, change func(*Packet)) Packet {
+		p := outgoing(ESP, netip.AddrPort{}, netip.MustParseAddrPort(remote), false, bytes.Repeat([]byte{5}, 40))
+		if local != "" {
+			p.Local = netip.MustParseAddrPort(local)
+		}
+		change(&p)
+		return p
+	}
+	same := func(*Packet) {}
+	for _, c := range []struct {
+		name string
+		p    Packet
+		want error
+	}{
+		{"ours", raw("192.0.2.1:4500", "192.0.2.2:4500", same), nil},
+		{"by any", raw("", "192.0.2.2:4500", same), nil},
+		{"another source", raw("192.0.2.3:4500", "192.0.2.2:4500", same), ErrNoSocket},
+		{"the other family", raw("", "[2001:db8::1]:4500", same), ErrNoSocket},
+		{"beyond the buffer", raw("", "192.0.2.2:4500", func(p *Packet) { p.Len++ }), ErrFrame},
+		{"a header that is none", raw("", "192.0.2.2:4500", func(p *Packet) { p.Header = true }), ErrFrame},
+	} {
+		left = nil
+		n, err := a.Send([]Packet{c.p})
+		if err != c.want || n != len(left) || (n == 1) != (c.want == nil) {
+			t.Errorf("%s: %d, %v", c.name, n, err)
+		}
+		for _, p := range left {
+			if p.Local != netip.AddrPortFrom(us, 0) || p.Remote != netip.AddrPortFrom(they, 0) || p.TTL != 64 || p.Kind != ESP || p.Header || p.Len != 40 {
+				t.Errorf("%s: %+v", c.name, p)
+			}
+		}
+	}
+	esp := bytes.Repeat([]byte{5}, 40)
+	for _, c := range []struct {
+		name string
+		m    *Memory
+		to   netip.Addr
+		data []byte
+		want bool
+	}{
+		{"to us", a, us, esp, true}, {"the longest", a, us, make([]byte, maxIP), true}, {"longer", a, us, make([]byte, maxIP+1), false},
+		{"to another", a, other, esp, false}, {"without raw sockets", NewMemory(us, 500, 4500, nil), us, esp, false},
+	} {
+		if got := c.m.DeliverRaw(ESP, they, c.to, c.data); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	in := packets(4, maxIP)
+	if n, err := a.Recv(in); n != 2 || err != nil || in[1].Len != maxIP {
+		t.Error(n, err)
+	}
+}
+
+// Refuse has packets stay, until there is no rule any more.
+func TestMemoryRefuse(t *testing.T) {
+	a, b := twins()
+	to := netip.MustParseAddrPort("192.0.2.2:500")
+	batch := []Packet{outgoing(IKE, netip.AddrPort{}, to, false, make([]byte, 40)), outgoing(IKE, netip.AddrPort{}, to, false, make([]byte, 50))}
+	a.Refuse(func(p Packet) error {
+		if p.Len == 40 {
+			return ErrPrivilege
+		}
+		return nil
+	})
+	if n, err := a.Send(batch); n != 1 || err != ErrPrivilege {
+		t.Error(n, err)
+	}
+	a.Refuse(nil)
+	if n, err := a.Send(batch); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	in := packets(3, 100)
+	if n, err := b.Recv(in); n != 3 || err != nil || in[0].Len != 50 || in[1].Len != 40 {
+		t.Error(n, err)
+	}
+}
+
+// Recv takes no more than fits, leaves the rest for the next call, and drops what is too long for its buffer.
+func TestMemoryRecvFits(t *testing.T) {
+	_, b := twins()
+	to := netip.MustParseAddrPort
+	for _, n := range []int{28, 101, 100, 30} {
+		if !b.Deliver(to("192.0.2.1:500"), to("192.0.2.2:500"), make([]byte, n)) {
+			t.Fatal("dropped")
+		}
+	}
+	if n, err := b.Recv(nil); n != 0 || err != nil {
+		t.Error(n, err)
+	}
+	in := packets(2, 100)
+	if n, err := b.Recv(in); n != 2 || err != nil || in[0].Len != 28 || in[1].Len != 100 {
+		t.Error(n, err, in[0].Len, in[1].Len)
+	}
+	if n, err := b.Recv(in); n != 1 || err != nil || in[0].Len != 30 {
+		t.Error(n, err, in[0].Len)
+	}
+	if ike, natt := b.Ports(); ike != 500 || natt != 4500 {
+		t.Error(ike, natt)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if b.Deliver(to("192.0.2.1:500"), to("192.0.2.2:500"), make([]byte, 40)) {
+		t.Error("delivered after Close")
+	}
+}
