@@ -129,3 +129,70 @@ func TestCreateRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Refuse has packets not taken, until there is no rule any more.
+func TestMemoryRefuse(t *testing.T) {
+	m := NewMemory("mem0", 1400)
+	no := errors.New("no")
+	m.Refuse(func(pkt []byte) error {
+		if pkt[0] == 'a' {
+			return no
+		}
+		return nil
+	})
+	batch := [][]byte{[]byte("_a"), []byte("_b")}
+	if n, err := m.Write(batch, 1); n != 1 || err != no {
+		t.Error(n, err)
+	}
+	m.Refuse(nil)
+	if n, err := m.Write(batch, 1); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	if a, b, c := <-m.Outgoing(), <-m.Outgoing(), <-m.Outgoing(); string(a)+string(b)+string(c) != "bab" {
+		t.Errorf("%q %q %q", a, b, c)
+	}
+	m.SetMTU(1300)
+	if mtu, err := m.MTU(); mtu != 1300 || err != nil {
+		t.Error(mtu, err)
+	}
+}
+
+// A host that cannot restore says why each time, and does not forget what there is to do.
+func TestMemoryHostFails(t *testing.T) {
+	var h MemoryHost
+	no := errors.New("no")
+	h.Disturb("", "a route was removed")
+	h.Disturb("somebody", "a rule was removed")
+	h.Fail(no)
+	for range 2 {
+		if what, by, err := h.Restore(); err != no || what != nil || by != nil {
+			t.Error(what, by, err)
+		}
+	}
+	h.Fail(nil)
+	if what, by, err := h.Restore(); err != nil || !slices.Equal(what, []string{"a route was removed", "a rule was removed"}) || !slices.Equal(by, []string{"somebody"}) || h.Restores() != 3 {
+		t.Error(what, by, err)
+	}
+	if what, by, err := h.Restore(); err != nil || what != nil || by != nil {
+		t.Error(what, by, err)
+	}
+	select {
+	case <-h.Changed():
+	default:
+		t.Error("nothing was told")
+	}
+	select {
+	case <-h.Changed():
+		t.Error("what was told is told again")
+	default:
+	}
+	if err := h.Apply(Plan{}); err != nil {
+		t.Fatal(err)
+	}
+	if h.ForgetPlans(); len(h.Plans()) != 0 {
+		t.Error(h.Plans())
+	}
+	if err := h.Close(); err != nil || !h.Closed() {
+		t.Error(err)
+	}
+}
