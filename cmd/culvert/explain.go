@@ -128,8 +128,13 @@ func (c *explainPacketCmd) Run(s *session) error {
 	w := text{width: s.width}
 	w.line(0, "%s", x.Packet)
 	w.lines(1, x.Why)
-	w.line(0, "=> %s", map[string]string{"protect": "protected and sent to the peer", "deliver": "accepted", "drop": "dropped",
-		"hold": "held until all fragments have arrived", "pass-unprotected": "sent in clear, by the host's own routes"}[x.Verdict])
+	assumes := ""
+	if x.Assumes != "" {
+		assumes = ", if " + x.Assumes
+	}
+	w.line(0, "=> %s%s", map[string]string{"protect": "protected and sent to the peer", "deliver": "accepted", "drop": "dropped",
+		"hold": "held until all fragments have arrived", "pass-unprotected": "sent in clear, by the host's own routes",
+		"local": "delivered to this host itself", "unknown": "not known"}[x.Verdict], assumes)
 	return w.to(s)
 }
 

@@ -177,7 +177,7 @@ func TestExplainPacket(t *testing.T) {
 	}{
 		{"10.1.101.5 10.1.102.6 tcp 443", false, "protect", "", []string{"policy 2 (test.toml:", "is the first that matches: 10.1.101.0/24 => 10.1.102.0/24", "it leaves through the SA 0x"}},
 		{"10.1.101.5 10.1.102.6 tcp 23", false, "drop", "out-policy-blocked", []string{"policy 1 (test.toml:1)", "discards"}},
-		{"10.1.101.5 10.1.103.6 udp 53", false, "pass-unprotected", "out-policy-errors", []string{"no policy matches", "policy 2 (test.toml:", "dst-address 10.1.102.0/24 does not contain 10.1.103.6", "no policy routes it"}},
+		{"10.1.101.5 10.1.103.6 udp 53", false, "pass-unprotected", "out-policy-errors", []string{"no policy matches", "policy 2 (test.toml:", "dst-address 10.1.102.0/24 does not contain 10.1.103.6", "if it reached culvert0, it would be dropped and counted in out-policy-errors"}},
 		{"10.1.102.6 10.1.101.5 icmp", true, "deliver", "", []string{"policy 2", "it arrives through the SA 0x", "of peer other, mature"}},
 		{"10.1.109.6 10.1.101.5 udp 53", true, "drop", "in-template-mismatches", []string{"no policy matches", "dst-address 10.1.102.0/24 does not contain 10.1.109.6", "compare src-address"}},
 		{"2001:db8:101::1 2001:db8:102::1 gre", false, "protect", "", []string{"policy 3"}},

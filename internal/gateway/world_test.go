@@ -397,6 +397,7 @@ func (n *node) sealing() (c int) {
 // view is what the commands see of a node.
 func (n *node) view() *view.View {
 	v := planeView(n.plane, n.cfg, n.comp, n.w.clock.Now())
+	v.Host.Device = n.device.Name()
 	v.Attempts, v.Leases = view.NewAttempts(), n.leases.count
 	return v
 }

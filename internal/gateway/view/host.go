@@ -27,23 +27,60 @@ type Host struct {
 	Differences func() []string
 }
 
-// packet adds what the host does with a packet to what the data path would do with it. A packet
-// may never reach the data path.
-func (h *Host) packet(x *control.PacketExplanation, f *wire.Flow, inbound bool) {
+// The verdicts that the host gives. The others are the data path's.
+const (
+	verdictDrop    = "drop"
+	verdictClear   = "pass-unprotected"
+	verdictLocal   = "local"
+	verdictUnknown = "unknown"
+)
+
+// explainHost adds what the host does with a packet to what the data path would do with it. path is
+// what follows from the policy if the packet reaches the data path.
+func (v *View) explainHost(x *control.PacketExplanation, f *wire.Flow, inbound bool, path []string) {
 	x.Differences = []string{}
-	if h.Prober == nil {
+	h := &v.Host
+	switch {
+	case h.Prober == nil:
+		h.assume(x, inbound, path)
 		return
+	case inbound:
+		x.Why = slices.Concat(x.Why, path, h.inbound(x, f))
+	default:
+		v.outbound(x, f, path)
 	}
-	var first, last []string
-	if inbound {
-		first, last = h.inbound(x, f)
-	} else {
-		first, last = h.outbound(x, f)
-	}
-	x.Why = slices.Concat(first, x.Why, last)
 	if x.Differences = notNil(h.Differences()); len(x.Differences) > 0 {
 		x.Why = append(x.Why, notAsPlanned(x.Differences))
 	}
+}
+
+// assume is for a system that cannot be asked for its routes.
+func (h *Host) assume(x *control.PacketExplanation, inbound bool, path []string) {
+	x.Why = append(x.Why, path...)
+	switch {
+	case unmatched(x):
+		x.Verdict, x.Assumes = verdictClear, "the host does not route it to "+h.Device
+		x.Why = append(x.Why, fmt.Sprintf("if it reached %s, it would be dropped and counted in %s", h.Device, x.Counter))
+	case inbound && x.Verdict == "deliver":
+		x.Assumes = "the host accepts it from " + h.Device
+	case !inbound && x.Verdict != verdictClear:
+		x.Assumes = "the host routes it to " + h.Device
+	}
+}
+
+// unmatched reports whether no policy matches a packet that leaves.
+func unmatched(x *control.PacketExplanation) bool {
+	return x.Counter == datapath.OutPolicyErrors.String() || x.Counter == datapath.OutLinkLocal.String()
+}
+
+// missed decides about a packet that does not reach the data path.
+func missed(x *control.PacketExplanation, verdict string, why ...string) {
+	if !unmatched(x) || verdict != verdictClear {
+		x.Counter = ""
+	}
+	x.Verdict, x.Acquire = verdict, false
+	x.SPI, x.SAState, x.SACover, x.SrcAddr, x.DstAddr = "", "", "", "", ""
+	x.Why = append(x.Why, why...)
 }
 
 func notNil(list []string) []string {
@@ -57,70 +94,136 @@ func notAsPlanned(differences []string) string {
 	return "this host is not as the gateway has set it up, and the gateway is repairing it: " + strings.Join(differences, "; ")
 }
 
-func cannotAsk(err error) []string {
-	return []string{fmt.Sprintf("the kernel did not answer how it routes the packet: %v", err)}
+func cannotAsk(err error) string {
+	return fmt.Sprintf("the kernel did not answer how it routes the packet: %v", err)
 }
 
 // outbound is for a packet that this host sends, or receives from a network behind it.
-func (h *Host) outbound(x *control.PacketExplanation, f *wire.Flow) (first, last []string) {
+func (v *View) outbound(x *control.PacketExplanation, f *wire.Flow, path []string) {
+	h := &v.Host
 	q := tun.Query{Src: f.Src, Dst: f.Dst, Proto: f.Proto}
 	if !f.Opaque && config.Protocol(f.Proto).HasPorts() {
 		q.SrcPort, q.DstPort = f.SrcPort, f.DstPort
 	}
 	back, err := h.Prober.Lookup(tun.Query{Dst: f.Src})
 	if err != nil {
-		return cannotAsk(err), nil
+		missed(x, verdictUnknown, cannotAsk(err))
+		return
 	}
 	from := ""
 	if !back.Local {
+		if peer := v.leasedFrom(f.Src); peer != "" {
+			missed(x, verdictDrop, fmt.Sprintf("peer %s gave this host the address %v, and the host does not have it: nothing can be sent from there", peer, f.Src))
+			return
+		}
 		q.In, from = back.Device, ", which arrives on "+back.Device+","
 		if back.Device == h.Device || back.Nowhere != "" {
 			// The route to its source is the device itself: nobody behind this host sends it.
-			return []string{fmt.Sprintf("no network behind this host has the address %v: the kernel routes it %s", f.Src, describe(back))}, nil
+			missed(x, verdictUnknown, fmt.Sprintf("no network behind this host has the address %v: the kernel routes it %s", f.Src, describe(back)))
+			return
 		}
 	}
 	w, err := h.Prober.Lookup(q)
 	if err != nil {
-		return cannotAsk(err), nil
+		missed(x, verdictUnknown, cannotAsk(err))
+		return
 	}
 	x.Device = w.Device
-	first = []string{fmt.Sprintf("the kernel routes it%s %s", from, describe(w))}
+	x.Why = append([]string{fmt.Sprintf("the kernel routes it%s %s", from, describe(w))}, x.Why...)
 	switch {
 	case w.Local:
-		return first, nil
+		missed(x, verdictLocal, "its destination is an address of this host: it does not leave")
 	case w.Nowhere != "":
-		x.Verdict, x.Counter, x.Device = "drop", "", ""
-		return first, []string{"it does not reach " + h.Device + ": the kernel drops it (" + w.Nowhere + ")"}
-	case w.Device == h.Device:
-		if x.Counter == datapath.OutPolicyErrors.String() || x.Counter == datapath.OutLinkLocal.String() {
-			x.Verdict = "drop"
-			last = []string{"it reaches " + h.Device + " although no policy matches it, and is dropped"}
+		x.Device = ""
+		missed(x, verdictDrop, "it does not reach "+h.Device+": the kernel drops it ("+w.Nowhere+")")
+	case w.Device != h.Device:
+		h.bypasses(x, f, w, back.Local)
+		if back.Local {
+			h.otherSource(x, f, q)
 		}
-		return first, last
+	case unmatched(x):
+		x.Why = append(x.Why, "it reaches "+h.Device+" although no policy matches it, and is dropped")
+	default:
+		x.Why = append(x.Why, path...)
+		if lost := h.sealed(x); x.Verdict == "protect" && lost != "" {
+			x.Verdict = verdictDrop
+			x.Why = append(x.Why, lost)
+		}
 	}
+}
+
+// leasedFrom is the peer that gave this host an address; "": none did.
+func (v *View) leasedFrom(a netip.Addr) string {
+	for _, sa := range v.IKE.SAs() {
+		if sa.Initiator && slices.Contains(sa.Leased, a) {
+			return sa.Peer
+		}
+	}
+	return ""
+}
+
+// bypasses is for a packet that leaves by another device than the gateway's.
+func (h *Host) bypasses(x *control.PacketExplanation, f *wire.Flow, w tun.Decision, fromUs bool) {
 	where := "it does not reach " + h.Device + ": it leaves through " + w.Device + " in clear"
 	v, err := h.judge(guard.Packet{Src: f.Src, Dst: f.Dst, Proto: f.Proto, SrcPort: f.SrcPort, DstPort: f.DstPort, Opaque: f.Opaque,
-		Device: w.Device, FromUs: back.Local, Broadcast: w.Broadcast})
+		Device: w.Device, FromUs: fromUs, Broadcast: w.Broadcast})
 	switch {
 	case err != nil:
-		last = []string{where + ", and it is not known what the guard does with it: " + err.Error()}
-		x.Verdict = "pass-unprotected"
+		missed(x, verdictUnknown, where+", and it is not known what the guard does with it: "+err.Error())
 	case v.Drop:
-		last = []string{where + ", and the guard drops it there (chain " + v.Chain + ")"}
-		x.Verdict, x.Counter = "drop", "guard-out"
-		return first, last
+		missed(x, verdictDrop, where+", and the guard drops it there (chain "+v.Chain+")")
+		x.Counter = "guard-out"
 	case v.Absent:
-		last = []string{where + ", and no guard is in force"}
-		x.Verdict = "pass-unprotected"
+		missed(x, verdictClear, where+", and no guard is in force")
 	default:
-		last = []string{where + ", and the guard allows it"}
-		x.Verdict = "pass-unprotected"
+		missed(x, verdictClear, where+", and the guard allows it")
 	}
-	return first, last
+}
+
+// otherSource says it if a program that leaves the source to the kernel sends through the device: from
+// the address that a peer gave this host, for example.
+func (h *Host) otherSource(x *control.PacketExplanation, f *wire.Flow, q tun.Query) {
+	q.Src = netip.Addr{}
+	w, err := h.Prober.Lookup(q)
+	if err == nil && w.Device == h.Device && w.Src.IsValid() && w.Src != f.Src {
+		x.Why = append(x.Why, fmt.Sprintf("a program that chooses no source address sends from %v, through %s: ask with --src %v", w.Src, h.Device, w.Src))
+	}
+}
+
+// sealed is why the ESP or AH packet does not leave this host; "": it does.
+func (h *Host) sealed(x *control.PacketExplanation) string {
+	local, ok := outerAddr(x.SrcAddr)
+	remote, ok2 := outerAddr(x.DstAddr)
+	if !ok || !ok2 {
+		return ""
+	}
+	if at, err := h.Prober.Lookup(tun.Query{Dst: local}); err == nil && !at.Local {
+		return fmt.Sprintf("%v, from which the SA sends, is not an address of this host: nothing can be sent from there", local)
+	}
+	w, err := h.Prober.Lookup(tun.Query{Src: local, Dst: remote, Mark: h.Mark})
+	switch {
+	case err != nil:
+		x.Verdict = verdictUnknown
+		x.Why = append(x.Why, fmt.Sprintf("the kernel did not answer how it routes ESP to %v: %v", remote, err))
+	case w.Nowhere != "":
+		return fmt.Sprintf("the kernel drops ESP to %v: %s", remote, w.Nowhere)
+	case w.Device == h.Device:
+		return h.peer(remote)
+	}
+	return ""
+}
+
+// outerAddr is the address of an end of an SA, with or without a port.
+func outerAddr(text string) (netip.Addr, bool) {
+	if a, err := netip.ParseAddrPort(text); err == nil {
+		return a.Addr(), true
+	}
+	a, err := netip.ParseAddr(text)
+	return a, err == nil && !a.IsUnspecified()
 }
 
 // inbound is for a packet that was decrypted.
-func (h *Host) inbound(x *control.PacketExplanation, f *wire.Flow) (first, last []string) {
+func (h *Host) inbound(x *control.PacketExplanation, f *wire.Flow) (last []string) {
 	q := tun.Query{Src: f.Src, Dst: f.Dst, Proto: f.Proto, In: h.Device}
 	if !f.Opaque && config.Protocol(f.Proto).HasPorts() {
 		q.SrcPort, q.DstPort = f.SrcPort, f.DstPort
@@ -129,9 +232,10 @@ func (h *Host) inbound(x *control.PacketExplanation, f *wire.Flow) (first, last 
 		w, err := h.Prober.Lookup(q)
 		switch {
 		case err != nil:
-			last = cannotAsk(err)
+			x.Verdict = verdictUnknown
+			last = append(last, cannotAsk(err))
 		case w.Nowhere != "":
-			x.Verdict = "drop"
+			x.Verdict = verdictDrop
 			last = append(last, fmt.Sprintf("it leaves %s, and the kernel drops it: %s", h.Device, w.Nowhere))
 		default:
 			x.Device = w.Device
@@ -142,7 +246,7 @@ func (h *Host) inbound(x *control.PacketExplanation, f *wire.Flow) (first, last 
 	clear, err := h.Prober.Lookup(tun.Query{Dst: f.Src, Mark: h.Mark})
 	here, err2 := h.Prober.Lookup(tun.Query{Dst: f.Dst})
 	if err != nil || err2 != nil || clear.Device == "" || clear.Device == h.Device || clear.Local {
-		return nil, last
+		return last
 	}
 	v, err := h.judge(guard.Packet{Src: f.Src, Dst: f.Dst, Proto: f.Proto, SrcPort: f.SrcPort, DstPort: f.DstPort, Opaque: f.Opaque,
 		Inbound: true, Device: clear.Device, Local: here.Local, Broadcast: here.Broadcast})
@@ -156,7 +260,7 @@ func (h *Host) inbound(x *control.PacketExplanation, f *wire.Flow) (first, last 
 	default:
 		last = append(last, fmt.Sprintf("if it arrived in clear on %s, the guard would accept it too", clear.Device))
 	}
-	return nil, last
+	return last
 }
 
 func (h *Host) judge(p guard.Packet) (guard.Verdict, error) {

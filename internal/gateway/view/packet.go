@@ -26,9 +26,9 @@ func (v *View) ExplainPacket(q control.PacketQuery) (control.PacketExplanation, 
 	if err != nil {
 		return control.PacketExplanation{}, err
 	}
-	x, err := v.explainPacket(q, f)
+	x, path, err := v.explainPacket(q, f)
 	if err == nil {
-		v.Host.packet(&x, &f, q.Inbound)
+		v.explainHost(&x, &f, q.Inbound, path)
 	}
 	return x, err
 }
@@ -87,15 +87,16 @@ func flowText(f *wire.Flow) string {
 	return s
 }
 
-// explainPacket is what the data path would do with it.
-func (v *View) explainPacket(q control.PacketQuery, f wire.Flow) (control.PacketExplanation, error) {
-	x := control.PacketExplanation{Packet: flowText(&f), Policy: -1, Why: []string{}}
+// explainPacket is what the data path would do with a packet that reaches it. The policy is in
+// x.Why, and what follows from it in path.
+func (v *View) explainPacket(q control.PacketQuery, f wire.Flow) (x control.PacketExplanation, path []string, err error) {
+	x = control.PacketExplanation{Packet: flowText(&f), Policy: -1, Why: []string{}}
 	names := v.policyNames()
 	var e datapath.Explanation
 	if q.Inbound {
 		spi, err := inboundSPI(v.SAs, &f, q.SPI, v.Now)
 		if err != nil {
-			return x, err
+			return x, nil, err
 		}
 		e = v.Path.ExplainIn(v.Now, &f, spi)
 	} else {
@@ -108,6 +109,7 @@ func (v *View) explainPacket(q control.PacketQuery, f wire.Flow) (control.Packet
 			say("%s%s", names.of(near.policy), near.why)
 		}
 	}
+	say = func(format string, a ...any) { path = append(path, fmt.Sprintf(format, a...)) }
 	if e.SA != nil {
 		explainSA(&x, e.SA, q.Inbound, v.Now, say)
 	}
@@ -115,10 +117,10 @@ func (v *View) explainPacket(q control.PacketQuery, f wire.Flow) (control.Packet
 	if e.Waits {
 		x.Verdict = "hold"
 		say("a fragment shows no ports, and the policy or the SA depends on them: it is held until all fragments have arrived; ask about the whole packet, with ports and without --fragment")
-		return x, nil
+		return x, path, nil
 	}
 	verdict(&x, e, q, say)
-	return x, nil
+	return x, path, nil
 }
 
 // policyNames names policies by their numbers in `policy print`.
@@ -235,9 +237,9 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 	case datapath.OutUnprotected:
 		x.Verdict, x.Counter = "pass-unprotected", r.String()
 		if e.Policy.Action == spd.None {
-			say("the policy lets it pass in clear: the host's routes bypass the device; a packet that comes out of the device anyway is sent in clear (tx-unprotected)")
+			say("the policy lets it pass in clear")
 		} else {
-			say("the level is use, and there is no SA: until there is one, the host's routes bypass the device and it passes in clear; %s", help)
+			say("the level is use: it passes in clear until there is an SA; %s", help)
 		}
 		return
 	case datapath.OutNoStates:
@@ -249,8 +251,7 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 	case datapath.OutFlowErrors:
 		say("SAs of several clients cover it, and it belongs to no flow that one of these clients has begun, so the gateway cannot know which client it is for")
 	case datapath.OutPolicyErrors, datapath.OutLinkLocal:
-		x.Verdict, x.Counter = "pass-unprotected", r.String()
-		say("no policy routes it to the device: it follows the host's own routes, in clear; if it came out of the device anyway, it would be dropped and counted in %s", r)
+		x.Counter = r.String()
 		return
 	case datapath.OutPolicyBlocked, datapath.InPolicyBlocked:
 		say("the policy discards it")

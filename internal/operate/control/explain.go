@@ -19,10 +19,14 @@ type PacketQuery struct {
 
 // PacketExplanation is the answer: what the data path would do now, and why.
 type PacketExplanation struct {
-	Packet  string `json:"packet"`  // for people
-	Verdict string `json:"verdict"` // "protect", "deliver", "hold", "drop" or "pass-unprotected"
-	// Counter is the row of `statistics print` that it would count in, if it came
-	// to the data path; empty where it gets through.
+	Packet string `json:"packet"` // for people
+	// Verdict is "protect", "deliver", "hold", "drop", "pass-unprotected", "local" (for this host
+	// itself) or "unknown" (Why says what could not be read).
+	Verdict string `json:"verdict"`
+	// Assumes is what the verdict takes for granted, because this system cannot be asked; empty: nothing.
+	Assumes string `json:"assumes"`
+	// Counter is the row of `statistics print` that counts it, if it reaches
+	// the data path; empty if it gets through.
 	Counter string `json:"counter"`
 
 	Policy  int    `json:"policy"`  // number; -1: none matches
