@@ -154,12 +154,9 @@ func (l *loader) checkProposal(p *Proposal) {
 	if !allAEAD(p.Encrs) {
 		p.Integs = rows(p.AuthAlgorithms, suite.IntegByName)
 	}
-	p.PFS = keyExchanges(p.PFSGroup)
+	p.pfs()
 	if p.Written("replay-window") && p.ReplayWindow == 0 && !p.bad["replay-window"] {
 		l.warnAt(&p.Entry, "proposal", "replay-window", "0 lets everybody who saw a packet send it again any number of times, write it only for a peer that sends no sequence numbers or the same ones twice")
-	}
-	if slices.Contains(p.PFSGroup, "none") && len(p.PFSGroup) > 1 {
-		l.faultAt(&p.Entry, "proposal", "pfs-group", "none cannot be combined with other values, write none or groups")
 	}
 	if p.TFCDummies > 0 && p.TFC == 0 && !p.bad["tfc"] {
 		l.faultAt(&p.Entry, "proposal", "tfc-dummies", "%d need tfc, without which they would not look like other packets", p.TFCDummies)

@@ -62,6 +62,25 @@ func keyExchanges(names []string) (list []suite.KeyExchange) {
 	return list
 }
 
+// pfs resolves pfs-group: its members in order, "none" as a key exchange without a group. If it is
+// not written, the peer may choose any group that is not weak, the manual's default, or none.
+func (p *Proposal) pfs() {
+	names := p.PFSGroup
+	if p.AnyPFS = !p.Written("pfs-group"); p.AnyPFS {
+		names = slices.Concat(strongGroups, p.PFSGroup, []string{"none"})
+	}
+	for _, name := range names {
+		if x := suite.KeyExchangeByName(name); x != nil {
+			p.PFS = append(p.PFS, *x)
+		} else if name == "none" && len(names) > 1 {
+			p.PFS = append(p.PFS, suite.KeyExchange{})
+		}
+	}
+}
+
+// strongGroups are the groups that are not weak, the cheapest first of those that are alike.
+var strongGroups = []string{"x25519", "ecp256", "ecp384", "ecp521", "modp3072", "modp4096", "modp2048", "modp6144", "modp8192"}
+
 // groupOf is the group of a member of dh-group or pfs-group; nil if there is none.
 func groupOf(name string) *suite.Group {
 	first, _, _ := strings.Cut(name, "+")

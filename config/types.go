@@ -143,11 +143,12 @@ type Proposal struct {
 	Entry
 	AuthAlgorithms []string // "null": the integrity of the AEADs, which is their own
 	EncAlgorithms  []string
-	PFSGroup       []string // members as of dh-group; "none" alone: no exchange of its own
+	PFSGroup       []string // members as of dh-group, and "none": no exchange of its own
 
 	Encrs  []*suite.Encr
 	Integs []*suite.Integ      // for the ciphers that are not AEADs; empty where all are
-	PFS    []suite.KeyExchange // empty: none
+	PFS    []suite.KeyExchange // in order of preference, "none" without a group; empty: "none" alone
+	AnyPFS bool                // pfs-group is not written: PFS is all that would do
 
 	Lifetime     Duration
 	Lifebytes    uint64 // 0: no limit

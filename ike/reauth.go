@@ -10,23 +10,34 @@ import (
 
 // Reauthenticate begins the IKE SA that takes over from sa. If it comes to
 // nothing, sa stays and asks again.
-func (e *Endpoint) Reauthenticate(sa *ikesa.SA) {
+func (e *Endpoint) Reauthenticate(sa *ikesa.SA) { e.replace(sa, nil) }
+
+// Renew is the same because the peer does not let us replace what sa has; p is what it is made
+// for. False: one is being made already, or none can be.
+func (e *Endpoint) Renew(sa *ikesa.SA, p *core.Policy) bool { return e.replace(sa, p) }
+
+func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy) bool {
 	sa = sa.Newest()
 	switch {
 	case e.down || sa.State != ikesa.Established || e.replacing.has(sa):
-		return
+		return false
 	case e.others.settling(sa, e.env.Now()): // a replacement is begun too late to be known as a twin, and both would stay
-		e.env.After(ikesa.TwinDelay, func() { e.Reauthenticate(sa) })
-		return
+		e.env.After(ikesa.TwinDelay, func() { e.replace(sa, main) })
+		return false
+	}
+	wanted := sa.MainPolicy()
+	if main != nil {
+		wanted = []*core.Policy{main}
 	}
 	p := ikesa.Path{Local: netip.AddrPortFrom(sa.Local.Addr(), e.cfg.StartsAt(sa.Peer)), Remote: netip.AddrPortFrom(sa.Remote.Addr(), sa.Peer.Port)}
-	n := e.versions.of(sa.Peer.Version).initiate(e, sa.Peer, p, sa.MainPolicy())
+	n := e.versions.of(sa.Peer.Version).initiate(e, sa.Peer, p, wanted)
 	if slices.ContainsFunc(sa.Children, func(c *ikesa.Child) bool { return c.Policy.Identity != nil }) {
 		n.Identity = sa.Identity // that of the policies that it takes over
 	}
 	e.replacing[n.ID] = sa
 	e.Adopt(n)
 	n.Protocol.Begin()
+	return true
 }
 
 // replacing are IKE SAs made at a re-authentication or a redirect, and whom they replace.

@@ -18,15 +18,25 @@ import (
 type exchanges struct {
 	groups     []*suite.Group
 	additional []*suite.KEM
+	none       bool // no key exchange at all; the others are empty
 }
 
 // sets groups what an offer allows; with is whether additional key exchanges can be among it.
+// What stands behind NONE stays behind it.
 func sets(all []suite.KeyExchange, with bool) (out []exchanges) {
 	for _, x := range all {
+		if x.Group == nil {
+			out = append(out, exchanges{none: true})
+			continue
+		}
 		if len(x.Additional) > 0 && !with {
 			continue
 		}
-		i := slices.IndexFunc(out, func(s exchanges) bool { return slices.Equal(s.additional, x.Additional) })
+		before := 1 + slices.IndexFunc(out, func(s exchanges) bool { return s.none })
+		i := slices.IndexFunc(out[before:], func(s exchanges) bool { return slices.Equal(s.additional, x.Additional) })
+		if i >= 0 {
+			i += before
+		}
 		if i < 0 {
 			i = len(out)
 			out = append(out, exchanges{additional: x.Additional})
@@ -129,12 +139,15 @@ func (w Encapsulate) Do() (secret.Bytes, error) {
 // additionalDiffers reports whether the additional key exchanges alone keep a
 // proposal from being accepted.
 func (o Offer) additionalDiffers(p *Alternative) bool {
-	return !slices.ContainsFunc(p.Transforms, strange) && !slices.ContainsFunc(o.exchanges(), func(x exchanges) bool { return x.fits(p) })
+	return !slices.ContainsFunc(p.Transforms, strange) && !slices.ContainsFunc(o.exchanges(), func(x exchanges) bool { return !x.none && x.fits(p) })
 }
 
 // additionalNames is what an offer allows after the groups: "none", "ml-kem-768+ml-kem-1024".
 func (o Offer) additionalNames() (names []string) {
 	for _, x := range o.exchanges() {
+		if x.none {
+			continue
+		}
 		var parts []string
 		for _, k := range x.additional {
 			parts = append(parts, k.Name)

@@ -246,7 +246,8 @@ type Proposal struct {
 	Name         string
 	Encrs        []*suite.Encr
 	Integs       []*suite.Integ
-	PFS          []suite.KeyExchange // alternatives in order of preference; none: no key exchange of its own
+	PFS          []suite.KeyExchange // alternatives in order of preference, NONE as one without a Group; empty: no key exchange of its own
+	AnyPFS       bool                // PFS is all that would do, and not a list that somebody wrote
 	ESN          []bool              // acceptable values in order of preference
 	Lifetime     time.Duration
 	Lifebytes    uint64
@@ -257,7 +258,7 @@ type Proposal struct {
 // Groups are the groups of the key exchanges, each once, in order.
 func (p *Proposal) Groups() (groups []*suite.Group) {
 	for _, x := range p.PFS {
-		if !slices.Contains(groups, x.Group) {
+		if x.Group != nil && !slices.Contains(groups, x.Group) {
 			groups = append(groups, x.Group)
 		}
 	}

@@ -158,7 +158,7 @@ func (o Offer) agrees(p *Alternative) int {
 			_, ok := o.integ(p, e)
 			return ok && encrOf(p, e) != nil
 		}),
-		len(o.Groups) == 0 && (!hasAny(p, suite.TypeDH) || has(p, suite.TypeDH, 0, 0)) ||
+		(len(o.Groups) == 0 || o.mayLackGroup()) && (!hasAny(p, suite.TypeDH) || has(p, suite.TypeDH, 0, 0)) ||
 			slices.ContainsFunc(o.Groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) }),
 		len(o.ESN) == 0 || slices.ContainsFunc(o.ESN, func(esn bool) bool {
 			return has(p, suite.TypeESN, esnID(esn), 0) || !esn && !hasAny(p, suite.TypeESN)
@@ -190,11 +190,16 @@ func (o Offer) hint(m *Mismatch, p *Alternative, part part, h Holder) {
 	switch {
 	case name == "":
 		m.Hint += fmt.Sprintf("%s%s cannot be given any of that: have the peer offer one of ours", h.Name, At(m.Where))
-	case o.Protocol != ProtoIKE && (part.single || part.t == suite.TypeDH && (name == "none" || len(ours) == 0)):
+	case o.Protocol != ProtoIKE && (part.single || part.t == suite.TypeDH && len(ours) == 0):
 		m.Hint += fmt.Sprintf("set %s of %s to %s%s", key, h.Name, name, At(m.Where))
 	default:
 		m.Hint += fmt.Sprintf("add %s to %s of %s%s", name, key, h.Name, At(m.Where))
 	}
+}
+
+// mayLackGroup reports whether the offer has groups, and NONE beside them.
+func (o Offer) mayLackGroup() bool {
+	return slices.ContainsFunc(o.sets, func(x exchanges) bool { return x.none })
 }
 
 // prfFollowsHash: without a prf-algorithm of its own a profile takes the hashes.
@@ -295,6 +300,9 @@ func (o Offer) allowed(t suite.TransformType) (names []string) {
 	case suite.TypeDH:
 		for _, g := range o.Groups {
 			names = append(names, g.Name)
+		}
+		if o.mayLackGroup() {
+			names = append(names, "none")
 		}
 	case suite.TypeESN:
 		for _, esn := range o.ESN {

@@ -73,7 +73,7 @@ func TestExplain(t *testing.T) {
 		{"pfs where we have none", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil),
 			offerOf(ProtoESP, words("aes-128-gcm"), nil, words("modp2048")).Alternatives(), "group", `set pfs-group of profile "x" to modp2048`, "group: modp2048"},
 		{"pfs that the peer does not do", offerOf(ProtoESP, words("aes-128-gcm"), nil, words("x25519")),
-			offerOf(ProtoESP, words("aes-128-gcm"), nil, nil).Alternatives(), "group", `the peer offers none: set pfs-group of profile "x" to none`, "esn: no"},
+			offerOf(ProtoESP, words("aes-128-gcm"), nil, nil).Alternatives(), "group", `the peer offers none: add none to pfs-group of profile "x"`, "esn: no"},
 		{"esn", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil),
 			[]Alternative{{Number: 1, Protocol: 3, Transforms: []Transform{tr(1, 20, 128), tr(5, 1, 0)}}}, "esn", `set esn of profile "x" to yes`, "esn: yes"},
 		{"what nobody knows", offerOf(ProtoESP, words("aes-128-gcm"), nil, nil),

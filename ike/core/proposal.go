@@ -188,7 +188,7 @@ func (o Offer) match(p *Alternative) (s Suite, ok bool) {
 		if !s.exchange(o, p) {
 			return s, false
 		}
-	} else if hasAny(p, suite.TypeDH) && !has(p, suite.TypeDH, 0, 0) || !(exchanges{}).fits(p) {
+	} else if !without(p) {
 		return s, false
 	}
 	if len(o.ESN) > 0 {
@@ -203,9 +203,17 @@ func (o Offer) match(p *Alternative) (s Suite, ok bool) {
 	return s, true
 }
 
-// exchange selects the group and what comes after it.
+// without reports whether a proposal can do without a key exchange: it has none, or NONE.
+func without(p *Alternative) bool {
+	return (!hasAny(p, suite.TypeDH) || has(p, suite.TypeDH, 0, 0)) && (exchanges{}).fits(p)
+}
+
+// exchange selects the group and what comes after it, or none.
 func (s *Suite) exchange(o Offer, p *Alternative) bool {
 	for _, x := range o.exchanges() {
+		if x.none && without(p) {
+			return true
+		}
 		i := slices.IndexFunc(x.groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) })
 		if i >= 0 && x.fits(p) {
 			s.Group, s.Additional = x.groups[i], x.additional

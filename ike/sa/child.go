@@ -33,6 +33,7 @@ type Child struct {
 	Theirs   *Child // its successor by the peer's rekey
 	After    *Child // its predecessor, while that lives
 
+	span   span
 	asked  *Question // whose answer shows that the peer has it
 	timers [3]*core.Timer
 }
@@ -97,8 +98,15 @@ func (sa *SA) Install(n NewChild) *Child {
 		Standby: n.Standby, Pairs: ag.Pairs, Local: sa.Local, Remote: sa.Remote, UDP: sa.InUDP(n.Policy),
 		ReplayWindow: p.ReplayWindow, TFC: padTo, Dummies: dummies, Soft: soft, Hard: p.Lifetime,
 		SoftBytes: softBytes(sa.Env, p.Lifebytes), HardBytes: p.Lifebytes})
+	if sa.State < Established {
+		sa.first = n.Policy.Ref
+	}
+	c.span = newSpan(sa.Env.Now(), soft, p.Lifetime)
 	c.timers[softTimer] = sa.Env.After(soft, c.Rekey)
-	c.timers[hardTimer] = sa.Env.After(p.Lifetime, func() { c.HardEnd("its lifetime ended") })
+	c.timers[hardTimer] = sa.Env.After(p.Lifetime, func() {
+		c.HardEnd("its lifetime ended")
+		c.abandoned()
+	})
 	sa.Children = append(sa.Children, c)
 	sa.Keeper.ChildMade(c)
 	if n.Standby && !n.Replaces {
@@ -244,7 +252,7 @@ func (c *Child) RekeyLater() {
 	if !c.Gone {
 		env := c.SA.Env
 		env.Timers.Stop(c.timers[softTimer])
-		c.timers[softTimer] = env.After(RekeyWait(env, c.Refusals), c.Rekey)
+		c.timers[softTimer] = env.After(c.span.before(env.Now(), RekeyWait(env, c.Refusals)), c.Rekey)
 	}
 }
 

@@ -30,6 +30,7 @@
 //	contest.go    two devices want the same
 //	crowd.go      how many IKE SAs one peer may have
 //	twins.go      both ends began at once
+//	fallback.go   the peer does not let us replace an SA
 //	reauth.go     how long a proof counts
 //	modeconfig.go what mode config asks for, gives and keeps
 //	lease.go      inner addresses

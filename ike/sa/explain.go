@@ -87,6 +87,18 @@ func (e Explainer) ChildUnchosen(p *core.Policy, why Cause) *core.Mismatch {
 	return nil
 }
 
+// RekeyUnchosen is the same for the successor of a CHILD SA. Its algorithms were agreed on before,
+// so that only the key exchange can differ.
+func (e Explainer) RekeyUnchosen(p *core.Policy, why Cause) *core.Mismatch {
+	m := e.ChildUnchosen(p, why)
+	if why == NoProposal {
+		m.Part, m.Where = "group", e.Place(&p.Proposal, "pfs-group")
+		m.Hint = fmt.Sprintf("group: the peer agreed to the same algorithms before, so only pfs-group can differ: set pfs-group of proposal %q to what the peer has, or write \"none\" into it for a peer without PFS%s",
+			p.Proposal.Name, core.At(m.Where))
+	}
+	return m
+}
+
 const selectors = "traffic selectors"
 
 // policyLine is a policy for people: "policy 1 (site.toml:30): 10.1.0.0/16 => 10.2.0.0/16".

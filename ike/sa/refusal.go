@@ -105,4 +105,7 @@ func (n NoChild) Report(sa *SA) {
 		sa.Emit(core.Event{Kind: core.EvNotify, Exchange: n.Exchange, Policy: n.Policy.Ref, Reason: none})
 	}
 	sa.Keeper.ChildFailed(sa, n.Policy, !n.Ours)
+	if n.Refused && !n.Ours {
+		childRefused(sa, n.Policy, n.Cause)
+	}
 }

@@ -70,6 +70,10 @@ type SA struct {
 	contest   *contest // nil: nobody wants what it has
 	serving   bool     // what the owner was told last: see Tally
 	lingering int      // CHILD SAs that are gone and still open what was under way
+	span      span
+	refusals  int            // of our rekeys of it
+	first     core.PolicyRef // of the CHILD SA that was made together with it; 0: none was
+	noChild   int            // how often the peer refused another one for that, in a row
 }
 
 // New makes an IKE SA that is Connecting. Its Protocol is still to be set.
@@ -151,7 +155,9 @@ func (sa *SA) Up() {
 	sa.Become(Established)
 	sa.EstablishedAt = env.Now()
 	life := sa.Peer.Profile.Lifetime
-	sa.Timers.Soft = env.After(softLife(env, life), sa.RekeyDue)
+	soft := softLife(env, life)
+	sa.span = newSpan(env.Now(), soft, life)
+	sa.Timers.Soft = env.After(soft, sa.RekeyDue)
 	sa.Timers.Hard = env.After(life, func() {
 		sa.Delete(fmt.Sprintf("the lifetime of %v ended before a rekey succeeded", life))
 	})
@@ -273,7 +279,7 @@ func (sa *SA) Redundant() {
 // ReplacedBy is for the protocol: n was made by a rekey of sa and has all that lives on
 // from now on.
 func (sa *SA) ReplacedBy(n *SA) {
-	n.Birth, n.client, n.Home = sa.Birth, sa.client, sa.Home
+	n.Birth, n.client, n.Home, n.first = sa.Birth, sa.client, sa.Home, sa.first
 	each(sa, func(f feature) { f.passTo(n) })
 	sa.Adopter = n
 	sa.Redundant()

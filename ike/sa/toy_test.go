@@ -144,6 +144,7 @@ func (o *toyOwner) Serves(*SA, bool)                    {}
 func (o *toyOwner) Established(*SA)                     { o.told = append(o.told, "established") }
 func (o *toyOwner) Ended(*SA, bool)                     { o.told = append(o.told, "ended") }
 func (o *toyOwner) Reauthenticate(sa *SA)               { o.anew = sa }
+func (o *toyOwner) Renew(*SA, *core.Policy) bool        { return false }
 func (o *toyOwner) ChildMade(*Child)                    { o.told = append(o.told, "child made") }
 func (o *toyOwner) ChildGone(*Child)                    { o.told = append(o.told, "child gone") }
 func (o *toyOwner) ChildEnded(*SA, *core.Policy)        { o.told = append(o.told, "policy bare") }

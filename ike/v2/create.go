@@ -119,15 +119,19 @@ type childNegotiation struct {
 
 func (t *childNegotiation) prepare(x *exchange) error {
 	x.ni = x.sa.base.Env.Random(nonceLen)
-	groups := t.child.policy.Proposal.Groups()
-	if len(groups) == 0 {
-		return nil
-	}
+	p := &t.child.policy.Proposal
 	var before *suite.Group
 	if t.child.old != nil {
 		before = t.child.old.Suite.Group
 	}
-	return t.ke.offer(x, t.ke.firstGroup(before, groups))
+	if before == nil && p.AnyPFS {
+		before = x.sa.base.Suite.Group
+	}
+	g := t.ke.firstGroup(before, p.Groups())
+	if t.ke.wants == nil && before == nil && len(p.PFS) > 0 && p.PFS[0].Group == nil || g == nil {
+		return nil // without a key exchange; if the peer wants one, it says so
+	}
+	return t.ke.offer(x, g)
 }
 
 func (t *childNegotiation) request(x *exchange) error {
@@ -177,7 +181,8 @@ func (t *childNegotiation) complete(x *exchange) error {
 		return end(0, "the response to CREATE_CHILD_SA has no nonce")
 	}
 	x.nr = clone(n.Data)
-	if t.child.agreed.Suite.Group != t.ke.group {
+	g := t.child.agreed.Suite.Group
+	if g != nil && g != t.ke.group {
 		return refuse(message.NotifyInvalidKEPayload, errOtherGroup)
 	}
 	if len(t.more.lacks) > 0 {
@@ -185,7 +190,7 @@ func (t *childNegotiation) complete(x *exchange) error {
 			return err
 		}
 	}
-	if t.ke.group != nil {
+	if g != nil {
 		return t.ke.share(x)
 	}
 	return nil

@@ -80,6 +80,15 @@ func causeOf(kind message.NotifyType) ikesa.Cause {
 	return ikesa.AnotherCause
 }
 
+// causeIn is what the peer refused an exchange of ours for. False: it did not, the exchange broke off.
+func causeIn(fault error) (ikesa.Cause, bool) {
+	var r refused
+	if errors.As(fault, &r) && !r.ours {
+		return causeOf(r.kind), true
+	}
+	return ikesa.NotNow, false
+}
+
 // inNotify turns a refusal of package sa into one that is said with a notify.
 func inNotify(err error) error {
 	var r *ikesa.Refusal

@@ -55,7 +55,7 @@ func (x *exchange) rekeyParts(fault error) *core.Mismatch {
 		return d
 	}
 	if r, ok := fault.(refused); ok {
-		return explain(x.sa).ChildUnchosen(part[*pendingChild](x).policy, causeOf(r.kind))
+		return explain(x.sa).RekeyUnchosen(part[*pendingChild](x).policy, causeOf(r.kind))
 	}
 	return nil
 }

@@ -142,12 +142,15 @@ func (k *keyExchange) share(x *exchange) error {
 func (k *keyExchange) payload() *message.KE { return &message.KE{Group: k.method, Data: k.public} }
 
 // firstGroup is the group to begin with: what the responder asked for, else what
-// was agreed on before, else the first of ours.
+// was agreed on before, else the first of ours; nil: we have none.
 func (k *keyExchange) firstGroup(before *suite.Group, ours []*suite.Group) *suite.Group {
 	for _, g := range []*suite.Group{k.wants, before} {
 		if g != nil && slices.Contains(ours, g) {
 			return g
 		}
+	}
+	if len(ours) == 0 {
+		return nil
 	}
 	return ours[0]
 }

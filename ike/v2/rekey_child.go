@@ -128,11 +128,14 @@ func rekeyChildFailed(x *exchange, fault error) {
 	case isRefused(fault, message.NotifyChildSANotFound) && old.Sure: // else our answer that made it is still under way
 		old.End("the peer does not know it any more")
 	default:
-		old.Refusals++
 		if !isRefused(fault, message.NotifyTemporaryFailure) {
 			x.sa.base.Emit(core.Event{Kind: core.EvNotify, Child: old.ID, Policy: old.Policy.Ref,
 				Detail: x.rekeyParts(fault), Reason: "rekeying failed and will be tried again: " + fault.Error()})
 		}
-		old.RekeyLater()
+		if why, refused := causeIn(fault); refused {
+			old.RekeyRefused(why)
+		} else {
+			old.RekeyLater()
+		}
 	}
 }

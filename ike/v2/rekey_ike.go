@@ -26,7 +26,7 @@ func (sa *SA) Rekey() {
 		return
 	}
 	if parkedRekey(sa, rekeyIKE, nil) != nil || sa.inherits != nil && sa.inherits.base.State == Established {
-		sa.rekeyLater() // unless the peer's rekey is through by then, or wins
+		sa.base.RekeyLater() // unless the peer's rekey is through by then, or wins
 		return
 	}
 	x := newExchange(row(rekeyIKE))
@@ -228,7 +228,7 @@ func (t *ikeSuccession) settle(x *exchange) error {
 		if theirs != nil && theirs.base.State == Established {
 			sa.replacedBy(theirs)
 		} else {
-			sa.rekeyLater() // unless the peer's key exchanges are through by then
+			sa.base.RekeyLater() // unless the peer's key exchanges are through by then
 		}
 		mine.base.Delete("both ends rekeyed at once, and the peer's IKE SA stays")
 		return nil
@@ -305,15 +305,12 @@ func rekeyIKEFailed(x *exchange, fault error) {
 		sa.base.Delete("the peer's answer to the rekey cannot be used: " + fault.Error())
 		return
 	}
-	sa.refusals++
 	if !isRefused(fault, message.NotifyTemporaryFailure) {
 		sa.base.Emit(core.Event{Kind: core.EvNotify, Detail: detailOf(fault), Reason: "rekeying the IKE SA failed and will be tried again: " + fault.Error()})
 	}
-	sa.rekeyLater()
-}
-
-// rekeyLater tries again, later after each refusal.
-func (sa *SA) rekeyLater() {
-	sa.base.Env.Timers.Stop(sa.base.Timers.Soft)
-	sa.base.Timers.Soft = sa.base.Env.After(ikesa.RekeyWait(sa.base.Env, sa.refusals), sa.base.RekeyDue)
+	if why, refused := causeIn(fault); refused {
+		ikesa.IKERekeyRefused(sa.base, why)
+	} else {
+		sa.base.RekeyLater()
+	}
 }

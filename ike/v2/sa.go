@@ -57,7 +57,6 @@ type SA struct {
 	lastResponse   [][]byte
 	partial        *[2]partial // the peer's request and response of which fragments are missing; nil before any
 
-	refusals  int // of our rekeys of it
 	successor *SA // by the peer's rekey, while our own is under way
 	inherits  *SA // the other way round: whose successor it is, if the peer's rekey wins
 	parked    parked

@@ -215,7 +215,7 @@ func (n *Result) proposal(p *config.Proposal, prev *Result) *core.Proposal {
 	}
 	if n.props[p.Name] == nil {
 		n.props[p.Name] = keepProposal(prev.props[p.Name], &core.Proposal{
-			Name: p.Name, Encrs: p.Encrs, Integs: p.Integs, PFS: p.PFS, ESN: p.ESN.Accepts(),
+			Name: p.Name, Encrs: p.Encrs, Integs: p.Integs, PFS: p.PFS, AnyPFS: p.AnyPFS, ESN: p.ESN.Accepts(),
 			Lifetime: time.Duration(p.Lifetime), Lifebytes: p.Lifebytes, ReplayWindow: p.ReplayWindow, TFC: p.TFC, Dummies: p.TFCDummies,
 		})
 	}
