@@ -76,9 +76,11 @@ type Table struct {
 	paths    paths
 	manual   atomic.Pointer[map[uint32]*Inbound] // those whose SPI is not of slots; the map never changes
 
-	epoch   atomic.Uint64 // grows with each SA that leaves
-	waiting atomic.Int64  // len(doomed)
-	crowded atomic.Bool   // len(children) is above crowded
+	epoch    atomic.Uint64 // grows with each SA that leaves
+	waiting  atomic.Int64  // len(doomed)
+	crowded  atomic.Bool   // len(children) is above crowded
+	standby  sync.Map      // how many CHILD SAs of a policy stand by: uint32 to int; written under mu
+	standing atomic.Int64  // how many stand by in all
 
 	mu          sync.Mutex
 	children    map[uint64]*Child
@@ -166,7 +168,9 @@ func (t *Table) insert(c *Child, standby bool) error {
 		t.clients[c.Client]++
 	}
 	t.append(c)
-	if !standby {
+	if standby {
+		t.stands(c, 1)
+	} else {
 		c.stage.Store(stageActive)
 		t.lead(c)
 	}
@@ -245,8 +249,30 @@ func (t *Table) Activate(id uint64) bool {
 		return false
 	}
 	c.stage.Store(stageActive)
+	t.stands(c, -1)
 	t.lead(c)
 	return true
+}
+
+// stands counts the CHILD SAs that stand by.
+func (t *Table) stands(c *Child, by int) {
+	t.standing.Add(int64(by))
+	n, _ := t.standby.Load(c.Policy)
+	was, _ := n.(int)
+	if was+by == 0 {
+		t.standby.Delete(c.Policy)
+		return
+	}
+	t.standby.Store(c.Policy, was+by)
+}
+
+// StandsBy reports whether a policy has a CHILD SA that stands by. It takes no lock.
+func (t *Table) StandsBy(policy uint32) bool {
+	if t.standing.Load() == 0 {
+		return false // the usual answer, without the key of the map, which is allocated
+	}
+	_, ok := t.standby.Load(policy)
+	return ok
 }
 
 // Retire stops a CHILD SA from sealing; it still opens. False: there is none of this ID that could seal.
@@ -262,8 +288,13 @@ func (t *Table) Retire(id uint64) bool {
 }
 
 func (t *Table) retire(c *Child) {
-	if c.stage.Swap(stageRetired) == stageActive && c.inner == nil {
-		t.policies.remove(c.Policy, &c.out)
+	switch c.stage.Swap(stageRetired) {
+	case stageStandby:
+		t.stands(c, -1)
+	case stageActive:
+		if c.inner == nil {
+			t.policies.remove(c.Policy, &c.out)
+		}
 	}
 }
 

@@ -185,7 +185,7 @@ func (p *Plane) do(now time.Time, out core.Output) {
 		if c := p.SAs.Child(uint64(out.Child)); c != nil {
 			p.Lead(core.PolicyRef(c.Policy), out.Child)
 		}
-		p.SAs.Activate(uint64(out.Child))
+		p.Path.Activate(now, uint64(out.Child))
 	case core.Retire:
 		p.noLead(out.Child)
 		p.SAs.Retire(uint64(out.Child))

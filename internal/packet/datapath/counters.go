@@ -193,11 +193,11 @@ func (c *counters) passed(n, total, bytes int, err error, packets int, refused R
 
 // Counters adds up what the workers count.
 type Counters struct {
-	out, in, syncOut, syncIn counters
+	out, in, syncOut, syncIn, standby counters
 }
 
 func (c *Counters) get(i int) uint64 {
-	return c.out.n[i].Load() + c.in.n[i].Load() + c.syncOut.n[i].Load() + c.syncIn.n[i].Load()
+	return c.out.n[i].Load() + c.in.n[i].Load() + c.syncOut.n[i].Load() + c.syncIn.n[i].Load() + c.standby.n[i].Load()
 }
 
 // Get is how many packets were dropped for a reason; 0 for Passed.

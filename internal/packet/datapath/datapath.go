@@ -42,8 +42,8 @@ type Notify interface {
 	// bytes do not arrive where those of a CHILD SA go, header included; at most
 	// once in sad.ClaimsEvery for each path.
 	Claim(child uint64, mtu int)
-	// Waits says that fragments wait for the rest of their packets, so that GiveUp
-	// is to be called by GiveUpAt: once until that finds that none do.
+	// Waits says that fragments wait for the rest of their packets, or packets for an SA that stands by,
+	// so that GiveUp is to be called by GiveUpAt: once until that finds that none do.
 	Waits()
 }
 
@@ -77,6 +77,7 @@ type Path struct {
 	device   atomic.Int32 // MTU of the device, in bytes
 	acquires acquires
 	waiting  waiting
+	standby  standby
 	flows    flows
 
 	mu      sync.Mutex // of the synchronous lines
@@ -194,14 +195,16 @@ func (p *Path) over(f *failures, n int, err error, what string) (bool, error) {
 	return true, fmt.Errorf("datapath: %s fails again and again; see whether the interface is still there: %w", what, err)
 }
 
-// report passes what happened to a CHILD SA to the daemon.
-func (p *Path) report(c *sad.Child) {
+// report passes what happened to a CHILD SA to the daemon. The peer's first packet shows that it has the SA: it is
+// activated at once, and not when the daemon has heard of it.
+func (p *Path) report(c *sad.Child, now int64) {
 	ev := c.TakeEvents()
 	if ev == 0 {
 		return
 	}
 	n := p.cfg.Notify
 	if ev&sad.FirstUsed != 0 {
+		p.activate(c, now)
 		n.Used(c.ID)
 	}
 	if ev&sad.WasHeard != 0 {

@@ -108,12 +108,20 @@ func (p *Path) hold(f *fragments, count *counters, late Reason, owner uint64, pk
 // GiveUpAt is when GiveUp is due at the latest; not ok: nobody waits, and
 // Notify.Waits says when somebody does. Safe for any goroutine, as GiveUp is.
 func (p *Path) GiveUpAt() (at time.Time, ok bool) {
-	due := p.waiting.first()
+	due := p.firstDue()
 	if due == 0 {
 		p.waiting.told.Store(false)
-		due = p.waiting.first() // who came before is here, who came after tells
+		due = p.firstDue() // who came before is here, who came after tells
 	}
 	return time.Unix(0, due), due != 0
+}
+
+func (p *Path) firstDue() int64 {
+	due := p.waiting.first()
+	if at := p.standby.due.Load(); at != 0 && (due == 0 || at < due) {
+		due = at
+	}
+	return due
 }
 
 func (w *waiting) first() (due int64) {
@@ -127,9 +135,10 @@ func (w *waiting) first() (due int64) {
 	return due
 }
 
-// GiveUp counts and forgets fragments that waited for too long, and reports whether
+// GiveUp counts and forgets fragments, and packets for SAs that stand by, that waited for too long, and reports whether
 // any were to be looked at.
 func (p *Path) GiveUp(now time.Time) (was bool) {
+	was = p.giveUp(now.UnixNano())
 	p.waiting.mu.Lock()
 	defer p.waiting.mu.Unlock()
 	for _, f := range p.waiting.list {

@@ -192,7 +192,7 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 		return InTemplateMismatches // both SAs of a policy are due, no more and no others
 	}
 	if in.Expired(now) {
-		w.path.report(in.Child())
+		w.path.report(in.Child(), now)
 		return InStateExpired
 	}
 	seq, ok := in.Sequence(low)
@@ -387,7 +387,7 @@ func (w *inWorker) parse(pkt []byte) (wire.Info, bool) {
 func (w *inWorker) spend(in *sad.Inbound, n int, now int64) bool {
 	if in.Limited() {
 		ok := in.Spend(1, n, now)
-		w.path.report(in.Child())
+		w.path.report(in.Child(), now)
 		return ok
 	}
 	if w.run != in {
@@ -405,7 +405,7 @@ func (w *inWorker) countRun(now int64) {
 		return
 	}
 	w.run.Spend(w.runPackets, w.runBytes, now)
-	w.path.report(w.run.Child())
+	w.path.report(w.run.Child(), now)
 	w.run, w.runPackets, w.runBytes = nil, 0, 0
 }
 

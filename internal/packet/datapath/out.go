@@ -22,6 +22,7 @@ import (
 //	                                                             none: it goes on in clear (out-unprotected where it cannot)
 //	                                                             an ICMP error goes by what it quotes (related.go)
 //	sad.Outbound     the newest SA of the policy for the flow    out-no-states, and the daemon is asked
+//	                                                             one that stands by: the packet waits (standby.go)
 //	                                                             level unique: of the client whose flow it is; out-flow-errors
 //	                                                             level use: in clear, and nobody is asked
 //	                                                             out-policy-dead: nobody could be asked
@@ -136,8 +137,13 @@ func (p *Path) SendPlain(now time.Time, pkt []byte) Reason {
 		w.count.drop(OutErrors)
 		return OutErrors
 	}
+	return w.one(now.UnixNano(), pkt)
+}
+
+// one takes a copy of one packet through the line.
+func (w *outWorker) one(now int64, pkt []byte) Reason {
 	w.sizes[0] = copy(w.bufs[0][underlay.Headroom:], pkt)
-	return w.batch(now.UnixNano(), 1)
+	return w.batch(now, 1)
 }
 
 // outward is the worker of the synchronous line, under p.mu.
@@ -256,6 +262,9 @@ func (w *outWorker) lookUp(f *wire.Flow, pkt []byte, info wire.Info, now int64) 
 		if w.asked.first(pol.Ref, now) {
 			w.path.cfg.Notify.Acquire(pol.Ref, *f)
 		}
+		if w.path.waits(pol.Ref, pkt, now) {
+			return nil, Passed
+		}
 		return nil, OutNoStates
 	}
 	return out, Passed
@@ -344,11 +353,11 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 		bytes += run[i].n + run[i].pad
 	}
 	seq, r := admit(out, len(run), bytes, now)
-	w.path.report(out.Child())
+	w.path.report(out.Child(), now)
 	var overSeq uint64
 	if over := run[0].over; over != nil && r == Passed {
 		overSeq, r = admit(over, len(run), bytes, now)
-		w.path.report(over.Child())
+		w.path.report(over.Child(), now)
 	}
 	if r != Passed {
 		return r

@@ -64,7 +64,7 @@ func (w *outWorker) dummy(out *sad.Outbound, now int64) {
 	}
 	seq, ok := out.Reserve(1)
 	ok = ok && out.SpendDummy(n)
-	w.path.report(out.Child())
+	w.path.report(out.Child(), now)
 	if !ok {
 		return
 	}
