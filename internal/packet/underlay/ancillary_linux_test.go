@@ -346,7 +346,7 @@ func TestRestoreBounds(t *testing.T) {
 		{"eight extension headers", 24, 8, true}, {"nine", 24, 9, false},
 	} {
 		p := Packet{Buf: make([]byte, Headroom+c.payload), Off: Headroom, Len: c.payload, TTL: 3, TOS: 0x2c, Remote: netip.AddrPortFrom(told6, 0), Local: netip.AddrPortFrom(other6, 0)}
-		ok := p.restore(aligned(bytes.Repeat(ext, c.n)))
+		ok := p.restore(aligned(append(control(unix.SOL_SOCKET, unix.SO_TIMESTAMP, nil), bytes.Repeat(ext, c.n)...)))
 		if ok != c.want {
 			t.Errorf("%s: %v", c.name, ok)
 		}

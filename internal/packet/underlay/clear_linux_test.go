@@ -46,8 +46,15 @@ func TestClearKeepsThePacket(t *testing.T) {
 	if err := c.Send([]byte{0x45}); err == nil {
 		t.Error("a stump was sent")
 	}
+	s := c.(*clearSockets)
+	opened := []int{s.fd[0], s.fd[1], s.mtu}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
+	}
+	for _, fd := range opened {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); !errors.Is(err, unix.EBADF) {
+			t.Errorf("socket %d of %v: %v", fd, opened, err)
+		}
 	}
 	if err := c.Send(make([]byte, 100)); err == nil {
 		t.Error("sent after Close")

@@ -2,6 +2,8 @@ package underlay
 
 import (
 	"bytes"
+	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -77,6 +79,57 @@ func TestLargeDatagrams(t *testing.T) {
 	in := packets(1, MaxDatagram)
 	if n, err := b.Recv(in); n != 1 || err != nil || in[0].Len != MaxDatagram {
 		t.Error(n, err, in[0].Len)
+	}
+}
+
+// Recv waits where nothing is ready, and Close wakes it then; what is closed can be opened again.
+func TestRecvWaits(t *testing.T) {
+	c := listen(t, loop).(*conn)
+	waits := make(chan struct{}, 1)
+	c.drain = func(fd uintptr) bool {
+		ready := c.drainReady(fd)
+		if !ready {
+			waits <- struct{}{}
+		}
+		return ready
+	}
+	done := make(chan error)
+	go func() {
+		_, err := c.Recv(packets(1, 2000))
+		done <- err
+	}()
+	<-waits
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	again, err := Listen(Options{IKEPort: c.ike, NATTPort: c.natt, Listen: []netip.Addr{loop}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
+
+// Between calls nothing points into the caller's buffers.
+func TestBuffersAreNotKept(t *testing.T) {
+	a, b := listen(t, loop).(*conn), listen(t, loop).(*conn)
+	out := outgoing(ESP, netip.AddrPort{}, at(loop, b, true), true, espPacket(100, 1))
+	if n, err := a.Send([]Packet{out, out, out}); n != 3 || err != nil {
+		t.Fatal(n, err)
+	}
+	receive(t, b, 3)
+	b.rx.troubles(b.sockets[0], packets(2, 100))
+	for _, batch := range []*batch{a.tx, b.rx} {
+		for i := range batch.iovs {
+			if batch.iovs[i].Base != nil || batch.packets[i] != nil {
+				t.Errorf("the %d-th is kept", i)
+			}
+		}
+	}
+	if b.into != nil {
+		t.Error("Recv keeps its packets")
 	}
 }
 

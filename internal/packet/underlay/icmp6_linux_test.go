@@ -105,6 +105,20 @@ func send6(t *testing.T, pkt []byte) {
 	}
 }
 
+// An IPv4 packet is not ours, even where our address could be read in it.
+func TestQuotedIPv4(t *testing.T) {
+	local := netip.MustParseAddr("fd33::1") // its second byte is where IPv4 has the protocol: AH
+	pkt := append([]byte{0x45, 0, 0, 60, 0, 0, 0, 0}, append(local.AsSlice(), make([]byte, 36)...)...)
+	if _, _, proto, ok := wire.PathHeaders(pkt); !ok || proto != wire.ProtoAH {
+		t.Fatal("this test shows nothing", proto, ok)
+	}
+	msg := append([]byte{icmp6TooBig, 0, 0, 0, 0, 0, 5, 0}, pkt...)
+	p := Packet{Buf: append(make([]byte, Headroom), msg...)}
+	if p.quoted(len(msg), local) {
+		t.Errorf("%+v", p.Fault)
+	}
+}
+
 func FuzzQuoted(f *testing.F) {
 	f.Add(toldOf(2, 0, 1300, wire.ProtoAH, 41))
 	f.Add(toldOf(2, 0, 1300, wire.ProtoFragment, 41, wire.ProtoAH, 0, 0, 1, 0, 0, 0, 7))

@@ -152,6 +152,9 @@ func TestMemoryCarriesRaw(t *testing.T) {
 			t.Errorf("%d: %+v", i, p)
 		}
 	}
+	if IsRaw(struct{ Conn }{a}) { // of a kind that does not say
+		t.Error("raw")
+	}
 	plain, _ := twins()
 	if n, err := plain.Send([]Packet{own}); n != 0 || err != ErrNoSocket || IsRaw(plain) || !IsRaw(a) {
 		t.Error(n, err)

@@ -168,7 +168,7 @@ func TestRestore(t *testing.T) {
 		t.Errorf("%x, want %x", p.Data(), want)
 	}
 	for _, bad := range [][]byte{
-		control(unix.IPV6_HOPOPTS, hop[:7]), control(unix.IPV6_RTHDR, routing[:16]),
+		control(unix.IPV6_HOPOPTS, nil), control(unix.IPV6_HOPOPTS, hop[:1]), control(unix.IPV6_HOPOPTS, hop[:7]), control(unix.IPV6_RTHDR, routing[:16]),
 		control(unix.IPV6_DSTOPTS, append([]byte{0, 12}, make([]byte, 102)...)), // no room for it
 	} {
 		if fresh().restore(bad) {
