@@ -5,12 +5,15 @@ package control
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func endpointIn(t *testing.T, dir string) string {
@@ -69,6 +72,30 @@ func TestLiveSocketIsNotTaken(t *testing.T) {
 	}
 	if _, err := NewClient(path).Policies(context.Background()); err != nil {
 		t.Errorf("the first one was disturbed: %v", err)
+	}
+}
+
+// Whoever looks whether a socket is alive does not stay connected.
+func TestLookingEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := Listen(path); err == nil {
+		t.Fatal("taken twice")
+	}
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }
 
@@ -149,6 +176,9 @@ func TestListenRefuses(t *testing.T) {
 		if _, err := Listen("/proc/self/s"); err == nil || !strings.Contains(err.Error(), "mkdir") {
 			t.Errorf("/proc: %v", err)
 		}
+	}
+	if list, err := os.ReadFile("/proc/net/unix"); err == nil && regexp.MustCompile(`(?m) \.s\d+/s$`).Match(list) {
+		t.Error("the socket of the path that is empty is still open")
 	}
 	if b, _ := os.ReadFile(file); string(b) != "precious" {
 		t.Error("the file was touched")
