@@ -19,6 +19,7 @@ type options struct {
 	longest  time.Duration
 	at       string
 	list     bool
+	own      bool
 }
 
 func main() {
@@ -28,6 +29,7 @@ func main() {
 	flag.IntVar(&o.parallel, "p", 1, "how many tests run at once")
 	flag.DurationVar(&o.longest, "longest", 5*time.Second, "leave out tests that use more processor time")
 	flag.StringVar(&o.at, "at", "", "only mutants of files whose names contain this")
+	flag.BoolVar(&o.own, "own", false, "only run the package's own tests")
 	flag.BoolVar(&o.list, "list", false, "only list the sample")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), "usage: go run ./internal/testing/mutate [flags] ./package...\n\n"+

@@ -51,6 +51,9 @@ func (p *pkg) try(o options, equal []equivalent) (*result, error) {
 		return r, nil
 	}
 	together := slices.DeleteFunc(slices.Clone(sample), func(m *mutant) bool { return m.alone })
+	if o.own {
+		delete(exercised, p.dir)
+	}
 	tests, err := p.binaries(dir, together)
 	if err != nil {
 		return nil, err
