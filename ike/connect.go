@@ -44,7 +44,7 @@ func (e *Endpoint) connect(p *core.Policy) {
 
 // approach finds the local addresses that lead to a peer.
 func (e *Endpoint) approach(peer *core.Peer, remotes []netip.Addr) {
-	e.leading(peer, remotes, func(ways []way) {
+	leading(e, peer, remotes, func(ways []way) {
 		if len(ways) == 0 {
 			e.unreachable(peer, "no route to "+addrList(remotes)+": check the host's routes or set local-address")
 			return
@@ -57,7 +57,7 @@ func (e *Endpoint) approach(peer *core.Peer, remotes []netip.Addr) {
 type way struct{ local, remote netip.Addr }
 
 // leading finds the addresses of a peer that this host has a way to, in their order.
-func (e *Endpoint) leading(peer *core.Peer, remotes []netip.Addr, then func([]way)) {
+func leading(e *Endpoint, peer *core.Peer, remotes []netip.Addr, then func([]way)) {
 	ways, open := make([]way, len(remotes)), len(remotes)
 	answered := func() {
 		if open--; open == 0 {
@@ -98,7 +98,7 @@ func (e *Endpoint) locate(peer *core.Peer, then func([]netip.Addr, error)) {
 		then([]netip.Addr{peer.Address.Addr()}, nil)
 		return
 	}
-	e.resolve(peer.DNSName, func(list []netip.Addr, err error) {
+	resolve(e, peer.DNSName, func(list []netip.Addr, err error) {
 		if err == nil {
 			e.at[peer.Name] = list
 			e.peers.named = namedPeers(e.cfg.Peers, e.at)
@@ -108,7 +108,7 @@ func (e *Endpoint) locate(peer *core.Peer, then func([]netip.Addr, error)) {
 }
 
 // resolve asks for the addresses of a name.
-func (e *Endpoint) resolve(name string, then func([]netip.Addr, error)) {
+func resolve(e *Endpoint, name string, then func([]netip.Addr, error)) {
 	e.env.Ask(0, core.Resolve{Name: name}, func(b secret.Bytes, err error) {
 		list := core.UnpackAddrs(b)
 		if err == nil && len(list) == 0 {
@@ -141,6 +141,9 @@ func (e *Endpoint) unreachable(peer *core.Peer, reason string) {
 	e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name, Reason: reason})
 	for _, p := range wanted {
 		e.later(p, true)
+		if w := e.wants[p.Ref]; w != nil {
+			w.stranded = true
+		}
 	}
 }
 

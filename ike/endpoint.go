@@ -97,6 +97,9 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 				r.AddrsChanged()
 			}
 		}
+		lookForWays(e)
+	case core.RoutesChanged:
+		lookForWays(e)
 	case core.LocalNets:
 		e.nets = in.Nets
 	case core.Answer:

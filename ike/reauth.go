@@ -10,26 +10,31 @@ import (
 
 // Reauthenticate begins the IKE SA that takes over from sa. If it comes to
 // nothing, sa stays and asks again.
-func (e *Endpoint) Reauthenticate(sa *ikesa.SA) { e.replace(sa, nil) }
+func (e *Endpoint) Reauthenticate(sa *ikesa.SA) { e.replace(sa, nil, netip.Addr{}) }
 
 // Renew is the same because the peer does not let us replace what sa has; p is what it is made
 // for. False: one is being made already, or none can be.
-func (e *Endpoint) Renew(sa *ikesa.SA, p *core.Policy) bool { return e.replace(sa, p) }
+func (e *Endpoint) Renew(sa *ikesa.SA, p *core.Policy) bool { return e.replace(sa, p, netip.Addr{}) }
 
-func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy) bool {
+// replace begins an IKE SA that takes over from sa: for a policy, from a local address. Those that
+// are not given are those of sa.
+func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy, local netip.Addr) bool {
 	sa = sa.Newest()
 	switch {
 	case e.down || sa.State != ikesa.Established || e.replacing.has(sa):
 		return false
 	case e.others.settling(sa, e.env.Now()): // a replacement is begun too late to be known as a twin, and both would stay
-		e.env.After(ikesa.TwinDelay, func() { e.replace(sa, main) })
+		e.env.After(ikesa.TwinDelay, func() { e.replace(sa, main, local) })
 		return false
 	}
 	wanted := sa.MainPolicy()
 	if main != nil {
 		wanted = []*core.Policy{main}
 	}
-	p := ikesa.Path{Local: netip.AddrPortFrom(sa.Local.Addr(), e.cfg.StartsAt(sa.Peer)), Remote: netip.AddrPortFrom(sa.Remote.Addr(), sa.Peer.Port)}
+	if !local.IsValid() {
+		local = sa.Local.Addr()
+	}
+	p := ikesa.Path{Local: netip.AddrPortFrom(local, e.cfg.StartsAt(sa.Peer)), Remote: netip.AddrPortFrom(sa.Remote.Addr(), sa.Peer.Port)}
 	n := e.versions.of(sa.Peer.Version).initiate(e, sa.Peer, p, wanted)
 	if slices.ContainsFunc(sa.Children, func(c *ikesa.Child) bool { return c.Policy.Identity != nil }) {
 		n.Identity = sa.Identity // that of the policies that it takes over
@@ -81,6 +86,10 @@ func (e *Endpoint) inherit(sa *ikesa.SA, tries int) {
 		why := "authenticated anew"
 		if sa.ComesFrom.IsValid() {
 			why = "the peer sent us to another gateway"
+		}
+		if old.Local.Addr() != sa.Local.Addr() { // what is left to say goes by a way that there is
+			old.Local = netip.AddrPortFrom(sa.Local.Addr(), old.Local.Port())
+			why = "our address that leads to the peer is another one"
 		}
 		old.Delete(why)
 	default:

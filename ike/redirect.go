@@ -45,7 +45,7 @@ func (e *Endpoint) Redirected(sa *ikesa.SA, to core.Gateway, wanted []*core.Poli
 		e.redirect(sa, to, from, old, wanted)
 		return
 	}
-	e.resolve(to.Name, func(list []netip.Addr, err error) {
+	resolve(e, to.Name, func(list []netip.Addr, err error) {
 		if e.down || !slices.Contains(e.cfg.Peers, peer) {
 			return
 		}
@@ -53,7 +53,7 @@ func (e *Endpoint) Redirected(sa *ikesa.SA, to core.Gateway, wanted []*core.Poli
 			e.notRedirected(peer, to, wanted, "the DNS has no address for it")
 			return
 		}
-		e.leading(peer, list, func(ways []way) { // of several addresses the first that can be reached
+		leading(e, peer, list, func(ways []way) { // of several addresses the first that can be reached
 			if len(ways) > 0 {
 				list = []netip.Addr{ways[0].remote}
 			}

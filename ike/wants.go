@@ -23,6 +23,7 @@ type want struct {
 	failures int          // in a row
 	until    time.Time    // nothing is tried before; zero: nothing holds it off
 	timer    *core.Timer  // of the next attempt, if it needs no traffic
+	stranded bool         // the last attempt did not get as far as a message: no route, or no DNS
 
 	since time.Time // when it got its CHILD SA
 	past  int       // failures before that
@@ -42,7 +43,7 @@ func (w *want) brief(env *core.Env) bool {
 }
 
 func (w *want) clear(env *core.Env) {
-	w.failures, w.until = 0, time.Time{}
+	w.failures, w.until, w.stranded = 0, time.Time{}, false
 	env.Timers.Stop(w.timer)
 	w.timer = nil
 }

@@ -77,6 +77,10 @@ type LocalAddrs struct{ Addrs []netip.Addr }
 // wrote. The whole list, each time that it changes.
 type LocalNets struct{ Nets []netip.Prefix }
 
+// RoutesChanged says that routes or links of this host are others than before: another
+// address may lead to a peer, or none.
+type RoutesChanged struct{}
+
 // Answer is the result of an Ask.
 type Answer struct {
 	ID   AskID
@@ -134,21 +138,22 @@ const TicketKeyLen = 32
 // Tick carries no news: Deadline has come.
 type Tick struct{}
 
-func (Datagram) input()    {}
-func (Acquire) input()     {}
-func (Expire) input()      {}
-func (Used) input()        {}
-func (Alive) input()       {}
-func (Moved) input()       {}
-func (PathClaim) input()   {}
-func (LocalAddrs) input()  {}
-func (LocalNets) input()   {}
-func (Answer) input()      {}
-func (SPIs) input()        {}
-func (Reconfigure) input() {}
-func (Command) input()     {}
-func (TicketKeys) input()  {}
-func (Tick) input()        {}
+func (Datagram) input()      {}
+func (Acquire) input()       {}
+func (Expire) input()        {}
+func (Used) input()          {}
+func (Alive) input()         {}
+func (Moved) input()         {}
+func (PathClaim) input()     {}
+func (LocalAddrs) input()    {}
+func (LocalNets) input()     {}
+func (RoutesChanged) input() {}
+func (Answer) input()        {}
+func (SPIs) input()          {}
+func (Reconfigure) input()   {}
+func (Command) input()       {}
+func (TicketKeys) input()    {}
+func (Tick) input()          {}
 
 // Output is one thing that the endpoint wants done, in order.
 type Output interface{ output() }

@@ -60,6 +60,8 @@ type Redirecter interface {
 type Roamer interface {
 	// AddrsChanged says that Host.Addrs are others.
 	AddrsChanged()
+	// Roams reports whether the peer goes along. Otherwise the SA ends with its address.
+	Roams() bool
 }
 
 // Prober is a Protocol that can try how long packets may be.

@@ -106,6 +106,9 @@ func (sa *SA) AddrsChanged() {
 	}
 }
 
+// Roams reports whether the peer understands MOBIKE.
+func (sa *SA) Roams() bool { return sa.mob.agreed }
+
 // seek asks the system which address leads to one of the remotes, and goes there.
 // If none does, the next change of addresses asks again.
 func (w roaming) seek(remotes []netip.AddrPort) {

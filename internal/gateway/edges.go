@@ -49,6 +49,9 @@ type Edges struct {
 	// first and each time that they have changed, until done is closed. Nil: they
 	// never change.
 	Watch func(done <-chan struct{}, changed func([]netip.Addr))
+	// WatchRoutes calls changed each time that a route of the host that is not the gateway's has
+	// changed, until done is closed. Nil: none ever changes.
+	WatchRoutes func(done <-chan struct{}, changed func())
 	// Nets lists the host's own addresses and networks (core.LocalNets), and WatchNets calls
 	// changed with them each time that they have changed. Nil: there are none.
 	Nets      func() ([]netip.Prefix, error)
@@ -155,6 +158,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	e.LANs = func() ([]netip.Prefix, error) { return tun.LANs(device) }
 	e.Networks = (&addresses.Reachable{Device: device}).Networks
 	e.Watch = (&addresses.Reachable{Device: device, Listen: g.Listen}).Watch
+	e.WatchRoutes = (&addresses.Routes{Device: device, Table: uint32(g.Table)}).Watch
 	own := &addresses.Own{Device: device}
 	e.Nets, e.WatchNets = own.List, own.Watch
 	if e.Host == nil {

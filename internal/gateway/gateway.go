@@ -172,7 +172,11 @@ func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.S
 			watch(serving.Done(), func(a []netip.Addr) { g.plane.Inbox.Put(core.LocalAddrs{Addrs: a}) })
 		})
 	}
-
+	if watch := g.edges.WatchRoutes; watch != nil {
+		watching.Go(func() {
+			watch(serving.Done(), func() { g.plane.Inbox.Put(core.RoutesChanged{}) })
+		})
+	}
 	if watch := g.edges.WatchNets; watch != nil {
 		watching.Go(func() {
 			watch(serving.Done(), func(list []netip.Prefix) { g.plane.Inbox.Put(core.LocalNets{Nets: list}) })

@@ -10,7 +10,7 @@ import (
 )
 
 // Reachable are the addresses that peers can reach this host at: those of
-// interfaces that are up, but for loopback and the gateway's own device, and only
+// interfaces that are up and have a carrier, but for loopback and the gateway's own device, and only
 // those that it listens on. An SA that may move (MOBIKE) moves with them.
 type Reachable struct {
 	Device string       // the gateway's own
@@ -50,8 +50,8 @@ func follow[T comparable](done, news <-chan struct{}, list func() ([]T, error), 
 
 // List is what there is now.
 func (a *Reachable) List() (list []netip.Addr, err error) {
-	err = a.each(func(_ net.Interface, p netip.Prefix) {
-		if p.Addr().IsGlobalUnicast() && (len(a.Listen) == 0 || slices.Contains(a.Listen, p.Addr())) {
+	err = a.each(func(l net.Interface, p netip.Prefix) {
+		if l.Flags&net.FlagRunning != 0 && p.Addr().IsGlobalUnicast() && (len(a.Listen) == 0 || slices.Contains(a.Listen, p.Addr())) {
 			list = append(list, p.Addr())
 		}
 	})

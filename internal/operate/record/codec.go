@@ -35,6 +35,7 @@ const (
 	kindTicketKeys
 	kindLocalNets
 	kindPathClaim
+	kindRoutesChanged
 )
 
 // Reconfigure stands for core.Reconfigure: not the compiled configuration but
@@ -84,6 +85,8 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		w.kind(kindPathClaim)
 		w.u64(uint64(in.Child))
 		w.u32(uint32(in.MTU))
+	case core.RoutesChanged:
+		w.kind(kindRoutesChanged)
 	case core.LocalAddrs:
 		w.kind(kindLocalAddrs)
 		w.u32(uint32(len(in.Addrs)))
@@ -160,6 +163,8 @@ func parseInput(b []byte) (any, error) {
 		in = core.Moved{Child: core.ChildID(r.u64()), Local: r.addrPort(), Remote: r.addrPort()}
 	case kindPathClaim:
 		in = core.PathClaim{Child: core.ChildID(r.u64()), MTU: int(r.u32())}
+	case kindRoutesChanged:
+		in = core.RoutesChanged{}
 	case kindLocalAddrs:
 		l := core.LocalAddrs{}
 		for range r.count(1) {

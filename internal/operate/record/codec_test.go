@@ -66,6 +66,7 @@ var inputs = []struct {
 	{Reconfigure{From: config.Snapshot{Files: []config.SnapshotFile{{Path: "a", Data: []byte("x")}, {Path: "b", Data: []byte("y")}},
 		Globs: []config.SnapshotGlob{{Pattern: "*", Paths: []string{"b", "c"}}, {Pattern: "?", Paths: []string{"d"}}}}}, ""},
 	{core.PathClaim{Child: 9, MTU: 1400}, "0f 0000000000000009 00000578"},
+	{core.RoutesChanged{}, "10"},
 }
 
 func unhex(t *testing.T, s string) []byte {

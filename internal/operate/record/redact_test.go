@@ -43,6 +43,7 @@ func TestDescribeInput(t *testing.T) {
 		{core.TicketKeys{Keys: []core.TicketKey{{Secret: psk}}}, "TicketKeys, 1 of them"},
 		{core.Command{Do: core.RekeyIKE, SA: 3}, "Command 4, IKE SA 3"},
 		{core.Tick{}, "Tick"},
+		{core.RoutesChanged{}, "RoutesChanged"},
 	} {
 		if got := describeInput(c.in); got != c.want {
 			t.Errorf("%T: %q, want %q", c.in, got, c.want)
