@@ -349,7 +349,12 @@ func TestChildFollowUpRefused(t *testing.T) {
 		if kind != 0 {
 			p.answer(h, note(kind))
 		} else {
-			p.answer(h, p.kemAnswer(ps)) // and no link, although one more is to come
+			p.answer(h, p.kemAnswer(ps)) // and no link, although one more is to come: the peer has made the SA
+			h, ps = p.asked(message.ExchangeInformational)
+			if d := findPayload[*message.Delete](ps); d == nil || !bytes.Equal(d.SPIs[0], u32(made)) {
+				t.Errorf("the peer is told %s, not to delete it", describe(ps))
+			}
+			p.answer(h)
 		}
 		if !r.freed[made] {
 			t.Errorf("%v: the SPI is not given back", kind)
@@ -364,7 +369,9 @@ func TestChildFollowUpRefused(t *testing.T) {
 	r.in(core.Expire{Child: 1})
 	h, _ := p.asked(message.ExchangeCreateChildSA)
 	p.answer(h, p.pfsAnswer(hybridESP, 2)...)
-	r.silent("an answer without link")
+	h, ps := p.asked(message.ExchangeInformational)
+	says(t, ps, "Delete")
+	p.answer(h)
 	r.pass(4 * time.Second)
 	p.asked(message.ExchangeCreateChildSA)
 }

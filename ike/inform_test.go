@@ -268,7 +268,7 @@ func TestInitiatorDistrusts(t *testing.T) {
 		says(t, ps, "IDi IDr N(INITIAL_CONTACT) AUTH SA TSi TSr") // we say whom we want
 		p.answer(h, p.authPayloads(p.childAnswer()...)...)
 		h, ps = p.asked(message.ExchangeInformational)
-		says(t, ps, "N(AUTHENTICATION_FAILED)")
+		says(t, ps, "N(AUTHENTICATION_FAILED) Delete")
 		if h.ID != 2 {
 			t.Errorf("it has ID %d", h.ID)
 		}

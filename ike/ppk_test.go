@@ -260,7 +260,7 @@ func TestPPKRequiredAndLeftOut(t *testing.T) {
 	says(t, in, "IDi N(INITIAL_CONTACT) N(PPK_IDENTITY) AUTH SA TSi TSr")
 	p.answer(h, p.authPayloads(p.childAnswer()...)...)
 	_, in = p.asked(message.ExchangeInformational)
-	says(t, in, "N(AUTHENTICATION_FAILED)")
+	says(t, in, "N(AUTHENTICATION_FAILED) Delete")
 	if r.established() != 0 || len(r.children) != 0 || !strings.Contains(r.event(core.EvAuthFailed).Reason, "ppk-required") {
 		t.Errorf("%d IKE SAs, %d CHILD SAs; %s", r.established(), len(r.children), r.reasons())
 	}

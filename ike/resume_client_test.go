@@ -302,7 +302,7 @@ func TestFalseGateway(t *testing.T) {
 				t.Fatalf("%v; %s", r.e.SAs(), r.reasons())
 			}
 			_, ps := p.asked(message.ExchangeInformational)
-			says(t, ps, "N(AUTHENTICATION_FAILED)")
+			says(t, ps, "N(AUTHENTICATION_FAILED) Delete")
 			r.take()
 			r.pass(3 * time.Second)
 			r.sends = r.sends[:1]

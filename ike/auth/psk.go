@@ -90,6 +90,10 @@ func PSK(f *suite.PRF, key secret.Bytes, s Signed) secret.Bytes {
 // IKE SA, is the key (RFC 5723 §4.3.3).
 func Resumed(f *suite.PRF, s Signed) secret.Bytes { return prf.Sum(f, s.SKp, s.octets(f)) }
 
+// ResumedBriefly is the same over the first message alone, as libreswan 5 reads the "message octets" of
+// RFC 5723 §5.1: nonces and SPIs are in SK_p.
+func ResumedBriefly(f *suite.PRF, s Signed) secret.Bytes { return prf.Sum(f, s.SKp, s.Message) }
+
 // VerifyPSK compares in constant time. An empty key proves nothing.
 func VerifyPSK(f *suite.PRF, key secret.Bytes, s Signed, got []byte) bool {
 	return len(key) > 0 && PSK(f, key, s).Equal(got)

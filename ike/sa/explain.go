@@ -232,6 +232,9 @@ func remoteID(id *core.Identity) string {
 
 // RefusedText says that the peer refused who we are, and what to compare.
 func (e Explainer) RefusedText() string {
+	if e.SA.Resumed {
+		return "the peer took the ticket and does not let us resume the IKE SA: its keys of the lost one are others, or it computes AUTH in another way"
+	}
 	return "the peer refused our proof: " + e.refusedMethod().Compare
 }
 
@@ -253,6 +256,10 @@ func (e Explainer) ProofRefused() *core.Mismatch {
 	m.Ours = []string{"we are " + e.SA.MyID.String()}
 	if id := e.SA.Identity; id != nil && id.RemoteID.Type != core.IDNone && !id.Ignore {
 		m.Ours = append(m.Ours, "we ask for "+id.RemoteID.String())
+	}
+	if e.SA.Resumed {
+		m.Hint = "nothing has to be changed: the next IKE SA is made without a ticket. If this happens each time, write resumption = false into the profile" + core.At(m.Where)
+		return m
 	}
 	r := e.refusedMethod()
 	if r.Ours != "" {

@@ -305,11 +305,11 @@ func (sa *SA) authFailed(d *core.Mismatch, format string, a ...any) error {
 
 // distrust refuses the peer as initiator: its SA is up on its side, so it is
 // told in an INFORMATIONAL request, whose answer nobody waits for (RFC 7296
-// §2.21.2).
+// §2.21.2). The Delete is for peers that only note the reason, such as libreswan.
 func (sa *SA) distrust(d *core.Mismatch, format string, a ...any) error {
 	reason := fmt.Sprintf(format, a...)
 	sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: d})
-	sendLast(sa, sa.sendID+1, &message.Notify{Kind: message.NotifyAuthenticationFailed})
+	sendLast(sa, sa.sendID+1, &message.Notify{Kind: message.NotifyAuthenticationFailed}, &message.Delete{Protocol: uint8(core.ProtoIKE)})
 	return fatal{reason: reason, detail: d, told: true}
 }
 

@@ -187,6 +187,7 @@ func (t *childNegotiation) complete(x *exchange) error {
 	}
 	if len(t.more.lacks) > 0 {
 		if err := t.more.readLink(x.in); err != nil {
+			t.more.lacks = nil // the peer waits for nothing more
 			return err
 		}
 	}

@@ -389,12 +389,18 @@ func (sa *SA) failed(x *exchange, err error) {
 	x.abandon()
 	var f fatal
 	if errors.As(err, &f) {
+		answered := x.in != nil && !x.kind.clear
+		if answered && !f.told && sa.base.State < Closing { // the peer has made what we reject
+			sendLast(sa, sa.sendID+1, &message.Delete{Protocol: uint8(core.ProtoIKE)})
+		}
 		if x.kind.failed != nil {
 			x.kind.failed(x, err)
 		}
 		if sa.base.State == Established {
 			sa.base.Event(core.EvPeerDead, "%s", f.reason)
-			sa.tickets.interrupted()
+			if !answered {
+				sa.tickets.interrupted()
+			}
 		}
 		sa.base.End(true, "%s", f.reason)
 		return

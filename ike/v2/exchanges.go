@@ -56,7 +56,7 @@ func row(id kindID) *kind {
 				child := &pendingChild{}
 				return []task{child, &authRefused{}, &resumedIdentities{}, &initialContact{}, &resumedProof{}, &redirectedAuth{child: child}, &redirectAuth{}, &modeConfig{child: child}, &firstChild{child: child}, &mobikeSupport{}, &authLifetime{}, &sessionTicket{}, &ikeUp{child: child}}
 			},
-			failed: func(x *exchange, fault error) { x.sa.connectFailed(x.kind.name, fault) }}
+			failed: resumedAuthFailed}
 	case createChild:
 		return &kind{id: id, name: "CREATE_CHILD_SA", wire: message.ExchangeCreateChildSA,
 			tasks: func() []task {

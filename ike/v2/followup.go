@@ -250,10 +250,14 @@ func (t *followUpKE) complete(x *exchange) error {
 		return err
 	}
 	more.add(t.ke.shared)
-	if len(more.lacks) > 0 {
-		return more.readLink(x.in)
+	if len(more.lacks) == 0 {
+		return nil
 	}
-	return nil
+	err := more.readLink(x.in)
+	if err != nil {
+		more.lacks = nil // the peer waits for nothing more
+	}
+	return err
 }
 
 func (t *followUpKE) settle(x *exchange) error {
@@ -314,6 +318,7 @@ func followUpFailed(x *exchange, fault error) {
 		return
 	}
 	x.sa.parked.mine = nil
+	x.sa.disown(p)
 	p.abandon()
 	p.kind.failed(p, fault)
 }

@@ -128,7 +128,7 @@ func (k *keyExchange) answer(x *exchange, g *suite.Group) error {
 func (k *keyExchange) share(x *exchange) error {
 	ke := find[*message.KE](x.in)
 	if ke == nil || ke.Group != k.group.ID {
-		return end(0, "the response has no key exchange of group %s", k.group.Name)
+		return refuse(message.NotifyInvalidKEPayload, "the response has no key exchange of group %s", k.group.Name)
 	}
 	w := core.KEShared{Group: k.group, Private: k.private, Peer: ke.Data}
 	k.compute(x, k.group.Slow, w, func(s secret.Bytes) error {

@@ -174,12 +174,12 @@ func goElsewhere(sa *SA, r redirected, proven bool) {
 }
 
 // sendLast sends a last request that nobody waits for an answer to.
-func sendLast(sa *SA, id uint32, p message.Payload) {
+func sendLast(sa *SA, id uint32, ps ...message.Payload) {
 	h := message.Header{SPIi: sa.base.SPIi, SPIr: sa.base.SPIr, Version: 0x20, Exchange: message.ExchangeInformational, ID: id}
 	if sa.base.Initiator {
 		h.Flags |= message.FlagInitiator
 	}
-	if raw, err := sa.sealer.seal(h, []message.Payload{p}); err == nil {
+	if raw, err := sa.sealer.seal(h, ps); err == nil {
 		sa.base.Transmit(sa.base.Path, [][]byte{raw})
 	}
 }

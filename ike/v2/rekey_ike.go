@@ -122,6 +122,7 @@ func (t *ikeNegotiation) complete(x *exchange) error {
 	t.next.suite, t.more.lacks, t.next.peerSPI, x.nr = s, s.Additional, peer, clone(n.Data)
 	if len(s.Additional) > 0 {
 		if err := t.more.readLink(x.in); err != nil {
+			t.more.lacks = nil // the peer waits for nothing more
 			return err
 		}
 	}
@@ -179,7 +180,7 @@ func (s *succession) make(x *exchange, ke *keyExchange, more *followUps) error {
 	sa := x.sa
 	n := newSA(sa.base.Successor(), sa.owner)
 	b := n.base
-	b.Initiator, b.Suite, n.sealer.fragments, n.mob = x.mine, s.suite, sa.sealer.fragments, sa.mob
+	b.Initiator, b.Suite, n.sealer.fragments, n.mob, n.brief = x.mine, s.suite, sa.sealer.fragments, sa.mob, sa.brief
 	b.SPIi, b.SPIr = s.newSPI, s.peerSPI
 	if !x.mine {
 		b.SPIi, b.SPIr = s.peerSPI, s.newSPI

@@ -28,6 +28,7 @@ import (
 //
 //	SKEYSEED = prf(SK_d (old), "Resumption" | Ni | Nr)                     (§5.1)
 //	AUTH     = prf(SK_pi or SK_pr (new), what RFC 7296 §2.15 has signed)   (§4.3.3)
+//	           or, by libreswan, over the sender's first message alone: both are accepted
 //
 // Whatever is wrong with a ticket is answered with TICKET_NACK, and the client
 // begins with IKE_SA_INIT. ticket.go has the tickets themselves.
@@ -43,6 +44,7 @@ type Session struct {
 	myID    core.ID
 	peerID  core.ID
 	suite   core.Suite
+	brief   bool         // see SA.brief
 	d       secret.Bytes // SK_d
 }
 
@@ -120,6 +122,7 @@ func (sa *SA) Resume(s *Session) {
 	sa.base.Resumed, sa.base.Auth.Proven = true, s.proven
 	sa.base.Suite, sa.base.MyID, sa.base.PeerID = s.suite, s.myID, s.peerID
 	sa.base.Identity = sa.owner.Tickets().identity(sa.base.Peer, s.origin)
+	sa.brief = s.brief
 }
 
 // firstExchange is the exchange that an IKE SA begins with.
@@ -269,6 +272,22 @@ func resumeFailed(x *exchange, fault error) {
 	sa.owner.NotResumed(sa.base, s, wanted)
 }
 
+// resumedAuthFailed begins anew, at once, if the peer has taken the ticket and refuses the proof that comes with it.
+func resumedAuthFailed(x *exchange, fault error) {
+	sa := x.sa
+	if !isRefused(fault, message.NotifyAuthenticationFailed) {
+		sa.connectFailed(x.kind.name, fault)
+		return
+	}
+	wanted := sa.base.TakeWants()
+	if p := part[*pendingChild](x).policy; p != nil {
+		wanted = append([]*core.Policy{p}, wanted...)
+	}
+	sa.base.Emit(core.Event{Kind: core.EvNotify, Exchange: x.kind.name, Reason: explain(sa).RefusedText() + ": it is made anew"})
+	sa.base.End(false, "not resumed")
+	sa.owner.NotResumed(sa.base, nil, wanted)
+}
+
 // resumedIdentities says who we are and hears who the peer is: nobody else than in
 // the old IKE SA (RFC 5723 §4.3.3).
 type resumedIdentities struct{ noop }
@@ -307,17 +326,25 @@ type resumedProof struct{ noop }
 
 func (*resumedProof) say(x *exchange) error {
 	sa := x.sa
-	body := idPayload(sa.base.MyID, sa.base.Initiator).AppendBody(nil)
-	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: auth.Resumed(sa.base.Suite.PRF, signed(sa, sa.base.Initiator, body))})
+	s := signed(sa, sa.base.Initiator, idPayload(sa.base.MyID, sa.base.Initiator).AppendBody(nil))
+	proof := auth.Resumed
+	if sa.brief {
+		proof = auth.ResumedBriefly
+	}
+	x.out = append(x.out, &message.Auth{Method: auth.MethodSharedKey, Data: proof(sa.base.Suite.PRF, s)})
 	return nil
 }
 
 func (*resumedProof) right(x *exchange) bool {
 	sa := x.sa
 	a := find[*message.Auth](x.in)
-	body := findID(x.in, !sa.base.Initiator).AppendBody(nil)
-	return a != nil && a.Method == auth.MethodSharedKey &&
-		sa.base.Env.Proved(auth.Resumed(sa.base.Suite.PRF, signed(sa, !sa.base.Initiator, body)).Equal(a.Data))
+	if a == nil || a.Method != auth.MethodSharedKey {
+		return false
+	}
+	s := signed(sa, !sa.base.Initiator, findID(x.in, !sa.base.Initiator).AppendBody(nil))
+	whole, brief := auth.Resumed(sa.base.Suite.PRF, s).Equal(a.Data), auth.ResumedBriefly(sa.base.Suite.PRF, s).Equal(a.Data)
+	sa.brief = brief // the answer is made in the same way
+	return sa.base.Env.Proved(whole || brief)
 }
 
 func (t *resumedProof) request(x *exchange) error { return t.say(x) }
@@ -511,7 +538,7 @@ func (l *lineage) hear(in []message.Payload) {
 	}
 	l.session.Wipe()
 	l.session = &Session{ticket: clone(n.Data[4:]), expires: sa.base.Env.Now().Add(life), proven: provenAt(sa), gateway: sa.base.Remote.Addr().Unmap(),
-		origin: sa.owner.Tickets().origin(sa.base.Peer, sa.base.Identity), myID: sa.base.MyID, peerID: sa.base.PeerID, suite: sa.base.Suite, d: sa.sealer.keys.d.Clone()}
+		origin: sa.owner.Tickets().origin(sa.base.Peer, sa.base.Identity), myID: sa.base.MyID, peerID: sa.base.PeerID, suite: sa.base.Suite, brief: sa.brief, d: sa.sealer.keys.d.Clone()}
 	l.timer = sa.base.Env.After(life*9/10, l.ask)
 }
 

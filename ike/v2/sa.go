@@ -60,6 +60,7 @@ type SA struct {
 	successor *SA // by the peer's rekey, while our own is under way
 	inherits  *SA // the other way round: whose successor it is, if the peer's rekey wins
 	parked    parked
+	brief     bool     // the peer's AUTH of a resumed IKE SA is over its first message alone (libreswan)
 	resumed   *resumed // from an earlier IKE SA, with a ticket; nil: made anew
 	tickets   lineage
 }

@@ -2,6 +2,7 @@ package v2
 
 import (
 	"bytes"
+	"strings"
 
 	"culvert/ike/core"
 	"culvert/ike/message"
@@ -11,6 +12,9 @@ import (
 // UDP where there is no NAT, too, and wants it so: the system cuts and joins datagrams of UDP,
 // not packets of ESP. Both ends have to say it. A later meaning gets a vendor ID of its own.
 var ownVendor = []byte("Culvert UDP\x01")
+
+// libreswanVendor is what the vendor ID of libreswan begins with.
+const libreswanVendor = "OE-Libreswan-"
 
 // vendor announces ownVendor with encapsulation = "detect". With "udp" the peer is made to
 // believe in a NAT instead, whatever it is, and with "raw" it must not use UDP.
@@ -30,8 +34,9 @@ func (t *vendor) reply(x *exchange) error { return t.request(x) }
 func (*vendor) complete(x *exchange) error {
 	x.sa.base.WantsUDP = false
 	for _, p := range x.in {
-		if v, ok := p.(*message.VendorID); ok && bytes.Equal(v.Data, ownVendor) {
-			x.sa.base.WantsUDP = true
+		if v, ok := p.(*message.VendorID); ok {
+			x.sa.base.WantsUDP = x.sa.base.WantsUDP || bytes.Equal(v.Data, ownVendor)
+			x.sa.brief = x.sa.brief || strings.HasPrefix(string(v.Data), libreswanVendor)
 		}
 	}
 	return nil
