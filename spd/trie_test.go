@@ -122,3 +122,53 @@ func TestCovers(t *testing.T) {
 		}
 	}
 }
+
+// What is computed with bits of an address is what is found bit by bit, at every depth.
+func TestKeysByTheBit(t *testing.T) {
+	bit := func(k key, i int) uint64 {
+		if i < 64 {
+			return k.hi >> (63 - i) & 1
+		}
+		return k.lo >> (127 - i) & 1
+	}
+	keys := []key{{}, {^uint64(0), ^uint64(0)}, {^uint64(0), 0}, {0, ^uint64(0)}, {0xaaaaaaaaaaaaaaaa, 0x5555555555555555}, {^uint64(0), 1}, {1, 1 << 63}, {^uint64(0), 3 << 62}}
+	for _, k := range keys {
+		for depth := range uint8(129) {
+			var masked key
+			var from uint64
+			ones := depth
+			for i := range 128 {
+				if i < int(depth) {
+					if i < 64 {
+						masked.hi |= bit(k, i) << (63 - i)
+					} else {
+						masked.lo |= bit(k, i) << (127 - i)
+					}
+				} else if i < int(depth)+64 {
+					from |= bit(k, i) << (63 + int(depth) - i)
+				}
+			}
+			for ones < 128 && bit(k, int(ones)) == 1 {
+				ones++
+			}
+			if got := k.masked(depth); got != masked {
+				t.Errorf("%x masked to %d: %x, want %x", k, depth, got, masked)
+			}
+			if got := k.from(depth); got != from {
+				t.Errorf("%x from %d: %x, want %x", k, depth, got, from)
+			}
+			if got := k.ones(depth); got != ones {
+				t.Errorf("%x has ones from %d to %d, want %d", k, depth, got, ones)
+			}
+			for _, p := range keys {
+				common := uint8(0)
+				for common < 128 && bit(k, int(common)) == bit(p, int(common)) {
+					common++
+				}
+				if k.common(p) != common || k.under(p, depth) != (depth <= common) {
+					t.Errorf("%x and %x: %d bits in common, want %d; of %d: %v", k, p, k.common(p), common, depth, k.under(p, depth))
+				}
+			}
+		}
+	}
+}
