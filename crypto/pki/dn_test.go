@@ -79,6 +79,25 @@ func TestSameDN(t *testing.T) {
 	}
 }
 
+// A name is at or below another whose sets it begins with. What cannot be read is nowhere, and nothing is below it.
+func TestWithinDN(t *testing.T) {
+	set := func(s string) []value { return []value{{oidCN, tags.UTF8String, s}} }
+	top, below, other := nameOf(set("a")), nameOf(set("A"), set("b")), nameOf(set("b"), set("a"))
+	broken := []byte("no name")
+	for _, c := range []struct {
+		what        string
+		name, above []byte
+		within      bool
+	}{
+		{"itself", top, top, true}, {"below", below, top, true}, {"above", top, below, false}, {"another order", other, below, false},
+		{"everything", below, nameOf(), true}, {"no name", broken, top, false}, {"no constraint", top, broken, false}, {"neither", broken, broken, false},
+	} {
+		if got := WithinDN(c.name, c.above); got != c.within {
+			t.Errorf("%s: %v", c.what, got)
+		}
+	}
+}
+
 // What is printed of names that others made, and read back.
 func TestDNText(t *testing.T) {
 	for _, c := range []struct {

@@ -150,6 +150,7 @@ func TestNamesOf(t *testing.T) {
 		want    string
 	}{
 		{"a subject", subject, nil, `["CN=x+E=a@x+E=b@x, E=c@x" "a@x" "b@x" "c@x"]`},
+		{"a subject of one set", cn(tags.UTF8String, "x"), nil, `["CN=x"]`},
 		{"no subject", nameOf(), nil, `[]`},
 		{"names", nameOf(), sequence(names("da", "mb", "ic")), `["a" "b" "c"]`},
 		{"a mapped address", nameOf(), sequence(names(mapped)), `[192.0.2.1 ::ffff:192.0.2.1]`},
@@ -270,6 +271,7 @@ func TestPoints(t *testing.T) {
 		{"no issuer", sequence(sequence(tlv(inner(2), nil))), nil},
 		{"an issuer that is no directory name", sequence(sequence(tlv(inner(2), names("dx")))), nil},
 		{"issuers that are cut", sequence(sequence(tlv(inner(2), cut(names("nother"))))), nil},
+		{"issuers of which one is none", sequence(sequence(tlv(inner(2), append(names("nother"), 5, 0)))), nil},
 		{"no name", sequence(sequence(tlv(inner(0), nil))), nil},
 		{"reasons that are none", sequence(sequence(name, tlv(tags.Tag(1).ContextSpecific(), nil))), nil},
 		{"more in it", sequence(sequence(name, tlv(inner(3), nil))), nil},

@@ -110,6 +110,32 @@ func TestPathLength(t *testing.T) {
 	}
 }
 
+// Name constraints are for the authorities below as for the end; one that issues itself anew is not asked.
+func TestConstraintsAlongAPath(t *testing.T) {
+	root := testcert.Root("root", "p256")
+	top := root.Intermediate("top", "p256", testcert.With(func(c *x509.Certificate) {
+		c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"example.net"}, true
+	}))
+	for _, c := range []struct {
+		what, between, leaf, why string
+		self                     bool
+	}{
+		{"all within", "ca.example.net", "gw.example.net", "", false},
+		{"an authority outside", "ca.example.com", "gw.example.net", "has a name that its authority may not give", false},
+		{"the end outside", "ca.example.net", "gw.example.com", "has a name that its authority may not give", false},
+		{"one that issues itself anew", "ca.example.com", "gw.example.net", "", true},
+	} {
+		between := top.Intermediate("between", "p256", testcert.DNS(c.between))
+		n := 4
+		if c.self {
+			between = top.Again("top", testcert.Key("p256"), isAuthority, testcert.DNS(c.between))
+		}
+		leaf := between.Leaf("leaf", "p256", testcert.DNS(c.leaf))
+		path, err := Path(leaf.Cert, certsOf(root), certsOf(top, between), now)
+		wantFault(t, c.what, path, err, n, c.why)
+	}
+}
+
 // version makes a certificate of another version, with or without its extensions.
 func version(t *testing.T, issuer *testcert.Pair, c *x509.Certificate, number byte, extensions bool) *x509.Certificate {
 	t.Helper()

@@ -25,6 +25,15 @@ func inBER(t *testing.T, der []byte) []byte {
 	return append(append([]byte{0x30, 0x80}, body...), 0, 0)
 }
 
+// A length that only BER has is the first one.
+func TestIndefinite(t *testing.T) {
+	for data, want := range map[string]bool{"": false, "\x30": false, "\x30\x80": true, "\x30\x81\x80": false, "\x30\x80\x00\x00": true, "\x80": false} {
+		if got := indefinite([]byte(data)); got != want {
+			t.Errorf("%x: %v", data, got)
+		}
+	}
+}
+
 // A PKCS#12 file that is not supported is refused with the line that converts it, and
 // what the line makes is read.
 func TestPKCS12ToConvert(t *testing.T) {
