@@ -25,6 +25,9 @@
 // packages' tests exercise a package, and which of its tests are left out because they need more
 // than a process.
 //
+// With -again and the report of an earlier run only those are tried that survived then: tests were
+// added since, and the package is the same.
+//
 // equivalent.txt names mutants that cannot be found because they change nothing that anybody
 // can see, each with the reason. They are not counted. Calls that only write the log are not changed.
 package main

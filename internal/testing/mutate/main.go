@@ -20,6 +20,7 @@ type options struct {
 	at       string
 	list     bool
 	own      bool
+	again    string
 }
 
 func main() {
@@ -30,6 +31,7 @@ func main() {
 	flag.DurationVar(&o.longest, "longest", 5*time.Second, "leave out tests that use more processor time")
 	flag.StringVar(&o.at, "at", "", "only mutants of files whose names contain this")
 	flag.BoolVar(&o.own, "own", false, "only run the package's own tests")
+	flag.StringVar(&o.again, "again", "", "the `report` of an earlier run of the same sample: only its survivors are tried, since tests were added")
 	flag.BoolVar(&o.list, "list", false, "only list the sample")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), "usage: go run ./internal/testing/mutate [flags] ./package...\n\n"+

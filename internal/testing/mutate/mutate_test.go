@@ -135,6 +135,21 @@ func TestSample(t *testing.T) {
 	if survived != 3 || known != 1 || found != len(r.outcomes)-4 || found < 12 {
 		t.Errorf("%d found, %d survived, %d known:\n%s", found, survived, known, out.String())
 	}
+	// A second run by the report tries the survivors alone, and those of another sample not at all.
+	path := filepath.Join(t.TempDir(), "report")
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again, err := p.try(options{n: 1000, seed: 1, parallel: 2, longest: 5 * time.Second, again: path}, equal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, s, k := again.counts(); f != found || s != survived || k != known {
+		t.Errorf("again %d found, %d survived, %d known", f, s, k)
+	}
+	if _, err := p.try(options{n: 5, seed: 1, again: path}, equal); err == nil || !strings.Contains(err.Error(), "is of another sample") {
+		t.Errorf("another sample: %v", err)
+	}
 	if after, err := os.ReadDir("testdata/sample"); err != nil || len(after) != len(before) {
 		t.Errorf("files before %v, after %v", before, after)
 	}

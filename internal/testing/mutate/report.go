@@ -11,6 +11,7 @@ import (
 type result struct {
 	pkg      *pkg
 	outcomes []outcome
+	sample   string   // tells samples apart
 	left     []string // tests that were left out: they fail without a mutant, or take too long
 }
 
@@ -44,6 +45,7 @@ func report(w io.Writer, results []*result) bool {
 	}
 	_ = t.Flush()
 	for _, r := range results {
+		fmt.Fprintf(w, "sample %s\n", r.sample)
 		if len(r.left) > 0 {
 			fmt.Fprintf(w, "\n%s: left out, because they fail without a mutant or take too long: %s\n", r.pkg.dir, strings.Join(r.left, " "))
 		}
@@ -51,7 +53,7 @@ func report(w io.Writer, results []*result) bool {
 			if x.found || x.equivalent != "" {
 				continue
 			}
-			fmt.Fprintf(w, "\n%s:%d: %s: %s", x.file, x.line, x.kind, x.what)
+			fmt.Fprintf(w, "\n%s", r.pkg.says(x.mutant))
 			if x.reached == 0 {
 				fmt.Fprint(w, " (no test reaches it)")
 			}

@@ -43,7 +43,11 @@ func (p *pkg) try(o options, equal []equivalent) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &result{pkg: p}
+	r := &result{pkg: p, sample: p.sum(sample)}
+	survivors, err := earlier(o.again, r.sample)
+	if err != nil {
+		return nil, err
+	}
 	if o.list {
 		for _, m := range sample {
 			fmt.Printf("%s:%d: %s: %s\n", m.file, m.line, m.kind, m.what)
@@ -65,7 +69,12 @@ func (p *pkg) try(o options, equal []equivalent) (*result, error) {
 	each(o.parallel, len(sample), func(i int) {
 		x := &r.outcomes[i]
 		x.mutant = sample[i]
-		if x.equivalent = reason(equal, p, x.mutant); x.equivalent == "" {
+		x.equivalent = reason(equal, p, x.mutant)
+		switch {
+		case x.equivalent != "":
+		case survivors != nil && !survivors[p.says(x.mutant)]:
+			x.found = true
+		default:
 			x.found, x.reached = p.judge(x.mutant, tests)
 		}
 		mu.Lock()
