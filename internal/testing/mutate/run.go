@@ -49,6 +49,7 @@ func (p *pkg) try(o options, equal []equivalent) (*result, error) {
 		return nil, err
 	}
 	if o.list {
+		fmt.Println("sample", r.sample)
 		for _, m := range sample {
 			fmt.Printf("%s:%d: %s: %s\n", m.file, m.line, m.kind, m.what)
 		}
