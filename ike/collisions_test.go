@@ -68,7 +68,7 @@ var collisions = []struct {
 		a! D
 		b? D
 		a! 
-		b! SA Nonce TSi TSr`, "childless", [2]int{1, 2}},
+		b! SA Nonce TSi TSr`, "childless", [2]int{1, 1}}, // b said of the old one that it was rekeyed
 	{"child created, response comes after its delete", `
 		a deletes child
 		a? D

@@ -42,6 +42,9 @@ func (c *explainPeerCmd) Run(s *session) error {
 	}
 	for _, sa := range x.SAs {
 		w.line(1, "IKE SA %s for %s, we are the %s, %s to %s, %s", sa.State, sa.Since, sa.Side, sa.LocalAddress, sa.RemoteAddress, plural(sa.Children, "CHILD SA"))
+		if sa.EncAlgorithm != "" {
+			w.line(2, "%s", negotiated(&sa))
+		}
 	}
 	for _, p := range x.Policies {
 		w.line(1, "%s", p)
@@ -58,6 +61,23 @@ func (c *explainPeerCmd) Run(s *session) error {
 		writeAttempt(&w, &x.Attempts[i])
 	}
 	return w.to(s)
+}
+
+// negotiated is what was negotiated for an IKE SA.
+func negotiated(sa *control.PeerSA) string {
+	text := "encryption " + sa.EncAlgorithm
+	for _, part := range [][2]string{{"hash", sa.HashAlgorithm}, {"prf", sa.PRFAlgorithm}, {"dh-group", sa.DHGroup}} {
+		if part[1] != "" {
+			text += ", " + part[0] + " " + part[1]
+		}
+	}
+	if sa.ID != "" {
+		text += "; we are " + sa.MyID + ", the peer is " + sa.ID
+	}
+	if sa.RekeyIn > 0 {
+		text += fmt.Sprintf("; next rekey in %s", sa.RekeyIn)
+	}
+	return text
 }
 
 func writeAttempt(w *text, a *control.Attempt) {

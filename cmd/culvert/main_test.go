@@ -148,7 +148,8 @@ func sample() *tables {
 			{Number: 2, Disabled: true, SrcAddress: "10.1.202.0/24", SrcPort: "any", DstAddress: "0.0.0.0/0", DstPort: "25", Protocol: "tcp", Action: "discard", Tunnel: control.No},
 		},
 		active: []control.ActivePeer{{Responder: true, NATTPeer: true, ID: "evil\x1b[2J", Peer: "site2", LocalAddress: "192.168.90.1", RemoteAddress: "192.168.80.1",
-			State: "established", Side: "responder", Uptime: 3720, LastSeen: 3, Ph2Total: 1, RxBytes: 1 << 40, RxPackets: 12, TxBytes: 7, TxPackets: 1}},
+			State: "established", Side: "responder", Uptime: 3720, LastSeen: 3, Ph2Total: 1, RxBytes: 1 << 40, RxPackets: 12, TxBytes: 7, TxPackets: 1, MyID: "site1",
+			Negotiated: control.Negotiated{EncAlgorithm: "aes-256", HashAlgorithm: "sha256", PRFAlgorithm: "sha384", DHGroup: "x25519+ml-kem-768", RekeyIn: 5400}}},
 		installed: []control.InstalledSA{
 			{ESP: true, SPI: control.SPI(0xabc1234), SrcAddress: "192.168.80.1:4500", DstAddress: "192.168.90.1:4500", State: "mature", AuthAlgorithm: "sha1",
 				EncAlgorithm: "aes-cbc", EncKeySize: 256, AuthKey: "aabb", EncKey: "ccdd", AddLifetime: control.Lifetime{Soft: 1440, Hard: 1800}, Addtime: "2024-03-01 13:04:05", ExpiresIn: 720,
@@ -196,6 +197,8 @@ func TestPrint(t *testing.T) {
 	}
 	_, out, _ := call("policy", "print", "--detail")
 	golden(t, "policy-detail.txt", out)
+	_, out, _ = call("active-peers", "print", "--detail")
+	golden(t, "active-peers-detail.txt", out)
 	_, out, _ = call("installed-sa", "print", "--show-secrets")
 	golden(t, "installed-sa-secrets.txt", out)
 	_, out, _ = call("statistics", "print", "--all")

@@ -3,8 +3,6 @@ package core
 import (
 	"net/netip"
 	"time"
-
-	"culvert/crypto/suite"
 )
 
 // SAInfo is what people may see of an IKE SA.
@@ -19,12 +17,10 @@ type SAInfo struct {
 	SPIi, SPIr    uint64
 	LocalID       ID
 	RemoteID      ID
-	Encr          *suite.Encr
-	PRF           *suite.PRF
-	Integ         *suite.Integ
-	Group         *suite.Group
+	Suite         // zero: not chosen yet
 	Created       time.Time
 	Established   time.Time
+	RekeyAt       time.Time // zero: none is due
 	LastSeen      time.Time
 	Children      []ChildID
 	Leased        []netip.Addr // mode-config: given to the peer, or to us by it

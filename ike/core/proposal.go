@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"slices"
 
 	"culvert/crypto/suite"
@@ -16,6 +17,36 @@ type Suite struct {
 	ESN   bool
 
 	Additional []*suite.KEM // key exchanges after the first, in order
+}
+
+// KeyExchange names the key exchanges of a suite as dh-group does: "x25519+ml-kem-768". It is empty if there is none.
+func (s Suite) KeyExchange() string {
+	if s.Group == nil {
+		return ""
+	}
+	name := s.Group.Name
+	for _, k := range s.Additional {
+		name += "+" + k.Name
+	}
+	return name
+}
+
+// IKEText is the suite of an IKE SA for people: "aes-256/sha256, prf sha256, x25519+ml-kem-768".
+func (s Suite) IKEText() string {
+	if s.Encr == nil {
+		return ""
+	}
+	text := cmp.Or(s.Encr.IKEName, s.Encr.Name)
+	if s.Integ != nil {
+		text += "/" + s.Integ.Name
+	}
+	if s.PRF != nil {
+		text += ", prf " + s.PRF.Name
+	}
+	if k := s.KeyExchange(); k != "" {
+		text += ", " + k
+	}
+	return text
 }
 
 // Alternative is one proposal for one SA, as it was sent or is to be sent: what of each

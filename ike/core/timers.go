@@ -14,6 +14,14 @@ type Timer struct {
 	run   func()
 }
 
+// Time is when the timer runs; zero if it has run or was stopped.
+func (t *Timer) Time() time.Time {
+	if t.index < 0 {
+		return time.Time{}
+	}
+	return t.at
+}
+
 // Timers is the endpoint's agenda. Calls that are due at the same time run in
 // the order in which they were set, so that a run can be repeated.
 type Timers struct {

@@ -33,9 +33,10 @@ type Child struct {
 	Theirs   *Child // its successor by the peer's rekey
 	After    *Child // its predecessor, while that lives
 
-	span   span
-	asked  *Question // whose answer shows that the peer has it
-	timers [3]*core.Timer
+	span     span
+	asked    *Question // whose answer shows that the peer has it
+	replaced bool      // an event said that it was rekeyed
+	timers   [3]*core.Timer
 }
 
 // Agreement is what two peers agreed on for a CHILD SA.
@@ -258,6 +259,7 @@ func (c *Child) RekeyLater() {
 
 // Rekeyed is for the protocol: made replaces c.
 func (c *Child) Rekeyed(made *Child) {
+	c.replaced = true
 	c.SA.Emit(core.Event{Kind: core.EvChildRekeyed, Child: made.ID, OldC: c.ID, Policy: made.Policy.Ref})
 }
 
@@ -319,7 +321,7 @@ func (c *Child) End(why string) {
 		c.Theirs.After = nil
 	}
 	if old := c.After; old != nil && old.Theirs == c { // the peer took its rekey back: the old one serves on
-		old.Theirs = nil
+		old.Theirs, old.replaced = nil, false
 		if !old.Rekeying && !old.Closing {
 			old.RekeyLater()
 		}
@@ -328,7 +330,9 @@ func (c *Child) End(why string) {
 	other := c.replacement()
 	if other == nil {
 		sa.Env.Emit(core.Remove{Child: c.ID})
-		sa.Emit(core.Event{Kind: core.EvChildDown, Child: c.ID, Policy: c.Policy.Ref, Reason: why})
+		if !c.replaced {
+			sa.Emit(core.Event{Kind: core.EvChildDown, Child: c.ID, Policy: c.Policy.Ref, Reason: why})
+		}
 		sa.Keeper.ChildEnded(sa, c.Policy)
 		return
 	}

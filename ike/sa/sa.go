@@ -69,6 +69,7 @@ type SA struct {
 	client    uint64   // see number; 0: not asked for yet
 	contest   *contest // nil: nobody wants what it has
 	serving   bool     // what the owner was told last: see Tally
+	quiet     bool     // made by a rekey that has not replaced its predecessor, or replaced itself: its end is no event
 	lingering int      // CHILD SAs that are gone and still open what was under way
 	span      span
 	refusals  int            // of our rekeys of it
@@ -87,7 +88,7 @@ func New(env *core.Env, owner Owner, peer *core.Peer, p Path) *SA {
 func (sa *SA) Successor() *SA {
 	return &SA{Env: sa.Env, Owner: sa.Owner, ID: sa.Env.NewSAID(), Peer: sa.Peer,
 		Path: sa.Path, NAT: sa.NAT, WantsUDP: sa.WantsUDP, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID,
-		Created: sa.Env.Now(), Heard: sa.Env.Now()}
+		Created: sa.Env.Now(), Heard: sa.Env.Now(), quiet: true}
 }
 
 // Become goes over to another state.
@@ -119,11 +120,14 @@ func (sa *SA) Info() core.SAInfo {
 	in := core.SAInfo{ID: sa.ID, Peer: sa.Peer.Name, State: sa.State.String(), Initiator: sa.Initiator, Resumed: sa.Resumed,
 		Local: sa.Local, Remote: sa.Remote, NATT: sa.NATT, SPIi: sa.SPIi, SPIr: sa.SPIr,
 		LocalID: sa.MyID, RemoteID: sa.PeerID,
-		Encr: sa.Suite.Encr, PRF: sa.Suite.PRF, Integ: sa.Suite.Integ, Group: sa.Suite.Group,
+		Suite:   sa.Suite,
 		Created: sa.Created, Established: sa.EstablishedAt, LastSeen: sa.Heard, Leaving: sa.Leaving,
 		TxPackets: sa.Stats.TxPackets, RxPackets: sa.Stats.RxPackets, TxBytes: sa.Stats.TxBytes, RxBytes: sa.Stats.RxBytes}
 	for _, c := range sa.Children {
 		in.Children = append(in.Children, c.ID)
+	}
+	if sa.State == Established && sa.Timers.Soft != nil {
+		in.RekeyAt = sa.Timers.Soft.Time()
 	}
 	if r, ok := sa.Protocol.(Redirecter); ok {
 		in.Redirectable = r.Redirectable()
@@ -254,7 +258,7 @@ func (sa *SA) End(fault bool, format string, a ...any) {
 		c.End("its IKE SA ended")
 	}
 	each(sa, feature.end)
-	if was >= Established {
+	if was >= Established && !sa.quiet {
 		sa.Event(core.EvIKEDown, format, a...)
 	}
 	sa.Keeper.Ended(sa, fault)
@@ -289,7 +293,8 @@ func (sa *SA) ReplacedBy(n *SA) {
 	}
 	sa.Children = nil
 	n.Wanted = append(n.Wanted, sa.Wanted...)
-	n.Emit(core.Event{Kind: core.EvIKERekeyed, Old: sa.ID})
+	sa.quiet, n.quiet = true, false
+	n.Emit(core.Event{Kind: core.EvIKERekeyed, Old: sa.ID, Reason: n.Suite.IKEText()})
 }
 
 // Name notes who the peer says that it is.

@@ -327,7 +327,7 @@ func (t *ikeUp) settle(x *exchange) error {
 	if sa.resumed != nil {
 		how = ", resumed"
 	}
-	sa.base.Event(core.EvIKEUp, "%s, we are %s%s", sa.base.PeerID, sa.base.MyID, how)
+	sa.base.Event(core.EvIKEUp, "%s, we are %s%s, %s", sa.base.PeerID, sa.base.MyID, how, sa.base.Suite.IKEText())
 	if !x.mine {
 		sa.base.BoundSame()
 	}

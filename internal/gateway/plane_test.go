@@ -5,11 +5,13 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"culvert/ike/core"
+	"culvert/internal/operate/control"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
 	"culvert/internal/testing/simnet"
@@ -364,5 +366,50 @@ func TestLevelUseFollowsItsSA(t *testing.T) {
 	w.west.input(core.Command{Do: core.FlushSAs})
 	if r := w.west.plane.Plan(w.west.comp).Routes; !w.west.plane.Replan || !r[0].Pass {
 		t.Errorf("after the flush: replan %v, %+v", w.west.plane.Replan, r)
+	}
+}
+
+// What was negotiated for an IKE SA is in active-peers print, in explain peer and in the events ike-up and ike-rekeyed.
+func TestNegotiatedIsShown(t *testing.T) {
+	w := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	text := func(s string) string {
+		s = replaceOnce(t, s, `dh-group = "x25519"`, "dh-group = \"x25519+ml-kem-768\"\nprf-algorithm = \"sha384\"\nlifetime = \"10h\"")
+		return strings.ReplaceAll(s, "[[identity]]\npeer = \"other\"", "[[identity]]\npeer = \"other\"\nmy-id = \"auto\"")
+	}
+	w.east.mustConfigure(text(passive(site(westAddr, "102", "101"))))
+	w.west.mustConfigure(text(site(eastAddr, "101", "102")))
+	w.until("established", func() bool { return w.west.sealing() >= 2 && w.east.sealing() >= 2 })
+	const suite = "aes-128/sha256, prf sha384, x25519+ml-kem-768"
+	want := control.Negotiated{EncAlgorithm: "aes-128", HashAlgorithm: "sha256", PRFAlgorithm: "sha384", DHGroup: "x25519+ml-kem-768"}
+	shown := func() {
+		t.Helper()
+		for _, n := range []*node{w.west, w.east} {
+			other := map[*node]string{w.west: "192.0.2.2", w.east: "192.0.2.1"}[n]
+			x, err := n.view().ExplainPeer("other")
+			rows := n.view().ActivePeers()
+			if err != nil || len(rows) != 1 || len(x.SAs) != 1 {
+				t.Fatalf("%+v, %+v, %v", rows, x, err)
+			}
+			// The soft lifetime is between 80 and 90 % of the hard one.
+			if in := time.Duration(rows[0].RekeyIn) * time.Second; in < 7*time.Hour || in > 9*time.Hour || x.SAs[0].RekeyIn != rows[0].RekeyIn {
+				t.Errorf("%v: rekey in %v, %v", n.addr, in, x.SAs[0].RekeyIn)
+			}
+			want.RekeyIn = rows[0].RekeyIn
+			if rows[0].Negotiated != want || x.SAs[0].Negotiated != want || rows[0].MyID != n.addr.String() || x.SAs[0].MyID != n.addr.String() || x.SAs[0].ID != other {
+				t.Errorf("%v: %+v, %+v", n.addr, rows[0], x.SAs[0])
+			}
+		}
+	}
+	shown()
+	w.west.input(core.Command{Do: core.RekeyIKE})
+	w.run(10 * time.Second)
+	shown()
+	for _, n := range []*node{w.west, w.east} {
+		for _, kind := range []core.EventKind{core.EvIKEUp, core.EvIKERekeyed} {
+			i := slices.IndexFunc(n.events, func(e core.Event) bool { return e.Kind == kind })
+			if i < 0 || !strings.HasSuffix(n.events[i].Reason, suite) {
+				t.Errorf("%v: %v", n.addr, kinds(n.events))
+			}
+		}
 	}
 }

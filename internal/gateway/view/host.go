@@ -145,9 +145,8 @@ func (v *View) outbound(x *control.PacketExplanation, f *wire.Flow, path []strin
 		x.Why = append(x.Why, "it reaches "+h.Device+" although no policy matches it, and is dropped")
 	default:
 		x.Why = append(x.Why, path...)
-		if lost := h.sealed(x); x.Verdict == "protect" && lost != "" {
-			x.Verdict = verdictDrop
-			x.Why = append(x.Why, lost)
+		if x.Verdict == "protect" {
+			h.sealed(x)
 		}
 	}
 }
@@ -190,27 +189,30 @@ func (h *Host) otherSource(x *control.PacketExplanation, f *wire.Flow, q tun.Que
 	}
 }
 
-// sealed is why the ESP or AH packet does not leave this host; "": it does.
-func (h *Host) sealed(x *control.PacketExplanation) string {
+// sealed is what becomes of the ESP or AH packet that the SA makes of a packet.
+func (h *Host) sealed(x *control.PacketExplanation) {
+	lost := func(verdict, format string, a ...any) {
+		x.Verdict = verdict
+		x.Why = append(x.Why, fmt.Sprintf(format, a...))
+	}
 	local, ok := outerAddr(x.SrcAddr)
 	remote, ok2 := outerAddr(x.DstAddr)
 	if !ok || !ok2 {
-		return ""
+		return
 	}
 	if at, err := h.Prober.Lookup(tun.Query{Dst: local}); err == nil && !at.Local {
-		return fmt.Sprintf("%v, from which the SA sends, is not an address of this host: nothing can be sent from there", local)
+		lost(verdictDrop, "%v, from which the SA sends, is not an address of this host: nothing can be sent from there", local)
+		return
 	}
 	w, err := h.Prober.Lookup(tun.Query{Src: local, Dst: remote, Mark: h.Mark})
 	switch {
 	case err != nil:
-		x.Verdict = verdictUnknown
-		x.Why = append(x.Why, fmt.Sprintf("the kernel did not answer how it routes ESP to %v: %v", remote, err))
+		lost(verdictUnknown, "the kernel did not answer how it routes ESP to %v: %v", remote, err)
 	case w.Nowhere != "":
-		return fmt.Sprintf("the kernel drops ESP to %v: %s", remote, w.Nowhere)
+		lost(verdictDrop, "the kernel drops ESP to %v: %s", remote, w.Nowhere)
 	case w.Device == h.Device:
-		return h.peer(remote)
+		lost(verdictDrop, "%s", h.peer(remote))
 	}
-	return ""
 }
 
 // outerAddr is the address of an end of an SA, with or without a port.

@@ -52,7 +52,8 @@ func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
 			continue
 		}
 		row := control.PeerSA{State: sa.State, Side: side(sa.Initiator), LocalAddress: sa.Local.String(), RemoteAddress: sa.Remote.String(),
-			Since: since(v.Now, begun(&sa)), Children: len(sa.Children)}
+			Since: since(v.Now, begun(&sa)), Children: len(sa.Children),
+			MyID: idText(sa.LocalID), ID: idText(sa.RemoteID), Negotiated: v.negotiated(&sa)}
 		x.SAs = append(x.SAs, row)
 		if err := v.Refused[sa.Remote.Addr()]; err != nil {
 			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): check its addresses and routes, and local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)

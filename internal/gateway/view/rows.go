@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -256,6 +257,7 @@ func (v *View) ActivePeers() []control.ActivePeer {
 			LocalAddress: sa.Local.Addr().String(), RemoteAddress: sa.Remote.Addr().String(), DynamicAddress: addrsText(sa.Leased), DNS: addrsText(sa.DNS), State: sa.State,
 			Side: "responder", Uptime: since(v.Now, sa.Established), LastSeen: since(v.Now, sa.LastSeen), Ph2Total: len(sa.Children),
 			RxBytes: sa.RxBytes, RxPackets: sa.RxPackets, TxBytes: sa.TxBytes, TxPackets: sa.TxPackets,
+			MyID: idText(sa.LocalID), Negotiated: v.negotiated(&sa),
 		}
 		if sa.Initiator {
 			row.Side = "initiator"
@@ -274,6 +276,24 @@ func (v *View) ActivePeers() []control.ActivePeer {
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// negotiated is what was negotiated for an IKE SA.
+func (v *View) negotiated(sa *core.SAInfo) (n control.Negotiated) {
+	if sa.Encr != nil {
+		n.EncAlgorithm = cmp.Or(sa.Encr.IKEName, sa.Encr.Name)
+	}
+	if sa.Integ != nil {
+		n.HashAlgorithm = sa.Integ.Name
+	}
+	if sa.PRF != nil {
+		n.PRFAlgorithm = sa.PRF.Name
+	}
+	n.DHGroup = sa.KeyExchange()
+	if sa.RekeyAt.After(v.Now) {
+		n.RekeyIn = control.Until(control.InSeconds(sa.RekeyAt.Sub(v.Now)))
+	}
+	return n
 }
 
 // idText is an ID without its type; empty if the peer has not sent it yet.

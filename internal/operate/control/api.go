@@ -240,6 +240,19 @@ type ActivePeer struct {
 	RxPackets      uint64  `json:"rx-packets"`
 	TxBytes        uint64  `json:"tx-bytes"`
 	TxPackets      uint64  `json:"tx-packets"`
+
+	MyID string `json:"my-id" detail:"only"` // what we identified ourselves as
+	Negotiated
+}
+
+// Negotiated is what was negotiated for an IKE SA, by the names of the properties of a profile. Fields are empty
+// until it is chosen.
+type Negotiated struct {
+	EncAlgorithm  string `json:"enc-algorithm" detail:"only"`
+	HashAlgorithm string `json:"hash-algorithm" detail:"only"` // empty if enc-algorithm has built-in integrity
+	PRFAlgorithm  string `json:"prf-algorithm" detail:"only"`
+	DHGroup       string `json:"dh-group" detail:"only"` // with additional key exchanges: "x25519+ml-kem-768"
+	RekeyIn       Until  `json:"rekey-in" detail:"only"` // our next rekey
 }
 
 // InstalledSA is a line of `installed-sa print`: one direction of a CHILD SA.

@@ -76,6 +76,9 @@ type PeerSA struct {
 	RemoteAddress string  `json:"remote-address"`
 	Since         Seconds `json:"since"` // ago
 	Children      int     `json:"ph2-total"`
+	MyID          string  `json:"my-id"`
+	ID            string  `json:"id"` // of the peer
+	Negotiated
 }
 
 // Offering is what we allow for one kind of SA.

@@ -39,6 +39,17 @@ func InSeconds(d time.Duration) Seconds { return Seconds(max(0, d/time.Second)) 
 // String is Duration.
 func (s Seconds) String() string { return Duration(time.Duration(s) * time.Second) }
 
+// Until is the time until something; 0 is never, and prints as nothing.
+type Until Seconds
+
+// String is Duration, or empty.
+func (u Until) String() string {
+	if u == 0 {
+		return ""
+	}
+	return Seconds(u).String()
+}
+
 // DPDInterval is dpd-interval; 0 is "disable-dpd".
 type DPDInterval Seconds
 

@@ -23,18 +23,21 @@ type columns struct {
 type property struct {
 	name   string // the manual's
 	letter string // of a flag
-	field  int
-	number bool // set to the right
+	field  []int  // see reflect.VisibleFields
+	number bool   // set to the right
+	detail bool   // not in tables
 }
 
 // number of the row comes first in every row type.
 const numberField = 0
 
 func columnsOf(row reflect.Type) (c columns) {
-	for i := numberField + 1; i < row.NumField(); i++ {
-		f := row.Field(i)
+	for _, f := range reflect.VisibleFields(row)[numberField+1:] {
+		if f.Anonymous {
+			continue // its fields follow
+		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		p := property{name: name, letter: f.Tag.Get("flag"), field: i}
+		p := property{name: name, letter: f.Tag.Get("flag"), field: f.Index, detail: f.Tag.Get("detail") != ""}
 		switch f.Type.Kind() {
 		case reflect.Int, reflect.Uint64:
 			p.number = true
@@ -64,7 +67,7 @@ func (c columns) legend() string {
 func (c columns) letters(row reflect.Value) string {
 	var b strings.Builder
 	for _, f := range c.flags {
-		if row.Field(f.field).Bool() {
+		if row.FieldByIndex(f.field).Bool() {
 			b.WriteString(f.letter)
 		}
 	}
@@ -160,7 +163,7 @@ func (c columns) cells(rows reflect.Value) (cells [][]string, right []bool) {
 	var used []property
 	for _, p := range c.properties {
 		for i := range rows.Len() {
-			if text(rows.Index(i).Field(p.field)) != "" {
+			if !p.detail && text(rows.Index(i).FieldByIndex(p.field)) != "" {
 				used = append(used, p)
 				header, right = append(header, strings.ToUpper(p.name)), append(right, p.number)
 				break
@@ -175,7 +178,7 @@ func (c columns) cells(rows reflect.Value) (cells [][]string, right []bool) {
 			line = append(line, c.letters(row))
 		}
 		for _, p := range used {
-			line = append(line, text(row.Field(p.field)))
+			line = append(line, text(row.FieldByIndex(p.field)))
 		}
 		cells = append(cells, line)
 	}
@@ -202,7 +205,7 @@ func WriteDetail[T any](w io.Writer, rows []T, width int) error {
 			words = append(words, letters)
 		}
 		for _, p := range c.properties {
-			value := text(row.Field(p.field))
+			value := text(row.FieldByIndex(p.field))
 			if value == "" {
 				continue
 			}
