@@ -63,7 +63,7 @@ func Create(name string, mtu int) (Device, error) {
 		dev.Close()
 		return nil, explainCreate(name, err)
 	}
-	d := &device{dev: dev, name: got, read: reads(dev), write: writes(dev)}
+	d := &device{dev: dev, name: got, read: reads(dev), write: writes(dev), drops: newDrops(got)}
 	d.events.Go(func() {
 		// The package blocks on events that nobody takes.
 		for range dev.Events() {
@@ -93,6 +93,7 @@ type device struct {
 	read   func(bufs [][]byte, sizes []int, offset int) (int, error)
 	write  func(bufs [][]byte, offset int) (int, error)
 	events sync.WaitGroup
+	drops  *drops
 }
 
 func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
@@ -133,7 +134,11 @@ func (d *device) Name() string      { return d.name }
 func (d *device) MTU() (int, error) { return d.dev.MTU() }
 func (d *device) File() *os.File    { return d.dev.File() }
 
+// Drops is how many packets the system has dropped because the device's queue was full.
+func (d *device) Drops() uint64 { return d.drops.read() }
+
 func (d *device) Close() error {
+	d.drops.close()
 	err := d.dev.Close()
 	d.events.Wait()
 	return err

@@ -15,6 +15,10 @@ import (
 
 func systemName(name string) string { return name }
 
+// queue is how many packets wait for Read before the system drops one (docs/performance.md). A packet
+// that is not cut yet is one.
+const queue = 4000
+
 // bringUp sets the link up. It gets no link-local address: nobody on the other
 // side would answer router solicitations.
 func bringUp(name string) error {
@@ -24,6 +28,8 @@ func bringUp(name string) error {
 	}
 	// Fails where the kernel has no IPv6, which is no harm.
 	_ = netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
+	// The system's own length will do where this one is refused.
+	_ = netlink.LinkSetTxQLen(link, queue)
 	return netlink.LinkSetUp(link)
 }
 

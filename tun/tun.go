@@ -24,6 +24,13 @@ type Device interface {
 	Close() error
 }
 
+// Dropper is what a Device has whose system tells of packets that it dropped before Read (Linux).
+type Dropper interface {
+	// Drops is how many there were, from any goroutine. Several segments of one flow that the
+	// system had not cut yet are one.
+	Drops() uint64
+}
+
 // Route is one policy's traffic that has to reach the device. Proto 0 and port
 // 0 mean any.
 type Route struct {

@@ -10,6 +10,7 @@ import (
 	"culvert/internal/gateway/view"
 	"culvert/internal/host/guard"
 	"culvert/internal/operate/control"
+	"culvert/internal/packet/underlay"
 	"culvert/tun"
 )
 
@@ -108,6 +109,12 @@ func (g *gateway) view(now time.Time) *view.View {
 	v.Host.Prober, _ = g.edges.Host.(tun.Prober)
 	if g.cfg.Gateway.Guard {
 		v.Host.Guard, _ = g.edges.Guard.(guard.Explainer)
+	}
+	if d, ok := g.edges.Conn.(underlay.Dropper); ok {
+		v.Counts.SocketDrops = d.Drops
+	}
+	if d, ok := g.edges.Device.(tun.Dropper); ok {
+		v.Counts.DeviceDrops = d.Drops
 	}
 	if g.edges.Guard != nil {
 		v.Counts.Guard = g.edges.Guard.Counts

@@ -13,17 +13,22 @@ type Counts struct {
 	QueueFull uint64                       // IKE messages that the inbox had no room for
 	Unsent    uint64                       // IKE messages that the network refused
 	Guard     func() (guard.Counts, error) // nil: there is no guard
-	Events    []uint64                     // by core.EventKind
+	// What this host has dropped in its own queues, in front of the data path: at the sockets, and
+	// on the way into the device. Nil: the system does not tell.
+	SocketDrops, DeviceDrops func() uint64
+	Events                   []uint64 // by core.EventKind
 }
 
-// Statistics are the rows of `statistics print`: the manual's counters, then the data path's own, then those of
-// the gateway.
+// Statistics are the rows of `statistics print`: the manual's counters, then the data path's own, those of
+// the host's queues, and those of the gateway.
 func (v *View) Statistics() []control.Statistic {
 	var rows []control.Statistic
 	for _, c := range v.Counts.Path() {
 		rows = append(rows, control.Statistic{Name: c.Name, Value: c.Value})
 	}
 	rows = append(rows,
+		control.Statistic{Name: "in-socket-drops", Value: called(v.Counts.SocketDrops)},
+		control.Statistic{Name: "out-device-drops", Value: called(v.Counts.DeviceDrops)},
 		control.Statistic{Name: "ike-queue-full", Value: v.Counts.QueueFull},
 		control.Statistic{Name: "ike-unsent", Value: v.Counts.Unsent})
 	if v.Counts.Guard != nil {
@@ -37,4 +42,11 @@ func (v *View) Statistics() []control.Statistic {
 		}
 	}
 	return rows
+}
+
+func called(f func() uint64) uint64 {
+	if f == nil {
+		return 0
+	}
+	return f()
 }

@@ -33,6 +33,9 @@ type conn struct {
 
 	smu sync.Mutex // held by Send
 	tx  *batch
+
+	dmu   sync.Mutex // held by Drops
+	drops uint64
 }
 
 type socket struct {
@@ -44,6 +47,8 @@ type socket struct {
 	proto int  // of a raw socket; 0: UDP
 	gso   bool // the system and the way out can segment (only touched by Send)
 	whole bool // packets are not cut: see Packet.Whole (only touched by Send)
+
+	dropped uint32 // what the system said last (only touched by Drops)
 }
 
 // Listen opens the sockets. Errors wrap ErrPortInUse, ErrPrivilege or
@@ -335,6 +340,7 @@ func pick(sockets []*socket, local netip.Addr) *socket {
 
 // Close wakes Recv and Send; both return net.ErrClosed from then on.
 func (c *conn) Close() error {
+	c.Drops() // the last that can be read
 	if c.closed.Swap(true) {
 		return nil
 	}
@@ -343,8 +349,10 @@ func (c *conn) Close() error {
 	}
 	c.rmu.Lock()
 	c.smu.Lock()
+	c.dmu.Lock()
 	defer c.rmu.Unlock()
 	defer c.smu.Unlock()
+	defer c.dmu.Unlock()
 	var errs []error
 	for _, s := range c.sockets {
 		errs = append(errs, unix.Close(s.fd))

@@ -96,6 +96,12 @@ type Conn interface {
 	Close() error
 }
 
+// Dropper is what a Conn has whose system tells of datagrams that it dropped before Recv (Linux).
+type Dropper interface {
+	// Drops is how many there were, from any goroutine.
+	Drops() uint64
+}
+
 // Rawer is what a Conn has that may carry ESP and AH without UDP.
 type Rawer interface {
 	// Raw reports whether it does.
