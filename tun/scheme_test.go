@@ -386,3 +386,12 @@ func TestCompileNear(t *testing.T) {
 		}
 	}
 }
+
+// A default route is split in two, so that the system's own stays behind it.
+func TestHalves(t *testing.T) {
+	for p, want := range map[string]string{"0.0.0.0/0": "[0.0.0.0/1 128.0.0.0/1]", "::/0": "[::/1 8000::/1]", "0.0.0.0/1": "[0.0.0.0/1]", "2001:db8::/32": "[2001:db8::/32]"} {
+		if got := fmt.Sprint(halves(netip.MustParsePrefix(p))); got != want {
+			t.Errorf("%s: %s, want %s", p, got, want)
+		}
+	}
+}

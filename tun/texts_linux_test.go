@@ -1,0 +1,89 @@
+package tun
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// What the system refuses, and what people are told to do.
+func TestWhatTheSystemRefuses(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		is   error // that callers look for
+		want string
+	}{
+		{unix.EPERM, ErrPrivilege, "run as root or give the program cap_net_admin"},
+		{unix.ENETDOWN, unix.ENETDOWN, `the device is down: set it up with "ip link set up"`},
+		{unix.EACCES, unix.EACCES, "IPv6 may be disabled on the device"},
+		{unix.EEXIST, unix.EEXIST, unix.EEXIST.Error()},
+	} {
+		if got := hint(c.err); !errors.Is(got, c.is) || !errors.Is(got, c.err) || !strings.Contains(got.Error(), c.want) {
+			t.Errorf("%v: %v", c.err, got)
+		}
+	}
+	for err, want := range map[error]string{
+		unix.EHOSTUNREACH: "unreachable", unix.ENETUNREACH: "there is no route", unix.EACCES: "a route or rule prohibits it",
+		unix.EXDEV: "reverse-path filtering (rp_filter) refuses its source there", unix.EINVAL: "",
+	} {
+		if got := nowhere(fmt.Errorf("asking: %w", err)); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+	for _, c := range []struct {
+		err  error
+		is   error
+		want string
+	}{
+		{unix.ENODEV, ErrNoDriver, "modprobe tun"}, {unix.ENXIO, ErrNoDriver, "modprobe tun"},
+		{unix.EPERM, ErrPrivilege, "setcap cap_net_admin"}, {unix.EACCES, ErrPrivilege, "setcap cap_net_admin"},
+		{unix.EBUSY, ErrNameTaken, "choose another name"}, {unix.EIO, unix.EIO, "cannot create TUN device nosuch0"},
+	} {
+		got := explainCreate("nosuch0", c.err)
+		if errors.Is(got, ErrNoDriver) && c.is != ErrNoDriver {
+			t.Skip("there is no /dev/net/tun, which all errors are explained by")
+		}
+		if !errors.Is(got, c.is) || !errors.Is(got, c.err) || !strings.Contains(got.Error(), c.want) {
+			t.Errorf("%v: %v", c.err, got)
+		}
+	}
+}
+
+// What the system's answer to "which way" says, by type of route.
+func TestDecisions(t *testing.T) {
+	attr := func(kind int, data []byte) []byte { return nl.NewRtAttr(kind, data).Serialize() }
+	table := attr(unix.RTA_TABLE, binary.NativeEndian.AppendUint32(nil, 1000))
+	gateway, source := attr(unix.RTA_GATEWAY, []byte{192, 0, 2, 1}), attr(unix.RTA_PREFSRC, []byte{192, 0, 2, 9})
+	all := Decision{Table: 1000, Gateway: netip.MustParseAddr("192.0.2.1"), Src: netip.MustParseAddr("192.0.2.9")}
+	with := func(change func(*Decision)) Decision { d := all; change(&d); return d }
+	for _, c := range []struct {
+		name  string
+		kind  uint8
+		attrs [][]byte
+		want  Decision
+	}{
+		{"a route", unix.RTN_UNICAST, [][]byte{table, gateway, source}, all},
+		{"nothing but the table of the header", unix.RTN_UNICAST, nil, Decision{Table: 254}},
+		{"a table that is cut", unix.RTN_UNICAST, [][]byte{attr(unix.RTA_TABLE, []byte{1, 2, 3})}, Decision{Table: 254}},
+		{"a device that is cut", unix.RTN_UNICAST, [][]byte{attr(unix.RTA_OIF, []byte{1, 2, 3})}, Decision{Table: 254}},
+		{"here", unix.RTN_LOCAL, [][]byte{table, gateway, source}, with(func(d *Decision) { d.Local = true })},
+		{"to all", unix.RTN_BROADCAST, [][]byte{table, gateway, source}, with(func(d *Decision) { d.Broadcast = true })},
+		{"unreachable", unix.RTN_UNREACHABLE, [][]byte{table, gateway, source}, with(func(d *Decision) { d.Nowhere = "unreachable" })},
+		{"prohibited", unix.RTN_PROHIBIT, [][]byte{table, gateway, source}, with(func(d *Decision) { d.Nowhere = "a route or rule prohibits it" })},
+		{"discarded", unix.RTN_BLACKHOLE, [][]byte{table, gateway, source}, with(func(d *Decision) { d.Nowhere = "a route or rule discards it" })},
+	} {
+		msg := nl.NewRtMsg()
+		msg.Type, msg.Table = c.kind, 254
+		got, err := (&kernel{}).decodeDecision(slices.Concat(msg.Serialize(), slices.Concat(c.attrs...)))
+		if err != nil || got != c.want {
+			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.want)
+		}
+	}
+}
