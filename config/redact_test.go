@@ -93,3 +93,72 @@ func TestEverySecretKeyIsRedacted(t *testing.T) {
 		t.Errorf("%d keys hold secrets", n)
 	}
 }
+
+// Of what certificates are read from, the certificates and lists stay; keys and passphrases do not,
+// wherever they are. What is read from it has a key that cannot sign.
+func TestRedactCertificates(t *testing.T) {
+	for _, c := range []struct{ name, table string }{
+		{"one file for all", "file = \"full.pem\"\ncrl = \"root.crl\"\n"},
+		{"a key of its own", "file = \"leaf.pem\"\nkey-file = \"leaf.key\"\n"},
+		{"PKCS#12", "file = \"gw.p12\"\npassphrase-file = \"right\"\n"},
+	} {
+		dir, leaf := certFiles(t)
+		path := filepath.Join(dir, "site.toml")
+		if err := os.WriteFile(path, []byte(peerFor("[[certificate]]\nname = \"gw\"\n"+c.table, signs)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want, _, s, err := LoadSnapshot(path)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		red, err := s.Redact(func([]byte) string { return "a name" })
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		for i, f := range red.Files {
+			base := filepath.Base(f.Path)
+			if bytes.Contains(f.Data, []byte("PRIVATE KEY")) || bytes.Contains(f.Data, []byte("1234567890")) || base == "gw.p12" && !bytes.HasPrefix(f.Data, []byte("-----BEGIN CERTIFICATE")) {
+				t.Errorf("%s: a secret is left in %s", c.name, base)
+			}
+			if secret := base == "leaf.key" || base == "right"; secret != (string(f.Data) == "a name") {
+				t.Errorf("%s: %s is %q", c.name, base, f.Data)
+			}
+			if base == "root.crl" && !bytes.Equal(f.Data, s.Files[i].Data) {
+				t.Errorf("%s: the CRL is another", c.name)
+			}
+			if f.Path != s.Files[i].Path || f.Mode != s.Files[i].Mode {
+				t.Errorf("%s: %s was %s", c.name, f.Path, s.Files[i].Path)
+			}
+		}
+		got, _, err := red.Load()
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		own := got.Identities[0].Certificate
+		if !own.Certs[0].Equal(leaf.Cert) || len(own.Certs) != len(want.Certificates[0].Certs) || len(own.Lists) != len(want.Certificates[0].Lists) {
+			t.Errorf("%s: %d certificates, %d lists", c.name, len(own.Certs), len(own.Lists))
+		}
+		if !own.Key.Fits(leaf.Cert.PublicKey) || !want.Certificates[0].Key.Fits(leaf.Cert.PublicKey) {
+			t.Errorf("%s: the key is another", c.name)
+		}
+		for i := range s.Files {
+			if bytes.Equal(s.Files[i].Data, []byte("a name")) {
+				t.Errorf("%s: the snapshot itself was changed", c.name)
+			}
+		}
+	}
+}
+
+// What does not load has no form without secrets.
+func TestRedactRefuses(t *testing.T) {
+	for _, text := range []string{"[[peer", "[[peer]]\nnme = \"a\"\n"} {
+		s := &Snapshot{Path: "site.toml", Files: []SnapshotFile{{Path: "site.toml", Mode: 0o600, Data: []byte(text)}}}
+		if red, err := s.Redact(func([]byte) string { return "a name" }); err == nil || red != nil {
+			t.Errorf("%q: %v", text, red)
+		}
+	}
+	s := &Snapshot{Path: "site.toml"}
+	if red, err := s.Redact(func([]byte) string { return "a name" }); err == nil || red != nil {
+		t.Errorf("without files: %v", red)
+	}
+}
