@@ -190,7 +190,7 @@ func (e *Endpoint) newcomer(v *version, h message.Header, d core.Datagram) {
 	}
 	peer := v.peer(e, h, d)
 	if peer == nil {
-		e.bad(d, "no peer is configured for %v: add one whose address covers it", d.Remote.Addr())
+		e.bad(d, "%s", noPeer(&e.peers, v.number, d.Local.Addr(), d.Remote.Addr()))
 		return
 	}
 	away, pressed := e.fullFor(peer), e.strangers.pressed(e.cfg, e.env.Now())

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"net/netip"
 	"slices"
@@ -83,6 +84,14 @@ func (x *peerIndex) find(v core.Version, local, remote netip.Addr) *core.Peer {
 		return p
 	}
 	return nil
+}
+
+// noPeer is why find has found none, and what to do about it.
+func noPeer(x *peerIndex, v core.Version, local, remote netip.Addr) string {
+	if p := x.find(v, netip.Addr{}, remote); p != nil {
+		return fmt.Sprintf("peer %q is for %v, but its local-address is %v and the message came to %v: change or remove local-address", p.Name, remote, p.Local, local)
+	}
+	return fmt.Sprintf("no peer is configured for %v: add one whose address covers it", remote)
 }
 
 // of are all of them, the one to prefer first.

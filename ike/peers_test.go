@@ -56,6 +56,20 @@ func TestFindPeer(t *testing.T) {
 	}
 }
 
+// Where no peer fits only because of local-address, the event names the peer and what differs: adding a peer would be wrong.
+func TestNoPeerNamesWhatDiffers(t *testing.T) {
+	there := &core.Peer{Name: "there", Version: core.IKEv2, Address: netip.MustParsePrefix("192.0.2.0/24"), Local: netip.MustParseAddr("203.0.113.1")}
+	x := indexPeers([]*core.Peer{there, {Name: "six", Version: core.IKEv2, Address: netip.MustParsePrefix("::/0")}}, nil)
+	for remote, want := range map[string]string{
+		"192.0.2.7":    "peer \"there\" is for 192.0.2.7, but its local-address is 203.0.113.1 and the message came to 203.0.113.2: change or remove local-address",
+		"198.51.100.1": "no peer is configured for 198.51.100.1: add one whose address covers it",
+	} {
+		if got := noPeer(&x, core.IKEv2, netip.MustParseAddr("203.0.113.2"), netip.MustParseAddr(remote)); got != want {
+			t.Errorf("%s: %s", remote, got)
+		}
+	}
+}
+
 // walk is the specification of peerIndex: it looks at every peer.
 func walk(table []*core.Peer, v core.Version, at map[string][]netip.Addr, local, remote netip.Addr) (best *core.Peer) {
 	remote = remote.Unmap()

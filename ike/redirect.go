@@ -159,7 +159,11 @@ func sendAway(e *Endpoint, peer *core.Peer, h message.Header, skimmed []message.
 		return false
 	}
 	e.env.Emit(core.Send{Local: d.Local, Remote: d.Remote, NATT: d.NATT, Data: answer})
+	why := "as redirect of the peer says"
+	if r.Above > 0 {
+		why = fmt.Sprintf("because redirect-above of the peer is %d and it has %d IKE SAs", r.Above, e.others.serving[peer.Name])
+	}
 	e.env.Emit(core.Event{Kind: core.EvRedirecting, Peer: peer.Name, Local: d.Local, Remote: d.Remote,
-		Reason: fmt.Sprintf("sent it to the gateway %v: there are %d IKE SAs with this peer", r.To, e.others.serving[peer.Name])})
+		Reason: fmt.Sprintf("sent it to the gateway %v, %s", r.To, why)})
 	return true
 }

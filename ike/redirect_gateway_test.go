@@ -73,7 +73,7 @@ func TestSendAwayInInit(t *testing.T) {
 			if _, ok := r.e.Deadline(); ok {
 				t.Error("a timer is kept")
 			}
-			if e := r.event(core.EvRedirecting); e.Remote != p.addr || e.Peer != "b" {
+			if e := r.event(core.EvRedirecting); e.Remote != p.addr || e.Peer != "b" || e.Reason != "sent it to the gateway "+to.String()+", as redirect of the peer says" {
 				t.Errorf("the event is %+v", e)
 			}
 		})

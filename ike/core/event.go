@@ -33,6 +33,7 @@ const (
 	EvLeased                   // an inner address was given to the peer, or to us
 	EvRedirected               // the peer sent us to another gateway; Remote is that one
 	EvRedirecting              // we sent the peer to another gateway
+	EvOtherGroup               // we asked the peer to begin again with another group; it usually succeeds
 )
 
 var eventNames = [...]string{
@@ -41,7 +42,7 @@ var eventNames = [...]string{
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
 	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved", EvLeased: "leased",
-	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting",
+	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting", EvOtherGroup: "other-group",
 }
 
 func (k EventKind) String() string {

@@ -13,7 +13,8 @@ type SAInfo struct {
 	Initiator     bool
 	Resumed       bool // from an earlier IKE SA, with a ticket
 	Local, Remote netip.AddrPort
-	NATT          bool
+	NATT          bool // by the NAT-T ports
+	NAT           bool // there is one between the two ends, or the peer says so
 	SPIi, SPIr    uint64
 	LocalID       ID
 	RemoteID      ID

@@ -580,7 +580,11 @@ func (sa *SA) reject(x *exchange, err error) {
 	case errors.As(err, &r):
 		x.out = []message.Payload{r.notify()}
 		sa.respond(x)
-		sa.base.Emit(core.Event{Kind: causeOf(r.kind).Event(), Exchange: x.kind.name, Detail: r.detail,
+		kind := causeOf(r.kind).Event()
+		if r.kind == message.NotifyInvalidKEPayload { // the peer repeats the exchange with the group that it is told
+			kind = core.EvOtherGroup
+		}
+		sa.base.Emit(core.Event{Kind: kind, Exchange: x.kind.name, Detail: r.detail,
 			Reason: fmt.Sprintf("refused the peer's %s: %v", x.kind.name, err)})
 		if sa.base.State == HalfOpen {
 			sa.base.End(true, "%v", err)

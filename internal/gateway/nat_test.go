@@ -38,6 +38,28 @@ func (w *world) sameSAs() {
 	}
 }
 
+// Flag N and natt-peer say that there is a NAT, not that IKE uses port 4500.
+func TestNATTFlag(t *testing.T) {
+	without := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	without.west.conn.WithRaw() // else each pretends to be behind a NAT, so that ESP goes by UDP
+	without.east.conn.WithRaw()
+	without.up()
+	with, _ := hidden(t, simnet.Link{Delay: 5 * time.Millisecond}, 7, "")
+	for w, want := range map[*world]bool{without: false, with: true} {
+		for _, n := range []*node{w.west, w.east} {
+			rows := n.view().ActivePeers()
+			if len(rows) != 1 || rows[0].NATTPeer != want || !strings.HasSuffix(n.plane.Config.Endpoint.SAs()[0].Remote.String(), ":4500") && w == without {
+				t.Errorf("behind a NAT %v: %v: %+v", want, n.addr, rows)
+			}
+			w.west.input(core.Command{Do: core.RekeyIKE})
+			w.run(10 * time.Second)
+			if rows = n.view().ActivePeers(); len(rows) != 1 || rows[0].NATTPeer != want {
+				t.Errorf("behind a NAT %v, rekeyed: %v: %+v", want, n.addr, rows)
+			}
+		}
+	}
+}
+
 // A NAT that forgets its mappings: the first ESP packet from the new one moves
 // all SAs of the peer, and so does an IKE message.
 func TestNATRebinding(t *testing.T) {

@@ -253,7 +253,7 @@ func (v *View) ActivePeers() []control.ActivePeer {
 	var rows []control.ActivePeer
 	for i, sa := range v.IKE.SAs() {
 		row := control.ActivePeer{
-			Number: i, Responder: !sa.Initiator, NATTPeer: sa.NATT, Resumed: sa.Resumed, ID: idText(sa.RemoteID), Peer: sa.Peer,
+			Number: i, Responder: !sa.Initiator, NATTPeer: sa.NAT, Resumed: sa.Resumed, ID: idText(sa.RemoteID), Peer: sa.Peer,
 			LocalAddress: sa.Local.Addr().String(), RemoteAddress: sa.Remote.Addr().String(), DynamicAddress: addrsText(sa.Leased), DNS: addrsText(sa.DNS), State: sa.State,
 			Side: "responder", Uptime: since(v.Now, sa.Established), LastSeen: since(v.Now, sa.LastSeen), Ph2Total: len(sa.Children),
 			RxBytes: sa.RxBytes, RxPackets: sa.RxPackets, TxBytes: sa.TxBytes, TxPackets: sa.TxPackets,

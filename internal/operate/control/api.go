@@ -222,7 +222,7 @@ type PolicyGroup struct {
 type ActivePeer struct {
 	Number    int  `json:"number"`
 	Responder bool `json:"responder" flag:"R"` // the remote side initiated
-	NATTPeer  bool `json:"natt-peer" flag:"N"` // ESP travels in UDP
+	NATTPeer  bool `json:"natt-peer" flag:"N"` // there is a NAT between the two ends, or the peer says so
 	Resumed   bool `json:"resumed" flag:"S"`   // from an earlier IKE SA, with a session ticket
 
 	ID             string  `json:"id"`   // what the remote identified itself as
