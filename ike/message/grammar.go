@@ -1,6 +1,9 @@
 package message
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // rule says how often a payload may stand in a message.
 type rule struct {
@@ -177,6 +180,36 @@ func CheckGrammar(h Header, payloads []Payload) error {
 		}
 	}
 	return &SyntaxError{NoNext, "no form of " + nameOf(h)}
+}
+
+// PassOver leaves out of an encrypted message what nobody expects in its exchange: known payloads of
+// types that no form of the message has. Some peers send such (a Nonce in IKE_AUTH), and the sender is
+// known. What is expected is not touched, so that more of it than there may be is still refused. passed
+// are the types that were left out. Messages of exchanges in clear stay whole.
+func PassOver(h Header, payloads []Payload) (kept []Payload, passed []PayloadType) {
+	x, err := exchangeOf(h)
+	if err != nil || !x.encrypted {
+		return payloads, nil
+	}
+	forms := x.request
+	if h.Response() {
+		forms = x.response
+	}
+	kept = make([]Payload, 0, len(payloads))
+	for _, p := range payloads {
+		if _, unknown := p.(*Unknown); unknown || expected(forms, p.Type()) {
+			kept = append(kept, p)
+		} else {
+			passed = append(passed, p.Type())
+		}
+	}
+	return kept, passed
+}
+
+// expected reports whether a form has payloads of a type.
+func expected(forms []form, t PayloadType) bool {
+	has := func(r rule) bool { return r.payload == t }
+	return slices.ContainsFunc(anywhere, has) || slices.ContainsFunc(forms, func(f form) bool { return slices.ContainsFunc(f.rules, has) })
 }
 
 func (f form) check(h Header, count [256]int) error {

@@ -205,3 +205,63 @@ func TestSkim(t *testing.T) {
 		t.Errorf("%d payloads are taken", maxPayloads+1)
 	}
 }
+
+// What no form of an encrypted message has is passed over; a second one of what it has is not.
+func TestPassOver(t *testing.T) {
+	for _, c := range []struct {
+		kind     ExchangeType
+		response bool
+		payloads string
+		kept     string
+		bad      string // what CheckGrammar says of the rest
+	}{
+		{35, true, "IDr Nonce AUTH SA TSi TSr", "IDr AUTH SA TSi TSr", ""},
+		{35, true, "IDr AUTH KE Nonce Nonce D CERTREQ N", "IDr AUTH N", ""},
+		{35, true, "IDr AUTH AUTH", "IDr AUTH AUTH", "AUTH payload: 2 times"},
+		{35, true, "IDr IDr AUTH", "IDr IDr AUTH", "IDr payload: 2 times"},
+		{35, false, "IDi AUTH Nonce", "IDi AUTH", ""},
+		{35, false, "Nonce", "", "AUTH payload: missing"},
+		{36, false, "SA Nonce TSr", "SA Nonce TSr", "TSr payload: not allowed"},
+		{36, false, "SA Nonce Nonce", "SA Nonce Nonce", "Nonce payload: 2 times"},
+		{36, true, "SA Nonce KE IDi", "SA Nonce KE", ""},
+		{37, false, "SA Nonce ?!", "?!", ""},
+		{34, true, "SA KE Nonce IDi", "SA KE Nonce IDi", "IDi payload: not allowed"},
+		{38, false, "Nonce SA", "Nonce SA", "SA payload: not allowed"},
+		{99, false, "SA", "SA", "exchange 99"},
+	} {
+		h := Header{Exchange: c.kind}
+		if c.response {
+			h.Flags = FlagResponse
+		}
+		all := chain(t, c.payloads)
+		kept, passed := PassOver(h, all)
+		want := chain(t, c.kept)
+		if len(kept) != len(want) || len(kept)+len(passed) != len(all) {
+			t.Errorf("%s with %q: %d payloads kept, %v passed over", nameOf(h), c.payloads, len(kept), passed)
+			continue
+		}
+		for i := range kept {
+			if kept[i].Type() != want[i].Type() {
+				t.Errorf("%s with %q: %v kept", nameOf(h), c.payloads, kept[i].Type())
+			}
+		}
+		checkError(t, CheckGrammar(h, kept), c.bad, h, c.payloads)
+	}
+}
+
+// Up to three bytes behind the last payload, in a response to IKE_SA_INIT and nowhere else.
+func TestBytesBehind(t *testing.T) {
+	for _, kind := range []ExchangeType{ExchangeIKESAInit, ExchangeSessionResume} {
+		for _, flags := range []Flags{0, FlagResponse} {
+			for n := range 6 {
+				m := Message{Header: Header{SPIi: 1, Version: 0x20, Exchange: kind, Flags: flags}, Payloads: []Payload{&Notify{Kind: NotifyInvalidKEPayload, Data: []byte{0, 14}}}}
+				raw := append(m.Append(nil), make([]byte, n)...)
+				raw[27] = byte(len(raw))
+				_, err := Parse(raw)
+				if may := n == 0 || n <= 3 && kind == ExchangeIKESAInit && flags == FlagResponse; (err == nil) != may {
+					t.Errorf("%v, flags %x, %d bytes: %v", kind, flags, n, err)
+				}
+			}
+		}
+	}
+}

@@ -17,6 +17,10 @@ const (
 	maxSPIs       = 1024
 )
 
+// maxBehind is how many bytes may follow the last payload of a response to IKE_SA_INIT: Openswan makes
+// the length of its INVALID_KE_PAYLOAD a multiple of four.
+const maxBehind = 3
+
 // genericLen is the generic payload header, maxBody the longest body below it.
 const (
 	genericLen = 4
@@ -63,7 +67,11 @@ func Parse(b []byte) (*Message, error) {
 	if h.Major() != 2 {
 		return nil, &SyntaxError{NoNext, fmt.Sprintf("major version %d is not IKEv2", h.Major())}
 	}
-	ps, err := parseChain(h.Next, b[HeaderLen:], true, nil)
+	behind := 0
+	if h.Exchange == ExchangeIKESAInit && h.Response() {
+		behind = maxBehind
+	}
+	ps, err := parseChain(h.Next, b[HeaderLen:], true, behind, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +84,7 @@ func Parse(b []byte) (*Message, error) {
 // little however long the request is. The payloads alias b. The error is a
 // *SyntaxError.
 func Skim(h Header, b []byte) ([]Payload, error) {
-	return parseChain(h.Next, b[HeaderLen:], false, func(t PayloadType) bool { return t == TypeNotify || t == TypeNonce })
+	return parseChain(h.Next, b[HeaderLen:], false, 0, func(t PayloadType) bool { return t == TypeNotify || t == TypeNonce })
 }
 
 // Append writes the message with the lengths and next payload fields that its
@@ -94,7 +102,7 @@ func (m *Message) Append(b []byte) []byte {
 // next payload field of the SK payload. The payloads alias b. An SK payload
 // among them is an error. The error is a *SyntaxError.
 func ParsePayloads(first PayloadType, b []byte) ([]Payload, error) {
-	return parseChain(first, b, false, nil)
+	return parseChain(first, b, false, 0, nil)
 }
 
 // AppendPayloads appends a chain of payloads with their generic headers.
@@ -132,8 +140,8 @@ func AppendPayloads(b []byte, ps []Payload) (first PayloadType, out []byte) {
 const criticalBit = 0x80
 
 // parseChain reads a chain of payloads, or of them those that are wanted; nil:
-// all. sealed: an SK or SKF payload may be the last.
-func parseChain(next PayloadType, b []byte, sealed bool, wanted func(PayloadType) bool) ([]Payload, error) {
+// all. sealed: an SK or SKF payload may be the last. behind is how many bytes may follow the last one.
+func parseChain(next PayloadType, b []byte, sealed bool, behind int, wanted func(PayloadType) bool) ([]Payload, error) {
 	var ps []Payload
 	s := cryptobyte.String(b)
 	n := 0
@@ -170,7 +178,7 @@ func parseChain(next PayloadType, b []byte, sealed bool, wanted func(PayloadType
 		}
 		ps = append(ps, p)
 	}
-	if !s.Empty() {
+	if len(s) > behind {
 		return nil, &SyntaxError{NoNext, fmt.Sprintf("%d bytes after the last payload", len(s))}
 	}
 	return ps, nil

@@ -62,7 +62,10 @@ type SA struct {
 
 	Created, EstablishedAt, Heard time.Time
 	Timers                        struct{ Half, Soft, Hard, dpd, keepalive *core.Timer }
-	Stats                         struct{ TxPackets, RxPackets, TxBytes, RxBytes uint64 }
+	Stats                         struct {
+		TxPackets, RxPackets, TxBytes, RxBytes uint64
+		Passed                                 uint64 // payloads that the peer sent and nobody expected
+	}
 
 	ComesFrom netip.Addr // the gateway that sent us to this one
 

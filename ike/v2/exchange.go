@@ -307,6 +307,7 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 	sa.base.Env.Timers.Stop(x.timer)
 	x.forgetOwn()
 	x.out = nil
+	in = passOver(x, h, in)
 	x.in = in
 	if x.in == nil {
 		x.in = []message.Payload{}
@@ -334,6 +335,17 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 			x.run(task.settle, func() { sa.finish(x) })
 		})
 	})
+}
+
+// passOver leaves out what the exchange does not expect, and says so.
+func passOver(x *exchange, h message.Header, in []message.Payload) []message.Payload {
+	in, passed := message.PassOver(h, in)
+	if n := len(passed); n > 0 {
+		sa := x.sa.base
+		sa.Stats.Passed += uint64(n)
+		sa.Emit(core.Event{Kind: core.EvBadMessage, Exchange: x.kind.name, Reason: fmt.Sprintf("passed over %v in the peer's message, which this exchange does not have; %d such payloads so far", passed, sa.Stats.Passed)})
+	}
+	return in
 }
 
 // maxRounds bounds the rounds of an exchange.
@@ -433,6 +445,9 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 		return // out of the window, or being worked on
 	}
 	x, known := sa.asked(h, inner)
+	if known {
+		inner = passOver(x, h, inner)
+	}
 	x.id, x.in, x.from = h.ID, inner, ikesa.PathOf(in)
 	if !known {
 		syntax = end(message.NotifyInvalidSyntax, "a %v request is not possible in state %v", h.Exchange, sa.base.State)

@@ -1,0 +1,42 @@
+package ike
+
+import (
+	"testing"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/ike/message"
+)
+
+// A gateway sends a Nonce in its IKE_AUTH response, and Openswan makes messages longer.
+func TestPayloadsNobodyExpects(t *testing.T) {
+	r := newRig(t, initiates)
+	p := newPuppet(r, 1)
+	_, ps := p.called()
+	// HDR(A,0) N(INVALID_KE_PAYLOAD) and two bytes -->
+	refusal := message.Message{Header: message.Header{SPIi: p.spii, Version: 0x20, Exchange: message.ExchangeIKESAInit, Flags: message.FlagResponse},
+		Payloads: []message.Payload{&message.Notify{Kind: message.NotifyCookie, Data: []byte("cookie")}}}
+	raw := append(refusal.Append(nil), 0, 0)
+	raw[27] = byte(len(raw))
+	r.datagram(p.addr, raw)
+	p.acceptInit()
+	h, in := p.asked(message.ExchangeIKEAuth)
+	p.note(in)
+	// IDr AUTH SA TSi TSr Nonce KE -->
+	p.answer(h, p.authPayloads(append(p.childAnswer(), nonce(7), p.ke())...)...)
+	if r.established() != 1 || len(r.children) != 1 {
+		t.Fatalf("%d IKE SAs; %s (%s)", r.established(), r.reasons(), describe(ps))
+	}
+	if e := r.event(core.EvBadMessage); e.Reason != "passed over [Nonce KE] in the peer's message, which this exchange does not have; 2 such payloads so far" {
+		t.Errorf("it says %q", e.Reason)
+	}
+	h, _ = p.asked(message.ExchangeInformational)
+	p.answer(h, nonce(7))
+	r.pass(time.Second)
+	// INFORMATIONAL with an ID -->  <-- empty
+	p.nextID = 0
+	says(t, p.request(message.ExchangeInformational, &message.ID{Initiator: true, IDType: 1, Data: []byte{1, 2, 3, 4}}), "")
+	if r.established() != 1 || r.count(core.EvBadMessage) != 3 {
+		t.Errorf("%d IKE SAs; %s", r.established(), r.reasons())
+	}
+}
