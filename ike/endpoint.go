@@ -3,6 +3,7 @@ package ike
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -172,7 +173,7 @@ func (e *Endpoint) datagram(d core.Datagram) {
 // newcomer is a message that an IKE SA begins with, of somebody we may never have
 // heard of.
 func (e *Endpoint) newcomer(v *version, h message.Header, d core.Datagram) {
-	if sa := e.strangers.half[halfKey{h.SPIi, d.Remote}]; sa != nil {
+	if sa := e.strangers.half[halfKey{h.SPIi, d.Remote, sha256.Sum256(d.Data)}]; sa != nil {
 		sa.Protocol.Again(d)
 		return
 	}
@@ -321,15 +322,24 @@ func (e *Endpoint) settleTwins(sa *ikesa.SA, tries int) {
 			loser, winner = s, sa
 		}
 		switch {
-		case !loser.Birth.Mine:
+		case !loser.Birth.Mine && tries < twinPatience: // the peer is to delete it
+			e.settleTwinsLater(sa, tries+1)
 		case !winner.Confirmed() || !winner.TakeOver(loser):
 			e.settleTwinsLater(sa, tries+1)
 		default:
-			loser.Delete("both ends connected at once, and the peer's IKE SA stays")
+			why := "both ends connected at once, and the peer's IKE SA stays"
+			if !loser.Birth.Mine {
+				why = "both ends connected at once, and the peer did not delete its own IKE SA"
+			}
+			loser.Delete(why)
 		}
 		return
 	}
 }
+
+// twinPatience is after how many tries one of two twins goes that the peer should have deleted: it
+// does not know which one has to go.
+const twinPatience = maxTwinTries - 10
 
 // maxTwinTries is how often one twin tries to take over from the other: for
 // longer than the peer may take to hear that both are up. A peer that does not

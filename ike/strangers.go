@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"slices"
 	"time"
@@ -41,10 +42,12 @@ type strangers struct {
 	}
 }
 
-// halfKey finds the half-open SA that a repeated IKE_SA_INIT request belongs to.
+// halfKey finds the half-open SA that a repeated IKE_SA_INIT request belongs to. Other bytes under the
+// same SPI are a new request (RFC 7296 §2.1).
 type halfKey struct {
 	spii   uint64
 	remote netip.AddrPort
+	sum    [sha256.Size]byte
 }
 
 // Bounds, where the configuration does not say others.
@@ -79,7 +82,7 @@ func homes(a netip.Addr) (address, network netip.Prefix) {
 }
 
 func (s *strangers) add(sa *ikesa.SA) {
-	s.half[halfKey{sa.SPIi, sa.InitFrom}] = sa
+	s.half[halfKey{sa.SPIi, sa.InitFrom, sa.InitSum}] = sa
 	s.order = append(s.order, sa)
 	address, network := homes(sa.InitFrom.Addr())
 	s.from[address] = append(s.from[address], sa)
@@ -89,7 +92,7 @@ func (s *strangers) add(sa *ikesa.SA) {
 
 // remove reports whether the SA was one of them.
 func (s *strangers) remove(sa *ikesa.SA) bool {
-	key := halfKey{sa.SPIi, sa.InitFrom}
+	key := halfKey{sa.SPIi, sa.InitFrom, sa.InitSum}
 	if s.half[key] != sa {
 		return false
 	}

@@ -40,3 +40,33 @@ func TestPayloadsNobodyExpects(t *testing.T) {
 		t.Errorf("%d IKE SAs; %s", r.established(), r.reasons())
 	}
 }
+
+// OpenIKED's "from dynamic" asks for the address 0.0.0.0, and gets the one that it is given.
+func TestDynamicSelector(t *testing.T) {
+	r := newRig(t, givesLeases)
+	p := newPuppet(r, 1)
+	p.init()
+	in := p.authLeased("192.168.77.9", p.authPayloads(append([]message.Payload{asksAddress()}, p.offer(ts(true, "0.0.0.0/32"), wholeSpace(false))...)...)...)
+	says(t, in, "IDr AUTH CP SA TSi TSr")
+	if got := r.pairs(); len(got) != 1 || got[0] != "10.1.0.0/16 => 192.168.77.9/32" {
+		t.Errorf("%q; %s", got, r.reasons())
+	}
+}
+
+// INVALID_SYNTAX in a response says that the peer has ended the IKE SA (RFC 7296 §2.21.3).
+func TestInvalidSyntaxEndsTheIKESA(t *testing.T) {
+	for _, kind := range []message.ExchangeType{message.ExchangeCreateChildSA, message.ExchangeInformational} {
+		r, p := settled(t)
+		if kind == message.ExchangeCreateChildSA {
+			r.in(core.Expire{Child: 1})
+		} else {
+			r.pass(3 * time.Minute) // dpd-interval
+			r.sends = r.sends[:1]
+		}
+		h, _ := p.asked(kind)
+		p.answer(h, note(message.NotifyInvalidSyntax))
+		if len(r.e.SAs()) != 0 || len(r.children) != 0 {
+			t.Errorf("%v: %v; %s", kind, r.e.SAs(), r.reasons())
+		}
+	}
+}

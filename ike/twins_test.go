@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"time"
@@ -111,15 +112,67 @@ func TestReauthenticationBesideATwinThatStays(t *testing.T) {
 	theirs.connect()
 	r.take()
 	ours.request(message.ExchangeInformational, &message.Notify{Kind: message.NotifyAuthLifetime, Data: u32(20)})
-	r.pass(85 * time.Second)
+	r.pass(58 * time.Second)
 	r.silent("what is due for re-authentication and has a twin")
-	r.pass(10 * time.Second)
+	// The peer does not know which of the two is to go: we delete it in the end.
+	r.pass(5 * time.Second)
+	h, ps := theirs.asked(message.ExchangeInformational)
+	if d := findPayload[*message.Delete](ps); d == nil || d.Protocol != 1 {
+		t.Fatalf("the endpoint asks %s", describe(ps))
+	}
+	theirs.answer(h)
+	r.take()
+	r.pass(5 * time.Second)
 	again := newPuppet(r, 2)
 	again.r.sends = r.sends[:min(1, len(r.sends))] // the others repeat it
 	again.called()
-	if r.established() != 2 {
+	if r.established() != 1 {
 		t.Errorf("%d IKE SAs are left", r.established())
 	}
+}
+
+// Two CHILD SAs for the same traffic, begun by both ends at once. The peer's is the one to go, and the
+// peer does not know that: we delete it in the end.
+func TestChildTwinThatStays(t *testing.T) {
+	r := newRig(t, initiates, func(c *core.Config) {
+		c.Peers[0].Profile.DPD = 0
+		c.Peers[0].Childless = core.ChildlessPrefer
+	})
+	p := newPuppet(r, 1)
+	p.first = []message.Payload{note(message.NotifyChildlessIKEv2Supported)}
+	p.acceptInit()
+	h, _ := p.asked(message.ExchangeIKEAuth)
+	p.answer(h, p.authPayloads()...)
+	h, ps := p.asked(message.ExchangeCreateChildSA)
+	p.note(ps)
+	ours := p.peerSPI
+	// CREATE_CHILD_SA --> with a nonce that is lower than any; ours is answered after it.
+	p.nextID = 0
+	p.request(message.ExchangeCreateChildSA, append(p.childOffer(), &message.Nonce{Data: make([]byte, 32)})...)
+	theirs := p.peerSPI
+	p.answer(h, append(p.childAnswer(), nonce(0xff))...)
+	p.request(message.ExchangeInformational)
+	for range 8 {
+		if h, err := message.ParseHeader(r.sends[0].Data); err != nil || h.Exchange == message.ExchangeInformational {
+			break
+		}
+		r.sends = r.sends[1:]
+	}
+	h, _ = p.asked(message.ExchangeInformational)
+	p.answer(h)
+	if len(r.children) != 2 {
+		t.Fatalf("%d CHILD SAs; %s", len(r.children), r.reasons())
+	}
+	r.pass(59 * time.Second)
+	r.silent("while the peer may still delete its own")
+	r.pass(10 * time.Second)
+	h, ps = p.asked(message.ExchangeInformational)
+	if d := findPayload[*message.Delete](ps); d == nil || !bytes.Equal(d.SPIs[0], u32(theirs)) {
+		t.Fatalf("the endpoint asks %s", describe(ps))
+	}
+	p.answer(h)
+	r.pass(6 * time.Second)
+	r.states(t, "later", map[uint32]string{ours: "seals", theirs: "gone"})
 }
 
 // The peer's IKE SA comes up while we still ask the system for the way to it: it

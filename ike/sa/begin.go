@@ -1,6 +1,7 @@
 package sa
 
 import (
+	"crypto/sha256"
 	"errors"
 	"net/netip"
 	"time"
@@ -33,7 +34,7 @@ func Initiate(env *core.Env, owner Owner, peer *core.Peer, p Path, wanted []*cor
 // what it was to go on with, for people. Its Protocol is still to be set.
 func Accept(env *core.Env, owner Owner, peer *core.Peer, spii uint64, d core.Datagram, life time.Duration, next string) *SA {
 	sa := New(env, owner, peer, PathOf(d))
-	sa.InitFrom = d.Remote
+	sa.InitFrom, sa.InitSum = d.Remote, sha256.Sum256(d.Data)
 	sa.State = HalfOpen
 	sa.SPIi, sa.SPIr = spii, env.RandomSPI()
 	sa.Timers.Half = env.After(life, func() {

@@ -32,6 +32,23 @@ func (l *Lease) Selectors() (list []selector.TS) {
 	return list
 }
 
+// dynamic puts the addresses into selectors that are for the unspecified address alone: so a client
+// names the address that it is to get (OpenIKED's "from dynamic").
+func (l *Lease) dynamic(list []selector.TS) []selector.TS {
+	list = slices.Clone(list)
+	for i, ts := range list {
+		if ts.Lo != ts.Hi || !ts.Lo.IsUnspecified() {
+			continue
+		}
+		for _, a := range l.Addrs {
+			if a.BitLen() == ts.Lo.BitLen() {
+				list[i].Lo, list[i].Hi = a, a
+			}
+		}
+	}
+	return list
+}
+
 // Networks are the peer's split networks, or everything in the families of our
 // addresses where it named none.
 func (l *Lease) Networks() (list []selector.TS) {

@@ -119,6 +119,7 @@ func withinLease(sa *SA, remote []selector.TS) []selector.TS {
 	if sa.Lease == nil || sa.Lease.Asked {
 		return remote
 	}
+	remote = sa.Lease.dynamic(remote)
 	if list := selector.Narrow(remote, sa.Lease.Selectors()); len(list) > 0 {
 		return list
 	}

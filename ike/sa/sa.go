@@ -40,6 +40,7 @@ type SA struct {
 	SPIi, SPIr uint64 // in IKEv1 the cookies
 	Path
 	InitFrom netip.AddrPort // as responder: where the first request came from
+	InitSum  [32]byte       // and its hash
 	NAT      NAT
 	WantsUDP bool // the peer wants ESP tunnels in UDP without a NAT, too
 	Told     bool // the peer says where it goes: no NAT moves it (RFC 4555 §3.8)

@@ -78,6 +78,10 @@ func (sa *SA) TakeOver(from *SA) bool {
 	return all
 }
 
+// twinPatience is after how long one of two CHILD SAs goes that the peer should have deleted: it does
+// not know which one has to go.
+const twinPatience = time.Minute
+
 // SettleTwins closes one of two CHILD SAs that are twins for the same traffic. It
 // waits until the peer has both and neither is being rekeyed.
 func (c *Child) SettleTwins() {
@@ -93,7 +97,8 @@ func (c *Child) SettleTwins() {
 			loser, winner = d, c
 		}
 		switch {
-		case !loser.Birth.Mine:
+		case !loser.Birth.Mine && c.SA.Env.Now().Before(c.Birth.TwinsSince(d.Birth).Add(twinPatience)): // the peer is to delete it
+			c.SA.Env.After(twinPatience, c.SettleTwins)
 		case !winner.Sure || c.Rekeying || d.Rekeying:
 			c.SA.Env.After(TwinDelay, c.SettleTwins)
 		default:

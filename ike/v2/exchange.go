@@ -315,6 +315,10 @@ func (sa *SA) take(x *exchange, h message.Header, in []message.Payload, syntax e
 	if syntax == nil {
 		syntax = message.CheckGrammar(h, in)
 	}
+	if syntax == nil && sa.base.State >= Established && notify(in, message.NotifyInvalidSyntax) != nil {
+		x.fail(end(0, "the peer found a fault in our %s and has ended the IKE SA (INVALID_SYNTAX): its log says which", x.kind.name)) // RFC 7296 §2.21.3
+		return
+	}
 	if t, bad := critical(in); syntax == nil && bad {
 		syntax = end(0, "the response has an unknown critical payload %d", t)
 	}

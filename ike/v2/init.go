@@ -1,7 +1,6 @@
 package v2
 
 import (
-	"bytes"
 	"errors"
 
 	"culvert/crypto/suite"
@@ -107,10 +106,7 @@ func (sa *SA) initRequest(m *message.Message) {
 func (sa *SA) Again(in core.Datagram) {
 	sa.base.Stats.RxPackets++
 	sa.base.Stats.RxBytes += uint64(len(in.Data))
-	switch {
-	case !bytes.Equal(in.Data, sa.init.request):
-		sa.bad(in, "another %s request under the SPI of a half-open IKE SA", firstExchange(sa).name)
-	case sa.recvID == 1 && sa.lastResponse != nil && sa.repeated < core.Tries:
+	if sa.recvID == 1 && sa.lastResponse != nil && sa.repeated < core.Tries {
 		sa.repeated++
 		sa.base.Transmit(ikesa.PathOf(in), sa.lastResponse)
 	}
