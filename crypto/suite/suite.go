@@ -110,6 +110,7 @@ var (
 		// IANA has no numbers for Twofish: these are strongSwan's, of the private use ranges.
 		{Name: "twofish", SAName: "twofish", ID: 1027, KeyBits: 128, KeyLen: 16, IVLen: 16, Block: 16, RandomIV: true, V1: EncrV1{ESP: 253}},
 		{Name: "blowfish", IKEName: "blowfish", SAName: "blowfish", ID: 7, KeyBits: 128, KeyLen: 16, IVLen: 8, Block: 8, RandomIV: true, Weak: true, V1: EncrV1{Phase1: 3, ESP: 7}},
+		{Name: "blowfish-256", IKEName: "blowfish-256", SAName: "blowfish", ID: 7, KeyBits: 256, KeyLen: 32, IVLen: 8, Block: 8, RandomIV: true, Weak: true, V1: EncrV1{Phase1: 3, ESP: 7}},
 		{Name: "3des", IKEName: "3des", SAName: "3des", ID: 3, KeyLen: 24, IVLen: 8, Block: 8, RandomIV: true, Weak: true, V1: EncrV1{Phase1: 5, ESP: 3}},
 		{Name: "des", IKEName: "des", SAName: "des", ID: 2, KeyLen: 8, IVLen: 8, Block: 8, RandomIV: true, Weak: true, V1: EncrV1{Phase1: 1, ESP: 2}},
 		{Name: "null", SAName: "null", ID: 11, Block: 1, Weak: true, V1: EncrV1{ESP: 11}},

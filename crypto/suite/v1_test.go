@@ -15,7 +15,7 @@ func TestNumbersOfIKEv1(t *testing.T) {
 		return e.Name
 	}
 	for _, c := range []row{
-		{1, 0, "des"}, {3, 0, "blowfish"}, {3, 128, "blowfish"}, {3, 256, ""}, {5, 0, "3des"}, {5, 192, "3des"},
+		{1, 0, "des"}, {3, 0, "blowfish"}, {3, 128, "blowfish"}, {3, 256, "blowfish-256"}, {5, 0, "3des"}, {5, 192, "3des"},
 		{7, 0, "aes-128-cbc"}, {7, 128, "aes-128-cbc"}, {7, 192, "aes-192-cbc"}, {7, 256, "aes-256-cbc"}, {7, 64, ""},
 		{8, 0, "camellia-128"}, {8, 192, "camellia-192"}, {8, 256, "camellia-256"},
 		{0, 0, ""}, {0xffff, 0, ""}, {20, 128, ""},

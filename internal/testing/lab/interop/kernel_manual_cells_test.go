@@ -41,6 +41,7 @@ var manualCiphers = map[string]string{
 	"camellia":          "cbc(camellia)",
 	"twofish":           "cbc(twofish)",
 	"blowfish":          "cbc(blowfish)",
+	"blowfish-256":      "cbc(blowfish)",
 	"3des":              "cbc(des3_ede)",
 	"des":               "cbc(des)",
 	"null":              "ecb(cipher_null)",
