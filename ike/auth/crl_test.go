@@ -399,16 +399,19 @@ func TestOldChanges(t *testing.T) {
 		what string
 		by   *testcert.Pair
 		next time.Time
+		more []pkix.Extension
 		back bool
 	}{
-		{"current", root, now.Add(time.Hour), true},
-		{"expired", root, now.Add(-time.Hour), false},
-		{"of a stranger", testcert.Root("root", "p256"), now.Add(time.Hour), false},
+		{"current", root, now.Add(time.Hour), nil, true},
+		{"with what may be passed over", root, now.Add(time.Hour), []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}}, true},
+		{"with what has to be understood", root, now.Add(time.Hour), []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}, false},
+		{"expired", root, now.Add(-time.Hour), nil, false},
+		{"of a stranger", testcert.Root("root", "p256"), now.Add(time.Hour), nil, false},
 	} {
 		key := *c.by.Cert
 		key.SubjectKeyId = root.Cert.SubjectKeyId
 		changes, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(2), ThisUpdate: now.Add(-2 * time.Hour), NextUpdate: c.next,
-			ExtraExtensions: []pkix.Extension{{Id: oidDeltaCRL, Critical: true, Value: []byte{2, 1, 1}}}, RevokedCertificateEntries: []x509.RevocationListEntry{back}}, &key, c.by.Key)
+			ExtraExtensions: append(c.more, pkix.Extension{Id: oidDeltaCRL, Critical: true, Value: []byte{2, 1, 1}}), RevokedCertificateEntries: []x509.RevocationListEntry{back}}, &key, c.by.Key)
 		if err != nil {
 			t.Fatal(err)
 		}

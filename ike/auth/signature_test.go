@@ -220,6 +220,25 @@ func TestSignatureProof(t *testing.T) {
 	}
 }
 
+// Method 1 does not say which hash it was made with: each of RSA's is tried (RFC 7296 §3.8).
+func TestRSAHashes(t *testing.T) {
+	root := testcert.Root("root", "p256")
+	leaf := root.Leaf("leaf", "rsa-2048")
+	for _, name := range rsaHashes {
+		octets := signed.Octets(suite.PRFByName("sha256"))
+		data, err := sign.ByName(name).Sign(leaf.Key, octets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := Verify{Method: sign.MethodRSA, Data: data, Octets: octets, Certs: certsOf(leaf), Trust: &core.Trust{Authorities: []*core.Authority{authority(root)}}, Now: now}
+		if _, err := w.Do(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		w.Octets = []byte("other")
+		refused(t, name, w, "signature")
+	}
+}
+
 func certsOf(pairs ...*testcert.Pair) (list []*x509.Certificate) {
 	for _, p := range pairs {
 		list = append(list, p.Cert)
