@@ -336,7 +336,7 @@ func TestInitRefused(t *testing.T) {
 		{"another group", func(ps []message.Payload) []message.Payload {
 			ps[1] = &message.KE{Group: 14, Data: make([]byte, 256)}
 			return ps
-		}, "N(INVALID_KE_PAYLOAD)", core.EvOtherGroup, "not of group x25519"},
+		}, "N(INVALID_KE_PAYLOAD)", core.EvAskedAgain, "not of group x25519"},
 		{"a public value that is none", func(ps []message.Payload) []message.Payload {
 			ps[1] = &message.KE{Group: 31, Data: make([]byte, 32)}
 			return ps

@@ -33,7 +33,7 @@ const (
 	EvLeased                   // an inner address was given to the peer, or to us
 	EvRedirected               // the peer sent us to another gateway; Remote is that one
 	EvRedirecting              // we sent the peer to another gateway
-	EvOtherGroup               // we asked the peer to begin again with another group; it usually succeeds
+	EvAskedAgain               // we asked the peer to repeat a request, a moment later or with another group; that usually succeeds
 )
 
 var eventNames = [...]string{
@@ -42,7 +42,7 @@ var eventNames = [...]string{
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
 	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved", EvLeased: "leased",
-	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting", EvOtherGroup: "other-group",
+	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting", EvAskedAgain: "asked-again",
 }
 
 func (k EventKind) String() string {

@@ -27,6 +27,7 @@ type refused struct {
 	reason   string
 	detail   *core.Mismatch // for people: both sides beside each other
 	ours     bool           // the peer was not asked
+	fault    bool           // a peer that works does not cause it
 }
 
 // notify is what the peer gets to read.

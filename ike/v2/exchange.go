@@ -600,8 +600,8 @@ func (sa *SA) reject(x *exchange, err error) {
 		x.out = []message.Payload{r.notify()}
 		sa.respond(x)
 		kind := causeOf(r.kind).Event()
-		if r.kind == message.NotifyInvalidKEPayload { // the peer repeats the exchange with the group that it is told
-			kind = core.EvOtherGroup
+		if (r.kind == message.NotifyInvalidKEPayload || r.kind == message.NotifyTemporaryFailure) && !r.ours && !r.fault {
+			kind = core.EvAskedAgain
 		}
 		sa.base.Emit(core.Event{Kind: kind, Exchange: x.kind.name, Detail: r.detail,
 			Reason: fmt.Sprintf("refused the peer's %s: %v", x.kind.name, err)})

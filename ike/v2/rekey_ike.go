@@ -2,6 +2,7 @@ package v2
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"culvert/ike/core"
@@ -153,7 +154,7 @@ func ikeReplaceable(x *exchange) error {
 		}
 	}
 	if replaced >= maxReplaced {
-		return refuse(message.NotifyTemporaryFailure, "%d replaced IKE SAs still wait for the peer's Delete", replaced)
+		return refused{kind: message.NotifyTemporaryFailure, reason: fmt.Sprintf("%d replaced IKE SAs still wait for the peer's Delete", replaced), fault: true}
 	}
 	return nil
 }

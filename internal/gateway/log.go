@@ -50,7 +50,7 @@ var eventKinds = map[core.EventKind]struct {
 	core.EvTSUnacceptable: {slog.LevelWarn, true},
 	core.EvBadMessage:     {slog.LevelInfo, true},
 	core.EvRedirecting:    {slog.LevelInfo, true},
-	core.EvOtherGroup:     {slog.LevelInfo, true},
+	core.EvAskedAgain:     {slog.LevelInfo, true},
 	core.EvNotify:         {slog.LevelWarn, true},
 	core.EvCertificate:    {slog.LevelWarn, true},
 	core.EvPeerDead:       {slog.LevelWarn, false},

@@ -42,7 +42,7 @@ func NewAttempts() *Attempts { return &Attempts{of: map[string][]attempt{}, most
 // telling are the events that are results of an attempt.
 var telling = map[core.EventKind]bool{
 	core.EvIKEUp: true, core.EvChildUp: true, core.EvIKEDown: true, core.EvInitFailed: true, core.EvAuthFailed: true,
-	core.EvNoProposal: true, core.EvTSUnacceptable: true, core.EvPeerDead: true, core.EvNotify: true, core.EvOtherGroup: true,
+	core.EvNoProposal: true, core.EvTSUnacceptable: true, core.EvPeerDead: true, core.EvNotify: true, core.EvAskedAgain: true,
 }
 
 // Note adds an event.
