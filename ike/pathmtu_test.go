@@ -31,6 +31,9 @@ func newClaimed(t *testing.T, ends [2]string, encr string, change ...func(a, b *
 		cfg.Peers[0].Address = netip.PrefixFrom(a, a.BitLen())
 	}
 	cb.Peers[0].Passive = true
+	for _, f := range change {
+		f(ca, cb)
+	}
 	c.a, c.b = c.newSide("a", ends[0], 3, ca), c.newSide("b", ends[1], 4, cb)
 	c.up()
 	c.until(time.Minute, "up", c.bothUp)
@@ -160,5 +163,122 @@ func TestPathClaimsDoNotPileUp(t *testing.T) {
 	c.run(2 * time.Minute)
 	if c.a.established() != 0 || c.a.count(core.EvPeerDead) != 1 || len(c.learnt) != 0 {
 		t.Errorf("a dead peer: %d IKE SAs, %d times dead, %+v", c.a.established(), c.a.count(core.EvPeerDead), c.learnt)
+	}
+}
+
+func (c *claimed) untried(mtu int) {
+	c.a.in(core.PathUntried{Child: c.a.outbound().Child, MTU: mtu})
+}
+
+// mtu is what a believes of the path.
+func (c *claimed) mtu() int {
+	if len(c.learnt) == 0 {
+		return 0
+	}
+	return c.learnt[len(c.learnt)-1].MTU
+}
+
+// Nobody says that long packets do not arrive: the peer is asked, short packets are used within 4 seconds, the
+// longest that arrives is found, and people are told once. The SA does not suffer, with fragments of IKE and without.
+func TestPathUntried(t *testing.T) {
+	for _, fragments := range []bool{true, false} {
+		for _, encr := range []string{"aes-128", "aes-256-gcm"} {
+			for _, ends := range [][2]string{ends4, ends6} {
+				for _, x := range []struct{ takes, want int }{
+					{1500, 1500}, {1499, 1492}, {1492, 1492}, {1486, 1480}, {1400, 1400}, {1399, 1380}, {1280, 1280}, {1000, 576},
+				} {
+					t.Run(fmt.Sprint(fragments, " ", encr, " ", ends[0], " ", x.takes), func(t *testing.T) {
+						if x.takes < 1280 && ends == ends6 {
+							return // no such link (RFC 8200 §5)
+						}
+						c := newClaimed(t, ends, encr, func(a, b *core.Config) {
+							if fragments {
+								withFragments(a, b)
+							}
+						})
+						c.takes = x.takes
+						c.untried(1500)
+						c.run(4 * time.Second)
+						block := 0
+						if encr == "aes-128" {
+							block = 15 // a message is up to so much shorter than what is tried
+						}
+						good := func(got, want int) bool {
+							return got <= want && got >= want-block || block > 0 && got > want && got <= x.takes || want == 1500 && block == 0 && got == 0 // nothing was to be said
+						}
+						if got := c.mtu(); got < 1280 && x.takes < 1485 || got > max(x.takes, 1280) {
+							t.Errorf("after 4 s: %d", got)
+						}
+						c.run(40 * time.Second)
+						if !good(c.mtu(), x.want) {
+							t.Errorf("%d, not %d: %+v, probes %v", c.mtu(), x.want, c.learnt, c.probes)
+						}
+						told := 0
+						if c.probes[0] > x.takes {
+							told = 1
+						}
+						if n := c.a.count(core.EvPathMTU); n != told {
+							t.Errorf("told %d times", n)
+						}
+						for _, n := range c.probes {
+							if n > 1500 {
+								t.Errorf("a probe of %d bytes", n)
+							}
+						}
+						c.run(25 * time.Minute) // asked again
+						if n := c.a.count(core.EvPathMTU); n != told {
+							t.Errorf("told %d times after a while", n)
+						}
+						if c.a.established() != 1 || c.b.established() != 1 || c.a.count(core.EvIKEDown)+c.b.count(core.EvIKEDown) != 0 {
+							t.Error("the IKE SA suffered")
+						}
+						c.takes = 1500 // the path is wide again
+						c.run(10 * time.Minute)
+						if !good(c.mtu(), 1500) {
+							t.Errorf("once the path is wide again: %d", c.mtu())
+						}
+						c.a.in(core.Command{Do: core.KillAll})
+						c.run(time.Minute)
+						before := len(c.probes)
+						c.run(20 * time.Minute)
+						if len(c.probes) != before {
+							t.Error("a probe after the end")
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// withFragments has both ends understand fragments of IKE.
+func withFragments(a, b *core.Config) {
+	a.Peers[0].Profile.Fragmentation, b.Peers[0].Profile.Fragmentation = true, true
+}
+
+// The answers to the long form are lost, some of them: both ends stay in step, whatever the form that was answered.
+func TestPathUntriedLosses(t *testing.T) {
+	for lost := range 8 {
+		c := newClaimed(t, ends4, "aes-256-gcm", withFragments)
+		n := 0
+		c.drop = func(from *side, h message.Header) bool {
+			if from == c.b && h.Exchange == message.ExchangeInformational {
+				n++
+				return n <= lost
+			}
+			return false
+		}
+		c.untried(1500)
+		c.run(time.Minute)
+		c.drop = nil
+		if c.mtu() != 0 && c.mtu() < 1480 {
+			t.Errorf("%d answers lost: %d", lost, c.mtu())
+		}
+		c.a.in(core.Command{Do: core.RekeyChildren})
+		c.b.in(core.Command{Do: core.RekeyIKE})
+		c.run(20 * time.Second)
+		if c.a.established() != 1 || len(c.a.children) != 1 || c.a.count(core.EvChildUp) != 2 {
+			t.Errorf("%d answers lost: %d IKE SAs, %d CHILD SAs afterwards", lost, c.a.established(), len(c.a.children))
+		}
 	}
 }

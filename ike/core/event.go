@@ -34,6 +34,7 @@ const (
 	EvRedirected               // the peer sent us to another gateway; Remote is that one
 	EvRedirecting              // we sent the peer to another gateway
 	EvAskedAgain               // we asked the peer to repeat a request, a moment later or with another group; that usually succeeds
+	EvPathMTU                  // long packets do not reach the peer, and no router says so
 )
 
 var eventNames = [...]string{
@@ -42,7 +43,7 @@ var eventNames = [...]string{
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
 	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved", EvLeased: "leased",
-	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting", EvAskedAgain: "asked-again",
+	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting", EvAskedAgain: "asked-again", EvPathMTU: "path-mtu",
 }
 
 func (k EventKind) String() string {

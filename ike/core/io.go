@@ -67,6 +67,13 @@ type PathClaim struct {
 	MTU   int
 }
 
+// PathUntried says that packets of up to MTU bytes leave by a CHILD SA, and nobody knows
+// whether they arrive. The peer is asked (PathMTU).
+type PathUntried struct {
+	Child ChildID
+	MTU   int
+}
+
 // LocalAddrs are the addresses that this host now has and may use towards peers
 // (RFC 4555); the whole list, each time that it changes.
 type LocalAddrs struct{ Addrs []netip.Addr }
@@ -145,6 +152,7 @@ func (Used) input()          {}
 func (Alive) input()         {}
 func (Moved) input()         {}
 func (PathClaim) input()     {}
+func (PathUntried) input()   {}
 func (LocalAddrs) input()    {}
 func (LocalNets) input()     {}
 func (RoutesChanged) input() {}
@@ -238,8 +246,10 @@ type Move struct {
 }
 
 // PathMTU says that IP packets of more than MTU bytes do not arrive on the way from
-// Local to Remote, and that shorter ones do: a PathClaim has turned out to be right.
+// Local to Remote, and that shorter ones do: a PathClaim has turned out to be right, or, with
+// Asked, that is what the peer has answered to a PathUntried, whatever was known before.
 type PathMTU struct {
+	Asked         bool
 	Local, Remote netip.AddrPort
 	MTU           int
 }

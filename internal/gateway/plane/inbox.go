@@ -135,6 +135,11 @@ func (b *Inbox) Claim(child uint64, mtu int) {
 	b.offer(0, false, func() core.Input { return core.PathClaim{Child: core.ChildID(child), MTU: mtu} })
 }
 
+// Untried: as long as long packets leave, it comes again after sad.TryEvery.
+func (b *Inbox) Untried(child uint64, mtu int) {
+	b.offer(0, false, func() core.Input { return core.PathUntried{Child: core.ChildID(child), MTU: mtu} })
+}
+
 // Expire is always kept: it happens once for each SA and limit.
 func (b *Inbox) Expire(child uint64, hard bool) {
 	b.Put(core.Expire{Child: core.ChildID(child), Hard: hard})

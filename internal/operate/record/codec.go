@@ -36,6 +36,7 @@ const (
 	kindLocalNets
 	kindPathClaim
 	kindRoutesChanged
+	kindPathUntried
 )
 
 // Reconfigure stands for core.Reconfigure: not the compiled configuration but
@@ -83,6 +84,10 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		w.addrPort(in.Remote)
 	case core.PathClaim:
 		w.kind(kindPathClaim)
+		w.u64(uint64(in.Child))
+		w.u32(uint32(in.MTU))
+	case core.PathUntried:
+		w.kind(kindPathUntried)
 		w.u64(uint64(in.Child))
 		w.u32(uint32(in.MTU))
 	case core.RoutesChanged:
@@ -163,6 +168,8 @@ func parseInput(b []byte) (any, error) {
 		in = core.Moved{Child: core.ChildID(r.u64()), Local: r.addrPort(), Remote: r.addrPort()}
 	case kindPathClaim:
 		in = core.PathClaim{Child: core.ChildID(r.u64()), MTU: int(r.u32())}
+	case kindPathUntried:
+		in = core.PathUntried{Child: core.ChildID(r.u64()), MTU: int(r.u32())}
 	case kindRoutesChanged:
 		in = core.RoutesChanged{}
 	case kindLocalAddrs:

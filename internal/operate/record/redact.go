@@ -62,6 +62,8 @@ func describeInput(in any) string {
 		return fmt.Sprintf("LocalNets %v", in.Nets)
 	case core.PathClaim:
 		return fmt.Sprintf("PathClaim CHILD SA %d, MTU %d", in.Child, in.MTU)
+	case core.PathUntried:
+		return fmt.Sprintf("PathUntried CHILD SA %d, MTU %d", in.Child, in.MTU)
 	case core.LocalAddrs:
 		return fmt.Sprintf("LocalAddrs %v", in.Addrs)
 	}

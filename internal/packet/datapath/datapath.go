@@ -42,6 +42,9 @@ type Notify interface {
 	// bytes do not arrive where those of a CHILD SA go, header included; at most
 	// once in sad.ClaimsEvery for each path.
 	Claim(child uint64, mtu int)
+	// Untried says that packets of more than sad.SurePMTU bytes, at most mtu, leave by a CHILD SA, and
+	// nobody knows whether they arrive; at most once in sad.TryEvery for each path.
+	Untried(child uint64, mtu int)
 	// Waits says that fragments wait for the rest of their packets, or packets for an SA that stands by,
 	// so that GiveUp is to be called by GiveUpAt: once until that finds that none do.
 	Waits()
