@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -84,6 +85,32 @@ func TestDecisions(t *testing.T) {
 		got, err := (&kernel{}).decodeDecision(slices.Concat(msg.Serialize(), slices.Concat(c.attrs...)))
 		if err != nil || got != c.want {
 			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.want)
+		}
+	}
+}
+
+// What the system lists while the list changes is listed again, a bounded number of times; other errors end it.
+func TestRetry(t *testing.T) {
+	other := errors.New("other")
+	for _, c := range []struct {
+		name  string
+		fails int // how often, before it works
+		err   error
+		tries int
+		ok    bool
+	}{
+		{"at once", 0, nil, 1, true}, {"interrupted", 3, netlink.ErrDumpInterrupted, 4, true}, {"by a signal", 10, unix.EINTR, 11, true},
+		{"always", 100, netlink.ErrDumpInterrupted, 11, false}, {"another error", 100, other, 1, false},
+	} {
+		tries := 0
+		v, err := retry(func() (int, error) {
+			if tries++; tries <= c.fails {
+				return 0, fmt.Errorf("listing: %w", c.err)
+			}
+			return 7, nil
+		})
+		if tries != c.tries || (err == nil) != c.ok || c.ok && v != 7 || !c.ok && !errors.Is(err, c.err) {
+			t.Errorf("%s: %d tries, %d, %v", c.name, tries, v, err)
 		}
 	}
 }
