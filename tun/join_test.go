@@ -110,6 +110,48 @@ func udp(from, to, payload string) []byte {
 	return wire.AppendUDPPacket(nil, netip.MustParseAddrPort(from), netip.MustParseAddrPort(to), []byte(payload))
 }
 
+// What has no whole TCP or UDP header, or is no whole packet, has no parts.
+func TestLayOut(t *testing.T) {
+	for _, c := range []struct {
+		pkt  []byte
+		want layout
+	}{
+		{tcp("10.0.0.1:1", "10.0.0.2:2", 1, flagACK, "x"), layout{4, wire.ProtoTCP, 20, 40}}, {udp("10.0.0.1:1", "10.0.0.2:2", "x"), layout{4, wire.ProtoUDP, 20, 28}},
+		{tcp("[fd00::1]:1", "[fd00::2]:2", 1, flagACK, ""), layout{6, wire.ProtoTCP, 40, 60}}, {udp("[fd00::1]:1", "[fd00::2]:2", ""), layout{6, wire.ProtoUDP, 40, 48}},
+	} {
+		if got, ok := layOut(c.pkt); !ok || got != c.want {
+			t.Errorf("%x: %+v, %v", c.pkt, got, ok)
+		}
+		l4 := c.want.l4
+		for n := range len(c.pkt) {
+			short := bytes.Clone(c.pkt[:n])
+			if _, ok := layOut(short); ok {
+				t.Errorf("%d of %d bytes are a packet", n, len(c.pkt))
+			}
+			if n < l4 {
+				continue
+			}
+			if c.want.version == 4 { // and says that it is whole
+				binary.BigEndian.PutUint16(short[2:], uint16(n))
+			} else {
+				binary.BigEndian.PutUint16(short[4:], uint16(n-40))
+			}
+			if got, ok := layOut(short); ok != (c.want.proto == wire.ProtoTCP && n >= l4+wire.TCPHeaderLen) || ok && got != c.want {
+				t.Errorf("%d of %d bytes, and it is whole: %+v, %v", n, len(c.pkt), got, ok)
+			}
+		}
+		if c.want.proto == wire.ProtoTCP {
+			for words, ok := range map[byte]bool{4: false, 5: true, 6: len(c.pkt) >= l4+24, 15: false} {
+				odd := bytes.Clone(c.pkt)
+				odd[l4+12] = words << 4
+				if _, got := layOut(odd); got != ok {
+					t.Errorf("a TCP header of %d words: %v", words, got)
+				}
+			}
+		}
+	}
+}
+
 // edit changes a packet and makes its checksums right again.
 func edit(pkt []byte, change func(pkt []byte)) []byte {
 	pkt = bytes.Clone(pkt)

@@ -1,7 +1,9 @@
 package tun
 
 import (
+	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 )
@@ -76,7 +78,23 @@ func TestLookup(t *testing.T) {
 	if w, err := h.(Prober).Lookup(from("lan0", "2001:db8:1::7", "2001:db8:2::9")); err != nil || w.Nowhere != "unreachable" {
 		t.Errorf("IPv6, device down: %+v, %v", w, err)
 	}
+	run(t, "ip link set culvert0 up")
+	run(t, "ip rule add pref 5 ipproto tcp sport 5000 lookup 77")
+	run(t, "ip route add prohibit default table 77")
+	prohibited := Decision{Nowhere: "a route or rule prohibits it"}
+	noPort := tcp(from("lan0", "10.1.0.7", "10.4.0.9"), 80)
+	noPort.SrcPort = 0
+	check("a rule for a source port", map[string]row{
+		"that port": {tcp(from("lan0", "10.1.0.7", "10.4.0.9"), 80), prohibited},
+		"any port":  {noPort, router},
+	})
 	if _, err := h.(Prober).Lookup(from("nodev", "10.1.0.7", "10.2.0.9")); err == nil || !strings.Contains(err.Error(), "nodev") {
 		t.Errorf("a device that is not there: %v", err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if w, err := h.(Prober).Lookup(own("10.1.0.1", "10.2.0.9")); !errors.Is(err, os.ErrClosed) || w != (Decision{}) {
+		t.Errorf("after Close: %+v, %v", w, err)
 	}
 }

@@ -429,7 +429,7 @@ func fill(rules []placed, lo, hi int) bool {
 }
 
 // longestAscending are the indices of the longest run of known rules (with
-// gaps) whose places ascend.
+// gaps) whose places ascend, the last first.
 func longestAscending(rules []placed, at map[rule]int) []int {
 	var tails []int // tails[k]: index of the smallest last rule of a run of k+1
 	before := make([]int, len(rules))
@@ -455,6 +455,5 @@ func longestAscending(rules []placed, at map[rule]int) []int {
 			out = append(out, i)
 		}
 	}
-	slices.Reverse(out)
 	return out
 }

@@ -213,9 +213,17 @@ func TestOptions(t *testing.T) {
 	if err != nil || o.Table != DefaultTable || o.Mark != DefaultMark || o.Pref != DefaultPref || o.LockDir == "" {
 		t.Errorf("%+v, %v", o, err)
 	}
-	for _, o := range []Options{{}, {Device: "x", Table: 254}, {Device: "x", Table: -1}, {Device: "x", Table: nearBit}, {Device: "x", Pref: 20000}} {
-		if _, err := o.withDefaults(); err == nil {
-			t.Errorf("%+v accepted", o)
+	if _, err := (Options{}).withDefaults(); err == nil {
+		t.Error("no device is one")
+	}
+	for table, ok := range map[int]bool{-1: false, 1: true, 252: true, 253: false, 254: false, 255: false, 256: true, nearBit - 1: true, nearBit: false} {
+		if _, err := (Options{Device: "x", Table: table}).withDefaults(); (err == nil) != ok {
+			t.Errorf("table %d: %v", table, err)
+		}
+	}
+	for pref, ok := range map[int]bool{-1: false, 1: true, 32765 - PrefSpan: true, 32766 - PrefSpan: false, 20000: false} {
+		if _, err := (Options{Device: "x", Pref: pref}).withDefaults(); (err == nil) != ok {
+			t.Errorf("preference %d: %v", pref, err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // What the system refuses, and what people are told to do.
@@ -85,6 +87,60 @@ func TestDecisions(t *testing.T) {
 		got, err := (&kernel{}).decodeDecision(slices.Concat(msg.Serialize(), slices.Concat(c.attrs...)))
 		if err != nil || got != c.want {
 			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.want)
+		}
+	}
+}
+
+// What is gone already need not be taken away.
+func TestUnlessGone(t *testing.T) {
+	for err, gone := range map[error]bool{nil: true, unix.ENOENT: true, unix.ESRCH: true, unix.EADDRNOTAVAIL: true, unix.EPERM: false, unix.EBUSY: false} {
+		if got := unlessGone(err); (got == nil) != gone || got != nil && got != err {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+}
+
+// fakeDevice is the package's device as far as it is read.
+type fakeDevice struct {
+	wgtun.Device
+	reads []struct {
+		n   int
+		err error
+	}
+}
+
+func (d *fakeDevice) Read([][]byte, []int, int) (int, error) {
+	r := d.reads[0]
+	d.reads = d.reads[1:]
+	return r.n, r.err
+}
+
+// What a device's errors are about: those of its watch are passed over, those of a packet cost the packet.
+func TestReadOn(t *testing.T) {
+	type read = struct {
+		n   int
+		err error
+	}
+	odd := errors.New("too many segments")
+	for _, c := range []struct {
+		name   string
+		reads  []read
+		n      int
+		is     error // nil: none
+		packet bool
+	}{
+		{"packets", []read{{3, nil}}, 3, nil, false},
+		{"a fault of the watch", []read{{0, unix.ENOBUFS}, {0, unix.EINTR}, {2, nil}}, 2, nil, false},
+		{"one behind packets", []read{{1, unix.ENOBUFS}}, 1, unix.ENOBUFS, false},
+		{"the file", []read{{0, os.ErrClosed}}, 0, os.ErrClosed, false},
+		{"a packet", []read{{0, odd}}, 0, odd, true},
+		{"a packet behind others", []read{{2, odd}}, 2, odd, true},
+		{"a packet and no number", []read{{-1, odd}}, 0, odd, true},
+	} {
+		d := &fakeDevice{reads: c.reads}
+		n, err := readOn(d)(nil, nil, 0)
+		if n != c.n || (err == nil) != (c.is == nil) || c.is != nil && !errors.Is(err, c.is) || errors.Is(err, ErrPacket) != c.packet || len(d.reads) != 0 {
+			t.Errorf("%s: %d, %v, %d reads are left", c.name, n, err, len(d.reads))
 		}
 	}
 }

@@ -150,3 +150,83 @@ func TestChosen(t *testing.T) {
 		}
 	}
 }
+
+// Where NONE is among what is allowed, a proposal without a key exchange is taken in its place, and a
+// group before it or behind it in its own.
+func TestNoKeyExchange(t *testing.T) {
+	none := suite.KeyExchange{}
+	p := Policy{Protocol: ProtoESP, Proposal: Proposal{Encrs: []*suite.Encr{suite.EncrByName("aes-128-gcm")}, ESN: []bool{false}}}
+	offer := func(list ...suite.KeyExchange) Offer {
+		p.Proposal.PFS = list
+		return ChildOffer(&p, true)
+	}
+	peer := func(groups ...uint16) []Alternative {
+		a := Alternative{Number: 1, Protocol: ProtoESP, Transforms: []Transform{{Type: suite.TypeEncr, ID: 20, KeyBits: 128}, {Type: suite.TypeESN}}}
+		for _, g := range groups {
+			a.Transforms = append(a.Transforms, Transform{Type: suite.TypeDH, ID: g})
+		}
+		return []Alternative{a}
+	}
+	x, e := exchangesOf("x25519")[0], exchangesOf("ecp256")[0]
+	for _, c := range []struct {
+		name  string
+		ours  Offer
+		peer  []Alternative
+		group string // "none", or "" where nothing fits
+	}{
+		{"a group and no NONE", offer(x), peer(), ""}, {"a group and no NONE, to NONE", offer(x), peer(0), ""},
+		{"a group or NONE, to nothing", offer(x, none), peer(), "none"}, {"a group or NONE, to NONE", offer(x, none), peer(0), "none"},
+		{"a group or NONE, to the group", offer(x, none), peer(31), "x25519"}, {"a group or NONE, to either", offer(x, none), peer(31, 0), "x25519"},
+		{"NONE or a group, to either", offer(none, x), peer(31, 0), "none"}, {"NONE or a group, to the group", offer(none, x), peer(31), "x25519"},
+		{"NONE or a group, to another group", offer(none, x), peer(19), ""}, {"NONE between groups, to the second", offer(x, none, e), peer(19), "ecp256"},
+		{"NONE between groups, to the second or NONE", offer(x, none, e), peer(19, 0), "none"},
+	} {
+		s, answer, ok := c.ours.Select(c.peer)
+		got := ""
+		if ok {
+			got = "none"
+			if s.Group != nil {
+				got = s.Group.Name
+			}
+			if hasAny(&answer, suite.TypeDH) != (s.Group != nil) && !has(&answer, suite.TypeDH, 0, 0) {
+				t.Errorf("%s: the answer is %+v", c.name, answer)
+			}
+		}
+		if got != c.group {
+			t.Errorf("%s: %q, want %q", c.name, got, c.group)
+		}
+	}
+	// What keeps them apart is not the group where NONE would have done.
+	odd := peer()
+	odd[0].Transforms = append(odd[0].Transforms, Transform{Type: 13, ID: 1})
+	if m := offer(x, none).Explain(odd, holder); m.Part != "transform" {
+		t.Errorf("%+v", m)
+	}
+	if m := offer(x).Explain(peer(), holder); m.Part != "group" {
+		t.Errorf("%+v", m)
+	}
+}
+
+// What would let a peer through is one of its groups that is not weak, and what does not differ is not named.
+func TestHintsForGroupsAndNumbers(t *testing.T) {
+	ours := offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("x25519"))
+	if m := ours.Explain(offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("modp1024 modp2048")).Alternatives(), holder); !strings.Contains(m.Hint, "add modp2048 to dh-group") {
+		t.Error(m.Hint)
+	}
+	ours.Groups = nil // of an IKE SA there are always groups to add to
+	if m := ours.Explain(offerOf(ProtoIKE, words("aes-128"), words("sha256"), words("modp2048")).Alternatives(), holder); !strings.Contains(m.Hint, "add modp2048 to dh-group of") {
+		t.Error(m.Hint)
+	}
+	esp := offerOf(ProtoESP, words("aes-128-gcm"), nil, nil)
+	esp.ESN = []bool{true}
+	peer := []Alternative{{Number: 1, Protocol: ProtoESP, Transforms: []Transform{{Type: suite.TypeEncr, ID: 20, KeyBits: 128}, {Type: suite.TypeESN, ID: 1}, {Type: 13, ID: 1}}}}
+	if m := esp.Explain(peer, holder); m.Part != "transform" {
+		t.Errorf("%+v", m)
+	}
+	if got := (&Config{}).Place(esp, "x"); got != "" {
+		t.Errorf("%q", got)
+	}
+	if got := (&Config{Where: func(_ any, key string) string { return "x.toml:" + key }}).Place(esp, "k"); got != "x.toml:k" {
+		t.Errorf("%q", got)
+	}
+}
