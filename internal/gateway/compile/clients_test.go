@@ -163,6 +163,81 @@ func TestCompileClients(t *testing.T) {
 	}
 }
 
+// Networks of policies that discard, of templates that nobody uses and of others that are off are nobody's.
+func TestOnlyOursAreReserved(t *testing.T) {
+	const more = `
+[[policy]]
+src-address = "10.77.0.0/16"
+dst-address = "10.2.0.0/16"
+action = "discard"
+[[policy]]
+template = true
+disabled = true
+group = "g"
+src-address = "10.78.0.0/16"
+[[policy-group]]
+name = "unused"
+[[policy]]
+template = true
+group = "unused"
+src-address = "10.79.0.0/16"
+`
+	if got := compiled(t, clients+more, nil).IKE.Ours; !slices.Equal(got, prefixes("10.1.0.0/16")) {
+		t.Errorf("ours %v", got)
+	}
+}
+
+// It gives addresses if any identity that is on has a mode-config that gives them.
+func TestGivesAddresses(t *testing.T) {
+	asks := strings.Replace(clients, "name = \"one\"\naddress = \"10.8.0.1\"", "name = \"one\"\nresponder = false", 1)
+	first := strings.Replace(asks, "mode-config = \"pool\"\n", "", 1)
+	second := strings.Replace(clients, "mode-config = \"pool\"\n", "", 1)
+	for text, want := range map[string]bool{clients: true, second: true, first: false} {
+		c, _, err := config.Parse("test.toml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if GivesAddresses(c) != want {
+			t.Errorf("gives addresses: %v, of\n%s", !want, text)
+		}
+	}
+}
+
+// A policy for one identity of its peer has that one, and no other policy does.
+func TestPolicyOfAnIdentity(t *testing.T) {
+	const text = `
+[[peer]]
+name = "p"
+address = "192.0.2.1/32"
+exchange-mode = "ike2"
+[[identity]]
+peer = "p"
+remote-id = "fqdn:a"
+secret = "x"
+[[identity]]
+name = "b"
+peer = "p"
+remote-id = "fqdn:b"
+secret = "y"
+[[policy]]
+peer = "p"
+identity = "b"
+src-address = "10.1.0.0/16"
+dst-address = "10.2.0.0/16"
+tunnel = true
+[[policy]]
+peer = "p"
+src-address = "10.3.0.0/16"
+dst-address = "10.4.0.0/16"
+tunnel = true
+`
+	r := compiled(t, text, nil)
+	ids := r.IKE.Peers[0].Identities
+	if p := r.IKE.Policies; p[0].Identity != ids[1] || p[1].Identity != nil || string(ids[1].Secret) != "y" {
+		t.Errorf("%+v and %+v", p[0].Identity, p[1].Identity)
+	}
+}
+
 // What of clients is disabled has no effect; templates that nobody uses are not there.
 func TestClientsThatAreOff(t *testing.T) {
 	off := strings.ReplaceAll(clients, "[[identity]]\n", "[[identity]]\ndisabled = true\n")

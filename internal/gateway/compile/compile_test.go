@@ -225,6 +225,10 @@ func TestAutoMTU(t *testing.T) {
 		{proposal(gcm, "null") + policy(esp, v4), func(netip.Addr) int { return 600 }, 1280},
 		{proposal(old, "sha1") + "[[peer]]\nname = \"p\"\nexchange-mode = \"ike2\"\naddress = \"vpn.example\"\n[[identity]]\npeer = \"p\"\nsecret = \"x\"\n" +
 			"[[policy]]\nsrc-address = \"10.1.0.0/24\"\ndst-address = \"10.2.0.0/24\"\npeer = \"p\"\ntunnel = true\n", far, (1500-40-8-8-8-12)&^7 - 2},
+		{proposal(gcm, "null") + policy(esp, v4), func(netip.Addr) int { return 1 }, 1280},
+		{proposal(gcm, "null") + policy(esp, v4), func(netip.Addr) int { return 0 }, 1438},
+		{proposal(gcm, "null") + policy(esp, v4) + "[[peer]]\nname = \"net\"\nexchange-mode = \"ike2\"\naddress = \"192.0.2.0/24\"\n[[identity]]\npeer = \"net\"\nsecret = \"x\"\n",
+			func(a netip.Addr) int { return map[string]int{"192.0.2.0": 1300}[a.String()] }, 1438}, // a network is not looked up
 		{proposal(gcm, "null") + "[[peer]]\nname = \"p\"\nexchange-mode = \"ike2\"\npassive = true\n[[identity]]\npeer = \"p\"\nsecret = \"x\"\ngenerate-policy = \"port-strict\"\n", far, 1438},
 	} {
 		if got := MTU(parse(t, c.toml), c.link); got != c.want {

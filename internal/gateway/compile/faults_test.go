@@ -56,6 +56,7 @@ address = "2001:db8::7"
 		{"the peer's", manual, func(c *config.Config) { identity(c).RemoteAuthMethod = "riddle" }, `identity.remote-auth-method: "riddle" is not in this build, `},
 		{"generate-policy", manual, func(c *config.Config) { identity(c).GeneratePolicy = "all" }, `identity.generate-policy: "all" is not in this build, accepted: "no", "port-override", "port-strict"`},
 		{"childless", manual, func(c *config.Config) { c.Peers[0].Childless = "maybe" }, `peer.childless: "maybe" is not in this build, accepted: "no", "prefer", "require"`},
+		{"of the second peer", manual, func(c *config.Config) { c.Peers[1].Disabled, c.Peers[1].Childless = false, "maybe" }, `peer.childless: "maybe" is not in this build, `},
 		{"of a disabled peer", manual, func(c *config.Config) { c.Peers[1].Childless = "maybe" }, ""},
 		{"encapsulation", "[gateway]\n", func(c *config.Config) { c.Gateway.Encapsulation = "tcp" }, `gateway.encapsulation: "tcp" is not in this build, accepted: "detect", "raw", "udp"`},
 		{"action", manual, func(c *config.Config) { policy(c).Action = "log" }, `policy.action: "log" is not in this build, accepted: "discard", "encrypt", "none"`},
