@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,12 +15,9 @@ import (
 type spiValue uint32
 
 func (v *spiValue) UnmarshalText(text []byte) error {
-	n, err := strconv.ParseUint(string(text), 0, 32)
-	if err != nil {
-		return fmt.Errorf("%q is not an SPI: write a number such as 4096 or 0x1000", text)
-	}
+	n, err := control.ParseSPI(string(text))
 	*v = spiValue(n)
-	return nil
+	return err
 }
 
 // lifeValue is a duration in the syntax of the configuration.

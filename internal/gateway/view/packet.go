@@ -3,7 +3,6 @@ package view
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -284,11 +283,7 @@ func verdict(x *control.PacketExplanation, e datapath.Explanation, q control.Pac
 // named, else the newest that covers it, else the newest.
 func inboundSPI(t SAs, f *wire.Flow, named string, now time.Time) (uint32, error) {
 	if named != "" {
-		spi, err := strconv.ParseUint(named, 0, 32)
-		if err != nil {
-			return 0, fmt.Errorf("%q is not an SPI: write a number such as 4096 or 0x1000", named)
-		}
-		return uint32(spi), nil
+		return control.ParseSPI(named)
 	}
 	var any, covering uint32
 	for _, c := range t.Children() {

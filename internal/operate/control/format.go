@@ -2,12 +2,22 @@ package control
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // SPI writes a security parameter index as the manual's menus do: "0x0ABC1234".
 func SPI(spi uint32) string { return fmt.Sprintf("0x%08X", spi) }
+
+// ParseSPI reads an SPI as people write it: decimal, or hexadecimal with 0x.
+func ParseSPI(text string) (uint32, error) {
+	n, err := strconv.ParseUint(text, 0, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not an SPI: write a number such as 4096 or 0x1000", text)
+	}
+	return uint32(n), nil
+}
 
 // Duration writes a time as the manual does, in whole seconds: "1d2h3m4s", "24m", "0s".
 // A negative duration is "0s".

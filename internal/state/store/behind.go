@@ -196,7 +196,7 @@ func (b *behind) refused(batch changes, err error) {
 		b.failed, b.late = err, true
 	})
 	if first {
-		b.log.Error("the state cannot be written and is kept in memory: the gateway goes on and tries again, and a restart before that does not know who has which address", "error", err)
+		b.log.Error("the state cannot be written and is kept in memory: the gateway tries again; if it is restarted before that, it does not know which client has which address", "error", err)
 	}
 }
 
@@ -211,11 +211,16 @@ func (b *behind) Close() error {
 	select {
 	case <-b.stopped:
 	case <-b.after(closeWait):
-		return fmt.Errorf("the state was not written, the disk does not answer: after a restart the gateway does not know who has which address")
+		return notWritten(errors.New("the disk does not answer"))
 	}
 	failed := b.failed // the writer has ended, and nobody else sets it
 	if failed != nil {
-		failed = fmt.Errorf("the state was not written, and after a restart the gateway does not know who has which address: %w", failed)
+		failed = notWritten(failed)
 	}
 	return errors.Join(failed, b.disk.close())
+}
+
+// notWritten is the error of a state that is lost with the process.
+func notWritten(cause error) error {
+	return fmt.Errorf("the state could not be written: after a restart the gateway does not know which client has which address: %w", cause)
 }
