@@ -117,6 +117,21 @@ func TestRestored(t *testing.T) {
 	}
 	explained("the kernel routes it, which arrives on lan0, to culvert0, table 50500", "the kernel routes IKE and ESP to 10.8.0.2 to eth0 via 10.9.0.254")
 
+	verdict := func(want ...string) {
+		t.Helper()
+		out, err := east.Command(ctx, "explain", "packet", "--src", "10.1.0.2", "--dst", "10.2.0.1", "--protocol", "icmp")
+		for _, w := range want {
+			if err != nil || !strings.Contains(string(out), w) {
+				t.Errorf("%v, %s, want %q", err, out, w)
+			}
+		}
+	}
+	verdict("=> protected and sent to the peer")
+	s.east.Run("ip", "route", "add", "unreachable", "10.8.0.2/32")
+	verdict("the kernel drops ESP to 10.8.0.2: unreachable", "=> dropped")
+	s.east.Run("ip", "route", "del", "unreachable", "10.8.0.2/32")
+	verdict("=> protected and sent to the peer")
+
 	lines := strings.Count(east.Log(), "restored=")
 	s.east.Run("sh", "-c", flushRules+"; ip route flush table 50500; nft flush ruleset; ip link set culvert0 down")
 	restored("everything", "the guard's table culvert-50500 was removed", lines)
