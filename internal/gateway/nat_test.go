@@ -45,7 +45,16 @@ func TestNATTFlag(t *testing.T) {
 	without.east.conn.WithRaw()
 	without.up()
 	with, _ := hidden(t, simnet.Link{Delay: 5 * time.Millisecond}, 7, "")
-	for w, want := range map[*world]bool{without: false, with: true} {
+	undetected := newWorld(t, simnet.Link{Delay: 5 * time.Millisecond})
+	off := func(text string) string {
+		return strings.Replace(text, "[[profile]]", "[[profile]]\nnat-traversal = false", 1)
+	}
+	for n, text := range map[*node]string{undetected.east: off(passive(site(westAddr, "102", "101"))), undetected.west: off(site(eastAddr, "101", "102"))} {
+		n.conn.WithRaw()
+		n.mustConfigure(text)
+	}
+	undetected.until("established", func() bool { return undetected.west.sealing() >= 2 && undetected.east.sealing() >= 2 })
+	for w, want := range map[*world]bool{without: false, with: true, undetected: false} {
 		for _, n := range []*node{w.west, w.east} {
 			rows := n.view().ActivePeers()
 			if len(rows) != 1 || rows[0].NATTPeer != want || !strings.HasSuffix(n.plane.Config.Endpoint.SAs()[0].Remote.String(), ":4500") && w == without {

@@ -14,8 +14,8 @@ import (
 	"culvert/tun"
 )
 
-// Result is a configuration as the two planes want it. It is never changed;
-// the next one is compiled from it, so that what stays keeps its name.
+// Result is a compiled configuration. It is never changed. The next one is compiled with it
+// as the previous result, so that unchanged entries keep their refs and pointers.
 type Result struct {
 	IKE           *core.Config
 	Policies      []spd.Policy
@@ -69,8 +69,8 @@ type policyKey struct {
 	outer    manualEnds // of a policy whose SAs are added by hand
 }
 
-// Compile makes the planes' view of c. ports are those that the sockets have;
-// prev is what was in force before, nil at the start. The error is config.Faults with all that
+// Compile compiles c. ports are those of the sockets. prev is the result that is in force,
+// nil at the start. The error is config.Faults with all that
 // is wrong in a configuration that loads; it depends on c alone, so that `culvert check` finds it.
 func Compile(c *config.Config, ports [2]uint16, prev *Result) (*Result, error) {
 	if prev == nil {
@@ -284,8 +284,8 @@ var (
 	levels  = map[config.Level]spd.Level{config.Require: spd.Require, config.Unique: spd.Unique, config.Use: spd.Use}
 )
 
-// CarriedBy makes of a configuration that leaves open what carries ESP one that
-// says what the sockets can. What is in force then stays until the next start.
+// CarriedBy decides what carries ESP, by what the sockets support, if the configuration
+// leaves it open. What is in force then stays until the next start.
 func CarriedBy(c *config.Config, raw bool) {
 	if !raw {
 		c.Gateway.Encapsulation = config.UDP
@@ -307,8 +307,8 @@ func PairOf(p *config.Policy) selector.Pair {
 	return selector.Pair{Local: end(p.SrcAddress, p.SrcPort), Remote: end(p.DstAddress, p.DstPort)}
 }
 
-// routeOf leads a policy's traffic to the device: also what is to be discarded,
-// which meets its end there. What shall pass is kept away from it.
+// routeOf is the route of a policy. Traffic to be protected or discarded is routed to the device;
+// traffic that may pass in clear bypasses it.
 func routeOf(p *config.Policy) tun.Route {
 	return tun.Route{
 		Local: p.SrcAddress, Remote: p.DstAddress, Proto: uint8(p.Protocol),
@@ -316,8 +316,8 @@ func routeOf(p *config.Policy) tun.Route {
 	}
 }
 
-// Plan is the wanted state of the host. has tells whether a policy has an SA
-// that seals: without one, a policy of level use lets its traffic pass by.
+// Plan is the desired state of the host. has reports whether a policy has an active SA: without
+// one, the traffic of a policy of level use bypasses the device.
 func (n *Result) Plan(has func(core.PolicyRef) bool) tun.Plan {
 	p := tun.Plan{Bypass: n.Ports[:], MTU: n.MTU, LANBypass: n.lan, Routes: n.Routes(has, nil, nil)}
 	if n.IKE.Encapsulation != core.EncapUDP {
@@ -355,9 +355,9 @@ func manualEndsOf(p *config.Policy) manualEnds {
 	return manualEnds{p.SASrcAddress, p.SADstAddress, slices.Contains(p.IPsecProtocols, "ah"), slices.Contains(p.IPsecProtocols, "esp")}
 }
 
-// The memory that strangers may take, stranger-memory, is divided into parts: one
-// for the messages that wait here, one for those that the loop has taken, one for
-// the attempts that are told to people, and the rest for the endpoint.
+// The memory for strangers, stranger-memory, is divided into parts: one
+// for the messages in the inbox, one for those that the loop has taken, one for
+// the attempts that explain peer shows, and the rest for the endpoint.
 const (
 	StrangerParts = 16
 	endpointParts = StrangerParts - 3

@@ -14,7 +14,7 @@ import (
 // What is wrong in a configuration that loads: what the planes do not have, and what cannot be
 // in force together. Start, reload, replay and `culvert check` refuse it with the same text.
 
-// known refuses a value that the table of the planes lacks, which would be another one of theirs otherwise.
+// known refuses a value that is not in the table of values, which would otherwise silently become the zero value.
 func known[K ~string, V any](n *Result, e *config.Entry, table, key string, value K, in map[K]V) {
 	if _, ok := in[value]; !ok {
 		var names []string
@@ -58,7 +58,7 @@ func (n *Result) values(c *config.Config) {
 	}
 }
 
-// sizes refuses IPv6 on a device that is too small for it: a system takes IPv6 away from
+// sizes refuses IPv6 on a device whose MTU is too small for it: the system disables IPv6 on
 // such a device, and no route can be added, not even for policies that let their traffic pass.
 func (n *Result) sizes(c *config.Config) {
 	if c.Gateway.MTU == 0 || c.Gateway.MTU >= leastMTU {

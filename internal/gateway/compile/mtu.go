@@ -7,22 +7,22 @@ import (
 	"culvert/config"
 )
 
-// What the device's MTU is where the configuration says auto: the packets that fit
-// through the links towards the peers, sealed by the longest of the algorithms that
-// the policies allow, as they would be in the longest of their ways.
+// The device's MTU if the configuration says auto: the longest packet that fits
+// through the links towards the peers after sealing with the algorithm and encapsulation that
+// add most.
 //
-// It is a bound for the host alone and what hosts begin with. What fits through an SA
-// is known to the byte, and told to who sends more (internal/packet/datapath/size.go).
+// It is only what hosts start with. The size that fits through each SA
+// is known exactly, and senders of longer packets are told (internal/packet/datapath/size.go).
 const (
-	// AutoMTU is that of a gateway without policies that protect, and of one that makes
-	// its device before its links are looked at.
+	// AutoMTU is the MTU of a gateway without policies that protect, and of a new device before
+	// the links are known.
 	AutoMTU = 1400
-	// ethernet is taken for links that are not known. None counts as more: that the first
-	// link of a way takes longer packets does not say that the next ones do.
+	// ethernet is the MTU of links that are not known. No link counts as larger, because the following
+	// links of a path may be smaller than the first.
 	ethernet = 1500
 	// leastMTU is what a device that carries IPv6 needs (RFC 8200 §5).
 	leastMTU = 1280
-	// maxLinks is how many peers' links are looked at.
+	// maxLinks is for how many peers the links are looked up.
 	maxLinks = 64
 )
 

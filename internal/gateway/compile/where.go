@@ -5,8 +5,8 @@ import (
 	"culvert/ike/core"
 )
 
-// places finds what the endpoint talks about in the files. What a reload left as
-// it was is the same pointer to the endpoint, on another line perhaps.
+// places maps the endpoint's entries to file and line. An entry that a reload did not change keeps
+// its pointer, although its line may differ.
 type places map[any]*config.Entry
 
 // peer notes a peer with its profile and identities. Where content is equal,

@@ -2,10 +2,10 @@ package plane
 
 import "culvert/ike/core"
 
-// clients are those that one policy of level unique serves, with how many CHILD SAs
-// each has. As soon as there are two, conversations may go by other ports of the client
-// between us and the host (datapath/flows.go), and have to be led to the device although the
-// policy names the client's port: until its last SA goes, its routes leave that port open.
+// clients are the clients that one policy of level unique serves, with the number of CHILD SAs of
+// each. As soon as there are two, the client's port of a flow may be translated between us and
+// the host (datapath/flows.go). Such flows must be routed to the device although the
+// policy names the client's port, so its routes leave that port open until its last SA is gone.
 type clients struct {
 	children map[uint64]int
 	several  bool

@@ -1,6 +1,6 @@
 // Package plane joins the endpoint of IKE with the databases and the data path. It has no
-// goroutine, no socket and no clock: whoever drives it hands in the time, so that tests let two
-// planes talk on virtual time.
+// goroutine, no socket and no clock. The caller passes the time, so tests connect two
+// planes on virtual time.
 //
 //	plane.go    inputs, outputs, and going over to a configuration
 //	inbox.go    what the data path's workers and the services leave for the endpoint

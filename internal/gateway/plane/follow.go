@@ -6,17 +6,17 @@ import (
 	"culvert/ike/core"
 )
 
-// What an SA needs of the host (routes, addresses, the guard) stands before the SA is installed,
-// and before a message of IKE leaves by which the peer may learn that it can send. Otherwise the answers to the
+// What an SA needs of the host (routes, addresses, the guard) is set up before the SA is installed,
+// and before an IKE message leaves from which the peer may learn that it can send. Otherwise the answers to the
 // first packets of the peer would leave in clear.
 //
-// Outputs that have to wait for the host are held, in their order. The inputs that are there are all
-// handled before the host follows, so that many clients that come at once share one following.
+// Outputs that have to wait for the host are held, in their order. All inputs that are there are
+// handled before the host is changed, so that many clients that connect at once share one change.
 
 // lack notes that the host lacks something that was added.
 func (p *Plane) lack() { p.Replan, p.lacks = true, true }
 
-// Following is called by whoever lets the host follow, before it asks for the Plan.
+// Following is called before the host is brought up to date, before Plan.
 func (p *Plane) Following() { p.Replan, p.lacks = false, false }
 
 // waits reports whether an output has to wait for the host, or for another output that does.
@@ -30,7 +30,7 @@ func (p *Plane) waits(out core.Output) bool {
 	return false
 }
 
-// Settle lets the host follow if something waits for that, and then does what waited.
+// Settle brings the host up to date if outputs wait for that, and then applies them.
 func (p *Plane) Settle(now time.Time) {
 	for len(p.held) > 0 {
 		if p.Config.Follow == nil {
@@ -47,16 +47,16 @@ func (p *Plane) Settle(now time.Time) {
 	}
 }
 
-// coming prepares for an SA that is about to be installed, so that the host follows before.
+// coming prepares the host for an SA that is about to be installed.
 func (p *Plane) coming(in core.Install) {
 	p.arrived(in)
-	// Without a way past the policies, the device drops what level use lets pass by until the SA seals.
+	// Without underlay.Clear, the device drops packets of level use until the SA is active.
 	if !in.Standby || p.Config.Clear != nil {
 		p.Lead(in.Policy, in.Child)
 	}
 }
 
-// Lead has the traffic of a policy of level use led to the device for the sake of a CHILD SA that is
+// Lead routes the traffic of a policy of level use to the device, for a CHILD SA that is
 // about to be installed.
 func (p *Plane) Lead(ref core.PolicyRef, child core.ChildID) {
 	if !p.Uses[ref] {
@@ -71,7 +71,7 @@ func (p *Plane) Lead(ref core.PolicyRef, child core.ChildID) {
 	p.leading[ref][child] = true
 }
 
-// NoLead undoes Lead. The CHILD SA does not seal any more, or was not installed.
+// NoLead undoes Lead. The CHILD SA is no longer active, or was not installed.
 func (p *Plane) NoLead(ref core.PolicyRef, child core.ChildID) {
 	if !p.leading[ref][child] {
 		return
@@ -83,5 +83,5 @@ func (p *Plane) NoLead(ref core.PolicyRef, child core.ChildID) {
 	p.Replan = true
 }
 
-// leads reports whether a policy has an SA for whose sake its traffic is led to the device.
+// leads reports whether the traffic of a policy is routed to the device because of an SA.
 func (p *Plane) leads(ref core.PolicyRef) bool { return len(p.leading[ref]) > 0 || p.Has(ref) }

@@ -15,11 +15,11 @@ import (
 	"culvert/spd/selector"
 )
 
-// Inbox is where the data path and the workers leave inputs for the endpoint.
-// It is datapath.Notify. Leaving one never blocks: what others can send in any
-// number (messages, packets without SA) is bounded and comes again if it is
-// lost; what happens once (Expire, Used, an Answer) is bounded by the SAs there
-// are and is always kept.
+// Inbox is the queue of inputs from the data path and the workers for the endpoint.
+// It implements datapath.Notify. Adding an input never blocks. Inputs that others can cause in any
+// number (messages, packets without SA) are bounded, and are repeated if one is
+// lost. Inputs that come once (Expire, Used, an Answer) are bounded by the number of SAs
+// and are always kept.
 type Inbox struct {
 	mu    sync.Mutex
 	list  []core.Input
@@ -34,10 +34,10 @@ type Inbox struct {
 	Dropped atomic.Uint64 // messages that found the inbox full
 }
 
-// InboxLimit bounds how many of those that can be lost without harm wait, and
-// inboxBytes how much memory their messages take, where the configuration does not
-// say another. Strangers have a small part of it, in number and in bytes: those
-// who begin must not drown the answers of those whose SAs are up.
+// InboxLimit bounds the number of inputs that can be lost without harm, and
+// inboxBytes the memory of their messages unless the configuration says
+// otherwise. Strangers have a small part of both, so that they cannot crowd out the messages of
+// peers whose SAs are up.
 const (
 	InboxLimit      = 8192
 	InboxFresh      = 1024
@@ -71,8 +71,8 @@ func (b *Inbox) Put(in core.Input) {
 	b.signal()
 }
 
-// offer keeps an input with a message that takes so many bytes if there is room;
-// fresh: a stranger's. It is made only then.
+// offer keeps an input with a message of so many bytes if there is room. fresh: it is from
+// a stranger. The input is made only if it is kept.
 func (b *Inbox) offer(bytes int, fresh bool, make func() core.Input) bool {
 	b.mu.Lock()
 	most := int(b.Most.Load())

@@ -12,7 +12,7 @@ import (
 	"culvert/tun"
 )
 
-// What a plane has that was made at run time: policies from templates, and the
+// What is made at run time: policies from templates, and
 // addresses that peers gave us.
 
 // MadePolicy is a policy made from a template. It lives until the endpoint drops it.
@@ -71,7 +71,7 @@ func (m MadePolicy) rows(t *compile.Template) spd.Made {
 	return made
 }
 
-// needsRoutes reports whether its traffic has to be led to the device by routes of its own.
+// needsRoutes reports whether its traffic needs routes of its own to the device.
 func (m MadePolicy) needsRoutes(t *compile.Template) bool {
 	for _, pair := range m.Pairs {
 		if !t.LeadsTo(pair) {
@@ -81,7 +81,7 @@ func (m MadePolicy) needsRoutes(t *compile.Template) bool {
 	return false
 }
 
-// MadeInOrder lists the policies in the order of their making.
+// MadeInOrder lists the policies in the order in which they were made.
 func (p *Plane) MadeInOrder() []MadePolicy {
 	return slices.SortedFunc(maps.Values(p.Made.Policies), func(a, b MadePolicy) int { return cmp.Compare(a.serial, b.serial) })
 }

@@ -26,9 +26,9 @@ type Endpoint interface {
 	Idle() bool // no IKE SA is left
 }
 
-// Config is all that a Plane touches. Serve and Event are called from
-// within Input; an Ask is answered by Answer, from any goroutine and also from
-// within the call.
+// Config is what a Plane works with. Serve and Event are called from
+// within Input. An Ask is answered by Answer, from any goroutine and also from
+// within Serve.
 type Config struct {
 	Endpoint Endpoint
 	Conn     underlay.Conn
@@ -41,7 +41,7 @@ type Config struct {
 	Seed     [32]byte                           // of SPIs and IV generators
 	Now      func() time.Time
 	// Follow calls Following and brings the host to the Plan. It is called when outputs wait for that (follow.go).
-	// False: it cannot be done now, and Settle is called when it can. Nil: there is no host.
+	// It returns false if that is not possible now; Settle is then called later. Nil: there is no host.
 	Follow func() bool
 	// Serve takes Asks, and the other outputs that neither database handles.
 	Serve func(core.Output)
@@ -61,10 +61,10 @@ type Plane struct {
 	Random   *rand.ChaCha8
 
 	Uses    map[core.PolicyRef]bool                  // policies whose route follows their SAs
-	Replan  bool                                     // the Plan is not what it was when the host followed last
+	Replan  bool                                     // the Plan has changed since the host was brought to it
 	lacks   bool                                     // with Replan: something was added to it
-	held    []core.Output                            // until the host has followed
-	leading map[core.PolicyRef]map[core.ChildID]bool // of Uses: SAs that are to come, or are there
+	held    []core.Output                            // until the host has been brought to the Plan
+	leading map[core.PolicyRef]map[core.ChildID]bool // by policy of Uses: its SAs, and those about to be installed
 	dummies time.Time                                // when dummy packets are due; zero: no SA has any
 	owed    int                                      // SPIs that the table could not give
 	next    []core.Input                             // what applying outputs led to, for the endpoint
@@ -96,8 +96,8 @@ func New(cfg Config) *Plane {
 // Answer brings the result of an Ask. Safe for any goroutine.
 func (p *Plane) Answer(a core.Answer) { p.Inbox.Put(a) }
 
-// Work hands the endpoint what waits in the inbox, and reports whether anything
-// did. What comes in meanwhile waits for the next call.
+// Work hands the endpoint the inputs in the inbox, and reports whether there were
+// any. Inputs that arrive meanwhile wait for the next call.
 func (p *Plane) Work(now time.Time) bool {
 	list := p.Inbox.Take()
 	for _, in := range list {
@@ -119,7 +119,7 @@ func (p *Plane) Deadline() (time.Time, bool) {
 	return at, ok
 }
 
-// tick sends the dummy packets that are due, and gives fragments up. False: nothing else is due.
+// tick sends the dummy packets that are due, and drops fragments that have waited too long. False: nothing else is due.
 func (p *Plane) tick(now time.Time) bool {
 	ours := p.Path.GiveUp(now)
 	if !p.dummies.IsZero() && !now.Before(p.dummies) {
@@ -130,7 +130,7 @@ func (p *Plane) tick(now time.Time) bool {
 	return !ours || ok && !now.Before(at)
 }
 
-// Input hands the endpoint one input and does what it wants done.
+// Input hands the endpoint one input and applies its outputs.
 func (p *Plane) Input(now time.Time, in core.Input) {
 	p.handle(now, in)
 	p.Settle(now)
@@ -146,7 +146,7 @@ func (p *Plane) handle(now time.Time, in core.Input) {
 	p.again(now)
 }
 
-// again hands the endpoint what applying outputs led to.
+// again hands the endpoint the inputs that applying outputs has caused.
 func (p *Plane) again(now time.Time) {
 	var in core.Input
 	for len(p.next) > 0 {
@@ -232,8 +232,8 @@ func (p *Plane) send(s core.Send) {
 	})
 }
 
-// put sends one packet. A message that the network refuses is lost like one
-// under way: the endpoint sends it again.
+// put sends one packet. A message that the network refuses counts as lost: the endpoint
+// retransmits it.
 func (p *Plane) put(pkt underlay.Packet) {
 	n, err := p.Config.Conn.Send([]underlay.Packet{pkt})
 	to := pkt.Remote.Addr()
@@ -259,7 +259,7 @@ func (p *Plane) install(now time.Time, in core.Install) {
 		Added: now, Soft: in.Soft, Hard: in.Hard, SoftBytes: in.SoftBytes, HardBytes: in.HardBytes,
 	})
 	if err != nil {
-		// The endpoint believes in the SA until it is told that it has ended.
+		// The endpoint counts on the SA until Expire says that it has ended.
 		p.Config.Event(now, core.Event{Kind: core.EvChildDown, SA: in.SA, Child: in.Child, Policy: in.Policy, Peer: in.Peer,
 			Reason: "it could not be installed: " + err.Error()})
 		p.next = append(p.next, core.Expire{Child: in.Child, Hard: true})
@@ -273,8 +273,8 @@ func (p *Plane) install(now time.Time, in core.Install) {
 	p.Path.Acquired(uint32(in.Policy))
 }
 
-// padding is how long inner packets are made, which is no longer than the device
-// gives them: they must not be cut for the sake of padding.
+// padding is the length to which inner packets are padded. It is at most the device's MTU, because
+// padding must not cause fragmentation.
 func (p *Plane) padding(in core.Install) int {
 	if in.TFC == 0 {
 		return 0
@@ -292,7 +292,7 @@ func (p *Plane) half(in core.Install, h core.HalfSA) esp.Params {
 	return x
 }
 
-// noLead notes that an SA does not seal any more.
+// noLead notes that an SA is no longer active.
 func (p *Plane) noLead(child core.ChildID) {
 	if c := p.SAs.Child(uint64(child)); c != nil {
 		p.NoLead(core.PolicyRef(c.Policy), child)
@@ -302,8 +302,8 @@ func (p *Plane) noLead(child core.ChildID) {
 // Has reports whether a policy has an SA that seals.
 func (p *Plane) Has(ref core.PolicyRef) bool { return p.SAs.Seals(uint32(ref)) }
 
-// supply gives the endpoint the SPIs that it asked for. What a full table
-// cannot give is given when an SA has left.
+// supply gives the endpoint the SPIs that it asked for. If the table is full, the rest
+// follows when SAs are removed.
 func (p *Plane) supply() {
 	if p.owed == 0 {
 		return
@@ -314,8 +314,8 @@ func (p *Plane) supply() {
 	}
 }
 
-// event passes an event on. One that ends what was done for a policy, for
-// better or worse, lets the policy's traffic ask again.
+// event passes an event on. One that concludes an attempt for a policy, successful or not,
+// lets the traffic of the policy ask for an SA again.
 func (p *Plane) event(now time.Time, e core.Event) {
 	if e.Policy != 0 {
 		p.Path.Acquired(uint32(e.Policy))
@@ -323,8 +323,8 @@ func (p *Plane) event(now time.Time, e core.Event) {
 	p.Config.Event(now, e)
 }
 
-// Switch is how a plane goes over to a configuration: Policies, and then, when the host has
-// followed, Commit. Until then Revert goes back.
+// Switch puts a configuration in force: first Policies, then Commit when the host has been changed.
+// Until Commit, Revert undoes it.
 type Switch struct {
 	p    *Plane
 	next *compile.Result
@@ -337,11 +337,11 @@ type Switch struct {
 	lacks     bool
 }
 
-// Switch begins to go over to a configuration and changes nothing yet.
+// Switch prepares to put a configuration in force. It changes nothing yet.
 func (p *Plane) Switch(next *compile.Result) *Switch { return &Switch{p: p, next: next} }
 
-// Policies puts the policies in force. They come before the host, so that what the host then
-// leads to the device meets the new ones.
+// Policies puts the policies in force. They come before the host, so that packets that the host
+// routes to the device find the new policies.
 func (s *Switch) Policies() {
 	p := s.p
 	s.policies, s.uses, s.templates, s.replan, s.lacks = slices.Clone(p.Policies.Policies()), p.Uses, p.Templates, p.Replan, p.lacks
@@ -362,7 +362,7 @@ func (s *Switch) Revert() {
 	p.Uses, p.Templates, p.Replan, p.lacks = s.uses, s.templates, s.replan, s.lacks
 }
 
-// Commit lets the data path and the endpoint go over.
+// Commit gives the configuration to the data path and the endpoint.
 func (s *Switch) Commit(now time.Time) {
 	p := s.p
 	p.Path.DeviceChanged()
@@ -370,8 +370,8 @@ func (s *Switch) Commit(now time.Time) {
 	p.Input(now, core.Reconfigure{Config: s.next.IKE})
 }
 
-// Receive takes a datagram and Send a plain packet through the data path in the
-// caller's goroutine, and the endpoint through what follows from it.
+// Receive passes a datagram through the data path in the caller's goroutine, and has the
+// endpoint handle the inputs that follow from it.
 func (p *Plane) Receive(now time.Time, pkt *underlay.Packet) datapath.Reason {
 	r := p.Path.Receive(now, pkt)
 	for p.Work(now) {
@@ -379,7 +379,7 @@ func (p *Plane) Receive(now time.Time, pkt *underlay.Packet) datapath.Reason {
 	return r
 }
 
-// Send: see Receive.
+// Send does the same with a plain packet that leaves.
 func (p *Plane) Send(now time.Time, pkt []byte) datapath.Reason {
 	r := p.Path.SendPlain(now, pkt)
 	for p.Work(now) {
