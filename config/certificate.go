@@ -44,7 +44,7 @@ const (
 const distributionPoints = "distribution-points"
 
 func defaultCertificate() *Certificate {
-	return &Certificate{Trusted: true, CRLPolicy: CRLIfPresent, CRLMaxAge: Duration(24 * time.Hour), RSAPadding: "pkcs1"}
+	return &Certificate{Trusted: true, CRLPolicy: CRLIfPresent, CRLMaxAge: Duration(24 * time.Hour), RSAPadding: "auto"}
 }
 
 var certificateFields = []field[Certificate]{
@@ -55,7 +55,7 @@ var certificateFields = []field[Certificate]{
 	of("key-file", pathValue, func(c *Certificate) *string { return &c.KeyFile }),
 	of("ocsp", boolean, func(c *Certificate) *bool { return &c.OCSP }),
 	of("passphrase-file", pathValue, func(c *Certificate) *string { return &c.PassphraseFile }),
-	of("rsa-padding", oneOf[string]("pkcs1", "pss"), func(c *Certificate) *string { return &c.RSAPadding }),
+	of("rsa-padding", oneOf[string]("auto", "pkcs1", "pss"), func(c *Certificate) *string { return &c.RSAPadding }),
 	of("trusted", boolean, func(c *Certificate) *bool { return &c.Trusted }),
 }
 

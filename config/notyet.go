@@ -45,8 +45,6 @@ var notYet = []notYetRow{
 	{"mode-config", "split-dns", nil},
 	{"mode-config", "src-address-list", nil},
 
-	{"certificate", "rsa-padding", []string{"auto"}},
-
 	{"identity", "auth-method", []string{"eap", "eap-radius", "pre-shared-key-xauth", "rsa-key", "rsa-signature-hybrid"}},
 	{"identity", "eap-inner-methods", nil},
 	{"identity", "eap-methods", nil},

@@ -210,7 +210,7 @@ var keyCases = []keyCase{
 	{"certificate", "crl-policy", `"if-present"`, `"strict"`, `strict needs something to ask, write crl or ocsp = true`},
 	{"certificate", "crl-max-age", `"12h"`, `"1s"`, `1s is out of range, accepted: a duration such as "30m" or "1d2h", 1m to 365d`},
 	{"certificate", "ocsp", `true`, `1`, `is a number, accepted: true, false`},
-	{"certificate", "rsa-padding", `"pss"`, `"oaep"`, `"oaep" is unknown, accepted: pkcs1, pss`},
+	{"certificate", "rsa-padding", `"pss"`, `"oaep"`, `"oaep" is unknown, accepted: auto, pkcs1, pss`},
 
 	{"mode-config", "name", `"m"`, `""`, `"" is not a name, ` + namesAble},
 	{"mode-config", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},

@@ -401,3 +401,45 @@ func TestCertificateBomb(t *testing.T) {
 		t.Errorf("b says %q", got)
 	}
 }
+
+// rsa-padding = "auto": as responder what the peer has used, as initiator what it announces, otherwise
+// PKCS#1.
+func TestAutoPadding(t *testing.T) {
+	k := newCerts()
+	for _, v := range []struct {
+		name   string
+		ca, cb func(c *core.Credential)
+		pss    [2]bool // of a, which begins, and of b
+	}{
+		{"both auto", auto, auto, [2]bool{false, false}},
+		{"the initiator by PSS", func(c *core.Credential) { c.PSS = true }, auto, [2]bool{true, true}},
+		{"the initiator by PSS, and b by PKCS#1", func(c *core.Credential) { c.PSS = true }, func(*core.Credential) {}, [2]bool{true, false}},
+		{"b by PSS", auto, func(c *core.Credential) { c.PSS = true }, [2]bool{false, true}},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			var by [2]bool
+			p := newPair(t, 1, simnet.Link{Delay: 10 * time.Millisecond}, func(a, b *core.Config) {
+				ca, cb := own(k.root.Leaf("a", "rsa-2048")), own(k.root.Leaf("b", "rsa-2048"))
+				v.ca(ca)
+				v.cb(cb)
+				sign(a, trustIn(k.root), ca)
+				sign(b, trustIn(k.root), cb)
+				passiveB(b)
+			})
+			p.tap = func(from *side, o core.Output) {
+				if a, ok := o.(core.Ask); ok {
+					if w, ok := a.Work.(auth.Sign); ok {
+						by[map[*side]int{p.a: 0, p.b: 1}[from]] = strings.Contains(w.Scheme.Name, "pss")
+					}
+				}
+			}
+			p.up()
+			p.until(10*time.Second, "up", p.bothUp)
+			if by != v.pss {
+				t.Errorf("signed by PSS: %v, want %v", by, v.pss)
+			}
+		})
+	}
+}
+
+func auto(c *core.Credential) { c.AutoPadding = true }

@@ -416,3 +416,44 @@ func FuzzRevocation(f *testing.F) {
 		}
 	})
 }
+
+// SUPPORTED_AUTH_METHODS (RFC 9593): the first RSA signature in it counts.
+func TestAnnouncesPSS(t *testing.T) {
+	announced := func(names ...string) (b []byte) {
+		for _, name := range names {
+			for i := range sign.Schemes {
+				if s := &sign.Schemes[i]; s.Name == name {
+					d := sign.AppendDigital(nil, s, []byte{0})
+					algorithm := d[1 : 1+int(d[0])]
+					b = append(append(b, byte(3+len(algorithm)), sign.MethodDigital, 1), algorithm...)
+				}
+			}
+		}
+		return b
+	}
+	pkcs1, pss, ecdsa := "", "", ""
+	for _, s := range sign.Schemes {
+		if s.Method == 0 && s.HashID == sign.SHA256 {
+			switch s.Family {
+			case sign.RSA:
+				pkcs1 = s.Name
+			case sign.RSAPSS:
+				pss = s.Name
+			case sign.ECDSA:
+				ecdsa = s.Name
+			}
+		}
+	}
+	for _, c := range []struct {
+		data []byte
+		want bool
+	}{
+		{nil, false}, {[]byte{2, 2}, false}, {[]byte{3, 14, 0}, false}, {announced(pkcs1), false}, {announced(ecdsa), false},
+		{announced(pss), true}, {announced(ecdsa, pss, pkcs1), true}, {announced(pkcs1, pss), false},
+		{append([]byte{2, 2, 3, 1, 1}, announced(pss)...), true}, {announced(pss)[:20], false}, {append([]byte{0}, announced(pss)...), false},
+	} {
+		if got := AnnouncesPSS(c.data); got != c.want {
+			t.Errorf("%x: %v", c.data, got)
+		}
+	}
+}

@@ -107,6 +107,8 @@ type Side interface {
 	SignedWithoutPPK() (Signed, bool)
 	// Hashes are those that the peer can verify signatures with; none: it said none.
 	Hashes() []sign.HashID
+	// PSS reports whether the peer announced RSASSA-PSS, or has signed by it.
+	PSS() bool
 	// Certs are the peer's certificates, its own first.
 	Certs() ([]*x509.Certificate, error)
 	// Certified says until when the peer's certificate counts, and whether others are

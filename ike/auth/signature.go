@@ -42,7 +42,9 @@ func (signatureProof) End() {}
 
 func (p signatureProof) Step(_ []message.Payload, done Done) error {
 	id := p.Identity()
-	scheme, err := Choose(id.Own, p.Hashes())
+	own := *id.Own
+	own.PSS = own.PSS || own.AutoPadding && p.PSS()
+	scheme, err := Choose(&own, p.Hashes())
 	if err != nil {
 		return p.Refuse(&core.Mismatch{What: "certificate", Part: "hash", Hint: err.Error(), Where: p.Place(id, "certificate")}, "we cannot prove ourselves: %v", err)
 	}
@@ -288,6 +290,31 @@ func HashNotify() []byte {
 		b = append(b, byte(h>>8), byte(h))
 	}
 	return b
+}
+
+// AnnouncesPSS reports whether the first RSA signature of SUPPORTED_AUTH_METHODS (RFC 9593 §3.2) is by
+// RSASSA-PSS. An announcement is its length, the AUTH method, a link to a CERTREQ and an AlgorithmIdentifier.
+func AnnouncesPSS(b []byte) bool {
+	for len(b) >= 2 && int(b[0]) >= 2 && int(b[0]) <= len(b) {
+		one := b[:b[0]]
+		b = b[len(one):]
+		if one[1] != sign.MethodDigital || len(one) < 4 {
+			continue
+		}
+		if s, err := sign.ParseAlgorithm(one[3:]); err == nil && (s.Family == sign.RSA || s.Family == sign.RSAPSS) {
+			return s.Family == sign.RSAPSS
+		}
+	}
+	return false
+}
+
+// ByPSS reports whether an AUTH payload is a signature by RSASSA-PSS.
+func ByPSS(a *message.Auth) bool {
+	if a == nil || a.Method != sign.MethodDigital {
+		return false
+	}
+	s, _, err := sign.ParseDigital(a.Data)
+	return err == nil && s.Family == sign.RSAPSS
 }
 
 // maxHashes bounds what is kept of a peer's list.

@@ -13,6 +13,8 @@ type Credential struct {
 	Chain []*x509.Certificate // ours, and after it the intermediates to send
 	Key   pki.Key
 	PSS   bool // sign by RSASSA-PSS rather than RSASSA-PKCS1-v1_5, where there is the choice
+	// AutoPadding: as PSS, if the peer announces that or has signed so itself.
+	AutoPadding bool
 }
 
 // Trust is what certificates of peers are checked against.

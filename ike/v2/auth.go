@@ -229,9 +229,12 @@ func (s authSide) PeerID() core.ID          { return s.x.sa.base.PeerID }
 func (s authSide) PRF() *suite.PRF          { return s.x.sa.base.Suite.PRF }
 func (s authSide) Trust() *core.Trust       { return s.x.sa.base.Host.Config().Trust }
 func (s authSide) Hashes() []sign.HashID    { return s.x.sa.init.sig.hashes }
-func (s authSide) Ours() bool               { return s.x.mine }
-func (s authSide) Now() time.Time           { return s.x.sa.base.Env.Now() }
-func (s authSide) Proved(ok bool) bool      { return s.x.sa.base.Env.Proved(ok) }
+func (s authSide) PSS() bool {
+	return s.x.sa.init.sig.pss || !s.x.mine && auth.ByPSS(find[*message.Auth](s.x.in))
+}
+func (s authSide) Ours() bool          { return s.x.mine }
+func (s authSide) Now() time.Time      { return s.x.sa.base.Env.Now() }
+func (s authSide) Proved(ok bool) bool { return s.x.sa.base.Env.Proved(ok) }
 
 func (s authSide) Certs() ([]*x509.Certificate, error) { return s.t.peerCerts(s.x) }
 

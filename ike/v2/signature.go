@@ -21,6 +21,7 @@ import (
 type signatures struct {
 	hashes []sign.HashID  // none: it does not speak RFC 7427
 	cas    []auth.KeyHash // authorities that it trusts
+	pss    bool           // it announced RSASSA-PSS
 }
 
 // signatureHashes tells each side what the other can verify, where a signature
@@ -35,6 +36,9 @@ func (*signatureHashes) hear(x *exchange) error {
 	s := &x.sa.init.sig
 	if n := notify(x.in, message.NotifySignatureHashAlgorithms); n != nil {
 		s.hashes, _ = auth.ParseHashes(n.Data)
+	}
+	if n := notify(x.in, message.NotifySupportedAuthMethods); n != nil {
+		s.pss = auth.AnnouncesPSS(n.Data)
 	}
 	s.cas = auth.ReadRequests(x.in)
 	return nil

@@ -58,7 +58,7 @@ func (s *certStore) identity(i *config.Identity) *core.Identity {
 		IgnoreContact: i.IgnoreContact,
 	}
 	if c := i.Certificate; c != nil && len(c.Certs) > 0 {
-		id.Own = &core.Credential{Name: c.Name, Key: c.Key, PSS: c.RSAPadding == "pss",
+		id.Own = &core.Credential{Name: c.Name, Key: c.Key, PSS: c.RSAPadding == "pss", AutoPadding: c.RSAPadding == "auto",
 			Chain: pki.Chain(c.Certs[0], append(c.Certs[1:len(c.Certs):len(c.Certs)], s.all...))}
 		if i.MyID.Kind == config.IDDN {
 			id.MyID = auth.Subject(c.Certs[0])
