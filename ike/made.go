@@ -288,8 +288,10 @@ func keeps(cfg *core.Config, policies map[core.PolicyRef]*core.Policy, p *core.P
 	if p.Made == nil {
 		return policies[p.Ref]
 	}
-	if slices.ContainsFunc(cfg.Templates, func(t *core.Template) bool { return t.Ref == p.Made.Template }) {
-		return p
+	for _, ref := range append([]core.PolicyRef{p.Made.Template}, p.Made.Also...) {
+		if cfg.Template(ref) == nil {
+			return nil
+		}
 	}
-	return nil
+	return p
 }

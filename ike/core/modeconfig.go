@@ -86,6 +86,12 @@ func (t *Template) Narrow(local, remote []selector.TS) (l, r []selector.TS, ok b
 	return l, r, len(l) > 0
 }
 
+// Narrowed is Narrow where there is something in common.
+func (t *Template) Narrowed(local, remote []selector.TS) (l, r []selector.TS) {
+	l, r, _ = t.Narrow(local, remote)
+	return l, r
+}
+
 // Covers reports whether the template allows all of it.
 func (t *Template) Covers(local, remote []selector.TS) bool {
 	within := func(ts selector.TS, end func(selector.Pair) selector.TS) bool {
@@ -166,6 +172,7 @@ func (c *Config) Dial(peer *Peer) *Policy {
 // Made is what a policy has that was made at run time; nil in a policy of the table.
 type Made struct {
 	Template      PolicyRef
+	Also          []PolicyRef // other templates that it was made from as well
 	Local, Remote []selector.TS // it stands for each pair of them; Policy.Pair is the first
 	// Dial: not a policy yet, but what we ask the peer for; the peer's answer makes
 	// the policy, of the same Ref. Dialed is the asking that a policy came from.

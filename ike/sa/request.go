@@ -31,6 +31,7 @@ type Choice struct {
 	Agreement
 	Answer core.Alternative // of the proposals the one that was chosen
 	Note   string           // for people: what the peer does not get, and why
+	More   bool             // it may have more by another CHILD SA (ADDITIONAL_TS_POSSIBLE in IKEv2)
 
 	sa *SA
 }
@@ -77,7 +78,40 @@ func (r *Request) Choose() (*Choice, error) {
 	c := &Choice{Policy: p, Answer: answer, sa: sa,
 		Agreement: Agreement{Suite: s, Local: local, Remote: remote, Pairs: selector.Pairs(local, remote)}}
 	c.Note = r.narrowed(c)
+	if by := r.more(c, ours, theirs); by != "" {
+		c.More = true
+		c.Note += fmt.Sprintf("; it asked for more, and one CHILD SA is for one policy: it may have another by %s (ADDITIONAL_TS_POSSIBLE)", by)
+	}
 	return c, nil
+}
+
+// more is the policy or template, for people, that allows the peer some of what it asks for and does not
+// get by a choice; "": there is none.
+func (r *Request) more(c *Choice, ours, theirs []selector.TS) string {
+	sa := r.SA
+	if r.Policy != nil {
+		return "" // a rekey
+	}
+	lacks := func(local, remote []selector.TS, ok bool) bool {
+		if remote, err := unlessGiven(sa, remote); ok && err == nil {
+			return !covered(selector.Pairs(local, remote), c.Pairs)
+		}
+		return false
+	}
+	for _, p := range sa.Host.Config().Policies {
+		if p != c.Policy && p.Peer == sa.Peer && sa.MayHave(p) && p.Tunnel == c.Policy.Tunnel && lacks(p.Narrow(ours, theirs)) {
+			return Explainer{sa}.policyLine(p)
+		}
+	}
+	if c.Policy.Made == nil || !c.Policy.Tunnel {
+		return ""
+	}
+	for _, t := range core.ForTunnels(r.ofOfferedProtocol(sa.Host.Config().TemplatesOf(sa.Identity.Group))) {
+		if mine, rest := r.entitled(t, ours, theirs); lacks(t.Narrow(mine, rest)) {
+			return templateLine(sa, t)
+		}
+	}
+	return ""
 }
 
 // Grant refuses a choice that would clash with what another peer has, or that is not in

@@ -46,7 +46,9 @@ func (r *Request) generate(local, remote []selector.TS) (p *core.Policy, ours, t
 			return nil, nil, nil, mismatched(BadSelectors, r.templateParts(local, remote), "no template of policy-group %q allows %v => %v%s:%s",
 				id.Group, local, remote, r.modeAsked(local, remote), r.templateLines(id.Group))
 		}
+		l, m, also := r.joined(t, core.ForTunnels(list), local, remote, l, m)
 		made = t.Make(sa.Peer, true, l, m)
+		made.Made.Also = also
 		if here := sa.Remote.Addr().Unmap().WithZone(""); sa.Lease == nil && !t.Names() && slices.ContainsFunc(m, func(ts selector.TS) bool { return ts.Lo == here }) {
 			made.Made.Outer = here
 		}
@@ -116,6 +118,46 @@ func fit(templates []*core.Template, local, remote []selector.TS, entitled func(
 		}
 	}
 	return t, l, r
+}
+
+// joined adds to what one template allows what others do, as far as one policy can stand for all of it:
+// their policies would be alike, and each pair of selectors is one that a template allows. So a peer
+// gets IPv4 and IPv6 by one template each in one CHILD SA (RFC 7296 §2.9).
+func (r *Request) joined(t *core.Template, list []*core.Template, local, remote, l, m []selector.TS) (_, _ []selector.TS, also []core.PolicyRef) {
+	allowed := selector.Pairs(l, m)
+	for _, o := range list {
+		if o == t || o.Tunnel != t.Tunnel || o.Unique != t.Unique || o.Protocol != t.Protocol || o.Proposal.Name != t.Proposal.Name || o.Names() != t.Names() {
+			continue
+		}
+		mine, theirs := r.entitled(o, local, remote)
+		a, b, ok := o.Narrow(mine, theirs)
+		if !ok || covered(selector.Pairs(a, b), allowed) {
+			continue
+		}
+		a, b = united(l, a), united(m, b)
+		if pairs := append(selector.Pairs(o.Narrowed(mine, theirs)), allowed...); len(a) <= MaxSelectors && len(b) <= MaxSelectors && covered(selector.Pairs(a, b), pairs) {
+			l, m, allowed, also = a, b, pairs, append(also, o.Ref)
+		}
+	}
+	return l, m, also
+}
+
+// united is both lists, without what is in them twice.
+func united(a, b []selector.TS) []selector.TS {
+	out := slices.Clone(a)
+	for _, t := range b {
+		if !slices.ContainsFunc(out, func(o selector.TS) bool { return o.Covers(t) }) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// covered reports whether each pair is within one of others.
+func covered(pairs, others []selector.Pair) bool {
+	return !slices.ContainsFunc(pairs, func(p selector.Pair) bool {
+		return !slices.ContainsFunc(others, func(o selector.Pair) bool { return o.Covers(p) })
+	})
 }
 
 func anyPort(list []selector.TS) (out []selector.TS) {

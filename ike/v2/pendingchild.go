@@ -98,6 +98,9 @@ func (c *pendingChild) choose(x *exchange, withPFS bool) error {
 	if c.spi, ok = sa.base.Env.TakeSPI(); !ok {
 		return errNoSPI
 	}
+	if chosen.More {
+		x.out = append(x.out, &message.Notify{Kind: message.NotifyAdditionalTSPossible})
+	}
 	c.policy, c.agreed, c.note = chosen.Policy, chosen.Agreement, chosen.Note
 	c.agreed.SPIOut, c.agreed.Unpadded = spiOut, unpadded(x)
 	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, c.spi), chosen.Answer))
