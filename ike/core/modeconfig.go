@@ -172,7 +172,7 @@ func (c *Config) Dial(peer *Peer) *Policy {
 // Made is what a policy has that was made at run time; nil in a policy of the table.
 type Made struct {
 	Template      PolicyRef
-	Also          []PolicyRef // other templates that it was made from as well
+	Also          []PolicyRef   // other templates that it was made from as well
 	Local, Remote []selector.TS // it stands for each pair of them; Policy.Pair is the first
 	// Dial: not a policy yet, but what we ask the peer for; the peer's answer makes
 	// the policy, of the same Ref. Dialed is the asking that a policy came from.
