@@ -45,6 +45,7 @@ func (s *side) Identity() *core.Identity            { return s.id }
 func (s *side) PeerID() core.ID                     { return s.peer }
 func (s *side) PRF() *suite.PRF                     { return suite.PRFByName("sha256") }
 func (s *side) Hashes() []sign.HashID               { return s.hashes }
+func (s *side) PSS() bool                           { return false }
 func (s *side) Certs() ([]*x509.Certificate, error) { return s.certs, s.faulty }
 func (s *side) Certified(t time.Time, asked bool)   { s.until, s.again = t, asked }
 func (s *side) Trust() *core.Trust                  { return s.trust }
