@@ -21,32 +21,32 @@ import (
 	"culvert/tun"
 )
 
-// Edges is what a gateway has of the machine. In-memory twins of all of them
-// make a gateway that needs no privilege.
+// Edges are the interfaces of a gateway to the machine. With in-memory implementations of all of them,
+// a gateway needs no privilege.
 type Edges struct {
 	Host   tun.Host
 	Conn   underlay.Conn
 	Device tun.Device
-	// Clear is the way past the policies; nil: there is none.
+	// Clear sends packets that bypass the policies; nil: that is not possible.
 	Clear underlay.Clear
-	// Guard keeps plaintext off the wire; nil: there is none, because of NoGuard.
+	// Guard blocks plaintext; nil: there is none, because of NoGuard.
 	Guard   guard.Guard
 	NoGuard error
-	// Source is the local address that leads to remote. It is called from any goroutine.
+	// Source is the local address for packets to remote. It may be called from any goroutine.
 	Source func(remote netip.Addr) (netip.Addr, error)
 	// Resolver asks for names, and fetches, past the policies; nil: that goes the system's way.
 	Resolver *resolver.Resolver
-	// LinkMTU is what the first link of the way from local to remote takes, in bytes;
-	// 0: not known. Nil: it never is. It is called from any goroutine.
+	// LinkMTU is the MTU of the first link from local to remote, in bytes;
+	// 0: not known. Nil: it is never known. It may be called from any goroutine.
 	LinkMTU func(local, remote netip.Addr) int
-	// Networks are those that the host is in, but for the device's. Nil: none is known.
+	// Networks are the networks that the host is in, without the device's. Nil: none is known.
 	Networks func() ([]config.OwnNetwork, error)
 	// LANs are the private networks on the host's links; nil: there are none.
 	LANs func() ([]netip.Prefix, error)
-	// Store opens what outlives the process; nil: it is in the state directory.
+	// Store opens the store of what outlives the process; nil: it is in the state directory.
 	Store func(stateDir string) (store.Store, error)
-	// Watch calls changed with the addresses that peers can reach this host at, at
-	// first and each time that they have changed, until done is closed. Nil: they
+	// Watch calls changed with the addresses at which peers can reach this host, at
+	// first and after each change, until done is closed. Nil: they
 	// never change.
 	Watch func(done <-chan struct{}, changed func([]netip.Addr))
 	// WatchRoutes calls changed each time that a route of the host that is not the gateway's has
@@ -58,8 +58,8 @@ type Edges struct {
 	WatchNets func(done <-chan struct{}, changed func([]netip.Prefix))
 }
 
-// lans are the private networks on the host's links, where a plan asks for them:
-// with many routes it takes time to find them.
+// lans are the private networks on the host's links, if a plan needs them. Finding them
+// takes time if there are many routes.
 func (e *Edges) lans(p tun.Plan, always bool) ([]netip.Prefix, error) {
 	if e.LANs == nil || !p.LANBypass || !always && !slices.ContainsFunc(p.Routes, tun.Route.Everywhere) {
 		return nil, nil
@@ -80,15 +80,15 @@ func (g *gateway) openStore() (store.Store, error) {
 	return store.Open(dir, o)
 }
 
-// JudgeState is what the command of Options.Judge calls with the path that it is given.
+// JudgeState checks the state file at path and writes the verdict. The command of Options.Judge calls it.
 func JudgeState(verdict io.Writer, path string) error { return store.WriteVerdict(verdict, path) }
 
-// Self is the program that runs, for Options.Judge.
+// Self is the path of this program, for Options.Judge.
 func Self() string { return store.Self() }
 
-// close takes back in the reverse order: nothing is led to the device any more
-// when it goes. What guards stays: who could not start leaves what a killed run
-// left, and who ends well takes it away at the very end.
+// close closes the edges in reverse order, so that nothing is routed to the device any more when it is
+// removed. It does not close the guard: if the start failed, the guard of a killed gateway
+// stays, and Run closes the guard last.
 func (e *Edges) close() error {
 	var errs []error
 	if e.Host != nil {
@@ -106,8 +106,8 @@ func (e *Edges) close() error {
 	return errors.Join(errs...)
 }
 
-// OpenEdges opens the real ones: the lock and what an earlier run left behind,
-// the sockets, the device. What was opened before an error is closed again.
+// OpenEdges opens the edges of this machine: the lock, what an earlier run left behind,
+// the sockets and the device. On an error, what was opened is closed again.
 func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	defer func() {
 		if err != nil {
@@ -125,8 +125,8 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	}
 	e.Resolver = resolver.New(underlay.Dialer(mark).DialContext)
 	e.LinkMTU = func(local, remote netip.Addr) int { return underlay.LinkMTU(local, remote, mark) }
-	// Only on Linux a host has a lock and leftovers, and only there the device's
-	// name is known beforehand.
+	// Only Linux has the lock and what a killed run left behind, and only there is the device's
+	// name known before it is created.
 	if runtime.GOOS == "linux" {
 		if e.Host, err = newHost(g, g.Tun); err != nil {
 			return e, err
@@ -135,7 +135,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	if e.Guard, e.NoGuard = guard.New(guard.Options{Table: int(g.Table)}); e.NoGuard != nil && g.Guard && g.Written("guard") {
 		return e, e.NoGuard
 	}
-	// What a killed gateway had goes a moment after its lock.
+	// The system releases what a killed gateway had a moment after its lock.
 	var patience time.Time
 	if h, ok := e.Host.(interface{ Left() bool }); ok && h.Left() {
 		patience = time.Now().Add(startWait)
@@ -143,7 +143,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	if err = until(patience, underlay.ErrPortInUse, func() (err error) { e.Conn, err = sockets(g); return err }); err != nil {
 		return e, err
 	}
-	// A gateway that may not open raw sockets goes without.
+	// A gateway without the privilege for raw sockets runs without it.
 	if e.Clear, err = underlay.OpenClear(g.Mark); err != nil && !errors.Is(err, underlay.ErrPrivilege) {
 		return e, err
 	}
@@ -167,7 +167,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	return e, err
 }
 
-// until calls open until it has another error than busy, or the time has come.
+// until calls open until its error is not busy, or until the time end.
 func until(end time.Time, busy error, open func() error) error {
 	for {
 		err := open()
@@ -178,8 +178,8 @@ func until(end time.Time, busy error, open func() error) error {
 	}
 }
 
-// listening is local, if there is a socket for it, or else the first address of
-// its family that has one; no addresses at all are sockets for all.
+// listening is local if there is a socket for it, or else the first address of
+// its family with one. If addrs is empty, there are sockets for all addresses.
 func listening(addrs []netip.Addr, local netip.Addr) (netip.Addr, error) {
 	if len(addrs) == 0 || slices.Contains(addrs, local) {
 		return local, nil
@@ -189,11 +189,11 @@ func listening(addrs []netip.Addr, local netip.Addr) (netip.Addr, error) {
 			return a, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("the way to the peer begins at %v, and listen in [gateway] has no address of its family: add one", local)
+	return netip.Addr{}, fmt.Errorf("packets to the peer would leave from %v, and listen in [gateway] has no address of its family: add one", local)
 }
 
-// sockets opens them, raw ones too where ESP may go without UDP. Where
-// that is left to us and the system has none, all goes by UDP.
+// sockets opens the sockets, and raw ones if ESP may be sent without UDP. If encapsulation is "detect" and
+// raw sockets are not available, all ESP is sent in UDP.
 func sockets(g *config.Gateway) (underlay.Conn, error) {
 	o := underlay.Options{IKEPort: g.Port, NATTPort: g.NATTPort, Mark: g.Mark, Listen: g.Listen, Join: true, Raw: g.Encapsulation != config.UDP}
 	c, err := underlay.Listen(o)
@@ -207,22 +207,22 @@ func sockets(g *config.Gateway) (underlay.Conn, error) {
 func newHost(g *config.Gateway, device string) (tun.Host, error) {
 	h, err := tun.NewHost(tun.Options{Device: device, Table: int(g.Table), Mark: g.Mark, LockWait: startWait})
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("%w: run as root, or as a user with the capability NET_ADMIN who may write there", err)
+		return nil, fmt.Errorf("%w: run as root, or as a user with the capability NET_ADMIN and write permission there", err)
 	}
 	return h, err
 }
 
-// ErrEnvironment is what an error of Run is where the machine, and not the
-// configuration, is the cause: a privilege, the TUN device or a port is missing.
+// ErrEnvironment matches the errors of Run whose cause is the machine and not the
+// configuration: a privilege is missing, or the TUN device or a port is not available.
 // The error's text says what to do.
-var ErrEnvironment = errors.New("a privilege, the TUN device or a port is missing")
+var ErrEnvironment = errors.New("a privilege is missing, or the TUN device or a port is not available")
 
 type environmentError struct{ error }
 
 func (environmentError) Is(target error) bool { return target == ErrEnvironment }
 func (e environmentError) Unwrap() error      { return e.error }
 
-// causes are what the machine can be missing, as its edges tell.
+// causes are the errors of the edges that match ErrEnvironment.
 var causes = []error{
 	tun.ErrNoDriver, tun.ErrPrivilege, tun.ErrNameTaken, tun.ErrTableInUse,
 	underlay.ErrPortInUse, underlay.ErrPrivilege, underlay.ErrNoAddress, underlay.ErrNoRaw,
@@ -230,17 +230,17 @@ var causes = []error{
 	syscall.EMFILE, syscall.ENFILE, syscall.EROFS,
 }
 
-// advices are for causes that the system tells in a word, whatever was to be opened.
+// advices say what to do about errors of the system that do not say it themselves.
 var advices = []struct {
 	cause  error
 	advice string
 }{
-	{syscall.EMFILE, "this process may not open more: raise the limit (LimitNOFILE= in the unit of systemd, ulimit -n in a shell)"},
-	{syscall.ENFILE, "the whole system may not open more: raise fs.file-max by sysctl, or end what has them (lsof)"},
-	{syscall.EROFS, "the gateway needs to write there: mount a tmpfs at /run/culvert (in a container --tmpfs /run/culvert), or choose another control or state-dir in [gateway]"},
+	{syscall.EMFILE, "this process has reached its limit of open files: raise it (LimitNOFILE= in the systemd unit, ulimit -n in a shell)"},
+	{syscall.ENFILE, "the system has reached its limit of open files: raise fs.file-max with sysctl, or end the program that has opened them (see lsof)"},
+	{syscall.EROFS, "the gateway must be able to write there: mount a tmpfs at /run/culvert (in a container --tmpfs /run/culvert), or choose another control or state-dir in [gateway]"},
 }
 
-// advised is an error with what to do about it, if nobody who knows more has said that.
+// advised adds to an error what to do about it.
 func advised(err error) error {
 	for _, a := range advices {
 		if errors.Is(err, a.cause) {
@@ -250,7 +250,7 @@ func advised(err error) error {
 	return err
 }
 
-// environment marks an error whose cause is the machine.
+// environment makes an error match ErrEnvironment if its cause is the machine.
 func environment(err error) error {
 	for _, c := range causes {
 		if errors.Is(err, c) {

@@ -37,13 +37,13 @@ type Options struct {
 	Reload <-chan struct{}
 	// Hurry is closed to end the wait for the peers' answers after ctx has ended.
 	Hurry <-chan struct{}
-	// Ready is called once, when the configuration is in force and commands are answered.
+	// Ready is called once, when the configuration is in force and the control socket answers.
 	Ready func()
-	// Edges opens what the gateway has of the machine: OpenEdges. Run closes it.
+	// Edges opens the edges to the machine; nil: OpenEdges. Run closes them.
 	Edges func(*config.Gateway) (Edges, error)
-	// Judge is a command that is given the path of the file with the state and calls
-	// JudgeState, in a process of its own because a damaged file may end it. Empty: it is
-	// judged in this one.
+	// Judge is a command that calls JudgeState with the path of the state file, which is appended as
+	// an argument. It runs in a process of its own, because a damaged file can crash it. Empty:
+	// the file is checked in this process.
 	Judge []string
 	// Event sees every event, in the gateway's own goroutine.
 	Event     func(core.Event)
@@ -63,7 +63,7 @@ type gateway struct {
 	cfg       *config.Config  // in force; during the start, the one that is put in force
 	compiled  *compile.Result // in force; nil: none yet
 	manuals   uint64          // SAs added by hand so far
-	unguarded error           // why there is no guard, once that was said
+	unguarded error           // why there is no guard, once that was logged
 	lans      []netip.Prefix  // private networks on links that the guard knows
 	told      []string        // the last warnings of the host
 	lost      []string        // networks of this host that policies cover, as warnLockouts logged them
@@ -78,7 +78,7 @@ type gateway struct {
 	attempts *view.Attempts
 }
 
-// tellNets tells the endpoint what is this host's before the first peer asks for anything.
+// tellNets gives the endpoint the networks of this host, before the first peer asks for any.
 func (g *gateway) tellNets() {
 	if g.edges.Nets == nil {
 		return
@@ -237,7 +237,7 @@ func (g *gateway) assemble(e plane.Endpoint, now func() time.Time, table []func(
 	}, table)
 }
 
-// deviceMTU is mtuOf with the links as they are now.
+// deviceMTU is compile.MTU with the links as they are now.
 func (g *gateway) deviceMTU(c *config.Config) int {
 	if g.edges.LinkMTU == nil {
 		return compile.MTU(c, nil)
@@ -254,8 +254,8 @@ func (g *gateway) event(now time.Time, e core.Event) {
 	}
 }
 
-// applyHost brings routes, rules and addresses to a plan. Where routes are to be set by hand, the
-// commands are shown and the gateway goes on.
+// applyHost sets routes, rules and addresses. If routes have to be set by hand, it logs the
+// commands and the gateway continues.
 func (g *gateway) applyHost(p tun.Plan) error {
 	err := g.edges.Host.Apply(p)
 	if manual := (*tun.ManualError)(nil); errors.As(err, &manual) {
@@ -280,7 +280,7 @@ func (g *gateway) warn(warnings []config.Warning) {
 	}
 }
 
-// random32 is a seed. crypto/rand ends the process where it fails.
+// random32 is a random seed. crypto/rand crashes the process if it fails.
 func random32() (seed [32]byte) {
 	_, _ = rand.Read(seed[:])
 	return seed
@@ -289,10 +289,10 @@ func random32() (seed [32]byte) {
 // errStopped answers a call to a gateway that is stopping.
 var errStopped = fmt.Errorf("the gateway is stopping")
 
-// dfs are what the data path calls df.
+// dfs maps df of the configuration to the data path.
 var dfs = map[config.DF]datapath.DF{config.DFCopy: datapath.CopyDF, config.DFSet: datapath.SetDF, config.DFClear: datapath.ClearDF}
 
-// dscp is that of all outer headers; nil: copied from the inner packet.
+// dscp is the DSCP of all outer headers; nil: it is copied from the inner packet.
 func dscp(g *config.Gateway) *uint8 {
 	if g.DSCP == config.CopyDSCP {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"culvert/ike/core"
 )
 
-// service answers Asks of the endpoint, and takes other outputs that neither plane handles.
+// service answers Asks of the endpoint, and handles other outputs that the plane does not.
 // To add one, write one file with its constructor, and add a row to serviceTable.
 type service interface {
 	// takes lists what the service takes: the Work of Asks, and other outputs, each as a zero
@@ -18,13 +18,13 @@ type service interface {
 	// take handles one output. It is called in the gateway's goroutine and must not wait. The
 	// Answer to an Ask may come from any goroutine, also from within take.
 	take(out core.Output)
-	// part is how the service goes over to a configuration. The zero part: it has none.
+	// part is how the service changes to another configuration. The zero part does nothing.
 	part() part
-	// close waits for what the service has begun. take is not called any more.
+	// close waits for what the service has begun. take is not called after close.
 	close()
 }
 
-// serviceTable has one row a service. Work that no service takes is computed by the workers.
+// serviceTable has one row for each service. The workers compute the Work that no service takes.
 var serviceTable = []func(serviceEnv) service{
 	newNames,
 	newFetches,
@@ -32,7 +32,7 @@ var serviceTable = []func(serviceEnv) service{
 	newTickets,
 }
 
-// serviceEnv is what services are given.
+// serviceEnv is what a service may use.
 type serviceEnv struct {
 	log     *slog.Logger
 	edges   *Edges
@@ -51,7 +51,7 @@ type services struct {
 	workers *workers
 }
 
-// newServices makes those of a table.
+// newServices makes the services of a table.
 func newServices(env serviceEnv, table []func(serviceEnv) service) *services {
 	env.workers = newWorkers(env.answer)
 	s := &services{by: map[reflect.Type]service{}, workers: env.workers}
@@ -86,11 +86,11 @@ func (s *services) take(out core.Output) {
 	case isWithdraw:
 		s.workers.withdraw(withdraw.ID)
 	default:
-		panic(fmt.Sprintf("gateway: the endpoint put out a %T, which nobody takes", out))
+		panic(fmt.Sprintf("gateway: the endpoint put out a %T, which no service takes", out))
 	}
 }
 
-// find is the service of a type, for what people ask about it; the zero value: there is none.
+// find is the service of type T; the zero value if there is none.
 func find[T service](s *services) (x T) {
 	for _, y := range s.list {
 		if y, ok := y.(T); ok {
