@@ -148,14 +148,26 @@ func (c *explainPacketCmd) Run(s *session) error {
 	w := text{width: s.width}
 	w.line(0, "%s", x.Packet)
 	w.lines(1, x.Why)
-	assumes := ""
-	if x.Assumes != "" {
-		assumes = ", if " + x.Assumes
-	}
-	w.line(0, "=> %s%s", map[string]string{"protect": "protected and sent to the peer", "deliver": "accepted", "drop": "dropped",
-		"hold": "held until all fragments have arrived", "pass-unprotected": "sent in clear, by the host's own routes",
-		"local": "delivered to this host itself", "unknown": "not known"}[x.Verdict], assumes)
+	w.line(0, "=> %s", verdictText(&x))
 	return w.to(s)
+}
+
+// verdicts are the words for PacketExplanation.Verdict.
+var verdicts = map[string]string{
+	"protect":          "protected and sent to the peer",
+	"deliver":          "accepted",
+	"drop":             "dropped",
+	"hold":             "held until all fragments have arrived",
+	"pass-unprotected": "sent in clear, by the host's own routes",
+	"local":            "delivered to this host itself",
+	"unknown":          "not known",
+}
+
+func verdictText(x *control.PacketExplanation) string {
+	if x.Assumes != "" {
+		return verdicts[x.Verdict] + ", if " + x.Assumes
+	}
+	return verdicts[x.Verdict]
 }
 
 // echoRequests are the types of ICMP and ICMPv6 that ping sends.

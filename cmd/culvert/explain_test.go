@@ -117,3 +117,20 @@ func TestExplainFolds(t *testing.T) {
 		}
 	}
 }
+
+// Every verdict has its words, and what it assumes stands behind them.
+func TestVerdicts(t *testing.T) {
+	for _, c := range []struct{ verdict, assumes, want string }{
+		{"protect", "the host routes it to culvert0", "protected and sent to the peer, if the host routes it to culvert0"},
+		{"deliver", "", "accepted"},
+		{"drop", "", "dropped"},
+		{"hold", "", "held until all fragments have arrived"},
+		{"pass-unprotected", "the host does not route it to culvert0", "sent in clear, by the host's own routes, if the host does not route it to culvert0"},
+		{"local", "", "delivered to this host itself"},
+		{"unknown", "", "not known"},
+	} {
+		if got := verdictText(&control.PacketExplanation{Verdict: c.verdict, Assumes: c.assumes}); got != c.want {
+			t.Errorf("%s: %q", c.verdict, got)
+		}
+	}
+}
