@@ -208,6 +208,7 @@ func (e *Endpoint) begin(peer *core.Peer, w way, wanted []*core.Policy) *ikesa.S
 	path := ikesa.Path{Local: netip.AddrPortFrom(w.local.Unmap(), e.cfg.StartsAt(peer)), Remote: netip.AddrPortFrom(w.remote, peer.Port)}
 	v := e.versions.of(peer.Version)
 	sa := v.initiate(e, peer, path, wanted)
+	sa.ForceUDP = e.inUDP[peer.Name]
 	e.redirects.settle(sa, e.replacing)
 	if v.resume != nil {
 		v.resume(e, sa)

@@ -31,6 +31,7 @@ type Endpoint struct {
 	at        map[string][]netip.Addr   // where peers with DNS names are
 	resolving map[string][]*core.Policy // peers whose local address was asked for
 	races     races                     // attempts at several addresses of a peer
+	inUDP     map[string]bool           // peers that ESP reaches in UDP alone, by name
 	cookies   cookieJar
 	replacing replacing
 	redirects redirects // peers that sent us elsewhere
@@ -51,7 +52,7 @@ type Endpoint struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*ikesa.SA{}, others: newSiblings(), strangers: newStrangers(),
-		replacing: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string][]netip.Addr{}, races: races{}, finals: finals{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+		replacing: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string][]netip.Addr{}, races: races{}, inUDP: map[string]bool{}, finals: finals{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
 	e.policies = policies{env: e.env, others: &e.others, made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.versions.rows = []*version{ikev2()}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
@@ -75,11 +76,15 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 	case core.Used:
 		if c := e.children[in.Child]; c != nil {
 			c.Confirm()
-			c.SA.Hear()
+			c.SA.HearESP()
 		}
 	case core.Alive:
 		if c := e.children[in.Child]; c != nil {
-			c.SA.Hear()
+			c.SA.HearESP()
+		}
+	case core.Unanswered:
+		if c := e.children[in.Child]; c != nil {
+			c.Unanswered()
 		}
 	case core.Moved:
 		if c := e.children[in.Child]; c != nil {
@@ -367,6 +372,7 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 	e.others.shared = sharedSecrets(cfg)
 	e.peers = indexPeers(cfg.Peers, e.at)
 	clear(e.redirects)
+	clear(e.inUDP)
 	e.tickets.Trusting(cfg.Trust)
 	peers := map[string]*core.Peer{}
 	for _, p := range cfg.Peers {

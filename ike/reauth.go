@@ -39,6 +39,7 @@ func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy, local netip.Addr) bo
 	if slices.ContainsFunc(sa.Children, func(c *ikesa.Child) bool { return c.Policy.Identity != nil }) {
 		n.Identity = sa.Identity // that of the policies that it takes over
 	}
+	n.ForceUDP = e.inUDP[sa.Peer.Name]
 	e.replacing[n.ID] = sa
 	e.Adopt(n)
 	n.Protocol.Begin()

@@ -42,6 +42,7 @@ type Child struct {
 	raised atomic.Uint32 // Events that nobody took yet
 	heard  atomic.Int64  // Unix ns of the last Heard
 	strays atomic.Int64  // Unix ns of the last Strayed
+	asked  asked
 
 	// Under the table's mutex.
 	prev, next *Child

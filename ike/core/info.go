@@ -28,6 +28,7 @@ type SAInfo struct {
 	DNS           []netip.Addr // given to us by the peer
 	Redirectable  bool         // the peer can be sent to another gateway (RFC 5685)
 	Leaving       bool         // it was
+	ESPBlocked    bool         // the peer answers IKE, and nothing of it comes by ESP
 	TxPackets     uint64       // IKE messages
 	RxPackets     uint64
 	TxBytes       uint64

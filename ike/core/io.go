@@ -74,6 +74,10 @@ type PathUntried struct {
 	MTU   int
 }
 
+// Unanswered says that packets that ask for an answer leave by a CHILD SA, and that nothing has
+// come by it since.
+type Unanswered struct{ Child ChildID }
+
 // LocalAddrs are the addresses that this host now has and may use towards peers
 // (RFC 4555); the whole list, each time that it changes.
 type LocalAddrs struct{ Addrs []netip.Addr }
@@ -153,6 +157,7 @@ func (Alive) input()         {}
 func (Moved) input()         {}
 func (PathClaim) input()     {}
 func (PathUntried) input()   {}
+func (Unanswered) input()    {}
 func (LocalAddrs) input()    {}
 func (LocalNets) input()     {}
 func (RoutesChanged) input() {}

@@ -59,6 +59,9 @@ type Keeper interface {
 	ChildGone(c *Child)
 	ChildEnded(sa *SA, p *core.Policy)
 	ChildFailed(sa *SA, p *core.Policy, asked bool)
+	// InUDP has an IKE SA made that takes over from sa and carries ESP in UDP (SA.ForceUDP).
+	// False: that cannot be.
+	InUDP(sa *SA) bool
 }
 
 // Policies has the policies that are made at run time.

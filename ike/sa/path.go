@@ -130,7 +130,7 @@ func FindNAT(got Hashes, h func() hash.Hash, spii, spir uint64, p Path) NAT {
 // that is repeated with a cookie is otherwise unchanged (RFC 7296 §2.6).
 func OurHashes(sa *SA, h func() hash.Hash, p Path, forged *[]byte) Hashes {
 	src, dst := core.NATHash(h, sa.SPIi, sa.SPIr, p.Local), core.NATHash(h, sa.SPIi, sa.SPIr, p.Remote)
-	if *forged == nil && sa.Host.Config().Encapsulation == core.EncapUDP {
+	if *forged == nil && (sa.Host.Config().Encapsulation == core.EncapUDP || sa.ForceUDP) {
 		*forged = sa.Env.Random(len(src))
 	}
 	if *forged != nil {
@@ -176,7 +176,7 @@ func (sa *SA) InUDP(p *core.Policy) bool {
 	case core.EncapRaw:
 		return false
 	case core.EncapDetect:
-		return sa.NAT.Local || sa.NAT.Remote || sa.WantsUDP && p.Tunnel && p.Protocol == core.ProtoESP
+		return sa.ForceUDP && sa.NAT.Supported || sa.NAT.Local || sa.NAT.Remote || sa.WantsUDP && p.Tunnel && p.Protocol == core.ProtoESP
 	}
 	return true
 }

@@ -43,6 +43,7 @@ type SA struct {
 	InitSum  [32]byte       // and its hash
 	NAT      NAT
 	WantsUDP bool // the peer wants ESP tunnels in UDP without a NAT, too
+	ForceUDP bool // ESP does not arrive without UDP: the peer is made to believe in a NAT
 	Told     bool // the peer says where it goes: no NAT moves it (RFC 4555 §3.8)
 	Doubtful bool // the peer says that it is where it is now, and has not answered from there: it gets no policy for that address
 
@@ -70,6 +71,7 @@ type SA struct {
 
 	ComesFrom netip.Addr // the gateway that sent us to this one
 
+	blocked   blocked
 	client    uint64   // see number; 0: not asked for yet
 	contest   *contest // nil: nobody wants what it has
 	serving   bool     // what the owner was told last: see Tally
@@ -91,7 +93,7 @@ func New(env *core.Env, owner Owner, peer *core.Peer, p Path) *SA {
 // same path. Its Protocol is still to be set.
 func (sa *SA) Successor() *SA {
 	return &SA{Env: sa.Env, Owner: sa.Owner, ID: sa.Env.NewSAID(), Peer: sa.Peer,
-		Path: sa.Path, NAT: sa.NAT, WantsUDP: sa.WantsUDP, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID,
+		Path: sa.Path, NAT: sa.NAT, WantsUDP: sa.WantsUDP, ForceUDP: sa.ForceUDP, blocked: sa.blocked, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID,
 		Created: sa.Env.Now(), Heard: sa.Env.Now(), quiet: true}
 }
 
@@ -126,7 +128,8 @@ func (sa *SA) Info() core.SAInfo {
 		LocalID: sa.MyID, RemoteID: sa.PeerID,
 		Suite:   sa.Suite,
 		Created: sa.Created, Established: sa.EstablishedAt, LastSeen: sa.Heard, Leaving: sa.Leaving,
-		TxPackets: sa.Stats.TxPackets, RxPackets: sa.Stats.RxPackets, TxBytes: sa.Stats.TxBytes, RxBytes: sa.Stats.RxBytes}
+		ESPBlocked: sa.blocked.now,
+		TxPackets:  sa.Stats.TxPackets, RxPackets: sa.Stats.RxPackets, TxBytes: sa.Stats.TxBytes, RxBytes: sa.Stats.RxBytes}
 	for _, c := range sa.Children {
 		in.Children = append(in.Children, c.ID)
 	}

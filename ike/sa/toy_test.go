@@ -149,6 +149,7 @@ func (o *toyOwner) ChildMade(*Child)                    { o.told = append(o.told
 func (o *toyOwner) ChildGone(*Child)                    { o.told = append(o.told, "child gone") }
 func (o *toyOwner) ChildEnded(*SA, *core.Policy)        { o.told = append(o.told, "policy bare") }
 func (o *toyOwner) ChildFailed(*SA, *core.Policy, bool) {}
+func (o *toyOwner) InUDP(*SA) bool                      { return false }
 func (o *toyOwner) Taken(*SA, *core.Policy) string      { return "" }
 func (o *toyOwner) Use(*core.Policy)                    {}
 func (o *toyOwner) Generate(_ *SA, p core.Policy) (*core.Policy, error) {

@@ -51,6 +51,7 @@ var eventKinds = map[core.EventKind]struct {
 	core.EvBadMessage:     {slog.LevelInfo, true},
 	core.EvRedirecting:    {slog.LevelInfo, true},
 	core.EvAskedAgain:     {slog.LevelInfo, true},
+	core.EvESPBlocked:     {slog.LevelWarn, true},
 	core.EvPathMTU:        {slog.LevelWarn, true},
 	core.EvNotify:         {slog.LevelWarn, true},
 	core.EvCertificate:    {slog.LevelWarn, true},

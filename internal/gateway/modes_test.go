@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"culvert/ike/core"
 	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/wire"
 	"culvert/internal/testing/simnet"
@@ -145,4 +146,45 @@ func (n *node) installed() []struct {
 		}{r.ESP, r.State})
 	}
 	return rows
+}
+
+// A firewall drops IP protocol 50 and lets IKE pass: within ten seconds of pings ESP goes in UDP, and explain peer says why
+// nothing came where the peer has to begin.
+func TestESPIsBlocked(t *testing.T) {
+	for _, passive := range []bool{false, true} {
+		w := newWorld(t, simnet.Link{Delay: 20 * time.Millisecond})
+		w.west.conn.WithRaw()
+		w.east.conn.WithRaw()
+		west, east := hostToHost(westAddr, eastAddr), hostToHost(eastAddr, westAddr)
+		if passive {
+			west = replaceOnce(t, west, "[[identity]]", "passive = true\n[[identity]]")
+		} else {
+			east = replaceOnce(t, east, "[[identity]]", "passive = true\n[[identity]]")
+		}
+		w.west.mustConfigure(west)
+		w.east.mustConfigure(east)
+		w.run(3 * time.Second)
+		w.blocks = wire.ProtoESP
+		arrived := 0
+		for i := range 12 {
+			echo := wire.AppendEcho(nil, westAddr, eastAddr, false, 1, uint16(i), make([]byte, 40))
+			w.west.plane.Send(w.clock.Now(), echo)
+			w.west.settle()
+			w.run(time.Second)
+			for len(w.east.device.Outgoing()) > 0 {
+				<-w.east.device.Outgoing()
+				arrived++
+			}
+		}
+		x, err := w.west.view().ExplainPeer("other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := w.west.count(core.EvESPBlocked); told != 1 {
+			t.Errorf("passive %v: told %d times", passive, told)
+		}
+		if passive != (arrived == 0) || passive != strings.Contains(x.Note, "nothing of it comes by ESP") || !passive && arrived < 3 {
+			t.Errorf("passive %v: %d packets arrived; explain peer says %q", passive, arrived, x.Note)
+		}
+	}
 }

@@ -95,8 +95,9 @@ type world struct {
 	clock      *simnet.Clock
 	net        *simnet.Network // carries IKE, and ESP unless it has its own
 	esp        *simnet.Network
-	arrived    int // ESP datagrams
-	takes      int // the longest IP packet in UDP that arrives whole; 0: any does
+	arrived    int    // ESP datagrams
+	takes      int    // the longest IP packet in UDP that arrives whole; 0: any does
+	blocks     uint16 // the protocol of what does not arrive without UDP; 0: none
 	west, east *node
 	others     []*node
 	raw        map[uint16]int // packets without UDP, by protocol
@@ -149,6 +150,9 @@ func (w *world) node(addr netip.Addr, world uint64, side byte) *node {
 		if proto := rawProtocol(&p); proto != 0 { // its place in the simulated network is the port
 			p.Local, p.Remote = netip.AddrPortFrom(p.Local.Addr(), proto), netip.AddrPortFrom(p.Remote.Addr(), proto)
 			w.raw[proto]++
+			if proto == w.blocks {
+				return
+			}
 		}
 		if size := wire.IPv4HeaderLen + wire.UDPHeaderLen + p.Len; p.Whole && w.takes != 0 && size > w.takes {
 			return

@@ -140,6 +140,11 @@ func (b *Inbox) Untried(child uint64, mtu int) {
 	b.offer(0, false, func() core.Input { return core.PathUntried{Child: core.ChildID(child), MTU: mtu} })
 }
 
+// Unanswered: as long as that is so, it comes again after sad.AskedAgain.
+func (b *Inbox) Unanswered(child uint64) {
+	b.offer(0, false, func() core.Input { return core.Unanswered{Child: core.ChildID(child)} })
+}
+
 // Expire is always kept: it happens once for each SA and limit.
 func (b *Inbox) Expire(child uint64, hard bool) {
 	b.Put(core.Expire{Child: core.ChildID(child), Hard: hard})

@@ -46,7 +46,7 @@ func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
 	}
 	x = control.PeerExplanation{Peer: name, Where: p.Place(""), Address: p.AddressText(), State: "down",
 		SAs: []control.PeerSA{}, Attempts: []control.Attempt{}, Policies: []string{}, Offers: []control.Offering{}}
-	refused := ""
+	refused, blocked := "", false
 	for _, sa := range v.IKE.SAs() {
 		if sa.Peer != name {
 			continue
@@ -55,6 +55,7 @@ func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
 			Since: since(v.Now, begun(&sa)), Children: len(sa.Children),
 			MyID: idText(sa.LocalID), ID: idText(sa.RemoteID), Negotiated: v.negotiated(&sa)}
 		x.SAs = append(x.SAs, row)
+		blocked = blocked || sa.ESPBlocked
 		if err := v.Refused[sa.Remote.Addr()]; err != nil {
 			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): check its addresses and routes, and local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)
 		}
@@ -94,6 +95,9 @@ func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
 	}
 	if refused != "" {
 		x.Note = refused
+	}
+	if blocked {
+		x.Note = "the peer answers IKE, and nothing of it comes by ESP: let IP protocol 50 and UDP 4500 pass on the way, or look whether the hosts behind the peer answer at all"
 	}
 	x.Offers = offers(v.Compiled, peer)
 	for _, a := range slices.Backward(v.Attempts.of[name]) {

@@ -37,6 +37,7 @@ const (
 	kindPathClaim
 	kindRoutesChanged
 	kindPathUntried
+	kindUnanswered
 )
 
 // Reconfigure stands for core.Reconfigure: not the compiled configuration but
@@ -90,6 +91,9 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		w.kind(kindPathUntried)
 		w.u64(uint64(in.Child))
 		w.u32(uint32(in.MTU))
+	case core.Unanswered:
+		w.kind(kindUnanswered)
+		w.u64(uint64(in.Child))
 	case core.RoutesChanged:
 		w.kind(kindRoutesChanged)
 	case core.LocalAddrs:
@@ -170,6 +174,8 @@ func parseInput(b []byte) (any, error) {
 		in = core.PathClaim{Child: core.ChildID(r.u64()), MTU: int(r.u32())}
 	case kindPathUntried:
 		in = core.PathUntried{Child: core.ChildID(r.u64()), MTU: int(r.u32())}
+	case kindUnanswered:
+		in = core.Unanswered{Child: core.ChildID(r.u64())}
 	case kindRoutesChanged:
 		in = core.RoutesChanged{}
 	case kindLocalAddrs:

@@ -44,6 +44,7 @@ func TestDescribeInput(t *testing.T) {
 		{core.Command{Do: core.RekeyIKE, SA: 3}, "Command 4, IKE SA 3"},
 		{core.Tick{}, "Tick"},
 		{core.RoutesChanged{}, "RoutesChanged"},
+		{core.Unanswered{Child: 9}, "Unanswered CHILD SA 9"},
 		{core.PathUntried{Child: 9, MTU: 1400}, "PathUntried CHILD SA 9, MTU 1400"},
 	} {
 		if got := describeInput(c.in); got != c.want {

@@ -45,6 +45,9 @@ type Notify interface {
 	// Untried says that packets of more than sad.SurePMTU bytes, at most mtu, leave by a CHILD SA, and
 	// nobody knows whether they arrive; at most once in sad.TryEvery for each path.
 	Untried(child uint64, mtu int)
+	// Unanswered says that packets that ask for an answer leave by a CHILD SA, and that nothing has
+	// come by it since; at most once in sad.AskedAgain for each SA.
+	Unanswered(child uint64)
 	// Waits says that fragments wait for the rest of their packets, or packets for an SA that stands by,
 	// so that GiveUp is to be called by GiveUpAt: once until that finds that none do.
 	Waits()

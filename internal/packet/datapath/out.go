@@ -301,10 +301,31 @@ func (w *outWorker) prepare(buf []byte, off int, info wire.Info, now int64) Reas
 	if r == Passed {
 		r = w.fit(p, info, now)
 	}
+	if r == Passed && y.quiet && asks(buf[off:], info, f) && y.child.Asked(now) {
+		w.path.cfg.Notify.Unanswered(y.child.ID)
+	}
 	if r != Passed {
 		w.plain = w.plain[:before]
 	}
 	return r
+}
+
+// asks reports whether a packet is one that whoever gets it answers: an echo request, or the first
+// of a TCP connection.
+func asks(pkt []byte, info wire.Info, f *wire.Flow) bool {
+	if info.FragOffset != 0 || info.PayloadLen() < wire.ICMPHeaderLen || f.Dst.IsMulticast() {
+		return false
+	}
+	switch body := pkt[info.Payload:]; info.Proto {
+	case wire.ProtoICMP:
+		return body[0] == 8
+	case wire.ProtoICMPv6:
+		return body[0] == 128
+	case wire.ProtoTCP:
+		const ack = 16
+		return info.PayloadLen() >= wire.TCPHeaderLen && body[13]&(tcpSYN|ack) == tcpSYN
+	}
+	return false
 }
 
 // next makes a list longer by one and returns the last one's place, which is to

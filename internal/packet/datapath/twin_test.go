@@ -153,6 +153,7 @@ func (l *log) Moved(child uint64, local, remote netip.AddrPort) {
 
 func (l *log) Claim(child uint64, mtu int)   { l.add("claim %d %d", child, mtu) }
 func (l *log) Untried(child uint64, mtu int) { l.add("untried %d %d", child, mtu) }
+func (l *log) Unanswered(child uint64)       { l.add("unanswered %d", child) }
 func (l *log) Waits()                        { l.add("waits") }
 
 // want compares what was told since the last time.

@@ -1,0 +1,46 @@
+package sad
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// asked is what left by an SA and asks for an answer, since something last came by it.
+type asked struct {
+	first atomic.Int64  // Unix ns of the first one; 0: none
+	n     atomic.Uint32 // how many
+	told  atomic.Int64  // Unix ns when Asked last was true
+}
+
+const (
+	// quietAfter is after how long an SA by which nothing comes is looked at.
+	quietAfter = 2 * HeardEvery
+	// Nothing has come if so many packets that ask for an answer have left in so long.
+	askedTimes  = 4
+	askedWithin = 6 * time.Second
+	// AskedAgain is how often an SA says at most that nothing comes by it.
+	AskedAgain = 30 * time.Second
+)
+
+// Quiet reports whether nothing has come by the SA for a while; now is in Unix ns. SAs with
+// manual keys have no peer that could be asked why.
+func (c *Child) Quiet(now int64) bool {
+	return !c.manual && now-c.heard.Load() >= int64(quietAfter)
+}
+
+// Asked notes that a packet leaves that asks for an answer, and reports, at most once in AskedAgain,
+// that none of them was answered.
+func (c *Child) Asked(now int64) bool {
+	first, heard := c.asked.first.Load(), c.heard.Load()
+	if first == 0 || heard >= first {
+		if c.asked.first.CompareAndSwap(first, now) {
+			c.asked.n.Store(1)
+		}
+		return false
+	}
+	if c.asked.n.Add(1) < askedTimes || now-first < int64(askedWithin) {
+		return false
+	}
+	told := c.asked.told.Load()
+	return (told == 0 || now-told >= int64(AskedAgain)) && c.asked.told.CompareAndSwap(told, now)
+}
