@@ -297,7 +297,7 @@ func TestUpdateSAAddresses(t *testing.T) {
 		t.Errorf("COOKIE2 goes to %v", s.Remote)
 	}
 	h, ask := p.asked(message.ExchangeInformational)
-	says(t, ask, "N(COOKIE2)")
+	says(t, ask, "N(COOKIE2) N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)")
 	p.answer(h, findNotify(ask, message.NotifyCookie2))
 	if to := r.goesTo(); to[0] != p.addr {
 		t.Errorf("ESP goes to %v", to[0])
@@ -334,6 +334,88 @@ func TestWrongCookie2(t *testing.T) {
 	says(t, in, "Delete")
 	if r.established() != 0 {
 		t.Error("the IKE SA is still established")
+	}
+}
+
+// A response without COOKIE2 is asked for once more, and ESP stays where it is until one comes.
+func TestMissingCookie2(t *testing.T) {
+	for _, returned := range []bool{true, false} {
+		r, p := mobilePuppet(t)
+		old := p.addr
+		p.addr = netip.MustParseAddrPort("203.0.113.2:4500")
+		p.update()
+		h, _ := p.asked(message.ExchangeInformational)
+		p.answer(h)
+		h, ask := p.asked(message.ExchangeInformational)
+		says(t, ask, "N(COOKIE2) N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)")
+		if to := r.goesTo()[0]; to != old {
+			t.Errorf("ESP goes to %v, where the peer has not shown itself", to)
+		}
+		want := old
+		if returned {
+			want = p.addr
+			p.answer(h, findNotify(ask, message.NotifyCookie2))
+		} else {
+			p.answer(h)
+		}
+		r.silent("the second response")
+		if to := r.goesTo()[0]; to != want || r.established() != 1 {
+			t.Errorf("returned %v: ESP goes to %v; %s", returned, to, r.reasons())
+		}
+	}
+}
+
+// A client that sees no NAT and stays on port 500, as libreswan does: it is at port 500 of its new
+// address, without the non-ESP marker.
+func TestMoveOnPort500(t *testing.T) {
+	for _, encapsulation := range []core.Encapsulation{core.EncapDetect, core.EncapUDP} {
+		r, p := mobilePuppet(t, func(c *core.Config) { c.Encapsulation = encapsulation })
+		p.addr = netip.MustParseAddrPort("203.0.113.2:500")
+		id := p.nextID
+		p.nextID++
+		hashes := []message.Payload{note(message.NotifyUpdateSAAddresses),
+			&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: natHash(p.spii, p.spir, p.addr)},
+			&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: natHash(p.spii, p.spir, rigAddr)}}
+		r.datagram(p.addr, p.seal(p.header(message.ExchangeInformational, id, false), hashes...))
+		says(t, p.response(message.ExchangeInformational, id), "N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)")
+		if s := r.sends[0]; s.NATT || s.Remote != p.addr || s.Local != rigAddr {
+			t.Errorf("our question goes from %v to %v, NATT %v", s.Local, s.Remote, s.NATT)
+		}
+		h, ask := p.asked(message.ExchangeInformational)
+		p.answer(h, findNotify(ask, message.NotifyCookie2))
+		want, udp := p.addr, false
+		if encapsulation == core.EncapUDP { // no peer looks for ESP in UDP on port 500
+			want, udp = netip.MustParseAddrPort("203.0.113.2:4500"), true
+		}
+		if m := r.moves[len(r.moves)-1]; m.Remote != want || m.UDP != udp {
+			t.Errorf("ESP goes to %v, in UDP %v", m.Remote, m.UDP)
+		}
+		if sa := r.e.SAs()[0]; sa.Remote != p.addr || sa.NATT {
+			t.Errorf("the IKE SA is at %v, NATT %v", sa.Remote, sa.NATT)
+		}
+	}
+}
+
+// A client that wants ESP in UDP says that it is behind a NAT. In UPDATE_SA_ADDRESSES libreswan forgets
+// to, and its response to our question says so again.
+func TestForcedEncapsulationOfAClientThatMoves(t *testing.T) {
+	r := newRig(t, func(c *core.Config) {
+		c.Peers[0].Profile.MOBIKE = true
+		c.Encapsulation = core.EncapDetect
+	})
+	p := newPuppet(r, 1)
+	p.natted = true
+	p.init()
+	p.auth(p.authPayloads(append(p.childOffer(), note(message.NotifyMOBIKESupported))...)...)
+	r.take()
+	p.addr = netip.MustParseAddrPort("203.0.113.2:4500")
+	p.update()
+	h, ask := p.asked(message.ExchangeInformational)
+	p.answer(h, findNotify(ask, message.NotifyCookie2),
+		&message.Notify{Kind: message.NotifyNATDetectionSourceIP, Data: natHash(p.spii, p.spir, netip.MustParseAddrPort("203.0.113.2:0"))},
+		&message.Notify{Kind: message.NotifyNATDetectionDestinationIP, Data: natHash(p.spii, p.spir, netip.AddrPortFrom(rigAddr.Addr(), 4500))})
+	if m := r.moves[len(r.moves)-1]; m.Remote != p.addr || !m.UDP {
+		t.Errorf("ESP goes to %v, in UDP %v", m.Remote, m.UDP)
 	}
 }
 

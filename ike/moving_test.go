@@ -195,7 +195,7 @@ func TestMoveToAnotherAddressBeforeTheMove(t *testing.T) {
 	q.addr = netip.MustParseAddrPort("198.51.100.7:4500")
 	says(t, q.update(), "N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)")
 	h, ps := q.asked(message.ExchangeInformational)
-	says(t, ps, "N(COOKIE2)")
+	says(t, ps, "N(COOKIE2) N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)")
 	q.answer(h, ps...)
 	if to := r.goesTo(); len(to) != 1 || to[0] != q.addr {
 		t.Errorf("ESP goes to %v", to)

@@ -93,10 +93,11 @@ func (sa *SA) Install(n NewChild) *Child {
 	c.Birth.Up = sa.Env.Now()
 	soft := softLife(sa.Env, p.Lifetime)
 	padTo, dummies := tfc(n.Policy, ag)
+	local, remote := espPath(sa, n.Policy)
 	sa.Env.Emit(core.Install{Child: c.ID, SA: sa.ID, Policy: n.Policy.Ref, Peer: sa.Peer.Name, Client: clientOf(sa, n.Policy),
 		Protocol: n.Policy.Protocol, Tunnel: n.Policy.Tunnel,
 		Encr: ag.Suite.Encr, Integ: ag.Suite.Integ, ESN: ag.Suite.ESN, In: n.In, Out: n.Out,
-		Standby: n.Standby, Pairs: ag.Pairs, Local: sa.Local, Remote: sa.Remote, UDP: sa.InUDP(n.Policy),
+		Standby: n.Standby, Pairs: ag.Pairs, Local: local, Remote: remote, UDP: sa.InUDP(n.Policy),
 		ReplayWindow: p.ReplayWindow, TFC: padTo, Dummies: dummies, Soft: soft, Hard: p.Lifetime,
 		SoftBytes: softBytes(sa.Env, p.Lifebytes), HardBytes: p.Lifebytes})
 	if sa.State < Established {

@@ -72,8 +72,18 @@ func (sa *SA) MoveChildren() {
 			c.Delete("it is for the addresses that were left: the peer may ask for another")
 			continue
 		}
-		sa.Env.Emit(core.Move{Child: c.ID, Local: sa.Local, Remote: sa.Remote, UDP: sa.InUDP(c.Policy)})
+		local, remote := espPath(sa, c.Policy)
+		sa.Env.Emit(core.Move{Child: c.ID, Local: local, Remote: remote, UDP: sa.InUDP(c.Policy)})
 	}
+}
+
+// espPath is from where to where the ESP of a CHILD SA travels. ESP in UDP has the ports of NAT traversal
+// also where IKE stays on the others: no peer looks for ESP on its port 500.
+func espPath(sa *SA, p *core.Policy) (local, remote netip.AddrPort) {
+	if sa.NATT || !sa.InUDP(p) {
+		return sa.Local, sa.Remote
+	}
+	return netip.AddrPortFrom(sa.Local.Addr(), sa.Host.Config().NATTPort), netip.AddrPortFrom(sa.Remote.Addr(), sa.Peer.NATT())
 }
 
 // leftBehind: what a template made in transport mode is for the two hosts at the

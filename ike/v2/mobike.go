@@ -19,8 +19,13 @@ import (
 //	                                        <--  HDR, SK{N(NAT_DETECTION_*), [N(COOKIE2)]}
 //
 // The other end then makes sure that the peer is where it says, with a COOKIE2
-// of its own, before it sends ESP there (§3.7). This file has the payloads;
-// roam.go decides when to move.
+// of its own, before it sends ESP there (§3.7):
+//
+//	HDR, SK{N(COOKIE2), N(NAT_DETECTION_*)}  -->  <--  HDR, SK{N(NAT_DETECTION_*), N(COOKIE2)}
+//
+// libreswan returns COOKIE2 only beside NAT_DETECTION. Its UPDATE_SA_ADDRESSES says where it really is
+// also where it is told to have ESP in UDP without a NAT, and its response says so: the response to our
+// question counts. This file has the payloads; roam.go decides when to move.
 
 // mobility is the state of MOBIKE in an IKE SA; a successor inherits it.
 type mobility struct {
@@ -37,6 +42,8 @@ type news struct {
 	update bool   // the path changed
 	tell   bool   // ours: tell our further addresses
 	probe  bool   // ours: is the peer really at the address that it moved to?
+	again  bool   // ours: it was asked before, and the response had no COOKIE2
+	unsure bool   // ours: the response did not show that the peer is there
 	cookie []byte // ours: COOKIE2, which has to come back
 	epoch  int
 	moved  bool // the peer's: its address changed, not only its port
@@ -105,7 +112,7 @@ func (t *mobikeInform) request(x *exchange) error {
 	}
 	// Behind a NAT each question whether the peer is alive asks too where it sees
 	// us (RFC 4555 §3.8).
-	if m.update || sa.mob.leads && sa.base.NAT.Local && len(x.out) == 0 {
+	if m.update || m.probe || sa.mob.leads && sa.base.NAT.Local && len(x.out) == 0 {
 		t.say(x)
 	}
 	if m.tell {
@@ -125,8 +132,8 @@ func (t *mobikeInform) accept(x *exchange) error {
 		return refuse(message.NotifyUnexpectedNATDetected, "the peer allows no NAT, and there is one between us")
 	}
 	if notify(x.in, message.NotifyUpdateSAAddresses) != nil && !sa.mob.leads && sa.base.State == Established {
-		if !(roaming{sa: sa}).acceptable(x.from) {
-			return refuse(message.NotifyUnacceptableAddresses, "the peer wants to go on between %v and %v: check local-address of peer %q", x.from.Remote, x.from.Local, sa.base.Peer.Name)
+		if why := (roaming{sa: sa}).unacceptable(x.from); why != "" {
+			return refuse(message.NotifyUnacceptableAddresses, "the peer wants to go on between %v and %v: %s", x.from.Remote, x.from.Local, why)
 		}
 		t.update = true
 	}
@@ -170,10 +177,15 @@ func (t *mobikeInform) complete(x *exchange) error {
 	}
 	sa, m := x.sa, &t.news
 	if m.cookie != nil {
-		if n := notify(x.in, message.NotifyCookie2); n == nil || !bytes.Equal(n.Data, m.cookie) {
-			if errorNotify(x.in) == nil { // RFC 4555 §3.7
-				sa.base.Delete("the peer's answer from its new address has not our COOKIE2: somebody may stand between")
-			}
+		switch n := notify(x.in, message.NotifyCookie2); {
+		case n == nil && errorNotify(x.in) != nil:
+			return nil
+		case n == nil:
+			m.unsure = true
+			roaming{sa: sa}.unsure(*m)
+			return nil
+		case !bytes.Equal(n.Data, m.cookie): // RFC 4555 §3.7
+			sa.base.Delete("the peer's answer from its new address has another COOKIE2 than ours: somebody may stand between")
 			return nil
 		}
 	}
@@ -182,7 +194,7 @@ func (t *mobikeInform) complete(x *exchange) error {
 	}
 	seen := notify(x.in, message.NotifyNATDetectionDestinationIP)
 	switch {
-	case m.update:
+	case m.update, m.probe:
 		if s := natFound(x.in, sa.base.SPIi, sa.base.SPIr, sa.base.Path); s.Supported {
 			sa.base.NAT = s
 		}
@@ -191,7 +203,7 @@ func (t *mobikeInform) complete(x *exchange) error {
 		sa.base.Event(core.EvMoved, "our NAT gave us another address or port")
 		roaming{sa: sa}.update()
 	}
-	if seen != nil {
+	if seen != nil && sa.mob.leads {
 		sa.mob.seen = clone(seen.Data)
 	}
 	return nil
@@ -203,7 +215,7 @@ func (t *mobikeInform) settle(x *exchange) error {
 	}
 	sa, m := x.sa, &t.news
 	switch {
-	case sa.base.State != Established:
+	case sa.base.State != Established || m.unsure:
 	case x.mine && m.epoch != sa.mob.epoch:
 	case x.mine && m.update:
 		if n := errorNotify(x.in); n != nil {

@@ -1,6 +1,7 @@
 package v2
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -179,7 +180,7 @@ func (w roaming) tell() { w.informFirst(news{tell: true}) }
 func (w roaming) informFirst(m news) {
 	same := func(x *exchange) bool {
 		t := part[*mobikeInform](x)
-		return t != nil && t.update == m.update && t.tell == m.tell && t.probe == m.probe
+		return t != nil && t.update == m.update && t.tell == m.tell && t.probe == m.probe && t.again == m.again
 	}
 	if slices.ContainsFunc(w.sa.queue, same) {
 		return
@@ -192,9 +193,27 @@ func (w roaming) informFirst(m news) {
 	w.sa.pump()
 }
 
-// acceptable: the peer may go on between these addresses.
-func (w roaming) acceptable(p path) bool {
-	return p.NATT && usable(p.Remote.Addr()) && (!w.sa.base.Peer.Local.IsValid() || w.sa.base.Peer.Local == p.Local.Addr())
+// unacceptable says why the peer may not go on between these addresses; "": it may, also by the ports
+// without NAT traversal, where some stay that see no NAT.
+func (w roaming) unacceptable(p path) string {
+	peer := w.sa.base.Peer
+	switch {
+	case !usable(p.Remote.Addr()):
+		return "no host has the first of them"
+	case peer.Local.IsValid() && peer.Local != p.Local.Addr():
+		return fmt.Sprintf("local-address of peer %q is %v", peer.Name, peer.Local)
+	}
+	return ""
+}
+
+// unsure is for a response without our COOKIE2: a peer that does not know it, or that forgot it. It is
+// asked once more, and meanwhile ESP stays where it is.
+func (w roaming) unsure(m news) {
+	if m.again {
+		w.sa.base.Event(core.EvNotify, "the peer does not return COOKIE2 from its new address, so ESP stays at the former one (RFC 4555 §3.7)")
+		return
+	}
+	w.informFirst(news{update: m.update, probe: m.probe, again: true})
 }
 
 // followed is called when we followed the peer to another path. ESP goes there
