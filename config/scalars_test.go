@@ -21,7 +21,7 @@ func TestDuration(t *testing.T) {
 			t.Errorf("%s does not read what it prints: %v", text, again)
 		}
 	}
-	for _, text := range []string{"", "1", "m", "1m1h", "1h1h", "-1s", "1.5h", "1 h", "1H", "9999999999s", "999999999w", "1d ", "1ms"} {
+	for _, text := range []string{"", "1", "m", "1m1h", "1h1h", "-1s", "1.5h", "1 h", "1H", "1000000000s", "9999999999s", "999999999w", "1d ", "1ms"} {
 		if d, ok := ParseDuration(text); ok {
 			t.Errorf("%q is taken as %v", text, d)
 		}
