@@ -59,6 +59,12 @@ func TestReadFile(t *testing.T) {
 		if (err == nil) != ok || ok && (int64(len(data)) != size || !mode.IsRegular()) || !ok && !strings.Contains(err.Error(), fmt.Sprintf("is larger than %d bytes", maxFile)) {
 			t.Errorf("%d bytes: %d, %v, %v", size, len(data), mode, err)
 		}
+		open, _ := filepath.Glob("/proc/self/fd/*")
+		for _, fd := range open {
+			if to, _ := os.Readlink(fd); to == path {
+				t.Errorf("%d bytes: the file stays open", size)
+			}
+		}
 	}
 	if _, _, err := readFile(filepath.Dir(path)); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
 		t.Errorf("a folder: %v", err)

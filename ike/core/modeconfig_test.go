@@ -103,6 +103,9 @@ func TestDial(t *testing.T) {
 	if len(local) != 2 || len(remote) != 2 {
 		t.Errorf("%v to %v", local, remote)
 	}
+	if l, r, ok := got.Narrow([]selector.TS{tsOf("2001:db8:1::/64")}, []selector.TS{tsOf("2001:db8:2::/64")}); !ok || fmt.Sprint(l, r) != "[2001:db8:1::/64] [2001:db8:2::/64]" {
+		t.Errorf("%v to %v", l, r)
+	}
 	table := Policy{Pair: selector.Pair{Local: tsOf("10.1.0.0/16"), Remote: tsOf("10.2.0.0/16")}}
 	local, remote = table.Selectors()
 	if len(local) != 1 || len(remote) != 1 || local[0] != table.Pair.Local || remote[0] != table.Pair.Remote || len(table.Pairs()) != 1 || table.Pairs()[0] != table.Pair {
