@@ -5,19 +5,19 @@ import (
 	"net/http"
 )
 
-// PacketQuery is a packet that nobody sends: what would become of it?
+// PacketQuery is a packet to explain. It is not sent.
 type PacketQuery struct {
 	Src      string `json:"src"`
 	Dst      string `json:"dst"`
 	Protocol string `json:"protocol"` // a name or a number
 	SrcPort  int    `json:"src-port"` // of ICMP the type
 	DstPort  int    `json:"dst-port"` // of ICMP the code
-	Fragment bool   `json:"fragment"` // not the first: its ports cannot be seen
-	Inbound  bool   `json:"inbound"`  // it came by an SA: Src is at the other side
-	SPI      string `json:"spi"`      // inbound: by which; empty: the newest that covers it
+	Fragment bool   `json:"fragment"` // not the first one, so it shows no ports
+	Inbound  bool   `json:"inbound"`  // it arrives through an SA: Src is at the peer
+	SPI      string `json:"spi"`      // inbound: of which SA; empty: the newest that covers it
 }
 
-// PacketExplanation is the answer: what the data path would do now, and why.
+// PacketExplanation is what the gateway and the host would do with the packet now, and why.
 type PacketExplanation struct {
 	Packet string `json:"packet"` // for people
 	// Verdict is "protect", "deliver", "hold", "drop", "pass-unprotected", "local" (for this host
@@ -41,34 +41,34 @@ type PacketExplanation struct {
 	SrcAddr string `json:"sa-src"`  // outer addresses in the direction of the packet
 	DstAddr string `json:"sa-dst"`  //
 	Acquire bool   `json:"acquire"` // the IKE daemon would be asked for an SA
-	// Device is by which the kernel says that the packet leaves, the gateway's own for
-	// what is to be protected; empty where it cannot be asked, or leads it nowhere.
+	// Device is the device to which the kernel routes the packet, the gateway's own for
+	// traffic to be protected; empty if the kernel cannot be asked or drops it.
 	Device string `json:"device"`
-	// Differences are how this host is not as the gateway has set it up.
+	// Differences lists what of this host is not as the gateway has set it up.
 	Differences []string `json:"differences"`
 
 	Why []string `json:"why"` // step by step, the decision last
 }
 
-// PeerExplanation is what is known of the attempts to come together with a peer.
+// PeerExplanation is the state of a peer and its last attempts.
 type PeerExplanation struct {
 	Peer    string `json:"peer"`
 	Where   string `json:"where"` // FILE:LINE
 	Address string `json:"address"`
-	// State is "established", "connecting" or "down"; Note says what a peer that
+	// State is "established", "connecting" or "down". Note says what a peer that
 	// is down waits for.
 	State    string     `json:"state"`
 	Note     string     `json:"note"`
 	SAs      []PeerSA   `json:"ike-sas"`
 	Attempts []Attempt  `json:"attempts"` // the last ones, the newest first
 	Policies []string   `json:"policies"`
-	Offers   []Offering `json:"offers"` // what we allow
-	// Host is which way the kernel leads IKE and ESP to the peer, and how this host is
-	// not as the gateway has set it up; empty where the kernel cannot be asked.
+	Offers   []Offering `json:"offers"` // what we accept
+	// Host is how the kernel routes IKE and ESP to the peer, and what of this host is
+	// not as the gateway has set it up; empty if the kernel cannot be asked.
 	Host []string `json:"host"`
 }
 
-// PeerSA is an IKE SA that there is now.
+// PeerSA is an IKE SA with the peer.
 type PeerSA struct {
 	State         string  `json:"state"`
 	Side          string  `json:"side"`
@@ -81,13 +81,13 @@ type PeerSA struct {
 	Negotiated
 }
 
-// Offering is what we allow for one kind of SA.
+// Offering is what we accept for one kind of SA.
 type Offering struct {
 	What  string   `json:"what"`
 	Lines []string `json:"lines"`
 }
 
-// Attempt is one thing that came of an attempt: equal ones in a row count as one.
+// Attempt is the result of an attempt. Equal ones in a row are one.
 type Attempt struct {
 	Time          string   `json:"time"` // of the last, RFC 3339
 	Ago           Seconds  `json:"ago"`
@@ -96,10 +96,10 @@ type Attempt struct {
 	Side          string   `json:"side"`
 	LocalAddress  string   `json:"local-address"`
 	RemoteAddress string   `json:"remote-address"`
-	Exchange      string   `json:"exchange"` // that it reached
+	Exchange      string   `json:"exchange"` // the last one that it reached
 	Result        string   `json:"result"`   // name of the event
 	Reason        string   `json:"reason"`
-	What          string   `json:"what"` // the thing that did not match
+	What          string   `json:"what"` // what did not match
 	Part          string   `json:"part"` // the first part of it that has nothing in common
 	Ours          []string `json:"ours"`
 	Theirs        []string `json:"theirs"`
@@ -107,12 +107,12 @@ type Attempt struct {
 	Where         string   `json:"hint-where"` // FILE:LINE
 }
 
-// ExplainPacket asks the data path's own matcher.
+// ExplainPacket asks what would happen to a packet.
 func (c *Client) ExplainPacket(ctx context.Context, q PacketQuery) (x PacketExplanation, err error) {
 	return x, c.do(ctx, http.MethodPost, "/v1/explain/packet", args{Packet: &q}, &x)
 }
 
-// ExplainPeer tells what came of the last attempts with a peer.
+// ExplainPeer asks why there is no tunnel with a peer.
 func (c *Client) ExplainPeer(ctx context.Context, name string) (x PeerExplanation, err error) {
 	return x, c.do(ctx, http.MethodPost, "/v1/explain/peer", args{Peer: name}, &x)
 }
