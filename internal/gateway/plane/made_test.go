@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"bytes"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -295,5 +296,139 @@ func TestClientsLeave(t *testing.T) {
 	}
 	if len(p.Clients) != 0 {
 		t.Errorf("%+v", p.Clients)
+	}
+	in := s.install(9, s.do(core.NeedSPIs{N: 1})[0].(core.SPIs).SPIs[0])
+	in.Policy, in.Client = 9, 5
+	s.do(in)
+	if p.Replan = true; !p.leads(9) {
+		t.Error("an SA that seals leads nowhere")
+	}
+	if s.do(core.Remove{Child: 9}); !p.Replan {
+		t.Error("that the host is to follow is forgotten")
+	}
+}
+
+// Strangers have their part of the bytes, and what takes none finds room where the bound has been lowered.
+func TestInboxShares(t *testing.T) {
+	b := NewInbox()
+	b.Most.Store(100 * (1000 + InboxMessage))
+	p := underlay.Packet{Buf: make([]byte, 1000), Len: 1000}
+	for range 100 {
+		b.IKE(&p)
+	}
+	if n := len(b.Take()); n != 25 {
+		t.Errorf("%d messages of strangers are kept", n)
+	}
+	p.Buf[15] = 1
+	for range 200 {
+		b.IKE(&p)
+	}
+	b.Most.Store(1000)
+	b.Heard(1)
+	if n := len(b.Take()); n != 101 {
+		t.Errorf("%d are kept", n)
+	}
+}
+
+// Policies whose clients get their addresses from us need no routes of their own, and those of templates that
+// have gone none at all.
+func TestRoutesOfMade(t *testing.T) {
+	s, _ := led(t)
+	p := s.plane
+	result := resultOf(t, "mode-config = \"m\"\n[[mode-config]]\nname = \"m\"\naddress-pool = \"a\"\n[[pool]]\nname = \"a\"\nranges = \"10.9.0.0/24\"\n")
+	p.Switch(result).Policies()
+	for ref := range p.Templates {
+		s.template = ref
+	}
+	made := func(remotes ...string) core.AddPolicy {
+		out := s.made(1)
+		out.Pairs = nil
+		for _, r := range remotes {
+			out.Pairs = append(out.Pairs, selector.Pair{Local: selector.FromPrefix(netip.MustParsePrefix("192.0.2.1/32")), Remote: selector.FromPrefix(netip.MustParsePrefix(r))})
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name    string
+		remotes []string
+		replan  bool
+		routes  int
+	}{
+		{"from the pool", []string{"10.9.0.5/32"}, false, 0}, {"from elsewhere", []string{"198.51.100.1/32"}, true, 1},
+		{"from the pool, and no more from elsewhere", []string{"10.9.0.5/32"}, true, 0}, {"from the pool again", []string{"10.9.0.5/32"}, false, 0},
+		{"from both", []string{"10.9.0.5/32", "198.51.100.1/32"}, true, 1},
+	} {
+		p.Config.Follow = nil
+		before := len(result.Routes(p.leads, nil, nil))
+		p.Following()
+		if s.do(made(c.remotes...)); p.Replan != c.replan {
+			t.Errorf("%s: replan %v", c.name, p.Replan)
+		}
+		if n := len(p.Plan(result).Routes) - before; n != c.routes {
+			t.Errorf("%s: %d routes", c.name, n)
+		}
+	}
+	gone := made("198.51.100.2/32")
+	gone.Ref, gone.Template = gone.Ref+1, s.template+100
+	p.Following()
+	if s.do(gone); p.Replan || len(p.MadeInOrder()) != 2 {
+		t.Errorf("of a template that has gone: replan %v", p.Replan)
+	}
+	// As soon as a policy has two clients, its routes leave their ports open.
+	port := made("198.51.100.1/32")
+	port.Pairs[0].Remote.Proto, port.Pairs[0].Local.Proto, port.Pairs[0].Remote.PortLo, port.Pairs[0].Remote.PortHi = 17, 17, 5, 5
+	s.do(port)
+	last := func() uint16 { r := p.Plan(result).Routes; return r[len(r)-1].RemotePort }
+	if last() != 5 {
+		t.Errorf("port %d", last())
+	}
+	p.arrived(core.Install{Policy: port.Ref, Client: 1})
+	if p.arrived(core.Install{Policy: port.Ref, Client: 2}); last() != 0 {
+		t.Errorf("port %d of two clients", last())
+	}
+}
+
+// What an SA seals with is drawn anew for each, and what is remembered of refusals is bounded at each step.
+func TestBoundsOfThePlane(t *testing.T) {
+	s := newStage()
+	in := s.install(1, 300)
+	a, b := s.plane.half(in, in.In), s.plane.half(in, in.In)
+	if a.IVKey == b.IVKey || bytes.Equal(a.IVKey[:], make([]byte, len(a.IVKey))) || a.SPI != 300 {
+		t.Errorf("%x and %x", a.IVKey, b.IVKey)
+	}
+	for i := range MaxRefused + 1 {
+		s.do(core.Send{Local: port(westAddr, 500), Remote: port(netip.AddrFrom16([16]byte{0x20, 1, 14: byte(i >> 8), 15: byte(i)}), 500), Data: []byte{1}})
+		if n, want := len(s.plane.Refused), i%MaxRefused+1; n != want {
+			t.Fatalf("after %d refusals %d addresses are remembered", i+1, n)
+		}
+	}
+}
+
+// An event about a policy lets its traffic ask again.
+func TestEventsLetAsk(t *testing.T) {
+	s := newStage()
+	pair := selector.Pair{Local: selector.FromPrefix(netip.MustParsePrefix("10.1.0.0/16")), Remote: selector.FromPrefix(netip.MustParsePrefix("10.2.0.0/16"))}
+	s.plane.Policies.Replace([]spd.Policy{{Ref: 1, Pair: pair, Action: spd.Encrypt, Tunnel: true}})
+	pkt := wire.AppendUDPPacket(nil, netip.MustParseAddrPort("10.1.0.1:1"), netip.MustParseAddrPort("10.2.0.1:2"), []byte("x"))
+	asks := func() (n int) {
+		s.got = nil
+		s.plane.Send(start, bytes.Clone(pkt))
+		for _, in := range s.got {
+			if a, ok := in.(core.Acquire); ok && a.Policy == 1 {
+				n++
+			}
+		}
+		return n
+	}
+	if asks() != 1 || asks() != 0 {
+		t.Error("traffic does not ask once")
+	}
+	s.do(core.Event{Kind: core.EvNotify})
+	if asks() != 0 {
+		t.Error("an event about nothing lets it ask again")
+	}
+	s.do(core.Event{Kind: core.EvInitFailed, Policy: 1})
+	if asks() != 1 {
+		t.Error("it does not ask again")
 	}
 }
