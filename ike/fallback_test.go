@@ -118,6 +118,13 @@ func TestFallBackToNewIKESA(t *testing.T) {
 				t.Fatalf("%d IKE SAs, %d deleted, %d refusals; %s", len(f.at), f.deleted, f.refused, r.reasons())
 			}
 			says(t, f.auths[0], "IDi AUTH SA TSi TSr")
+			most := map[message.NotifyType]int{message.NotifyNoAdditionalSAs: 2, message.NotifyTemporaryFailure: 20}[refusal.Kind]
+			if most == 0 {
+				most = 4 // the last one while the new IKE SA takes over
+			}
+			if f.refused > most {
+				t.Errorf("%d refusals until the new IKE SA is there, at most %d are worth waiting for", f.refused, most)
+			}
 			// That one is replaced in the same way, and so on.
 			f.deleted = 0
 			if !f.pass(30*time.Minute, func() bool { return f.deleted > 0 && f.seals() }) || len(f.at) != 3 {
