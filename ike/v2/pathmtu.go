@@ -78,7 +78,8 @@ func (s *search) try(sa *SA, size int) {
 }
 
 // answered goes on with a search, after packets of size bytes have arrived or not. What was sent
-// has length bytes: with a block cipher up to 15 less.
+// has length bytes: with a block cipher up to 15 less. That the rest arrives too is taken for granted,
+// since what is tried are the sizes of usual links.
 func (s *search) answered(sa *SA, on path, size, length int, arrived bool) {
 	found := func(mtu int) {
 		sa.base.Env.Emit(core.PathMTU{Local: on.Local, Remote: on.Remote, MTU: mtu, Asked: true})
@@ -90,8 +91,8 @@ func (s *search) answered(sa *SA, on path, size, length int, arrived bool) {
 	}
 	if size == s.top {
 		if arrived {
-			if s.told || length < size { // it is wider again, or it is not known whether all of size arrives
-				found(length)
+			if s.told { // it is wider again
+				found(size)
 			}
 			return
 		}
@@ -103,7 +104,7 @@ func (s *search) answered(sa *SA, on path, size, length int, arrived bool) {
 				"let ICMP \"fragmentation needed\" and \"packet too big\" pass on the way", length)
 		}
 	} else if arrived {
-		found(length)
+		found(size)
 	}
 	var between []int
 	for _, n := range sizes {
