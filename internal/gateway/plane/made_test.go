@@ -432,3 +432,13 @@ func TestEventsLetAsk(t *testing.T) {
 		t.Error("it does not ask again")
 	}
 }
+
+// What the endpoint puts out when it hears of what its outputs led to is done within the same input.
+func TestOutputsOfWhatFollows(t *testing.T) {
+	s := newStage()
+	s.each = [][]core.Output{{core.NeedSPIs{N: 1}}, {message("a")}}
+	s.plane.Input(start, core.Command{Do: core.Shutdown})
+	if len(s.got) != 2 || len(s.sent) != 1 {
+		t.Errorf("handed %+v, sent %q", s.got, s.sent)
+	}
+}
