@@ -442,3 +442,17 @@ func TestOutputsOfWhatFollows(t *testing.T) {
 		t.Errorf("handed %+v, sent %q", s.got, s.sent)
 	}
 }
+
+// The first SA with dummy packets has them sent at once, and another one does not put them forward.
+func TestDummiesBegin(t *testing.T) {
+	s := newStage()
+	spis := s.do(core.NeedSPIs{N: 2})[0].(core.SPIs).SPIs
+	for i, spi := range spis {
+		in := s.install(core.ChildID(i+1), spi)
+		in.Dummies = 5
+		if s.do(in); !s.plane.dummies.Equal(start.Add(time.Duration(i))) {
+			t.Errorf("SA %d: dummies are due at %v", i+1, s.plane.dummies)
+		}
+		s.plane.dummies = start.Add(1)
+	}
+}
