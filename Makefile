@@ -18,6 +18,10 @@ LAB_PACKAGES := iproute2 iputils-ping nftables conntrack strongswan-charon stron
 GUEST_PACKAGES := user-mode-linux kmod gcc libc6-dev util-linux
 RACE_PACKAGES := gcc libc6-dev
 SHELL_PACKAGES := zsh fish mandoc
+# What libreswan needs. Itself it is only unpacked: installed it would replace files of strongSwan's.
+LIBRESWAN_PACKAGES := openssl libnss3-tools libunbound8 libldns3 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss \
+	libldap-2.5-0 libcap-ng0 libaudit1 libpam0g libselinux1
+LIBRESWAN_DIR := /opt/libreswan
 BENCH_PACKAGES := $(LAB_PACKAGES) openvpn
 
 # Where the race detector looks: every package but ike/…, which has no
@@ -34,6 +38,9 @@ install = missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; 
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null \
 			|| echo "could not install" $$missing; \
 	fi
+
+unpack-libreswan = { echo "unpacking libreswan"; d=$$(mktemp -d) && chmod 755 $$d && ( cd $$d && apt-get download -qq libreswan >/dev/null ) && \
+	dpkg -x $$d/libreswan_*.deb $(LIBRESWAN_DIR); r=$$?; rm -rf $$d; [ $$r = 0 ]; }
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +82,8 @@ packages:
 		$(call install,$(LAB_PACKAGES)); \
 		$(call install,$(GUEST_PACKAGES)); \
 		$(call install,$(SHELL_PACKAGES)); \
+		$(call install,$(LIBRESWAN_PACKAGES)); \
+		[ -x $(LIBRESWAN_DIR)/usr/libexec/ipsec/pluto ] || $(unpack-libreswan) || echo "could not unpack libreswan"; \
 	fi
 
 race: ## run the tests of all concurrent code under the race detector

@@ -48,11 +48,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// peerVersion is strongSwan's name and version, "strongSwan 5.9.8".
+// peerVersion is the peers' names and versions, "strongSwan 5.9.8, libreswan 4.10".
 func peerVersion() string {
 	// Besides its version swanctl prints a complaint, with a status, that no daemon runs.
 	out, _ := exec.Command("swanctl", "--version").CombinedOutput()
-	return regexp.MustCompile(`strongSwan [\w.]+`).FindString(string(out))
+	version := regexp.MustCompile(`strongSwan [\w.]+`).FindString(string(out))
+	if out, err := exec.Command(lab.LibreswanDir+"/usr/libexec/ipsec/pluto", "--version").CombinedOutput(); err == nil {
+		version += ", libreswan " + regexp.MustCompile(`[\d.]+`).FindString(string(out))
+	}
+	return version
 }
 
 func results() []Result {
@@ -87,6 +91,9 @@ func results() []Result {
 			Inside: c.inside(), Event: "none", Outcome: outcomes.of[c.name]})
 	}
 	for _, c := range kernelNATCells() {
+		rs = append(rs, c.result())
+	}
+	for _, c := range libreswanCells() {
 		rs = append(rs, c.result())
 	}
 	return rs
