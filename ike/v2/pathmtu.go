@@ -29,8 +29,7 @@ import (
 
 // Where nobody claims anything, because routers are silent and firewalls drop what they say, the
 // same question is asked as soon as long packets leave (TryPath): with one of the length that they
-// may have. If that does not arrive, shorter ones are used at once, and the longest that arrives is
-// looked for. The fall back is a request in fragments (RFC 7383 §2.5.1) where the peer takes them.
+// may have. If that does not arrive, the longest that arrives is looked for, and used then. The fall back is a request in fragments (RFC 7383 §2.5.1) where the peer takes them.
 
 // probeTries is how often the long request is sent (RFC 8899 §5.1.2, MAX_PROBES). A
 // response that comes later than 3.5 s after the first is taken for one to the short
@@ -97,14 +96,11 @@ func (s *search) answered(sa *SA, on path, size, length int, arrived bool) {
 			return
 		}
 		s.low = min(s.low, size)
-		found(s.low)
 		if !s.told {
 			s.told = true
 			sa.base.Event(core.EvPathMTU, "packets of %d bytes do not reach the peer, and no router says so: they are kept shorter; "+
 				"let ICMP \"fragmentation needed\" and \"packet too big\" pass on the way", length)
 		}
-	} else if arrived {
-		found(size)
 	}
 	var between []int
 	for _, n := range sizes {
@@ -120,7 +116,8 @@ func (s *search) answered(sa *SA, on path, size, length int, arrived bool) {
 	case s.high <= s.low && sa.base.Remote.Addr().Unmap().Is4():
 		found(minTry)
 		s.again(sa)
-	default:
+	default: // not before: hosts keep for ten minutes what they are told
+		found(s.low)
 		s.again(sa)
 	}
 }

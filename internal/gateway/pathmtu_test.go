@@ -67,9 +67,9 @@ func TestICMPIsBlocked(t *testing.T) {
 			w.west.settle()
 		}
 		send()
-		w.run(5 * time.Second)
+		w.run(25 * time.Second)
 		if got := path.MTU(w.clock.Now().UnixNano()); got > c.takes {
-			t.Errorf("a path of %d bytes: after 5 s %d", c.takes, got)
+			t.Errorf("a path of %d bytes: after 25 s %d", c.takes, got)
 		}
 		for range 40 {
 			send()
