@@ -21,12 +21,6 @@ const (
 	// ClaimsEvery is how often an unproven claim about one path is passed on to be
 	// checked. Each check costs a message to the peer and its response.
 	ClaimsEvery = 10 * time.Second
-	// SurePMTU is how long outer packets may be without anybody asking the peer whether
-	// they arrive.
-	SurePMTU = 1280
-	// TryEvery is how often the peer is asked at most, while longer packets leave. A path that
-	// becomes narrower, and whose routers do not say so, is noticed after that time.
-	TryEvery = time.Minute
 )
 
 // Path is the path between two outer addresses. All SAs between them share one, so
@@ -38,7 +32,6 @@ type Path struct {
 	first   atomic.Uint32 // MTU of its first link; 0: not known
 	learned atomic.Uint64 // MTU<<48 | Unix seconds when; 0: nothing
 	claimed atomic.Int64  // Unix ns of the last claim that was passed on
-	tried   atomic.Int64  // Unix ns when the peer was last asked whether long packets arrive; 0: never
 	users   *Child        // the SAs that use it, in a list; under paths.mu
 }
 
@@ -78,45 +71,6 @@ func (p *Path) Learn(mtu int, now int64) bool {
 	return lower
 }
 
-// Found notes what fits, as the peer has shown by an answer, or failed to show: it
-// replaces what was learned.
-func (p *Path) Found(mtu int, now int64) {
-	if p != nil {
-		mtu = min(max(mtu, p.least()), MaxPMTU)
-		p.learned.Store(uint64(mtu)<<48 | uint64(now/int64(time.Second)))
-	}
-}
-
-// Untried reports whether the peer of c may be asked whether packets as long as the path's MTU
-// arrive. Where the first link is not known nothing is, and SAs with manual keys have nobody to
-// be asked.
-func (c *Child) Untried(now int64) bool {
-	p := c.Path()
-	if p == nil || c.manual || p.first.Load() == 0 {
-		return false
-	}
-	last := p.tried.Load()
-	return last == 0 || now-last >= int64(TryEvery)
-}
-
-// Try is Untried, and takes the question: of those who call it at once one gets true.
-func (c *Child) Try(now int64) bool {
-	if !c.Untried(now) {
-		return false
-	}
-	p := c.Path()
-	last := p.tried.Load()
-	return (last == 0 || now-last >= int64(TryEvery)) && p.tried.CompareAndSwap(last, now)
-}
-
-// least is what a learned MTU never goes below.
-func (p *Path) least() int {
-	if !p.Remote.Is4() {
-		return MinPMTU6
-	}
-	return MinPMTU4
-}
-
 // lower is the MTU that a message about a packet that was too long leaves the path,
 // and whether it is lower than what is known.
 func (p *Path) lower(mtu int, now int64) (int, bool) {
@@ -128,7 +82,11 @@ func (p *Path) lower(mtu int, now int64) (int, bool) {
 			}
 		}
 	}
-	mtu = max(mtu, p.least())
+	least := MinPMTU4
+	if !p.Remote.Is4() {
+		least = MinPMTU6
+	}
+	mtu = max(mtu, least)
 	return mtu, mtu < known
 }
 

@@ -34,7 +34,6 @@ const (
 	EvRedirected               // the peer sent us to another gateway; Remote is that one
 	EvRedirecting              // we sent the peer to another gateway
 	EvAskedAgain               // we asked the peer to repeat a request, a moment later or with another group; that usually succeeds
-	EvPathMTU                  // long packets do not reach the peer, and no router says so
 	EvESPBlocked               // the peer answers IKE, and nothing of it comes by ESP
 )
 
@@ -44,7 +43,7 @@ var eventNames = [...]string{
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
 	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved", EvLeased: "leased",
-	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting", EvAskedAgain: "asked-again", EvPathMTU: "path-mtu", EvESPBlocked: "esp-blocked",
+	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting", EvAskedAgain: "asked-again", EvESPBlocked: "esp-blocked",
 }
 
 func (k EventKind) String() string {

@@ -67,13 +67,6 @@ type PathClaim struct {
 	MTU   int
 }
 
-// PathUntried says that packets of up to MTU bytes leave by a CHILD SA, and nobody knows
-// whether they arrive. The peer is asked (PathMTU).
-type PathUntried struct {
-	Child ChildID
-	MTU   int
-}
-
 // Unanswered says that packets that ask for an answer leave by a CHILD SA, and that nothing has
 // come by it since.
 type Unanswered struct{ Child ChildID }
@@ -156,7 +149,6 @@ func (Used) input()          {}
 func (Alive) input()         {}
 func (Moved) input()         {}
 func (PathClaim) input()     {}
-func (PathUntried) input()   {}
 func (Unanswered) input()    {}
 func (LocalAddrs) input()    {}
 func (LocalNets) input()     {}
@@ -251,10 +243,8 @@ type Move struct {
 }
 
 // PathMTU says that IP packets of more than MTU bytes do not arrive on the way from
-// Local to Remote, and that shorter ones do: a PathClaim has turned out to be right, or, with
-// Asked, that is what the peer has answered to a PathUntried, whatever was known before.
+// Local to Remote, and that shorter ones do: a PathClaim has turned out to be right.
 type PathMTU struct {
-	Asked         bool
 	Local, Remote netip.AddrPort
 	MTU           int
 }

@@ -68,6 +68,4 @@ type Roamer interface {
 type Prober interface {
 	// CheckPath asks the peer whether IP packets of more than mtu bytes arrive.
 	CheckPath(mtu int)
-	// TryPath finds out how long IP packets may be, of mtu bytes at most.
-	TryPath(mtu int)
 }

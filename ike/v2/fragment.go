@@ -78,12 +78,7 @@ func (p *sealer) protect(h message.Header, ps []message.Payload) ([][]byte, erro
 
 // cut makes fragments of equal size but for the last.
 func (p *sealer) cut(h message.Header, first message.PayloadType, plain []byte) ([][]byte, error) {
-	return p.cutTo(h, first, plain, p.maxMessage())
-}
-
-// cutTo makes fragments of at most most bytes.
-func (p *sealer) cutTo(h message.Header, first message.PayloadType, plain []byte, most int) ([][]byte, error) {
-	size := p.room(most - message.HeaderLen - skfGeneric)
+	size := p.room(p.maxMessage() - message.HeaderLen - skfGeneric)
 	total := (len(plain) + size - 1) / size
 	if total > maxFragments {
 		return nil, errors.New("the message is longer than its fragments may be together")

@@ -5,9 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"culvert/ike/core"
 	"culvert/internal/packet/underlay"
-	"culvert/internal/packet/wire"
 	"culvert/internal/testing/simnet"
 )
 
@@ -49,47 +47,5 @@ func TestTooBigWithoutSPI(t *testing.T) {
 			}
 			w.carriesAll()
 		})
-	}
-}
-
-// No router says that a packet is too long: long packets arrive after a few seconds, as long as the path takes, and
-// the log says it once.
-func TestICMPIsBlocked(t *testing.T) {
-	for _, c := range []struct{ takes, least, most int }{{1500, 1500, 1500}, {1484, 1480, 1480}, {1400, 1400, 1400}, {1290, 1280, 1280}} {
-		w := newWorld(t, simnet.Link{Delay: 10 * time.Millisecond})
-		w.up()
-		w.takes = c.takes
-		path := w.west.plane.SAs.Path(westAddr, eastAddr)
-		path.SetLink(1500)
-		pkt := wire.AppendUDPPacket(nil, netip.MustParseAddrPort("10.1.101.5:1000"), netip.MustParseAddrPort("10.1.102.6:2000"), make([]byte, 1370))
-		send := func() {
-			w.west.plane.Send(w.clock.Now(), pkt)
-			w.west.settle()
-		}
-		send()
-		w.run(25 * time.Second)
-		if got := path.MTU(w.clock.Now().UnixNano()); got > c.takes {
-			t.Errorf("a path of %d bytes: after 25 s %d", c.takes, got)
-		}
-		for range 40 {
-			send()
-			w.run(time.Second)
-		}
-		if got := path.MTU(w.clock.Now().UnixNano()); got < c.least || got > c.most {
-			t.Errorf("a path of %d bytes: %d", c.takes, got)
-		}
-		told := 0
-		if c.takes < 1485 {
-			told = 1
-		}
-		if n := w.west.count(core.EvPathMTU); n != told {
-			t.Errorf("a path of %d bytes: told %d times", c.takes, n)
-		}
-		for _, n := range []*node{w.west, w.east} { // what arrived, and what the sender was told
-			for len(n.device.Outgoing()) > 0 {
-				<-n.device.Outgoing()
-			}
-		}
-		w.carriesAll()
 	}
 }

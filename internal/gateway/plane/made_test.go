@@ -34,7 +34,6 @@ func TestInboxTellsApart(t *testing.T) {
 		{"Heard", func(b *Inbox) { b.Heard(7) }, core.Alive{Child: 7}, false},
 		{"Moved", func(b *Inbox) { b.Moved(7, pkt.Local, pkt.Remote) }, core.Moved{Child: 7, Local: pkt.Local, Remote: pkt.Remote}, false},
 		{"Claim", func(b *Inbox) { b.Claim(7, 1300) }, core.PathClaim{Child: 7, MTU: 1300}, false},
-		{"Untried", func(b *Inbox) { b.Untried(7, 1500) }, core.PathUntried{Child: 7, MTU: 1500}, false},
 		{"Unanswered", func(b *Inbox) { b.Unanswered(7) }, core.Unanswered{Child: 7}, false},
 		{"Expire", func(b *Inbox) { b.Expire(7, true) }, core.Expire{Child: 7, Hard: true}, true},
 		{"Used", func(b *Inbox) { b.Used(7) }, core.Used{Child: 7}, true},

@@ -197,11 +197,7 @@ func (p *Plane) do(now time.Time, out core.Output) {
 	case core.Move:
 		p.SAs.Move(uint64(out.Child), out.Local, out.Remote, out.UDP)
 	case core.PathMTU:
-		if path := p.SAs.Path(out.Local.Addr(), out.Remote.Addr()); out.Asked {
-			path.Found(out.MTU, now.UnixNano())
-		} else {
-			path.Learn(out.MTU, now.UnixNano())
-		}
+		p.SAs.Path(out.Local.Addr(), out.Remote.Addr()).Learn(out.MTU, now.UnixNano())
 	case core.NeedSPIs:
 		p.owed += out.N
 		p.supply()

@@ -67,8 +67,7 @@ var inputs = []struct {
 		Globs: []config.SnapshotGlob{{Pattern: "*", Paths: []string{"b", "c"}}, {Pattern: "?", Paths: []string{"d"}}}}}, ""},
 	{core.PathClaim{Child: 9, MTU: 1400}, "0f 0000000000000009 00000578"},
 	{core.RoutesChanged{}, "10"},
-	{core.Unanswered{Child: 9}, "12 0000000000000009"},
-	{core.PathUntried{Child: 9, MTU: 1400}, "11 0000000000000009 00000578"},
+	{core.Unanswered{Child: 9}, "11 0000000000000009"},
 }
 
 func unhex(t *testing.T, s string) []byte {

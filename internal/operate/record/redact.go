@@ -62,8 +62,6 @@ func describeInput(in any) string {
 		return fmt.Sprintf("LocalNets %v", in.Nets)
 	case core.PathClaim:
 		return fmt.Sprintf("PathClaim CHILD SA %d, MTU %d", in.Child, in.MTU)
-	case core.PathUntried:
-		return fmt.Sprintf("PathUntried CHILD SA %d, MTU %d", in.Child, in.MTU)
 	case core.Unanswered:
 		return fmt.Sprintf("Unanswered CHILD SA %d", in.Child)
 	case core.LocalAddrs:

@@ -45,7 +45,6 @@ func TestDescribeInput(t *testing.T) {
 		{core.Tick{}, "Tick"},
 		{core.RoutesChanged{}, "RoutesChanged"},
 		{core.Unanswered{Child: 9}, "Unanswered CHILD SA 9"},
-		{core.PathUntried{Child: 9, MTU: 1400}, "PathUntried CHILD SA 9, MTU 1400"},
 	} {
 		if got := describeInput(c.in); got != c.want {
 			t.Errorf("%T: %q, want %q", c.in, got, c.want)

@@ -42,9 +42,6 @@ type Notify interface {
 	// bytes do not arrive where those of a CHILD SA go, header included; at most
 	// once in sad.ClaimsEvery for each path.
 	Claim(child uint64, mtu int)
-	// Untried says that packets of more than sad.SurePMTU bytes, at most mtu, leave by a CHILD SA, and
-	// nobody knows whether they arrive; at most once in sad.TryEvery for each path.
-	Untried(child uint64, mtu int)
 	// Unanswered says that packets that ask for an answer leave by a CHILD SA, and that nothing has
 	// come by it since; at most once in sad.AskedAgain for each SA.
 	Unanswered(child uint64)

@@ -79,15 +79,13 @@ type fitted struct {
 	form  form
 	front int
 	room  int
-	sure  int // that surely fits through the path
 }
 
 // fit decides about the size of p, which has its place in w.egress.
 func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
 	y, last := &w.egress, &w.egress.fitted
 	if !last.known || last.form != p.form || last.front != p.front {
-		*last = fitted{true, p.form, p.front, capacity(y.out, y.over, p.form, p.front, y.mtu),
-			capacity(y.out, y.over, p.form, p.front, min(y.mtu, sad.SurePMTU))}
+		*last = fitted{true, p.form, p.front, capacity(y.out, y.over, p.form, p.front, y.mtu)}
 	}
 	if w.path.cfg.ClampMSS && clampMSS(p.buf[p.off:], info, min(last.room, int(w.path.device.Load()))) {
 		w.count.add(txClamped, 1)
@@ -102,10 +100,6 @@ func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
 		p.whole = true
 	}
 	if p.n <= last.room {
-		if y.untried && p.n > last.sure && (p.whole || !y.ends.Remote.Addr().Is4()) && y.child.Try(now) {
-			y.untried = false
-			w.path.cfg.Notify.Untried(y.child.ID, y.mtu)
-		}
 		return Passed
 	}
 	return w.tooLong(p, info, now)

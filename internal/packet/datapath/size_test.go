@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -576,48 +574,6 @@ func TestDeviceMTU(t *testing.T) {
 		}
 		if p.flows.seed != 7 {
 			t.Error("flows are found without the seed")
-		}
-	}
-}
-
-// Long packets that are not cut on their way have the peer asked whether they arrive: once a minute
-// and path, of negotiated SAs, and only where the first link is known.
-func TestUntried(t *testing.T) {
-	for _, s := range shapes() {
-		left, _ := s.connect(t)
-		sends := func(n int, df bool, at time.Duration) []string {
-			t.Helper()
-			left.log.lines = nil
-			if r := left.path.SendPlain(start.Add(at), s.packet(n, df)); r != Passed {
-				t.Fatal(r)
-			}
-			return slices.DeleteFunc(slices.Clone(left.log.lines), func(l string) bool { return !strings.HasPrefix(l, "untried") })
-		}
-		manual := left.sads.Child(1).Manual()
-		asked := []string{"untried 1 1500"}
-		if manual {
-			asked = nil
-		}
-		long, sure := s.fits(1500), s.fits(sad.SurePMTU)
-		if got := sends(long, true, 0); len(got) != 0 {
-			t.Errorf("%v: the link is not known: %q", s, got)
-		}
-		left.setLink(1500)
-		if got := sends(sure, true, 0); len(got) != 0 {
-			t.Errorf("%v: %d bytes: %q", s, sure, got)
-		}
-		if !s.inner6 && s.left.Addr().Is4() {
-			if got := sends(long, false, 0); len(got) != 0 {
-				t.Errorf("%v: may be cut: %q", s, got)
-			}
-		}
-		for _, c := range []struct {
-			at   time.Duration
-			want []string
-		}{{0, asked}, {sad.TryEvery - time.Second, nil}, {sad.TryEvery, asked}, {sad.TryEvery, nil}} {
-			if got := sends(sure+1, true, c.at); !slices.Equal(got, c.want) {
-				t.Errorf("%v after %v: %q, not %q", s, c.at, got, c.want)
-			}
 		}
 	}
 }

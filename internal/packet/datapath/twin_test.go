@@ -151,10 +151,9 @@ func (l *log) Moved(child uint64, local, remote netip.AddrPort) {
 	l.add("moved %d %v %v", child, local, remote)
 }
 
-func (l *log) Claim(child uint64, mtu int)   { l.add("claim %d %d", child, mtu) }
-func (l *log) Untried(child uint64, mtu int) { l.add("untried %d %d", child, mtu) }
-func (l *log) Unanswered(child uint64)       { l.add("unanswered %d", child) }
-func (l *log) Waits()                        { l.add("waits") }
+func (l *log) Claim(child uint64, mtu int) { l.add("claim %d %d", child, mtu) }
+func (l *log) Unanswered(child uint64)     { l.add("unanswered %d", child) }
+func (l *log) Waits()                      { l.add("waits") }
 
 // want compares what was told since the last time.
 func (l *log) want(t *testing.T, lines ...string) {

@@ -197,7 +197,7 @@ func TestGuardAlways(t *testing.T) {
 	east.start(ctx)
 	up("the gateway")
 	for _, c := range []string{"on", "off"} {
-		if out, err := east.guard(c, "-c", east.conf); err == nil || !strings.Contains(out+err.Error(), "runs and keeps its own guard") {
+		if out, err := east.guard(c, "-c", east.conf); err == nil || !strings.Contains(out+err.Error(), "is running and has its own guard") {
 			t.Errorf("guard %s while the gateway runs: %s, %v", c, out, err)
 		}
 	}
