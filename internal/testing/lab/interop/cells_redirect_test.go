@@ -97,7 +97,7 @@ func (r *tunnel) onlyAt(ctx context.Context, a netip.Addr) error {
 func weRedirect(to netip.Addr) event {
 	return event{"culvert redirects to another address", func(ctx context.Context, r *tunnel) error {
 		out, err := r.culvert.Command(ctx, "active-peers", "redirect", to.String())
-		if err == nil && !strings.Contains(string(out), "sent 1 peer to") {
+		if err == nil && !strings.Contains(string(out), "redirected 1 peer to") {
 			err = fmt.Errorf("culvert says %q", out)
 		}
 		if err != nil {
