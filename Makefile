@@ -39,7 +39,7 @@ install = missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; 
 			|| echo "could not install" $$missing; \
 	fi
 
-unpack-libreswan = { echo "unpacking libreswan"; d=$$(mktemp -d) && chmod 755 $$d && ( cd $$d && apt-get download -qq libreswan >/dev/null ) && \
+unpack-libreswan = { echo "unpacking libreswan"; d=$$(mktemp -d) && chmod 755 $$d && ( cd $$d && { apt-get download -qq libreswan || { apt-get update -qq && apt-get download -qq libreswan; }; } >/dev/null ) && \
 	dpkg -x $$d/libreswan_*.deb $(LIBRESWAN_DIR); r=$$?; rm -rf $$d; [ $$r = 0 ]; }
 
 help: ## list the targets

@@ -45,7 +45,8 @@ func TestFilesAreWiped(t *testing.T) {
 	}
 }
 
-// A file is read whole or not at all: one of the longest size, one byte more, and what is no file.
+// TestReadFile reads files of the longest size that is allowed and of one byte more, and what is not a file. A file is
+// never read in part.
 func TestReadFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	for size, ok := range map[int64]bool{0: true, maxFile: true, maxFile + 1: false} {
@@ -100,7 +101,7 @@ func TestStrayIdentities(t *testing.T) {
 	}
 }
 
-// Who begins an exchange.
+// TestInitiates checks which peers we initiate to: those with one address or a DNS name that are neither passive nor disabled.
 func TestInitiates(t *testing.T) {
 	for extra, want := range map[string]bool{"address = \"192.0.2.1/32\"": true, "address = \"gw.example\"": true, "address = \"192.0.2.0/24\"": false,
 		"address = \"192.0.2.1/32\"\npassive = true": false, "address = \"192.0.2.1/32\"\ndisabled = true": false} {

@@ -12,8 +12,8 @@ import (
 // nothing, sa stays and asks again.
 func (e *Endpoint) Reauthenticate(sa *ikesa.SA) { e.replace(sa, nil, netip.Addr{}) }
 
-// Renew is the same because the peer does not let us replace what sa has; p is what it is made
-// for. False: one is being made already, or none can be.
+// Renew begins a new IKE SA because the peer refuses to rekey sa or one of its CHILD SAs. The new one is made for the
+// policy p, or for what sa has if p is nil. It returns false if a new one is being made already, or if none can be made.
 func (e *Endpoint) Renew(sa *ikesa.SA, p *core.Policy) bool { return e.replace(sa, p, netip.Addr{}) }
 
 // replace begins an IKE SA that takes over from sa: for a policy, from a local address. Those that

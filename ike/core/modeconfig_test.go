@@ -71,7 +71,7 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// Who asks for an address asks for all that the first template of its group allows.
+// TestDial checks that a client that asks for an address also asks for everything that the first template of its group allows.
 func TestDial(t *testing.T) {
 	any := &Template{Ref: FirstTemplate, Group: "g", Local: anyFamily, Remote: anyFamily, Tunnel: true, Unique: true, Index: 7}
 	cfg := func(change func(*Peer, *Template)) (*Config, *Peer) {

@@ -15,7 +15,7 @@ import (
 	"culvert/ike/message"
 )
 
-// What a peer's address, ports and modes say of who begins and from where.
+// TestPeersBegin checks which side initiates, and from which address and port, for each kind of peer.
 func TestPeersBegin(t *testing.T) {
 	one, net := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.0/24")
 	for _, c := range []struct {
@@ -284,7 +284,7 @@ func TestLittleIsKnown(t *testing.T) {
 	}
 }
 
-// What a proposal offers: AH does not encrypt, and in IKE_AUTH there is no key exchange.
+// TestChildOffer checks the transforms that are offered for a CHILD SA. AH has no encryption, and IKE_AUTH has no key exchange.
 func TestChildOffer(t *testing.T) {
 	sha, gcm, cbc := suite.IntegByName("sha256"), suite.EncrByName("aes-128-gcm"), suite.EncrByName("aes-256-cbc")
 	p := Policy{Protocol: ProtoESP, Proposal: Proposal{Encrs: []*suite.Encr{gcm, cbc}, Integs: []*suite.Integ{sha}, PFS: exchangesOf("x25519 ecp256"), ESN: []bool{true, false}}}

@@ -182,10 +182,10 @@ func CheckGrammar(h Header, payloads []Payload) error {
 	return &SyntaxError{NoNext, "no form of " + nameOf(h)}
 }
 
-// PassOver leaves out of an encrypted message what nobody expects in its exchange: known payloads of
-// types that no form of the message has. Some peers send such (a Nonce in IKE_AUTH), and the sender is
-// known. What is expected is not touched, so that more of it than there may be is still refused. passed
-// are the types that were left out. Messages of exchanges in clear stay whole.
+// PassOver removes payloads from an encrypted message whose known type no form of its exchange has. Some peers
+// send them, for example a Nonce in IKE_AUTH, and the message proves who sent it. Payloads of an expected type
+// stay, so a second one is still refused where one is allowed. It returns the payloads that stay and the types
+// that it removed. It changes no message of an exchange in clear.
 func PassOver(h Header, payloads []Payload) (kept []Payload, passed []PayloadType) {
 	x, err := exchangeOf(h)
 	if err != nil || !x.encrypted {

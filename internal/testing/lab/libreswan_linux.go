@@ -27,11 +27,18 @@ const (
 
 // libreswanPrerequisites are what it needs beside a guest.
 var libreswanPrerequisites = []prerequisite{
-	{"/usr/lib/x86_64-linux-gnu/libunbound.so.8", "libunbound8"},
-	{"/usr/lib/x86_64-linux-gnu/libldns.so.3", "libldns3"},
-	{"/usr/lib/x86_64-linux-gnu/libcurl-nss.so.4", "libcurl3-nss"},
-	{"/usr/lib/x86_64-linux-gnu/libevent_pthreads-2.1.so.7", "libevent-pthreads-2.1-7"},
+	{"openssl", "openssl"},
 	{"pk12util", "libnss3-tools"},
+	{"/usr/lib/*/libunbound.so.8", "libunbound8"},
+	{"/usr/lib/*/libldns.so.3", "libldns3"},
+	{"/usr/lib/*/libevent_core-2.1.so.7", "libevent-core-2.1-7"},
+	{"/usr/lib/*/libevent_pthreads-2.1.so.7", "libevent-pthreads-2.1-7"},
+	{"/usr/lib/*/libcurl-nss.so.4", "libcurl3-nss"},
+	{"/usr/lib/*/libldap-2.5.so.0", "libldap-2.5-0"},
+	{"/usr/lib/*/libcap-ng.so.0", "libcap-ng0"},
+	{"/usr/lib/*/libaudit.so.1", "libaudit1"},
+	{"/usr/lib/*/libpam.so.0", "libpam0g"},
+	{"/usr/lib/*/libselinux.so.1", "libselinux1"},
 }
 
 // NeedLibreswan is NeedGuest for tests with libreswan.
@@ -67,7 +74,6 @@ func (g *Guest) Libreswan(ctx context.Context) (*Libreswan, error) {
 }
 
 func (s *Libreswan) write(conf, secrets string) error {
-	// A log of its own for each: what a cell before said is none of the next one's business.
 	head := "config setup\n\tlogfile=" + plutoLog + "\n\tlogtime=yes\n\tplutodebug=none\n\n"
 	if err := s.guest.Write(plutoConf, []byte(head+conf)); err != nil {
 		return err

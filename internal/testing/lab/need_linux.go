@@ -87,8 +87,8 @@ func missingPackages(of []prerequisite) []string {
 
 func installed(file string) bool {
 	if filepath.IsAbs(file) {
-		_, err := os.Stat(file)
-		return err == nil
+		found, _ := filepath.Glob(file)
+		return len(found) > 0
 	}
 	_, err := exec.LookPath(file)
 	return err == nil

@@ -16,7 +16,8 @@ func TestMakefileInstallsPrerequisites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for variable, needed := range map[string][]prerequisite{"LAB_PACKAGES": prerequisites, "GUEST_PACKAGES": guestPrerequisites} {
+	for variable, needed := range map[string][]prerequisite{"LAB_PACKAGES": prerequisites, "GUEST_PACKAGES": guestPrerequisites,
+		"LIBRESWAN_PACKAGES": libreswanPrerequisites} {
 		line := regexp.MustCompile(`(?m)^` + variable + ` := ((?:.*\\\n)*.*)$`).FindSubmatch(makefile)
 		if line == nil {
 			t.Fatal("the Makefile has no", variable)

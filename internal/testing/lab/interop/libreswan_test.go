@@ -29,8 +29,7 @@ type libreswanCell struct {
 	udp          bool // ESP is in UDP
 	loses        bool // the kernel gets packets for SAs that it has not any more
 
-	conn    string // lines of libreswan's connection beside the usual
-	secrets string // libreswan's; empty: the pre-shared key
+	conn string // lines of libreswan's connection beside the usual
 
 	profile, identity string // lines of our [[profile]] and [[identity]]
 	toml              string // all of ours; empty: the usual
@@ -180,7 +179,7 @@ func (c *libreswanCell) result() Result {
 	return r
 }
 
-// ends are the identities where there is no address to be one: with certificates, and behind a NAT.
+// named reports whether the identities are names: with certificates, and behind a NAT.
 func (c *libreswanCell) named() bool { return c.cert != "" || c.nat }
 
 // ipsecConf is libreswan's connection t.
@@ -198,12 +197,6 @@ func (c *libreswanCell) ipsecConf() string {
 	}
 	if c.named() {
 		lines["leftid"], lines["rightid"] = "@they.example.net", "@we.example.net"
-	}
-	if c.nat {
-		lines["right"] = "%any"
-		if !c.theyInitiate {
-			lines["right"] = "10.9.0.1"
-		}
 	}
 	if c.cert != "" {
 		lines["leftcert"], lines["leftsendcert"], lines["rightca"] = "they", "always", "%same"
@@ -227,12 +220,8 @@ func (c *libreswanCell) ipsecConf() string {
 	return text
 }
 
-func (c *libreswanCell) ipsecSecrets() string {
-	if c.secrets != "" {
-		return c.secrets
-	}
-	return fmt.Sprintf(": PSK %q\n: PPKS \"lab\" \"quantum lab\"\n", secret)
-}
+// ipsecSecrets is libreswan's half of every pre-shared key and PPK.
+func ipsecSecrets() string { return fmt.Sprintf(": PSK %q\n: PPKS \"lab\" \"quantum lab\"\n", secret) }
 
 // ourTOML is our configuration; dir has the files of certificates.
 func (c *libreswanCell) ourTOML(dir string) string {
@@ -383,7 +372,7 @@ func runLibreswanCell(t *testing.T, p *kernelPeer, s *lab.Libreswan, c *libreswa
 	}
 	dir, err := c.certificates(s)
 	if err == nil {
-		err = s.Load(ctx, c.ipsecConf(), c.ipsecSecrets())
+		err = s.Load(ctx, c.ipsecConf(), ipsecSecrets())
 	}
 	if err != nil {
 		t.Fatal(err)
