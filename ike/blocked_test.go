@@ -100,6 +100,17 @@ func TestESPIsNotBlocked(t *testing.T) {
 		"the child is gone":     {betweenHosts, func(p *pair) { p.a.unanswered(); p.a.in(core.Command{Do: core.FlushSAs}); p.run(20 * time.Second) }, 0},
 		"the peer has to begin": {betweenHosts, func(p *pair) { p.b.unanswered(); p.run(20 * time.Second) }, 1},
 		"in UDP already":        {func(a, b *core.Config) {}, func(p *pair) { p.a.unanswered(); p.run(20 * time.Second); p.a.unanswered(); p.run(20 * time.Second) }, 1},
+		"said once of an IKE SA": {func(a, b *core.Config) {}, func(p *pair) {
+			p.a.unanswered()
+			p.run(20 * time.Second)
+			p.a.in(core.Alive{Child: p.a.outbound().Child})
+			p.run(time.Second)
+			p.a.unanswered()
+			p.run(20 * time.Second)
+			if !p.a.e.SAs()[0].ESPBlocked {
+				t.Error("it is not seen to be blocked again")
+			}
+		}, 1},
 		"raw by the configuration": {func(a, b *core.Config) {
 			betweenHosts(a, b)
 			a.Encapsulation, b.Encapsulation = core.EncapRaw, core.EncapRaw

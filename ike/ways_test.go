@@ -96,6 +96,19 @@ func TestUplinkGoneWithoutMOBIKE(t *testing.T) {
 	}
 }
 
+// Without MOBIKE, and where the same address still leads to the peer although its link has no carrier,
+// the peer is asked whether it hears us. One that answers keeps its IKE SA.
+func TestCarrierGoneWithoutMOBIKE(t *testing.T) {
+	p := bothAddrs(t, 67)
+	p.a.routed("192.0.2.1")
+	before := len(p.a.sent)
+	p.a.in(core.LocalAddrs{Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.1")}})
+	p.run(2 * time.Second)
+	if len(p.a.sent) != before+1 || p.a.count(core.EvIKEUp) != 1 || len(p.a.e.SAs()) != 1 {
+		t.Errorf("%d messages sent, %d IKE SAs", len(p.a.sent)-before, p.a.count(core.EvIKEUp))
+	}
+}
+
 // What does not concern a peer changes nothing: the address that is in use still leads to it, or a
 // peer is tied to its local address, or nothing leads to it and there is no other path.
 func TestRoutesChangedElsewhere(t *testing.T) {

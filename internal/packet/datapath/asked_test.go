@@ -37,6 +37,7 @@ func TestUnanswered(t *testing.T) {
 	}{
 		{"echo requests", echo, 2 * time.Second, false, []int{3, 18}},
 		{"quick ones", echo, 100 * time.Millisecond, false, []int{60}},
+		{"four at least, however long they take", echo, 4 * time.Second, false, []int{3, 11, 19}},
 		{"SYN", tcp(tcpSYN), 2 * time.Second, false, []int{3, 18}},
 		{"SYN+ACK", tcp(tcpSYN | 16), 2 * time.Second, false, nil},
 		{"ACK", tcp(16), 2 * time.Second, false, nil},
@@ -69,6 +70,25 @@ func TestUnanswered(t *testing.T) {
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: said with packets %v, not %v", c.name, got, c.want)
+		}
+	}
+}
+
+// An SA whose keys people gave has no peer that could be asked.
+func TestUnansweredWithManualKeys(t *testing.T) {
+	for _, manual := range []bool{false, true} {
+		all := shapes()
+		s := all[slices.IndexFunc(all, func(s shape) bool { return s.tunnel && s.protocol == sad.ProtocolESP && !s.inner6 && !s.bundle })]
+		left, _ := s.connectTo(t, func(p *sad.Params) {
+			if p.Manual = manual; manual {
+				p.In.SPI = 1001
+			}
+		})
+		for i := range 20 {
+			left.path.SendPlain(start.Add(time.Duration(i)*2*time.Second), wire.AppendEcho(nil, s.leftIn, s.rightIn, false, 1, 1, make([]byte, 20)))
+		}
+		if said := slices.Contains(left.log.lines, "unanswered 1"); said == manual {
+			t.Errorf("manual keys: %v, said: %v", manual, said)
 		}
 	}
 }

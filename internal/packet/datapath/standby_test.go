@@ -7,6 +7,7 @@ import (
 
 	"culvert/sad"
 	"culvert/spd"
+	"culvert/spd/selector"
 )
 
 // rightStandsBy connects two gateways of which the right one's SA stands by.
@@ -168,5 +169,34 @@ func TestPacketsThatWaitAreBounded(t *testing.T) {
 		} else if full {
 			break
 		}
+	}
+}
+
+// An SA takes what waits for its own policy, and makes room by that.
+func TestPacketsWaitForTheirOwnPolicy(t *testing.T) {
+	left, right, s := rightStandsBy(t)
+	other := pair("10.3.0.0/16", "10.4.0.0/16")
+	right.pols.Replace([]spd.Policy{
+		{Ref: 1, Pair: hostPair(s.rightIn, s.leftIn), Action: spd.Encrypt, Tunnel: true},
+		{Ref: 2, Pair: other, Action: spd.Encrypt, Tunnel: true},
+	})
+	spi := right.sads.AllocSPIs(1)[0]
+	if _, err := right.sads.Install(sad.Params{ID: 2, Policy: 2, Protocol: s.protocol, Tunnel: true, In: s.half(spi, 5), Out: s.half(spi, 6),
+		Pairs: []selector.Pair{other}, Local: s.right, Remote: s.left, UDP: true, ReplayWindow: 64, Added: start, Standby: true}); err != nil {
+		t.Fatal(err)
+	}
+	right.path.SendPlain(start, udp("10.3.0.1", "10.4.0.1", 9))
+	for range 3 {
+		if r := right.path.SendPlain(start, s.numbered(1)); r != Passed {
+			t.Fatal(r)
+		}
+	}
+	right.path.Activate(start, 1)
+	s.opened(t, left, right, 1, 1, 1)
+	if before := right.values(); !right.path.Activate(start, 2) || right.values()["tx-packets"] != before["tx-packets"]+1 {
+		t.Error("the packet of the other policy did not wait for its own SA")
+	}
+	if right.path.standby.bytes != 0 || right.drops() != 0 {
+		t.Errorf("%d bytes are still counted, %d packets dropped", right.path.standby.bytes, right.drops())
 	}
 }
