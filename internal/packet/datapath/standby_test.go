@@ -191,8 +191,11 @@ func TestPacketsWaitForTheirOwnPolicy(t *testing.T) {
 			t.Fatal(r)
 		}
 	}
-	right.path.Activate(start, 1)
+	right.path.Activate(start.Add(time.Second), 1)
 	s.opened(t, left, right, 1, 1, 1)
+	if at, waits := right.path.GiveUpAt(); !waits || !at.Equal(start.Add(StandbyWait)) {
+		t.Errorf("the packet of the other policy waits until %v", at)
+	}
 	if before := right.values(); !right.path.Activate(start, 2) || right.values()["tx-packets"] != before["tx-packets"]+1 {
 		t.Error("the packet of the other policy did not wait for its own SA")
 	}
