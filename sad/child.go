@@ -37,12 +37,12 @@ type Child struct {
 	path     atomic.Pointer[Path]
 	stage    atomic.Uint32 // one of stage…
 
-	dead   atomic.Bool   // the hard limit was met: neither half works any more
-	fired  atomic.Uint32 // Events that have happened and happen once
-	raised atomic.Uint32 // Events that nobody took yet
-	heard  atomic.Int64  // Unix ns of the last Heard
-	strays atomic.Int64  // Unix ns of the last Strayed
-	asked  asked
+	dead       atomic.Bool   // the hard limit was met: neither half works any more
+	fired      atomic.Uint32 // Events that have happened and happen once
+	raised     atomic.Uint32 // Events that nobody took yet
+	heard      atomic.Int64  // Unix ns of the last Heard
+	strays     atomic.Int64  // Unix ns of the last Strayed
+	unanswered unanswered
 
 	// Under the table's mutex.
 	prev, next *Child

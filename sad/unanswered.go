@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// asked is what left by an SA and asks for an answer, since something last came by it.
-type asked struct {
+// unanswered is what left by an SA and asks for an answer, since something last came by it.
+type unanswered struct {
 	first atomic.Int64  // Unix ns of the first one; 0: none
 	n     atomic.Uint32 // how many
 	told  atomic.Int64  // Unix ns when Asked last was true
@@ -31,16 +31,16 @@ func (c *Child) Quiet(now int64) bool {
 // Asked notes that a packet leaves that asks for an answer, and reports, at most once in AskedAgain,
 // that none of them was answered.
 func (c *Child) Asked(now int64) bool {
-	first, heard := c.asked.first.Load(), c.heard.Load()
+	first, heard := c.unanswered.first.Load(), c.heard.Load()
 	if first == 0 || heard >= first {
-		if c.asked.first.CompareAndSwap(first, now) {
-			c.asked.n.Store(1)
+		if c.unanswered.first.CompareAndSwap(first, now) {
+			c.unanswered.n.Store(1)
 		}
 		return false
 	}
-	if c.asked.n.Add(1) < askedTimes || now-first < int64(askedWithin) {
+	if c.unanswered.n.Add(1) < askedTimes || now-first < int64(askedWithin) {
 		return false
 	}
-	told := c.asked.told.Load()
-	return (told == 0 || now-told >= int64(AskedAgain)) && c.asked.told.CompareAndSwap(told, now)
+	told := c.unanswered.told.Load()
+	return (told == 0 || now-told >= int64(AskedAgain)) && c.unanswered.told.CompareAndSwap(told, now)
 }
