@@ -176,7 +176,7 @@ func (s *snapshot) localsOf(fam *family, list []*group) (m locals, first int32) 
 	m, first = locals{side{newTrie(sorted), infos}, make([]localPair, len(infos))}, maxIndex
 	for i := range infos {
 		g := list[at[i]]
-		if len(rules[i]) != len(g.rules) || &rules[i][0] != &g.rules[0] {
+		if &rules[i][0] != &g.rules[0] { // merged rules are a list of their own
 			g = &group{l: g.l, end: g.end, rules: rules[i]}
 		}
 		m.pairs[i] = s.pairOf(g)
@@ -237,9 +237,10 @@ func renumber(pieces []piece, sorted []prefix, field func(*piece) *int32) []pref
 func nest(sorted []prefix) (infos []prefixInfo, ends []int32) {
 	infos, ends = make([]prefixInfo, len(sorted)), make([]int32, len(sorted))
 	for i, p := range sorted {
-		// The prefix around p is the one before it in order or around that.
+		// The prefix around p is the one before it in order or around that. No longer one has p
+		// within it: such a prefix comes after p.
 		around := int32(i - 1)
-		for around != none && (sorted[around].bits >= p.bits || !p.under(sorted[around].key, sorted[around].bits)) {
+		for around != none && !p.under(sorted[around].key, sorted[around].bits) {
 			around = infos[around].around
 		}
 		infos[i] = prefixInfo{key: p.key, bits: p.bits, around: around}

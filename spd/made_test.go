@@ -187,6 +187,16 @@ func TestMadeByAddress(t *testing.T) {
 		if used < 200 {
 			t.Errorf("%s: 300 addresses are in %d snapshots", how, used)
 		}
+		db.Drop(list[0].Rows[0].Ref)
+		left := 0
+		for _, s := range db.whole.Load().made.byRemote {
+			if s != nil {
+				left++
+			}
+		}
+		if left != used-1 {
+			t.Errorf("%s: one that was alone in its snapshot is dropped, and of %d snapshots %d are left", how, used, left)
+		}
 		before := db.whole.Load()
 		db.Drop(99)
 		if db.whole.Load() != before {
@@ -196,5 +206,16 @@ func TestMadeByAddress(t *testing.T) {
 		if db.whole.Load().made != nil || len(db.rows) != 0 {
 			t.Errorf("%s: something is left", how)
 		}
+	}
+}
+
+// The addresses of a pool follow each other, and are spread more evenly than chance would.
+func TestPoolIsSpread(t *testing.T) {
+	var in [buckets]int
+	for _, m := range warriors(buckets) {
+		in[slotOf(&m.Rows[0].Pair)]++
+	}
+	if most := slices.Max(in[:]); most > 2 {
+		t.Errorf("of %d addresses %d share a snapshot", buckets, most)
 	}
 }
