@@ -209,6 +209,7 @@ var doors = map[string][]string{
 	"tun":                        {"internal/host/nlwatch", "internal/packet/wire"},
 	"ike":                        {"ike", "crypto", "spd/selector"},
 	"ike/sa":                     {"ike/core", "ike/auth", "crypto", "spd/selector"},
+	"ike/v1":                     {"ike/sa", "ike/core", "ike/auth", "ike/isakmp", "ike/message", "crypto", "spd/selector"},
 	"ike/v2":                     {"ike/sa", "ike/core", "ike/auth", "ike/message", "crypto", "spd/selector"},
 	"internal/packet/wire":       {},
 	"internal/host/guard":        {"internal/host/nlwatch"},
