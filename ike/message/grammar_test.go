@@ -108,7 +108,7 @@ func TestGrammar(t *testing.T) {
 		{43, true, "KE KE", "KE payload: 2 times"},
 		{43, true, "AUTH", "AUTH payload: not allowed"},
 		{33, false, "", "exchange 33"},
-		{2, false, "", "exchange 2"},
+		{2, false, "", "main mode is not an exchange we know"},
 	}
 	for _, c := range tests {
 		h := Header{Exchange: c.kind}

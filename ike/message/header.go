@@ -77,7 +77,8 @@ func (h Header) Response() bool { return h.Flags&FlagResponse != 0 }
 // IKEv2 SA.
 func (h Header) FromInitiator() bool { return h.Flags&FlagInitiator != 0 }
 
-// ExchangeType is the kind of exchange (RFC 7296 §3.1).
+// ExchangeType is the kind of exchange (RFC 7296 §3.1). Those of IKEv1, which ike/isakmp has,
+// are below 34.
 type ExchangeType uint8
 
 // The exchange types of IKEv2.
@@ -93,6 +94,18 @@ const (
 
 func (t ExchangeType) String() string {
 	switch t {
+	case 1:
+		return "base mode"
+	case 2:
+		return "main mode"
+	case 4:
+		return "aggressive mode"
+	case 5:
+		return "informational"
+	case 6:
+		return "transaction"
+	case 32:
+		return "quick mode"
 	case ExchangeIKESAInit:
 		return "IKE_SA_INIT"
 	case ExchangeIKEAuth:

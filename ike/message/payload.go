@@ -2,7 +2,8 @@ package message
 
 import "fmt"
 
-// PayloadType is the number of a payload (RFC 7296 §3.2).
+// PayloadType is the number of a payload (RFC 7296 §3.2). Those of IKEv1, which
+// ike/isakmp has, are below 32 and in the private range: IKEv2 gave no number a second time.
 type PayloadType uint8
 
 // The payload types of IKEv2.
@@ -29,6 +30,10 @@ const (
 
 var payloadNames = [...]string{
 	NoNext: "No Next Payload",
+	// IKEv1
+	1: "SA", 2: "Proposal", 3: "Transform", 4: "KE", 5: "ID", 6: "CERT", 7: "CERTREQ", 8: "HASH", 9: "SIG", 10: "NONCE", 11: "N", 12: "D",
+	13: "VID", 14: "ATTRIBUTES", 20: "NAT-D", 21: "NAT-OA", 130: "NAT-D (draft)", 131: "NAT-OA (draft)", 132: "FRAGMENT",
+	// IKEv2
 	TypeSA: "SA", TypeKE: "KE", TypeIDi: "IDi", TypeIDr: "IDr", TypeCERT: "CERT", TypeCERTREQ: "CERTREQ",
 	TypeAUTH: "AUTH", TypeNonce: "Nonce", TypeNotify: "Notify", TypeDelete: "Delete", TypeVendorID: "Vendor ID",
 	TypeTSi: "TSi", TypeTSr: "TSr", TypeSK: "SK", TypeCP: "CP", TypeEAP: "EAP", TypeSKF: "SKF",

@@ -278,7 +278,7 @@ func slicesOf[T any](v T, n int) []T {
 	return s
 }
 
-// The numbers are those of the registry of IKEv2 parameters, and no others have a name.
+// The numbers are those of the registries of IKEv2 and, for payloads and exchanges, of IKEv1, and no others have a name.
 func TestNumbers(t *testing.T) {
 	notifies := map[NotifyType]string{
 		1: "UNSUPPORTED_CRITICAL_PAYLOAD", 4: "INVALID_IKE_SPI", 5: "INVALID_MAJOR_VERSION", 7: "INVALID_SYNTAX", 9: "INVALID_MESSAGE_ID", 11: "INVALID_SPI",
@@ -302,9 +302,13 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("notify %d is %s, want %q", uint16(n), n, want)
 		}
 	}
-	payloads := map[PayloadType]string{0: "No Next Payload", 33: "SA", 34: "KE", 35: "IDi", 36: "IDr", 37: "CERT", 38: "CERTREQ", 39: "AUTH", 40: "Nonce", 41: "Notify",
+	payloads := map[PayloadType]string{0: "No Next Payload",
+		1: "SA", 2: "Proposal", 3: "Transform", 4: "KE", 5: "ID", 6: "CERT", 7: "CERTREQ", 8: "HASH", 9: "SIG", 10: "NONCE", 11: "N", 12: "D", 13: "VID",
+		14: "ATTRIBUTES", 20: "NAT-D", 21: "NAT-OA", 130: "NAT-D (draft)", 131: "NAT-OA (draft)", 132: "FRAGMENT",
+		33: "SA", 34: "KE", 35: "IDi", 36: "IDr", 37: "CERT", 38: "CERTREQ", 39: "AUTH", 40: "Nonce", 41: "Notify",
 		42: "Delete", 43: "Vendor ID", 44: "TSi", 45: "TSr", 46: "SK", 47: "CP", 48: "EAP", 53: "SKF"}
-	exchanges := map[ExchangeType]string{34: "IKE_SA_INIT", 35: "IKE_AUTH", 36: "CREATE_CHILD_SA", 37: "INFORMATIONAL", 38: "IKE_SESSION_RESUME", 43: "IKE_INTERMEDIATE", 44: "IKE_FOLLOWUP_KE"}
+	exchanges := map[ExchangeType]string{1: "base mode", 2: "main mode", 4: "aggressive mode", 5: "informational", 6: "transaction", 32: "quick mode",
+		34: "IKE_SA_INIT", 35: "IKE_AUTH", 36: "CREATE_CHILD_SA", 37: "INFORMATIONAL", 38: "IKE_SESSION_RESUME", 43: "IKE_INTERMEDIATE", 44: "IKE_FOLLOWUP_KE"}
 	for n := range 256 {
 		want := payloads[PayloadType(n)]
 		if want == "" {
@@ -373,7 +377,7 @@ func TestNames(t *testing.T) {
 		{PayloadType(200).String(), "unknown(200)"},
 		{ExchangeIKESAInit.String(), "IKE_SA_INIT"},
 		{ExchangeIntermediate.String(), "IKE_INTERMEDIATE"},
-		{ExchangeType(2).String(), "exchange 2"},
+		{ExchangeType(3).String(), "exchange 3"},
 		{NotifyInvalidKEPayload.String(), "INVALID_KE_PAYLOAD"},
 		{NotifySignatureHashAlgorithms.String(), "SIGNATURE_HASH_ALGORITHMS"},
 		{NotifyType(8192).String(), "notify 8192"},

@@ -208,6 +208,7 @@ var doors = map[string][]string{
 	"sad":                        {"esp", "ah", "spd/selector", "crypto", "internal/packet/wire"},
 	"tun":                        {"internal/host/nlwatch", "internal/packet/wire"},
 	"ike":                        {"ike", "crypto", "spd/selector"},
+	"ike/isakmp":                 {"ike/message", "spd/selector"},
 	"ike/sa":                     {"ike/core", "ike/auth", "crypto", "spd/selector"},
 	"ike/v1":                     {"ike/sa", "ike/core", "ike/auth", "ike/isakmp", "ike/message", "crypto", "spd/selector"},
 	"ike/v2":                     {"ike/sa", "ike/core", "ike/auth", "ike/message", "crypto", "spd/selector"},
