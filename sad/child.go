@@ -2,6 +2,7 @@ package sad
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -73,7 +74,7 @@ type Endpoint struct {
 type Events uint32
 
 const (
-	SoftExpired Events = 1 << iota // a soft byte limit passed, or sequence numbers near their end; once
+	SoftExpired Events = 1 << iota // a soft byte limit passed, or the hard one is near in time, or sequence numbers near their end; once
 	HardExpired                    // the SA ended by time, bytes or sequence numbers; once
 	FirstUsed                      // the peer's first packet was opened; once
 	WasHeard                       // packets of the peer were opened; at most once in HeardEvery
@@ -118,6 +119,8 @@ func makeChild(p *Params, opener, sealer Transform) *Child {
 	c.in.replay.init(p.ReplayWindow, p.In.ESN)
 	c.out.child, c.out.transform = c, sealer
 	c.out.limit = lastSequence(p.Out.ESN)
+	c.in.usage.init(c)
+	c.out.usage.init(c)
 	return c
 }
 
@@ -187,6 +190,42 @@ func (c *Child) limited() bool { return c.SoftBytes|c.HardBytes != 0 }
 type usage struct {
 	packets, bytes atomic.Uint64
 	last           atomic.Int64 // Unix ns; 0: never
+
+	// Where bytes are limited: at how many the rate is looked at next, and when it was last.
+	mark     atomic.Uint64
+	markedAt atomic.Int64 // Unix ns; 0: never
+}
+
+// rekeyTime is what a rekey may take. An SA that would meet its hard byte limit sooner at
+// the rate of its traffic does not wait for the soft one.
+const rekeyTime = 10 * time.Second
+
+// The rate is looked at from nine sixteenths of the soft limit on, and then at each
+// sixteenth. Soft limits are drawn, so that two ends seldom begin together.
+const markFrom, marks = 9, 16
+
+func (u *usage) init(c *Child) {
+	if c.SoftBytes == 0 || c.HardBytes == 0 || c.manual {
+		u.mark.Store(math.MaxUint64)
+		return
+	}
+	u.mark.Store(c.SoftBytes / marks * markFrom)
+}
+
+// hurried reports whether the hard limit would be met within rekeyTime, at the rate since
+// the last mark.
+func (u *usage) hurried(c *Child, bytes uint64, now int64) bool {
+	mark := u.mark.Load()
+	step := c.SoftBytes / marks
+	if bytes < mark || !u.mark.CompareAndSwap(mark, bytes+step) {
+		return false
+	}
+	since := u.markedAt.Swap(now)
+	if since == 0 || now <= since || bytes >= c.HardBytes {
+		return false
+	}
+	left := float64(c.HardBytes-bytes) * float64(now-since) / float64(step)
+	return left < float64(rekeyTime)
 }
 
 // spend counts packets of together bytes against the limits; false: the hard
@@ -197,9 +236,14 @@ func (u *usage) spend(c *Child, packets, bytes uint64, now int64) bool {
 		return false
 	}
 	sum := u.bytes.Add(bytes)
-	if c.limited() && !c.withinLimits(sum-bytes, sum) {
-		u.bytes.Add(-bytes) // others came in between
-		return false
+	if c.limited() {
+		if u.hurried(c, sum, now) {
+			c.once(SoftExpired)
+		}
+		if !c.withinLimits(sum-bytes, sum) {
+			u.bytes.Add(-bytes) // others came in between
+			return false
+		}
 	}
 	u.packets.Add(packets)
 	if u.last.Load() != now {

@@ -62,6 +62,56 @@ func TestByteLimitsAreExact(t *testing.T) {
 	}
 }
 
+// TestRekeyBeforeAFastSAEnds sends at a rate of so many seconds for the whole of the hard limit, and
+// looks when the SA asks for its successor.
+func TestRekeyBeforeAFastSAEnds(t *testing.T) {
+	const soft, hard, packet = 800_000, 1_000_000, 1000
+	for name, tc := range map[string]struct {
+		idle, life time.Duration // before the first packet; from the first to the hard limit
+		manual     bool
+		at         int // bytes
+	}{
+		"a second":             {life: time.Second, at: 500_000},
+		"ten seconds":          {life: 10 * time.Second, at: 500_000},
+		"after a silent hour":  {idle: time.Hour, life: time.Second, at: 500_000},
+		"25 seconds":           {life: 25 * time.Second, at: 650_000}, // 350 kB then take less than 10 s
+		"an hour":              {life: time.Hour, at: soft},
+		"keys given by people": {life: time.Second, manual: true, at: soft},
+	} {
+		for _, half := range []string{"in", "out"} {
+			t.Run(name+", "+half, func(t *testing.T) {
+				table := NewTable(4, 3)
+				p := params(t, table, 1)
+				p.SoftBytes, p.HardBytes = soft, hard
+				c := install(t, table, p)
+				if tc.manual {
+					c.manual = true
+					c.in.usage.init(c)
+					c.out.usage.init(c)
+				}
+				spend := c.Outbound().Spend
+				if half == "in" {
+					spend = c.Inbound().Spend
+				}
+				now := start.Add(tc.idle)
+				for bytes := packet; bytes <= hard; bytes += packet {
+					now = now.Add(tc.life * packet / hard)
+					if !spend(1, packet, now.UnixNano()) {
+						t.Fatalf("the SA ended after %d bytes", bytes)
+					}
+					if c.TakeEvents()&SoftExpired != 0 {
+						if bytes != tc.at {
+							t.Fatalf("a successor was asked for after %d bytes, want %d", bytes, tc.at)
+						}
+						return
+					}
+				}
+				t.Fatal("no successor was asked for")
+			})
+		}
+	}
+}
+
 // One packet size divides the limit, so that however many spend at once, exactly
 // as many packets pass and each event comes once.
 func TestByteLimitsWithManySpenders(t *testing.T) {

@@ -331,8 +331,8 @@ func tunnels(n int) func(context.Context, *harness, *site) ([]figure, error) {
 	}
 }
 
-// rekeyBytes is after how many bytes a CHILD SA of the cell is rekeyed. It begins when
-// 80 to 90 % are used, so that at 6 Gbit/s there is a tenth of a second for it.
+// rekeyBytes is after how many bytes a CHILD SA of the cell is rekeyed. At this rate it
+// begins when about half is used (sad), so that at 6 Gbit/s there is half a second for it.
 const rekeyBytes = 1 << 30
 
 // rekey counts what is lost of a UDP stream while CHILD SAs are replaced under it, for
