@@ -94,9 +94,9 @@ func (p *ID) Addrs() (lo, hi netip.Addr, ok bool) {
 // maskedPrefix is the network of an address and a mask of the same length.
 func maskedPrefix(a netip.Addr, mask []byte) (netip.Prefix, bool) {
 	ones := 0
-	for _, m := range mask {
+	for i, m := range mask {
 		n := bits.LeadingZeros8(^m)
-		if m<<n != 0 || ones%8 != 0 && m != 0 {
+		if m<<n != 0 || ones != 8*i && m != 0 {
 			return netip.Prefix{}, false
 		}
 		ones += n

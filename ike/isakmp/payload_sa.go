@@ -1,7 +1,6 @@
 package isakmp
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -149,7 +148,7 @@ func mark(more bool, v byte) byte {
 }
 
 func parseSA(_ PayloadType, s cryptobyte.String, odd *Odd) (Payload, string) {
-	p := &SA{raw: bytes.Clone(s)}
+	p := &SA{raw: s[:len(s):len(s)]}
 	if !s.ReadUint32(&p.DOI) || !s.ReadUint32(&p.Situation) {
 		return nil, short
 	}
