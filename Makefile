@@ -70,8 +70,9 @@ install: build ## binary, manual page, completions and systemd unit under PREFIX
 demo: ## two gateways and a tunnel in one unprivileged process
 	go run ./cmd/culvert demo
 
+# The longest package first: it mostly waits, and the others run meanwhile.
 test: packages ## run all tests; as root with strongSwan as peer (installs Debian packages)
-	@$(TESTSUM) -timeout 60m ./...
+	@$(TESTSUM) -timeout 60m ./internal/testing/lab/interop ./...
 
 packages:
 	@if [ "$$(id -u)" != 0 ]; then \
@@ -99,17 +100,21 @@ mutate: ## MUTANTS (100) changes of PKG, and which of them no test notices: make
 # Go's fuzzing sometimes fails at its time limit with nothing but "context deadline
 # exceeded": its workers did not end in time, and no input is at fault. To make each new
 # input smaller may take a minute, in which nothing else is tried: it gets 500 tries.
+# One binary for all targets of a package: to link one for each takes longer than they run.
 fuzz: ## run every fuzz target for FUZZTIME (15s)
-	@bad= log=$$(mktemp); trap 'rm -f $$log' EXIT; for pkg in $$(go list ./...); do \
-		targets=$$(go test -list '^Fuzz' $$pkg) || { echo "$$targets"; bad+=" $$pkg"; continue; }; \
-		for target in $$(grep '^Fuzz' <<<"$$targets"); do \
+	@bad= d=$$(mktemp -d); trap 'rm -rf $$d' EXIT; cache=$$(go env GOCACHE)/fuzz; \
+	for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+		pkg=$$(go list $$dir) && go test -c -fuzz=. -o $$d/fuzz.test $$dir || { bad+=" $$dir"; continue; }; \
+		targets=$$(cd $$dir && $$d/fuzz.test -test.list '^Fuzz') || { echo "$$targets"; bad+=" $$pkg"; continue; }; \
+		for target in $$targets; do \
 			echo "== $$pkg $$target"; \
-			if go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 500x $$pkg >$$log 2>&1; then \
-				cat $$log; \
-			elif grep -q '^ *context deadline exceeded' $$log && ! grep -q 'Failing input' $$log; then \
-				sed '/^--- /,$$d' $$log; echo "ended at its time limit"; \
+			if ( cd $$dir && exec $$d/fuzz.test -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) \
+				-test.fuzzminimizetime 500x -test.fuzzcachedir $$cache/$$pkg ) >$$d/log 2>&1; then \
+				cat $$d/log; \
+			elif grep -q '^ *context deadline exceeded' $$d/log && ! grep -q 'Failing input' $$d/log; then \
+				sed '/^--- /,$$d' $$d/log; echo "ended at its time limit"; \
 			else \
-				cat $$log; bad+=" $$target"; \
+				cat $$d/log; bad+=" $$target"; \
 			fi; \
 		done; \
 	done; [ -z "$$bad" ] || { echo "fuzzing failed:$$bad"; exit 1; }

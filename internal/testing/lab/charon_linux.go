@@ -16,6 +16,7 @@ const (
 	guestCharonLog  = "/run/charon.log"
 	guestCharonConf = "/run/strongswan.conf"
 	guestSwanctl    = "/run/swanctl.conf"
+	guestVICI       = "/run/charon.vici"
 )
 
 // kernelCharonConf is strongswan.conf. Algorithms that IANA has no number for are
@@ -44,7 +45,11 @@ swanctl {
 func (g *Guest) Charon(ctx context.Context) (*GuestCharon, error) {
 	c := &GuestCharon{guest: g}
 	c.Swanctl.run = func(_ context.Context, args ...string) (string, error) {
-		return g.Try(append([]string{"sh", "-c", `STRONGSWAN_CONF=` + guestCharonConf + ` swanctl "$@" 2>/run/swanctl.err || { r=$?; cat /run/swanctl.err; exit $r; }`, "swanctl"}, args...)...)
+		return g.do(guestRequest{Args: append([]string{"swanctl"}, args...), Env: []string{"STRONGSWAN_CONF=" + guestCharonConf}, Quiet: true})
+	}
+	c.Swanctl.sas = func(context.Context) ([]byte, error) {
+		out, err := g.do(guestRequest{SAs: guestVICI})
+		return []byte(out), err
 	}
 	if err := g.Write(guestCharonConf, []byte(kernelCharonConf)); err != nil {
 		return nil, err

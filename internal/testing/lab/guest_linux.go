@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,12 +21,20 @@ import (
 // then does what it is asked over the serial line.
 
 // guestRequest is a command for a guest, guestReply what became of it; both
-// travel as a line of JSON.
+// travel as a line of JSON. To start a program takes a guest many times what it
+// takes a computer, so the first process does by itself what is asked often: if one of
+// the last four is set, there is no command.
 type guestRequest struct {
 	ID    int
 	Args  []string
 	Env   []string // beside the usual
 	Stdin []byte
+	Quiet bool // what is printed to standard error counts only if the command fails
+
+	Write  string // put Stdin into this file
+	Read   string // the reply is what this file has
+	Helper string // do what the test binary does as this helper, whose output is not wanted
+	SAs    string // the reply is what charon lists at this socket (viciSAs)
 }
 
 type guestReply struct {
@@ -80,6 +90,29 @@ func obey(line io.ReadWriter) error {
 }
 
 func (r *guestRequest) do() guestReply {
+	var out []byte
+	var err error
+	switch {
+	case r.Write != "":
+		if err = os.MkdirAll(filepath.Dir(r.Write), 0o755); err == nil {
+			err = os.WriteFile(r.Write, r.Stdin, 0o644)
+		}
+	case r.Read != "":
+		out, err = os.ReadFile(r.Read)
+	case r.Helper != "":
+		err = helper(strings.Fields(r.Helper))
+	case r.SAs != "":
+		out, err = viciSAs(context.Background(), r.SAs)
+	default:
+		return r.command()
+	}
+	if err != nil {
+		return guestReply{ID: r.ID, Fault: err.Error()}
+	}
+	return guestReply{ID: r.ID, Out: out}
+}
+
+func (r *guestRequest) command() guestReply {
 	reply := guestReply{ID: r.ID}
 	// A file and no pipe: a daemon that the command leaves behind may hold it open.
 	out, err := os.CreateTemp("/run", "out-")
@@ -91,6 +124,10 @@ func (r *guestRequest) do() guestReply {
 	cmd := exec.Command(r.Args[0], r.Args[1:]...)
 	cmd.Env = append(os.Environ(), r.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
+	var faults bytes.Buffer
+	if r.Quiet {
+		cmd.Stderr = &faults
+	}
 	if len(r.Stdin) > 0 {
 		cmd.Stdin = strings.NewReader(string(r.Stdin))
 	}
@@ -103,6 +140,9 @@ func (r *guestRequest) do() guestReply {
 	}
 	if reply.Out, err = os.ReadFile(out.Name()); err != nil {
 		reply.Fault = err.Error()
+	}
+	if reply.Code != 0 {
+		reply.Out = append(reply.Out, faults.Bytes()...)
 	}
 	return reply
 }

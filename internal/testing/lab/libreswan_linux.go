@@ -133,7 +133,7 @@ func (s *Libreswan) Initiate(name string) error {
 
 // Log is what it has said since it was loaded.
 func (s *Libreswan) Log() string {
-	text, err := s.guest.Try("cat", plutoLog)
+	text, err := s.guest.Read(plutoLog)
 	if err != nil {
 		return err.Error()
 	}

@@ -1,10 +1,9 @@
 package lab
 
 import (
-	"bufio"
-	"fmt"
 	"strconv"
-	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
 // IKESA is an IKE SA as strongSwan reports it. Algorithm names are strongSwan's:
@@ -47,66 +46,15 @@ type ChildSA struct {
 	RemoteTS []string
 }
 
-// section is a node of what swanctl --pretty prints.
-type section struct {
-	name     string
-	values   map[string]string
-	lists    map[string][]string
-	sections []*section
-}
-
-// parsePretty reads `swanctl --pretty` output: sections in braces, lists in
-// brackets, one `key = value` a line.
-func parsePretty(text string) (*section, error) {
-	root := &section{}
-	stack := []*section{root}
-	list := "" // the list that is being read
-	lines := bufio.NewScanner(strings.NewReader(text))
-	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
-		top := stack[len(stack)-1]
-		key, value, assigned := strings.Cut(line, " = ")
-		switch {
-		case line == "":
-		case list != "" && line == "]":
-			list = ""
-		case list != "":
-			top.lists[list] = append(top.lists[list], line)
-		case line == "}":
-			if len(stack) == 1 {
-				return nil, fmt.Errorf("swanctl output closes a section too many")
-			}
-			stack = stack[:len(stack)-1]
-		case strings.HasSuffix(line, " {"):
-			s := &section{name: strings.TrimSuffix(line, " {"), values: map[string]string{}, lists: map[string][]string{}}
-			top.sections = append(top.sections, s)
-			stack = append(stack, s)
-		case len(stack) == 1 || !assigned:
-			return nil, fmt.Errorf("swanctl output has a line of no known form: %q", line)
-		case value == "[":
-			list = key
-		default:
-			top.values[key] = value
-		}
-	}
-	if len(stack) != 1 {
-		return nil, fmt.Errorf("swanctl output ends within section %q", stack[len(stack)-1].name)
-	}
-	return root, lines.Err()
-}
-
-// parseSAs reads the output of `swanctl --list-sas --pretty`.
-func parseSAs(text string) ([]IKESA, error) {
-	root, err := parsePretty(text)
-	if err != nil {
-		return nil, err
-	}
+// parseSAs reads what viciSAs returns.
+func parseSAs(list []byte) ([]IKESA, error) {
 	var sas []IKESA
-	for _, event := range root.sections {
-		if event.name != "list-sa event" {
-			continue
+	for rest := cryptobyte.String(list); !rest.Empty(); {
+		root, err := readSection(&rest)
+		if err != nil {
+			return nil, err
 		}
-		for _, s := range event.sections {
+		for _, s := range root.sections {
 			sas = append(sas, s.ikeSA())
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -21,7 +22,12 @@ type StrongSwan struct {
 	conf string // swanctl.conf
 
 	charonPath, swanctlPath string
+	plain                   string // strongswan.conf of swanctl
 }
+
+// plainSwanctl has swanctl load no plugins but one: to load all takes most of its time. What reads keys and
+// certificates needs them.
+const plainSwanctl = "swanctl {\n\tload = nonce\n}\n"
 
 // charonConf is strongswan.conf. The retransmissions are short so that a dead
 // peer is noticed within a test: 0.5 s × 1.5^n, about 10 s in all.
@@ -85,6 +91,8 @@ func (n *Node) strongSwan(ctx context.Context, swanctl, plugins string, settings
 		swanctlPath: n.lab.copyProgram("swanctl"),
 	}
 	s.Swanctl.run = s.run
+	s.Swanctl.sas = func(ctx context.Context) ([]byte, error) { return viciSAs(ctx, strings.TrimPrefix(s.uri, "unix://")) }
+	s.plain = n.lab.write(s.name+".swanctl.conf", plainSwanctl)
 	n.lab.write(s.name+".conf", fmt.Sprintf(charonConf, strings.Join(settings, "\n\t"), s.uri, plugins))
 	n.SwanctlFiles(map[string][]byte{"swanctl.conf": []byte(swanctl)})
 	s.conf = filepath.Join(n.swanctlDir(), "swanctl.conf")
@@ -110,6 +118,9 @@ func (s *StrongSwan) run(ctx context.Context, args ...string) (string, error) {
 	var faults bytes.Buffer
 	cmd := exec.CommandContext(ctx, s.swanctlPath, append(args, "--uri", s.uri)...)
 	cmd.Stderr = &faults
+	if !slices.Contains(args, "--load-all") {
+		cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+s.plain)
+	}
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("swanctl %s on %s: %w\n%s%s", strings.Join(args, " "), s.node.Name, err, out, &faults)

@@ -10,6 +10,8 @@ import (
 type Swanctl struct {
 	// run runs swanctl and returns its standard output; an error holds all of it.
 	run func(ctx context.Context, args ...string) (string, error)
+	// sas is viciSAs at the charon's socket.
+	sas func(ctx context.Context) ([]byte, error)
 }
 
 func (s *Swanctl) swanctl(ctx context.Context, args ...string) error {
@@ -58,16 +60,16 @@ func (s *Swanctl) Redirect(ctx context.Context, client, gateway string) error {
 	return s.swanctl(ctx, "--redirect", "--peer-ip", client, "--gateway", gateway)
 }
 
-// SAs lists the SAs in strongSwan's own words.
+// SAs lists the SAs in strongSwan's own words. It asks as swanctl does, and starts no process for it.
 func (s *Swanctl) SAs(ctx context.Context) ([]IKESA, error) {
-	text, err := s.ListSAs(ctx)
+	list, err := s.sas(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return parseSAs(text)
+	return parseSAs(list)
 }
 
-// ListSAs is the text that SAs reads.
+// ListSAs is the same as a text, for people.
 func (s *Swanctl) ListSAs(ctx context.Context) (string, error) {
 	return s.run(ctx, "--list-sas", "--pretty")
 }

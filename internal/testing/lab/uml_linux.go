@@ -161,12 +161,12 @@ func (g *Guest) Try(args ...string) (string, error) {
 
 // Write puts a file into the guest.
 func (g *Guest) Write(path string, data []byte) error {
-	_, err := g.do(guestRequest{
-		Args:  []string{"sh", "-c", `mkdir -p "${1%/*}" && cat >"$1"`, "sh", path},
-		Stdin: data,
-	})
+	_, err := g.do(guestRequest{Write: path, Stdin: data})
 	return err
 }
+
+// Read is the text of a file in the guest.
+func (g *Guest) Read(path string) (string, error) { return g.do(guestRequest{Read: path}) }
 
 // Daemon starts a command in the guest and does not wait for it. Its output goes
 // to the file log there.
@@ -197,7 +197,8 @@ func (g *Guest) do(r guestRequest) (string, error) {
 		return "", fmt.Errorf("guest %s: %w", g.Name, err)
 	}
 	fault := func(format string, a ...any) error {
-		return fmt.Errorf("in guest %s: %s: %w", g.Name, strings.Join(r.Args, " "), fmt.Errorf(format, a...))
+		what := strings.TrimSpace(strings.Join(r.Args, " ") + " " + r.Write + r.Read + r.Helper + r.SAs)
+		return fmt.Errorf("in guest %s: %s: %w", g.Name, what, fmt.Errorf(format, a...))
 	}
 	select {
 	case reply := <-c:
@@ -236,7 +237,7 @@ func (g *Guest) transfer(ctx context.Context, to Machine, args string) error {
 	if err := to.serveTransfers(ctx); err != nil {
 		return err
 	}
-	_, err := g.do(guestRequest{Args: []string{testBinary()}, Env: []string{helperEnv + "=" + args}})
+	_, err := g.do(guestRequest{Helper: args})
 	return err
 }
 

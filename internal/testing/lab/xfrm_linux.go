@@ -157,7 +157,7 @@ func (g *Guest) KernelSAs() ([]KernelSA, error) {
 // KernelErrors are the counters of /proc/net/xfrm_stat that are not 0: packets
 // that the kernel's IPsec dropped, by reason.
 func (g *Guest) KernelErrors() (map[string]uint64, error) {
-	text, err := g.Try("cat", "/proc/net/xfrm_stat")
+	text, err := g.Read("/proc/net/xfrm_stat")
 	if err != nil {
 		return nil, err
 	}
