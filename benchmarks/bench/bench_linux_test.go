@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"culvert/config"
+	ikesa "culvert/ike/sa"
 )
 
 func TestStale(t *testing.T) {
@@ -163,7 +164,7 @@ func TestCellsAndPeers(t *testing.T) {
 func TestConfigurations(t *testing.T) {
 	a := &node{n: 1, inner: "10.1.0.1", net: "10.1.0.0/16", outer: "192.0.2.1", dir: t.TempDir()}
 	b := &node{n: 2, inner: "10.2.0.1", net: "10.2.0.0/16", outer: "192.0.2.2", dir: t.TempDir()}
-	all := []options{{}, {encapsulation: "raw"}, {tunnels: 3}, {lifebytes: rekeyBytes}}
+	all := []options{{}, {encapsulation: "raw"}, {tunnels: 3}, {tunnels: 10_000}, {lifebytes: rekeyBytes}}
 	for i := range ciphers {
 		all = append(all, options{cipher: &ciphers[i]})
 	}
@@ -181,6 +182,17 @@ func TestConfigurations(t *testing.T) {
 			}
 			if want := max(1, o.tunnels); len(c.Policies) < want {
 				t.Errorf("%+v: %d policies, want %d", o, len(c.Policies), want)
+			}
+			of := map[string]int{}
+			for _, p := range c.Policies {
+				if p.Peer != nil {
+					of[p.Peer.Name]++
+				}
+			}
+			for peer, n := range of {
+				if n >= ikesa.MaxChildren {
+					t.Errorf("%+v: %d policies of %s: an IKE SA has fewer CHILD SAs", o, n, peer)
+				}
 			}
 		}
 	}

@@ -303,14 +303,20 @@ func tunnels(n int) func(context.Context, *harness, *site) ([]figure, error) {
 			return nil, err
 		}
 		defer u.stop()
-		// Once through all of them: each has to carry.
-		rate := 5000.0
-		_, a, err := u.send(rate, time.Duration(float64(n)/rate*float64(time.Second))+200*time.Millisecond, 200*time.Millisecond)
-		if err != nil {
-			return nil, err
+		// Once through all of them: each has to carry. A busy machine sends fewer than the
+		// rate, and loses some, so that there is time for twice as many, and three tries.
+		rate, through := 5000.0, 0
+		for range 3 {
+			_, a, err := u.send(rate, time.Duration(2*float64(n)/rate*float64(time.Second))+200*time.Millisecond, 200*time.Millisecond)
+			if err != nil {
+				return nil, err
+			}
+			if through = a.Tunnels; through == n {
+				break
+			}
 		}
-		if a.Tunnels < n {
-			return nil, fmt.Errorf("datagrams came through %d of %d tunnels", a.Tunnels, n)
+		if through < n {
+			return nil, fmt.Errorf("datagrams came through %d of %d tunnels", through, n)
 		}
 		l, err := h.startLoad(s, job{Streams: 16, Tunnels: n})
 		if err != nil {

@@ -77,12 +77,15 @@ func culvertPeer(binary, encapsulation string) func(context.Context, *harness, *
 				return err
 			}
 		}
-		return s.established(ctx, h.patience+time.Duration(o.tunnels)*20*time.Millisecond, max(1, o.tunnels))
+		return s.established(ctx, h.patience+o.startTime(), max(1, o.tunnels))
 	}
 }
 
 func (h *harness) startCulvert(ctx context.Context, s *site, i int, binary string, o options) error {
 	n, far := s.ends[i], s.ends[1-i]
+	if err := n.wireAddresses(ctx, far, o.peers()); err != nil {
+		return err
+	}
 	c := &culvert{binary: h.binaries[binary], control: filepath.Join(n.dir, "control")}
 	conf := filepath.Join(n.dir, "site.toml")
 	if err := os.WriteFile(conf, []byte(culvertTOML(n, far, o)), 0o600); err != nil {
@@ -93,7 +96,7 @@ func (h *harness) startCulvert(ctx context.Context, s *site, i int, binary strin
 		return err
 	}
 	s.gates, s.culv[i] = append(s.gates, c.process), c
-	return s.alive(ctx, h.patience, func() error {
+	return s.alive(ctx, h.patience+o.startTime(), func() error {
 		_, err := c.print(ctx, "active-peers")
 		return err
 	})
@@ -114,16 +117,15 @@ name = "bench"
 dh-group = "x25519"
 enc-algorithm = "aes-256"
 hash-algorithm = "sha256"
-[[peer]]
-name = "far"
-address = "%s/32"
-exchange-mode = "ike2"
-profile = "bench"
-%s
-[[identity]]
-peer = "far"
-secret = %q
-`, far.outer, map[bool]string{true: "passive = true"}[n.n == 2], psk)
+`)
+	for p := range o.peers() {
+		fmt.Fprintf(&b, "[[peer]]\nname = %q\naddress = \"%s/32\"\nlocal-address = %q\nexchange-mode = \"ike2\"\nprofile = \"bench\"\n",
+			peerName(p), far.wireAddr(p), n.wireAddr(p))
+		if n.n == 2 {
+			b.WriteString("passive = true\n")
+		}
+		fmt.Fprintf(&b, "[[identity]]\npeer = %q\nsecret = %q\n", peerName(p), psk)
+	}
 	k := o.useCipher()
 	fmt.Fprintf(&b, "[[proposal]]\nname = \"bench\"\nenc-algorithms = %q\npfs-group = \"none\"\nlifetime = \"1d\"\n", k.enc)
 	if k.auth != "" {
@@ -137,12 +139,51 @@ secret = %q
 		if o.tunnels > 0 {
 			src, dst = tunnelAddr(n.n, t)+"/32", tunnelAddr(far.n, t)+"/32"
 		}
-		fmt.Fprintf(&b, "[[policy]]\npeer = \"far\"\nproposal = \"bench\"\ntunnel = true\nsrc-address = %q\ndst-address = %q\n", src, dst)
+		fmt.Fprintf(&b, "[[policy]]\npeer = %q\nproposal = \"bench\"\ntunnel = true\nsrc-address = %q\ndst-address = %q\n",
+			peerName(t/tunnelsOfPeer), src, dst)
 		if o.tunnels > 0 {
 			b.WriteString("level = \"unique\"\n")
 		}
 	}
 	return b.String()
+}
+
+// tunnelsOfPeer is how many CHILD SAs an IKE SA gets: a gateway takes 256 of one, and
+// some are to be left for rekeys.
+const tunnelsOfPeer = 200
+
+// peers is how many peers each gateway has.
+func (o options) peers() int { return max(1, (o.tunnels+tunnelsOfPeer-1)/tunnelsOfPeer) }
+
+// startTime is how much longer than others a gateway with many tunnels may need.
+func (o options) startTime() time.Duration { return time.Duration(o.tunnels) * 20 * time.Millisecond }
+
+func peerName(p int) string { return fmt.Sprintf("far%d", p) }
+
+// wireAddr is the address of an end for its peer p, from 0.
+func (n *node) wireAddr(p int) string {
+	if p == 0 {
+		return n.outer
+	}
+	return fmt.Sprintf("198.%d.0.%d", 17+n.n, p)
+}
+
+// wireAddresses gives the node an address for each of so many peers, and the way to those
+// of the far end.
+func (n *node) wireAddresses(ctx context.Context, far *node, peers int) error {
+	if peers == 1 {
+		return nil
+	}
+	var batch strings.Builder
+	for p := 1; p < peers; p++ {
+		fmt.Fprintf(&batch, "addr add %s/32 dev lo\nroute add %s/32 via %s\n", n.wireAddr(p), far.wireAddr(p), far.outer)
+	}
+	file := filepath.Join(n.dir, "addresses")
+	if err := os.WriteFile(file, []byte(batch.String()), 0o600); err != nil {
+		return err
+	}
+	_, err := output(ctx, "ip", "-n", n.ns, "-batch", file)
+	return err
 }
 
 // tunnelAddr is the address at an end, 1 or 2, of a tunnel, from 0.
