@@ -53,6 +53,7 @@ func (l *loader) check() {
 	}
 	l.warnPeers(d)
 	l.warnIgnored()
+	l.checkOnlyV1()
 	l.warnWeak()
 	l.warnSecrets()
 	l.warnTemplates()

@@ -91,3 +91,40 @@ func groupOf(name string) *suite.Group {
 func (p *Profile) Additional() bool {
 	return slices.ContainsFunc(p.KeyExchanges, func(x suite.KeyExchange) bool { return len(x.Additional) > 0 })
 }
+
+// checkOnlyV1 refuses groups that IKEv2 does not have in what peers of IKEv2 use.
+func (l *loader) checkOnlyV1() {
+	only := func(names []string) string {
+		i := slices.IndexFunc(names, func(n string) bool { g := groupOf(n); return g != nil && g.OnlyV1 })
+		if i < 0 {
+			return ""
+		}
+		return names[i]
+	}
+	said := map[*Entry]bool{}
+	refuse := func(e *Entry, table, key string, names []string, by *Peer) {
+		group := only(names)
+		if by == nil || by.Disabled || by.ExchangeMode != "ike2" || group == "" || said[e] || e.bad[key] {
+			return
+		}
+		said[e] = true
+		l.faultAt(e, table, key, "%q is a group of IKEv1 alone, and [[peer]] %q has exchange-mode \"ike2\", take it out or use another [[%s]] for that peer", group, by.Name, table)
+	}
+	for _, p := range l.config.Peers {
+		if p.Profile != nil {
+			refuse(&p.Profile.Entry, "profile", "dh-group", p.Profile.DHGroup, p)
+		}
+	}
+	for _, p := range l.config.Policies {
+		if p.Proposal == nil || p.Disabled {
+			continue
+		}
+		q := p.Proposal
+		refuse(&q.Entry, "proposal", "pfs-group", q.PFSGroup, p.Peer)
+		for _, i := range l.config.Identities {
+			if p.Template && !i.Disabled && i.Generates() && i.PolicyTemplateGroup == p.Group {
+				refuse(&q.Entry, "proposal", "pfs-group", q.PFSGroup, i.Peer)
+			}
+		}
+	}
+}

@@ -75,3 +75,55 @@ func TestPFSGroups(t *testing.T) {
 		}
 	}
 }
+
+// The EC2N groups have no number in IKEv2: what a peer of IKEv2 uses may not have them, and what nobody
+// of IKEv2 uses may. No default has one.
+func TestGroupsOfIKEv1Alone(t *testing.T) {
+	const told = `is a group of IKEv1 alone, and [[peer]] "a" has exchange-mode "ike2", take it out or use another `
+	template := map[string]string{
+		"policy":   "group = 'default'\ntemplate = true\nproposal = 'q1'\n",
+		"identity": "peer = 'a'\nsecret = 's'\ngenerate-policy = 'port-strict'\n",
+		"proposal": "name = 'q1'\npfs-group = ['modp1024', 'ec2n185']\n",
+	}
+	for _, c := range []struct {
+		instead map[string]string
+		more    string
+		want    string
+	}{
+		{replaced("profile", "'ecp256'", "['ecp256', 'ec2n155']"), "", `profile.dh-group: "ec2n155" ` + told + `[[profile]] for that peer`},
+		{replaced("profile", "'ecp256'", "'ec2n185+ml-kem-768'"), "", `profile.dh-group: "ec2n185+ml-kem-768" ` + told + `[[profile]] for that peer`},
+		{replaced("proposal", "'none'", "['none', 'ec2n185']"), "", `proposal.pfs-group: "ec2n185" ` + told + `[[proposal]] for that peer`},
+		{template, "", `proposal.pfs-group: "ec2n185" ` + told + `[[proposal]] for that peer`},
+		{nil, "[[profile]]\nname = 'old'\ndh-group = ['ec2n155', 'ec2n185']\n[[proposal]]\nname = 'old'\npfs-group = 'ec2n155'\n", ""},
+	} {
+		_, warnings, err := Parse("f", []byte(built(c.instead, c.more)))
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if (c.want == "") != (err == nil) || !strings.Contains(got, c.want) || strings.Count(got, told) > 1 {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+		if c.want == "" && !strings.Contains(weakWarnings(warnings), "ec2n155, ec2n185") {
+			t.Errorf("nothing is said of the weak groups: %v", warnings)
+		}
+	}
+	c, _, err := Parse("f", []byte(built(map[string]string{"profile": "name = 'p1'\n", "proposal": "name = 'q1'\n"}, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range c.Profiles {
+		for _, g := range p.Groups {
+			if g.OnlyV1 {
+				t.Errorf("profile %q has %s", p.Name, g.Name)
+			}
+		}
+	}
+	for _, p := range c.Proposals {
+		for _, x := range p.PFS {
+			if x.Group != nil && x.Group.OnlyV1 {
+				t.Errorf("proposal %q has %s", p.Name, x.Group.Name)
+			}
+		}
+	}
+}

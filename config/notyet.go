@@ -33,9 +33,6 @@ var notYet = []notYetRow{
 	{"settings", "xauth-use-radius", []string{"true"}},
 
 	{"proposal", "auth-algorithms", []string{"sha256-96"}},
-	{"proposal", "pfs-group", groupsNotYet},
-
-	{"profile", "dh-group", groupsNotYet},
 
 	{"peer", "exchange-mode", []string{"main", "aggressive", "base"}},
 	{"peer", "routing-mark", nil},
@@ -55,9 +52,6 @@ var notYet = []notYetRow{
 	{"identity", "remote-key", nil},
 	{"identity", "username", nil},
 }
-
-// groupsNotYet: the EC2N groups have no numbers in IKEv2.
-var groupsNotYet = []string{"ec2n155", "ec2n185"}
 
 func tableNotYet(table string) bool {
 	return slices.ContainsFunc(notYet, func(r notYetRow) bool { return r.table == table && r.key == "" })

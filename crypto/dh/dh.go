@@ -11,7 +11,7 @@ import (
 var (
 	// ErrPublic says that the peer's public value is not one of its group:
 	// wrong length, 0, 1 or p-1, a point that is not on the curve, or a
-	// Curve25519 point of small order. The exchange has to fail.
+	// point of small order on Curve25519 or EC2N. The exchange has to fail.
 	ErrPublic = errors.New("the peer's Diffie-Hellman public value is not valid in this group")
 	// ErrPrivate says that a private value does not come from NewPrivate for the same group.
 	ErrPrivate = errors.New("the Diffie-Hellman private value does not belong to this group; make it with NewPrivate")
@@ -32,6 +32,8 @@ type group interface {
 var groups = map[uint16]group{
 	1:  modp{exponent: 30, modulus: modp768},
 	2:  modp{exponent: 30, modulus: modp1024},
+	3:  ec2n155,
+	4:  ec2n185,
 	5:  modp{exponent: 30, modulus: modp1536},
 	14: modp{exponent: 40, modulus: modp2048},
 	15: modp{exponent: 53, modulus: modp3072},
@@ -61,7 +63,8 @@ func NewPrivate(g *suite.Group, random []byte) (secret.Bytes, error) {
 
 // Public is the public value of a private one, g.PublicLen bytes as they stand
 // in a KE payload: big endian with leading zeros for MODP (RFC 7296 §3.4),
-// x | y for ECP (RFC 5903 §7), the u-coordinate for Curve25519 (RFC 8031 §3.1).
+// x | y for ECP (RFC 5903 §7), the u-coordinate for Curve25519 (RFC 8031 §3.1), x for
+// EC2N (RFC 2409 §6.3).
 func Public(g *suite.Group, private secret.Bytes) ([]byte, error) {
 	pub, err := of(g).public(private)
 	if err != nil {
@@ -71,7 +74,7 @@ func Public(g *suite.Group, private secret.Bytes) ([]byte, error) {
 }
 
 // Shared is g^ir, the input of SKEYSEED: the prime's length with leading zeros
-// for MODP (RFC 7296 §2.14), the x-coordinate for ECP (RFC 5903 §7). The
+// for MODP (RFC 7296 §2.14), the x-coordinate for ECP (RFC 5903 §7) and EC2N. The
 // peer's value is checked first; a bad one is ErrPublic.
 func Shared(g *suite.Group, private secret.Bytes, peerPublic []byte) (secret.Bytes, error) {
 	if len(peerPublic) != g.PublicLen {

@@ -179,6 +179,10 @@ func TestBadPublic(t *testing.T) {
 			off := bytes.Clone(good)
 			off[len(off)-1] ^= 1
 			bad = append(bad, off, bytes.Repeat([]byte{0xff}, g.PublicLen))
+		case ec2n:
+			high := bytes.Clone(good)
+			high[0] |= 0x80 // more than the field has
+			bad = append(bad, high, bytes.Repeat([]byte{0xff}, g.PublicLen))
 		case x25519:
 			one := make([]byte, 32)
 			one[0] = 1

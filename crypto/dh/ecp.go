@@ -43,13 +43,18 @@ func (e ecp) randomLen() int { return e.size + 8 }
 func (e ecp) private(random []byte) (secret.Bytes, error) {
 	bound := e.bound()
 	d := secret.Bytes(reduce(random, bound))
+	addOne(d)
+	return d, nil
+}
+
+// addOne adds one to a big-endian number, in constant time.
+func addOne(d []byte) {
 	carry := uint16(1)
 	for i := len(d) - 1; i >= 0; i-- {
 		carry += uint16(d[i])
 		d[i] = byte(carry)
 		carry >>= 8
 	}
-	return d, nil
 }
 
 // reduce is c mod m, as long as m, in constant time. bigmod takes a number that

@@ -69,6 +69,7 @@ type Group struct {
 	PublicLen int  // length of the KE payload's data
 	Slow      bool // worth an Ask: nothing else may wait behind it
 	Weak      bool
+	OnlyV1    bool   // IKEv2 does not have the group
 	V1        uint16 // IKEv1 Group Description (RFC 2409 Appendix A); 0: IKEv1 does not have the group
 }
 
@@ -134,6 +135,9 @@ var (
 	Groups = []Group{
 		{Name: "modp768", ID: 1, PublicLen: 96, Slow: true, Weak: true, V1: 1},
 		{Name: "modp1024", ID: 2, PublicLen: 128, Slow: true, Weak: true, V1: 2},
+		// IKEv2 reserves the numbers of these two and has no such groups.
+		{Name: "ec2n155", ID: 3, PublicLen: 20, Slow: true, Weak: true, OnlyV1: true, V1: 3},
+		{Name: "ec2n185", ID: 4, PublicLen: 24, Slow: true, Weak: true, OnlyV1: true, V1: 4},
 		{Name: "modp1536", ID: 5, PublicLen: 192, Slow: true, Weak: true, V1: 5},
 		{Name: "modp2048", ID: 14, PublicLen: 256, Slow: true, V1: 14},
 		{Name: "modp3072", ID: 15, PublicLen: 384, Slow: true, V1: 15},

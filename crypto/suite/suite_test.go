@@ -31,7 +31,7 @@ func TestRowsAreFoundByNameAndNumber(t *testing.T) {
 		}
 	}
 	for i := range Groups {
-		if g := &Groups[i]; GroupByName(g.Name) != g || GroupByID(g.ID) != g || g.PublicLen < 1 {
+		if g := &Groups[i]; GroupByName(g.Name) != g || GroupByID(g.ID) != g || g.V1 != 0 && GroupByPhase1(g.V1) != g || g.OnlyV1 && g.V1 == 0 || g.PublicLen < 1 {
 			t.Errorf("group %s", g.Name)
 		}
 	}

@@ -53,7 +53,7 @@ func TestNumbersOfIKEv1(t *testing.T) {
 			t.Errorf("AH transform of %s: %d, want %d", name, got, want)
 		}
 	}
-	groups := map[uint16]string{1: "modp768", 2: "modp1024", 5: "modp1536", 14: "modp2048", 15: "modp3072", 16: "modp4096",
+	groups := map[uint16]string{1: "modp768", 2: "modp1024", 3: "ec2n155", 4: "ec2n185", 5: "modp1536", 14: "modp2048", 15: "modp3072", 16: "modp4096",
 		17: "modp6144", 18: "modp8192", 19: "ecp256", 20: "ecp384", 21: "ecp521"}
 	for i := range uint16(40) {
 		got := GroupByPhase1(i)
