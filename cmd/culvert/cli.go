@@ -102,6 +102,13 @@ type cli struct {
 	Hardware struct {
 		Print hardwarePrint `cmd:"" help:"Which algorithms this CPU accelerates, and how fast they are."`
 	} `cmd:"" group:"gateway" help:"How well this computer's CPU supports IPsec."`
+	Key struct {
+		Print    keyPrint    `cmd:"" help:"RSA keys in the state directory."`
+		Generate keyGenerate `cmd:"" name:"generate-key" help:"Make a private key."`
+		Export   keyExport   `cmd:"" name:"export-pub-key" help:"Write the public key of a private key to a file."`
+		Import   keyImport   `cmd:"" help:"Read a private or a public key from a file."`
+		Remove   keyRemove   `cmd:"" help:"Delete a key."`
+	} `cmd:"" group:"gateway" help:"RSA keys for peers without certificates. No gateway needs to run."`
 	Statistics struct {
 		Print statisticsPrint `cmd:"" help:"Counters of dropped packets, one for each reason."`
 	} `cmd:"" group:"menus" help:"Counters of dropped packets."`

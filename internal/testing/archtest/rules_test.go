@@ -212,6 +212,7 @@ var doors = map[string][]string{
 	"ike/sa":                     {"ike/core", "ike/auth", "crypto", "spd/selector"},
 	"ike/v1":                     {"ike/sa", "ike/core", "ike/auth", "ike/isakmp", "ike/message", "crypto", "spd/selector"},
 	"ike/v2":                     {"ike/sa", "ike/core", "ike/auth", "ike/message", "crypto", "spd/selector"},
+	"internal/state/keys":        {},
 	"internal/packet/wire":       {},
 	"internal/host/guard":        {"internal/host/nlwatch"},
 	"internal/host/nlwatch":      {},
@@ -224,7 +225,7 @@ var doors = map[string][]string{
 	"internal/gateway/compile":   {"config", "crypto/pki", "crypto/suite", "ike/core", "ike/auth", "internal/packet/wire", "spd", "tun"},
 	"internal/gateway/view":      {"config", "crypto/secret", "ike/core", "internal/gateway/compile", "internal/host/guard", "internal/host/hardware", "internal/operate/control", "internal/packet/datapath", "internal/packet/wire", "sad", "spd", "tun"},
 	"internal/gateway/plane":     {"config", "esp", "ike/core", "internal/gateway/compile", "internal/packet/datapath", "internal/packet/underlay", "internal/packet/wire", "sad", "spd", "tun"},
-	"cmd":                        {"internal/gateway", "internal/operate/control", "internal/demo", "internal/host/hardware", "config", "crypto/suite"},
+	"cmd":                        {"internal/gateway", "internal/operate/control", "internal/demo", "internal/host/hardware", "internal/state/keys", "config", "crypto/suite"},
 }
 
 // door is the row of the longest folder around room.
