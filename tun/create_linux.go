@@ -41,13 +41,28 @@ func reads(dev wgtun.Device) func(bufs [][]byte, sizes []int, offset int) (int, 
 	return readOn(dev)
 }
 
-// hasOffload says whether the device has an offload header in front of each packet.
-func hasOffload(file syscall.RawConn) (header bool) {
-	err := file.Control(func(fd uintptr) {
+// offloadFile is the device's file if it has an offload header in front of each packet, otherwise nil.
+// It then has set called with the open file.
+func offloadFile(dev wgtun.Device, set func(fd int)) syscall.RawConn {
+	file := dev.File()
+	if file == nil {
+		return nil
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	header := false
+	_ = raw.Control(func(fd uintptr) { // a closed file has none
 		ifr, _ := unix.NewIfreq("")
-		header = unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr) == nil && ifr.Uint16()&unix.IFF_VNET_HDR != 0
+		if header = unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr) == nil && ifr.Uint16()&unix.IFF_VNET_HDR != 0; header {
+			set(int(fd))
+		}
 	})
-	return header && err == nil
+	if !header {
+		return nil
+	}
+	return raw
 }
 
 // writes is how packets get to the device.

@@ -136,7 +136,13 @@ func TestLayOut(t *testing.T) {
 			} else {
 				binary.BigEndian.PutUint16(short[4:], uint16(n-40))
 			}
-			if got, ok := layOut(short); ok != (c.want.proto == wire.ProtoTCP && n >= l4+wire.TCPHeaderLen) || ok && got != c.want {
+			least := l4 + wire.TCPHeaderLen
+			if c.want.proto == wire.ProtoUDP {
+				if least = l4 + wire.UDPHeaderLen; n >= l4+6 {
+					binary.BigEndian.PutUint16(short[l4+4:], uint16(n-l4))
+				}
+			}
+			if got, ok := layOut(short); ok != (n >= least) || ok && got != c.want {
 				t.Errorf("%d of %d bytes, and it is whole: %+v, %v", n, len(c.pkt), got, ok)
 			}
 		}
@@ -173,6 +179,16 @@ func options(pkt []byte, stamp byte) []byte {
 		p[20+12] = 6 << 4
 		wire.SetTotal(p, len(p))
 	})
+}
+
+// summed is a datagram of four bytes, the first of which is zero, whose checksum is as asked for.
+func summed(from, to string, is func(sum uint16) bool) []byte {
+	for k := range 1 << 16 {
+		if p := udp(from, to, string([]byte{0, 1, byte(k >> 8), byte(k)})); is(binary.BigEndian.Uint16(p[26:])) {
+			return p
+		}
+	}
+	panic("there is none")
 }
 
 // TestJoin: what is joined, and every single thing that forbids it.
@@ -226,6 +242,15 @@ func TestJoin(t *testing.T) {
 		{"datagrams of IPv6", [][]byte{udp(a6, b6, "abcd"), udp(a6, b6, "efgh")}, 1},
 		{"an empty datagram", [][]byte{udp(a, b, ""), udp(a, b, "")}, 2},
 		{"a datagram without checksum", [][]byte{udp(a, b, "abcd"), func() []byte { p := udp(a, b, "efgh"); p[26], p[27] = 0, 0; return p }()}, 2},
+		{"a datagram without checksum that needs none", [][]byte{udp(a, b, "abcd"), func() []byte {
+			p := summed(a, b, func(sum uint16) bool { return sum == 0xffff })
+			p[26], p[27] = 0, 0
+			return p
+		}()}, 2},
+		{"a checksum with a high byte of zero", [][]byte{udp(a, b, "abcd"), summed(a, b, func(sum uint16) bool { return sum>>8 == 0 })}, 1},
+		{"a checksum with a low byte of zero", [][]byte{udp(a, b, "abcd"), summed(a, b, func(sum uint16) bool { return sum&0xff == 0 })}, 1},
+		{"a first one with a high byte of zero", [][]byte{summed(a, b, func(sum uint16) bool { return sum>>8 == 0 }), udp(a, b, "abcd")}, 1},
+		{"a first one with a low byte of zero", [][]byte{summed(a, b, func(sum uint16) bool { return sum&0xff == 0 }), udp(a, b, "abcd")}, 1},
 		{"a wrong checksum of the second", [][]byte{tcp(a, b, 100, flagACK, "abcd"), func() []byte { p := tcp(a, b, 104, flagACK, "efgh"); p[len(p)-1] ^= 1; return p }()}, 2},
 		{"a wrong checksum of the first", [][]byte{func() []byte { p := tcp(a, b, 100, flagACK, "abcd"); p[len(p)-1] ^= 1; return p }(), tcp(a, b, 104, flagACK, "efgh")}, 2},
 		{"a wrong checksum of the IPv4 header", [][]byte{tcp(a, b, 100, flagACK, "abcd"), func() []byte { p := tcp(a, b, 104, flagACK, "efgh"); p[10] ^= 1; return p }()}, 2},

@@ -47,6 +47,15 @@ func (k *kernel) link() (netlink.Link, error) {
 	return link, nil
 }
 
+// listAll is what list returns; nothing where the kernel does not have the address family.
+func listAll[T any](list func() ([]T, error)) ([]T, error) {
+	all, err := retry(list)
+	if noFamily(err) {
+		return nil, nil
+	}
+	return all, err
+}
+
 // retry lists again where the kernel's list changed meanwhile.
 func retry[T any](list func() (T, error)) (T, error) {
 	for try := 0; ; try++ {
@@ -60,8 +69,8 @@ func retry[T any](list func() (T, error)) (T, error) {
 // otherTables are those of rules of other instances.
 func (k *kernel) otherTables() (tables []int, err error) {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		rules, err := retry(func() ([]netlink.Rule, error) { return k.h.RuleList(family) })
-		if err != nil && !noFamily(err) {
+		rules, err := listAll(func() ([]netlink.Rule, error) { return k.h.RuleList(family) })
+		if err != nil {
 			return nil, fmt.Errorf("cannot list rules: %w", err)
 		}
 		for _, r := range rules {
@@ -131,8 +140,8 @@ func (k *kernel) read() (held, error) {
 		device = link.Attrs().Index
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		rules, err := retry(func() ([]netlink.Rule, error) { return k.h.RuleList(family) })
-		if err != nil && !noFamily(err) {
+		rules, err := listAll(func() ([]netlink.Rule, error) { return k.h.RuleList(family) })
+		if err != nil {
 			return s, fmt.Errorf("cannot list rules: %w", err)
 		}
 		for _, r := range rules {
@@ -141,39 +150,42 @@ func (k *kernel) read() (held, error) {
 			}
 		}
 		filter := &netlink.Route{Table: unix.RT_TABLE_UNSPEC} // of all tables
-		routes, err := retry(func() ([]netlink.Route, error) {
+		routes, err := listAll(func() ([]netlink.Route, error) {
 			return k.h.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE)
 		})
-		if err != nil && !noFamily(err) {
+		if err != nil {
 			return s, fmt.Errorf("cannot list routes: %w", err)
 		}
 		for _, r := range routes {
-			if r.Table&^nearBit != k.o.Table {
-				continue
-			}
-			dst := anyPrefix(family == unix.AF_INET6)
-			if r.Dst != nil {
-				dst = fromIPNet(r.Dst)
-			}
-			plain := r.Protocol == Protocol && r.Gw == nil && r.Via == nil && r.Encap == nil && len(r.MultiPath) == 0
-			src, _ := netip.AddrFromSlice(r.Src)
-			switch {
-			case r.Table != k.o.Table:
-				if l := (link{r.LinkIndex, src.Unmap()}); plain && r.Type == unix.RTN_UNICAST && r.Priority == defaultMetric(dst) {
-					s.near[dst] = l
-					continue
-				}
-				s.foreign = append(s.foreign, r)
-			case plain && r.Type == unix.RTN_UNREACHABLE && dst.Bits() == 0 && r.Priority == fenceMetric:
-				s.fences[index(family == unix.AF_INET6)] = true
-			case plain && r.Type == unix.RTN_UNICAST && r.LinkIndex == device && r.Priority == defaultMetric(dst):
-				s.routes[dst] = src.Unmap()
-			default:
-				s.foreign = append(s.foreign, r)
-			}
+			s.take(r, k.o.Table, device, family == unix.AF_INET6)
 		}
 	}
 	return s, nil
+}
+
+// take enters a route of any table. Ours are in the table of the instance, to the device or the fence, and
+// in that of the networks on links, as we make them.
+func (s *held) take(r netlink.Route, table, device int, v6 bool) {
+	if r.Table&^nearBit != table {
+		return
+	}
+	dst := anyPrefix(v6)
+	if r.Dst != nil {
+		dst = fromIPNet(r.Dst)
+	}
+	plain := r.Protocol == Protocol && r.Gw == nil && r.Via == nil && r.Encap == nil && len(r.MultiPath) == 0
+	to := plain && r.Type == unix.RTN_UNICAST && r.Priority == defaultMetric(dst) // a link
+	src, _ := netip.AddrFromSlice(r.Src)
+	switch near := r.Table != table; {
+	case near && to:
+		s.near[dst] = link{r.LinkIndex, src.Unmap()}
+	case !near && to && r.LinkIndex == device:
+		s.routes[dst] = src.Unmap()
+	case !near && plain && r.Type == unix.RTN_UNREACHABLE && dst.Bits() == 0 && r.Priority == fenceMetric:
+		s.fences[index(v6)] = true
+	default:
+		s.foreign = append(s.foreign, r)
+	}
 }
 
 // lans are the private networks on the host's links, where a plan asks for them:
@@ -195,10 +207,10 @@ func (k *kernel) allLANs() (map[netip.Prefix]link, error) {
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_KERNEL, Type: unix.RTN_UNICAST}
-		routes, err := retry(func() ([]netlink.Route, error) {
+		routes, err := listAll(func() ([]netlink.Route, error) {
 			return k.h.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TYPE)
 		})
-		if err != nil && !noFamily(err) {
+		if err != nil {
 			return nil, fmt.Errorf("cannot list the main routing table: %w", err)
 		}
 		best := map[netip.Prefix]int{}

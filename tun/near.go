@@ -116,7 +116,7 @@ func (n Near) Routes(r Route) (out []Route) {
 // route is in. A leased address is in none, whatever the LAN says.
 func (n Near) Around(p Plan, r Route) []Route {
 	switch {
-	case !r.Everywhere() || len(n.Nets) == 0:
+	case !r.Everywhere():
 		return nil
 	case r.Local.Bits() == 0:
 		return n.Routes(r)

@@ -31,12 +31,8 @@ type reader struct {
 
 // newReader is nil where the device has no offload header.
 func newReader(dev wgtun.Device) *reader {
-	file := dev.File()
-	if file == nil {
-		return nil
-	}
-	raw, err := file.SyscallConn()
-	if err != nil || !hasOffload(raw) {
+	raw := offloadFile(dev, func(int) {})
+	if raw == nil {
 		return nil
 	}
 	r := &reader{file: raw, hold: make([]byte, offloadLen+MaxMTU)}

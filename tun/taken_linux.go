@@ -20,10 +20,8 @@ const maxTaken = 20
 func (k *kernel) taken(p Plan) (list []string, err error) {
 	var errs []error
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		rules, err := retry(func() ([]netlink.Rule, error) { return k.h.RuleList(family) })
-		if err != nil && !noFamily(err) {
-			errs = append(errs, err)
-		}
+		rules, err := listAll(func() ([]netlink.Rule, error) { return k.h.RuleList(family) })
+		errs = append(errs, err)
 		for i := range rules {
 			if r := &rules[i]; k.inFront(r) {
 				found, err := k.takenBy(r, family, p)

@@ -59,10 +59,22 @@ func TestWhatTheSystemRefuses(t *testing.T) {
 	}
 }
 
+// decision is the system's answer to "which way", from the main table.
+func decision(kind uint8, attrs ...[]byte) []byte {
+	msg := nl.NewRtMsg()
+	msg.Type, msg.Table = kind, 254
+	return slices.Concat(msg.Serialize(), slices.Concat(attrs...))
+}
+
+// attributeOf is an attribute that has a number.
+func attributeOf(kind int, n uint32) []byte {
+	return nl.NewRtAttr(kind, binary.NativeEndian.AppendUint32(nil, n)).Serialize()
+}
+
 // What the system's answer to "which way" says, by type of route.
 func TestDecisions(t *testing.T) {
 	attr := func(kind int, data []byte) []byte { return nl.NewRtAttr(kind, data).Serialize() }
-	table := attr(unix.RTA_TABLE, binary.NativeEndian.AppendUint32(nil, 1000))
+	table := attributeOf(unix.RTA_TABLE, 1000)
 	gateway, source := attr(unix.RTA_GATEWAY, []byte{192, 0, 2, 1}), attr(unix.RTA_PREFSRC, []byte{192, 0, 2, 9})
 	all := Decision{Table: 1000, Gateway: netip.MustParseAddr("192.0.2.1"), Src: netip.MustParseAddr("192.0.2.9")}
 	with := func(change func(*Decision)) Decision { d := all; change(&d); return d }
@@ -82,9 +94,7 @@ func TestDecisions(t *testing.T) {
 		{"prohibited", unix.RTN_PROHIBIT, [][]byte{table, gateway, source}, with(func(d *Decision) { d.Nowhere = "a route or rule prohibits it" })},
 		{"discarded", unix.RTN_BLACKHOLE, [][]byte{table, gateway, source}, with(func(d *Decision) { d.Nowhere = "a route or rule discards it" })},
 	} {
-		msg := nl.NewRtMsg()
-		msg.Type, msg.Table = c.kind, 254
-		got, err := (&kernel{}).decodeDecision(slices.Concat(msg.Serialize(), slices.Concat(c.attrs...)))
+		got, err := (&kernel{}).decodeDecision(decision(c.kind, c.attrs...))
 		if err != nil || got != c.want {
 			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.want)
 		}

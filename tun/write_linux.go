@@ -27,23 +27,15 @@ type writer struct {
 
 // newWriter is nil where the device has no offload header: its packets are written one by one.
 func newWriter(dev wgtun.Device) *writer {
-	file := dev.File()
-	if file == nil {
-		return nil
-	}
-	raw, err := file.SyscallConn()
-	if err != nil || !hasOffload(raw) {
-		return nil
-	}
-	w := &writer{file: raw}
-	err = raw.Control(func(fd uintptr) {
-		// The package has asked for the same; Linux before 6.2 refuses it.
-		w.join.udp = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, tcpOffloads|udpOffloads) == nil
-	})
-	if err != nil {
-		return nil
-	}
+	w := &writer{}
 	w.call = w.writev
+	w.file = offloadFile(dev, func(fd int) {
+		// The package has asked for the same; Linux before 6.2 refuses it.
+		w.join.udp = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcpOffloads|udpOffloads) == nil
+	})
+	if w.file == nil {
+		return nil
+	}
 	return w
 }
 

@@ -1,0 +1,267 @@
+package tun
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	wgtun "golang.zx2c4.com/wireguard/tun"
+)
+
+// A kernel without IPv6 has nothing of it, which is no error.
+func TestListAllOfAFamilyThatIsMissing(t *testing.T) {
+	for _, c := range []struct {
+		err, want error
+	}{
+		{nil, nil}, {unix.EAFNOSUPPORT, nil}, {unix.EOPNOTSUPP, nil}, {unix.EPERM, unix.EPERM},
+	} {
+		list, err := listAll(func() ([]int, error) { return []int{7}, c.err })
+		if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) || len(list) == 1 != (c.err == nil || c.want != nil) {
+			t.Errorf("%v: %v, %v", c.err, list, err)
+		}
+	}
+}
+
+// What a route in one of the instance's tables is: ours, or of somebody else who put it there. A route in
+// another table is neither.
+func TestRoutesHeld(t *testing.T) {
+	const table, device = 1000, 3
+	net4, net6 := netip.MustParsePrefix("10.2.0.0/24"), netip.MustParsePrefix("2001:db8:2::/64")
+	all4, all6 := anyPrefix(false), anyPrefix(true)
+	if all4.String() != "0.0.0.0/0" || all6.String() != "::/0" {
+		t.Fatal(all4, all6)
+	}
+	none := netip.Addr{}
+	src := netip.MustParseAddr("10.1.0.1")
+	ours := func(table int, dst netip.Prefix, change ...func(*netlink.Route)) netlink.Route {
+		r := netlink.Route{Table: table, Protocol: Protocol, Type: unix.RTN_UNICAST, LinkIndex: device, Dst: toIPNet(dst)}
+		if dst.Addr().Is6() {
+			r.Priority = 1024
+		}
+		for _, f := range change {
+			f(&r)
+		}
+		return r
+	}
+	kind := func(kind, metric int) func(*netlink.Route) {
+		return func(r *netlink.Route) { r.Type, r.Priority = kind, metric }
+	}
+	by := func(index int) func(*netlink.Route) { return func(r *netlink.Route) { r.LinkIndex = index } }
+	for _, c := range []struct {
+		name string
+		r    netlink.Route
+		v6   bool
+		want held // foreign is r where nothing else is set
+	}{
+		{"to the device", ours(table, net4, func(r *netlink.Route) { r.Src = src.AsSlice() }), false, held{state: state{routes: map[netip.Prefix]netip.Addr{net4: src}}}},
+		{"to the device, of IPv6", ours(table, net6), true, held{state: state{routes: map[netip.Prefix]netip.Addr{net6: none}}}},
+		{"everything to the device", ours(table, all4), false, held{state: state{routes: map[netip.Prefix]netip.Addr{all4: none}}}},
+		{"the fence", ours(table, all4, kind(unix.RTN_UNREACHABLE, fenceMetric)), false, held{state: state{fences: [2]bool{true, false}}}},
+		{"the fence of IPv6", ours(table, all6, kind(unix.RTN_UNREACHABLE, fenceMetric)), true, held{state: state{fences: [2]bool{false, true}}}},
+		{"of a link", ours(table|nearBit, net4, by(9)), false, held{state: state{near: map[netip.Prefix]link{net4: {9, none}}}}},
+
+		{"to another device", ours(table, net4, by(9)), false, held{}},
+		{"with another metric", ours(table, net4, kind(unix.RTN_UNICAST, 1)), false, held{}},
+		{"by a router", ours(table, net4, func(r *netlink.Route) { r.Gw = src.AsSlice() }), false, held{}},
+		{"by a router of the other family", ours(table, net4, func(r *netlink.Route) { r.Via = &netlink.Via{} }), false, held{}},
+		{"in a capsule", ours(table, net4, func(r *netlink.Route) { r.Encap = &netlink.MPLSEncap{} }), false, held{}},
+		{"by several routers", ours(table, net4, func(r *netlink.Route) { r.MultiPath = []*netlink.NexthopInfo{{}} }), false, held{}},
+		{"of another protocol", ours(table, net4, func(r *netlink.Route) { r.Protocol = unix.RTPROT_STATIC }), false, held{}},
+		{"a fence for one network", ours(table, net4, kind(unix.RTN_UNREACHABLE, fenceMetric)), false, held{}},
+		{"a fence in front", ours(table, all4, kind(unix.RTN_UNREACHABLE, 0)), false, held{}},
+		{"a fence that discards", ours(table, all4, kind(unix.RTN_BLACKHOLE, fenceMetric)), false, held{}},
+		{"what is thrown back", ours(table, net4, kind(unix.RTN_THROW, 0)), false, held{}},
+		{"of a link, with another metric", ours(table|nearBit, net4, kind(unix.RTN_UNICAST, 1)), false, held{}},
+		{"of a link, and unreachable", ours(table|nearBit, net4, kind(unix.RTN_UNREACHABLE, 0)), false, held{}},
+		{"of a link, of another protocol", ours(table|nearBit, net4, func(r *netlink.Route) { r.Protocol = unix.RTPROT_STATIC }), false, held{}},
+		{"a fence among the links", ours(table|nearBit, all4, kind(unix.RTN_UNREACHABLE, fenceMetric)), false, held{}},
+	} {
+		got := held{state: state{routes: map[netip.Prefix]netip.Addr{}, near: map[netip.Prefix]link{}}}
+		got.take(c.r, table, device, c.v6)
+		foreign := len(c.want.routes)+len(c.want.near) == 0 && c.want.fences == [2]bool{}
+		if !maps.Equal(got.routes, c.want.routes) || !maps.Equal(got.near, c.want.near) || got.fences != c.want.fences || foreign != (len(got.foreign) == 1) {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+		c.r.Table++
+		got = held{state: state{routes: map[netip.Prefix]netip.Addr{}, near: map[netip.Prefix]link{}}}
+		if got.take(c.r, table, device, c.v6); len(got.routes)+len(got.near)+len(got.foreign) > 0 || got.fences != [2]bool{} {
+			t.Errorf("%s, in another table: %+v", c.name, got)
+		}
+	}
+}
+
+// A rule comes back from the kernel as it went there.
+func TestRulesComeBack(t *testing.T) {
+	k := &kernel{o: Options{Table: 1000, Pref: 500}}
+	some := rule{from: netip.MustParsePrefix("10.1.0.0/16"), to: netip.MustParsePrefix("10.2.0.0/24"), proto: 17, sport: 500, dport: 4500, mark: 7, own: true}
+	for _, act := range []action{toTable, toEnd, toNear, toMain, nop} {
+		p := placed{some, 600}
+		if p.act = act; act == nop {
+			p.pref = k.o.Pref + PrefSpan
+		}
+		r := k.encode(p)
+		if got, ok := k.decode(*r, false); !ok || got != p {
+			t.Errorf("%v became %v, %v", p, got, ok)
+		}
+		r.Protocol = unix.RTPROT_STATIC
+		if _, ok := k.decode(*r, false); ok {
+			t.Errorf("%v of another protocol is ours", p)
+		}
+	}
+	r := k.encode(placed{rule{v6: true}, 600})
+	if got, ok := k.decode(*r, true); !ok || got != (placed{rule{v6: true}, 600}) || r.Family != unix.AF_INET6 || r.Src != nil || r.Dst != nil {
+		t.Errorf("%+v, %+v", got, r)
+	}
+	if r.Table++; r.Table == k.o.Table {
+		t.Fatal(r.Table)
+	}
+	if _, ok := k.decode(*r, true); ok {
+		t.Error("a rule of another instance is ours")
+	}
+}
+
+// Which addresses of the host packets may come from.
+func TestUsableAddresses(t *testing.T) {
+	for _, c := range []struct {
+		addr         string
+		scope, flags int
+		want         bool
+	}{
+		{"192.0.2.1", unix.RT_SCOPE_UNIVERSE, 0, true}, {"2001:db8::1", unix.RT_SCOPE_UNIVERSE, unix.IFA_F_PERMANENT, true},
+		{"2001:db8::1", unix.RT_SCOPE_UNIVERSE, lesser, true},
+		{"2001:db8::1", unix.RT_SCOPE_UNIVERSE, unix.IFA_F_TENTATIVE, false}, {"2001:db8::1", unix.RT_SCOPE_UNIVERSE, unix.IFA_F_DADFAILED, false},
+		{"192.0.2.1", unix.RT_SCOPE_LINK, 0, false}, {"127.0.0.1", unix.RT_SCOPE_UNIVERSE, 0, false}, {"fe80::1", unix.RT_SCOPE_UNIVERSE, 0, false},
+	} {
+		if got := usable(netip.MustParseAddr(c.addr), netlink.Addr{Scope: c.scope, Flags: c.flags}); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// A device that is set up on a route has a name in the system's answer.
+func TestDecisionNamesTheDevice(t *testing.T) {
+	k, err := newKernel(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	way := func(index uint32) (Decision, error) {
+		return k.decodeDecision(decision(unix.RTN_UNICAST, attributeOf(unix.RTA_OIF, index)))
+	}
+	if got, err := way(1); err != nil || got.Device != "lo" || got.Table != 254 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := way(1 << 30); err == nil {
+		t.Errorf("a device that is not there is %+v", got)
+	}
+}
+
+// Differences name the fence of the family that has lost it, and who else put a route into the table.
+func TestDifferencesOfFences(t *testing.T) {
+	o := Options{Device: "culvert0", Table: 1000}
+	dev := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{RawFlags: unix.IFF_UP, MTU: 1400}}
+	made := state{fences: [2]bool{true, true}}
+	foreign := netlink.Route{Dst: toIPNet(netip.MustParsePrefix("10.2.0.0/24")), Gw: []byte{192, 0, 2, 1}, Protocol: unix.RTPROT_STATIC}
+	for _, c := range []struct {
+		now  held
+		want []string
+	}{
+		{held{state: made}, nil},
+		{held{state: state{fences: [2]bool{false, true}}}, []string{"route unreachable 0.0.0.0/0 was removed from table 1000"}},
+		{held{state: state{fences: [2]bool{true, false}}}, []string{"route unreachable ::/0 was removed from table 1000"}},
+		{held{state: made, foreign: []netlink.Route{foreign}}, []string{"foreign route 10.2.0.0/24 via 192.0.2.1 (protocol static) was added to table 1000"}},
+	} {
+		if got := differences(o, dev, 1400, c.now, made, nil); !slices.Equal(got, c.want) {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+// A Restore that cannot compare the system with the plan says so, and keeps what it knows.
+func TestRestoreThatCannotLook(t *testing.T) {
+	k, err := newKernel(Options{Device: "nosuch0", Table: 1000, Pref: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	h := &host{o: k.o, kernel: k, applied: true, made: state{fences: [2]bool{true, true}}, found: []string{"found"}}
+	if h.watch, err = newWatch(h.o); err != nil {
+		t.Fatal(err)
+	}
+	defer h.watch.Close()
+	h.plan = Plan{Addresses: []netip.Prefix{{}}} // no address
+	what, _, err := h.Restore()
+	if err == nil || what != nil || !reflect.DeepEqual(h.made, state{fences: [2]bool{true, true}}) || !slices.Equal(h.found, []string{"found"}) {
+		t.Errorf("%q, %v, and then %+v, %q", what, err, h.made, h.found)
+	}
+}
+
+// fileDevice is a device that has only a file.
+type fileDevice struct {
+	wgtun.Device
+	file *os.File
+}
+
+func (d fileDevice) File() *os.File { return d.file }
+
+// A file without an offload header is read and written by the package.
+func TestFilesWithoutOffload(t *testing.T) {
+	open, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	closed, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	for name, f := range map[string]*os.File{"none": nil, "another": open, "closed": closed} {
+		dev := fileDevice{file: f}
+		called := false
+		if offloadFile(dev, func(int) { called = true }) != nil || called || newReader(dev) != nil || newWriter(dev) != nil {
+			t.Errorf("%s: it has an offload header", name)
+		}
+	}
+}
+
+// Where a change cannot begin, what is reached is what there was.
+func TestChangeThatCannotBegin(t *testing.T) {
+	k, err := newKernel(Options{Device: "nosuch0", Table: 1000, Pref: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	net := netip.MustParsePrefix("10.2.0.0/24")
+	from := state{
+		addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.5/32")}, routes: map[netip.Prefix]netip.Addr{net: {}}, near: map[netip.Prefix]link{net: {9, netip.Addr{}}},
+		fences: [2]bool{true, false}, rules: []placed{{rule{to: net}, 600}},
+	}
+	reached, err := k.change(from, state{addrs: from.addrs, fences: [2]bool{true, true}})
+	if err == nil || !reflect.DeepEqual(reached, from) {
+		t.Errorf("%v, and then %+v, want %+v", err, reached, from)
+	}
+}
+
+// An attribute is found behind others; what is cut has none.
+func TestAttribute(t *testing.T) {
+	data := slices.Concat(attributeOf(unix.RTA_OIF, 3), attributeOf(unix.RTA_TABLE, 1000), attributeOf(unix.RTA_TABLE, 2000))
+	for kind, want := range map[uint16][]byte{unix.RTA_OIF: {3, 0, 0, 0}, unix.RTA_TABLE: {0xe8, 3, 0, 0}, unix.RTA_GATEWAY: nil} {
+		if want != nil {
+			want = binary.NativeEndian.AppendUint32(nil, binary.LittleEndian.Uint32(want))
+		}
+		if got := attribute(data, kind); !slices.Equal(got, want) {
+			t.Errorf("%d: %x, want %x", kind, got, want)
+		}
+	}
+	if got := attribute(data[:5], unix.RTA_OIF); got != nil {
+		t.Errorf("of what is cut: %x", got)
+	}
+}
