@@ -103,9 +103,9 @@ func (k *kernel) sweep() error {
 		if e != nil {
 			err = errors.Join(err, fmt.Errorf("table %d: %w", table, e))
 			left.release()
-			continue
+		} else {
+			left.remove()
 		}
-		left.remove()
 	}
 	if err == nil {
 		removeStale(k.o.LockDir)

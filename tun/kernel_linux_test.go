@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -182,6 +183,11 @@ func TestDifferencesOfFences(t *testing.T) {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}
+	for mtu, want := range map[int][]string{0: nil, 1: {"MTU of culvert0 was set to 1400"}, 1400: nil} {
+		if got := differences(o, dev, mtu, held{state: made}, made, nil); !slices.Equal(got, want) {
+			t.Errorf("an MTU of %d: %q", mtu, got)
+		}
+	}
 }
 
 // A Restore that cannot compare the system with the plan says so, and keeps what it knows.
@@ -263,5 +269,119 @@ func TestAttribute(t *testing.T) {
 	}
 	if got := attribute(data[:5], unix.RTA_OIF); got != nil {
 		t.Errorf("of what is cut: %x", got)
+	}
+}
+
+// What cannot be added is not among what is reached. A change stops there; one that is to go on adds the rest.
+func TestChangeThatIsRefused(t *testing.T) {
+	lone(t)
+	run(t, "ip link set culvert0 up")
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/culvert0/disable_ipv6", []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	k, err := newKernel(Options{Device: "culvert0", Table: 1000, Pref: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	good, bad := netip.MustParsePrefix("10.9.0.5/32"), netip.MustParsePrefix("2001:db8:9::5/128") // there is no IPv6
+	reachable, stray := netip.MustParsePrefix("10.2.0.0/24"), netip.MustParsePrefix("10.3.0.0/24")
+	p := placed{rule{to: reachable}, 600}
+	to := state{
+		addrs: []netip.Prefix{bad, good}, fences: [2]bool{true, false}, rules: []placed{p},
+		routes: map[netip.Prefix]netip.Addr{reachable: {}, stray: netip.MustParseAddr("192.0.2.77")}, // which is nobody's
+	}
+	there := func() state {
+		now, err := k.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now.state
+	}
+	if reached, err := k.change(state{}, to); err == nil || len(reached.addrs)+len(reached.routes)+len(reached.rules) > 0 || len(there().rules) > 0 {
+		t.Errorf("an address is refused: %v, %+v", err, reached)
+	}
+	only := to
+	only.addrs = nil
+	reached, err := k.change(state{}, only)
+	if _, ok := reached.routes[stray]; err == nil || ok || reached.fences != to.fences || len(reached.rules) > 0 || len(there().rules) > 0 {
+		t.Errorf("a route is refused: %v, %+v", err, reached)
+	}
+	want := state{addrs: []netip.Prefix{good}, routes: map[netip.Prefix]netip.Addr{reachable: {}}, near: map[netip.Prefix]link{}, fences: to.fences, rules: to.rules}
+	reached, err = k.goOver(state{}, to, true)
+	if err == nil || !strings.Contains(err.Error(), bad.String()) || !strings.Contains(err.Error(), stray.String()) || !reflect.DeepEqual(reached, want) {
+		t.Errorf("going on: %v, %+v, want %+v", err, reached, want)
+	}
+	if now := there(); !maps.Equal(now.routes, want.routes) || now.fences != want.fences || !slices.Equal(now.rules, want.rules) {
+		t.Errorf("there are %+v", now)
+	}
+}
+
+// A host that is closed stays so, and may be closed again.
+func TestHostIsClosedOnce(t *testing.T) {
+	lone(t)
+	h, err := NewHost(Options{Device: "culvert0", LockDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := h.Apply(everything()); !errors.Is(err, os.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// A thread whose network namespace cannot be told has no lock.
+func TestNamespaceThatCannotBeTold(t *testing.T) {
+	if ns, err := namespaceAt(t.TempDir() + "/net"); ns != 0 || err == nil || !strings.Contains(err.Error(), "cannot tell the network namespace") {
+		t.Error(ns, err)
+	}
+	here, err := namespace()
+	if again, err2 := namespace(); here == 0 || err != nil || err2 != nil || again != here {
+		t.Error(here, err, again, err2)
+	}
+}
+
+// The route of a network on a link is missed as long as the link has that network, by that address.
+func TestDifferencesOfNetworksOnLinks(t *testing.T) {
+	o := Options{Device: "culvert0", Table: 1000}
+	dev := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{RawFlags: unix.IFF_UP}}
+	net := netip.MustParsePrefix("192.168.1.0/24")
+	was, moved := link{3, netip.MustParseAddr("192.168.1.2")}, link{4, netip.MustParseAddr("192.168.1.3")}
+	near := func(l link) map[netip.Prefix]link { return map[netip.Prefix]link{net: l} }
+	for _, c := range []struct {
+		name       string
+		now, links map[netip.Prefix]link
+		differs    bool
+	}{
+		{"as it was", near(was), near(was), false}, {"removed", nil, near(was), true}, {"changed", near(moved), near(was), true},
+		{"removed with the link", nil, nil, false}, {"removed, and the network is on another link", nil, near(moved), false}, {"left behind", near(was), nil, false},
+	} {
+		got := differences(o, dev, 0, held{state: state{near: c.now}}, state{near: near(was)}, c.links)
+		if c.differs != slices.Equal(got, []string{"route 192.168.1.0/24 was removed from table 1000"}) || !c.differs && got != nil {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}
+
+// The networks on links are asked for where something is for everywhere, and they are to be left alone.
+func TestAsksLANs(t *testing.T) {
+	all, some := route("10.1.0.0/24", "0.0.0.0/0"), route("10.1.0.0/24", "10.2.0.0/24")
+	pass, none := all, all
+	pass.Pass, none.Remote = true, netip.Prefix{}
+	for _, c := range []struct {
+		routes []Route
+		bypass bool
+		want   bool
+	}{
+		{[]Route{some, all}, true, true}, {[]Route{some, all}, false, false}, {[]Route{some}, true, false}, {nil, true, false},
+		{[]Route{pass}, true, false}, {[]Route{none}, true, false}, {[]Route{route("fd00::/64", "::/0")}, true, true},
+	} {
+		if got := (Plan{Routes: c.routes, LANBypass: c.bypass}).asksLANs(); got != c.want {
+			t.Errorf("%+v, lan-bypass %v: %v", c.routes, c.bypass, got)
+		}
 	}
 }

@@ -142,9 +142,11 @@ func bootID() string {
 }
 
 // namespace is the network namespace of the calling thread.
-func namespace() (uint64, error) {
+func namespace() (uint64, error) { return namespaceAt("/proc/thread-self/ns/net") }
+
+func namespaceAt(path string) (uint64, error) {
 	var ns unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &ns); err != nil {
+	if err := unix.Stat(path, &ns); err != nil {
 		return 0, fmt.Errorf("cannot tell the network namespace: %w", err)
 	}
 	return ns.Ino, nil
@@ -158,14 +160,8 @@ func lockPath(dir string, ns uint64, table int) string {
 // gone: its lock file is in our folder, and nobody has it. Without the file nobody
 // knows; it may live in a container with a folder of its own. nil: leave it.
 func takeLeftLock(dir string, table int) *lock {
-	ns, err := namespace()
-	if err != nil {
-		return nil
-	}
-	l, err := tryLock(lockPath(dir, ns, table), os.O_RDWR)
-	if err != nil {
-		return nil
-	}
+	ns, _ := namespace() // 0, where it cannot be told, has no file
+	l, _ := tryLock(lockPath(dir, ns, table), os.O_RDWR)
 	return l
 }
 

@@ -269,16 +269,17 @@ func TestMatters(t *testing.T) {
 		data []byte
 		want bool
 	}{
-		"a rule":                   {unix.RTM_DELRULE, nil, true},
-		"an address":               {unix.RTM_NEWADDR, nil, true},
-		"a route of ours":          {unix.RTM_DELROUTE, long, true},
-		"a route of a daemon":      {unix.RTM_NEWROUTE, routeMessage(unix.RT_TABLE_MAIN, unix.RTPROT_ZEBRA), false},
-		"a connected route":        {unix.RTM_NEWROUTE, routeMessage(unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL), true},
-		"a short message":          {unix.RTM_NEWROUTE, nil, false},
-		"our device":               {unix.RTM_NEWLINK, link(0, "culvert0"), true},
-		"another device":           {unix.RTM_NEWLINK, link(0, "wlan0"), false},
-		"another device goes down": {unix.RTM_NEWLINK, link(unix.IFF_UP, "wlan0"), true},
-		"a neighbour":              {unix.RTM_NEWNEIGH, nil, false},
+		"a rule":                    {unix.RTM_DELRULE, nil, true},
+		"an address":                {unix.RTM_NEWADDR, nil, true},
+		"a route of ours":           {unix.RTM_DELROUTE, long, true},
+		"a route of a daemon":       {unix.RTM_NEWROUTE, routeMessage(unix.RT_TABLE_MAIN, unix.RTPROT_ZEBRA), false},
+		"a connected route":         {unix.RTM_NEWROUTE, routeMessage(unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL), true},
+		"a short message":           {unix.RTM_NEWROUTE, nil, false},
+		"a short message of a link": {unix.RTM_NEWLINK, make([]byte, 15), false},
+		"our device":                {unix.RTM_NEWLINK, link(0, "culvert0"), true},
+		"another device":            {unix.RTM_NEWLINK, link(0, "wlan0"), false},
+		"another device goes down":  {unix.RTM_NEWLINK, link(unix.IFF_UP, "wlan0"), true},
+		"a neighbour":               {unix.RTM_NEWNEIGH, nil, false},
 	} {
 		if got := o.matters(c.kind, c.data); got != c.want {
 			t.Errorf("%s: %v", name, got)
