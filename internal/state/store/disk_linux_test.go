@@ -332,6 +332,7 @@ func TestJudgeThatEnds(t *testing.T) {
 		"kill -SEGV $$":                       "segmentation fault",
 		"echo fatal error: fault >&2; exit 2": "fatal error: fault",
 		"echo sound; exit 2":                  "exit status 2",
+		"echo trace $GOTRACEBACK >&2; exit 2": "trace none",
 		"exit 0":                              "exit status 0",
 	} {
 		if err := JudgeBy("/bin/sh", "-c", script)(path); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), want) {

@@ -78,17 +78,18 @@ func Open(dir string, o Options) (Store, error) {
 		defer close(f.opened)
 		had, err = f.open()
 	}()
+	all := changes{}
 	select {
 	case <-f.opened:
 		if err != nil {
 			return nil, err
 		}
+		all = had
 	case <-o.after(openWait):
 		// What it has is added to once it answers, and read by the next start.
 		o.Log.Error("the disk with the state does not answer: the gateway goes on with an empty one in memory", "file", f.path)
-		return newBehind(changes{}, f, o.Log, o.after), nil
 	}
-	return newBehind(had, f, o.Log, o.after), nil
+	return newBehind(all, f, o.Log, o.after), nil
 }
 
 // file is a bbolt database as a disk. The gateway itself never looks at the file while
@@ -179,6 +180,9 @@ func (f *file) openSound(readOnly bool) error {
 			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
 				raw, err := os.OpenFile(name, flag, perm)
 				f.raw = raw
+				if err == nil && !readOnly {
+					err = private(raw)
+				}
 				return raw, err
 			}})
 		return err
@@ -193,12 +197,16 @@ func (f *file) openSound(readOnly bool) error {
 		}
 		return err
 	}
-	if !readOnly {
-		if err := f.raw.Chmod(0o600); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			return errors.Join(err, f.close())
-		}
-	}
 	return f.measure()
+}
+
+// private lets nobody but the owner read the file, where the system knows that.
+func private(raw *os.File) error {
+	err := raw.Chmod(0o600)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
 }
 
 func (f *file) measure() error {

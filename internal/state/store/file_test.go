@@ -13,6 +13,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // quick are options of a store whose file a test judges, and that waits for no lock.
@@ -496,5 +497,73 @@ func TestSelf(t *testing.T) {
 	}
 	if self("linux") != "/proc/self/exe" || self("darwin") != want {
 		t.Errorf("%s, %s, want %s", self("linux"), self("darwin"), want)
+	}
+}
+
+// A write that the file takes writes what changed, and goes on with the same database.
+func TestWriteGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	kept(t, dir, "a")
+	f := opened(t, dir, &lines{})
+	db := f.db
+	for range 2 {
+		if err := f.write(changes{"x": {"b": []byte("new")}}, func() changes { t.Error("everything is written"); return changes{} }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.db != db {
+		t.Error("it was opened again")
+	}
+	if got := holds(t, dir, "x"); got != "a=old b=new " {
+		t.Errorf("the file has %q", got)
+	}
+}
+
+// What the database or the system refuses is no damage, and nothing of it stays.
+func TestRefusedIsNotDamaged(t *testing.T) {
+	dir := t.TempDir()
+	kept(t, dir, "a")
+	f := opened(t, dir, &lines{})
+	if err := f.update(changes{"": {"b": []byte("new")}}); !errors.Is(err, berrors.ErrBucketNameRequired) || errors.Is(err, ErrDamaged) {
+		t.Errorf("a bucket without a name: %v", err)
+	}
+	if err := f.update(changes{"x": {"": []byte("new")}}); !errors.Is(err, berrors.ErrKeyRequired) || errors.Is(err, ErrDamaged) {
+		t.Errorf("a key without a name: %v", err)
+	}
+	if err := f.raw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.there(); !errors.Is(err, os.ErrClosed) || errors.Is(err, ErrDamaged) {
+		t.Errorf("a file that is closed: %v", err)
+	}
+	if err := f.measure(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("its size: %v", err)
+	}
+}
+
+// Only its owner can read the file, which others might before it was ours.
+func TestPrivate(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no such modes here")
+	}
+	dir := t.TempDir()
+	kept(t, dir, "a")
+	path := filepath.Join(dir, FileName)
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := opened(t, dir, &lines{})
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	raw := f.raw
+	if err := errors.Join(f.close(), os.Chmod(path, 0o644), f.openSound(true)); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o644 {
+		t.Errorf("what is only read was changed: %v, %v", st.Mode(), err)
+	}
+	if err := private(raw); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a file that is closed: %v", err)
 	}
 }
