@@ -66,7 +66,7 @@ func TestResponderRefuses(t *testing.T) {
 		{"key-id", two, core.ID{Type: core.IDKeyID, Data: "\x00k"}, core.ID{}, "for key", "", "fqdn:two.example"},
 		{"address", two, core.ID{Type: core.IDIPv4, Data: "\x0a\x00\x00\x01"}, core.ID{}, "for ten", "", "fqdn:two.example"},
 		{"IDr is ours", two, fqdn("left.example"), fqdn("one.example"), "for left", "", "fqdn:one.example"},
-		{"IDr is not ours", two, fqdn("left.example"), fqdn("none.example"), "for left", "asked for fqdn:none.example", ""},
+		{"IDr is not ours", two, fqdn("left.example"), fqdn("none.example"), "for left", "asks for fqdn:none.example", ""},
 		{"IDr passes one over", two, fqdn("left.example"), fqdn("any.example"), "for any", "", "fqdn:any.example"},
 	}
 	for _, c := range tests {

@@ -138,7 +138,7 @@ func (e *Endpoint) unreachable(peer *core.Peer, reason string) {
 	wanted := e.resolving[peer.Name]
 	delete(e.resolving, peer.Name)
 	e.redirects.returnHome(peer)
-	e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name, Reason: reason})
+	e.env.Emit(core.Event{Kind: core.EvInitFailed, Peer: peer.Name, Initiator: true, Reason: reason})
 	for _, p := range wanted {
 		e.later(p, true)
 		if w := e.wants[p.Ref]; w != nil {

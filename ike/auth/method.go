@@ -105,6 +105,11 @@ type Side interface {
 	// SignedWithoutPPK are those that we prove for a peer that lacks our PPK (RFC
 	// 8784); false: no such proof is wanted.
 	SignedWithoutPPK() (Signed, bool)
+	// PPK is the postquantum preshared key that the peer's proof is made with; nil: none is.
+	PPK() *core.PPK
+	// CheckedWithoutPPK is the proof that the peer sent for an end that lacks its PPK, and what it is made over; false: it
+	// sent none.
+	CheckedWithoutPPK() (data []byte, s Signed, ok bool)
 	// Hashes are those that the peer can verify signatures with; none: it said none.
 	Hashes() []sign.HashID
 	// PSS reports whether the peer announced RSASSA-PSS, or has signed by it.

@@ -35,12 +35,39 @@ type pskCheck struct{ Side }
 
 func (p pskCheck) Step(in []message.Payload, done Done) error {
 	if !p.Proved(VerifyPSK(p.PRF(), p.Identity().Secret, p.Signed(false), find(in).Data)) {
-		return p.Refuse(p.parts(), "the proof of %s is wrong: compare the secret of the identity on both sides", p.PeerID())
+		return p.wrong()
 	}
 	return done(nil, true)
 }
 
 func (pskCheck) End() {}
+
+// wrong says which of two secrets differs, as far as that shows: a peer that does not require its PPK also proves itself
+// without (RFC 8784 §3).
+func (p pskCheck) wrong() error {
+	ppk := p.PPK()
+	if ppk == nil {
+		return p.Refuse(p.parts(), "the proof of %s is wrong: compare the secret of the identity on both sides", p.PeerID())
+	}
+	data, s, ok := p.CheckedWithoutPPK()
+	switch {
+	case !ok:
+		m := p.parts()
+		m.Hint = "secret or ppk-secret differs, and nothing shows which of them: write the same on both sides" + at(m.Where)
+		return p.Refuse(m, "the proof of %s is wrong: compare secret and ppk-secret of the identity on both sides", p.PeerID())
+	case p.Proved(VerifyPSK(p.PRF(), p.Identity().Secret, s, data)):
+		return p.Refuse(ppkParts(p.Side), "the proof of %s is wrong with the postquantum preshared key %q, and right without: compare ppk-secret on both sides", p.PeerID(), ppk.ID)
+	}
+	return p.Refuse(p.parts(), "the proof of %s is wrong, without the postquantum preshared key too: compare the secret of the identity on both sides", p.PeerID())
+}
+
+// ppkParts is for a PPK whose name both ends have, and whose secret differs.
+func ppkParts(s Side) *core.Mismatch {
+	m := &core.Mismatch{What: "PPK", Part: "ppk-secret", Ours: []string{"ppk-id " + s.PPK().ID}, Theirs: []string{"it is " + s.PeerID().String()},
+		Where: s.Place(s.Identity(), "ppk-secret")}
+	m.Hint = "ppk-secret: both sides name the same ppk-id and have another secret for it: write the same one on both" + at(m.Where)
+	return m
+}
 
 // parts never says more of a secret than where it stands.
 func (p pskCheck) parts() *core.Mismatch {

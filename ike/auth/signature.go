@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -26,11 +27,15 @@ var Signature = &Method{
 	Prove: func(s Side) Part { return signatureProof{s} },
 	Check: func(s Side) Part { return &signatureCheck{Side: s} },
 	Refused: func(id *core.Identity) Refused {
-		return Refused{
+		r := Refused{
 			Compare: fmt.Sprintf("see in its log what is wrong with certificate %q for it; compare my-id and remote-id on both sides", id.Own.Name),
 			Ours:    fmt.Sprintf("our certificate is %q", id.Own.Name),
 			See:     "see whether it trusts the authority of our certificate, has the same time and can check the signature; compare ",
 		}
+		if _, ok := id.Own.Chain[0].PublicKey.(*rsa.PublicKey); ok {
+			r.See = fmt.Sprintf("see whether it trusts the authority of our certificate, has the same time and can check the signature (rsa-padding of certificate %q says how we sign, and some peers check one padding only); compare ", id.Own.Name)
+		}
+		return r
 	},
 }
 
@@ -128,6 +133,9 @@ func (c *signatureCheck) unproven(cert *x509.Certificate, err error) error {
 	var r *Refusal
 	if !errors.As(err, &r) {
 		return c.Refuse(nil, "the proof of %s could not be checked: %v", c.PeerID(), err)
+	}
+	if ppk := c.PPK(); ppk != nil && r.Check == "signature" {
+		return c.Refuse(ppkParts(c.Side), "the proof of %s with the postquantum preshared key %q is refused: compare ppk-secret on both sides; else %v", c.PeerID(), ppk.ID, err)
 	}
 	key := ""
 	if r.Check == "authority" {

@@ -54,6 +54,10 @@ func (s *side) Now() time.Time                      { return now }
 func (s *side) Proved(ok bool) bool                 { return ok }
 func (s *side) Place(_ any, key string) string      { return "x.toml:" + key }
 func (s *side) Signed(ours bool) Signed             { return signed }
+func (s *side) PPK() *core.PPK                      { return nil }
+func (s *side) CheckedWithoutPPK() ([]byte, Signed, bool) {
+	return nil, Signed{}, false
+}
 func (s *side) SignedWithoutPPK() (Signed, bool) {
 	x := signed
 	x.Message = []byte("without")

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -142,7 +141,7 @@ func (o Offer) additionalDiffers(p *Alternative) bool {
 	return !slices.ContainsFunc(p.Transforms, strange) && !slices.ContainsFunc(o.exchanges(), func(x exchanges) bool { return !x.none && x.fits(p) })
 }
 
-// additionalNames is what an offer allows after the groups: "none", "ml-kem-768+ml-kem-1024".
+// additionalNames is what an offer allows after the groups, each once: "none", "ml-kem-768+ml-kem-1024".
 func (o Offer) additionalNames() (names []string) {
 	for _, x := range o.exchanges() {
 		if x.none {
@@ -155,26 +154,29 @@ func (o Offer) additionalNames() (names []string) {
 		if len(parts) == 0 {
 			parts = []string{"none"}
 		}
-		names = append(names, strings.Join(parts, "+"))
+		if name := strings.Join(parts, "+"); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
 
-// offeredAdditional is what a proposal has after the groups, one name for each type.
+// hasAdditional reports whether a proposal has key exchanges after the first.
+func hasAdditional(p *Alternative) bool {
+	return slices.ContainsFunc(p.Transforms, func(t Transform) bool { return t.Type >= suite.TypeAddKE1 && t.Type <= suite.TypeAddKE7 })
+}
+
+// offeredAdditional is what a proposal has after the groups, as additionalNames has it: of one type the methods that would
+// do with a slash between them, and NONE as "none".
 func offeredAdditional(p *Alternative) []string {
-	var names []string
-	for _, t := range p.Transforms {
-		if t.Type <= suite.TypeESN || len(names) == maxNames {
-			continue
+	var parts []string
+	for t := suite.TypeAddKE1; t <= suite.TypeAddKE7; t++ {
+		if names := offered(p, t, p.Protocol); len(names) > 0 {
+			parts = append(parts, strings.Join(names, "/"))
 		}
-		name := fmt.Sprintf("method %d", t.ID)
-		if k := suite.KEMByID(t.ID); k != nil {
-			name = k.Name
-		}
-		names = append(names, name)
 	}
-	if len(names) == 0 {
-		names = []string{"none"}
+	if len(parts) == 0 {
+		return []string{"none"}
 	}
-	return names
+	return []string{strings.Join(parts, "+")}
 }

@@ -91,14 +91,14 @@ func TestAdditionalFit(t *testing.T) {
 		{"nothing", behind(), true, false, false, "", "none"},
 		{"one", behind(6, 36), false, true, false, " 6:36", "ml-kem-768"},
 		{"another one", behind(6, 37), false, false, false, "", "ml-kem-1024"},
-		{"one or NONE", behind(6, 36, 6, 0), true, true, false, " 6:0", "ml-kem-768, method 0"},
-		{"one and then NONE", behind(6, 36, 7, 0), false, true, false, " 6:36 7:0", "ml-kem-768, method 0"},
-		{"two", behind(6, 36, 7, 37), false, false, true, " 6:36 7:37", "ml-kem-768, ml-kem-1024"},
-		{"two or one", behind(6, 36, 7, 37, 7, 0), false, true, true, " 6:36 7:0", "ml-kem-768, ml-kem-1024, method 0"},
+		{"one or NONE", behind(6, 36, 6, 0), true, true, false, " 6:0", "ml-kem-768/none"},
+		{"one and then NONE", behind(6, 36, 7, 0), false, true, false, " 6:36 7:0", "ml-kem-768+none"},
+		{"two", behind(6, 36, 7, 37), false, false, true, " 6:36 7:37", "ml-kem-768+ml-kem-1024"},
+		{"two or one", behind(6, 36, 7, 37, 7, 0), false, true, true, " 6:36 7:0", "ml-kem-768+ml-kem-1024/none"},
 		{"the second alone", behind(7, 37), false, false, false, "", "ml-kem-1024"},
-		{"the seventh NONE", behind(12, 0), true, false, false, " 12:0", "method 0"},
+		{"the seventh NONE", behind(12, 0), true, false, false, " 12:0", "none"},
 		{"the seventh", behind(12, 36), false, false, false, "", "ml-kem-768"},
-		{"the other way round", behind(6, 37, 7, 36), false, false, false, "", "ml-kem-1024, ml-kem-768"},
+		{"the other way round", behind(6, 37, 7, 36), false, false, false, "", "ml-kem-1024+ml-kem-768"},
 	} {
 		if a, b, d := none.fits(c.p), one.fits(c.p), two.fits(c.p); a != c.none || b != c.one || d != c.two {
 			t.Errorf("%s: none fits %v, one %v, two %v", c.name, a, b, d)
@@ -123,11 +123,40 @@ func TestAdditionalFit(t *testing.T) {
 		}
 	}
 	many := behind()
-	for range maxNames + 5 {
-		many.Transforms = append(many.Transforms, Transform{Type: suite.TypeAddKE1, ID: 36})
+	for i := range maxNames + 5 {
+		many.Transforms = append(many.Transforms, Transform{Type: suite.TypeAddKE1, ID: 1000 + uint16(i)})
 	}
-	if n := len(offeredAdditional(many)); n != maxNames {
-		t.Errorf("%d names are shown", n)
+	if text := strings.Join(offeredAdditional(many), ", "); strings.Count(text, "#") != maxNames || !strings.HasSuffix(text, "/…") {
+		t.Errorf("%s", text)
+	}
+	if got := offeredAdditional(behind(6, 31, 7, 36)); !slices.Equal(got, []string{"x25519+ml-kem-768"}) {
+		t.Errorf("a group after the first: %q", got)
+	}
+}
+
+// Both sides' additional key exchanges are shown, and none where only one side has any.
+func TestAdditionalIsShown(t *testing.T) {
+	with := InitOffer(profileOf("x25519+ml-kem-768 ecp256+ml-kem-768 x25519"), true)
+	without := InitOffer(profileOf("x25519"), true)
+	const ours = "additional key exchanges: ml-kem-768, none"
+	if got := with.Ours(); !slices.Contains(got, ours) {
+		t.Errorf("%q", got)
+	}
+	if got := without.Ours(); slices.ContainsFunc(got, isAdditionalLine) {
+		t.Errorf("%q", got)
+	}
+	other := InitOffer(profileOf("x25519+ml-kem-1024"), true).Alternatives()
+	for _, c := range []struct {
+		offer Offer
+		ours  string
+	}{{with, ours}, {without, "additional key exchanges: none"}} {
+		m := c.offer.Explain(other, holder)
+		if !slices.Contains(m.Ours, c.ours) || !slices.Contains(m.Theirs, "additional key exchanges: ml-kem-1024") {
+			t.Errorf("%+v", m)
+		}
+	}
+	if m := without.Explain(without.Alternatives(), holder); slices.ContainsFunc(append(m.Ours, m.Theirs...), isAdditionalLine) {
+		t.Errorf("%+v", m)
 	}
 }
 

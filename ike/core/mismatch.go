@@ -86,9 +86,17 @@ func (o Offer) Ours() []string {
 		if names := o.allowed(p.t); len(names) > 0 {
 			lines = append(lines, p.name+": "+strings.Join(names, ", "))
 		}
+		if p.t == suite.TypeDH && slices.ContainsFunc(o.sets, func(x exchanges) bool { return len(x.additional) > 0 }) {
+			lines = append(lines, additionalLine+strings.Join(o.additionalNames(), ", "))
+		}
 	}
 	return lines
 }
+
+// additionalLine begins the line of the key exchanges after the first (RFC 9370).
+const additionalLine = "additional key exchanges: "
+
+func isAdditionalLine(s string) bool { return strings.HasPrefix(s, additionalLine) }
 
 // Unchosen is what is known where the peer refused an offer of ours without
 // saying what it would have allowed.
@@ -117,15 +125,21 @@ func (o Offer) Explain(peer []Alternative, h Holder) *Mismatch {
 			if hasAny(p, part.t) {
 				theirs.add(func() string { return prefix + part.name + ": " + strings.Join(offered(p, part.t, o.Protocol), ", ") })
 			}
+			if part.t == suite.TypeDH && hasAdditional(p) {
+				theirs.add(func() string { return prefix + additionalLine + strings.Join(offeredAdditional(p), ", ") })
+			}
 		}
 		if n := o.agrees(p); n > furthest {
 			best, furthest = p, n
 		}
 	}
 	m.Theirs = theirs.bounded()
+	if slices.ContainsFunc(peer, func(p Alternative) bool { return hasAdditional(&p) }) && !slices.ContainsFunc(m.Ours, isAdditionalLine) {
+		m.Ours = append(m.Ours, additionalLine+list(o.additionalNames()))
+	}
 	switch {
 	case best == nil:
-		m.Hint = "the peer proposed nothing"
+		m.Hint = "the peer proposed nothing: see its log for why"
 	case furthest == 0:
 		m.Part = "protocol"
 		m.Hint = fmt.Sprintf("protocol: we allow %s, the peer offers %s: have the peer use %[1]s", protocolName(o.Protocol), protocolName(best.Protocol))
@@ -182,10 +196,16 @@ func (o Offer) hint(m *Mismatch, p *Alternative, part part, h Holder) {
 	}
 	m.Where = h.Where(key)
 	ours, theirs := o.allowed(part.t), offered(p, part.t, o.Protocol)
+	if part.t == suite.TypeESN && len(theirs) == 0 {
+		theirs = []string{esnNames[0]} // said by nothing (RFC 7296 §3.3.2)
+	}
 	m.Hint = fmt.Sprintf("%s: we allow %s, the peer offers %s: ", part.name, list(ours), list(theirs))
 	name := o.candidate(p, part.t)
 	if part.t == suite.TypeDH && o.Protocol != ProtoIKE && len(theirs) == 0 {
 		name = "none"
+	}
+	if part.t == suite.TypeESN && name == "" {
+		name = theirs[0]
 	}
 	switch {
 	case name == "":
@@ -272,6 +292,13 @@ func (o Offer) known(x Transform) string {
 		if x.ID <= 1 {
 			return esnNames[x.ID]
 		}
+	default:
+		if k := suite.KEMByID(x.ID); k != nil {
+			return k.Name
+		}
+		if g := suite.GroupByID(x.ID); g != nil {
+			return g.Name
+		}
 	}
 	return ""
 }
@@ -321,7 +348,7 @@ func offered(p *Alternative, t suite.TransformType, proto Protocol) (names []str
 			continue
 		}
 		name := o.known(x)
-		if t == suite.TypeDH && x.ID == 0 {
+		if (t == suite.TypeDH || t >= suite.TypeAddKE1) && x.ID == 0 {
 			name = "none"
 		}
 		if name == "" || x.Unknown {

@@ -33,7 +33,7 @@ type Answer struct {
 func (a *Answer) Suite() (core.Suite, error) {
 	switch {
 	case a.Transport && a.Policy.Tunnel:
-		return core.Suite{}, Refuse(NoProposal, "the peer chose transport mode, which was not asked for")
+		return core.Suite{}, mismatched(NoProposal, Explainer{a.SA}.ModeParts(a.Policy), "the peer chose transport mode, which was not asked for")
 	case !a.Transport && !a.Policy.Tunnel:
 		return core.Suite{}, mismatched(NoProposal, Explainer{a.SA}.ModeParts(a.Policy), "the peer declined transport mode: tunnel differs on the two sides")
 	}

@@ -38,9 +38,23 @@ func Accept(env *core.Env, owner Owner, peer *core.Peer, spii uint64, d core.Dat
 	sa.State = HalfOpen
 	sa.SPIi, sa.SPIr = spii, env.RandomSPI()
 	sa.Timers.Half = env.After(life, func() {
+		if env.Explains() && !knows(sa) {
+			sa.Event(core.EvNotify, "the peer did not go on with %s within %v: check that UDP %d reaches this host, and that fragments of it do", next, life, owner.Host.Config().NATTPort)
+		}
 		sa.End(true, "the peer did not go on with %s within %v", next, life)
 	})
 	return sa
+}
+
+// knows reports whether the peer has another IKE SA that is up, from the same address: then the message that this one
+// began with may have been a late copy, and nothing is missing.
+func knows(sa *SA) bool {
+	for s := range sa.Others.Siblings(sa) {
+		if s.State >= Established && s.Remote.Addr() == sa.Remote.Addr() {
+			return true
+		}
+	}
+	return false
 }
 
 // SeekSource asks the system again, while nobody answers the first message, which address of

@@ -34,6 +34,7 @@ type Child struct {
 	After    *Child // its predecessor, while that lives
 
 	span     span
+	declined bool      // the peer asked for transport mode and got tunnel mode
 	asked    *Question // whose answer shows that the peer has it
 	replaced bool      // an event said that it was rekeyed
 	timers   [3]*core.Timer
@@ -80,6 +81,7 @@ type NewChild struct {
 	// Standby: the peer may not have it yet. Replaces: it is the successor of another.
 	Standby, Replaces bool
 	Note              string // for people, behind what was agreed on
+	Declined          bool   // the peer asked for transport mode
 }
 
 // Install puts a CHILD SA into the data plane. It comes before the message that lets
@@ -89,7 +91,7 @@ func (sa *SA) Install(n NewChild) *Child {
 	p := &n.Policy.Proposal
 	ag := n.Agreement
 	c := &Child{ID: sa.Env.NewChildID(), SA: sa, Policy: n.Policy, Agreement: ag, SPIIn: n.In.SPI,
-		LowNonce: n.Birth.LowNonce, Birth: n.Birth, Standby: n.Standby, Sure: n.Birth.Mine}
+		LowNonce: n.Birth.LowNonce, Birth: n.Birth, Standby: n.Standby, Sure: n.Birth.Mine, declined: n.Declined}
 	c.Birth.Up = sa.Env.Now()
 	soft := softLife(sa.Env, p.Lifetime)
 	padTo, dummies := tfc(n.Policy, ag)
@@ -341,6 +343,18 @@ func (c *Child) End(why string) {
 	sa.Env.Emit(core.Retire{Child: c.ID})
 	removeLater(sa, c.ID)
 }
+
+// Refused is for the protocol, where the peer deletes it: a peer that wanted transport mode and got tunnel mode says in
+// this way that it does not do (RFC 7296 §1.3.1).
+func (c *Child) Refused() {
+	if sa := c.SA; c.declined && !c.replaced && sa.Env.Now().Sub(c.Birth.Up) < declineTime {
+		sa.Emit(core.Event{Kind: core.EvNoProposal, Child: c.ID, Policy: c.Policy.Ref, Detail: Explainer{sa}.ModeParts(c.Policy),
+			Reason: "the peer asked for transport mode, got tunnel mode by the policy, and deleted the CHILD SA: tunnel differs on the two sides"})
+	}
+}
+
+// declineTime is within which time a Delete is an answer to the mode.
+const declineTime = 10 * time.Second
 
 // removeLater takes a CHILD SA out of the data plane after a moment, or at once if a
 // peer that rekeys without end has made too many of them linger.

@@ -2,6 +2,7 @@ package sa
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"culvert/ike/auth"
@@ -43,7 +44,16 @@ func (e Explainer) IKEParts(offered []core.Alternative) *core.Mismatch {
 
 // IKEUnchosen is what we offered where the peer refused it all.
 func (e Explainer) IKEUnchosen() *core.Mismatch {
-	return core.IKEOffer(&e.SA.Peer.Profile).Unchosen(e.profileHolder())
+	m := core.InitOffer(&e.SA.Peer.Profile, true).Unchosen(e.profileHolder())
+	m.Hint += fmt.Sprintf("; or the peer has no connection for %v at all, and answers the same then", e.SA.Local.Addr())
+	return m
+}
+
+// IKERekeyUnchosen is the same for the rekey of an IKE SA, whose algorithms were agreed on before.
+func (e Explainer) IKERekeyUnchosen() *core.Mismatch {
+	m := core.InitOffer(&e.SA.Peer.Profile, true).Unchosen(e.profileHolder())
+	m.Hint = "the peer agreed to the same algorithms before, so its connection was changed or removed since, or it does not let others rekey an IKE SA: see its log; nothing has to be changed here"
+	return m
 }
 
 // ChildParts is the same for a CHILD SA.
@@ -56,10 +66,11 @@ func (e Explainer) ChildParts(p *core.Policy, withPFS bool, offered []core.Alter
 	return m
 }
 
+var modeNames = map[bool]string{true: "tunnel", false: "transport"}
+
 // ModeParts explains that one side wants tunnel mode and the other transport mode.
 func (e Explainer) ModeParts(p *core.Policy) *core.Mismatch {
-	names := map[bool]string{true: "tunnel", false: "transport"}
-	m := &core.Mismatch{What: "mode", Part: "tunnel", Ours: []string{names[p.Tunnel] + " mode"}, Theirs: []string{names[!p.Tunnel] + " mode"}}
+	m := &core.Mismatch{What: "mode", Part: "tunnel", Ours: []string{modeNames[p.Tunnel] + " mode"}, Theirs: []string{modeNames[!p.Tunnel] + " mode"}}
 	if p.Made != nil {
 		m.Hint = "tunnel: write the same on both sides, or none into the template, which then leaves it to the peer"
 		return m
@@ -70,11 +81,21 @@ func (e Explainer) ModeParts(p *core.Policy) *core.Mismatch {
 }
 
 // ChildUnchosen is what we offered for a CHILD SA that the peer refused: its
-// algorithms or its selectors, as it says.
-func (e Explainer) ChildUnchosen(p *core.Policy, why Cause) *core.Mismatch {
+// algorithms or its selectors, as it says. withPFS: there was room for a key exchange.
+func (e Explainer) ChildUnchosen(p *core.Policy, why Cause, withPFS bool) *core.Mismatch {
 	switch why {
 	case NoProposal:
-		return core.ChildOffer(p, true).Unchosen(e.proposalHolder(p))
+		m := core.ChildOffer(p, withPFS).Unchosen(e.proposalHolder(p))
+		m.Ours = append(m.Ours, "mode: "+modeNames[p.Tunnel])
+		if withPFS && e.agreedBefore(p) {
+			e.onlyGroup(m, p)
+			return m
+		}
+		m.Hint += fmt.Sprintf("; or the peer wants %s mode", modeNames[!p.Tunnel])
+		if p.Made == nil {
+			m.Hint += fmt.Sprintf(", which tunnel = %v in policy %d gives%s", !p.Tunnel, p.Index, core.At(e.Place(p, "tunnel")))
+		}
+		return m
 	case BadSelectors:
 		m := &core.Mismatch{What: selectors, Ours: []string{e.policyLine(p)}, Where: e.Place(p, "")}
 		m.Hint = fmt.Sprintf("the peer has no policy for %v and does not say which it has: its policy has to be ours with the sides exchanged, src-address %s and dst-address %s there",
@@ -87,16 +108,29 @@ func (e Explainer) ChildUnchosen(p *core.Policy, why Cause) *core.Mismatch {
 	return nil
 }
 
+// agreedBefore reports whether the peer has agreed to the proposal of a policy in an exchange that had no room for a key
+// exchange: then its algorithms do not differ.
+func (e Explainer) agreedBefore(p *core.Policy) bool {
+	return slices.ContainsFunc(e.SA.Children, func(c *Child) bool {
+		q := c.Policy
+		return q.Proposal.Name == p.Proposal.Name && q.Protocol == p.Protocol && q.Tunnel == p.Tunnel && c.Suite.Group == nil
+	})
+}
+
 // RekeyUnchosen is the same for the successor of a CHILD SA. Its algorithms were agreed on before,
 // so that only the key exchange can differ.
 func (e Explainer) RekeyUnchosen(p *core.Policy, why Cause) *core.Mismatch {
-	m := e.ChildUnchosen(p, why)
+	m := e.ChildUnchosen(p, why, true)
 	if why == NoProposal {
-		m.Part, m.Where = "group", e.Place(&p.Proposal, "pfs-group")
-		m.Hint = fmt.Sprintf("group: the peer agreed to the same algorithms before, so only pfs-group can differ: set pfs-group of proposal %q to what the peer has, or write \"none\" into it for a peer without PFS%s",
-			p.Proposal.Name, core.At(m.Where))
+		e.onlyGroup(m, p)
 	}
 	return m
+}
+
+func (e Explainer) onlyGroup(m *core.Mismatch, p *core.Policy) {
+	m.Part, m.Where = "group", e.Place(&p.Proposal, "pfs-group")
+	m.Hint = fmt.Sprintf("group: the peer agreed to the same algorithms before, so only pfs-group can differ: set pfs-group of proposal %q to what the peer has, or write \"none\" into it for a peer without PFS%s",
+		p.Proposal.Name, core.At(m.Where))
 }
 
 const selectors = "traffic selectors"
@@ -220,6 +254,9 @@ func (e Explainer) IdentityParts(ids []*core.Identity, expected core.ID) *core.M
 	}
 	m.Hint = fmt.Sprintf("remote-id: the peer says it is %s: set remote-id = %q in an identity of peer %q", e.SA.PeerID, e.SA.PeerID.String(), e.SA.Peer.Name)
 	m.Hint += core.At(m.Where)
+	if len(ids) == 1 && ids[0].RemoteID.Data != "" {
+		m.Hint += fmt.Sprintf(", or my-id = %q at the peer", remoteID(ids[0]))
+	}
 	return m
 }
 
@@ -235,7 +272,11 @@ func (e Explainer) RefusedText() string {
 	if e.SA.Resumed {
 		return "the peer took the ticket and does not let us resume the IKE SA: its keys of the lost one are others, or it computes AUTH in another way"
 	}
-	return "the peer refused our proof: " + e.refusedMethod().Compare
+	text := "the peer refused our proof: " + e.refusedMethod().Compare
+	if id := e.SA.Identity; id != nil && id.PPK != nil {
+		text += ", and ppk-id and ppk-secret"
+	}
+	return text
 }
 
 // refusedMethod is what our authentication method says where the peer refused it.

@@ -1,6 +1,8 @@
 package sa
 
 import (
+	"slices"
+
 	"culvert/ike/auth"
 	"culvert/ike/core"
 )
@@ -41,8 +43,16 @@ func PeerSays(sa *SA, id core.ID) error {
 func ChooseIdentity(sa *SA, c auth.Claim) error {
 	sa.Identity = auth.Match(sa.Peer.Identities, c, sa.Host.Config().Trust)
 	if sa.Identity == nil {
-		return mismatched(NotProven, Explainer{sa}.IdentityParts(sa.Peer.Identities, c.Expected), "no identity of peer %q fits the ID %s (asked for %s): add one with remote-id = %q",
-			sa.Peer.Name, sa.PeerID, c.Expected, sa.PeerID)
+		parts := Explainer{sa}.IdentityParts(sa.Peer.Identities, c.Expected)
+		switch {
+		case c.Expected.Type == core.IDNone:
+			return mismatched(NotProven, parts, "no identity of peer %q fits the ID %s: add one with remote-id = %q", sa.Peer.Name, sa.PeerID, sa.PeerID)
+		case slices.ContainsFunc(sa.Peer.Identities, func(id *core.Identity) bool { return auth.Is(id, c.Expected) }):
+			return mismatched(NotProven, parts, "no identity of peer %q that can be %s, for whom the peer %s asks, has its ID: add one with remote-id = %q",
+				sa.Peer.Name, c.Expected, sa.PeerID, sa.PeerID)
+		}
+		return mismatched(NotProven, parts, "the peer %s asks for %s, and no identity of peer %q is that: write it as my-id of an identity, or have the peer ask for what we are",
+			sa.PeerID, c.Expected, sa.Peer.Name)
 	}
 	sa.MyID = auth.As(sa.Identity, c.Expected, sa.Local.Addr())
 	return notOurselves(sa)
@@ -51,7 +61,7 @@ func ChooseIdentity(sa *SA, c auth.Claim) error {
 // CheckIdentity is for the initiator: the responder has to be whom our identity names.
 func CheckIdentity(sa *SA) error {
 	if !auth.Accepts(sa.Identity, sa.PeerID) {
-		return mismatched(NotProven, Explainer{sa}.IdentityParts([]*core.Identity{sa.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s", sa.PeerID, sa.Identity.RemoteID)
+		return mismatched(NotProven, Explainer{sa}.IdentityParts([]*core.Identity{sa.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s: write what it is as remote-id, or what remote-id has as my-id at the peer", sa.PeerID, sa.Identity.RemoteID)
 	}
 	return notOurselves(sa)
 }

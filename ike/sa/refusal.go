@@ -80,13 +80,14 @@ func (n NoIKE) Report(sa *SA) {
 
 // NoChild is an attempt of ours to make a CHILD SA that came to nothing.
 type NoChild struct {
-	Policy   *core.Policy
-	Exchange string // for people
-	Refused  bool   // else it broke off
-	Cause    Cause  // with Refused
-	Reason   string
-	Detail   *core.Mismatch // nil: what we offered is shown
-	Ours     bool           // the peer had no part in it
+	Policy      *core.Policy
+	Exchange    string // for people
+	KeyExchange bool   // it had room for one
+	Refused     bool   // else it broke off
+	Cause       Cause  // with Refused
+	Reason      string
+	Detail      *core.Mismatch // nil: what we offered is shown
+	Ours        bool           // the peer had no part in it
 }
 
 // Report says to people why there is no CHILD SA, and to the owner of sa that the
@@ -95,12 +96,15 @@ func (n NoChild) Report(sa *SA) {
 	none := "no CHILD SA for the policy " + n.Policy.Pair.String() + ": " + n.Reason
 	switch {
 	case n.Refused && n.Cause == NotNow:
+		if !n.Ours {
+			sa.Emit(core.Event{Kind: core.EvAskedAgain, Exchange: n.Exchange, Policy: n.Policy.Ref, Reason: none + ": it is asked for again a moment later"})
+		}
 	case n.Refused:
 		if n.Detail == nil {
-			n.Detail = Explainer{sa}.ChildUnchosen(n.Policy, n.Cause)
+			n.Detail = Explainer{sa}.ChildUnchosen(n.Policy, n.Cause, n.KeyExchange)
+			none += ": " + n.advice()
 		}
-		sa.Emit(core.Event{Kind: n.Cause.Event(), Exchange: n.Exchange, Policy: n.Policy.Ref, Detail: n.Detail,
-			Reason: none + ": compare policy and proposal " + n.Policy.Proposal.Name + " on both sides"})
+		sa.Emit(core.Event{Kind: n.Cause.Event(), Exchange: n.Exchange, Policy: n.Policy.Ref, Detail: n.Detail, Reason: none})
 	default:
 		sa.Emit(core.Event{Kind: core.EvNotify, Exchange: n.Exchange, Policy: n.Policy.Ref, Reason: none})
 	}
@@ -108,4 +112,25 @@ func (n NoChild) Report(sa *SA) {
 	if n.Refused && !n.Ours {
 		childRefused(sa, n.Policy, n.Cause)
 	}
+}
+
+// advice is what to do where the peer says no more than Cause.
+func (n NoChild) advice() string {
+	switch n.Cause {
+	case NoProposal:
+		what := "tunnel, and enc-algorithms, auth-algorithms and esn"
+		if n.KeyExchange {
+			what = "tunnel, and enc-algorithms, auth-algorithms, esn and pfs-group"
+		}
+		return fmt.Sprintf("compare %s of proposal %s on both sides", what, n.Policy.Proposal.Name)
+	case BadSelectors:
+		return "compare src-address and dst-address of the policy on both sides"
+	case NeedsAddress:
+		return "the peer wants us to ask for an address: write mode-config into the identity here"
+	case NoAddress:
+		return "the peer has no address for us: see its log and its pool"
+	case TooMany:
+		return "the peer makes no more CHILD SAs on this IKE SA"
+	}
+	return "see the log of the peer"
 }

@@ -29,9 +29,10 @@ type Request struct {
 type Choice struct {
 	Policy *core.Policy
 	Agreement
-	Answer core.Alternative // of the proposals the one that was chosen
-	Note   string           // for people: what the peer does not get, and why
-	More   bool             // it may have more by another CHILD SA (ADDITIONAL_TS_POSSIBLE in IKEv2)
+	Answer   core.Alternative // of the proposals the one that was chosen
+	Note     string           // for people: what the peer does not get, and why
+	Declined bool             // it asked for transport mode, and the policy is for tunnel mode
+	More     bool             // it may have more by another CHILD SA (ADDITIONAL_TS_POSSIBLE in IKEv2)
 
 	sa *SA
 }
@@ -124,6 +125,7 @@ func (r *Request) Grant(c *Choice) error {
 	if !c.Policy.Tunnel && !r.Transport {
 		return mismatched(NoProposal, Explainer{r.SA}.ModeParts(c.Policy), "the peer wants tunnel mode, policy %v is for transport mode: tunnel differs on the two sides", c.Policy.Pair)
 	}
+	c.Declined = c.Policy.Tunnel && r.Transport
 	return nil // a policy for tunnel mode is answered with that; whether it will do is the peer's to say
 }
 

@@ -232,6 +232,21 @@ func (s authSide) Hashes() []sign.HashID    { return s.x.sa.init.sig.hashes }
 func (s authSide) PSS() bool {
 	return s.x.sa.init.sig.pss || !s.x.mine && auth.ByPSS(find[*message.Auth](s.x.in))
 }
+func (s authSide) PPK() *core.PPK {
+	if !s.x.sa.init.ppk.mixed {
+		return nil
+	}
+	return s.x.sa.base.Identity.PPK
+}
+func (s authSide) CheckedWithoutPPK() ([]byte, auth.Signed, bool) {
+	sa, n := s.x.sa, notify(s.x.in, message.NotifyNoPPKAuth)
+	if n == nil || s.x.mine || !sa.init.ppk.mixed {
+		return nil, auth.Signed{}, false
+	}
+	signed := s.Signed(false)
+	signed.SKp = sa.init.ppk.pi
+	return n.Data, signed, true
+}
 func (s authSide) Ours() bool          { return s.x.mine }
 func (s authSide) Now() time.Time      { return s.x.sa.base.Env.Now() }
 func (s authSide) Proved(ok bool) bool { return s.x.sa.base.Env.Proved(ok) }
@@ -343,7 +358,7 @@ func (t *ikeUp) settle(x *exchange) error {
 		t.child.policy = nil
 		t.child.end(x)
 		for _, p := range wanted {
-			childRefused(sa, x.kind.name, p, t.child.refuse)
+			childRefused(x, p, t.child.refuse)
 		}
 	}
 	sa.base.Keeper.Established(sa.base)

@@ -245,14 +245,14 @@ func (t *notWhileRekeying) accept(x *exchange) error { return t.check(x) }
 func (t *notWhileRekeying) reply(x *exchange) error { return t.check(x) }
 
 func newChildFailed(x *exchange, fault error) {
-	childRefused(x.sa, x.kind.name, part[*pendingChild](x).policy, fault)
+	childRefused(x, part[*pendingChild](x).policy, fault)
 }
 
 // childRefused reports that a CHILD SA for a policy came to nothing.
-func childRefused(sa *SA, exchange string, p *core.Policy, err error) {
-	n := ikesa.NoChild{Policy: p, Exchange: exchange, Reason: err.Error()}
+func childRefused(x *exchange, p *core.Policy, err error) {
+	n := ikesa.NoChild{Policy: p, Exchange: x.kind.name, KeyExchange: x.kind.id != authenticate, Reason: err.Error()}
 	if r, ok := err.(refused); ok {
 		n.Refused, n.Cause, n.Detail, n.Ours = true, causeOf(r.kind), r.detail, r.ours
 	}
-	n.Report(sa.base)
+	n.Report(x.sa.base)
 }

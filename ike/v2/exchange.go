@@ -269,6 +269,10 @@ func dispatch(sa *SA, x *exchange) {
 // the peer is dead (RFC 7296 §2.4).
 func (sa *SA) retransmit(x *exchange) {
 	if x.tries == x.kind.most() {
+		if sa.unusable != "" {
+			x.fail(end(0, "%s was sent %d times without an answer that could be used: %s: see the log of the peer, and who else answers at its address", x.kind.name, x.tries, sa.unusable))
+			return
+		}
 		x.fail(end(0, "%s was sent %d times without an answer: check that UDP %d and %d reach the peer and that it is running",
 			x.kind.name, x.tries, sa.base.Peer.Port, sa.base.Peer.NATT()))
 		return
@@ -298,6 +302,7 @@ func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, 
 		return // late, doubled or never asked for
 	}
 	sa.base.Fresh(in)
+	sa.unusable = ""
 	sa.take(x, h, inner, syntax)
 	roaming{sa: sa}.answeredOn(x, ikesa.PathOf(in))
 }
@@ -615,6 +620,13 @@ func (sa *SA) reject(x *exchange, err error) {
 			x.out = []message.Payload{&message.Notify{Kind: f.kind}}
 			sa.respond(x)
 			keepFinal(sa, x)
+		}
+		if sa.base.State == HalfOpen && !f.told { // of one that is up its end is an event
+			kind := causeOf(f.kind).Event()
+			if f.kind == message.NotifyAuthenticationFailed {
+				kind = core.EvAuthFailed
+			}
+			sa.base.Emit(core.Event{Kind: kind, Exchange: x.kind.name, Detail: f.detail, Reason: fmt.Sprintf("refused the peer's %s: %s", x.kind.name, f.reason)})
 		}
 		sa.base.End(true, "%s", f.reason)
 	default: // a computation failed on the peer's input, e.g. a bad public value

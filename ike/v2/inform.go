@@ -2,6 +2,7 @@ package v2
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"culvert/ike/core"
@@ -120,7 +121,20 @@ func (t *deletion) accept(x *exchange) error {
 			t.read(x, d)
 		}
 	}
+	complains(x)
 	return nil
+}
+
+// complains tells of the first error notify in a request. An initiator that does not like our response to its IKE_AUTH has no other
+// way to say so (RFC 7296 §2.21.2), and what it then deletes does not say why.
+func complains(x *exchange) {
+	if n := errorNotify(x.in); n != nil && n.Kind != message.NotifyAuthenticationFailed {
+		about := ""
+		if len(n.SPI) > 0 && len(n.SPI) <= 8 {
+			about = fmt.Sprintf(" for the SPI %x", n.SPI)
+		}
+		x.sa.base.Emit(core.Event{Kind: causeOf(n.Kind).Event(), Exchange: x.kind.name, Reason: fmt.Sprintf("the peer says %v%s in a request of its own: see its log for why", n.Kind, about)})
+	}
 }
 
 func (t *deletion) reply(x *exchange) error {
@@ -145,6 +159,8 @@ func (t *deletion) settle(x *exchange) error {
 		why := "the peer deleted it"
 		if x.mine {
 			why = t.reason
+		} else {
+			c.Refused()
 		}
 		c.End(why)
 	}

@@ -138,6 +138,7 @@ func (sa *SA) initMessage(m *message.Message, raw []byte, in core.Datagram) {
 		sa.bad(in, "a REDIRECT without the nonce of our request")
 		return
 	}
+	sa.unusable = ""
 	if find[*message.Nonce](m.Payloads) != nil { // else it only refuses
 		if m.SPIr == 0 {
 			return

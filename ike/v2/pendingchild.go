@@ -16,15 +16,16 @@ import (
 // pendingChild is a CHILD SA while it is negotiated. The tasks of one exchange share it.
 type pendingChild struct {
 	noop
-	policy *core.Policy   // nil: there is to be none, or the responder has not found one yet
-	flow   *selector.Pair // the packet that asked for it, if one did
-	spi    uint32         // our inbound SPI for it; 0: none yet, or it is the data plane's
-	agreed ikesa.Agreement
-	refuse error    // IKE_AUTH: why there is no CHILD SA
-	note   string   // for people: what of its selectors the peer does not get
-	old    *Child   // the CHILD SA being replaced; nil: none is
-	made   *Child   // what came of it
-	early  []uint32 // SPIs that the peer deleted while its answer was on its way
+	policy   *core.Policy   // nil: there is to be none, or the responder has not found one yet
+	flow     *selector.Pair // the packet that asked for it, if one did
+	spi      uint32         // our inbound SPI for it; 0: none yet, or it is the data plane's
+	agreed   ikesa.Agreement
+	refuse   error    // IKE_AUTH: why there is no CHILD SA
+	declined bool     // the peer asked for transport mode, and gets tunnel mode
+	note     string   // for people: what of its selectors the peer does not get
+	old      *Child   // the CHILD SA being replaced; nil: none is
+	made     *Child   // what came of it
+	early    []uint32 // SPIs that the peer deleted while its answer was on its way
 }
 
 // end gives back the SPI of what came to nothing.
@@ -101,7 +102,7 @@ func (c *pendingChild) choose(x *exchange, withPFS bool) error {
 	if chosen.More {
 		x.out = append(x.out, &message.Notify{Kind: message.NotifyAdditionalTSPossible})
 	}
-	c.policy, c.agreed, c.note = chosen.Policy, chosen.Agreement, chosen.Note
+	c.policy, c.agreed, c.note, c.declined = chosen.Policy, chosen.Agreement, chosen.Note, chosen.Declined
 	c.agreed.SPIOut, c.agreed.Unpadded = spiOut, unpadded(x)
 	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, c.spi), chosen.Answer))
 	return nil
@@ -130,7 +131,7 @@ func (c *pendingChild) install(x *exchange, standby bool, shared, further secret
 	c.spi = 0 // it is the data plane's now
 	c.made = sa.base.Install(ikesa.NewChild{Policy: c.policy, Agreement: c.agreed, In: in, Out: out,
 		Birth:   ikesa.Birth{Mine: x.mine, Begun: x.begun, LowNonce: lowest(x.ni, x.nr)},
-		Standby: standby, Replaces: c.old != nil, Note: c.note})
+		Standby: standby, Replaces: c.old != nil, Note: c.note, Declined: c.declined})
 	return nil
 }
 

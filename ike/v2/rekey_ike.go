@@ -308,7 +308,11 @@ func rekeyIKEFailed(x *exchange, fault error) {
 		return
 	}
 	if !isRefused(fault, message.NotifyTemporaryFailure) {
-		sa.base.Emit(core.Event{Kind: core.EvNotify, Detail: detailOf(fault), Reason: "rekeying the IKE SA failed and will be tried again: " + fault.Error()})
+		detail := detailOf(fault)
+		if detail == nil && isRefused(fault, message.NotifyNoProposalChosen) {
+			detail = explain(sa).IKERekeyUnchosen()
+		}
+		sa.base.Emit(core.Event{Kind: core.EvNotify, Detail: detail, Reason: "rekeying the IKE SA failed and will be tried again: " + fault.Error()})
 	}
 	if why, refused := causeIn(fault); refused {
 		ikesa.IKERekeyRefused(sa.base, why)

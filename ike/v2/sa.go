@@ -60,6 +60,7 @@ type SA struct {
 	successor *SA // by the peer's rekey, while our own is under way
 	inherits  *SA // the other way round: whose successor it is, if the peer's rekey wins
 	parked    parked
+	unusable  string   // why what came back last for our first request could not be used
 	brief     bool     // the peer's AUTH of a resumed IKE SA is over its first message alone (libreswan)
 	resumed   *resumed // from an earlier IKE SA, with a ticket; nil: made anew
 	tickets   lineage
@@ -191,9 +192,16 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 // bad reports a message that could not be used. It costs an event, which
 // whoever logs limits by rate; it never changes the SA.
 func (sa *SA) bad(in core.Datagram, format string, a ...any) {
+	reason := fmt.Sprintf(format, a...)
+	if sa.base.State == Connecting {
+		sa.unusable = reason[:min(len(reason), maxUnusable)]
+	}
 	sa.base.Env.Emit(core.Event{Kind: core.EvBadMessage, SA: sa.base.ID, Peer: sa.base.Peer.Name,
-		Local: in.Local, Remote: in.Remote, Reason: fmt.Sprintf(format, a...)})
+		Local: in.Local, Remote: in.Remote, Reason: reason})
 }
+
+// maxUnusable bounds what is kept of the reason.
+const maxUnusable = 200
 
 // up is reached when IKE_AUTH is through, or at once for a successor.
 func (sa *SA) up() {
