@@ -95,7 +95,9 @@ func (c *signatureCheck) Step(in []message.Payload, done Done) error {
 		certs = []*x509.Certificate{id.RemoteCert}
 	}
 	if len(certs) == 0 {
-		return c.Refuse(nil, "%v", ErrNoCert)
+		m := &core.Mismatch{What: "certificate", Part: "certificate", Theirs: []string{"it is " + c.PeerID().String()}, Where: c.Place(id, "remote-certificate")}
+		m.Hint = "have the peer send its certificate, or name that in remote-certificate" + at(m.Where)
+		return c.Refuse(m, "%v", ErrNoCert)
 	}
 	if id.RemoteCert != nil && !certs[0].Equal(id.RemoteCert) {
 		return c.Refuse(c.parts(certs[0], "remote-certificate", "remote-certificate", "name the certificate that the peer has in remote-certificate, or leave that out"),

@@ -86,7 +86,8 @@ type NoChild struct {
 	Refused     bool   // else it broke off
 	Cause       Cause  // with Refused
 	Reason      string
-	Detail      *core.Mismatch // nil: what we offered is shown
+	Said        bool           // with Refused: the peer says so and no more; else Reason is our judgement of its answer
+	Detail      *core.Mismatch // nil, with Said: what we offered is shown
 	Ours        bool           // the peer had no part in it
 }
 
@@ -100,7 +101,7 @@ func (n NoChild) Report(sa *SA) {
 			sa.Emit(core.Event{Kind: core.EvAskedAgain, Exchange: n.Exchange, Policy: n.Policy.Ref, Reason: none + ": it is asked for again a moment later"})
 		}
 	case n.Refused:
-		if n.Detail == nil {
+		if n.Detail == nil && n.Said {
 			n.Detail = Explainer{sa}.ChildUnchosen(n.Policy, n.Cause, n.KeyExchange)
 			none += ": " + n.advice()
 		}
@@ -114,15 +115,22 @@ func (n NoChild) Report(sa *SA) {
 	}
 }
 
+// childKeys are the properties of a proposal that can differ; keyExchange: the exchange had room for one.
+func childKeys(keyExchange bool) string {
+	if keyExchange {
+		return "enc-algorithms, auth-algorithms, esn and pfs-group"
+	}
+	return "enc-algorithms, auth-algorithms and esn"
+}
+
 // advice is what to do where the peer says no more than Cause.
 func (n NoChild) advice() string {
 	switch n.Cause {
 	case NoProposal:
-		what := "tunnel, and enc-algorithms, auth-algorithms and esn"
-		if n.KeyExchange {
-			what = "tunnel, and enc-algorithms, auth-algorithms, esn and pfs-group"
+		if n.Detail.Part == "group" {
+			return fmt.Sprintf("compare pfs-group of proposal %s on both sides", n.Policy.Proposal.Name)
 		}
-		return fmt.Sprintf("compare %s of proposal %s on both sides", what, n.Policy.Proposal.Name)
+		return fmt.Sprintf("compare tunnel, and %s of proposal %s on both sides", childKeys(n.KeyExchange), n.Policy.Proposal.Name)
 	case BadSelectors:
 		return "compare src-address and dst-address of the policy on both sides"
 	case NeedsAddress:

@@ -74,7 +74,7 @@ func (r *Request) Choose() (*Choice, error) {
 	s, answer, ok := core.ChildOffer(p, r.KeyExchange).Select(r.Offered)
 	if !ok {
 		return nil, mismatched(NoProposal, Explainer{sa}.ChildParts(p, r.KeyExchange, r.Offered),
-			"no proposal of the peer fits proposal %q: compare enc-algorithms, auth-algorithms and pfs-group on both sides", p.Proposal.Name)
+			"no proposal of the peer fits proposal %q: compare %s on both sides", p.Proposal.Name, childKeys(r.KeyExchange))
 	}
 	c := &Choice{Policy: p, Answer: answer, sa: sa,
 		Agreement: Agreement{Suite: s, Local: local, Remote: remote, Pairs: selector.Pairs(local, remote)}}

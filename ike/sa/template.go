@@ -210,6 +210,10 @@ func (r *Request) templateParts(local, remote []selector.TS) *core.Mismatch {
 	}
 	m.Ours = core.Lines(m.Ours)
 	m.Hint = fmt.Sprintf("widen src-address or dst-address of a template of policy-group %q, or have the peer ask for less", sa.Identity.Group)
+	if len(m.Ours) == 0 {
+		m.Where = Explainer{sa}.Place(sa.Identity, "policy-template-group")
+		m.Hint = fmt.Sprintf("policy-group %q has no template: write a [[policy]] with template = true and group = %q, or another policy-template-group into the identity", sa.Identity.Group, sa.Identity.Group)
+	}
 	if len(r.denied) > 0 {
 		d := r.denied[0]
 		m.Part, m.Where = d.key, Explainer{sa}.Place(d.template, d.key)

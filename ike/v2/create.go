@@ -252,7 +252,10 @@ func newChildFailed(x *exchange, fault error) {
 func childRefused(x *exchange, p *core.Policy, err error) {
 	n := ikesa.NoChild{Policy: p, Exchange: x.kind.name, KeyExchange: x.kind.id != authenticate, Reason: err.Error()}
 	if r, ok := err.(refused); ok {
-		n.Refused, n.Cause, n.Detail, n.Ours = true, causeOf(r.kind), r.detail, r.ours
+		n.Refused, n.Cause, n.Detail, n.Ours, n.Said = true, causeOf(r.kind), r.detail, r.ours, r.said
+		if !r.said && !r.ours {
+			n.Reason = "the peer's answer cannot be used: " + r.reason
+		}
 	}
 	n.Report(x.sa.base)
 }

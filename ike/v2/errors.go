@@ -27,6 +27,7 @@ type refused struct {
 	reason   string
 	detail   *core.Mismatch // for people: both sides beside each other
 	ours     bool           // the peer was not asked
+	said     bool           // the peer says so; else it is our judgement of what it says
 	fault    bool           // a peer that works does not cause it
 }
 
@@ -105,10 +106,16 @@ func end(kind message.NotifyType, format string, a ...any) error {
 
 // peerSaid turns an error notify of a response into an error.
 func peerSaid(n *message.Notify) error {
-	return refused{kind: n.Kind, data: n.Data, reason: "the peer answered so"}
+	return refused{kind: n.Kind, data: n.Data, reason: "the peer answered so", said: true}
 }
 
 func isRefused(err error, kind message.NotifyType) bool {
 	var r refused
 	return errors.As(err, &r) && r.kind == kind
+}
+
+// isFatal reports whether an error ends the IKE SA.
+func isFatal(err error) bool {
+	var f fatal
+	return errors.As(err, &f)
 }

@@ -418,8 +418,8 @@ func (sa *SA) failed(x *exchange, err error) {
 			x.kind.failed(x, err)
 		}
 		if sa.base.State == Established {
-			sa.base.Event(core.EvPeerDead, "%s", f.reason)
-			if !answered {
+			if !answered { // else it is there, and ike-down says what is wrong with what it says
+				sa.base.Event(core.EvPeerDead, "%s", f.reason)
 				sa.tickets.interrupted()
 			}
 		}
@@ -459,9 +459,9 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 	}
 	x.id, x.in, x.from = h.ID, inner, ikesa.PathOf(in)
 	if !known {
-		syntax = end(message.NotifyInvalidSyntax, "a %v request is not possible in state %v", h.Exchange, sa.base.State)
+		syntax = end(message.NotifyInvalidSyntax, "a request of %v is not possible in state %v", h.Exchange, sa.base.State)
 		if sa.base.State >= Established {
-			syntax = refuse(message.NotifyInvalidSyntax, "unknown exchange %v", h.Exchange)
+			syntax = refuse(message.NotifyInvalidSyntax, "%v is not known here", h.Exchange)
 		}
 	} else if syntax == nil {
 		if syntax = message.CheckGrammar(h, inner); syntax != nil {
@@ -632,7 +632,7 @@ func (sa *SA) reject(x *exchange, err error) {
 	default: // a computation failed on the peer's input, e.g. a bad public value
 		x.out = []message.Payload{&message.Notify{Kind: message.NotifyInvalidSyntax}}
 		sa.respond(x)
-		sa.base.Event(core.EvNotify, "refused the peer's %s: %v", x.kind.name, err)
+		sa.base.Emit(core.Event{Kind: core.EvNotify, Exchange: x.kind.name, Reason: fmt.Sprintf("refused the peer's %s: %v", x.kind.name, err)})
 		if sa.base.State < Established {
 			sa.base.End(true, "%v", err)
 			return

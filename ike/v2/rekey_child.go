@@ -128,8 +128,8 @@ func rekeyChildFailed(x *exchange, fault error) {
 	case isRefused(fault, message.NotifyChildSANotFound) && old.Sure: // else our answer that made it is still under way
 		old.End("the peer does not know it any more")
 	default:
-		if !isRefused(fault, message.NotifyTemporaryFailure) {
-			x.sa.base.Emit(core.Event{Kind: core.EvNotify, Child: old.ID, Policy: old.Policy.Ref,
+		if !isRefused(fault, message.NotifyTemporaryFailure) && !isFatal(fault) { // else the IKE SA ends, and says so
+			x.sa.base.Emit(core.Event{Kind: core.EvNotify, Exchange: x.kind.name, Child: old.ID, Policy: old.Policy.Ref,
 				Detail: x.rekeyParts(fault), Reason: "rekeying failed and will be tried again: " + fault.Error()})
 		}
 		if why, refused := causeIn(fault); refused {

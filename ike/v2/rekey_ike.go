@@ -307,12 +307,12 @@ func rekeyIKEFailed(x *exchange, fault error) {
 		sa.base.Delete("the peer's answer to the rekey cannot be used: " + fault.Error())
 		return
 	}
-	if !isRefused(fault, message.NotifyTemporaryFailure) {
+	if !isRefused(fault, message.NotifyTemporaryFailure) && !isFatal(fault) {
 		detail := detailOf(fault)
 		if detail == nil && isRefused(fault, message.NotifyNoProposalChosen) {
 			detail = explain(sa).IKERekeyUnchosen()
 		}
-		sa.base.Emit(core.Event{Kind: core.EvNotify, Detail: detail, Reason: "rekeying the IKE SA failed and will be tried again: " + fault.Error()})
+		sa.base.Emit(core.Event{Kind: core.EvNotify, Exchange: x.kind.name, Detail: detail, Reason: "rekeying the IKE SA failed and will be tried again: " + fault.Error()})
 	}
 	if why, refused := causeIn(fault); refused {
 		ikesa.IKERekeyRefused(sa.base, why)

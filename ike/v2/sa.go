@@ -196,7 +196,7 @@ func (sa *SA) bad(in core.Datagram, format string, a ...any) {
 	if sa.base.State == Connecting {
 		sa.unusable = reason[:min(len(reason), maxUnusable)]
 	}
-	sa.base.Env.Emit(core.Event{Kind: core.EvBadMessage, SA: sa.base.ID, Peer: sa.base.Peer.Name,
+	sa.base.Env.Emit(core.Event{Kind: core.EvBadMessage, SA: sa.base.ID, Peer: sa.base.Peer.Name, Initiator: sa.base.Initiator,
 		Local: in.Local, Remote: in.Remote, Reason: reason})
 }
 
