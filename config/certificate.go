@@ -372,6 +372,9 @@ func (l *loader) checkOwn(i *Identity) {
 func (l *loader) checkRemote(i *Identity) {
 	e := &i.Entry
 	if i.RemoteAuthMethod != AuthSignature {
+		if i.RemoteID.Pattern {
+			l.warnAt(e, "identity", "remote-id", "%s stands for many IDs, and every holder of the secret may say that it has any of them, also that of another, give each peer an [[identity]] with a secret of its own, or use certificates", i.RemoteID)
+		}
 		for _, key := range []string{"remote-certificate", "match-by"} {
 			if i.Written(key) && (key != "match-by" || i.MatchBy == MatchCertificate) {
 				l.faultAt(e, "identity", key, "needs auth-method or remote-auth-method = %q", AuthSignature)
@@ -410,13 +413,25 @@ func (l *loader) anyAnchor() bool {
 func remoteID(v value) (ID, bool) {
 	s, ok := v.raw.(string)
 	if name, is := strings.CutPrefix(s, "dn:"); ok && is {
-		der, err := pki.ParseDN(name)
+		der, pattern, err := pki.ParsePattern(name)
 		if err != nil {
 			v.wrong("%v", err)
 		}
-		return ID{Kind: IDDN, Value: name, DER: string(der)}, err == nil
+		return ID{Kind: IDDN, Value: name, DER: string(der), Pattern: pattern}, err == nil
 	}
-	return identityID(IDIgnore)(v)
+	id, ok := identityID(IDIgnore)(v)
+	if !ok || id.Bytes != "" || id.Kind != IDFQDN && id.Kind != IDUserFQDN || !strings.Contains(id.Value, "*") {
+		return id, ok
+	}
+	first := map[IDKind]string{IDFQDN: "*.", IDUserFQDN: "*@"}[id.Kind]
+	rest, is := strings.CutPrefix(id.Value, first)
+	if !is || rest == "" || strings.HasPrefix(rest, ".") || strings.ContainsAny(rest, "*@") {
+		v.wrong("%q has a * that stands for nothing, accepted: fqdn:*.example.net for every host below example.net, user-fqdn:*@example.net for every user there, "+
+			"dn:O=Example, CN=* for any value of an attribute; a * that means itself is written as # and the hexadecimal digits of the whole name", id)
+		return ID{}, false
+	}
+	id.Pattern = true
+	return id, true
 }
 
 // equalCertificates compares what makes a difference to the peers that use them.

@@ -65,6 +65,13 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("identity", "secret", "disabled = true\nmode-config = 'm'\nsecret"), "[[mode-config]]\nname = 'm'\ndisabled = true\n", `18: policy.peer: [[peer]] "a" has no [[identity]], write one with peer = "a"`, `7: peer: "a" has no [[identity]] and is not used`},
 		{replaced("identity", "secret", "mode-config = 'm'\nsecret"), "[[mode-config]]\nname = 'm'\ndisabled = true\n", `14: identity.mode-config: [[mode-config]] "m" is disabled, enable it or disable the identity`, ""},
 		{replaced("identity", "secret", "my-id = 'address:192.168.1.1'\nremote-id = 'address:192.168.1.1'\nsecret"), "", "", ""},
+		// A remote-id that stands for many: each holder of a secret may claim any of them.
+		{replaced("identity", "secret", "remote-id = 'fqdn:*.example.net'\nsecret"), "", "",
+			`14: identity.remote-id: fqdn:*.example.net stands for many IDs, and every holder of the secret may say that it has any of them, also that of another, give each peer an [[identity]] with a secret of its own, or use certificates`},
+		{replaced("identity", "secret", "remote-id = 'dn:O=Example, CN=*'\nsecret"), "", "",
+			`14: identity.remote-id: dn:O=Example, CN=* stands for many IDs, and every holder of the secret may say that it has any of them, also that of another, give each peer an [[identity]] with a secret of its own, or use certificates`},
+		{replaced("identity", "secret", "remote-id = 'fqdn:#2a2e6578616d706c65'\nsecret"), "", "", ""},
+		{replaced("identity", "secret", "remote-id = 'key-id:*'\nsecret"), "", "", ""},
 		{replaced("peer", "'p1'", "'p2'"), "", `11: peer.profile: there is no [[profile]] named "p2"`, ""},
 		{replaced("peer", "exchange-mode = 'ike2'\n", ""), "", `7: peer.exchange-mode: is missing and its default "main" is not supported yet, write exchange-mode = "ike2"`, ""},
 		{replaced("peer", "profile", "local-address = '2001:db8::1'\nprofile"), "", `11: peer.local-address: 2001:db8::1 and the peer's address 192.0.2.1/32 are of different address families`, ""},

@@ -176,6 +176,8 @@ type ID struct {
 	Addr  netip.Addr // of kind address
 	DER   string     // of kind dn where a name stands after the colon
 	Bytes string     // what Value stands for where it is # and hexadecimal digits
+	// Pattern, of remote-id alone: a * in Value stands for what any peer may have in its place.
+	Pattern bool
 }
 
 // Data is what stands after the colon, as bytes.

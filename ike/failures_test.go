@@ -2,8 +2,16 @@ package ike
 
 import (
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -211,6 +219,29 @@ func answersChild(make func(p *puppet) []message.Payload, change ...func(c *core
 	}
 }
 
+// answersIKERekey is the same for our rekey of the IKE SA.
+func answersIKERekey(make func(p *puppet) []message.Payload) func(t *testing.T) *rig {
+	return func(t *testing.T) *rig {
+		r, p := upAsInitiator(t)
+		r.in(core.Command{Do: core.RekeyIKE})
+		h, _ := p.asked(message.ExchangeCreateChildSA)
+		p.answer(h, make(p)...)
+		p.deletes()
+		return r
+	}
+}
+
+// while is a row of a peer that asks for CREATE_CHILD_SA while our end does something else.
+func while(do core.CommandKind, make func(p *puppet) []message.Payload) func(t *testing.T) *rig {
+	return func(t *testing.T) *rig {
+		r, p := settled(t, placed)
+		r.events = nil
+		r.in(core.Command{Do: do})
+		r.datagram(p.addr, p.seal(p.header(message.ExchangeCreateChildSA, p.nextID, false), make(p)...))
+		return r
+	}
+}
+
 // asks is a row of a peer that has connected and asks for something else.
 func asks(x message.ExchangeType, make func(p *puppet) []message.Payload, change ...func(c *core.Config)) func(t *testing.T) *rig {
 	return func(t *testing.T) *rig {
@@ -364,6 +395,50 @@ var failures = []failure{
 	{name: "a refusal without a reason that we know", peer: answersInit(saying(9999)), lines: []string{
 		`initiator initiation-failed in IKE_SA_INIT: notify 9999: the peer answered so`,
 	}},
+	{name: "a cookie again and again", peer: func(t *testing.T) *rig {
+		r := newRig(t, placed, initiates)
+		p := newPuppet(r, 1)
+		for i := range 6 {
+			p.called()
+			p.replyInit(0, &message.Notify{Kind: message.NotifyCookie, Data: []byte{byte(i), 1}})
+		}
+		return r
+	}, lines: []string{
+		`initiator initiation-failed in IKE_SA_INIT: the peer asked 5 times to repeat IKE_SA_INIT`,
+	}},
+	{name: "neither an SA nor a reason", peer: answersInit(saying(message.NotifyMOBIKESupported)), lines: []string{
+		`initiator initiation-failed in IKE_SA_INIT: the peer answered IKE_SA_INIT with neither an SA nor a reason`,
+	}},
+	{name: "a key exchange of another group than the proposal", peer: asksInit(func(p *puppet) []message.Payload {
+		return with(p.initPayloads(), &message.KE{Group: 19, Data: make([]byte, 64)})
+	}), lines: []string{
+		`responder asked-again in IKE_SA_INIT: refused the peer's IKE_SA_INIT: INVALID_KE_PAYLOAD: the peer's key exchange is not of group x25519`,
+	}},
+	{name: "another additional key exchange than agreed on", peer: func(t *testing.T) *rig {
+		r := newRig(t, placed, func(c *core.Config) { exchanges(c, hybrid) })
+		p := newPuppet(r, 1)
+		p.initOffering(hybridIKE)
+		r.datagram(p.addr, p.seal(p.header(message.ExchangeIntermediate, 1, false), p.ke()))
+		return r
+	}, lines: []string{
+		`responder notify in IKE_INTERMEDIATE: refused the peer's IKE_INTERMEDIATE: the peer's additional key exchange is not ml-kem-768, which was agreed`,
+	}},
+	{name: "no additional key exchange in the response", peer: func(t *testing.T) *rig {
+		r := newRig(t, placed, initiates, func(c *core.Config) { exchanges(c, hybrid) })
+		p := newPuppet(r, 1)
+		p.first = []message.Payload{note(message.NotifyIntermediateExchangeSupported)}
+		_, ps := p.called()
+		p.spir, p.nr = 0x2222222222222222, nonce(9).Data
+		p.agree(ps, &p.ni)
+		p.derive(mac(slices.Concat(p.ni, p.nr), p.shared))
+		p.replyInit(p.spir, with(p.initPayloads(), saOf(hybridIKE))...)
+		p.addr = netip.AddrPortFrom(p.addr.Addr(), 4500)
+		h, _ := p.asked(message.ExchangeIntermediate)
+		p.answer(h, p.ke())
+		return r
+	}, lines: []string{
+		`initiator initiation-failed in IKE_INTERMEDIATE: the peer's response to IKE_INTERMEDIATE has no key exchange ml-kem-768`,
+	}},
 
 	// --- who is who ---
 	{name: "secret", differ: func(a, _ *core.Config) { identityOf(a).Secret = secret.Bytes("somethingelse") }, lines: []string{
@@ -372,7 +447,7 @@ var failures = []failure{
 	}},
 	{name: "remote-id", differ: func(_, b *core.Config) { identityOf(b).RemoteID = fqdnID("a.example") }, lines: []string{
 		`initiator authentication-failed in IKE_AUTH: the peer refused our proof: compare secret, my-id and remote-id on both sides => the peer does not say what it refused, its log does: compare secret, my-id with its remote-id, and remote-id with its my-id (a.toml:)`,
-		`responder authentication-failed in IKE_AUTH: no identity of peer "a" fits the ID address:192.0.2.1: add one with remote-id = "address:192.0.2.1" => remote-id: the peer says it is address:192.0.2.1: set remote-id = "address:192.0.2.1" in an identity of peer "a" (b.toml:remote-id), or my-id = "fqdn:a.example" at the peer`,
+		`responder authentication-failed in IKE_AUTH: no identity of peer "a" fits the ID address:192.0.2.1: add one with remote-id = "address:192.0.2.1" => remote-id: the peer says it is address:192.0.2.1: set remote-id = "address:192.0.2.1" in an identity of peer "a" (b.toml:remote-id), or my-id at the peer to what remote-id has here, "fqdn:a.example"`,
 	}},
 	{name: "the ID that is asked for", differ: func(a, b *core.Config) {
 		identityOf(a).RemoteID, identityOf(b).MyID = fqdnID("b.example"), fqdnID("other.example")
@@ -385,11 +460,11 @@ var failures = []failure{
 		identityOf(b).MyID, identityOf(b).RemoteID = fqdnID("b.example"), fqdnID("a.example")
 	}, lines: []string{
 		`initiator authentication-failed in IKE_AUTH: the peer refused our proof: compare secret, my-id and remote-id on both sides => the peer does not say what it refused, its log does: compare secret, my-id with its remote-id, and remote-id with its my-id (a.toml:)`,
-		`responder authentication-failed in IKE_AUTH: no identity of peer "a" that can be fqdn:b.example, for whom the peer address:192.0.2.1 asks, has its ID: add one with remote-id = "address:192.0.2.1" => remote-id: the peer says it is address:192.0.2.1: set remote-id = "address:192.0.2.1" in an identity of peer "a" (b.toml:remote-id), or my-id = "fqdn:a.example" at the peer`,
+		`responder authentication-failed in IKE_AUTH: no identity of peer "a" that can be fqdn:b.example, for whom the peer address:192.0.2.1 asks, has its ID: add one with remote-id = "address:192.0.2.1" => remote-id: the peer says it is address:192.0.2.1: set remote-id = "address:192.0.2.1" in an identity of peer "a" (b.toml:remote-id), or my-id at the peer to what remote-id has here, "fqdn:a.example"`,
 	}},
 	{name: "the responder is somebody else", peer: answersAuth(func(p *puppet) []message.Payload { return p.authPayloads(p.childAnswer()...) },
 		func(c *core.Config) { identityOf(c).RemoteID = fqdnID("b.example") }), lines: []string{
-		`initiator authentication-failed in IKE_AUTH: the peer says it is address:192.0.2.2, and remote-id wants fqdn:b.example: write what it is as remote-id, or what remote-id has as my-id at the peer => remote-id: the peer says it is address:192.0.2.2: set remote-id = "address:192.0.2.2" in an identity of peer "b" (us.toml:remote-id), or my-id = "fqdn:b.example" at the peer`,
+		`initiator authentication-failed in IKE_AUTH: the peer says it is address:192.0.2.2, and remote-id wants fqdn:b.example: write what it is as remote-id, or what remote-id has as my-id at the peer => remote-id: the peer says it is address:192.0.2.2: set remote-id = "address:192.0.2.2" in an identity of peer "b" (us.toml:remote-id), or my-id at the peer to what remote-id has here, "fqdn:b.example"`,
 	}},
 	{name: "the responder's secret", peer: answersAuth(func(p *puppet) []message.Payload { p.psk = "wrong"; return p.authPayloads(p.childAnswer()...) }), lines: []string{
 		`initiator authentication-failed in IKE_AUTH: the proof of address:192.0.2.2 is wrong: compare the secret of the identity on both sides => the secrets of both sides differ: write the same one on both (us.toml:secret)`,
@@ -419,6 +494,14 @@ var failures = []failure{
 	}},
 	{name: "the response has nothing", peer: answersAuth(func(p *puppet) []message.Payload { return nil }), lines: []string{
 		`initiator initiation-failed in IKE_AUTH: the response to IKE_AUTH: IKE message: Notify payload: missing in the response of IKE_AUTH`,
+	}},
+	{name: "the response has no ID and no reason", peer: answersAuth(saying(message.NotifyMOBIKESupported)), lines: []string{
+		`initiator initiation-failed in IKE_AUTH: the peer answered IKE_AUTH without proof and without a reason`,
+	}},
+	{name: "an unknown critical payload in the response to IKE_AUTH", peer: answersAuth(func(p *puppet) []message.Payload {
+		return append(p.authPayloads(p.childAnswer()...), &message.Unknown{T: 200, Critical: true})
+	}), lines: []string{
+		`initiator initiation-failed in IKE_AUTH: the response to IKE_AUTH: the response has an unknown critical payload 200`,
 	}},
 	{name: "a certificate for a secret", differ: func(a, _ *core.Config) { sign(a, trustIn(failCerts.root), certA) }, lines: []string{
 		`initiator authentication-failed in IKE_AUTH: the peer refused our proof: see in its log what is wrong with certificate "a" for it; compare my-id and remote-id on both sides => the peer does not say what it refused, its log does: see whether it trusts the authority of our certificate, has the same time and can check the signature; compare my-id with its remote-id, and remote-id with its my-id (a.toml:)`,
@@ -606,6 +689,12 @@ var failures = []failure{
 	{name: "the peer gives no address", peer: answersAuth(func(p *puppet) []message.Payload { return p.authPayloads(p.childAnswer()...) }, asksLease), lines: []string{
 		`initiator notify in IKE_AUTH: no CHILD SA for the policy 0.0.0.0/0 => 0.0.0.0/0: the peer's answer cannot be used: the peer gave no address: give it a mode-config that does, or take mode-config out of the identity here`,
 	}},
+	{name: "an agreement that is not for the address that the peer gave", peer: answersAuth(func(p *puppet) []message.Payload {
+		given := cp(2, message.Attribute{Type: 1, Value: []byte{192, 168, 77, 9}})
+		return p.authPayloads(given, saOf(withSPI(espProposal, u32(7))), ts(true, "10.9.0.0/16"), ts(false, "10.2.0.0/16"))
+	}, asksLease), lines: []string{
+		`initiator ts-unacceptable in IKE_AUTH: no CHILD SA for the policy 0.0.0.0/0 => 0.0.0.0/0: the peer's answer cannot be used: the peer agreed to [10.9.0.0/16] => [10.2.0.0/16], which is not between the address that it gave, [192.168.77.9], and its networks`,
+	}},
 	{name: "the pool has no address", peer: func(t *testing.T) *rig {
 		r, p := asResponder(t, givesLeases)
 		p.authLeased("", p.authPayloads(append(p.offer(wholeSpace(true), wholeSpace(false)), asksAddress())...)...)
@@ -647,6 +736,17 @@ var failures = []failure{
 		return append(p.authPayloads(saOf(withSPI(espProposal, u32(7)))), &message.TS{Initiator: true, Selectors: []selector.TS{}}, tsPeer)
 	}), lines: []string{
 		`initiator ts-unacceptable in IKE_AUTH: no CHILD SA for the policy 10.1.0.0/16 => 10.2.0.0/16: the peer's answer cannot be used: the peer left no selectors`,
+	}},
+	{name: "the peer leaves too many selectors", peer: answersAuth(func(p *puppet) []message.Payload {
+		many := ts(true, slices.Repeat([]string{"10.1.0.0/16"}, 17)...)
+		return append(p.authPayloads(saOf(withSPI(espProposal, u32(7)))), many, tsPeer)
+	}), lines: []string{
+		`initiator ts-unacceptable in IKE_AUTH: no CHILD SA for the policy 10.1.0.0/16 => 10.2.0.0/16: the peer's answer cannot be used: the peer left more than 16 selectors`,
+	}},
+	{name: "selectors of no addresses", peer: asksAuth(func(p *puppet) []message.Payload {
+		return append(p.authPayloads(saOf(withSPI(espProposal, u32(7)))), &message.TS{Initiator: true}, ts(false, "10.1.0.0/16"))
+	}), lines: []string{
+		`responder ts-unacceptable in IKE_AUTH: no CHILD SA in IKE_AUTH: TS_UNACCEPTABLE: no selector of addresses`,
 	}},
 	{name: "no CHILD SA and no reason", peer: answersAuth(func(p *puppet) []message.Payload { return p.authPayloads() }), lines: []string{
 		`initiator notify in IKE_AUTH: no CHILD SA for the policy 10.1.0.0/16 => 10.2.0.0/16: the peer's answer cannot be used: the response has no CHILD SA and no reason`,
@@ -786,6 +886,57 @@ var failures = []failure{
 	}, lines: []string{
 		`initiator notify in CREATE_CHILD_SA (rekey of the IKE SA): rekeying the IKE SA failed and will be tried again: NO_PROPOSAL_CHOSEN: the peer answered so => the peer agreed to the same algorithms before, so its connection was changed or removed since, or it does not let others rekey an IKE SA: see its log; nothing has to be changed here`,
 	}},
+	{name: "no SA and no reason at a rekey of the IKE SA", peer: answersIKERekey(saying(message.NotifyMOBIKESupported)), lines: []string{
+		`initiator notify in CREATE_CHILD_SA (rekey of the IKE SA): rekeying the IKE SA failed and will be tried again: INVALID_SYNTAX: the response has no SA and no reason`,
+	}},
+	{name: "another algorithm at a rekey of the IKE SA", peer: answersIKERekey(func(p *puppet) []message.Payload {
+		return p.ikeRekeyOf(strangeIKE, 0xaaaa, 3)
+	}), lines: []string{
+		`initiator child-down: its IKE SA ended`,
+		`initiator ike-down: the peer's answer to the rekey cannot be used: INVALID_SYNTAX: the peer chose what was not offered`,
+	}},
+	{name: "encryption at the peer's rekey of the IKE SA", peer: asks(message.ExchangeCreateChildSA, func(p *puppet) []message.Payload { return p.ikeRekeyOf(strangeIKE, 0xaaaa, 3) }), lines: []string{
+		`responder no-proposal-chosen in CREATE_CHILD_SA (rekey of the IKE SA): refused the peer's CREATE_CHILD_SA (rekey of the IKE SA): NO_PROPOSAL_CHOSEN: rekeying the IKE SA: no proposal of the peer fits profile "default" => encryption: we allow aes-128, the peer offers aes-256: add aes-256 to enc-algorithm of profile "default" (us.toml:enc-algorithm)`,
+	}},
+	{name: "an SPI of 4 bytes for an IKE SA", peer: asks(message.ExchangeCreateChildSA, func(p *puppet) []message.Payload {
+		return with(p.ikeRekey(0xaaaa, 3), saOf(withSPI(ikeProposal, u32(7))))
+	}), lines: []string{
+		`responder notify in CREATE_CHILD_SA (rekey of the IKE SA): refused the peer's CREATE_CHILD_SA (rekey of the IKE SA): INVALID_SYNTAX: the SPI of the new IKE SA is not 8 bytes`,
+	}},
+	{name: "a CHILD SA while the IKE SA is being replaced", peer: while(core.RekeyIKE, func(p *puppet) []message.Payload { return append(p.childOffer(), nonce(3)) }), lines: []string{
+		`responder asked-again in CREATE_CHILD_SA: refused the peer's CREATE_CHILD_SA: TEMPORARY_FAILURE: the IKE SA is being replaced`,
+	}},
+	{name: "a rekey of the IKE SA while a CHILD SA is being replaced", peer: while(core.RekeyChildren, func(p *puppet) []message.Payload { return p.ikeRekey(0xaaaa, 3) }), lines: []string{
+		`responder asked-again in CREATE_CHILD_SA (rekey of the IKE SA): refused the peer's CREATE_CHILD_SA (rekey of the IKE SA): TEMPORARY_FAILURE: a CHILD SA is being changed, or the IKE SA goes`,
+	}},
+	{name: "a rekey of a CHILD SA that is being deleted", peer: while(core.FlushSAs, func(p *puppet) []message.Payload { return p.theRekey(p.spi, 3) }), lines: []string{
+		`responder asked-again in CREATE_CHILD_SA (rekey of a CHILD SA): refused the peer's CREATE_CHILD_SA (rekey of a CHILD SA): TEMPORARY_FAILURE: the CHILD SA is being deleted`,
+	}},
+	{name: "a CHILD SA that is rekeyed twice", peer: func(t *testing.T) *rig {
+		r, p := settled(t, placed)
+		old := p.spi
+		p.request(message.ExchangeCreateChildSA, p.theRekey(old, 3)...)
+		r.events = nil
+		p.request(message.ExchangeCreateChildSA, p.theRekey(old, 4)...)
+		return r
+	}, lines: []string{
+		`responder asked-again in CREATE_CHILD_SA (rekey of a CHILD SA): refused the peer's CREATE_CHILD_SA (rekey of a CHILD SA): TEMPORARY_FAILURE: the CHILD SA was rekeyed and waits for its Delete`,
+	}},
+	{name: "other selectors at a rekey", peer: asks(message.ExchangeCreateChildSA, func(p *puppet) []message.Payload {
+		return append([]message.Payload{rekeySA(p.spi), nonce(3)}, saOf(withSPI(espProposal, u32(7))), ts(true, "10.9.0.0/16"), ts(false, "10.1.0.0/16"))
+	}), lines: []string{
+		`responder ts-unacceptable in CREATE_CHILD_SA (rekey of a CHILD SA): refused the peer's CREATE_CHILD_SA (rekey of a CHILD SA): TS_UNACCEPTABLE: [10.1.0.0/16] => [10.9.0.0/16] is outside the policy 10.1.0.0/16 => 10.2.0.0/16 => dst-address: policy 0 has 10.2.0.0/16, the peer asks for 10.9.0.0/16: set dst-address of the policy to it, or the peer's src-address to ours (us.toml:dst-address)`,
+	}},
+	{name: "nothing on how to go on with additional key exchanges", peer: answersChild(func(p *puppet) []message.Payload {
+		return []message.Payload{saOf(withSPI(hybridESP, u32(9))), nonce(4), p.ke(), tsOurs, tsPeer}
+	}, pfs(hybrid)), lines: []string{
+		`initiator notify in CREATE_CHILD_SA (rekey of a CHILD SA): rekeying failed and will be tried again: INVALID_SYNTAX: the peer agreed on additional key exchanges and does not say how to go on`,
+	}},
+	{name: "IKE_FOLLOWUP_KE that nothing waits for", peer: asks(message.ExchangeFollowUpKE, func(p *puppet) []message.Payload {
+		return []message.Payload{p.ke(), &message.Notify{Kind: message.NotifyAdditionalKeyExchange, Data: []byte{1}}}
+	}), lines: []string{
+		`responder notify in IKE_FOLLOWUP_KE: refused the peer's IKE_FOLLOWUP_KE: STATE_NOT_FOUND: the peer goes on with what does not wait, or waited for more than 30s`,
+	}},
 	{name: "a rekey of what does not exist", peer: asks(message.ExchangeCreateChildSA, func(p *puppet) []message.Payload { return p.theRekey(0xbad, 3) }), lines: []string{
 		`responder notify in CREATE_CHILD_SA (rekey of a CHILD SA): refused the peer's CREATE_CHILD_SA (rekey of a CHILD SA): CHILD_SA_NOT_FOUND: the peer wants to rekey a CHILD SA that does not exist`,
 	}},
@@ -825,4 +976,208 @@ var failures = []failure{
 		`initiator child-down: its IKE SA ended`,
 		`initiator ike-down: CREATE_CHILD_SA (rekey of a CHILD SA) was sent 12 times without an answer: check that UDP 500 and 4500 reach the peer and that it is running`,
 	}},
+}
+
+// The table of docs/troubleshooting.md says what the rows do.
+func TestDocumentedFailures(t *testing.T) {
+	text, err := os.ReadFile("../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| differs | the responder says | the initiator says |\n|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	rows := 0
+	for row := range strings.Lines(table) {
+		cells := strings.Split(strings.Trim(row, "|\n"), "|")
+		rows++
+		name := strings.TrimSpace(cells[0])
+		i := slices.IndexFunc(failures, func(f failure) bool { return f.name == name })
+		if i < 0 || len(cells) != 3 {
+			t.Errorf("%q is no failure of the table, or has %d cells", name, len(cells))
+			continue
+		}
+		for k, role := range []string{"responder ", "initiator "} {
+			kind, words, told := strings.Cut(strings.Trim(cells[k+1], " |"), ": `")
+			words = strings.TrimSuffix(words, "`")
+			says := slices.ContainsFunc(failures[i].lines, func(l string) bool {
+				return strings.HasPrefix(l, role+kind) && strings.Contains(l, words)
+			})
+			if silent := !slices.ContainsFunc(failures[i].lines, func(l string) bool { return strings.HasPrefix(l, role) }); told && !says || !told && !silent {
+				t.Errorf("%s: the %sdoes not say %q with the event %q, but %q", name, role, words, kind, failures[i].lines)
+			}
+		}
+	}
+	if rows < 15 {
+		t.Errorf("%d rows", rows)
+	}
+}
+
+// Every reason that the source gives for a refusal has a row above, or is named in shownElsewhere.
+func TestEveryReasonHasARow(t *testing.T) {
+	var said []string
+	for i := range failures {
+		said = append(said, failures[i].lines...)
+	}
+	all := strings.Join(said, "\n")
+	unused := maps.Clone(shownElsewhere)
+	for _, dir := range []string{"v2", "sa", "auth"} {
+		for _, r := range reasonsIn(t, dir) {
+			_, known := shownElsewhere[r.text]
+			delete(unused, r.text)
+			switch shown := formatted(r.text).MatchString(all); {
+			case shown && known:
+				t.Errorf("%s: %q has a row, and is in shownElsewhere", r.place, r.text)
+			case !shown && !known:
+				t.Errorf("%s: %q has no row", r.place, r.text)
+			}
+		}
+	}
+	for text := range unused {
+		t.Errorf("%q is in shownElsewhere, and nobody says it", text)
+	}
+	tests := ""
+	for _, pattern := range []string{"*_test.go", "auth/*_test.go"} {
+		files, _ := filepath.Glob(pattern)
+		for _, name := range files {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tests += string(b)
+		}
+	}
+	for text, by := range shownElsewhere {
+		if strings.HasPrefix(by, "Test") && !strings.Contains(tests, "func "+by+"(") {
+			t.Errorf("%q is to be shown by %s, which does not exist", text, by)
+		}
+	}
+}
+
+// shownElsewhere are the reasons without a row, and why they have none.
+var shownElsewhere = map[string]string{
+	"IKE_AUTH has no ID of the initiator":                                                           "the grammar refuses it first",
+	"no traffic selectors":                                                                          "the grammar refuses it first",
+	"the response to CREATE_CHILD_SA has no nonce":                                                  "the grammar refuses it first",
+	"there is no %s to prove ourselves by":                                                          "compile refuses an auth-method that is not in the table",
+	"there is no %s by which %s could prove itself":                                                 "compile refuses an auth-method that is not in the table",
+	"%s ended IKE_AUTH without a complete proof":                                                    "no method has several rounds yet",
+	"%s is not through after %d rounds":                                                             "no method has several rounds yet",
+	"no SPI in stock":                                                                               "it is tried again without a word",
+	"its template is gone":                                                                          "it is tried again without a word",
+	"it is not wanted any more":                                                                     "it is no failure",
+	"its IKE SA is being deleted":                                                                   "that the IKE SA goes is said",
+	"the peer's rekey goes on, or what it replaces goes":                                            "it is no failure: the peer's successor stays",
+	"there is no address of the peer for it":                                                        "that the peer gave no address is said",
+	"the peer has deleted the CHILD SA already":                                                     "TestCollisions",
+	"the IKE SA is being replaced or deleted":                                                       "TestDeleteChildWhileMultiKE",
+	"the IKE SA is being rekeyed":                                                                   "TestBothRekeyIKEMultiKEDelayedRequest",
+	"the CHILD SA is being rekeyed":                                                                 "TestBothRekeyChildMultiKEDelayedRequest",
+	"what the peer goes on with waited for more than %v":                                            "TestParkedChildren",
+	"%d replaced IKE SAs still wait for the peer's Delete":                                          "TestRekeysOfTheIKESAWithoutEnd",
+	"the peer asked %d times for another Diffie-Hellman group":                                      "TestInvalidKEOfChildInVain",
+	"the peer allows no NAT, and there is one between us":                                           "TestUpdateRefused",
+	"the peer wants to go on between %v and %v: %s":                                                 "TestUpdateRefused",
+	"the peer sends us to a gateway that cannot be: %x":                                             "TestRedirectThatCannotBe",
+	"the peer does not take the ticket":                                                             "TestClientFallsBack",
+	"the proof of %s is wrong: it does not have the keys of its ticket":                             "TestStolenTicket",
+	"the ticket of %s was used a moment ago":                                                        "TestTicketPresentedTwice",
+	"the peer was %s, and in the resumed IKE SA it is somebody else":                                "TestFalseGateway",
+	"the peer resumes with a ticket of %s, and says it is somebody else or asks for somebody else":  "TestStolenTicket",
+	"the peer has %d CHILD SAs":                                                                     "TestChildrenWithoutEnd",
+	"%s moved to %s and has not answered from there yet":                                            "TestClaimOfAnAddressThatIsNotProven",
+	"%s asks for %v, outside the address that it was given, %v":                                     "TestClaimsOfWhoHasAnAddress",
+	"%s asked for no address, and wants %v, which mode-config gives":                                "TestClaimsOfWhoHasAnAddress",
+	"%s is behind the same NAT as %s, and in transport mode their traffic has the same addresses: ": "TestTwoBehindOneNATWithTheSamePorts",
+	"we cannot sign with certificate %q: %v":                                                        "TestSignatureProof",
+	"the proof of %s could not be checked: %v":                                                      "TestSignatureProof",
+}
+
+type reason struct{ place, text string }
+
+// reasonsIn are the texts of the refusals in a package: the first one in the call that makes it, or its field reason.
+func reasonsIn(t *testing.T, dir string) (list []reason) {
+	files, err := filepath.Glob(dir + "/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(dir, err)
+	}
+	fset := token.NewFileSet()
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(fset, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			var in []ast.Expr
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				if refuses[nameOf(n.Fun)] {
+					in = n.Args
+				}
+			case *ast.CompositeLit:
+				if refuses[nameOf(n.Type)] {
+					in = n.Elts
+				}
+			}
+			if text := firstText(in); strings.Contains(text, " ") {
+				list = append(list, reason{fset.Position(n.Pos()).String(), text})
+			}
+			return true
+		})
+	}
+	return list
+}
+
+// refuses are the functions and types that make a refusal.
+var refuses = map[string]bool{"refuse": true, "end": true, "Refuse": true, "mismatched": true, "authFailed": true, "distrust": true, "cannotSign": true,
+	"refused": true, "fatal": true}
+
+func nameOf(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
+	}
+	return ""
+}
+
+// firstText is the first string among expressions, also inside a call such as fmt.Sprintf.
+func firstText(in []ast.Expr) string {
+	for _, e := range in {
+		text := ""
+		switch e := e.(type) {
+		case *ast.BasicLit:
+			if e.Kind == token.STRING {
+				text, _ = strconv.Unquote(e.Value)
+			}
+		case *ast.BinaryExpr:
+			text = firstText([]ast.Expr{e.X, e.Y})
+		case *ast.KeyValueExpr:
+			if nameOf(e.Key) == "reason" {
+				text = firstText([]ast.Expr{e.Value})
+			}
+		case *ast.CallExpr:
+			if nameOf(e.Fun) == "Sprintf" {
+				text = firstText(e.Args)
+			}
+		}
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+var verb = regexp.MustCompile(`%\+?[a-z]`)
+
+// formatted matches what a format can become.
+func formatted(format string) *regexp.Regexp {
+	parts := verb.Split(format, -1)
+	for i := range parts {
+		parts[i] = regexp.QuoteMeta(parts[i])
+	}
+	return regexp.MustCompile(strings.Join(parts, ".*"))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"culvert/ike/core"
+	"culvert/ike/message"
 	"culvert/spd/selector"
 )
 
@@ -139,6 +140,57 @@ func TestRaceLeavesAnAddressThatRefuses(t *testing.T) {
 	p.alone(t, "192.0.2.2")
 	if got := p.a.reasons(core.EvNoProposal); !strings.Contains(got, "none of our proposals") {
 		t.Errorf("the refusal is not told: %q", got)
+	}
+}
+
+// The first address refuses when the second one is under way. What was asked for meanwhile is made at the second one.
+func TestRaceThatTheFirstLosesByARefusal(t *testing.T) {
+	second := func(c *core.Config, local, remote string) {
+		q := *c.Policies[0]
+		q.Ref = 2
+		q.Pair = selector.Pair{Local: selector.FromPrefix(netip.MustParsePrefix(local)), Remote: selector.FromPrefix(netip.MustParsePrefix(remote))}
+		c.Policies = append(c.Policies, &q)
+	}
+	p := namedPair(t, 59, &[]string{"192.0.2.3", "192.0.2.2"}, func(a, b *core.Config) {
+		a.Peers[0].OnDemand = true
+		second(a, "10.3.0.0/16", "10.4.0.0/16")
+		second(b, "10.4.0.0/16", "10.3.0.0/16")
+	})
+	cfg := siteConfig("a", "192.0.2.1", "10.2.0.0/16", "10.1.0.0/16")
+	cfg.Peers[0].Passive = true
+	cfg.Peers[0].Profile.Groups = nil
+	c := p.newSide("c", "192.0.2.3", 5<<32, cfg)
+	c.in(core.Reconfigure{Config: cfg})
+	p.tap = func(from *side, o core.Output) {
+		if s, ok := o.(core.Send); ok && from == p.a { // c answers after 400 ms, b after 600
+			wait := map[bool]time.Duration{true: 400 * time.Millisecond, false: 350 * time.Millisecond}[s.Remote.Addr() == c.addr]
+			p.carry = func(deliver func()) { p.clock.After(wait, deliver) }
+		} else if ok {
+			p.carry = func(deliver func()) { deliver() }
+		}
+	}
+	p.up()
+	p.a.in(core.Acquire{Policy: 1})
+	p.run(300 * time.Millisecond)
+	if len(p.a.e.races) != 2 {
+		t.Fatalf("%d take part", len(p.a.e.races))
+	}
+	p.a.in(core.Acquire{Policy: 2}) // it joins the first
+	p.until(4*time.Second, "both policies", func() bool { return len(p.a.children) == 2 })
+	if p.a.count(core.EvNoProposal) != 1 {
+		t.Errorf("%d refusals", p.a.count(core.EvNoProposal))
+	}
+	p.alone(t, "192.0.2.2")
+}
+
+// A race that is won is no failure: no policy waits for another attempt.
+func TestRaceThatIsWonLeavesNothingToTry(t *testing.T) {
+	p := namedPair(t, 60, &[]string{"203.0.113.9", "192.0.2.2"})
+	p.drop = func(from *side, h message.Header) bool { return h.Exchange == message.ExchangeIKEAuth }
+	p.up()
+	p.until(time.Second, "the second address answers", func() bool { return len(p.a.e.races) == 0 && len(p.a.e.SAs()) == 1 })
+	if w := p.a.e.wants[1]; w.timer != nil || w.failures > 0 {
+		t.Errorf("%+v", w)
 	}
 }
 

@@ -139,7 +139,7 @@ func sharedSecrets(cfg *core.Config) map[*core.Identity]bool {
 		if first[key] == nil {
 			first[key] = id
 		}
-		if id.Ignore || id.RemoteID.Data == "" || !auth.Same(id.RemoteID, first[key].RemoteID) {
+		if id.Ignore || id.Pattern || id.RemoteID.Data == "" || !auth.Same(id.RemoteID, first[key].RemoteID) {
 			mixed[key] = true
 		}
 	})

@@ -58,35 +58,49 @@ const spaces = " \t\r\n" // that mean nothing around a value
 // backslash takes the next character as it is, or the byte of two hexadecimal
 // digits. "#" and hexadecimal digits alone are the DER of a whole name.
 func ParseDN(s string) ([]byte, error) {
+	der, _, err := parseDN(s, false)
+	return der, err
+}
+
+// ParsePattern is ParseDN for a name in which a value may be "*", which stands for any value of its attribute. wild
+// reports whether one is. A value that is * itself is written with a backslash before it. Only MatchDN and PatternText
+// understand the result where wild is true.
+func ParsePattern(s string) (der []byte, wild bool, err error) { return parseDN(s, true) }
+
+// anyValue is the DER that stands for any value in a pattern: NULL, which is the value of no attribute.
+const anyValue = "\x05\x00"
+
+func parseDN(s string, pattern bool) (der []byte, wild bool, err error) {
 	if digits, ok := strings.CutPrefix(strings.Trim(s, spaces), "#"); ok && !strings.Contains(s, "=") {
 		der, err := hex.DecodeString(digits)
 		if err != nil || len(der) == 0 {
-			return nil, errors.New("it begins with #, and what follows is not hexadecimal, accepted: C=DE, O=Example, CN=gw, or # and the DER of a name in hexadecimal")
+			return nil, false, errors.New("it begins with #, and what follows is not hexadecimal, accepted: C=DE, O=Example, CN=gw, or # and the DER of a name in hexadecimal")
 		}
-		return der, nil
+		return der, false, nil
 	}
 	sets := splitDN(s, ',')
 	if len(sets) == 0 || len(sets) > maxDN {
-		return nil, errors.New("it has no attributes, accepted: C=DE, O=Example, CN=gw")
+		return nil, false, errors.New("it has no attributes, accepted: C=DE, O=Example, CN=gw")
 	}
 	var name []byte
 	for _, set := range sets {
 		var list [][]byte
 		parts := joined(splitDN(set, '+'))
 		if len(parts) == 0 {
-			return nil, errors.New("there is nothing between two commas, accepted: C=DE, O=Example, CN=gw")
+			return nil, false, errors.New("there is nothing between two commas, accepted: C=DE, O=Example, CN=gw")
 		}
 		for _, p := range parts {
-			der, err := parseAttribute(p)
+			der, any, err := parseAttribute(p, pattern)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
+			wild = wild || any
 			list = append(list, der)
 		}
 		slices.SortFunc(list, bytes.Compare) // DER: a set is sorted
 		name = append(name, tlv(tags.SET, bytes.Join(list, nil))...)
 	}
-	return tlv(tags.SEQUENCE, name), nil
+	return tlv(tags.SEQUENCE, name), wild, nil
 }
 
 func tlv(tag tags.Tag, content []byte) []byte {
@@ -95,8 +109,8 @@ func tlv(tag tags.Tag, content []byte) []byte {
 	return b.BytesOrPanic()
 }
 
-// parseAttribute encodes "NAME=value" as an AttributeTypeAndValue.
-func parseAttribute(p string) ([]byte, error) {
+// parseAttribute encodes "NAME=value" as an AttributeTypeAndValue. any: it is of a pattern, and stands for any value.
+func parseAttribute(p string, pattern bool) (der []byte, any bool, err error) {
 	wrong := fmt.Errorf("%q is not an attribute, accepted: NAME=value with the names %s, or an OID as the name", strings.Trim(p, spaces), attributeNames())
 	name, text, _ := strings.Cut(p, "=")
 	name = strings.Trim(name, spaces)
@@ -107,25 +121,29 @@ func parseAttribute(p string) ([]byte, error) {
 		oid = parseOID(name)
 	}
 	if oid == nil {
-		return nil, wrong
+		return nil, false, wrong
 	}
 	text = trimValue(text)
 	var value []byte
-	if digits, ok := strings.CutPrefix(text, "#"); ok {
+	digits, isDER := strings.CutPrefix(text, "#")
+	switch {
+	case pattern && text == "*":
+		any, value = true, []byte(anyValue)
+	case isDER:
 		der, err := hex.DecodeString(digits)
 		in := cryptobyte.String(der)
-		var any cryptobyte.String
-		if err != nil || !in.ReadAnyASN1Element(&any, new(tags.Tag)) || !in.Empty() {
-			return nil, fmt.Errorf("the value of %q is not DER in hexadecimal, accepted: # and that, or a value whose # is written as \\#", strings.Trim(p, spaces))
+		var element cryptobyte.String
+		if err != nil || !in.ReadAnyASN1Element(&element, new(tags.Tag)) || !in.Empty() || pattern && string(der) == anyValue {
+			return nil, false, fmt.Errorf("the value of %q is not DER in hexadecimal, accepted: # and that, or a value whose # is written as \\#", strings.Trim(p, spaces))
 		}
 		value = der
-	} else {
+	default:
 		text = unescape(text)
 		switch {
 		case text == "":
-			return nil, wrong
+			return nil, false, wrong
 		case !utf8.ValidString(text):
-			return nil, fmt.Errorf("the value of %q is not UTF-8, accepted: that, or # and the DER of the value in hexadecimal", strings.Trim(p, spaces))
+			return nil, false, fmt.Errorf("the value of %q is not UTF-8, accepted: that, or # and the DER of the value in hexadecimal", strings.Trim(p, spaces))
 		case !isASCII(text):
 			tag = tags.UTF8String
 		}
@@ -136,11 +154,10 @@ func parseAttribute(p string) ([]byte, error) {
 		b.AddASN1ObjectIdentifier(oid)
 		b.AddBytes(value)
 	})
-	der, err := b.Bytes()
-	if err != nil {
-		return nil, wrong
+	if der, err = b.Bytes(); err != nil {
+		return nil, false, wrong
 	}
-	return der, nil
+	return der, any, nil
 }
 
 // parseOID reads "2.5.4.3"; nil for what is not numbers. Which arcs there are, who encodes it knows.
@@ -376,6 +393,55 @@ func SameDN(a, b []byte) bool {
 	return ok1 && ok2 && slices.Equal(x, y)
 }
 
+// MatchDN reports whether a name is one that a pattern of ParsePattern stands for: it has the same attributes in the same
+// sets and order, with the same values but for those that may be any.
+func MatchDN(pattern, name []byte) bool {
+	p, ok1 := readDN(pattern)
+	n, ok2 := readDN(name)
+	return ok1 && ok2 && slices.EqualFunc(p, n, matchSet)
+}
+
+// matchSet compares two sets, which have no order: what stands for any value takes what is left of its attribute.
+func matchSet(pattern, set []attribute) bool {
+	if len(pattern) != len(set) {
+		return false
+	}
+	left := slices.Clone(set)
+	for _, wild := range []bool{false, true} {
+		for _, p := range pattern {
+			if p.isAny() != wild {
+				continue
+			}
+			i := slices.IndexFunc(left, func(a attribute) bool {
+				return a.oid == p.oid && (wild || foldSet([]attribute{a}) == foldSet([]attribute{p}))
+			})
+			if i < 0 {
+				return false
+			}
+			left = slices.Delete(left, i, i+1)
+		}
+	}
+	return true
+}
+
+func (a attribute) isAny() bool { return a.opaque && a.value == anyValue }
+
+// FixedValues is how many values of a pattern are not any.
+func FixedValues(pattern []byte) (n int) {
+	sets, _ := readDN(pattern)
+	for _, set := range sets {
+		for _, a := range set {
+			if !a.isAny() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// PatternText is a pattern as ParsePattern reads it.
+func PatternText(der []byte) string { return dnText(der, true) }
+
 // WithinDN reports whether a name stands at or below another: its sets begin with
 // those of the other (RFC 5280 §7.1).
 func WithinDN(name, above []byte) bool {
@@ -419,7 +485,9 @@ func foldSet(set []attribute) string {
 
 // DNText is a name as ParseDN reads it: one that is SameDN. Control characters in
 // it are escaped. Else it is a peer's text: who prints it quotes it.
-func DNText(der []byte) string {
+func DNText(der []byte) string { return dnText(der, false) }
+
+func dnText(der []byte, pattern bool) string {
 	sets, ok := readDN(der)
 	if !ok || len(sets) == 0 {
 		return "#" + hex.EncodeToString(der)
@@ -430,6 +498,8 @@ func DNText(der []byte) string {
 		for _, a := range set {
 			name := nameOfType(a.oid)
 			switch {
+			case pattern && a.isAny():
+				list = append(list, name+"=*")
 			case a.opaque:
 				list = append(list, name+"=#"+hex.EncodeToString([]byte(a.value)))
 			case a.value == "":
@@ -445,6 +515,9 @@ func DNText(der []byte) string {
 
 // escape writes a value so that it can stand in a name (RFC 4514 §2.4).
 func escape(s string) string {
+	if s == "*" {
+		return `\*` // else it would be read as any value in a pattern
+	}
 	var b strings.Builder
 	for i := range len(s) {
 		switch c := s[i]; {

@@ -3,6 +3,7 @@ package pki
 import (
 	"bytes"
 	"encoding/asn1"
+	"slices"
 	"strings"
 	"testing"
 
@@ -221,4 +222,58 @@ func TestWrittenDNRoundTrip(t *testing.T) {
 			t.Fatalf("%x is printed as %q and read as %x: %v", der, DNText(der), again, err)
 		}
 	})
+}
+
+// In a pattern "*" alone is any value of its attribute; with a backslash before it, in another value or where the pattern is
+// read as a name it is itself.
+func TestDNPatterns(t *testing.T) {
+	for _, c := range []struct {
+		pattern string
+		wild    bool
+		fixed   int
+		yes, no []string
+	}{
+		{"O=Example, CN=*", true, 1, []string{"O=Example, CN=gw", "o=EXAMPLE,cn=a b", `O=Example, CN=\*`}, []string{"O=Example", "CN=gw, O=Example", "O=Example, CN=gw, L=x", "O=Example, CN=a+CN=b"}},
+		{`O=Example, CN=\*`, false, 2, []string{`O=Example, CN=\*`}, []string{"O=Example, CN=gw"}},
+		{"O=Example, CN=*.net", false, 2, []string{"O=Example, CN=*.net"}, []string{"O=Example, CN=x.net"}},
+		{"O=*, CN=*", true, 0, []string{"O=a, CN=b"}, []string{"CN=b, O=a"}},
+		{"OU=a+CN=*, O=x", true, 2, []string{"CN=q+OU=a, O=x"}, []string{"CN=q, O=x", "OU=b+CN=q, O=x"}},
+		{"CN=*+CN=a", true, 1, []string{"CN=a+CN=b", "CN=b+CN=a", "CN=a+CN=a"}, []string{"CN=b+CN=c", "CN=a"}},
+		{"2.5.4.99=*", true, 0, []string{"2.5.4.99=#0500", "2.5.4.99=x"}, []string{"2.5.4.98=x"}},
+	} {
+		der, wild, err := ParsePattern(c.pattern)
+		if err != nil || wild != c.wild || FixedValues(der) != c.fixed {
+			t.Errorf("%s: wild %v, %d values, %v", c.pattern, wild, FixedValues(der), err)
+			continue
+		}
+		again, wild2, err := ParsePattern(PatternText(der))
+		if err != nil || wild2 != wild || !bytes.Equal(again, der) {
+			t.Errorf("%s is written as %s: %v", c.pattern, PatternText(der), err)
+		}
+		for _, name := range append(c.yes, c.no...) {
+			n, err := ParseDN(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := MatchDN(der, n); got != slices.Contains(c.yes, name) {
+				t.Errorf("%s for %s: %v", c.pattern, name, got)
+			}
+		}
+	}
+	for _, bad := range []string{"CN=#0500", "CN=", "", "*", "#"} {
+		if _, _, err := ParsePattern(bad); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+	if MatchDN([]byte{1}, []byte{1}) {
+		t.Error("what is no name matches")
+	}
+	// What a certificate has is not read back as a pattern.
+	star, err := ParseDN("CN=*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if der, wild, err := ParsePattern(DNText(star)); err != nil || wild || !SameDN(der, star) {
+		t.Errorf("%s, %v, %v", DNText(star), wild, err)
+	}
 }

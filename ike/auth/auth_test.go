@@ -4,8 +4,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"net/netip"
+	"slices"
 	"testing"
 
+	"culvert/crypto/pki"
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
@@ -104,5 +106,106 @@ func TestMatch(t *testing.T) {
 	}
 	if id := MyID(auto, netip.MustParseAddr("2001:db8::1")); id.Type != core.IDIPv6 || id.String() != "address:2001:db8::1" {
 		t.Error(id)
+	}
+}
+
+// A remote-id with a * stands for the names below it, and for nothing else.
+func TestPatterns(t *testing.T) {
+	dn := func(s string) string {
+		der, err := pki.ParseDN(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(der)
+	}
+	pattern := func(s string) string {
+		der, wild, err := pki.ParsePattern(s)
+		if err != nil || !wild {
+			t.Fatal(s, wild, err)
+		}
+		return string(der)
+	}
+	host, user, name := core.IDFQDN, core.IDUser, core.IDDN
+	for _, c := range []struct {
+		pattern, id core.ID
+		want        bool
+	}{
+		{core.ID{Type: host, Data: "*.example.net"}, core.ID{Type: host, Data: "gw.example.net"}, true},
+		{core.ID{Type: host, Data: "*.example.net"}, core.ID{Type: host, Data: "GW.Example.NET"}, true},
+		{core.ID{Type: host, Data: "*.Example.net"}, core.ID{Type: host, Data: "a.b.example.net"}, true}, // the * spans dots
+		{core.ID{Type: host, Data: "*.example.net"}, core.ID{Type: host, Data: "example.net"}, false},
+		{core.ID{Type: host, Data: "*.example.net"}, core.ID{Type: host, Data: ".example.net"}, false},
+		{core.ID{Type: host, Data: "*.example.net"}, core.ID{Type: host, Data: "a..example.net"}, false},
+		{core.ID{Type: host, Data: "*.example.net"}, core.ID{Type: host, Data: "a.badexample.net"}, false},
+		{core.ID{Type: host, Data: "*.example.net"}, core.ID{Type: host, Data: "gw.example.net.evil.org"}, false},
+		{core.ID{Type: host, Data: "*.example.net"}, core.ID{Type: user, Data: "gw.example.net"}, false},
+		{core.ID{Type: host, Data: "*.example.net"}, core.ID{Type: core.IDKeyID, Data: "gw.example.net"}, false},
+		{core.ID{Type: user, Data: "*@example.net"}, core.ID{Type: user, Data: "joe@example.net"}, true},
+		{core.ID{Type: user, Data: "*@example.net"}, core.ID{Type: user, Data: "joe.b@Example.net"}, true},
+		{core.ID{Type: user, Data: "*@example.net"}, core.ID{Type: user, Data: "@example.net"}, false},
+		{core.ID{Type: user, Data: "*@example.net"}, core.ID{Type: user, Data: "joe@evil.org@example.net"}, false},
+		{core.ID{Type: user, Data: "*@example.net"}, core.ID{Type: user, Data: "joe@a.example.net"}, false},
+		{core.ID{Type: user, Data: "*@example.net"}, core.ID{Type: host, Data: "joe@example.net"}, false},
+		{core.ID{Type: name, Data: pattern("O=Example, CN=*")}, core.ID{Type: name, Data: dn("O=example, CN=joe")}, true},
+		{core.ID{Type: name, Data: pattern("O=Example, CN=*")}, core.ID{Type: name, Data: dn("CN=joe, O=Example")}, false},
+		{core.ID{Type: name, Data: pattern("O=Example, CN=*")}, core.ID{Type: name, Data: dn("O=Example, OU=x, CN=joe")}, false},
+		{core.ID{Type: name, Data: pattern("O=Example, CN=*")}, core.ID{Type: name, Data: dn("O=Example")}, false},
+		{core.ID{Type: name, Data: pattern("O=Example, CN=*")}, core.ID{Type: name, Data: dn("O=Evil, CN=joe")}, false},
+		{core.ID{Type: name, Data: pattern("O=Example, CN=*")}, core.ID{Type: name, Data: dn("O=Example, OU=joe")}, false},
+	} {
+		id := &core.Identity{RemoteID: c.pattern, Pattern: true}
+		if got := Accepts(id, c.id); got != c.want || (Match([]*core.Identity{id}, Claim{ID: c.id}, nil) != nil) != c.want {
+			t.Errorf("%s for %s: %v", id.RemoteText(), c.id, got)
+		}
+	}
+	if Accepts(&core.Identity{RemoteID: core.ID{Type: host, Data: "*.example.net"}}, core.ID{Type: host, Data: "gw.example.net"}) {
+		t.Error("a * that means itself stands for others")
+	}
+}
+
+// Of several that accept an ID the most exact one is taken, whatever the order of the table.
+func TestMostExactMatch(t *testing.T) {
+	der := func(s string) string {
+		b, _, err := pki.ParsePattern(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	ids := []*core.Identity{
+		{MyID: core.ID{Type: core.IDFQDN, Data: "any"}},
+		{RemoteID: core.ID{Type: core.IDFQDN, Data: "*.net"}, Pattern: true},
+		{RemoteID: core.ID{Type: core.IDFQDN, Data: "*.example.net"}, Pattern: true},
+		{RemoteID: core.ID{Type: core.IDFQDN, Data: "*.a.example.net"}, Pattern: true},
+		{RemoteID: core.ID{Type: core.IDFQDN, Data: "gw.a.example.net"}},
+		{RemoteID: core.ID{Type: core.IDDN}},
+		{RemoteID: core.ID{Type: core.IDDN, Data: der("O=*, CN=*")}, Pattern: true},
+		{RemoteID: core.ID{Type: core.IDDN, Data: der("O=Example, CN=*")}, Pattern: true},
+		{RemoteID: core.ID{Type: core.IDDN, Data: der("O=Example, CN=joe")}},
+	}
+	host := func(s string) core.ID { return core.ID{Type: core.IDFQDN, Data: s} }
+	for _, c := range []struct {
+		id   core.ID
+		want int
+	}{
+		{host("gw.a.example.net"), 4}, {host("x.a.example.net"), 3}, {host("a.example.net"), 2}, {host("x.net"), 1}, {host("x.org"), 0},
+		{core.ID{Type: core.IDDN, Data: der("O=Example, CN=joe")}, 8}, {core.ID{Type: core.IDDN, Data: der("O=Example, CN=ann")}, 7},
+		{core.ID{Type: core.IDDN, Data: der("O=Other, CN=joe")}, 6}, {core.ID{Type: core.IDDN, Data: der("CN=joe")}, 5},
+	} {
+		for _, back := range []bool{false, true} {
+			list := slices.Clone(ids)
+			if back {
+				slices.Reverse(list)
+			}
+			if got := slices.Index(ids, Match(list, Claim{ID: c.id}, nil)); got != c.want {
+				t.Errorf("%s: the identity %d, not %d; backwards %v", c.id, got, c.want, back)
+			}
+		}
+	}
+	// An identity for the method that the peer uses goes before an exact one for another.
+	other := &core.Identity{Auth: core.AuthSignature, RemoteID: host("gw.example.net")}
+	mine := &core.Identity{Auth: core.AuthPSK, RemoteID: host("*.example.net"), Pattern: true}
+	if got := Match([]*core.Identity{other, mine}, Claim{ID: host("gw.example.net"), Wire: MethodSharedKey}, nil); got != mine {
+		t.Errorf("%+v", got)
 	}
 }

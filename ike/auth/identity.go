@@ -3,6 +3,8 @@ package auth
 import (
 	"crypto/x509"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"culvert/crypto/pki"
 	"culvert/ike/core"
@@ -67,18 +69,20 @@ func (c Claim) fit(id *core.Identity, t *core.Trust) int {
 	}
 	n := 1
 	if m := Of(id.Remote()); m.Late && c.Wire == 0 || !m.Late && m.Goes(c.Wire) {
-		n += 8
+		n += 16 * exact
 	}
 	switch {
 	case id.MatchCert && (c.Cert == nil || !c.Cert.Equal(id.RemoteCert)):
 		return 0
 	case id.MatchCert:
-		n += 4
+		n += 8 * exact
 	case id.Ignore || id.RemoteID.Type == core.IDNone:
-	case Accepts(id, c.ID):
-		n += 4
 	default:
-		return 0
+		e := exactness(id, c.ID)
+		if e == 0 {
+			return 0
+		}
+		n += 8 * e
 	}
 	if id.RemoteCert != nil && c.Cert != nil {
 		if !c.Cert.Equal(id.RemoteCert) {
@@ -116,13 +120,49 @@ func As(id *core.Identity, expected core.ID, local netip.Addr) core.ID {
 
 // Accepts reports whether an identity accepts the peer's ID.
 func Accepts(id *core.Identity, remote core.ID) bool {
+	return id.Ignore || id.MatchCert || id.RemoteID.Type == core.IDNone || exactness(id, remote) > 0
+}
+
+// exact is the exactness of a remote-id that is the ID itself.
+const exact = 1 << 20
+
+// exactness is how much of the peer's ID a remote-id says: 0 where it is for others, exact where it says all of it. A
+// pattern that says more than another is the more exact one.
+func exactness(id *core.Identity, remote core.ID) int {
+	want := id.RemoteID
 	switch {
-	case id.Ignore, id.MatchCert, id.RemoteID.Type == core.IDNone:
-		return true
-	case id.RemoteID == core.ID{Type: core.IDDN}:
-		return remote.Type == core.IDDN
+	case want.Type != remote.Type:
+		return 0
+	case id.Pattern && want.Type == core.IDDN:
+		if pki.MatchDN([]byte(want.Data), []byte(remote.Data)) {
+			return 2 + pki.FixedValues([]byte(want.Data))
+		}
+		return 0
+	case id.Pattern:
+		if matches(want, remote) {
+			return 2 + min(len(want.Data), exact/2)
+		}
+		return 0
+	case want == core.ID{Type: core.IDDN}:
+		return 1
+	case Same(want, remote):
+		return exact
 	}
-	return Same(id.RemoteID, remote)
+	return 0
+}
+
+// matches reports whether a name is below the one of a pattern. The * is one or more labels of an FQDN, none of them empty,
+// or all of a user's name.
+func matches(pattern, name core.ID) bool {
+	low := pki.Lower(name.Data)
+	star, ok := strings.CutSuffix(low, strings.TrimPrefix(pki.Lower(pattern.Data), "*"))
+	if !ok || star == "" {
+		return false
+	}
+	if name.Type == core.IDUser {
+		return !strings.Contains(star, "@")
+	}
+	return !slices.Contains(strings.Split(star, "."), "")
 }
 
 // Same compares two IDs; names are compared without regard to the case of ASCII

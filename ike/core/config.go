@@ -175,7 +175,10 @@ type Identity struct {
 	RemoteAuth AuthMethod // how the peer does; 0: as we do
 	MyID       ID         // Type 0: auto (the local address, or the first name of our certificate)
 	RemoteID   ID         // Type 0: auto (any); Type DN without Data: any DN
-	Ignore     bool       // remote-id=ignore
+	// Pattern: RemoteID stands for many IDs: "*.example.net" for each host below that name, "*@example.net" for each user
+	// there, a pattern of pki.ParsePattern for each name that it matches.
+	Pattern bool
+	Ignore  bool // remote-id=ignore
 	// IgnoreContact: INITIAL_CONTACT of the peer ends nothing, since several devices
 	// are one peer.
 	IgnoreContact bool
@@ -187,6 +190,21 @@ type Identity struct {
 	Mode          *ModeConfig       // nil: none
 	Generate      Generate
 	Group         string // policy-template-group
+}
+
+// RemoteText is remote-id as the configuration writes it.
+func (i *Identity) RemoteText() string {
+	text := i.RemoteID.String()
+	switch {
+	case i.Ignore:
+		return "ignore"
+	case i.Pattern && i.RemoteID.Type == IDDN:
+		return clipped("dn:"+printable(pki.PatternText([]byte(i.RemoteID.Data))), maxID)
+	case i.Pattern:
+		kind, _, _ := strings.Cut(text, ":")
+		return clipped(kind+":"+printable(i.RemoteID.Data), maxID)
+	}
+	return text
 }
 
 // PPK is a postquantum preshared key (RFC 8784).
@@ -280,9 +298,9 @@ func (id ID) text() string {
 			return "address:" + a.String()
 		}
 	case IDFQDN:
-		return "fqdn:" + written(id.Data)
+		return "fqdn:" + writtenName(id.Data)
 	case IDUser:
-		return "user-fqdn:" + written(id.Data)
+		return "user-fqdn:" + writtenName(id.Data)
 	case IDKeyID:
 		return "key-id:" + written(id.Data)
 	case IDDN:
@@ -292,6 +310,14 @@ func (id ID) text() string {
 		return "dn:" + printable(pki.DNText([]byte(id.Data)))
 	}
 	return fmt.Sprintf("type-%d:%x", id.Type, id.Data)
+}
+
+// writtenName is written for a name whose * would stand for anything in remote-id.
+func writtenName(s string) string {
+	if strings.Contains(s, "*") {
+		return "#" + hex.EncodeToString([]byte(s))
+	}
+	return written(s)
 }
 
 // written is the value of an ID as it can be written in the configuration: what

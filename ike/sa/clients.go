@@ -37,7 +37,7 @@ func (sa *SA) Proven() bool {
 	case auth.Of(id.Remote()).Certificate: // also with match-by=certificate: the certificate has the ID
 		return true
 	}
-	return id.RemoteID.Data != "" && !sa.Others.SharesSecret(id)
+	return id.RemoteID.Data != "" && !id.Pattern && !sa.Others.SharesSecret(id)
 }
 
 // named reports whether the peer's ID names somebody.

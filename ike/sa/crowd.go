@@ -11,7 +11,7 @@ import (
 const maxSame = 8
 
 // alone reports whether who the peer is says that it is one: a certificate does,
-// and an ID that the configuration names and that names somebody, or an address
+// and an ID that the configuration names in full and that names somebody, or an address
 // that is the only one of the peer. A secret that many share, with an ID that they
 // may share as well, does not, nor do the road warriors of one secret.
 func alone(sa *SA) bool {
@@ -24,7 +24,7 @@ func alone(sa *SA) bool {
 	case id.Generate != core.GenerateNo:
 		return false
 	}
-	return id.RemoteID.Type != core.IDNone && named(sa) || sa.Peer.DNSName != "" || sa.Peer.Address.IsSingleIP()
+	return id.RemoteID.Type != core.IDNone && !id.Pattern && named(sa) || sa.Peer.DNSName != "" || sa.Peer.Address.IsSingleIP()
 }
 
 // BoundSame ends the one of the peer's IKE SAs that was silent for longest, where

@@ -226,7 +226,7 @@ func (e Explainer) IdentityParts(ids []*core.Identity, expected core.ID) *core.M
 	m := &core.Mismatch{What: "identity", Part: "remote-id", Theirs: []string{"it is " + e.SA.PeerID.String()}}
 	mine := false // an identity has the my-id that the peer asked for
 	for _, id := range ids {
-		line := "remote-id " + remoteID(id) + ", my-id " + id.MyID.String()
+		line := "remote-id " + id.RemoteText() + ", my-id " + id.MyID.String()
 		if where := e.Place(id, ""); where != "" {
 			line = "identity (" + where + "): " + line
 		}
@@ -255,16 +255,9 @@ func (e Explainer) IdentityParts(ids []*core.Identity, expected core.ID) *core.M
 	m.Hint = fmt.Sprintf("remote-id: the peer says it is %s: set remote-id = %q in an identity of peer %q", e.SA.PeerID, e.SA.PeerID.String(), e.SA.Peer.Name)
 	m.Hint += core.At(m.Where)
 	if len(ids) == 1 && ids[0].RemoteID.Data != "" {
-		m.Hint += fmt.Sprintf(", or my-id = %q at the peer", remoteID(ids[0]))
+		m.Hint += fmt.Sprintf(", or my-id at the peer to what remote-id has here, %q", ids[0].RemoteText())
 	}
 	return m
-}
-
-func remoteID(id *core.Identity) string {
-	if id.Ignore {
-		return "ignore"
-	}
-	return id.RemoteID.String()
 }
 
 // RefusedText says that the peer refused who we are, and what to compare.
@@ -295,7 +288,7 @@ func (e Explainer) refusedMethod() auth.Refused {
 func (e Explainer) ProofRefused() *core.Mismatch {
 	m := &core.Mismatch{What: "identity", Where: e.Place(e.SA.Identity, "")}
 	m.Ours = []string{"we are " + e.SA.MyID.String()}
-	if id := e.SA.Identity; id != nil && id.RemoteID.Type != core.IDNone && !id.Ignore {
+	if id := e.SA.Identity; id != nil && id.RemoteID.Type != core.IDNone && !id.Ignore && !id.Pattern {
 		m.Ours = append(m.Ours, "we ask for "+id.RemoteID.String())
 	}
 	if e.SA.Resumed {

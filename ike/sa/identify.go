@@ -61,7 +61,7 @@ func ChooseIdentity(sa *SA, c auth.Claim) error {
 // CheckIdentity is for the initiator: the responder has to be whom our identity names.
 func CheckIdentity(sa *SA) error {
 	if !auth.Accepts(sa.Identity, sa.PeerID) {
-		return mismatched(NotProven, Explainer{sa}.IdentityParts([]*core.Identity{sa.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s: write what it is as remote-id, or what remote-id has as my-id at the peer", sa.PeerID, sa.Identity.RemoteID)
+		return mismatched(NotProven, Explainer{sa}.IdentityParts([]*core.Identity{sa.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s: write what it is as remote-id, or what remote-id has as my-id at the peer", sa.PeerID, sa.Identity.RemoteText())
 	}
 	return notOurselves(sa)
 }

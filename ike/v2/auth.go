@@ -67,7 +67,7 @@ func (*identities) prepare(x *exchange) error {
 func (*identities) request(x *exchange) error {
 	sa := x.sa
 	x.out = append(x.out, idPayload(sa.base.MyID, true))
-	if sa.base.Identity.RemoteID.Data != "" && !sa.base.Identity.Ignore {
+	if id := sa.base.Identity; id.RemoteID.Data != "" && !id.Ignore && !id.Pattern { // nobody is called by a pattern
 		x.out = append(x.out, idPayload(sa.base.Identity.RemoteID, false))
 	}
 	return nil

@@ -365,7 +365,7 @@ func (j *TicketJar) origin(p *core.Peer, id *core.Identity) [32]byte {
 		}
 		return 0
 	}
-	put([]byte(p.Name), []byte{byte(id.Auth), byte(id.Remote()), flag(id.Ignore), flag(id.MatchCert), byte(id.MyID.Type), byte(id.RemoteID.Type)},
+	put([]byte(p.Name), []byte{byte(id.Auth), byte(id.Remote()), flag(id.Ignore), flag(id.Pattern), flag(id.MatchCert), byte(id.MyID.Type), byte(id.RemoteID.Type)},
 		[]byte(id.MyID.Data), []byte(id.RemoteID.Data), id.Secret)
 	if id.Own != nil {
 		put(id.Own.Chain[0].Raw)

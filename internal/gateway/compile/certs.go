@@ -67,6 +67,7 @@ func (s *certStore) identity(i *config.Identity) *core.Identity {
 	if c := i.RemoteCertificate; c != nil && len(c.Certs) > 0 {
 		id.RemoteCert = c.Certs[0]
 	}
+	id.Pattern = i.RemoteID.Pattern
 	if i.RemoteID.Kind == config.IDDN {
 		id.RemoteID = core.ID{Type: core.IDDN, Data: i.RemoteID.DER}
 	}
