@@ -20,6 +20,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 	"culvert/internal/testing/simnet"
 	"culvert/internal/testing/testcert"
 	"culvert/spd/selector"
@@ -1180,4 +1181,54 @@ func formatted(format string) *regexp.Regexp {
 		parts[i] = regexp.QuoteMeta(parts[i])
 	}
 	return regexp.MustCompile(strings.Join(parts, ".*"))
+}
+
+// The IKE SA that another one takes over from says why, and each CHILD SA that came up has an end that is told.
+func TestWhyAnIKESAIsTakenOver(t *testing.T) {
+	for why, begin := range map[string]func(e *Endpoint, sa *ikesa.SA){
+		"authenticated anew": func(e *Endpoint, sa *ikesa.SA) { e.Reauthenticate(sa) },
+		"the peer does not let us rekey what it has, and a new IKE SA took over": func(e *Endpoint, sa *ikesa.SA) { e.Renew(sa, nil) },
+	} {
+		p := newPair(t, 79, goodLink, passive)
+		p.up()
+		p.until(5*time.Second, "both ends up", p.bothUpOrStandby)
+		p.run(time.Minute)
+		var sa *ikesa.SA
+		for _, s := range p.a.e.bySPI {
+			sa = s
+		}
+		begin(p.a.e, sa)
+		p.a.in(core.Tick{})
+		p.run(time.Minute)
+		if got := p.a.reasons(core.EvIKEDown); got != why {
+			t.Errorf("the old one ends with %q, not %q", got, why)
+		}
+	}
+}
+
+// Both ends rekey a CHILD SA at once: the one that goes has an event that says so.
+func TestLoserOfACollisionIsTold(t *testing.T) {
+	p := newPair(t, 80, goodLink, passive)
+	p.up()
+	p.until(5*time.Second, "both ends up", p.bothUpOrStandby)
+	p.run(time.Minute)
+	p.a.in(core.Command{Do: core.RekeyChildren})
+	p.b.in(core.Command{Do: core.RekeyChildren})
+	p.run(5 * time.Minute)
+	for _, s := range []*side{p.a, p.b} {
+		up := map[core.ChildID]bool{}
+		for _, e := range s.events {
+			switch e.Kind {
+			case core.EvChildUp:
+				up[e.Child] = true
+			case core.EvChildDown:
+				delete(up, e.Child)
+			case core.EvChildRekeyed:
+				delete(up, e.OldC)
+			}
+		}
+		if s.count(core.EvChildUp) != 3 || len(up) != 1 || s.count(core.EvChildDown) > 0 {
+			t.Errorf("%s: %d came up, %v have no end that is told, %d ended without another: %v", s.name, s.count(core.EvChildUp), up, s.count(core.EvChildDown), s.events)
+		}
+	}
 }

@@ -13,6 +13,6 @@ func (e *Endpoint) InUDP(sa *ikesa.SA) bool {
 		return false
 	}
 	e.inUDP[sa.Peer.Name] = true
-	e.replace(sa, nil, netip.Addr{})
+	e.replace(sa, nil, netip.Addr{}, "nothing of the peer came by ESP, and a new IKE SA carries ESP in UDP")
 	return true
 }

@@ -10,21 +10,25 @@ import (
 
 // Reauthenticate begins the IKE SA that takes over from sa. If it comes to
 // nothing, sa stays and asks again.
-func (e *Endpoint) Reauthenticate(sa *ikesa.SA) { e.replace(sa, nil, netip.Addr{}) }
+func (e *Endpoint) Reauthenticate(sa *ikesa.SA) {
+	e.replace(sa, nil, netip.Addr{}, "authenticated anew")
+}
 
 // Renew begins a new IKE SA because the peer refuses to rekey sa or one of its CHILD SAs. The new one is made for the
 // policy p, or for what sa has if p is nil. It returns false if a new one is being made already, or if none can be made.
-func (e *Endpoint) Renew(sa *ikesa.SA, p *core.Policy) bool { return e.replace(sa, p, netip.Addr{}) }
+func (e *Endpoint) Renew(sa *ikesa.SA, p *core.Policy) bool {
+	return e.replace(sa, p, netip.Addr{}, "the peer does not let us rekey what it has, and a new IKE SA took over")
+}
 
 // replace begins an IKE SA that takes over from sa: for a policy, from a local address. Those that
-// are not given are those of sa.
-func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy, local netip.Addr) bool {
+// are not given are those of sa. why is what people are told when sa ends for it.
+func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy, local netip.Addr, why string) bool {
 	sa = sa.Newest()
 	switch {
 	case e.down || sa.State != ikesa.Established || e.replacing.has(sa):
 		return false
 	case e.others.settling(sa, e.env.Now()): // a replacement is begun too late to be known as a twin, and both would stay
-		e.env.After(ikesa.TwinDelay, func() { e.replace(sa, main, local) })
+		e.env.After(ikesa.TwinDelay, func() { e.replace(sa, main, local, why) })
 		return false
 	}
 	wanted := sa.MainPolicy()
@@ -41,6 +45,7 @@ func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy, local netip.Addr) bo
 	}
 	n.ForceUDP = e.inUDP[sa.Peer.Name]
 	e.replacing[n.ID] = sa
+	n.Instead = why
 	e.Adopt(n)
 	n.Protocol.Begin()
 	return true
@@ -84,7 +89,7 @@ func (e *Endpoint) inherit(sa *ikesa.SA, tries int) {
 		delete(e.replacing, sa.ID)
 	case sa.TakeOver(old) || tries == maxTwinTries:
 		delete(e.replacing, sa.ID)
-		why := "authenticated anew"
+		why := sa.Instead
 		if sa.ComesFrom.IsValid() {
 			why = "the peer sent us to another gateway"
 		}

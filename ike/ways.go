@@ -70,7 +70,7 @@ func leads(e *Endpoint, local, remote netip.Addr) {
 		case ok && r.Roams() || local == own:
 			sa.Protocol.Probe(true)
 		case local.IsValid():
-			e.replace(sa, nil, local)
+			e.replace(sa, nil, local, "our address that leads to the peer is another one")
 		}
 	}
 }

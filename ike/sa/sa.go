@@ -70,6 +70,7 @@ type SA struct {
 	}
 
 	ComesFrom netip.Addr // the gateway that sent us to this one
+	Instead   string     // with what words another IKE SA ends, from which this one is made to take over; "": from none
 
 	blocked   blocked
 	client    uint64   // see number; 0: not asked for yet
@@ -290,7 +291,7 @@ func (sa *SA) Redundant() {
 // ReplacedBy is for the protocol: n was made by a rekey of sa and has all that lives on
 // from now on.
 func (sa *SA) ReplacedBy(n *SA) {
-	n.Birth, n.client, n.Home, n.first = sa.Birth, sa.client, sa.Home, sa.first
+	n.Birth, n.client, n.Home, n.first, n.Instead = sa.Birth, sa.client, sa.Home, sa.first, sa.Instead
 	each(sa, func(f feature) { f.passTo(n) })
 	sa.Adopter = n
 	sa.Redundant()
