@@ -52,6 +52,7 @@ func (l *loader) check() {
 		c.Gateway.LANBypass = !slices.ContainsFunc(c.Identities, (*Identity).Requests)
 	}
 	l.warnPeers(d)
+	l.checkIKEv1()
 	l.warnIgnored()
 	l.checkOnlyV1()
 	l.warnWeak()
@@ -207,9 +208,6 @@ func (l *loader) checkPeer(p *Peer, d *directory) {
 	}
 	if p.Profile != nil && p.Profile.Disabled {
 		l.faultAt(e, "peer", "profile", "[[profile]] %q is disabled, enable it or disable the peer", p.ProfileName)
-	}
-	if !p.Written("exchange-mode") && valueNotYet("peer", "exchange-mode", p.ExchangeMode) {
-		l.faultAt(e, "peer", "exchange-mode", `is missing and its default %q is not supported yet, write exchange-mode = "ike2"`, p.ExchangeMode)
 	}
 	if p.LocalAddress.IsValid() && p.Address.IsValid() && !e.bad["address"] && p.Written("address") && p.LocalAddress.Is4() != p.Address.Addr().Is4() {
 		l.faultAt(e, "peer", "local-address", "%s and the peer's address %s are of different address families", p.LocalAddress, p.Address)
@@ -423,6 +421,7 @@ func (l *loader) warnPeers(d *directory) {
 	type place struct {
 		address netip.Prefix
 		local   netip.Addr
+		mode    string
 	}
 	first := map[place]*Peer{}
 	for _, p := range l.config.Peers {
@@ -435,7 +434,10 @@ func (l *loader) warnPeers(d *directory) {
 		if p.DNSName != "" {
 			continue
 		}
-		at := place{p.Address, p.LocalAddress}
+		if p.ExchangeMode == "main" {
+			continue // told apart by their secrets
+		}
+		at := place{p.Address, p.LocalAddress, p.ExchangeMode}
 		if o := first[at]; o != nil {
 			l.warnAt(&p.Entry, "peer", "address", "[[peer]] %q has the same address %s and is chosen when the other side starts", o.Name, p.Address)
 			continue

@@ -73,7 +73,6 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("identity", "secret", "remote-id = 'fqdn:#2a2e6578616d706c65'\nsecret"), "", "", ""},
 		{replaced("identity", "secret", "remote-id = 'key-id:*'\nsecret"), "", "", ""},
 		{replaced("peer", "'p1'", "'p2'"), "", `11: peer.profile: there is no [[profile]] named "p2"`, ""},
-		{replaced("peer", "exchange-mode = 'ike2'\n", ""), "", `7: peer.exchange-mode: is missing and its default "main" is not supported yet, write exchange-mode = "ike2"`, ""},
 		{replaced("peer", "profile", "local-address = '2001:db8::1'\nprofile"), "", `11: peer.local-address: 2001:db8::1 and the peer's address 192.0.2.1/32 are of different address families`, ""},
 		{replaced("peer", "name", "redirect = '192.0.2.9'\nname"), "", `8: peer.redirect: is for peers that connect to this gateway, and this gateway connects to "a" itself, write passive = true`, ""},
 		{replaced("peer", "name", "passive = true\nredirect = 'gw2.example.net'\nredirect-above = 5\nname"), "", "", ""},

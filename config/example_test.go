@@ -69,7 +69,6 @@ tunnel = "yes"
 `))
 	fmt.Println(err)
 	// Output:
-	// culvert.toml:1: peer.exchange-mode: is missing and its default "main" is not supported yet, write exchange-mode = "ike2"
 	// culvert.toml:3: peer.adress: unknown (did you mean "address"?), accepted: address, childless, comment, disabled, exchange-mode, local-address, name, natt-port, on-demand, passive, port, profile, redirect, redirect-above, send-initial-contact
 	// culvert.toml:4: peer.exchange_mode: unknown (did you mean "exchange-mode"?), accepted: address, childless, comment, disabled, exchange-mode, local-address, name, natt-port, on-demand, passive, port, profile, redirect, redirect-above, send-initial-contact
 	// culvert.toml:7: policy.peer: there is no [[peer]] named "site3" (did you mean "site2"?)

@@ -34,7 +34,7 @@ var notYet = []notYetRow{
 
 	{"proposal", "auth-algorithms", []string{"sha256-96"}},
 
-	{"peer", "exchange-mode", []string{"main", "aggressive", "base"}},
+	{"peer", "exchange-mode", []string{"aggressive", "base"}},
 	{"peer", "routing-mark", nil},
 	{"peer", "interface", nil},
 

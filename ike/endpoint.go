@@ -54,7 +54,7 @@ func New(seed [32]byte) *Endpoint {
 		bySPI: map[uint64]*ikesa.SA{}, others: newSiblings(), strangers: newStrangers(),
 		replacing: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string][]netip.Addr{}, races: races{}, inUDP: map[string]bool{}, finals: finals{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
 	e.policies = policies{env: e.env, others: &e.others, made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
-	e.versions.rows = []*version{ikev2()}
+	e.versions.rows = []*version{ikev1(), ikev2()}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
 	return e
 }

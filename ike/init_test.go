@@ -394,7 +394,7 @@ func TestStrangers(t *testing.T) {
 		reason string
 	}{
 		{"no peer", "203.0.113.9:500", good, "no peer is configured for 203.0.113.9"},
-		{"IKEv1", "192.0.2.2:500", with(func(b []byte) { b[17] = 0x10 }), "IKE version 1"},
+		{"IKEv1", "192.0.2.2:500", with(func(b []byte) { b[17] = 0x10 }), "does not exist"},
 		{"no initiator's SPI", "192.0.2.2:500", with(func(b []byte) { clear(b[:8]) }), "impossible header"},
 		{"not from the initiator", "192.0.2.2:500", with(func(b []byte) { b[19] = 0 }), "impossible header"},
 		{"message ID 1", "192.0.2.2:500", with(func(b []byte) { b[23] = 1 }), "impossible header"},

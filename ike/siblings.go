@@ -31,6 +31,13 @@ func (b *siblings) Serves(sa *ikesa.SA, yes bool) {
 	}
 }
 
+// Moves makes an SA one of another peer.
+func (b *siblings) Moves(sa *ikesa.SA, to *core.Peer) {
+	b.remove(sa)
+	sa.Peer = to
+	b.add(sa)
+}
+
 func newSiblings() siblings {
 	return siblings{byPeer: map[string]*bench{}, byID: map[string][]*ikesa.SA{}, serving: map[string]int{}}
 }

@@ -9,8 +9,7 @@ import (
 )
 
 // A version of IKE is a package that implements ikesa.Protocol, and a row here, which says
-// what the endpoint has to know of it before there is an IKE SA, and after. IKEv1 is to be
-// another row.
+// what the endpoint has to know of it before there is an IKE SA, and after.
 //
 //	initiator   initiate ─► resume ─► Adopt ─► Protocol.Begin
 //	responder   first ─► impossible ─► peer ─► spare ─► (bounds) ─► accept

@@ -69,12 +69,17 @@ func ppkParts(s Side) *core.Mismatch {
 	return m
 }
 
-// parts never says more of a secret than where it stands.
 func (p pskCheck) parts() *core.Mismatch {
-	m := &core.Mismatch{What: "secret", Part: "secret", Where: p.Place(p.Identity(), "secret")}
+	return OtherSecret(p.Place(p.Identity(), "secret"), p.PeerID())
+}
+
+// OtherSecret explains that a peer has another secret than ours, which stands at where. It never says more of a
+// secret than that.
+func OtherSecret(where string, peer core.ID) *core.Mismatch {
+	m := &core.Mismatch{What: "secret", Part: "secret", Where: where}
 	m.Hint = "the secrets of both sides differ: write the same one on both" + at(m.Where)
-	if p.PeerID().Type != core.IDNone {
-		m.Theirs = []string{"it is " + p.PeerID().String()}
+	if peer.Type != core.IDNone {
+		m.Theirs = []string{"it is " + peer.String()}
 	}
 	return m
 }

@@ -77,7 +77,16 @@ type Version uint8
 
 // The versions that this build has.
 const (
+	IKEv1 Version = 1
 	IKEv2 Version = 2
+)
+
+// Mode is how phase 1 of an IKEv1 peer goes; it has no meaning in IKEv2.
+type Mode uint8
+
+// The modes of phase 1.
+const (
+	ModeMain Mode = iota // RFC 2409 §5, "identity protection"
 )
 
 // Peer is the manual's peer with its profile and identities.
@@ -91,6 +100,7 @@ type Peer struct {
 	// peer is spoken to there from the first message on, with the non-ESP marker.
 	NATTPort uint16
 	Version  Version
+	Mode     Mode // of IKEv1
 	Passive  bool
 	// OnDemand: connect when traffic asks, and not before.
 	OnDemand bool
@@ -158,7 +168,26 @@ type Profile struct {
 	// KeyExchanges are the groups with what is run after each (RFC 9370), in order
 	// of preference; nil: Groups, and nothing after them.
 	KeyExchanges []suite.KeyExchange
+
+	// Of IKEv1 alone: NoNATT switches NAT traversal off (RFC 3947), and DPDFailures is how many questions
+	// in a row a peer may leave without an answer before it is taken for dead.
+	NoNATT      bool
+	DPDFailures int
+	// Lifebytes is said in phase 1 and has no other meaning; Check is what is done with lifetimes of phase 2 that a peer wants.
+	Lifebytes uint64
+	Check     ProposalCheck
 }
+
+// ProposalCheck is what an IKEv1 responder does with the lifetime that an initiator wants for a CHILD SA.
+type ProposalCheck uint8
+
+// The values of proposal-check.
+const (
+	CheckObey   ProposalCheck = iota // it counts
+	CheckStrict                      // it counts, but no longer than ours
+	CheckClaim                       // the shorter one counts, and the initiator is told
+	CheckExact                       // it has to be ours
+)
 
 // AuthMethod is how one side proves itself.
 type AuthMethod uint8

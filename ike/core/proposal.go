@@ -90,6 +90,9 @@ func ChildOffer(p *Policy, withPFS bool) Offer {
 	if p.Protocol == ProtoAH {
 		o.Encrs = nil // AH does not encrypt
 	}
+	if p.Peer != nil && p.Peer.Version == IKEv1 {
+		o = o.phase2()
+	}
 	if withPFS && len(p.Proposal.PFS) > 0 {
 		o.Groups, o.sets = p.Proposal.Groups(), sets(p.Proposal.PFS, true)
 	}

@@ -1,6 +1,7 @@
 package sa
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -47,6 +48,14 @@ type Agreement struct {
 	Local, Remote []selector.TS
 	Pairs         []selector.Pair
 	Unpadded      bool // the peer accepts no TFC padding (RFC 7296 §1.3.1)
+	// Lifetime and Lifebytes are how long it lives where the ends agree on that (IKEv1); 0: as the proposal says.
+	Lifetime  time.Duration
+	Lifebytes uint64
+}
+
+// life is how long it lives.
+func (a *Agreement) life(p *core.Proposal) (time.Duration, uint64) {
+	return cmp.Or(a.Lifetime, p.Lifetime), cmp.Or(a.Lifebytes, p.Lifebytes)
 }
 
 const (
@@ -80,6 +89,7 @@ type NewChild struct {
 	Birth     Birth
 	// Standby: the peer may not have it yet. Replaces: it is the successor of another.
 	Standby, Replaces bool
+	Told              bool   // the peer will say that it has it: nothing has to be guessed
 	Note              string // for people, behind what was agreed on
 	Declined          bool   // the peer asked for transport mode
 }
@@ -93,27 +103,28 @@ func (sa *SA) Install(n NewChild) *Child {
 	c := &Child{ID: sa.Env.NewChildID(), SA: sa, Policy: n.Policy, Agreement: ag, SPIIn: n.In.SPI,
 		LowNonce: n.Birth.LowNonce, Birth: n.Birth, Standby: n.Standby, Sure: n.Birth.Mine, declined: n.Declined}
 	c.Birth.Up = sa.Env.Now()
-	soft := softLife(sa.Env, p.Lifetime)
+	life, bytes := ag.life(p)
+	soft := softLife(sa.Env, life)
 	padTo, dummies := tfc(n.Policy, ag)
 	local, remote := espPath(sa, n.Policy)
 	sa.Env.Emit(core.Install{Child: c.ID, SA: sa.ID, Policy: n.Policy.Ref, Peer: sa.Peer.Name, Client: clientOf(sa, n.Policy),
 		Protocol: n.Policy.Protocol, Tunnel: n.Policy.Tunnel,
 		Encr: ag.Suite.Encr, Integ: ag.Suite.Integ, ESN: ag.Suite.ESN, In: n.In, Out: n.Out,
 		Standby: n.Standby, Pairs: ag.Pairs, Local: local, Remote: remote, UDP: sa.InUDP(n.Policy),
-		ReplayWindow: p.ReplayWindow, TFC: padTo, Dummies: dummies, Soft: soft, Hard: p.Lifetime,
-		SoftBytes: softBytes(sa.Env, p.Lifebytes), HardBytes: p.Lifebytes})
+		ReplayWindow: p.ReplayWindow, TFC: padTo, Dummies: dummies, Soft: soft, Hard: life,
+		SoftBytes: softBytes(sa.Env, bytes), HardBytes: bytes})
 	if sa.State < Established {
 		sa.first = n.Policy.Ref
 	}
-	c.span = newSpan(sa.Env.Now(), soft, p.Lifetime)
+	c.span = newSpan(sa.Env.Now(), soft, life)
 	c.timers[softTimer] = sa.Env.After(soft, c.Rekey)
-	c.timers[hardTimer] = sa.Env.After(p.Lifetime, func() {
+	c.timers[hardTimer] = sa.Env.After(life, func() {
 		c.HardEnd("its lifetime ended")
 		c.abandoned()
 	})
 	sa.Children = append(sa.Children, c)
 	sa.Keeper.ChildMade(c)
-	if n.Standby && !n.Replaces {
+	if n.Standby && !n.Replaces && !n.Told {
 		c.awaitQuiet()
 	}
 	sa.Emit(core.Event{Kind: core.EvChildUp, Child: c.ID, Policy: n.Policy.Ref,
@@ -264,6 +275,19 @@ func (c *Child) RekeyLater() {
 func (c *Child) Rekeyed(made *Child) {
 	c.replaced = true
 	c.SA.Emit(core.Event{Kind: core.EvChildRekeyed, Child: made.ID, OldC: c.ID, Policy: made.Policy.Ref})
+}
+
+// Supersede is for a version that does not delete what was replaced: made carries the traffic from now on, and c
+// opens until its lifetime ends or the peer deletes it. Of two that seal the newest does. Where made ends
+// before, c serves on.
+func (c *Child) Supersede(made *Child) {
+	c.Rekeying = false
+	if c.Gone || c.Closing {
+		return
+	}
+	c.Theirs, made.After = made, c
+	c.SA.Env.Timers.Stop(c.timers[softTimer])
+	c.Rekeyed(made)
 }
 
 // Redundant waits for the peer to delete what lost a collision of rekeys.

@@ -39,19 +39,27 @@ func (e Explainer) IKEParts(offered []core.Alternative) *core.Mismatch {
 	if !e.explains() {
 		return nil
 	}
-	return core.InitOffer(&e.SA.Peer.Profile, true).Explain(offered, e.profileHolder())
+	return e.ikeOffer().Explain(offered, e.profileHolder())
+}
+
+// ikeOffer is what the profile allows for an IKE SA.
+func (e Explainer) ikeOffer() core.Offer {
+	if e.SA.Peer.Version == core.IKEv1 {
+		return core.Phase1Offer(&e.SA.Peer.Profile)
+	}
+	return core.InitOffer(&e.SA.Peer.Profile, true)
 }
 
 // IKEUnchosen is what we offered where the peer refused it all.
 func (e Explainer) IKEUnchosen() *core.Mismatch {
-	m := core.InitOffer(&e.SA.Peer.Profile, true).Unchosen(e.profileHolder())
+	m := e.ikeOffer().Unchosen(e.profileHolder())
 	m.Hint += fmt.Sprintf("; or the peer has no connection for %v at all, and answers the same then", e.SA.Local.Addr())
 	return m
 }
 
 // IKERekeyUnchosen is the same for the rekey of an IKE SA, whose algorithms were agreed on before.
 func (e Explainer) IKERekeyUnchosen() *core.Mismatch {
-	m := core.InitOffer(&e.SA.Peer.Profile, true).Unchosen(e.profileHolder())
+	m := e.ikeOffer().Unchosen(e.profileHolder())
 	m.Hint = "the peer agreed to the same algorithms before, so its connection was changed or removed since, or it does not let others rekey an IKE SA: see its log; nothing has to be changed here"
 	return m
 }
@@ -317,6 +325,32 @@ func (e Explainer) ChildGroupParts(p *core.Policy, group uint16) *core.Mismatch 
 // GroupParts explains a responder that wants a group that we do not allow.
 func (e Explainer) GroupParts(group uint16) *core.Mismatch {
 	return e.IKEParts([]core.Alternative{core.IKEOffer(&e.SA.Peer.Profile).OnlyGroup(group)})
+}
+
+// SecretParts explains a peer whose proof cannot be read with our secret, so that it is not known who it is.
+func (e Explainer) SecretParts() *core.Mismatch {
+	if !e.explains() {
+		return nil
+	}
+	id := e.SA.Identity
+	if id == nil {
+		id = e.SA.Peer.Identities[0]
+	}
+	return auth.OtherSecret(e.Place(id, "secret"), e.SA.PeerID)
+}
+
+// AuthParts explains that no identity of the peer proves itself in one of the ways that the peer offers.
+func (e Explainer) AuthParts(theirs []string) *core.Mismatch {
+	if !e.explains() {
+		return nil
+	}
+	m := &core.Mismatch{What: "authentication", Part: "auth-method", Theirs: core.Lines(theirs)}
+	for _, id := range e.SA.Peer.Identities {
+		m.Ours = append(m.Ours, auth.Of(id.Auth).Name)
+	}
+	m.Ours, m.Where = core.Lines(m.Ours), e.Place(e.SA.Peer.Identities[0], "auth-method")
+	m.Hint = "auth-method: write the same on both sides" + core.At(m.Where)
+	return m
 }
 
 // MethodParts explains that the peer proves itself in another way than its identity wants.

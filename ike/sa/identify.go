@@ -40,14 +40,17 @@ func PeerSays(sa *SA, id core.ID) error {
 
 // ChooseIdentity is for the responder: it finds the identity that the claim of an initiator
 // stands for, and with it who we are.
-func ChooseIdentity(sa *SA, c auth.Claim) error {
-	sa.Identity = auth.Match(sa.Peer.Identities, c, sa.Host.Config().Trust)
+func ChooseIdentity(sa *SA, c auth.Claim) error { return ChooseAmong(sa, sa.Peer.Identities, c) }
+
+// ChooseAmong is the same among some identities of the peer.
+func ChooseAmong(sa *SA, ids []*core.Identity, c auth.Claim) error {
+	sa.Identity = auth.Match(ids, c, sa.Host.Config().Trust)
 	if sa.Identity == nil {
-		parts := Explainer{sa}.IdentityParts(sa.Peer.Identities, c.Expected)
+		parts := Explainer{sa}.IdentityParts(ids, c.Expected)
 		switch {
 		case c.Expected.Type == core.IDNone:
 			return mismatched(NotProven, parts, "no identity of peer %q fits the ID %s: add one with remote-id = %q", sa.Peer.Name, sa.PeerID, sa.PeerID)
-		case slices.ContainsFunc(sa.Peer.Identities, func(id *core.Identity) bool { return auth.Is(id, c.Expected) }):
+		case slices.ContainsFunc(ids, func(id *core.Identity) bool { return auth.Is(id, c.Expected) }):
 			return mismatched(NotProven, parts, "no identity of peer %q that can be %s, for whom the peer %s asks, has its ID: add one with remote-id = %q",
 				sa.Peer.Name, c.Expected, sa.PeerID, sa.PeerID)
 		}
@@ -64,6 +67,13 @@ func CheckIdentity(sa *SA) error {
 		return mismatched(NotProven, Explainer{sa}.IdentityParts([]*core.Identity{sa.Identity}, core.ID{}), "the peer says it is %s, and remote-id wants %s: write what it is as remote-id, or what remote-id has as my-id at the peer", sa.PeerID, sa.Identity.RemoteText())
 	}
 	return notOurselves(sa)
+}
+
+// TurnOut says that the peer turned out to be another one of the configuration than its address said.
+func TurnOut(sa *SA, p *core.Peer) {
+	if p != sa.Peer {
+		sa.Others.Moves(sa, p)
+	}
 }
 
 func notOurselves(sa *SA) error {

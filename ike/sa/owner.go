@@ -36,6 +36,8 @@ type Others interface {
 	SharesSecret(id *core.Identity) bool
 	// Named says that the peer's ID became known or, from was, another one.
 	Named(sa *SA, was core.ID)
+	// Moves makes an SA, which has no ID and does not serve yet, one of another peer.
+	Moves(sa *SA, to *core.Peer)
 	// Serves says that an SA began to serve its peer or ceased to: it is
 	// established, and the peer was not sent elsewhere.
 	Serves(sa *SA, yes bool)

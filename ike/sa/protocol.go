@@ -69,3 +69,7 @@ type Prober interface {
 	// CheckPath asks the peer whether IP packets of more than mtu bytes arrive.
 	CheckPath(mtu int)
 }
+
+// Detached is a Protocol whose CHILD SAs belong to the two peers and not to the IKE SA that made them: any
+// other with the same peer can carry them (RFC 2409 §3).
+type Detached interface{ Detached() }

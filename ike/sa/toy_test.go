@@ -140,6 +140,7 @@ func (o *toyOwner) Siblings(*SA) iter.Seq[*SA]          { return func(func(*SA) 
 func (o *toyOwner) Namesakes(*SA) []*SA                 { return nil }
 func (o *toyOwner) SharesSecret(*core.Identity) bool    { return false }
 func (o *toyOwner) Named(*SA, core.ID)                  {}
+func (o *toyOwner) Moves(sa *SA, to *core.Peer)         { sa.Peer = to }
 func (o *toyOwner) Serves(*SA, bool)                    {}
 func (o *toyOwner) Established(*SA)                     { o.told = append(o.told, "established") }
 func (o *toyOwner) Ended(*SA, bool)                     { o.told = append(o.told, "ended") }

@@ -23,6 +23,8 @@ type Birth struct {
 	Mine      bool
 	Begun, Up time.Time
 	LowNonce  []byte
+	// Renews: who has one and begins another means to replace it (IKEv1), so that only what was begun before is a twin.
+	Renews bool
 }
 
 // Lower reports whether nonce a is lower than b (RFC 7296 §2.8.1).
@@ -39,7 +41,11 @@ func (a Birth) Twin(b Birth) bool {
 	if b.Mine {
 		mine, theirs = b, a
 	}
-	return !mine.Begun.After(theirs.Up) && theirs.Begun.Before(mine.Up.Add(core.TimeToGiveUp))
+	late := core.TimeToGiveUp
+	if mine.Renews {
+		late = 0
+	}
+	return !mine.Begun.After(theirs.Up) && theirs.Begun.Before(mine.Up.Add(late))
 }
 
 // TwinsSince is when the second of two twins came up.
@@ -61,6 +67,10 @@ func (sa *SA) Confirmed() bool {
 // TakeOver makes CHILD SAs for the policies that only the other SA serves, and
 // reports whether none is missing. One for another identity than ours always is.
 func (sa *SA) TakeOver(from *SA) bool {
+	if _, ok := sa.Protocol.(Detached); ok {
+		HandOver(from, sa)
+		return true
+	}
 	all := true
 	for _, c := range from.Children {
 		p := c.Policy
@@ -76,6 +86,15 @@ func (sa *SA) TakeOver(from *SA) bool {
 		}
 	}
 	return all
+}
+
+// HandOver has another IKE SA with the same peer carry the CHILD SAs, where its version can (Detached).
+func HandOver(sa, to *SA) {
+	for _, c := range sa.Children {
+		c.SA = to
+	}
+	to.Children = append(to.Children, sa.Children...)
+	sa.Children = nil
 }
 
 // twinPatience is after how long one of two CHILD SAs goes that the peer should have deleted: it does

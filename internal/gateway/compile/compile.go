@@ -249,6 +249,9 @@ func corePeer(p *config.Peer, store *certStore) *core.Peer {
 			Resumption: p.Profile.Resumption,
 		},
 	}
+	if p.IKEv1() {
+		ikev1(peer, p)
+	}
 	for _, i := range p.Identities {
 		peer.Identities = append(peer.Identities, store.identity(i))
 	}
@@ -259,6 +262,22 @@ func corePeer(p *config.Peer, store *certStore) *core.Peer {
 	coreModes(peer.Identities, p.Identities)
 	return peer
 }
+
+// ikev1 is what is particular to a peer that speaks IKEv1. What only IKEv2 has is left out, so that
+// a change of it is no change of the peer.
+func ikev1(peer *core.Peer, p *config.Peer) {
+	peer.Version, peer.Mode, peer.Childless = core.IKEv1, exchangeModes[p.ExchangeMode], core.ChildlessNo
+	q := &peer.Profile
+	q.Reauth, q.MOBIKE, q.Resumption = 0, false, false
+	q.NoNATT, q.DPDFailures = !p.Profile.NATTraversal, p.Profile.DPDMaximumFailures
+	q.Lifebytes, q.Check = p.Profile.Lifebytes, proposalChecks[p.Profile.ProposalCheck]
+}
+
+var proposalChecks = map[string]core.ProposalCheck{
+	"obey": core.CheckObey, "strict": core.CheckStrict, "claim": core.CheckClaim, "exact": core.CheckExact,
+}
+
+var exchangeModes = map[string]core.Mode{"main": core.ModeMain}
 
 var idTypes = map[config.IDKind]core.IDType{
 	config.IDFQDN: core.IDFQDN, config.IDUserFQDN: core.IDUser, config.IDKeyID: core.IDKeyID,

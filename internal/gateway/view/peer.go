@@ -112,7 +112,7 @@ func offers(c *compile.Result, peer *core.Peer) []control.Offering {
 	if peer == nil {
 		return list
 	}
-	list = append(list, control.Offering{What: fmt.Sprintf("IKE, profile %q", peer.Profile.Name), Lines: core.IKEOffer(&peer.Profile).Ours()})
+	list = append(list, control.Offering{What: fmt.Sprintf("IKE, profile %q", peer.Profile.Name), Lines: core.OfferFor(peer).Ours()})
 	var done []string
 	for _, pol := range c.IKE.Policies {
 		if name := pol.Proposal.Name; pol.Peer == peer && !slices.Contains(done, name) {

@@ -7,6 +7,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/ike/auth"
 	"culvert/ike/core"
+	"culvert/ike/isakmp"
 	"culvert/ike/message"
 )
 
@@ -28,6 +29,12 @@ var keptOf = map[message.PayloadType]int{
 	message.TypeEAP:    5, // code, identifier, length and type
 	message.TypeNotify: keepAll,
 	message.TypeSKF:    4, // number and total
+
+	// Of IKEv1; no number means something in both. What is in HASH and SIG payloads proves something, and attributes
+	// may be passwords.
+	isakmp.TypeSA: keepAll, isakmp.TypeKE: keepAll, isakmp.TypeNonce: keepAll, isakmp.TypeID: keepAll,
+	isakmp.TypeCert: keepAll, isakmp.TypeCertReq: keepAll, isakmp.TypeNotify: keepAll, isakmp.TypeDelete: keepAll, isakmp.TypeVendorID: keepAll,
+	isakmp.TypeNATD: keepAll, isakmp.TypeNATDDraft: keepAll, isakmp.TypeNATOA: keepAll, isakmp.TypeNATOADraft: keepAll,
 }
 
 // ticketName is what a session ticket of ours has in clear: version, ID of the key
@@ -83,14 +90,16 @@ func kept(t message.PayloadType, body []byte) int {
 }
 
 // blankDatagram is a datagram as it may be passed on: a message of IKEv2 with
-// what it has outside of its SK payload, of anything else the length.
+// what it has outside of its SK payload, one of IKEv1 if it is in clear, of anything else the length.
 func blankDatagram(d core.Datagram) core.Datagram {
 	d.Data = bytes.Clone(d.Data)
 	h, err := message.ParseHeader(d.Data)
 	switch {
 	case len(d.Data) < message.HeaderLen:
 		clear(d.Data)
-	case err != nil || h.Major() != 2:
+	case err != nil || h.Major() != 2 && h.Major() != 1:
+		clear(d.Data[message.HeaderLen:])
+	case h.Major() == 1 && h.Flags&isakmp.FlagEncryption != 0: // all behind the header is encrypted
 		clear(d.Data[message.HeaderLen:])
 	default:
 		blank(h.Next, d.Data[message.HeaderLen:])

@@ -17,6 +17,7 @@ type cell struct {
 	ike   ikeSuite
 	esp   espSuite
 
+	mode         string // exchange-mode of IKEv1; empty: IKEv2
 	theyInitiate bool
 	silent       bool // they send nothing before they are sent something
 	v6           bool // inside the tunnel; outside it is IPv4
@@ -69,10 +70,13 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), reauthCells(), natCells(), networkCells(), childrenCells(), portCells(), outer6Cells(), fragmentCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), attackCells(), atOnceCells(), hybridCells(), authCells(), pskCells(), refusedCells(), revocationCells(), roadWarriorCells(), clientCells()} {
+	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), reauthCells(), natCells(), networkCells(), childrenCells(), portCells(), outer6Cells(), fragmentCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), attackCells(), atOnceCells(), hybridCells(), authCells(), pskCells(), refusedCells(), revocationCells(), roadWarriorCells(), clientCells(), mainModeCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = 3 * time.Minute // a busy machine takes its time
+			}
+			if c.mode == "" {
+				c.mode = "ike2"
 			}
 			if c.ike == (ikeSuite{}) {
 				c.ike = usualIKE

@@ -125,7 +125,7 @@ func (c *cell) swanctl() string {
 	}
 	return c.proofs.swanctl(fmt.Sprintf(`connections {
 	t {
-		version = 2
+		version = %d
 		local_addrs = %s
 		remote_addrs = %s
 		proposals = %s
@@ -152,7 +152,15 @@ secrets {
 		secret = %q
 	}
 %s}
-`, p.they, remote, c.ike.proposal(), c.extra.connection, p.theyID.swan, expected.swan, p.theyNet, p.weNet, c.esp.proposal(), secret, c.extra.secrets))
+`, c.version(), p.they, remote, c.ike.proposal(), c.extra.connection, p.theyID.swan, expected.swan, p.theyNet, p.weNet, c.esp.proposal(), secret, c.extra.secrets))
+}
+
+// version is that of IKE.
+func (c *cell) version() int {
+	if c.mode == "ike2" {
+		return 2
+	}
+	return 1
 }
 
 // toml is culvert's end of the tunnel, without the [gateway] table.
@@ -181,7 +189,7 @@ pfs-group = %s
 [[peer]]
 name = "strongswan"
 address = "%s"
-exchange-mode = "ike2"
+exchange-mode = %q
 profile = "interop"
 passive = %t
 %s
@@ -199,7 +207,7 @@ tunnel = true
 proposal = "interop"
 `, c.ike.encr.ike, c.ike.hash.name, c.dhGroup(), setting("lifetime", c.ikeLifetime), c.extra.profile,
 		c.esp.encr.esp, c.pfsGroup(), setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
-		p.weSee, c.theyInitiate, c.extra.peer, ownSecret, p.weID.ours, expected.ours, c.extra.identity, p.weNet, p.theyNet))
+		p.weSee, c.mode, c.theyInitiate, c.extra.peer, ownSecret, p.weID.ours, expected.ours, c.extra.identity, p.weNet, p.theyNet))
 }
 
 // dhGroup is the profile's dh-group: that of the suite, or with others before it.

@@ -99,6 +99,9 @@ func (r *tunnel) newChild(ctx context.Context, do func(context.Context) error) e
 		if r.ike.InitiatorSPI != oldIKE.InitiatorSPI {
 			return errors.New("the IKE SA was replaced too")
 		}
+		if r.version() == 1 {
+			return nil // the old one opens until its lifetime ends
+		}
 		return r.gone(ctx, old)
 	})
 }

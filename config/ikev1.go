@@ -1,0 +1,84 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"culvert/crypto/suite"
+)
+
+// What is particular to peers that speak IKEv1 (exchange-mode other than "ike2").
+
+// IKEv1 reports whether the peer speaks IKEv1.
+func (p *Peer) IKEv1() bool { return p.ExchangeMode != "ike2" }
+
+// checkIKEv1 checks what IKEv1 cannot negotiate, and what this build does not do with it yet.
+func (l *loader) checkIKEv1() {
+	for _, p := range l.config.Peers {
+		if p.Disabled || !p.IKEv1() || p.bad["exchange-mode"] {
+			continue
+		}
+		for _, i := range p.Identities {
+			l.checkIdentityV1(p, i)
+		}
+		l.checkProfileV1(p)
+	}
+}
+
+func (l *loader) checkIdentityV1(p *Peer, i *Identity) {
+	e := &i.Entry
+	for _, key := range []string{"auth-method", "remote-auth-method"} {
+		m := i.AuthMethod
+		if key == "remote-auth-method" {
+			m = i.RemoteAuthMethod
+		}
+		if m != "" && m != "pre-shared-key" && !e.bad[key] {
+			l.faultAt(e, "identity", key, "%q is not supported yet with exchange-mode %q of [[peer]] %q, accepted there: pre-shared-key", m, p.ExchangeMode, p.Name)
+		}
+	}
+	if i.Written("mode-config") && i.ModeConfig != "none" {
+		l.faultAt(e, "identity", "mode-config", "is not supported yet with exchange-mode %q of [[peer]] %q, leave it out", p.ExchangeMode, p.Name)
+	}
+	for _, key := range []string{"ppk-id", "ppk-secret", "ppk-required"} {
+		if i.Written(key) {
+			l.faultAt(e, "identity", key, "is of IKEv2, and [[peer]] %q has exchange-mode %q: leave it out", p.Name, p.ExchangeMode)
+		}
+	}
+}
+
+// ignoredByV1 are the keys of a profile that mean nothing to IKEv1.
+var ignoredByV1 = []string{"prf-algorithm", "mobike", "reauth", "resumption"}
+
+func (l *loader) checkProfileV1(p *Peer) {
+	q := p.Profile
+	if q == nil || q.Disabled {
+		return
+	}
+	e := &q.Entry
+	for _, c := range []struct {
+		key   string
+		fits  bool
+		needs string
+	}{
+		{"enc-algorithm", slices.ContainsFunc(q.Encrs, func(e *suite.Encr) bool { return e.V1.Phase1 != 0 }), "aes-256"},
+		{"dh-group", slices.ContainsFunc(q.Groups, func(g *suite.Group) bool { return g.V1 != 0 }), "modp2048"},
+	} {
+		if !c.fits && !e.bad[c.key] {
+			l.faultAt(e, "profile", c.key, "has nothing that IKEv1 can negotiate, which [[peer]] %q speaks (exchange-mode %q): add %s", p.Name, p.ExchangeMode, c.needs)
+		}
+	}
+	var keys []string
+	for _, key := range ignoredByV1 {
+		if q.Written(key) {
+			keys = append(keys, key)
+		}
+	}
+	for _, key := range []string{"childless", "redirect"} {
+		if p.Written(key) {
+			keys = append(keys, key+" of [[peer]]")
+		}
+	}
+	if len(keys) > 0 {
+		l.warn(q.at(""), "profile", "%q: IKEv1, which [[peer]] %q speaks, ignores %s", q.Name, p.Name, strings.Join(keys, ", "))
+	}
+}

@@ -1,0 +1,94 @@
+package v1
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+
+	"culvert/ike/isakmp"
+	ikesa "culvert/ike/sa"
+)
+
+// Deletes (RFC 2408 §3.15) are said in an informational exchange, which nobody answers: what is deleted ends
+// at once. One that is lost leaves the peer with what it does not have any more, until DPD or a lifetime ends it.
+
+// DeleteChild tells the peer that a CHILD SA ends, and ends it.
+func (sa *SA) DeleteChild(c *Child, why string) {
+	sa.inform(deleteOf(c))
+	c.End(why)
+}
+
+func deleteOf(c *Child) *isakmp.Delete {
+	return &isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: uint8(c.Policy.Protocol), SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, c.SPIIn)}}
+}
+
+// Close tells the peer that the IKE SA ends, and with it its CHILD SAs.
+func (sa *SA) Close(why string, wait bool) {
+	for _, c := range sa.base.Children {
+		sa.inform(deleteOf(c))
+	}
+	sa.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{cookies(sa.base.SPIi, sa.base.SPIr)}})
+	if wait {
+		sa.base.End(false, "%s", why)
+	}
+}
+
+// deleted hears what the peer deletes.
+func (sa *SA) deleted(d *isakmp.Delete) {
+	if d.Protocol == isakmp.ProtoISAKMP {
+		for _, spi := range d.SPIs {
+			sa.phase1Deleted(spi)
+		}
+		return
+	}
+	for _, spi := range d.SPIs {
+		if len(spi) == 4 {
+			if c := sa.childBySPI(binary.BigEndian.Uint32(spi), d.Protocol); c != nil {
+				c.End("the peer deleted it")
+			}
+		}
+	}
+}
+
+// childBySPI is the CHILD SA that the peer names by the SPI that it receives with, or (Cisco) by ours. It may be another
+// IKE SA's of the same peer: any of them speaks for all.
+func (sa *SA) childBySPI(spi uint32, protocol uint8) (found *Child) {
+	for _, s := range sa.kin() {
+		for _, c := range s.Children {
+			switch {
+			case uint8(c.Policy.Protocol) != protocol:
+			case c.SPIOut == spi:
+				return c
+			case c.SPIIn == spi:
+				found = c
+			}
+		}
+	}
+	return found
+}
+
+// kin are the IKE SAs of the same peer, this one first.
+func (sa *SA) kin() []*ikesa.SA {
+	list := []*ikesa.SA{sa.base}
+	for _, s := range sa.base.Others.Namesakes(sa.base) {
+		if s.State == Established && sa.base.SamePerson(s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// phase1Deleted ends the IKE SA whose cookies the peer names, if it is its own. Its CHILD SAs are another one's then.
+func (sa *SA) phase1Deleted(spi []byte) {
+	list := sa.kin()
+	i := slices.IndexFunc(list, func(s *ikesa.SA) bool { return bytes.Equal(spi, cookies(s.SPIi, s.SPIr)) })
+	if i < 0 {
+		return
+	}
+	for _, s := range slices.Backward(list) {
+		if s != list[i] && len(list[i].Children) > 0 {
+			ikesa.HandOver(list[i], s)
+		}
+	}
+	list[i].End(false, "the peer deleted it")
+}

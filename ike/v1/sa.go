@@ -1,0 +1,194 @@
+package v1
+
+import (
+	"fmt"
+	"time"
+
+	"culvert/ike/core"
+	"culvert/ike/isakmp"
+	ikesa "culvert/ike/sa"
+)
+
+// SA is the IKEv1 of one IKE SA: its phase 1, and the exchanges of phase 2 under it. It is the Protocol
+// of base, which has what an IKE SA is in any version.
+type SA struct {
+	base  *ikesa.SA
+	owner ikesa.Newcomers
+
+	keys     keys
+	last     []byte   // the last ciphertext block of phase 1
+	lowNonce []byte   // of phase 1, to settle which of two SAs goes that both ends began
+	first    flight   // of phase 1; the last message stays, in case that it is asked for again
+	phase1   *phase1  // nil once the SA is up
+	peer     features // what the peer can do
+	dpd      dpd
+
+	exchanges map[uint32]*exchange // of phase 2 that are under way or were a moment ago, by message ID
+	used      usedIDs
+}
+
+// The names of package sa, of which IKEv1 is full.
+type Child = ikesa.Child
+
+// The states of an IKE SA.
+const (
+	Connecting  = ikesa.Connecting
+	HalfOpen    = ikesa.HalfOpen
+	Established = ikesa.Established
+	Closing     = ikesa.Closing
+	Ended       = ikesa.Ended
+)
+
+// halfOpenLife is how long a responder waits for the end of phase 1.
+const halfOpenLife = 30 * time.Second
+
+// Initiate makes an IKE SA as initiator (ikesa.Initiate). The wanted policies get their CHILD SAs once
+// it is up. The caller puts the SA under its SPI and then calls Begin.
+func Initiate(env *core.Env, common ikesa.Owner, owner ikesa.Newcomers, peer *core.Peer, p ikesa.Path, wanted []*core.Policy) *SA {
+	return newSA(ikesa.Initiate(env, common, peer, p, wanted), owner)
+}
+
+func newSA(base *ikesa.SA, owner ikesa.Newcomers) *SA {
+	sa := &SA{base: base, owner: owner, exchanges: map[uint32]*exchange{}}
+	sa.first.sa, sa.dpd.sa = sa, sa
+	sa.phase1 = newPhase1(sa)
+	base.Protocol = sa
+	return sa
+}
+
+// Base is what it is in any version.
+func (sa *SA) Base() *ikesa.SA { return sa.base }
+
+// --- ikesa.Protocol; quickmode.go, delete.go and dpd.go have the exchanges ---
+
+// Begin sends the first message of an SA made by Initiate.
+func (sa *SA) Begin() { sa.phase1.begin() }
+
+// Again is the message that a half-open SA began with, once more.
+func (sa *SA) Again(in core.Datagram) {
+	sa.base.Stats.RxPackets++
+	sa.base.Stats.RxBytes += uint64(len(in.Data))
+	sa.first.repeated(in.Data, in)
+}
+
+// Doing names what is under way.
+func (sa *SA) Doing() string {
+	if sa.phase1 != nil {
+		return "main mode"
+	}
+	for _, x := range sa.exchanges {
+		if x.quick != nil && !x.over {
+			return "quick mode"
+		}
+	}
+	return ""
+}
+
+// Rekey has a new phase 1 made that takes over. It is done only with DPD, as the manual says: without it a
+// peer that is gone would be called for ever.
+func (sa *SA) Rekey() {
+	if sa.base.State == Established && sa.base.Peer.Profile.DPD > 0 {
+		sa.base.Keeper.Reauthenticate(sa.base)
+	}
+}
+
+// Detached: see ikesa.Detached.
+func (sa *SA) Detached() {}
+
+// ChildGone gives up nothing: an exchange that replaces a CHILD SA makes one of its own.
+func (sa *SA) ChildGone(*Child) {}
+
+// Stop gives up all exchanges and wipes the keys.
+func (sa *SA) Stop() {
+	sa.first.stop()
+	if sa.phase1 != nil {
+		sa.phase1.end()
+		sa.phase1 = nil
+	}
+	for _, x := range sa.sorted() {
+		sa.conclude(x)
+	}
+	sa.keys.wipe()
+}
+
+// Datagram handles a message whose SPIs are this SA's. raw is the SA's to keep.
+func (sa *SA) Datagram(raw []byte, in core.Datagram) {
+	m, err := isakmp.Parse(raw)
+	switch {
+	case sa.base.State == Ended:
+		return
+	case err != nil:
+		sa.bad(in, "%v", err)
+		return
+	case m.SPIi != sa.base.SPIi || m.SPIr != sa.base.SPIr && !(sa.base.Initiator && sa.base.SPIr == 0):
+		sa.bad(in, "the cookies are of no IKE SA")
+		return
+	}
+	sa.base.Stats.RxPackets++
+	sa.base.Stats.RxBytes += uint64(len(raw))
+	defer sa.weigh()
+	switch m.Exchange {
+	case isakmp.ExchangeMain:
+		err = sa.phase1Message(m, raw, in)
+	case isakmp.ExchangeQuick, isakmp.ExchangeInformational:
+		err = sa.phase2Message(m, raw, in)
+	default:
+		err = drop("exchange type %d is not handled here", m.Exchange)
+	}
+	if err != nil {
+		sa.bad(in, "%v", err)
+	}
+}
+
+// bad reports a message that could not be used. It never changes the SA.
+func (sa *SA) bad(in core.Datagram, format string, a ...any) {
+	sa.base.Env.Emit(core.Event{Kind: core.EvBadMessage, SA: sa.base.ID, Peer: sa.base.Peer.Name,
+		Local: in.Local, Remote: in.Remote, Reason: fmt.Sprintf(format, a...)})
+}
+
+// Estimates, in bytes, of what a half-open SA keeps.
+const (
+	bareWeight = 4700
+	perRead    = 16
+)
+
+// weigh tells the endpoint how many bytes a half-open SA keeps.
+func (sa *SA) weigh() {
+	if sa.base.State != HalfOpen {
+		return
+	}
+	n := bareWeight + cap(sa.first.said)
+	if p := sa.phase1; p != nil {
+		n += cap(p.sai) + cap(p.ni) + cap(p.nr) + 3*cap(p.ke.own) + 2*cap(p.ke.peer)
+	}
+	sa.owner.Weigh(sa.base, n)
+}
+
+// renews has an SA that the peer began replace those that the same device had: in IKEv1 that is a rekey.
+func (sa *SA) renews() {
+	for _, s := range sa.base.Others.Namesakes(sa.base) {
+		if s.State == Established && s.Lease == nil && sa.base.SameDevice(s) && !sa.base.Birth.Twin(s.Birth) {
+			s.ReplacedBy(sa.base)
+		}
+	}
+}
+
+// up is reached when phase 1 is through: both ends have proved who they are.
+func (sa *SA) up(contact bool) {
+	mine, base := sa.base.Initiator, sa.base
+	sa.phase1.end()
+	sa.phase1 = nil
+	sa.keys.root.Wipe()
+	base.Up()
+	base.Birth = ikesa.Birth{Mine: mine, Begun: base.Created, Up: base.EstablishedAt, LowNonce: sa.lowNonce, Renews: true}
+	base.Proved(mine)
+	base.Event(core.EvIKEUp, "%s, we are %s, IKEv1, %s", base.PeerID, base.MyID, base.Suite.IKEText())
+	if !mine {
+		sa.renews()
+		base.BoundSame()
+	}
+	if contact {
+		base.InitialContact()
+	}
+	base.Keeper.Established(base)
+}
