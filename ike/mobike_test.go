@@ -419,6 +419,47 @@ func TestForcedEncapsulationOfAClientThatMoves(t *testing.T) {
 	}
 }
 
+// The NAT of a client that has MOBIKE gives it another port. The SA stays where it is until the
+// client notices and says so, and a request of ours that is not answered there goes to the new port as well.
+func TestRequestsReachAClientWhoseNATForgot(t *testing.T) {
+	r := newRig(t, func(c *core.Config) { c.Peers[0].Profile.MOBIKE = true })
+	p := newPuppet(r, 1)
+	p.natted = true
+	p.init()
+	p.auth(p.authPayloads(append(p.childOffer(), note(message.NotifyMOBIKESupported))...)...)
+	r.take()
+	from := func(at netip.AddrPort) {
+		raw := p.seal(p.header(message.ExchangeInformational, p.nextID, false))
+		p.nextID++
+		r.in(core.Datagram{Local: netip.AddrPortFrom(r.local.Addr(), 4500), Remote: at, NATT: true, Data: raw})
+		if s := r.one(); s.Remote != at {
+			t.Fatalf("answered to %v, not %v", s.Remote, at)
+		}
+	}
+	to := func(what string, want ...netip.AddrPort) {
+		t.Helper()
+		var got []netip.AddrPort
+		for _, s := range r.take() {
+			got = append(got, s.Remote)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: sent to %v, want %v", what, got, want)
+		}
+	}
+	old, now := p.addr, netip.AddrPortFrom(p.addr.Addr(), 61000)
+	from(now)
+	r.in(core.Command{Do: core.RekeyIKE})
+	to("the first time", old)
+	r.pass(core.RetransmitWait(0))
+	to("again", old, now)
+	if at := r.e.SAs()[0].Remote; at != old || len(r.moves) != 0 {
+		t.Errorf("the SA is at %v, moves %v", at, r.moves)
+	}
+	from(old) // it was a packet of another path
+	r.pass(core.RetransmitWait(1))
+	to("after a message from the old port", old)
+}
+
 // Who began the IKE SA decides about addresses (RFC 4555 §3.5): UPDATE_SA_ADDRESSES of the other one moves nothing.
 func TestUpdateByWhoDoesNotLead(t *testing.T) {
 	r := newRig(t, initiates, func(c *core.Config) { c.Peers[0].Profile.MOBIKE = true })

@@ -50,20 +50,31 @@ func (sa *SA) Hear() {
 
 // rebound follows a peer whose NAT gave it another address or port, unless we
 // are behind a NAT ourselves (RFC 7296 §2.23), or it will tell us where it goes
-// (RFC 4555 §3.8). A peer that says it is behind a
+// (RFC 4555 §3.8): then Elsewhere remembers it. A peer that says it is behind a
 // NAT because it wants ESP in UDP is treated like one that is.
 func rebound(sa *SA, p Path) {
-	if sa.Told || !sa.NATT || !p.NATT || sa.NAT.Local || !sa.NAT.Remote || p.Remote == sa.Remote {
+	sa.elsewhere = Path{}
+	if !sa.NATT || !p.NATT || sa.NAT.Local || !sa.NAT.Remote || p.Remote == sa.Remote {
 		return
 	}
 	if a := p.Local.Addr(); !a.IsValid() || a.IsUnspecified() {
 		p.Local = sa.Local // the system did not say where it arrived
+	}
+	if sa.Told {
+		sa.elsewhere = p
+		return
 	}
 	sa.Path = p
 	sa.MoveChildren()
 	sa.Keepalives()
 	sa.Event(core.EvMoved, "the peer's NAT moved it here")
 }
+
+// Elsewhere is from where the peer's newest message came, if that is not where we send to:
+// its NAT gave it another port, and with MOBIKE the SA stays where it is until the peer
+// notices and says so (RFC 4555 §3.8). What goes to the old port is lost meanwhile. False: there is
+// nothing of the kind.
+func (sa *SA) Elsewhere() (Path, bool) { return sa.elsewhere, sa.elsewhere.Remote.IsValid() }
 
 // MoveChildren takes the CHILD SAs to the SA's path.
 func (sa *SA) MoveChildren() {

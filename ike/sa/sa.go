@@ -39,13 +39,14 @@ type SA struct {
 	Initiator  bool   // we began it, or the rekey that made it
 	SPIi, SPIr uint64 // in IKEv1 the cookies
 	Path
-	InitFrom netip.AddrPort // as responder: where the first request came from
-	InitSum  [32]byte       // and its hash
-	NAT      NAT
-	WantsUDP bool // the peer wants ESP tunnels in UDP without a NAT, too
-	ForceUDP bool // ESP does not arrive without UDP: the peer is made to believe in a NAT
-	Told     bool // the peer says where it goes: no NAT moves it (RFC 4555 §3.8)
-	Doubtful bool // the peer says that it is where it is now, and has not answered from there: it gets no policy for that address
+	InitFrom  netip.AddrPort // as responder: where the first request came from
+	InitSum   [32]byte       // and its hash
+	NAT       NAT
+	WantsUDP  bool // the peer wants ESP tunnels in UDP without a NAT, too
+	ForceUDP  bool // ESP does not arrive without UDP: the peer is made to believe in a NAT
+	Told      bool // the peer says where it goes: no NAT moves it (RFC 4555 §3.8)
+	elsewhere Path // see Elsewhere
+	Doubtful  bool // the peer says that it is where it is now, and has not answered from there: it gets no policy for that address
 
 	Suite        core.Suite
 	Identity     *core.Identity // of the configuration; nil: not known yet

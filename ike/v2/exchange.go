@@ -282,6 +282,9 @@ func (sa *SA) retransmit(x *exchange) {
 		roaming{sa: sa}.probe(x)
 		if x.tries > 0 {
 			seekSource(sa, x)
+			if p, ok := sa.base.Elsewhere(); ok {
+				sa.base.Transmit(p, x.raw)
+			}
 		}
 	}
 	x.timer = sa.base.Env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })

@@ -290,6 +290,7 @@ func (sa *SA) replacedBy(n *SA) {
 		x.sa = n
 		n.queue = append(n.queue, x)
 	}
+	roaming{sa: n}.goOn(sa.current)
 	n.pump()
 }
 

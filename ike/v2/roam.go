@@ -193,6 +193,17 @@ func (w roaming) informFirst(m news) {
 	w.sa.pump()
 }
 
+// goOn says or asks on the successor what an exchange of its predecessor has not: the
+// response may be lost, and the predecessor with it, and ESP would stay at the former path.
+func (w roaming) goOn(x *exchange) {
+	if x == nil || !x.mine {
+		return
+	}
+	if t := part[*mobikeInform](x); t != nil && (t.update || t.tell || t.probe) {
+		w.informFirst(news{update: t.update, tell: t.tell, probe: t.probe, again: t.again})
+	}
+}
+
 // unacceptable says why the peer may not go on between these addresses; "": it may, also by the ports
 // without NAT traversal, where some stay that see no NAT.
 func (w roaming) unacceptable(p path) string {
