@@ -53,7 +53,7 @@ func (sa *SA) Hear() {
 // (RFC 4555 §3.8): then Elsewhere remembers it. A peer that says it is behind a
 // NAT because it wants ESP in UDP is treated like one that is.
 func rebound(sa *SA, p Path) {
-	sa.elsewhere = Path{}
+	sa.Elsewhere = Path{}
 	if !sa.NATT || !p.NATT || sa.NAT.Local || !sa.NAT.Remote || p.Remote == sa.Remote {
 		return
 	}
@@ -61,7 +61,7 @@ func rebound(sa *SA, p Path) {
 		p.Local = sa.Local // the system did not say where it arrived
 	}
 	if sa.Told {
-		sa.elsewhere = p
+		sa.Elsewhere = p
 		return
 	}
 	sa.Path = p
@@ -69,12 +69,6 @@ func rebound(sa *SA, p Path) {
 	sa.Keepalives()
 	sa.Event(core.EvMoved, "the peer's NAT moved it here")
 }
-
-// Elsewhere is from where the peer's newest message came, if that is not where we send to:
-// its NAT gave it another port, and with MOBIKE the SA stays where it is until the peer
-// notices and says so (RFC 4555 §3.8). What goes to the old port is lost meanwhile. False: there is
-// nothing of the kind.
-func (sa *SA) Elsewhere() (Path, bool) { return sa.elsewhere, sa.elsewhere.Remote.IsValid() }
 
 // MoveChildren takes the CHILD SAs to the SA's path.
 func (sa *SA) MoveChildren() {

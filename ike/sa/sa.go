@@ -39,13 +39,16 @@ type SA struct {
 	Initiator  bool   // we began it, or the rekey that made it
 	SPIi, SPIr uint64 // in IKEv1 the cookies
 	Path
+	// Elsewhere is from where the peer's newest message came, if that is not where we send to: its NAT
+	// gave it another port, and with MOBIKE the SA stays where it is until the peer notices and says so
+	// (RFC 4555 §3.8). What goes to the old port is lost meanwhile. Zero: nothing of the kind.
+	Elsewhere Path
 	InitFrom  netip.AddrPort // as responder: where the first request came from
 	InitSum   [32]byte       // and its hash
 	NAT       NAT
 	WantsUDP  bool // the peer wants ESP tunnels in UDP without a NAT, too
 	ForceUDP  bool // ESP does not arrive without UDP: the peer is made to believe in a NAT
 	Told      bool // the peer says where it goes: no NAT moves it (RFC 4555 §3.8)
-	elsewhere Path // see Elsewhere
 	Doubtful  bool // the peer says that it is where it is now, and has not answered from there: it gets no policy for that address
 
 	Suite        core.Suite

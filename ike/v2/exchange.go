@@ -282,7 +282,7 @@ func (sa *SA) retransmit(x *exchange) {
 		roaming{sa: sa}.probe(x)
 		if x.tries > 0 {
 			seekSource(sa, x)
-			if p, ok := sa.base.Elsewhere(); ok {
+			if p := sa.base.Elsewhere; p.Remote.IsValid() {
 				sa.base.Transmit(p, x.raw)
 			}
 		}
