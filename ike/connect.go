@@ -210,6 +210,7 @@ func (e *Endpoint) begin(peer *core.Peer, w way, wanted []*core.Policy) *ikesa.S
 	sa := v.initiate(e, peer, path, wanted)
 	sa.ForceUDP = e.inUDP[peer.Name]
 	e.redirects.settle(sa, e.replacing)
+	takesOverLost(e, sa, wanted)
 	if v.resume != nil {
 		v.resume(e, sa)
 	}

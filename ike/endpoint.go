@@ -27,6 +27,8 @@ type Endpoint struct {
 	strangers strangers // as responder, until IKE_AUTH is through
 	peers     peerIndex
 	children  map[core.ChildID]*ikesa.Child
+	sendsWith map[uint32][]*ikesa.Child // by the SPI that they send with
+	hinted    hintLimit
 	wants     map[core.PolicyRef]*want
 	at        map[string][]netip.Addr   // where peers with DNS names are
 	resolving map[string][]*core.Policy // peers whose local address was asked for
@@ -52,7 +54,7 @@ type Endpoint struct {
 func New(seed [32]byte) *Endpoint {
 	e := &Endpoint{env: core.NewEnv(seed), cfg: &core.Config{},
 		bySPI: map[uint64]*ikesa.SA{}, others: newSiblings(), strangers: newStrangers(),
-		replacing: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string][]netip.Addr{}, races: races{}, inUDP: map[string]bool{}, finals: finals{}, children: map[core.ChildID]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
+		replacing: map[core.SAID]*ikesa.SA{}, redirects: map[string]*redirect{}, sessions: map[string]*v2.Session{}, at: map[string][]netip.Addr{}, races: races{}, inUDP: map[string]bool{}, finals: finals{}, children: map[core.ChildID]*ikesa.Child{}, sendsWith: map[uint32][]*ikesa.Child{}, wants: map[core.PolicyRef]*want{}, resolving: map[string][]*core.Policy{}}
 	e.policies = policies{env: e.env, others: &e.others, made: map[core.PolicyRef]*made{}, madeBy: map[string]core.PolicyRef{}}
 	e.versions.rows = []*version{ikev1(), ikev2()}
 	e.env.Taken = func(spi uint64) bool { return e.bySPI[spi] != nil }
@@ -86,6 +88,14 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 		if c := e.children[in.Child]; c != nil {
 			c.Unanswered()
 		}
+	case core.Silent:
+		if c := e.children[in.Child]; c != nil {
+			ikesa.Silence.About(c.SA)
+		}
+	case core.UnknownSPI:
+		tellUnknownSPI(e, in)
+	case core.Woke:
+		woke(e)
 	case core.Moved:
 		if c := e.children[in.Child]; c != nil {
 			c.Moved(in.Local, in.Remote)
@@ -164,7 +174,10 @@ func (e *Endpoint) datagram(d core.Datagram) {
 		if e.finals.answer(e.env, v, spi, h, d.Data) {
 			return
 		}
-		e.bad(d, "%v for an IKE SA that does not exist", h.Exchange)
+		if !hinted(e, v, h, d) {
+			e.bad(d, "%v for an IKE SA that does not exist", h.Exchange)
+			tellUnknownSA(e, v, h, d)
+		}
 		return
 	}
 	if sa.Peer.Version != v.number {
@@ -286,6 +299,7 @@ func (e *Endpoint) Ended(sa *ikesa.SA, fault bool) {
 // ChildMade notes a CHILD SA that was installed.
 func (e *Endpoint) ChildMade(c *ikesa.Child) {
 	e.children[c.ID] = c
+	e.sendsWith[c.SPIOut] = append(e.sendsWith[c.SPIOut], c)
 	if m := e.policies.made[c.Policy.Ref]; m != nil {
 		m.children++
 		m.newest = c.ID
@@ -305,6 +319,11 @@ func (e *Endpoint) ChildMade(c *ikesa.Child) {
 // ChildGone forgets a CHILD SA that was removed.
 func (e *Endpoint) ChildGone(c *ikesa.Child) {
 	delete(e.children, c.ID)
+	if list := slices.DeleteFunc(e.sendsWith[c.SPIOut], func(d *ikesa.Child) bool { return d == c }); len(list) > 0 {
+		e.sendsWith[c.SPIOut] = list
+	} else {
+		delete(e.sendsWith, c.SPIOut)
+	}
 	if m := e.policies.made[c.Policy.Ref]; m != nil {
 		m.children--
 	}

@@ -49,6 +49,9 @@ func ikev2() *version {
 			}
 			return h.SPIi
 		},
+		unknownSPI:    v2.UnknownSPI,
+		sayUnknownSPI: v2.SayUnknownSPI,
+		sayUnknownSA:  v2.SayUnknownSA,
 		repeats: func(h message.Header, raw []byte) (same, answered bool) {
 			// The first fragment brings the whole answer (RFC 7383 §2.6.1).
 			return !h.Response(), h.Next != message.TypeSKF || firstFragment(raw)

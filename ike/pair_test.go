@@ -37,6 +37,8 @@ type pair struct {
 	// tap, if set, sees every output of both sides.
 	tap func(from *side, o core.Output)
 	log bool
+	// tells: what no SA opens comes to the endpoint (core.UnknownSPI); silent: that nothing comes does too.
+	tells, silent bool
 }
 
 type side struct {
@@ -55,7 +57,8 @@ type side struct {
 	keys     []core.TicketKey // of session tickets: what outlives the endpoint
 	opened   int
 	lost     []string // ESP packets that could not be opened, with the reason
-	dead     bool     // does not take part any more
+	heardESP time.Time
+	dead     bool // does not take part any more
 	put      *outputs.Log
 	// system answers what only a system knows; nil: the default answers.
 	system func(core.Ask) (core.Answer, bool)
@@ -315,6 +318,7 @@ func (s *side) receive(spi uint32, key secret.Bytes) {
 			return
 		}
 		s.opened++
+		s.heardESP = s.clock.Now()
 		if !k.used {
 			k.used = true
 			s.in(core.Used{Child: id})
@@ -324,6 +328,13 @@ func (s *side) receive(spi uint32, key secret.Bytes) {
 		return
 	}
 	s.lost = append(s.lost, fmt.Sprintf("%v: no SA for %08x", s.clock.Now().Sub(epoch), spi))
+	if s.tells {
+		other := s.a
+		if s == other {
+			other = s.b
+		}
+		s.in(core.UnknownSPI{Local: netip.AddrPortFrom(s.addr, 4500), Remote: netip.AddrPortFrom(other.addr, 4500), NATT: true, SPI: spi})
+	}
 }
 
 func (p *pair) run(d time.Duration) { p.clock.Run(p.clock.Now().Add(d)) }

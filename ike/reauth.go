@@ -97,6 +97,10 @@ func (e *Endpoint) inherit(sa *ikesa.SA, tries int) {
 			old.Local = netip.AddrPortFrom(sa.Local.Addr(), old.Local.Port())
 			why = "our address that leads to the peer is another one"
 		}
+		if ikesa.Lost(old) {
+			old.Depose("the peer did not answer it any more, and has connected anew")
+			return
+		}
 		old.Delete(why)
 	default:
 		e.env.After(ikesa.TwinDelay, func() { e.inherit(sa, tries+1) })

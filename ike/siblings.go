@@ -195,7 +195,7 @@ func (b *siblings) settling(sa *ikesa.SA, now time.Time) bool {
 // hasChild reports whether a policy has a CHILD SA that serves it.
 func (b *siblings) hasChild(p *core.Policy) bool {
 	for sa := range b.of(p.Peer.Name) {
-		if sa.Serves(p) {
+		if sa.Serves(p) && !ikesa.Lost(sa) {
 			return true
 		}
 	}

@@ -38,6 +38,13 @@ type version struct {
 	// repeats: the exchange and ID of a message are those of the request that an IKE SA ended
 	// with. Whether it is that request, and whether it is answered or passed over.
 	repeats func(h message.Header, raw []byte) (same, answered bool)
+	// unknownSPI reads the SPI of a message without an IKE SA which says that packets with it arrived and no SA
+	// opened them; not ok: it is no such message. sayUnknownSPI writes one. nil: the version has none.
+	unknownSPI    func(h message.Header, raw []byte) (spi uint32, ok bool)
+	sayUnknownSPI func(spi uint32) []byte
+	// sayUnknownSA answers a message for an IKE SA that does not exist, where it asks for an answer; it is not longer
+	// than the message. The answer or the function is nil: nothing is answered.
+	sayUnknownSA func(h message.Header, raw []byte) []byte
 }
 
 // versions are those that the endpoint speaks, the newest last.

@@ -105,7 +105,7 @@ func (e *Endpoint) joins(p *core.Policy, flow *selector.Pair) bool {
 		return true
 	}
 	for sa := range e.others.of(p.Peer.Name) {
-		if sa.State == ikesa.Established && !sa.Leaving && sa.MayHave(p) && (p.Made == nil || sa.Lease.Leased()) {
+		if sa.State == ikesa.Established && !sa.Leaving && !ikesa.Lost(sa) && sa.MayHave(p) && (p.Made == nil || sa.Lease.Leased()) {
 			if !sa.Protocol.Making(p) {
 				sa.Protocol.MakeChild(p, flow)
 			}

@@ -28,6 +28,7 @@ type Child struct {
 
 	table    *Table
 	serial   uint64 // order of installation
+	watch    bool   // it is in Table.watched
 	manual   bool   // its SPI is not of the table's slots
 	under    uint64
 	inner    *Child                // the ESP SA that this AH SA is around; nil: none
@@ -48,7 +49,8 @@ type Child struct {
 	// Under the table's mutex.
 	prev, next *Child
 	onPath     struct{ prev, next *Child } // in Path.users; under paths.mu
-	params     [2]esp.Params               // inbound, outbound; for print and to be wiped
+	silence    silence
+	params     [2]esp.Params // inbound, outbound; for print and to be wiped
 	wiped      bool
 	dummyAt    int64 // Unix ns of the last dummy
 	dummyGap   int64 // how long the silence before the next one is, in ns
@@ -106,7 +108,7 @@ func newChild(p *Params) (*Child, error) {
 func makeChild(p *Params, opener, sealer Transform) *Child {
 	c := &Child{
 		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Client: p.Client, Protocol: p.Protocol, Tunnel: p.Tunnel, Bundled: p.Bundled,
-		manual: p.Manual, under: p.Under, TFC: p.TFC, Dummies: p.Dummies,
+		manual: p.Manual, watch: p.Watched && !p.Manual, under: p.Under, TFC: p.TFC, Dummies: p.Dummies,
 		Pairs: p.Pairs,
 		Added: p.Added, Soft: p.Soft, Hard: p.Hard, SoftBytes: p.SoftBytes, HardBytes: p.HardBytes,
 		params: [2]esp.Params{p.In, p.Out}, areas: compileAreas(p.Pairs),

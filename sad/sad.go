@@ -49,6 +49,7 @@ type Params struct {
 	ReplayWindow  int  // packets, brought into MinReplayWindow..MaxReplayWindow; 0: no replay is seen
 	TFC           int  // bytes that inner packets are padded to, tunnel mode of ESP only; 0: none
 	Dummies       int  // packets a second, see Due; 0: none
+	Watched       bool // it is to be said when it sends and gets nothing, see Silent
 	Standby       bool // opens at once, seals after Activate
 	Added         time.Time
 	// Soft and Hard count from Added; Hard ends the use of the SA. 0: no limit.
@@ -81,11 +82,13 @@ type Table struct {
 	crowded  atomic.Bool   // len(children) is above crowded
 	standby  sync.Map      // how many CHILD SAs of a policy stand by: uint32 to int; written under mu
 	standing atomic.Int64  // how many stand by in all
+	watching atomic.Int64  // len(watched)
 
 	mu          sync.Mutex
 	children    map[uint64]*Child
 	first, last *Child         // in order of installation
 	serial      uint64         // of the last installation
+	watched     []*Child       // of Params.Watched, in order of installation
 	noisy       []*Child       // those with dummies, in order of installation
 	clients     map[uint64]int // how many CHILD SAs each has
 	workers     []*Worker
@@ -159,6 +162,10 @@ func (t *Table) insert(c *Child, standby bool) error {
 	}
 	if c.Dummies > 0 {
 		t.noisy = append(t.noisy, c)
+	}
+	if c.watch {
+		t.watched = append(t.watched, c)
+		t.watching.Add(1)
 	}
 	t.serial++
 	c.table, c.serial = t, t.serial
@@ -325,6 +332,10 @@ func (t *Table) remove(c *Child) {
 	t.crowded.Store(len(t.children) > crowded)
 	if t.clients[c.Client]--; t.clients[c.Client] <= 0 {
 		delete(t.clients, c.Client)
+	}
+	if c.watch {
+		t.watched = slices.DeleteFunc(t.watched, func(d *Child) bool { return d == c })
+		t.watching.Add(-1)
 	}
 	t.noisy = slices.DeleteFunc(t.noisy, func(d *Child) bool { return d == c })
 	t.paths.leave(c, c.endpoint.Load(), true)

@@ -71,6 +71,22 @@ type PathClaim struct {
 // come by it since.
 type Unanswered struct{ Child ChildID }
 
+// Silent says that packets leave by a CHILD SA (Install.Watched) and that none has come by it for a while.
+type Silent struct{ Child ChildID }
+
+// UnknownSPI says that ESP or AH arrived from Remote for an SPI that no SA here has. Child is a
+// CHILD SA between the same two ends; 0: there is none.
+type UnknownSPI struct {
+	Local, Remote netip.AddrPort
+	NATT          bool // it came in UDP
+	SPI           uint32
+	Child         ChildID
+}
+
+// Woke says that the wall clock and the monotonic clock have moved apart by so much: this host has
+// slept, or its clock was set. Nobody knows what the peers have given up meanwhile.
+type Woke struct{ Apart time.Duration }
+
 // LocalAddrs are the addresses that this host now has and may use towards peers
 // (RFC 4555); the whole list, each time that it changes.
 type LocalAddrs struct{ Addrs []netip.Addr }
@@ -150,6 +166,9 @@ func (Alive) input()         {}
 func (Moved) input()         {}
 func (PathClaim) input()     {}
 func (Unanswered) input()    {}
+func (Silent) input()        {}
+func (UnknownSPI) input()    {}
+func (Woke) input()          {}
 func (LocalAddrs) input()    {}
 func (LocalNets) input()     {}
 func (RoutesChanged) input() {}
@@ -215,6 +234,7 @@ type Install struct {
 	Local, Remote netip.AddrPort  // outer addresses; ports are those of the UDP encapsulation
 	UDP           bool            // encapsulate in UDP
 	ReplayWindow  int             // packets
+	Watched       bool            // it is to be said when nothing comes by it (Silent)
 	// TFC is how many bytes inner packets are to be padded to (RFC 4303 §2.7), as far
 	// as the path lets them; 0: none, and always where the peer does not accept that.
 	// Dummies is how many dummy packets of that length leave in a second (§2.6) while

@@ -30,6 +30,7 @@ const (
 func (sa *SA) HearESP() {
 	sa.blocked.esp, sa.blocked.now = sa.Env.Now(), false
 	sa.Hear()
+	sa.hints.idle = 0
 }
 
 // Unanswered says that what leaves by a CHILD SA is not answered.

@@ -111,7 +111,7 @@ func (sa *SA) Install(n NewChild) *Child {
 		Protocol: n.Policy.Protocol, Tunnel: n.Policy.Tunnel,
 		Encr: ag.Suite.Encr, Integ: ag.Suite.Integ, ESN: ag.Suite.ESN, In: n.In, Out: n.Out,
 		Standby: n.Standby, Pairs: ag.Pairs, Local: local, Remote: remote, UDP: sa.InUDP(n.Policy),
-		ReplayWindow: p.ReplayWindow, TFC: padTo, Dummies: dummies, Soft: soft, Hard: life,
+		ReplayWindow: p.ReplayWindow, Watched: sa.Peer.Initiates() && asksHints(sa.Peer), TFC: padTo, Dummies: dummies, Soft: soft, Hard: life,
 		SoftBytes: softBytes(sa.Env, bytes), HardBytes: bytes})
 	if sa.State < Established {
 		sa.first = n.Policy.Ref

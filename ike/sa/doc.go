@@ -26,6 +26,7 @@
 //	explain.go    both sides beside each other, for people
 //	path.go       where the peer is; NAT detection and keepalives
 //	liveness.go   the question whether a silent peer is there
+//	hint.go       the same after signs that it may have lost the SA
 //	clients.go    who is who, by what each has proved
 //	contest.go    two devices want the same
 //	crowd.go      how many IKE SAs one peer may have

@@ -27,7 +27,7 @@ func (idle) ended()     {}
 
 // features are those that an IKE SA has. What comes last is ended first.
 func features(sa *SA) []feature {
-	return []feature{lifetimes{sa: sa}, liveness{sa: sa}, keepalives{sa: sa}, leasing{sa: sa}, proofs{sa: sa}, contests{sa: sa}}
+	return []feature{lifetimes{sa: sa}, liveness{sa: sa}, keepalives{sa: sa}, hinting{sa: sa}, leasing{sa: sa}, proofs{sa: sa}, contests{sa: sa}}
 }
 
 // each tells the features, the last first.

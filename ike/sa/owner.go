@@ -54,6 +54,8 @@ type Keeper interface {
 	// Renew begins one because the peer does not let us replace what sa has. It makes the
 	// CHILD SA of p first; nil: of what sa has. False: that is under way already.
 	Renew(sa *SA, p *core.Policy) bool
+	// Redial begins an IKE SA that is to take over from sa, which is Lost.
+	Redial(sa *SA)
 	// ChildMade and ChildGone tell which CHILD SAs there are; ChildEnded that a
 	// policy lost its last one, ChildFailed that an attempt to make one came to
 	// nothing; asked: the peer had a part in it.

@@ -45,6 +45,7 @@ func (sa *SA) Fresh(in core.Datagram) {
 // Hear notes that the peer is there.
 func (sa *SA) Hear() {
 	sa.Heard = sa.Env.Now()
+	sa.hints.refute(sa.Env)
 	sa.settleContest(true)
 }
 

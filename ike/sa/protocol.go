@@ -64,6 +64,12 @@ type Roamer interface {
 	Roams() bool
 }
 
+// Complainer is a Protocol that can tell its peer that packets arrive which no SA opens (RFC 7296 §1.5).
+type Complainer interface {
+	// TellUnknownSPI tells the peer the SPI of such a packet, unless something else is under way.
+	TellUnknownSPI(spi uint32)
+}
+
 // Prober is a Protocol that can try how long packets may be.
 type Prober interface {
 	// CheckPath asks the peer whether IP packets of more than mtu bytes arrive.

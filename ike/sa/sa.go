@@ -77,6 +77,7 @@ type SA struct {
 	Instead   string     // with what words another IKE SA ends, from which this one is made to take over; "": from none
 
 	blocked   blocked
+	hints     hints
 	client    uint64   // see number; 0: not asked for yet
 	contest   *contest // nil: nobody wants what it has
 	serving   bool     // what the owner was told last: see Tally

@@ -144,6 +144,7 @@ func (o *toyOwner) Moves(sa *SA, to *core.Peer)         { sa.Peer = to }
 func (o *toyOwner) Serves(*SA, bool)                    {}
 func (o *toyOwner) Established(*SA)                     { o.told = append(o.told, "established") }
 func (o *toyOwner) Ended(*SA, bool)                     { o.told = append(o.told, "ended") }
+func (o *toyOwner) Redial(*SA)                          { o.told = append(o.told, "redial") }
 func (o *toyOwner) Reauthenticate(sa *SA)               { o.anew = sa }
 func (o *toyOwner) Renew(*SA, *core.Policy) bool        { return false }
 func (o *toyOwner) ChildMade(*Child)                    { o.told = append(o.told, "child made") }

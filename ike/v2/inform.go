@@ -19,6 +19,9 @@ func (sa *SA) Probe(urgent bool) {
 	if sa.current == nil && len(sa.queue) == 0 {
 		sa.start(newExchange(row(inform)))
 	} else if urgent {
+		if sa.current != nil {
+			pathProbeOf(sa.current).long = nil // whether long packets arrive is another question
+		}
 		roaming{sa: sa}.again()
 	}
 }

@@ -60,7 +60,8 @@ type SA struct {
 	successor *SA // by the peer's rekey, while our own is under way
 	inherits  *SA // the other way round: whose successor it is, if the peer's rekey wins
 	parked    parked
-	unusable  string   // why what came back last for our first request could not be used
+	unusable  string // why what came back last for our first request could not be used
+	waywards  waywards
 	brief     bool     // the peer's AUTH of a resumed IKE SA is over its first message alone (libreswan)
 	resumed   *resumed // from an earlier IKE SA, with a ticket; nil: made anew
 	tickets   lineage
@@ -145,6 +146,10 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 	}
 	sa.base.Stats.RxPackets++
 	sa.base.Stats.RxBytes += uint64(len(raw))
+	if saysUnknownSA(sa, h, raw, in) {
+		ikesa.UnknownSA.About(sa.base)
+		return
+	}
 	if h.FromInitiator() == sa.base.Initiator {
 		sa.bad(in, "the initiator flag is the wrong way round")
 		return

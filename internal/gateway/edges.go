@@ -52,6 +52,8 @@ type Edges struct {
 	// WatchRoutes calls changed each time that a route of the host that is not the gateway's has
 	// changed, until done is closed. Nil: none ever changes.
 	WatchRoutes func(done <-chan struct{}, changed func())
+	// Clocks reads the wall clock and the monotonic clock (clocks.go). Nil: the system's.
+	Clocks func() (wall time.Time, running time.Duration)
 	// Nets lists the host's own addresses and networks (core.LocalNets), and WatchNets calls
 	// changed with them each time that they have changed. Nil: there are none.
 	Nets      func() ([]netip.Prefix, error)

@@ -70,6 +70,7 @@ type gateway struct {
 	calls     chan func()     // from the control server's goroutines
 	gone      chan struct{}   // closed when calls are no longer accepted
 
+	clocks    *clocks
 	restorer  *restorer
 	following time.Time // the earliest time of the next follow
 	changing  bool      // a transaction is changing the host
@@ -156,6 +157,7 @@ func (g *gateway) run(ctx context.Context, door net.Listener, snapshot *config.S
 		g.warnLockouts()
 		g.followLANs()
 	}}
+	g.clocks = newClocks(g.edges.Clocks)
 	g.tellNets()
 	path, ctl := make(chan error, 1), make(chan error, 1)
 	var watching sync.WaitGroup

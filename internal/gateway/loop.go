@@ -16,6 +16,8 @@ const farewell = 2 * time.Second
 func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, ctlEnded bool, err error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	compare := time.NewTicker(clocksEvery)
+	defer compare.Stop()
 	var limit <-chan time.Time // of the farewell; nil before it
 	var hurry <-chan struct{}  // nil before the farewell
 	quit := ctx.Done()
@@ -49,6 +51,8 @@ func (g *gateway) loop(ctx context.Context, path, ctl <-chan error) (pathEnded, 
 			g.plane.Work(time.Now())
 		case <-timer.C:
 			g.plane.Input(time.Now(), core.Tick{})
+		case <-compare.C:
+			g.compareClocks()
 		case <-guarding.reports():
 			g.restorer.changed(guarding)
 		case <-leading.reports():

@@ -10,6 +10,7 @@ import (
 	"culvert/config"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
+	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 	"culvert/spd/selector"
@@ -138,6 +139,18 @@ func (b *Inbox) Claim(child uint64, mtu int) {
 // Unanswered: as long as that is so, it comes again after sad.AskedAgain.
 func (b *Inbox) Unanswered(child uint64) {
 	b.offer(0, false, func() core.Input { return core.Unanswered{Child: core.ChildID(child)} })
+}
+
+// Silent: as long as that is so, it comes again after sad.SilentAgain.
+func (b *Inbox) Silent(child uint64) {
+	b.offer(0, false, func() core.Input { return core.Silent{Child: core.ChildID(child)} })
+}
+
+// Unknown: whoever sends such packets sends more of them. Anybody can.
+func (b *Inbox) Unknown(u datapath.Unknown) {
+	b.offer(0, true, func() core.Input {
+		return core.UnknownSPI{Local: u.Local, Remote: u.Remote, NATT: u.NATT, SPI: u.SPI, Child: core.ChildID(u.Child)}
+	})
 }
 
 // Expire is always kept: it happens once for each SA and limit.

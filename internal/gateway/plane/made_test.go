@@ -11,6 +11,7 @@ import (
 	"culvert/config"
 	"culvert/ike/core"
 	"culvert/internal/gateway/compile"
+	"culvert/internal/packet/datapath"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 	"culvert/spd"
@@ -35,6 +36,11 @@ func TestInboxTellsApart(t *testing.T) {
 		{"Moved", func(b *Inbox) { b.Moved(7, pkt.Local, pkt.Remote) }, core.Moved{Child: 7, Local: pkt.Local, Remote: pkt.Remote}, false},
 		{"Claim", func(b *Inbox) { b.Claim(7, 1300) }, core.PathClaim{Child: 7, MTU: 1300}, false},
 		{"Unanswered", func(b *Inbox) { b.Unanswered(7) }, core.Unanswered{Child: 7}, false},
+		{"Silent", func(b *Inbox) { b.Silent(7) }, core.Silent{Child: 7}, false},
+		{"Unknown", func(b *Inbox) {
+			b.Unknown(datapath.Unknown{Local: pkt.Local, Remote: pkt.Remote, NATT: true, SPI: 8, Child: 7})
+		},
+			core.UnknownSPI{Local: pkt.Local, Remote: pkt.Remote, NATT: true, SPI: 8, Child: 7}, false},
 		{"Expire", func(b *Inbox) { b.Expire(7, true) }, core.Expire{Child: 7, Hard: true}, true},
 		{"Used", func(b *Inbox) { b.Used(7) }, core.Used{Child: 7}, true},
 		{"Answer", func(b *Inbox) { b.Put(core.Answer{ID: 7}) }, core.Answer{ID: 7}, true},

@@ -37,6 +37,9 @@ const (
 	kindPathClaim
 	kindRoutesChanged
 	kindUnanswered
+	kindSilent
+	kindUnknownSPI
+	kindWoke
 )
 
 // Reconfigure stands for core.Reconfigure: not the compiled configuration but
@@ -89,6 +92,19 @@ func appendInput(b []byte, in any) ([]byte, error) {
 	case core.Unanswered:
 		w.kind(kindUnanswered)
 		w.u64(uint64(in.Child))
+	case core.Silent:
+		w.kind(kindSilent)
+		w.u64(uint64(in.Child))
+	case core.UnknownSPI:
+		w.kind(kindUnknownSPI)
+		w.addrPort(in.Local)
+		w.addrPort(in.Remote)
+		w.flag(in.NATT)
+		w.u32(in.SPI)
+		w.u64(uint64(in.Child))
+	case core.Woke:
+		w.kind(kindWoke)
+		w.u64(uint64(in.Apart))
 	case core.RoutesChanged:
 		w.kind(kindRoutesChanged)
 	case core.LocalAddrs:
@@ -169,6 +185,12 @@ func parseInput(b []byte) (any, error) {
 		in = core.PathClaim{Child: core.ChildID(r.u64()), MTU: int(r.u32())}
 	case kindUnanswered:
 		in = core.Unanswered{Child: core.ChildID(r.u64())}
+	case kindSilent:
+		in = core.Silent{Child: core.ChildID(r.u64())}
+	case kindUnknownSPI:
+		in = core.UnknownSPI{Local: r.addrPort(), Remote: r.addrPort(), NATT: r.flag(), SPI: r.u32(), Child: core.ChildID(r.u64())}
+	case kindWoke:
+		in = core.Woke{Apart: time.Duration(r.u64())}
 	case kindRoutesChanged:
 		in = core.RoutesChanged{}
 	case kindLocalAddrs:

@@ -68,6 +68,9 @@ var inputs = []struct {
 	{core.PathClaim{Child: 9, MTU: 1400}, "0f 0000000000000009 00000578"},
 	{core.RoutesChanged{}, "10"},
 	{core.Unanswered{Child: 9}, "11 0000000000000009"},
+	{core.Silent{Child: 9}, "12 0000000000000009"},
+	{core.UnknownSPI{Local: ap4, Remote: ap4, NATT: true, SPI: 5, Child: 9}, "13 04c0000201 01f4 04c0000201 01f4 01 00000005 0000000000000009"},
+	{core.Woke{Apart: -time.Second}, "14 ffffffffc4653600"},
 }
 
 func unhex(t *testing.T, s string) []byte {

@@ -64,6 +64,12 @@ func describeInput(in any) string {
 		return fmt.Sprintf("PathClaim CHILD SA %d, MTU %d", in.Child, in.MTU)
 	case core.Unanswered:
 		return fmt.Sprintf("Unanswered CHILD SA %d", in.Child)
+	case core.Silent:
+		return fmt.Sprintf("Silent CHILD SA %d", in.Child)
+	case core.UnknownSPI:
+		return fmt.Sprintf("UnknownSPI %08x, %v from %v, CHILD SA %d", in.SPI, in.Local, in.Remote, in.Child)
+	case core.Woke:
+		return fmt.Sprintf("Woke, clocks %v apart", in.Apart)
 	case core.LocalAddrs:
 		return fmt.Sprintf("LocalAddrs %v", in.Addrs)
 	}

@@ -45,8 +45,13 @@ type Notify interface {
 	// Unanswered says that packets that ask for an answer leave by a CHILD SA, and that nothing has
 	// come by it since; at most once in sad.AskedAgain for each SA.
 	Unanswered(child uint64)
+	// Silent says that packets leave by a watched CHILD SA and none has come by it for a while; at most once in
+	// sad.SilentAgain for each SA.
+	Silent(child uint64)
+	// Unknown says that a packet came whose SPI no SA has. Not every such packet is told of.
+	Unknown(u Unknown)
 	// Waits says that fragments wait for the rest of their packets, or packets for an SA that stands by,
-	// so that GiveUp is to be called by GiveUpAt: once until that finds that none do.
+	// or that watched SAs are to be looked at, so that GiveUp is to be called by GiveUpAt: once until that finds that none do.
 	Waits()
 }
 
@@ -81,6 +86,7 @@ type Path struct {
 	acquires acquires
 	waiting  waiting
 	standby  standby
+	looks    looks
 	flows    flows
 
 	mu      sync.Mutex // of the synchronous lines

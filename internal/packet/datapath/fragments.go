@@ -121,6 +121,9 @@ func (p *Path) firstDue() int64 {
 	if at := p.standby.due.Load(); at != 0 && (due == 0 || at < due) {
 		due = at
 	}
+	if at := p.looks.due.Load(); at != 0 && (due == 0 || at < due) {
+		due = at
+	}
 	return due
 }
 
@@ -135,10 +138,11 @@ func (w *waiting) first() (due int64) {
 	return due
 }
 
-// GiveUp counts and forgets fragments, and packets for SAs that stand by, that waited for too long, and reports whether
-// any were to be looked at.
+// GiveUp counts and forgets fragments, and packets for SAs that stand by, that waited for too long, looks at watched SAs,
+// and reports whether any were to be looked at.
 func (p *Path) GiveUp(now time.Time) (was bool) {
 	was = p.giveUp(now.UnixNano())
+	was = p.looks.look(p, now.UnixNano()) || was
 	p.waiting.mu.Lock()
 	defer p.waiting.mu.Unlock()
 	for _, f := range p.waiting.list {

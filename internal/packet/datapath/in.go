@@ -62,6 +62,8 @@ type inWorker struct {
 	segment underlay.Packet // one of several that were received as one
 	spare   spare
 
+	unknowns unknowns
+
 	// A run of packets of one SA that are not counted in it yet.
 	run        *sad.Inbound
 	runPackets int
@@ -183,6 +185,9 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 	switch {
 	case in == nil && w.path.cfg.SAs.Larval(spi):
 		return InStateInvalid
+	case in == nil && over == nil:
+		w.unknown(p, spi, now)
+		return InNoStates
 	case in == nil || in.Child().Protocol != protocol:
 		return InNoStates
 	case protocol == sad.ProtocolESP && over == nil && in.Child().Mismatched(p.NATT):

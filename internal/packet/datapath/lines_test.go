@@ -249,8 +249,8 @@ func inSteps() []step {
 		{name: "shorter than an ICV", want: InHeaderErrors, do: func(u *tunnel) Reason {
 			return raw(append(spiOf(u), 0, 0, 0, 1, 2, 3))(u)
 		}},
-		{name: "unknown SPI", want: InNoStates, do: raw(make([]byte, 100))},
-		{name: "removed SA", want: InNoStates, do: func(u *tunnel) Reason {
+		{name: "unknown SPI", want: InNoStates, told: "unknown from 192.0.2.1:4500 at 192.0.2.2:4500, true, 1", do: raw(make([]byte, 100))},
+		{name: "removed SA", want: InNoStates, told: "unknown from 192.0.2.1:4500 at 192.0.2.2:4500, true, 0", do: func(u *tunnel) Reason {
 			pkt := sealed(u, good, 4)
 			u.right.sads.Remove(1)
 			return raw(pkt)(u)

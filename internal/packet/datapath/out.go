@@ -186,6 +186,9 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	if w.unsealed != Passed {
 		verdict = w.unsealed
 	}
+	if len(w.plain) > 0 {
+		w.path.looks.begin(w.path, now)
+	}
 	if r := w.send(); r != Passed {
 		verdict = r
 	}

@@ -133,8 +133,9 @@ func (c *inClear) Close() error { return nil }
 
 // log is a Notify that writes down what it was told.
 type log struct {
-	lines []string
-	quiet bool
+	lines   []string
+	unknown []Unknown
+	quiet   bool
 }
 
 func (l *log) add(format string, args ...any) {
@@ -153,7 +154,12 @@ func (l *log) Moved(child uint64, local, remote netip.AddrPort) {
 
 func (l *log) Claim(child uint64, mtu int) { l.add("claim %d %d", child, mtu) }
 func (l *log) Unanswered(child uint64)     { l.add("unanswered %d", child) }
-func (l *log) Waits()                      { l.add("waits") }
+func (l *log) Silent(child uint64)         { l.add("silent %d", child) }
+func (l *log) Unknown(u Unknown) {
+	l.add("unknown from %v at %v, %v, %d", u.Remote, u.Local, u.NATT, u.Child)
+	l.unknown = append(l.unknown, u)
+}
+func (l *log) Waits() { l.add("waits") }
 
 // want compares what was told since the last time.
 func (l *log) want(t *testing.T, lines ...string) {
