@@ -22,6 +22,7 @@ SHELL_PACKAGES := zsh fish mandoc
 LIBRESWAN_PACKAGES := openssl libnss3-tools libunbound8 libldns3 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss \
 	libldap-2.5-0 libcap-ng0 libaudit1 libpam0g libselinux1
 LIBRESWAN_DIR := /opt/libreswan
+OPENIKED_PACKAGES := openiked openssl
 BENCH_PACKAGES := $(LAB_PACKAGES) openvpn
 
 # Where the race detector looks: every package but ike/…, which has no
@@ -84,6 +85,7 @@ packages:
 		$(call install,$(GUEST_PACKAGES)); \
 		$(call install,$(SHELL_PACKAGES)); \
 		$(call install,$(LIBRESWAN_PACKAGES)); \
+		$(call install,$(OPENIKED_PACKAGES)); \
 		[ -x $(LIBRESWAN_DIR)/usr/libexec/ipsec/pluto ] || $(unpack-libreswan) || echo "could not unpack libreswan"; \
 	fi
 

@@ -17,7 +17,7 @@ func TestMakefileInstallsPrerequisites(t *testing.T) {
 		t.Fatal(err)
 	}
 	for variable, needed := range map[string][]prerequisite{"LAB_PACKAGES": prerequisites, "GUEST_PACKAGES": guestPrerequisites,
-		"LIBRESWAN_PACKAGES": libreswanPrerequisites} {
+		"LIBRESWAN_PACKAGES": libreswanPrerequisites, "OPENIKED_PACKAGES": openIKEDPrerequisites} {
 		line := regexp.MustCompile(`(?m)^` + variable + ` := ((?:.*\\\n)*.*)$`).FindSubmatch(makefile)
 		if line == nil {
 			t.Fatal("the Makefile has no", variable)

@@ -23,13 +23,15 @@ const kernelPayload = 200_000
 const kernelLanes = 2
 
 // TestKernel: the guests stand in a network of their own each, and every cell
-// comes to one with a culvert of its own. One of the guests has libreswan in the place of strongSwan.
+// comes to one with a culvert of its own. Two of the guests have libreswan and OpenIKED in the place of strongSwan.
 func TestKernel(t *testing.T) {
 	lab.NeedGuest(t)
-	t.Run("libreswan", func(t *testing.T) {
-		t.Parallel()
-		libreswanLane(t)
-	})
+	for name, lane := range map[string]func(*testing.T){"libreswan": libreswanLane, "openiked": openIKEDLane} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lane(t)
+		})
+	}
 	for lane := range kernelLanes {
 		t.Run(fmt.Sprintf("lane%d", lane), func(t *testing.T) {
 			t.Parallel()

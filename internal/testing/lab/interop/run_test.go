@@ -48,13 +48,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// peerVersion is the peers' names and versions, "strongSwan 5.9.8, libreswan 4.10".
+// peerVersion is the peers' names and versions, "strongSwan 5.9.8, libreswan 4.10, OpenIKED 7.2".
 func peerVersion() string {
 	// Besides its version swanctl prints a complaint, with a status, that no daemon runs.
 	out, _ := exec.Command("swanctl", "--version").CombinedOutput()
 	version := regexp.MustCompile(`strongSwan [\w.]+`).FindString(string(out))
 	if out, err := exec.Command(lab.LibreswanDir+"/usr/libexec/ipsec/pluto", "--version").CombinedOutput(); err == nil {
 		version += ", libreswan " + regexp.MustCompile(`[\d.]+`).FindString(string(out))
+	}
+	if out, err := exec.Command("iked", "-V").CombinedOutput(); err == nil {
+		version += ", OpenIKED " + regexp.MustCompile(`[\d.]+`).FindString(string(out))
 	}
 	return version
 }
@@ -93,7 +96,7 @@ func results() []Result {
 	for _, c := range kernelNATCells() {
 		rs = append(rs, c.result())
 	}
-	for _, c := range libreswanCells() {
+	for _, c := range daemonCells() {
 		rs = append(rs, c.result())
 	}
 	return rs
