@@ -120,8 +120,6 @@ func fqdnID(name string) core.ID               { return core.ID{Type: core.IDFQD
 func groupNamed(name string) []*suite.Group    { return []*suite.Group{suite.GroupByName(name)} }
 func espNamed(name string) []*suite.Encr       { return []*suite.Encr{suite.EncrByName(name)} }
 
-func runFor(d time.Duration) func(p *pair) { return func(p *pair) { p.run(d) } }
-
 // rekeysChild and rekeysIKE have the initiator replace what is up.
 func rekeysChild(p *pair) {
 	p.a.events, p.b.events = nil, nil

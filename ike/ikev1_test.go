@@ -320,6 +320,39 @@ func TestMainModeOtherSecret(t *testing.T) {
 	}
 }
 
+// For a stranger who has shown no secret the responder tries its own ones a bounded number of times.
+func TestMainModeTriesSecretsSoOften(t *testing.T) {
+	p := newPair(t, 1, quick, inMainMode, bPassive, func(_, b *core.Config) { b.Peers[0].Identities[0].Secret = secret.Bytes("another secret") })
+	var last core.Send
+	p.tap = func(s *side, o core.Output) {
+		if send, ok := o.(core.Send); ok && s == p.a {
+			last = send
+		}
+	}
+	p.up()
+	p.run(3 * time.Second)
+	unread := func() (n int) {
+		for _, e := range p.b.events {
+			if e.Kind == core.EvBadMessage && strings.Contains(e.Reason, "cannot be read with the secret") {
+				n++
+			}
+		}
+		return n
+	}
+	if unread() == 0 {
+		t.Fatal("message 5 did not arrive")
+	}
+	for range 100 {
+		p.b.in(core.Datagram{Local: last.Remote, Remote: last.Local, NATT: last.NATT, Data: bytes.Clone(last.Data)})
+	}
+	if n := unread(); n != core.Tries+4 {
+		t.Errorf("secrets were tried for %d messages, want %d", n, core.Tries+4)
+	}
+	if e := p.b.events[len(p.b.events)-1]; !strings.Contains(e.Reason, "has to begin again") {
+		t.Errorf("%+v", e)
+	}
+}
+
 // What the responder does not allow is compared, attribute by attribute, and the initiator is told.
 func TestMainModeNoProposal(t *testing.T) {
 	p := newPair(t, 1, quick, inMainMode, bPassive, func(_, b *core.Config) { b.Peers[0].Profile.Encrs = []*suite.Encr{suite.EncrByIKEName("aes-256")} })

@@ -23,8 +23,13 @@ import (
 // under keys that are made of the secret, so that a peer is told by its address; the secrets of
 // all peers that fit the address are tried.
 
-// maxSecrets bounds how many secrets are tried for one message.
-const maxSecrets = 64
+// maxSecrets bounds how many secrets are tried for one message, and maxUnread for how many messages
+// that none of them reads: whoever began the exchange has not proved anything yet. A peer whose secret differs
+// says the same core.Tries times.
+const (
+	maxSecrets = 64
+	maxUnread  = core.Tries + 4
+)
 
 // --- initiator ---
 
@@ -209,16 +214,13 @@ func (p *phase1) main3(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	return nil
 }
 
-// trial is an identity whose secret reads the peer's message 5.
-type trial struct {
-	peer     *core.Peer
-	identity *core.Identity
-}
-
 func (p *phase1) main5(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	sa := p.sa
 	if m.Sealed == nil {
 		return drop("message 5 of main mode is not encrypted")
+	}
+	if p.misread == maxUnread {
+		return drop("%d messages could not be read with any secret: the peer has to begin again", maxUnread)
 	}
 	var (
 		ids    []*core.Identity
@@ -253,6 +255,7 @@ func (p *phase1) main5(m *isakmp.Message, raw []byte, in core.Datagram) error {
 		}
 	}
 	if ids == nil {
+		p.misread++
 		return p.unread(drop("message 5 of main mode cannot be read with the secret of any identity for %v: compare secret on both sides, and the address of the peer here", in.Remote.Addr()))
 	}
 	sa.keys = right

@@ -18,13 +18,14 @@ type phase1 struct {
 	awaited    string       // what next takes, for people
 	candidates []*core.Peer // as responder: who the peer may be, by its address
 
-	sai    []byte // the body of the initiator's SA payload
-	ni, nr []byte
-	ke     keyExchange
-	forged []byte            // the hash of our address where it is to match none
-	iv     []byte            // of the next encrypted message
-	warned bool              // an event has said that the peer's proof cannot be read
-	said   isakmp.NotifyType // what somebody said without proof why it refuses; 0: nothing
+	sai     []byte // the body of the initiator's SA payload
+	ni, nr  []byte
+	ke      keyExchange
+	forged  []byte            // the hash of our address where it is to match none
+	iv      []byte            // of the next encrypted message
+	warned  bool              // an event has said that the peer's proof cannot be read
+	misread int               // as responder: how many messages 5 could not be
+	said    isakmp.NotifyType // what somebody said without proof why it refuses; 0: nothing
 }
 
 func newPhase1(sa *SA) *phase1 {
