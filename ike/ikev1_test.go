@@ -320,7 +320,7 @@ func TestMainModeOtherSecret(t *testing.T) {
 	}
 }
 
-// For a stranger who has shown no secret the responder tries its own ones a bounded number of times.
+// The responder tries its secrets for a bounded number of messages of one peer.
 func TestMainModeTriesSecretsSoOften(t *testing.T) {
 	p := newPair(t, 1, quick, inMainMode, bPassive, func(_, b *core.Config) { b.Peers[0].Identities[0].Secret = secret.Bytes("another secret") })
 	var last core.Send

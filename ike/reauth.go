@@ -20,8 +20,8 @@ func (e *Endpoint) Renew(sa *ikesa.SA, p *core.Policy) bool {
 	return e.replace(sa, p, netip.Addr{}, "the peer does not let us rekey what it has, and a new IKE SA took over")
 }
 
-// replace begins an IKE SA that takes over from sa: for a policy, from a local address. Those that
-// are not given are those of sa. why is what people are told when sa ends for it.
+// replace begins an IKE SA that takes over from sa: for a policy, from a local address. A nil
+// policy or zero address stays as it is in sa. why is the reason that the end of sa is reported with.
 func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy, local netip.Addr, why string) bool {
 	sa = sa.Newest()
 	switch {

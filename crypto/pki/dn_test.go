@@ -266,7 +266,7 @@ func TestDNPatterns(t *testing.T) {
 		}
 	}
 	if MatchDN([]byte{1}, []byte{1}) {
-		t.Error("what is no name matches")
+		t.Error("a value that is not a name matches")
 	}
 	// What a certificate has is not read back as a pattern.
 	star, err := ParseDN("CN=*")

@@ -42,7 +42,7 @@ func only[T any](list []*T, ok func(*T) bool) []*T {
 }
 
 // Whole writes the offer down as IKEv1 does: each alternative has one transform of each type. groups are
-// those to offer; none: there is no key exchange. Numbers are counted from 1.
+// those to offer; without any, the offer has no key exchange. The first alternative has number 1.
 func (o Offer) Whole(groups []*suite.Group) (out []Alternative) {
 	add := func(ts ...Transform) {
 		base := len(ts)

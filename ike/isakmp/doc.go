@@ -13,7 +13,7 @@
 //
 // Parse and ParsePayloads copy their input: what they return stays valid
 // when the buffer is used again. The payloads of one message share
-// one copy of it, so whoever keeps a part for long clones the part.
+// one copy of it: clone a part that is to be kept for long.
 //
 // Peers break small rules. What does no harm is read and reported in Odd: bytes
 // after the last payload (padding among them) and reserved bytes that are not zero.

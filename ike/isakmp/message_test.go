@@ -136,7 +136,7 @@ func TestSealed(t *testing.T) {
 	}
 	b[len(b)-1] ^= 1
 	if !bytes.Equal(m.Sealed, sealed) {
-		t.Error("what is sealed is in the buffer")
+		t.Error("the sealed part aliases the buffer")
 	}
 }
 

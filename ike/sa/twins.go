@@ -23,7 +23,7 @@ type Birth struct {
 	Mine      bool
 	Begun, Up time.Time
 	LowNonce  []byte
-	// Renews: who has one and begins another means to replace it (IKEv1), so that only what was begun before is a twin.
+	// Renews: a peer that has an IKE SA and begins another one replaces the first (IKEv1). Only one that was begun before the other was up is a twin.
 	Renews bool
 }
 

@@ -88,7 +88,7 @@ func row(id kindID) *kind {
 	case inform:
 		return &kind{id: id, name: "INFORMATIONAL", wire: message.ExchangeInformational,
 			tasks: func() []task {
-				return []task{&deletion{}, &mobikeInform{}, &redirectedLater{}, &redirectLater{}, &informTicket{}, &pathAnswered{}, &wayward{}}
+				return []task{&deletion{}, &mobikeInform{}, &redirectedLater{}, &redirectLater{}, &informTicket{}, &pathAnswered{}, &invalidSPI{}}
 			}}
 	}
 	panic("no such exchange")

@@ -79,32 +79,32 @@ func saysUnknownSA(sa *SA, h message.Header, raw []byte, in core.Datagram) bool 
 	return err == nil && notify(m.Payloads, message.NotifyInvalidIKESPI) != nil
 }
 
-// waywardEvery is the shortest time between two INVALID_SPI in one IKE SA, in each direction.
-const waywardEvery = 10 * time.Second
+// invalidSPIEvery is the shortest time between two INVALID_SPI in one IKE SA, in each direction.
+const invalidSPIEvery = 10 * time.Second
 
-// waywards is when the last INVALID_SPI was sent and heeded.
-type waywards struct{ told, heeded time.Time }
+// invalidSPIs is when the last INVALID_SPI was sent and heeded.
+type invalidSPIs struct{ told, heeded time.Time }
 
 // TellUnknownSPI tells the peer that packets arrive whose SPI no SA has.
 func (sa *SA) TellUnknownSPI(spi uint32) {
 	now := sa.base.Env.Now()
-	if sa.base.State != Established || sa.current != nil || !sa.waywards.told.IsZero() && now.Sub(sa.waywards.told) < waywardEvery {
+	if sa.base.State != Established || sa.current != nil || !sa.invalidSPIs.told.IsZero() && now.Sub(sa.invalidSPIs.told) < invalidSPIEvery {
 		return
 	}
-	sa.waywards.told = now
+	sa.invalidSPIs.told = now
 	x := newExchange(row(inform))
-	*part[*wayward](x) = wayward{spi: spi, tells: true}
+	*part[*invalidSPI](x) = invalidSPI{spi: spi, tells: true}
 	sa.start(x)
 }
 
-// wayward tells the peer of an SPI that is of no SA here, or hears it of one that is of no SA there.
-type wayward struct {
+// invalidSPI tells the peer of an SPI that is of no SA here, or hears it of one that is of no SA there.
+type invalidSPI struct {
 	noop
 	spi   uint32
 	tells bool
 }
 
-func (t *wayward) request(x *exchange) error {
+func (t *invalidSPI) request(x *exchange) error {
 	if t.tells {
 		x.out = append(x.out, sayUnknownSPI(t.spi))
 	}
@@ -113,17 +113,17 @@ func (t *wayward) request(x *exchange) error {
 
 // settle is where the peer, which is there, does not have a CHILD SA any more. That changes nothing by itself. A rekey
 // asks for it: the peer answers CHILD_SA_NOT_FOUND, and another one is made.
-func (t *wayward) settle(x *exchange) error {
+func (t *invalidSPI) settle(x *exchange) error {
 	if x.mine {
 		return nil
 	}
 	spi, ok := unknownSPIOf(x.in)
 	sa, now := x.sa, x.sa.base.Env.Now()
-	if !ok || sa.base.State != Established || !sa.waywards.heeded.IsZero() && now.Sub(sa.waywards.heeded) < waywardEvery {
+	if !ok || sa.base.State != Established || !sa.invalidSPIs.heeded.IsZero() && now.Sub(sa.invalidSPIs.heeded) < invalidSPIEvery {
 		return nil
 	}
 	if c := sa.base.ChildBySPI(spi); c != nil && c.Serving() && !c.Standby {
-		sa.waywards.heeded = now
+		sa.invalidSPIs.heeded = now
 		sa.base.Emit(core.Event{Kind: core.EvNotify, Child: c.ID, Policy: c.Policy.Ref, Reason: "the peer does not know the SPI of our packets (INVALID_SPI): we rekey the CHILD SA"})
 		c.Rekey()
 	}

@@ -57,14 +57,14 @@ type SA struct {
 	lastResponse   [][]byte
 	partial        *[2]partial // the peer's request and response of which fragments are missing; nil before any
 
-	successor *SA // by the peer's rekey, while our own is under way
-	inherits  *SA // the other way round: whose successor it is, if the peer's rekey wins
-	parked    parked
-	unusable  string // why what came back last for our first request could not be used
-	waywards  waywards
-	brief     bool     // the peer's AUTH of a resumed IKE SA is over its first message alone (libreswan)
-	resumed   *resumed // from an earlier IKE SA, with a ticket; nil: made anew
-	tickets   lineage
+	successor   *SA // by the peer's rekey, while our own is under way
+	inherits    *SA // the other way round: whose successor it is, if the peer's rekey wins
+	parked      parked
+	unusable    string // why what came back last for our first request could not be used
+	invalidSPIs invalidSPIs
+	brief       bool     // the peer's AUTH of a resumed IKE SA is over its first message alone (libreswan)
+	resumed     *resumed // from an earlier IKE SA, with a ticket; nil: made anew
+	tickets     lineage
 }
 
 // The names of package sa, of which IKEv2 is full.
