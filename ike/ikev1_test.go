@@ -243,6 +243,23 @@ func TestPhase1Rekeys(t *testing.T) {
 	}
 }
 
+// Without DPD nobody replaces an IKE SA before its lifetime ends, as the manual says.
+func TestPhase1IsRekeyedWithDPDAlone(t *testing.T) {
+	for _, dpd := range []time.Duration{0, 2 * time.Minute} {
+		p := newPair(t, 1, quick, short, inMainMode, bPassive, func(a, b *core.Config) {
+			for _, c := range []*core.Config{a, b} {
+				c.Peers[0].Profile.DPD = dpd
+			}
+		})
+		p.up()
+		p.until(10*time.Second, "up", p.bothUp)
+		p.run(11 * time.Minute) // the soft lifetime is over, the hard one is not
+		if was := p.a.count(core.EvIKEUp) > 1; was != (dpd > 0) || p.a.established() != 1 {
+			t.Errorf("dpd-interval %v: replaced %v, %d IKE SAs", dpd, was, p.a.established())
+		}
+	}
+}
+
 // What one end deletes is gone at the other end.
 func TestMainModeDeletes(t *testing.T) {
 	p := newPair(t, 1, quick, inMainMode, bPassive)

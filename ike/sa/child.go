@@ -279,10 +279,10 @@ func (c *Child) Rekeyed(made *Child) {
 
 // Supersede is for a version that does not delete what was replaced: made carries the traffic from now on, and c
 // opens until its lifetime ends or the peer deletes it. Of two that seal the newest does. Where made ends
-// before, c serves on.
+// before, also before this call, c serves on.
 func (c *Child) Supersede(made *Child) {
 	c.Rekeying = false
-	if c.Gone || c.Closing {
+	if c.Gone || c.Closing || made.Gone {
 		return
 	}
 	c.Theirs, made.After = made, c

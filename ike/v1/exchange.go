@@ -29,9 +29,9 @@ const exchangeLife = core.TimeToGiveUp
 
 // Bounds on the exchanges of one SA.
 const (
-	maxTheirs = 8    // quick modes of the peer that are under way
-	maxKept   = 64   // exchanges that are over and kept
-	maxUsed   = 4096 // message IDs that are remembered: a day of DPD has fewer
+	maxTheirs = 8       // quick modes of the peer that are under way
+	maxKept   = 64      // exchanges that are over and kept
+	maxUsed   = 1 << 15 // message IDs that are remembered: a day in which both ends ask each other by DPD every 15 s has fewer
 )
 
 // begin makes an exchange of ours with a message ID that is not in use.

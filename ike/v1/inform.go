@@ -49,11 +49,11 @@ func (sa *SA) inClear(m *isakmp.Message) error {
 
 // informed hears what the peer says.
 func (sa *SA) informed(m *isakmp.Message, in core.Datagram) error {
+	if sa.used.has(m.ID) {
+		return drop("message ID %08x was used before", m.ID)
+	}
 	x := sa.exchanges[m.ID]
 	if x == nil {
-		if sa.used.has(m.ID) {
-			return drop("message ID %08x was used before", m.ID)
-		}
 		x = sa.newExchange(m.ID, false)
 	}
 	c, _, err := sa.open(m, sa.keys.enc, x.iv)
