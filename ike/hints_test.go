@@ -289,7 +289,7 @@ func TestOneWayTraffic(t *testing.T) {
 		p.a.in(core.Silent{Child: p.a.outbound().Child})
 		p.run(time.Second)
 	}
-	if want := []time.Duration{0, 10, 30, 70, 150, 270}; len(at) != len(want) || at[3] != 70*time.Second || at[5] != 270*time.Second {
+	if want := []time.Duration{0, 10 * time.Second, 30 * time.Second, 70 * time.Second, 150 * time.Second, 270 * time.Second}; !slices.Equal(at, want) {
 		t.Errorf("asked at %v", at)
 	}
 	p.a.in(core.Alive{Child: p.a.outbound().Child})

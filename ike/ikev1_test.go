@@ -395,7 +395,7 @@ func TestMainModeNoProposal(t *testing.T) {
 	}
 }
 
-// Through a NAT both ends go on at port 4500, ESP is in UDP, and the peer is followed when its NAT moves it.
+// Through a NAT both ends go on at port 4500, and ESP is in UDP.
 func TestMainModeThroughNAT(t *testing.T) {
 	public := netip.MustParseAddr("203.0.113.1")
 	p := newPair(t, 1, quick, inMainMode, bPassive, func(_, b *core.Config) { b.Peers[0].Address = netip.MustParsePrefix("203.0.113.0/24") })

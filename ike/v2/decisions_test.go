@@ -289,27 +289,6 @@ func TestRekeyResponse(t *testing.T) {
 	}
 }
 
-// An SK payload that has nothing in it, not even the length of its padding, is dropped.
-func TestEmptySK(t *testing.T) {
-	for _, s := range suites() {
-		if !s.Encr.AEAD() {
-			continue // of whole blocks, of which one is the least
-		}
-		left, right := sealing(t, s)
-		raw, err := left.sealer.seal(message.Header{SPIi: 1, SPIr: 2, Version: 0x20, Exchange: message.ExchangeInformational}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		start := message.HeaderLen + skGeneric
-		if _, syntax, err := right.sealer.open(bytes.Clone(raw), start); syntax != nil || err != nil {
-			t.Fatalf("%s: %v, %v", nameOf(s), syntax, err)
-		}
-		if _, syntax, err := right.sealer.open(raw[:start+s.Encr.IVLen+right.sealer.icvLen()], start); syntax == nil && err == nil {
-			t.Errorf("%s: it was opened", nameOf(s))
-		}
-	}
-}
-
 // A ticket whose key is right and whose content is not does not count.
 func TestTicketOfAnotherFormat(t *testing.T) {
 	env, jar := ticketEnv(1), &TicketJar{}

@@ -40,8 +40,7 @@ func TestClocksApart(t *testing.T) {
 	}
 }
 
-// A gateway that wakes up asks its peers at once whether they are there. One that does not answer because it was
-// restarted meanwhile is connected to anew, without any traffic and long before dpd-interval.
+// A gateway that wakes up asks its peers at once whether they are there.
 func TestRunAfterSleep(t *testing.T) {
 	c := &cable{ends: map[netip.Addr]*underlay.Memory{}}
 	var slept atomic.Int64
