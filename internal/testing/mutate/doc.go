@@ -20,10 +20,11 @@
 //
 // Each test runs once alone, which says which mutants it reaches and how long it takes. A
 // mutant is found if a test that reaches it fails, or does not end: it is ended when it has used
-// far more processor time than it did then. Tests that take longer than -longest, and those that
-// fail without any mutant, are left out and named. The table in packages.go says which other
-// packages' tests exercise a package, and which of its tests are left out because they need more
-// than a process.
+// far more processor time than it did then, or has slept for a minute and more. To wait for a
+// processor is not to sleep, so the figures do not depend on how busy the machine is. Tests that
+// take longer than -longest, and those that fail without any mutant, are left out and named. The
+// table in packages.go says which other packages' tests exercise a package, and which of its tests
+// are left out because they need more than a process.
 //
 // With -again and the report of an earlier run only those are tried that survived then: tests were
 // added since, and the package is the same.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -268,19 +267,22 @@ func fails(tests []*test, id int) bool {
 }
 
 // execute runs tests with a mutant in force, and says how much processor time they used. What uses more than
-// most, or memory without end, fails. So does what waits for ever, which only a clock can tell.
+// most, or memory without end, fails. So does what waits for ever (awaitEnd).
 func execute(bin, dir, names string, id int, most time.Duration, env ...string) (pass bool, cpu time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute+10*most)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf(`ulimit -t %d; ulimit -v 3000000; exec "$0" "$@"`, 1+int(most.Seconds())),
+	cmd := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -t %d; ulimit -v 3000000; exec "$0" "$@"`, 1+int(most.Seconds())),
 		bin, "-test.run", "^("+names+")$", "-test.short", "-test.failfast", "-test.paniconexit0", "-test.timeout", "0")
 	cmd.Dir, cmd.WaitDelay = dir, time.Second
 	cmd.Env = append(append(os.Environ(), "MUTANT="+strconv.Itoa(id)), env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	if s := cmd.ProcessState; s != nil {
-		cpu = s.UserTime() + s.SystemTime()
+	if err := cmd.Start(); err != nil {
+		return false, 0
 	}
-	return err == nil, cpu
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	pid := cmd.Process.Pid
+	err := awaitEnd(ended, tick.C, time.Minute+10*most.Truncate(time.Second), func() time.Duration { return delay("/proc", pid) }, func() { _ = cmd.Process.Kill() })
+	return err == nil, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }
