@@ -158,6 +158,20 @@ func TestLayOut(t *testing.T) {
 	}
 }
 
+// What is neither TCP nor UDP has no parts, however much it looks like them.
+func TestLayOutOfOtherProtocols(t *testing.T) {
+	for _, p := range [][]byte{tcp("10.0.0.1:1", "10.0.0.2:2", 1, flagACK, "x"), tcp("[fd00::1]:1", "[fd00::2]:2", 1, flagACK, "x")} {
+		at := map[byte]int{4: 9, 6: 6}[p[0]>>4]
+		for _, proto := range []byte{0, wire.ProtoICMP, wire.ProtoTCP + 1, wire.ProtoESP, wire.ProtoICMPv6, 136} {
+			other := bytes.Clone(p)
+			other[at] = proto
+			if l, ok := layOut(other); ok {
+				t.Errorf("protocol %d: %+v", proto, l)
+			}
+		}
+	}
+}
+
 // edit changes a packet and makes its checksums right again.
 func edit(pkt []byte, change func(pkt []byte)) []byte {
 	pkt = bytes.Clone(pkt)

@@ -64,6 +64,27 @@ func TestLockWaits(t *testing.T) {
 	next.remove()
 }
 
+// A lock file that cannot be opened, or a folder that cannot be made, is an error at once, however long is waited for others.
+func TestLockThatCannotBeTaken(t *testing.T) {
+	dir := t.TempDir()
+	ns, err := namespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(lockPath(dir, ns, 7), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := takeLock(dir, 7, limit); err == nil || errors.Is(err, ErrTableInUse) || !strings.Contains(err.Error(), "cannot open the lock file") {
+		t.Errorf("a folder in its place: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := takeLock(filepath.Join(dir, "file"), 7, limit); err == nil || !strings.Contains(err.Error(), "cannot make the folder of lock files") {
+		t.Errorf("a file in place of the folder: %v", err)
+	}
+}
+
 // Who only locks changes nothing about what the file tells.
 func TestLockAlone(t *testing.T) {
 	dir := t.TempDir()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -283,18 +282,6 @@ func TestNotSetAside(t *testing.T) {
 	if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "it cannot be set aside") || f.db != nil {
 		t.Errorf("%v, database %v", err, f.db)
 	}
-}
-
-// lastLeaf damages the last leaf in the order of keys: what goes before it can be read.
-func lastLeaf(data []byte) []byte {
-	d := bytes.Clone(data)
-	for n := 2; n < len(d)/4096; n++ {
-		if p := page(d, n); p[8] == 1 { // a branch
-			last := 16 + 16*(int(p[10])-1)
-			noise(d, page(d, int(p[last+8]))[16:], rand.New(rand.NewPCG(1, 1)))
-		}
-	}
-	return d
 }
 
 // A fault in mapped memory is an error, and not the end of the process.

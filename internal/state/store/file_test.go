@@ -170,6 +170,41 @@ func TestInUse(t *testing.T) {
 	}
 }
 
+// What the judge did not notice, and reading does, is set aside all the same: nobody is given a part of it, and one line says so.
+func TestDamageIsNoticedWhenRead(t *testing.T) {
+	if os.Getpagesize() != 4096 {
+		t.Skipf("the damage is made for pages of 4096 bytes, this system has %d", os.Getpagesize())
+	}
+	data, _ := filled(t)
+	bad := lastLeaf(data)
+	dir, log := t.TempDir(), &lines{}
+	path := filepath.Join(dir, FileName)
+	if err := os.WriteFile(path, bad, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(dir, quick(log, sound))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := dump(t, s, "leases") + dump(t, s, "ticket-keys"); got != "" {
+		t.Errorf("it has %d bytes", len(got))
+	}
+	if list, _ := filepath.Glob(path + aside + "*"); len(list) != 1 {
+		t.Errorf("set aside: %q", list)
+	} else if was, err := os.ReadFile(list[0]); err != nil || !bytes.Equal(was, bad) {
+		t.Errorf("set aside with %d bytes, %v", len(was), err)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "set aside") {
+		t.Errorf("%d lines:\n%s", n, log)
+	}
+	if err := errors.Join(put(s, "x", "n", "new"), s.Close()); err != nil {
+		t.Error(err)
+	}
+	if got := holds(t, dir, "x"); got != "n=new " {
+		t.Errorf("the new file has %q", got)
+	}
+}
+
 // The directory and the file may be where the way there leads nowhere.
 func TestNoWay(t *testing.T) {
 	dir, log := t.TempDir(), &lines{}
