@@ -147,9 +147,9 @@ func TestChildRefusedInAuth(t *testing.T) {
 		r := newRig(t)
 		p := newPuppet(r, 1)
 		p.init()
-		offer := saOf(withSPI(message.Proposal{Number: 1, Protocol: 3, Transforms: []message.Transform{{Type: 1, ID: 3}, {Type: 3, ID: 2}}}, u32(7)))
+		offer := saOf(withSPI(message.Proposal{Number: 1, Protocol: 3, Transforms: []message.Transform{{Type: 1, ID: 3}, {Type: 3, ID: 2}}}, u32(0x1007)))
 		if strings.Contains(c.says, "TS") {
-			offer = saOf(withSPI(espProposal, u32(7)))
+			offer = saOf(withSPI(espProposal, u32(0x1007)))
 		}
 		says(t, p.auth(p.authPayloads(offer, ts(true, c.remote), ts(false, "10.1.0.0/16"))...), c.says)
 		if r.established() != 1 || len(r.children) != 0 {
@@ -243,7 +243,7 @@ func TestNarrowedByPeer(t *testing.T) {
 	p := newPuppet(r, 1)
 	p.acceptInit()
 	h, _ := p.asked(message.ExchangeIKEAuth)
-	p.answer(h, p.authPayloads(saOf(withSPI(espProposal, u32(9))), ts(true, "10.1.1.0/24"), ts(false, "10.2.0.0/16"))...)
+	p.answer(h, p.authPayloads(saOf(withSPI(espProposal, u32(0x1009))), ts(true, "10.1.1.0/24"), ts(false, "10.2.0.0/16"))...)
 	if got := strings.Join(r.pairs(), ", "); got != "10.1.1.0/24 => 10.2.0.0/16" {
 		t.Errorf("a CHILD SA for %q", got)
 	}
@@ -321,7 +321,7 @@ func TestBounds(t *testing.T) {
 	for i := range 255 {
 		many.Selectors = append(many.Selectors, selector.FromPrefix(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 2, byte(i), 1}), 32)))
 	}
-	in := p.auth(p.authPayloads(saOf(withSPI(espProposal, u32(5))), many, ts(false, "10.1.0.0/16"))...)
+	in := p.auth(p.authPayloads(saOf(withSPI(espProposal, u32(0x1005))), many, ts(false, "10.1.0.0/16"))...)
 	says(t, in, "IDr AUTH SA TSi TSr")
 	if n := len(r.pairs()); n != 16 {
 		t.Errorf("%d selector pairs", n)

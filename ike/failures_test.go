@@ -630,7 +630,7 @@ var failures = []failure{
 	{name: "esn, of which the peer says nothing", peer: asksAuth(func(p *puppet) []message.Payload {
 		esp := espProposal
 		esp.Transforms = esp.Transforms[:1]
-		return p.authPayloads(saOf(withSPI(esp, u32(7))), ts(true, "10.2.0.0/16"), ts(false, "10.1.0.0/16"))
+		return p.authPayloads(saOf(withSPI(esp, u32(0x1007))), ts(true, "10.2.0.0/16"), ts(false, "10.1.0.0/16"))
 	}, func(c *core.Config) { proposalOf(c).ESN = []bool{true} }), lines: []string{
 		`responder no-proposal-chosen in IKE_AUTH: no CHILD SA in IKE_AUTH: NO_PROPOSAL_CHOSEN: no proposal of the peer fits proposal "default": compare enc-algorithms, auth-algorithms and esn on both sides => esn: we allow yes, the peer offers no: set esn of proposal "default" to no (us.toml:esn)`,
 	}},
@@ -690,7 +690,7 @@ var failures = []failure{
 	}},
 	{name: "an agreement that is not for the address that the peer gave", peer: answersAuth(func(p *puppet) []message.Payload {
 		given := cp(2, message.Attribute{Type: 1, Value: []byte{192, 168, 77, 9}})
-		return p.authPayloads(given, saOf(withSPI(espProposal, u32(7))), ts(true, "10.9.0.0/16"), ts(false, "10.2.0.0/16"))
+		return p.authPayloads(given, saOf(withSPI(espProposal, u32(0x1007))), ts(true, "10.9.0.0/16"), ts(false, "10.2.0.0/16"))
 	}, asksLease), lines: []string{
 		`initiator ts-unacceptable in IKE_AUTH: no CHILD SA for the policy 0.0.0.0/0 => 0.0.0.0/0: the peer's answer cannot be used: the peer agreed to [10.9.0.0/16] => [10.2.0.0/16], which is not between the address that it gave, [192.168.77.9], and its networks`,
 	}},
@@ -710,6 +710,11 @@ var failures = []failure{
 	}), lines: []string{
 		`responder notify in IKE_AUTH: refused the peer's IKE_AUTH: IKE message: TSi payload: must come together with SA in the request of IKE_AUTH`,
 	}},
+	{name: "an SPI that is reserved", peer: asksAuth(func(p *puppet) []message.Payload {
+		return with(p.authPayloads(p.childOffer()...), saOf(withSPI(espProposal, u32(255))))
+	}), lines: []string{
+		`responder no-proposal-chosen in IKE_AUTH: no CHILD SA in IKE_AUTH: NO_PROPOSAL_CHOSEN: the peer wants to receive with SPI 255, and those below 256 are reserved (RFC 4303 §2.1), which is a fault of its software: update the peer`,
+	}},
 	{name: "an SPI of 8 bytes", peer: asksAuth(func(p *puppet) []message.Payload {
 		return with(p.authPayloads(p.childOffer()...), saOf(withSPI(espProposal, make([]byte, 8))))
 	}), lines: []string{
@@ -722,28 +727,28 @@ var failures = []failure{
 		`initiator initiation-failed in IKE_AUTH: the response to IKE_AUTH: IKE message: SA payload: the body ends too early`,
 	}},
 	{name: "the peer chooses another algorithm of ESP", peer: answersAuth(func(p *puppet) []message.Payload {
-		return with(p.authPayloads(p.childAnswer()...), saOf(withSPI(strangeESP, u32(7))))
+		return with(p.authPayloads(p.childAnswer()...), saOf(withSPI(strangeESP, u32(0x1007))))
 	}), lines: []string{
 		`initiator no-proposal-chosen in IKE_AUTH: no CHILD SA for the policy 10.1.0.0/16 => 10.2.0.0/16: the peer's answer cannot be used: the peer chose a proposal that was not offered`,
 	}},
 	{name: "the peer widens the selectors", peer: answersAuth(func(p *puppet) []message.Payload {
-		return append(p.authPayloads(saOf(withSPI(espProposal, u32(7)))), ts(true, "10.0.0.0/8"), tsPeer)
+		return append(p.authPayloads(saOf(withSPI(espProposal, u32(0x1007)))), ts(true, "10.0.0.0/8"), tsPeer)
 	}), lines: []string{
 		`initiator ts-unacceptable in IKE_AUTH: no CHILD SA for the policy 10.1.0.0/16 => 10.2.0.0/16: the peer's answer cannot be used: the peer widened the selector to 10.0.0.0/8`,
 	}},
 	{name: "the peer leaves no selectors", peer: answersAuth(func(p *puppet) []message.Payload {
-		return append(p.authPayloads(saOf(withSPI(espProposal, u32(7)))), &message.TS{Initiator: true, Selectors: []selector.TS{}}, tsPeer)
+		return append(p.authPayloads(saOf(withSPI(espProposal, u32(0x1007)))), &message.TS{Initiator: true, Selectors: []selector.TS{}}, tsPeer)
 	}), lines: []string{
 		`initiator ts-unacceptable in IKE_AUTH: no CHILD SA for the policy 10.1.0.0/16 => 10.2.0.0/16: the peer's answer cannot be used: the peer left no selectors`,
 	}},
 	{name: "the peer leaves too many selectors", peer: answersAuth(func(p *puppet) []message.Payload {
 		many := ts(true, slices.Repeat([]string{"10.1.0.0/16"}, 17)...)
-		return append(p.authPayloads(saOf(withSPI(espProposal, u32(7)))), many, tsPeer)
+		return append(p.authPayloads(saOf(withSPI(espProposal, u32(0x1007)))), many, tsPeer)
 	}), lines: []string{
 		`initiator ts-unacceptable in IKE_AUTH: no CHILD SA for the policy 10.1.0.0/16 => 10.2.0.0/16: the peer's answer cannot be used: the peer left more than 16 selectors`,
 	}},
 	{name: "selectors of no addresses", peer: asksAuth(func(p *puppet) []message.Payload {
-		return append(p.authPayloads(saOf(withSPI(espProposal, u32(7)))), &message.TS{Initiator: true}, ts(false, "10.1.0.0/16"))
+		return append(p.authPayloads(saOf(withSPI(espProposal, u32(0x1007)))), &message.TS{Initiator: true}, ts(false, "10.1.0.0/16"))
 	}), lines: []string{
 		`responder ts-unacceptable in IKE_AUTH: no CHILD SA in IKE_AUTH: TS_UNACCEPTABLE: no selector of addresses`,
 	}},
@@ -804,12 +809,12 @@ var failures = []failure{
 		`responder notify in IKE_AUTH: refused the peer's IKE_AUTH: UNSUPPORTED_CRITICAL_PAYLOAD: from the peer`,
 	}},
 	{name: "a payload twice in IKE_AUTH", peer: asksAuth(func(p *puppet) []message.Payload {
-		return append(p.authPayloads(p.childOffer()...), saOf(withSPI(espProposal, u32(7))))
+		return append(p.authPayloads(p.childOffer()...), saOf(withSPI(espProposal, u32(0x1007))))
 	}), lines: []string{
 		`responder notify in IKE_AUTH: refused the peer's IKE_AUTH: IKE message: SA payload: 2 times in the request of IKE_AUTH, at most 1 allowed`,
 	}},
 	{name: "a payload twice in the response to IKE_AUTH", peer: answersAuth(func(p *puppet) []message.Payload {
-		return append(p.authPayloads(p.childAnswer()...), saOf(withSPI(espProposal, u32(7))))
+		return append(p.authPayloads(p.childAnswer()...), saOf(withSPI(espProposal, u32(0x1007))))
 	}), lines: []string{
 		`initiator initiation-failed in IKE_AUTH: the response to IKE_AUTH: IKE message: SA payload: 2 times in the response of IKE_AUTH, at most 1 allowed`,
 	}},
@@ -853,12 +858,12 @@ var failures = []failure{
 		`initiator notify in CREATE_CHILD_SA (rekey of a CHILD SA): rekeying failed and will be tried again: INVALID_KE_PAYLOAD: the peer wants a Diffie-Hellman group that pfs-group of proposal "default" does not allow => group: we allow x25519, the peer offers ecp384: add ecp384 to pfs-group of proposal "default" (us.toml:pfs-group)`,
 	}},
 	{name: "no key exchange at a rekey", peer: answersChild(func(p *puppet) []message.Payload {
-		return []message.Payload{saOf(withSPI(groupESP, u32(9))), nonce(4), tsOurs, tsPeer}
+		return []message.Payload{saOf(withSPI(groupESP, u32(0x1009))), nonce(4), tsOurs, tsPeer}
 	}, pfs("x25519")), lines: []string{
 		`initiator notify in CREATE_CHILD_SA (rekey of a CHILD SA): rekeying failed and will be tried again: INVALID_KE_PAYLOAD: the response has no key exchange of group x25519`,
 	}},
 	{name: "no nonce at a rekey", peer: answersChild(func(p *puppet) []message.Payload {
-		return []message.Payload{saOf(withSPI(groupESP, u32(9))), p.ke(), tsOurs, tsPeer}
+		return []message.Payload{saOf(withSPI(groupESP, u32(0x1009))), p.ke(), tsOurs, tsPeer}
 	}, pfs("x25519")), lines: []string{
 		`initiator child-down: its IKE SA ended`,
 		`initiator ike-down: the response to CREATE_CHILD_SA (rekey of a CHILD SA): IKE message: Nonce payload: missing in the response of CREATE_CHILD_SA`,
@@ -898,7 +903,7 @@ var failures = []failure{
 		`responder no-proposal-chosen in CREATE_CHILD_SA (rekey of the IKE SA): refused the peer's CREATE_CHILD_SA (rekey of the IKE SA): NO_PROPOSAL_CHOSEN: rekeying the IKE SA: no proposal of the peer fits profile "default" => encryption: we allow aes-128, the peer offers aes-256: add aes-256 to enc-algorithm of profile "default" (us.toml:enc-algorithm)`,
 	}},
 	{name: "an SPI of 4 bytes for an IKE SA", peer: asks(message.ExchangeCreateChildSA, func(p *puppet) []message.Payload {
-		return with(p.ikeRekey(0xaaaa, 3), saOf(withSPI(ikeProposal, u32(7))))
+		return with(p.ikeRekey(0xaaaa, 3), saOf(withSPI(ikeProposal, u32(0x1007))))
 	}), lines: []string{
 		`responder notify in CREATE_CHILD_SA (rekey of the IKE SA): refused the peer's CREATE_CHILD_SA (rekey of the IKE SA): INVALID_SYNTAX: the SPI of the new IKE SA is not 8 bytes`,
 	}},
@@ -922,12 +927,12 @@ var failures = []failure{
 		`responder asked-again in CREATE_CHILD_SA (rekey of a CHILD SA): refused the peer's CREATE_CHILD_SA (rekey of a CHILD SA): TEMPORARY_FAILURE: the CHILD SA was rekeyed and waits for its Delete`,
 	}},
 	{name: "other selectors at a rekey", peer: asks(message.ExchangeCreateChildSA, func(p *puppet) []message.Payload {
-		return append([]message.Payload{rekeySA(p.spi), nonce(3)}, saOf(withSPI(espProposal, u32(7))), ts(true, "10.9.0.0/16"), ts(false, "10.1.0.0/16"))
+		return append([]message.Payload{rekeySA(p.spi), nonce(3)}, saOf(withSPI(espProposal, u32(0x1007))), ts(true, "10.9.0.0/16"), ts(false, "10.1.0.0/16"))
 	}), lines: []string{
 		`responder ts-unacceptable in CREATE_CHILD_SA (rekey of a CHILD SA): refused the peer's CREATE_CHILD_SA (rekey of a CHILD SA): TS_UNACCEPTABLE: [10.1.0.0/16] => [10.9.0.0/16] is outside the policy 10.1.0.0/16 => 10.2.0.0/16 => dst-address: policy 0 has 10.2.0.0/16, the peer asks for 10.9.0.0/16: set dst-address of the policy to it, or the peer's src-address to ours (us.toml:dst-address)`,
 	}},
 	{name: "nothing on how to go on with additional key exchanges", peer: answersChild(func(p *puppet) []message.Payload {
-		return []message.Payload{saOf(withSPI(hybridESP, u32(9))), nonce(4), p.ke(), tsOurs, tsPeer}
+		return []message.Payload{saOf(withSPI(hybridESP, u32(0x1009))), nonce(4), p.ke(), tsOurs, tsPeer}
 	}, pfs(hybrid)), lines: []string{
 		`initiator notify in CREATE_CHILD_SA (rekey of a CHILD SA): rekeying failed and will be tried again: INVALID_SYNTAX: the peer agreed on additional key exchanges and does not say how to go on`,
 	}},
@@ -943,7 +948,7 @@ var failures = []failure{
 		`responder notify in exchange 200: refused the peer's exchange 200: INVALID_SYNTAX: exchange 200 is not known here`,
 	}},
 	{name: "a payload twice", peer: asks(message.ExchangeCreateChildSA, func(p *puppet) []message.Payload {
-		return append(p.childOffer(), nonce(3), saOf(withSPI(espProposal, u32(7))))
+		return append(p.childOffer(), nonce(3), saOf(withSPI(espProposal, u32(0x1007))))
 	}), lines: []string{
 		`responder child-down: its IKE SA ended`,
 		`responder ike-down: IKE message: SA payload: 2 times in the request of CREATE_CHILD_SA, at most 1 allowed`,

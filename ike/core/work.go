@@ -8,6 +8,13 @@ import (
 	"culvert/crypto/suite"
 )
 
+// DrawPrivate draws a private value of a group.
+func DrawPrivate(env *Env, g *suite.Group) (secret.Bytes, error) {
+	random := env.Private(dh.RandomLen(g))
+	defer clear(random)
+	return dh.NewPrivate(g, random)
+}
+
 // KEPublic computes the public value of a private one. The result is no secret.
 type KEPublic struct {
 	Group   *suite.Group
@@ -31,6 +38,12 @@ func (w KEShared) Do() (secret.Bytes, error) { return dh.Shared(w.Group, w.Priva
 // KEBoth computes public value and shared secret, the one before the other: what a
 // responder needs at once.
 type KEBoth struct{ KEShared }
+
+// Split takes what Do answered apart.
+func (w KEBoth) Split(both secret.Bytes) (public []byte, shared secret.Bytes) {
+	n := w.Group.PublicLen
+	return append([]byte(nil), both[:n]...), both[n:]
+}
 
 func (w KEBoth) Do() (secret.Bytes, error) {
 	pub, shared, err := dh.Both(w.Group, w.Private, w.Peer)

@@ -75,9 +75,30 @@ const quiet = 5 * time.Second
 // Bounds on what an authenticated peer can make us keep: CHILD SAs of one IKE SA,
 // and traffic selectors of one CHILD SA on each side.
 const (
-	MaxChildren  = 256
+	MaxChildren  = 256 // that were not replaced; twice as many with those that were
 	MaxSelectors = 16
 )
+
+// full reports whether the peer gets no more CHILD SAs.
+func full(sa *SA) bool {
+	n := 0
+	for _, c := range sa.Children {
+		if c.Theirs == nil {
+			n++
+		}
+	}
+	return n >= MaxChildren || len(sa.Children) >= 2*MaxChildren
+}
+
+// CheckSPI refuses a CHILD SA whose SPI the peer must not receive with. The error is a *Refusal.
+func CheckSPI(out uint32) error {
+	if out < minSPI {
+		return Refuse(NoProposal, "the peer wants to receive with SPI %d, and those below %d are reserved (RFC 4303 §2.1), which is a fault of its software: update the peer", out, minSPI)
+	}
+	return nil
+}
+
+const minSPI = 256
 
 func (c *Child) String() string { return fmt.Sprintf("%s{%d}", c.SA.Peer.Name, c.ID) }
 
@@ -278,8 +299,8 @@ func (c *Child) Rekeyed(made *Child) {
 }
 
 // Supersede is for a version that does not delete what was replaced: made carries the traffic from now on, and c
-// opens until its lifetime ends or the peer deletes it. Of two that seal the newest does. Where made ends
-// before, also before this call, c serves on.
+// opens until its lifetime ends or the peer deletes it, or until there are too many of the kind. Of two that seal the newest
+// does. Where made ends before, also before this call, c serves on.
 func (c *Child) Supersede(made *Child) {
 	c.Rekeying = false
 	if c.Gone || c.Closing || made.Gone {
@@ -288,6 +309,13 @@ func (c *Child) Supersede(made *Child) {
 	c.Theirs, made.After = made, c
 	c.SA.Env.Timers.Stop(c.timers[softTimer])
 	c.Rekeyed(made)
+	for sa := c.SA; len(sa.Children) >= 2*MaxChildren; {
+		i := slices.IndexFunc(sa.Children, func(d *Child) bool { return d.replaced && d.Live() })
+		if i < 0 {
+			return
+		}
+		sa.Children[i].Delete("it was replaced, and there are too many of those")
+	}
 }
 
 // Redundant waits for the peer to delete what lost a collision of rekeys.

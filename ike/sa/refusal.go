@@ -20,6 +20,16 @@ const (
 	NotProven                 // one end does not accept who the other says that it is
 )
 
+// CauseOf is what a notification says, in a version's table of those that say one.
+func CauseOf[K comparable](table map[Cause]K, kind K) Cause {
+	for c, k := range table {
+		if k == kind {
+			return c
+		}
+	}
+	return AnotherCause
+}
+
 // Event is the kind of event that reports a refusal.
 func (c Cause) Event() core.EventKind {
 	switch c {

@@ -41,7 +41,7 @@ type Choice struct {
 // The error is a *Refusal.
 func (r *Request) Choose() (*Choice, error) {
 	sa := r.SA
-	if len(sa.Children) >= MaxChildren {
+	if full(sa) {
 		return nil, Refuse(TooMany, "the peer has %d CHILD SAs", len(sa.Children))
 	}
 	if len(r.Local) == 0 || len(r.Remote) == 0 { // of no type that is known here

@@ -86,7 +86,7 @@ func (sa *SA) phase1Deleted(spi []byte) {
 		return
 	}
 	for _, s := range slices.Backward(list) {
-		if s != list[i] && len(list[i].Children) > 0 {
+		if s != list[i] && len(list[i].Children) > 0 && s.SameDevice(list[i]) {
 			ikesa.HandOver(list[i], s)
 		}
 	}

@@ -1,7 +1,6 @@
 package v1
 
 import (
-	"culvert/crypto/dh"
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
@@ -53,16 +52,14 @@ func (k *keyExchange) answer(g *suite.Group, peer []byte, then func(error)) {
 	w := core.KEBoth{KEShared: core.KEShared{Group: g, Private: k.private, Peer: k.peer}}
 	k.work(w, func(b secret.Bytes, err error) {
 		if err == nil {
-			k.own, k.shared = clone(b[:g.PublicLen]), b[g.PublicLen:]
+			k.own, k.shared = w.Split(b)
 		}
 		then(err)
 	})
 }
 
 func (k *keyExchange) draw(g *suite.Group) error {
-	random := k.sa.base.Env.Private(dh.RandomLen(g))
-	p, err := dh.NewPrivate(g, random)
-	clear(random)
+	p, err := core.DrawPrivate(k.sa.base.Env, g)
 	k.group, k.private = g, p
 	return err
 }

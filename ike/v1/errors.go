@@ -55,14 +55,7 @@ var causes = map[ikesa.Cause]isakmp.NotifyType{
 }
 
 // causeOf is what a notification of the peer says.
-func causeOf(kind isakmp.NotifyType) ikesa.Cause {
-	for c, k := range causes {
-		if k == kind {
-			return c
-		}
-	}
-	return ikesa.AnotherCause
-}
+func causeOf(kind isakmp.NotifyType) ikesa.Cause { return ikesa.CauseOf(causes, kind) }
 
 // inNotify turns a refusal of package sa into one that is said with a notification.
 func inNotify(err error) error {

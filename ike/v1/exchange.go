@@ -84,8 +84,11 @@ func (sa *SA) forget(x *exchange) {
 
 // conclude gives an exchange up at once.
 func (sa *SA) conclude(x *exchange) {
-	if !x.over && x.quick != nil {
-		x.quick.end()
+	if q := x.quick; !x.over && q != nil {
+		q.end()
+		if q.old != nil && x.mine {
+			q.old.RekeyLater() // another IKE SA may have it now
+		}
 	}
 	x.over = true
 	sa.forget(x)

@@ -2,6 +2,7 @@ package v1
 
 import (
 	"encoding/binary"
+	"time"
 
 	"culvert/crypto/secret"
 	"culvert/ike/core"
@@ -84,6 +85,10 @@ func (sa *SA) informed(m *isakmp.Message, in core.Datagram) error {
 func (sa *SA) notified(n *isakmp.Notify) {
 	switch {
 	case n.Kind == isakmp.NotifyInitialContact:
+		if sa.base.Env.Now().Sub(sa.base.EstablishedAt) > contactTime {
+			sa.base.Event(core.EvNotify, "the peer says INITIAL-CONTACT long after phase 1: it is passed over")
+			return
+		}
 		sa.base.InitialContact()
 	case n.Kind == isakmp.NotifyRUThere:
 		sa.dpd.answer(n)
@@ -91,6 +96,10 @@ func (sa *SA) notified(n *isakmp.Notify) {
 		sa.refusedBy(n)
 	}
 }
+
+// contactTime is how long after phase 1 the peer can say in a message of its own that it has no other SA. What it says
+// later would end SAs that it has used beside this one.
+const contactTime = 10 * time.Second
 
 // refusedBy hears why a quick mode of ours comes to nothing: the one whose SPI the notification names, else the
 // oldest one that waits for an answer.

@@ -220,12 +220,16 @@ func (q *quick) read(c *isakmp.Chain, sap *isakmp.SA) error {
 	if s.Group != q.ke.group {
 		return inNotify(ikesa.NotOffered())
 	}
+	spi := binary.BigEndian.Uint32(chosen[0].proposal.SPI)
 	p, agreed, err := a.Agree(s)
+	if err == nil {
+		err = ikesa.CheckSPI(spi)
+	}
 	if err != nil {
 		return inNotify(err)
 	}
 	q.policy, q.agreed = p, agreed
-	q.agreed.SPIOut = binary.BigEndian.Uint32(chosen[0].proposal.SPI)
+	q.agreed.SPIOut = spi
 	q.lives(lifeOf(chosen[0].phase2.Life).shorter(claimed(c.Payloads)))
 	return nil
 }
@@ -318,10 +322,14 @@ func (q *quick) choose(c *isakmp.Chain, sap *isakmp.SA) error {
 	if err == nil {
 		err = r.Grant(chosen)
 	}
+	var o offered
+	if err == nil {
+		o = all[chosen.Answer.Number-1]
+		err = ikesa.CheckSPI(binary.BigEndian.Uint32(o.proposal.SPI))
+	}
 	if err != nil {
 		return inNotify(err)
 	}
-	o := all[chosen.Answer.Number-1]
 	mode, udp, known := encap(o.phase2.Encapsulation)
 	switch {
 	case !known || udp != b.InUDP(chosen.Policy):

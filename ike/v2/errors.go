@@ -73,14 +73,7 @@ var causes = map[ikesa.Cause]message.NotifyType{
 }
 
 // causeOf is what a notify of the peer says.
-func causeOf(kind message.NotifyType) ikesa.Cause {
-	for c, k := range causes {
-		if k == kind {
-			return c
-		}
-	}
-	return ikesa.AnotherCause
-}
+func causeOf(kind message.NotifyType) ikesa.Cause { return ikesa.CauseOf(causes, kind) }
 
 // causeIn is what the peer refused an exchange of ours for. False: it did not, the exchange broke off.
 func causeIn(fault error) (ikesa.Cause, bool) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"culvert/crypto/dh"
 	"culvert/crypto/kem"
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
@@ -98,9 +97,7 @@ func (k *keyExchange) offer(x *exchange, g *suite.Group) error {
 
 func (k *keyExchange) draw(x *exchange, g *suite.Group) error {
 	k.private.Wipe()
-	random := x.sa.base.Env.Private(dh.RandomLen(g))
-	p, err := dh.NewPrivate(g, random)
-	clear(random)
+	p, err := core.DrawPrivate(x.sa.base.Env, g)
 	k.group, k.method, k.private = g, g.ID, p
 	return err
 }
@@ -118,7 +115,7 @@ func (k *keyExchange) answer(x *exchange, g *suite.Group) error {
 	}
 	w := core.KEBoth{KEShared: core.KEShared{Group: g, Private: k.private, Peer: ke.Data}}
 	k.compute(x, g.Slow, w, func(both secret.Bytes) error {
-		k.public, k.shared = clone(both[:g.PublicLen]), both[g.PublicLen:]
+		k.public, k.shared = w.Split(both)
 		return nil
 	})
 	return nil

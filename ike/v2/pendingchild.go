@@ -90,7 +90,10 @@ func (c *pendingChild) choose(x *exchange, withPFS bool) error {
 	if !ok {
 		return refuse(message.NotifyInvalidSyntax, "the SPI is not 4 bytes")
 	}
-	if err := r.Grant(chosen); err != nil {
+	if err = r.Grant(chosen); err == nil {
+		err = ikesa.CheckSPI(spiOut)
+	}
+	if err != nil {
 		return inNotify(err)
 	}
 	if !chosen.Policy.Tunnel {
@@ -167,6 +170,9 @@ func (c *pendingChild) read(x *exchange, ke *keyExchange) error {
 		return inNotify(ikesa.NotOffered())
 	}
 	p, agreed, err := a.Agree(suite)
+	if err == nil {
+		err = ikesa.CheckSPI(spiOut)
+	}
 	if err != nil {
 		return inNotify(err)
 	}
