@@ -153,7 +153,7 @@ func (h *host) look(p Plan, keep []placed) (v view, err error) {
 	if keep == nil {
 		keep = v.current.rules
 	}
-	if v.next.rules, err = w.place(keep, h.o.Pref); err != nil {
+	if v.next.rules, err = w.places(keep, h.o.Pref); err != nil {
 		return v, err
 	}
 	for _, a := range p.Addresses {

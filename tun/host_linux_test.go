@@ -499,7 +499,7 @@ func TestKernelRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	wanted := state{routes: w.routes, near: w.near, fences: w.fences}
-	if wanted.rules, err = w.place(nil, 10000); err != nil {
+	if wanted.rules, err = w.places(nil, 10000); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := k.change(state{}, wanted); err != nil {

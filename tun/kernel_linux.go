@@ -274,6 +274,8 @@ func (k *kernel) decode(r netlink.Rule, v6 bool) (placed, bool) {
 		p.act = toMain
 	case r.Table != k.o.Table:
 		return p, false
+	case r.Goto >= 0 && r.Invert:
+		p.act, p.past = gate, r.Goto
 	case r.Goto >= 0:
 		p.act = toEnd
 	case r.Priority == k.o.Pref+PrefSpan:
@@ -308,6 +310,8 @@ func (k *kernel) encode(p placed) *netlink.Rule {
 	switch p.act {
 	case toEnd:
 		r.Goto = k.o.Pref + PrefSpan
+	case gate:
+		r.Invert, r.Goto = true, p.past
 	case toNear:
 		r.Table = k.o.Table | nearBit
 	case toMain:
@@ -341,7 +345,8 @@ func toIPNet(p netip.Prefix) *net.IPNet {
 // change goes from one state to the other: first everything new, addresses
 // and fences before the routes that name or hide them before the rules that lead there (the end
 // of the list first, since others jump to it), then everything old the other
-// way round. It stops at the first thing that cannot be added; reached is where
+// way round. Gates that do not stay go before all of that and new ones come after it, so that
+// none ever leads past a rule that it does not cover. It stops at the first thing that cannot be added; reached is where
 // it stopped.
 func (k *kernel) change(from, to state) (reached state, err error) {
 	return k.goOver(from, to, false)
@@ -367,6 +372,16 @@ func (k *kernel) goOver(from, to state, on bool) (reached state, err error) {
 		if device, err = k.link(); err != nil && failed(err) {
 			return reached, err
 		}
+	}
+	old, added, gates := gateSteps(from.rules, to.rules)
+	for _, g := range old {
+		if err := unlessGone(k.h.RuleDel(k.encode(g))); err != nil {
+			if err = fmt.Errorf("cannot remove rule %v: %w", g, hint(err)); failed(err) {
+				return reached, err
+			}
+			continue
+		}
+		reached.rules = slices.DeleteFunc(reached.rules, func(p placed) bool { return p == g })
 	}
 	for _, a := range to.addrs {
 		if device == nil || slices.Contains(from.addrs, a) {
@@ -414,23 +429,52 @@ func (k *kernel) goOver(from, to state, on bool) (reached state, err error) {
 			reached.near[dst] = l
 		}
 	}
-	have := set(from.rules)
-	for _, p := range slices.Backward(to.rules) {
-		if have[p] {
-			continue
-		}
-		if err := k.h.RuleAdd(k.encode(p)); err != nil && !errors.Is(err, unix.EEXIST) {
-			if err = fmt.Errorf("cannot add rule %+v: %w", p, hint(err)); failed(err) {
-				return reached, err
+	add := func(rules []placed) (stop bool) {
+		for _, p := range rules {
+			if err := k.h.RuleAdd(k.encode(p)); err != nil && !errors.Is(err, unix.EEXIST) {
+				if failed(fmt.Errorf("cannot add rule %v: %w", p, hint(err))) {
+					return true
+				}
+				continue
 			}
-			continue
+			reached.rules = append(reached.rules, p)
 		}
-		reached.rules = append(reached.rules, p)
+		return false
 	}
-	if len(errs) == 0 {
+	if add(added) {
+		return reached, errors.Join(errs...)
+	}
+	whole, missing := len(errs) == 0, set(gates)
+	if whole {
+		reached = to
+		reached.rules = slices.DeleteFunc(slices.Clone(to.rules), func(p placed) bool { return missing[p] })
+	}
+	left := k.remove(device, from, to)
+	if !add(gates) && whole && len(errs) == 0 {
 		reached = to
 	}
-	return reached, errors.Join(append(errs, k.remove(device, from, to))...)
+	return reached, errors.Join(append(errs, left)...)
+}
+
+// gateSteps says how one list of rules becomes the other: which gates go first, which
+// rules are added then, from the end of the list on, and, when what is old has gone, which gates come last.
+func gateSteps(from, to []placed) (old, added, gates []placed) {
+	have, keep := set(from), set(to)
+	for _, p := range from {
+		if p.act == gate && !keep[p] {
+			old = append(old, p)
+		}
+	}
+	for _, p := range slices.Backward(to) {
+		switch {
+		case have[p]:
+		case p.act == gate:
+			gates = append(gates, p)
+		default:
+			added = append(added, p)
+		}
+	}
+	return old, added, gates
 }
 
 // drop removes routes of others from our table.
@@ -456,7 +500,7 @@ func (k *kernel) remove(device netlink.Link, from, to state) error {
 	var errs []error
 	keep := set(to.rules)
 	for _, p := range from.rules {
-		if !keep[p] {
+		if !keep[p] && p.act != gate {
 			errs = append(errs, unlessGone(k.h.RuleDel(k.encode(p))))
 		}
 	}

@@ -102,9 +102,11 @@ func TestRoutesHeld(t *testing.T) {
 func TestRulesComeBack(t *testing.T) {
 	k := &kernel{o: Options{Table: 1000, Pref: 500}}
 	some := rule{from: netip.MustParsePrefix("10.1.0.0/16"), to: netip.MustParsePrefix("10.2.0.0/24"), proto: 17, sport: 500, dport: 4500, mark: 7, own: true}
-	for _, act := range []action{toTable, toEnd, toNear, toMain, nop} {
-		p := placed{some, 600}
-		if p.act = act; act == nop {
+	for _, act := range []action{toTable, toEnd, toNear, toMain, nop, gate} {
+		p := placed{rule: some, pref: 600}
+		if p.act = act; act == gate {
+			p.past = 700
+		} else if act == nop {
 			p.pref = k.o.Pref + PrefSpan
 		}
 		r := k.encode(p)
@@ -116,8 +118,8 @@ func TestRulesComeBack(t *testing.T) {
 			t.Errorf("%v of another protocol is ours", p)
 		}
 	}
-	r := k.encode(placed{rule{v6: true}, 600})
-	if got, ok := k.decode(*r, true); !ok || got != (placed{rule{v6: true}, 600}) || r.Family != unix.AF_INET6 || r.Src != nil || r.Dst != nil {
+	r := k.encode(placed{rule: rule{v6: true}, pref: 600})
+	if got, ok := k.decode(*r, true); !ok || got != (placed{rule: rule{v6: true}, pref: 600}) || r.Family != unix.AF_INET6 || r.Src != nil || r.Dst != nil {
 		t.Errorf("%+v, %+v", got, r)
 	}
 	if r.Table++; r.Table == k.o.Table {
@@ -248,7 +250,7 @@ func TestChangeThatCannotBegin(t *testing.T) {
 	net := netip.MustParsePrefix("10.2.0.0/24")
 	from := state{
 		addrs: []netip.Prefix{netip.MustParsePrefix("10.9.0.5/32")}, routes: map[netip.Prefix]netip.Addr{net: {}}, near: map[netip.Prefix]link{net: {9, netip.Addr{}}},
-		fences: [2]bool{true, false}, rules: []placed{{rule{to: net}, 600}},
+		fences: [2]bool{true, false}, rules: []placed{{rule: rule{to: net}, pref: 600}},
 	}
 	reached, err := k.change(from, state{addrs: from.addrs, fences: [2]bool{true, true}})
 	if err == nil || !reflect.DeepEqual(reached, from) {
@@ -286,7 +288,7 @@ func TestChangeThatIsRefused(t *testing.T) {
 	defer k.close()
 	good, bad := netip.MustParsePrefix("10.9.0.5/32"), netip.MustParsePrefix("2001:db8:9::5/128") // there is no IPv6
 	reachable, stray := netip.MustParsePrefix("10.2.0.0/24"), netip.MustParsePrefix("10.3.0.0/24")
-	p := placed{rule{to: reachable}, 600}
+	p := placed{rule: rule{to: reachable}, pref: 600}
 	to := state{
 		addrs: []netip.Prefix{bad, good}, fences: [2]bool{true, false}, rules: []placed{p},
 		routes: map[netip.Prefix]netip.Addr{reachable: {}, stray: netip.MustParseAddr("192.0.2.77")}, // which is nobody's

@@ -20,6 +20,8 @@ import (
 //	from 0.0.0.0 to Remote …             lookup T    the host itself, source not chosen yet
 //	end: ipproto udp                     nop         and on with the system's own rules
 //
+// Where there are many policies, gates stand among their rules (gates.go).
+//
 // In front of a policy for everywhere stands what every link needs, and what
 // LANBypass lets past it (see Near):
 //
@@ -56,6 +58,7 @@ const (
 	toNear                // lookup the table of the private networks on the links
 	nop                   // the end itself
 	toMain                // lookup main without its default route; earlier versions made it
+	gate                  // what it does not match goes past a block of rules (gates.go)
 )
 
 // rule is one rule without its place. It is comparable; identical rules are one.
@@ -72,6 +75,7 @@ type rule struct {
 type placed struct {
 	rule
 	pref int
+	past int // of a gate: where to go on
 }
 
 // link is where a private network is, and the host's address in it.
@@ -126,6 +130,7 @@ func compile(p Plan, mark uint32, own []netip.Addr, lans map[netip.Prefix]link) 
 		own = slices.Insert(slices.Clone(own), 0, a.Addr())
 	}
 	var used [2]bool
+	claimed := p.claimed(own)
 	near := [2]Near{p.Near(slices.Collect(maps.Keys(lans)), false), p.Near(slices.Collect(maps.Keys(lans)), true)}
 	seen := map[rule]bool{}
 	for i, r := range p.Routes {
@@ -134,7 +139,7 @@ func compile(p Plan, mark uint32, own []netip.Addr, lans map[netip.Prefix]link) 
 		}
 		r.Local, r.Remote = r.Local.Masked(), r.Remote.Masked()
 		used[index(r.Remote.Addr().Is6())] = true
-		for _, x := range policyRules(p, r, own, near[index(r.Remote.Addr().Is6())], w.routes) {
+		for _, x := range policyRules(p, r, own, claimed, near[index(r.Remote.Addr().Is6())], w.routes) {
 			x.from, x.to = orNone(x.from), orNone(x.to)
 			if x.act == toNear {
 				w.near[x.to] = lans[x.to]
@@ -193,7 +198,7 @@ func anyPrefix(v6 bool) netip.Prefix {
 
 // policyRules are the rules of one route of the plan, and enters the source
 // address of the host's own packets in routes.
-func policyRules(p Plan, r Route, own []netip.Addr, near Near, routes map[netip.Prefix]netip.Addr) []rule {
+func policyRules(p Plan, r Route, own []netip.Addr, claimed map[claim]bool, near Near, routes map[netip.Prefix]netip.Addr) []rule {
 	v6 := r.Remote.Addr().Is6()
 	policy := ruleOf(r)
 	if r.Pass {
@@ -214,7 +219,7 @@ func policyRules(p Plan, r Route, own []netip.Addr, near Near, routes map[netip.
 		out = append(out, beside)
 	}
 	out = append(out, policy)
-	return append(out, ownRules(r, policy, own, near, routes)...)
+	return append(out, ownRules(r, policy, own, claimed, near, routes)...)
 }
 
 // aroundLocal reports whether Remote covers a network, Local, that talks to itself.
@@ -278,7 +283,7 @@ const protoUDP = 17
 // ownRules lead what the host sends itself, before it has a source address,
 // the same way. What has chosen another source goes the system's way, and the
 // guard knows whether it may.
-func ownRules(r Route, policy rule, own []netip.Addr, near Near, routes map[netip.Prefix]netip.Addr) []rule {
+func ownRules(r Route, policy rule, own []netip.Addr, claimed map[claim]bool, near Near, routes map[netip.Prefix]netip.Addr) []rule {
 	src, ok := inside(r.Local, own)
 	if !ok || bound(policy) || r.Local.Bits() == 0 {
 		return nil
@@ -293,9 +298,10 @@ func ownRules(r Route, policy rule, own []netip.Addr, near Near, routes map[neti
 		base.from = netip.PrefixFrom(netip.IPv4Unspecified(), 32)
 	} else {
 		// A rule with a source never matches an IPv6 look-up without one: so the
-		// host's other addresses are led past a rule for any source.
+		// host's other addresses are led past a rule for any source, unless another
+		// policy protects what they send there, whose rule may stand below.
 		for _, a := range own {
-			if a.Is6() && !r.Local.Contains(a) {
+			if a.Is6() && !r.Local.Contains(a) && !claimed[claim{a, r.Remote}] {
 				other := base
 				other.from, other.act = netip.PrefixFrom(a, 128), toEnd
 				out = append(out, other)
@@ -320,6 +326,25 @@ func ownRules(r Route, policy rule, own []netip.Addr, near Near, routes map[neti
 	return append(out, base)
 }
 
+// claim is one of the host's own addresses whose packets to a network a policy protects.
+type claim struct {
+	own    netip.Addr
+	remote netip.Prefix
+}
+
+// claimed are the claims of all policies for every protocol, of IPv6.
+func (p Plan) claimed(own []netip.Addr) map[claim]bool {
+	m := map[claim]bool{}
+	for _, a := range own {
+		for _, r := range p.Routes {
+			if a.Is6() && !r.Pass && r.Proto == 0 && r.Local.Contains(a) {
+				m[claim{a, r.Remote.Masked()}] = true
+			}
+		}
+	}
+	return m
+}
+
 // keptProto: a rule for a port is for its protocol.
 func keptProto(base rule) uint8 {
 	if base.sport != 0 {
@@ -337,27 +362,58 @@ func passOwn(r Route, policy rule, own []netip.Addr) []rule {
 	return []rule{policy}
 }
 
-// place gives every rule its preference. Rules that are in the kernel already
+// places gives every rule its preference. Rules that are in the kernel already
 // and whose order stays keep theirs, so that nothing of them is touched.
-func (w want) place(current []placed, first int) ([]placed, error) {
+func (w want) places(current []placed, first int) ([]placed, error) {
 	var out []placed
 	for _, v6 := range []bool{false, true} {
 		n := 0
 		for _, r := range w.head {
 			if r.v6 == v6 {
-				out = append(out, placed{r, first + n})
+				out = append(out, placed{rule: r, pref: first + n})
 				n++
 			}
 		}
-		body, err := placeBody(w.body, current, v6, first+headSpan, first+PrefSpan)
+		body, err := placeFamily(w.body, current, v6, first+headSpan, first+PrefSpan)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, body...)
 		for _, r := range w.tail {
 			if r.v6 == v6 {
-				out = append(out, placed{r, first + PrefSpan})
+				out = append(out, placed{rule: r, pref: first + PrefSpan})
 			}
+		}
+	}
+	return out, nil
+}
+
+// placeFamily places the policies of one family in [lo, end), with gates among them where they
+// are many; end is the preference of the end of our rules.
+func placeFamily(all []rule, current []placed, v6 bool, lo, end int) ([]placed, error) {
+	var rules []rule
+	for _, r := range all {
+		if r.v6 == v6 {
+			rules = append(rules, r)
+		}
+	}
+	var l laidOut
+	if len(rules) >= manyRules {
+		l = gated(rules)
+	}
+	if len(l.rules) == 0 || len(l.rules) > end-lo { // without gates there may be room
+		return placeBody(rules, current, v6, lo, end)
+	}
+	out, err := placeBody(l.rules, current, v6, lo, end)
+	if err != nil {
+		return nil, err
+	}
+	for i, stop := range l.stops {
+		switch {
+		case stop == len(out):
+			out[i].past = end
+		case stop > 0:
+			out[i].past = out[stop].pref
 		}
 	}
 	return out, nil
@@ -366,7 +422,7 @@ func (w want) place(current []placed, first int) ([]placed, error) {
 // step is the room left between rules where there is plenty.
 const step = 32
 
-// placeBody places the policies of one family in [lo, hi).
+// placeBody places the rules of one family in [lo, hi).
 func placeBody(all []rule, current []placed, v6 bool, lo, hi int) ([]placed, error) {
 	var out []placed
 	for _, r := range all {
@@ -386,23 +442,15 @@ func placeBody(all []rule, current []placed, v6 bool, lo, hi int) ([]placed, err
 	for _, i := range longestAscending(out, at) {
 		out[i].pref = at[out[i].rule]
 	}
-	if fill(out, lo, hi) {
-		return out, nil
-	}
-	for i := range out {
-		out[i].pref = 0
-	}
 	fill(out, lo, hi)
 	return out, nil
 }
 
-// fill gives a place to each run of rules without one, between its neighbours;
-// false where a gap is too small.
-func fill(rules []placed, lo, hi int) bool {
-	prev := lo - 1
+// fill gives a place in [lo, hi) to each run of rules without one, between its neighbours. Where a
+// gap is too small, the rules next to it move as well, as few as make room. All of them fit.
+func fill(rules []placed, lo, hi int) {
 	for i := 0; i < len(rules); {
 		if rules[i].pref != 0 {
-			prev = rules[i].pref
 			i++
 			continue
 		}
@@ -410,22 +458,32 @@ func fill(rules []placed, lo, hi int) bool {
 		for end < len(rules) && rules[end].pref == 0 {
 			end++
 		}
-		next, run := hi, end-i
-		if end < len(rules) {
-			next = rules[end].pref
+		first, prev, next := i, lo-1, hi
+		for wider := 1; ; wider *= 2 {
+			if prev = lo - 1; first > 0 {
+				prev = rules[first-1].pref
+			}
+			if next = hi; end < len(rules) {
+				next = rules[end].pref
+			}
+			// A little more room than that: the next rule is often a neighbour.
+			if n, room := end-first, next-prev-1; room >= n+min(n/8, 8) || first == 0 && end == len(rules) {
+				break
+			}
+			first, end = max(0, first-wider), min(len(rules), end+wider)
+			for end < len(rules) && rules[end].pref == 0 {
+				end++
+			}
 		}
-		if next-prev-1 < run {
-			return false
-		}
+		run := end - first
 		if end == len(rules) {
 			next = min(next, prev+(run+1)*step)
 		}
 		for k := range run {
-			rules[i+k].pref = prev + (k+1)*(next-prev)/(run+1)
+			rules[first+k].pref = prev + (k+1)*(next-prev)/(run+1)
 		}
 		i = end
 	}
-	return true
 }
 
 // longestAscending are the indices of the longest run of known rules (with

@@ -187,6 +187,7 @@ func (p placed) String() string {
 			text += fmt.Sprintf(" "+format, a...)
 		}
 	}
+	add(p.act == gate, "not")
 	add(p.from.IsValid(), "from %v", p.from)
 	add(p.to.IsValid(), "to %v", p.to)
 	add(p.own, "iif lo")
@@ -194,6 +195,6 @@ func (p placed) String() string {
 	add(p.proto != 0, "ipproto %d", p.proto)
 	add(p.sport != 0, "sport %d", p.sport)
 	add(p.dport != 0, "dport %d", p.dport)
-	add(true, "%s", map[action]string{toTable: "lookup", toEnd: "goto", toNear: "lookup the networks on links", toMain: "lookup main", nop: "nop"}[p.act])
+	add(true, "%s", map[action]string{toTable: "lookup", toEnd: "goto", toNear: "lookup the networks on links", toMain: "lookup main", nop: "nop", gate: fmt.Sprintf("goto %d", p.past)}[p.act])
 	return text
 }
