@@ -16,25 +16,6 @@ const (
 	CfgAck     uint8 = 4
 )
 
-// The attributes of mode config (draft-dukes-ike-mode-cfg-02 §3.3).
-const (
-	CfgIP4Address    uint16 = 1
-	CfgIP4Netmask    uint16 = 2
-	CfgIP4DNS        uint16 = 3
-	CfgIP4NBNS       uint16 = 4
-	CfgAddressExpiry uint16 = 5 // seconds
-	CfgIP4DHCP       uint16 = 6
-	CfgApplication   uint16 = 7 // version of the software, as text
-	CfgIP6Address    uint16 = 8
-	CfgIP6Netmask    uint16 = 9
-	CfgIP6DNS        uint16 = 10
-	CfgIP6NBNS       uint16 = 11
-	CfgIP6DHCP       uint16 = 12
-	CfgIP4Subnet     uint16 = 13 // address and mask
-	CfgSupported     uint16 = 14 // attribute types, two bytes each
-	CfgIP6Subnet     uint16 = 15
-)
-
 // The attributes of XAuth (draft-beaulieu-ike-xauth-02 §6).
 const (
 	XAuthType      uint16 = 16520 // XAuthGeneric and so on; absent means generic

@@ -55,7 +55,7 @@ var payloadCases = []struct {
 	{"D", `00000001 03 04 0002 00000100 00000200`, &Delete{DOIIPsec, ProtoESP, [][]byte{{0, 0, 1, 0}, {0, 0, 2, 0}}}},
 	{"VID", `63756c76657274`, &VendorID{[]byte("culvert")}},
 	{"mode config request", `01 00 1234 0001 0000 0003 0000 7000 0000`,
-		&Attributes{CfgRequest, 0x1234, []Attribute{Variable(CfgIP4Address, []byte{}), Variable(CfgIP4DNS, []byte{}), Variable(UnityBanner, []byte{})}}},
+		&Attributes{CfgRequest, 0x1234, []Attribute{Variable(1, []byte{}), Variable(3, []byte{}), Variable(UnityBanner, []byte{})}}},
 	{"XAuth", `02 00 0001 c0880000 4089 0003 626f62 408a 0003 707764`,
 		&Attributes{CfgReply, 1, []Attribute{Basic(XAuthType, XAuthGeneric), Variable(XAuthUserName, []byte("bob")), Variable(XAuthPassword, []byte("pwd"))}}},
 	{"NAT-D", `0102`, &NATD{Data: []byte{1, 2}}},

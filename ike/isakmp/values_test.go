@@ -123,10 +123,10 @@ func TestAttributeValues(t *testing.T) {
 			t.Errorf("%s: %d, %v", value, v, ok)
 		}
 	}
-	if a, ok := Variable(CfgIP4Address, []byte{192, 0, 2, 1}).Addr(); !ok || a != netip.MustParseAddr("192.0.2.1") {
+	if a, ok := Variable(1, []byte{192, 0, 2, 1}).Addr(); !ok || a != netip.MustParseAddr("192.0.2.1") {
 		t.Errorf("%v, %v", a, ok)
 	}
-	if _, ok := Variable(CfgIP4Address, nil).Addr(); ok {
+	if _, ok := Variable(1, nil).Addr(); ok {
 		t.Error("an address of no bytes")
 	}
 	p := &Attributes{List: []Attribute{Basic(1, 2), Variable(3, []byte{4}), Basic(3, 5)}}

@@ -12,6 +12,24 @@ import (
 // draft-dukes-ike-mode-cfg): what we ask for, what of the peer's answer is kept, and what a
 // peer is given.
 
+// Attribute is one attribute of mode config; one that asks has no value.
+type Attribute struct {
+	Type  uint16
+	Value []byte
+}
+
+// The attributes, whose numbers are the same in every version of IKE (RFC 7296 §3.15.1,
+// draft-dukes-ike-mode-cfg-02 §3.3).
+const (
+	CfgIP4Address uint16 = 1
+	CfgIP4Netmask uint16 = 2
+	CfgIP4DNS     uint16 = 3
+	CfgIP6Address uint16 = 8
+	CfgIP6DNS     uint16 = 10
+	CfgIP4Subnet  uint16 = 13
+	CfgIP6Subnet  uint16 = 15
+)
+
 // Bounds on what of a peer's answer is kept.
 const (
 	MaxDNS     = 8
@@ -43,6 +61,55 @@ func AskedFor(sa *SA, p *core.Policy) ConfigRequest {
 	return ConfigRequest{V4: v4, V6: v6, DNS4: v4, DNS6: v6, Netmask: v4}
 }
 
+// Attributes are those that ask for it.
+func (r ConfigRequest) Attributes() (list []Attribute) {
+	ask := func(wanted bool, kinds ...uint16) {
+		for _, k := range kinds {
+			if wanted {
+				list = append(list, Attribute{Type: k})
+			}
+		}
+	}
+	ask(r.V4, CfgIP4Address)
+	ask(r.Netmask, CfgIP4Netmask)
+	ask(r.DNS4, CfgIP4DNS)
+	ask(r.V4, CfgIP4Subnet)
+	ask(r.V6, CfgIP6Address)
+	ask(r.DNS6, CfgIP6DNS)
+	ask(r.V6, CfgIP6Subnet)
+	return list
+}
+
+// RequestOf reads what attributes ask for.
+func RequestOf(list []Attribute) ConfigRequest {
+	return ConfigRequest{V4: asked(list, CfgIP4Address), V6: asked(list, CfgIP6Address), DNS4: asked(list, CfgIP4DNS), DNS6: asked(list, CfgIP6DNS),
+		Netmask: asked(list, CfgIP4Netmask), Wishes: wishes(list)}
+}
+
+func asked(list []Attribute, kind uint16) bool {
+	return slices.ContainsFunc(list, func(a Attribute) bool { return a.Type == kind })
+}
+
+// wishes are the addresses that a request names, the first of each family.
+func wishes(list []Attribute) (wished []netip.Addr) {
+	for _, kind := range []uint16{CfgIP4Address, CfgIP6Address} {
+		for _, a := range list {
+			v := a.Value
+			if a.Type != kind {
+				continue
+			}
+			if kind == CfgIP6Address && len(v) == 17 {
+				v = v[:16] // the rest is the length of its prefix
+			}
+			if addr, ok := netip.AddrFromSlice(v); ok && !addr.IsUnspecified() && addr.Is4() == (kind == CfgIP4Address) {
+				wished = append(wished, addr)
+				break
+			}
+		}
+	}
+	return wished
+}
+
 // NewLease is a lease from the peer, to which what it gives is added. What cannot be, and
 // what is more than the bounds allow, is passed over.
 func NewLease(sa *SA) *Lease { return &Lease{Holder: sa.ID, Asked: true} }
@@ -67,6 +134,50 @@ func (l *Lease) AddSubnet(p netip.Prefix) {
 	if p.IsValid() && len(l.Subnets) < MaxSubnets && !slices.Contains(l.Subnets, p.Masked()) {
 		l.Subnets = append(l.Subnets, p.Masked())
 	}
+}
+
+// Take adds what one attribute of the peer's answer gives. One whose length is impossible is passed over.
+func (l *Lease) Take(a Attribute) {
+	v := a.Value
+	addr, ok := netip.AddrFromSlice(v[:min(len(v), addrLen(a.Type))])
+	if !ok {
+		return
+	}
+	switch a.Type {
+	case CfgIP4Address, CfgIP6Address:
+		l.AddAddr(addr)
+	case CfgIP4DNS, CfgIP6DNS:
+		l.AddDNS(addr)
+	case CfgIP4Subnet:
+		if bits, ok := maskBits(v[4:]); ok {
+			l.AddSubnet(netip.PrefixFrom(addr, bits))
+		}
+	case CfgIP6Subnet:
+		if len(v) == 17 {
+			l.AddSubnet(netip.PrefixFrom(addr, int(v[16])))
+		}
+	}
+}
+
+func addrLen(kind uint16) int {
+	switch kind {
+	case CfgIP6Address, CfgIP6DNS, CfgIP6Subnet:
+		return 16
+	}
+	return 4
+}
+
+// maskBits is the length of a prefix whose mask is given.
+func maskBits(mask []byte) (int, bool) {
+	if len(mask) != 4 {
+		return 0, false
+	}
+	m := uint32(mask[0])<<24 | uint32(mask[1])<<16 | uint32(mask[2])<<8 | uint32(mask[3])
+	bits := 0
+	for ; m&(1<<31) != 0; m <<= 1 {
+		bits++
+	}
+	return bits, m == 0
 }
 
 // TakeLease keeps what the peer gave. The error is a *Refusal: it gave no address.
@@ -100,6 +211,56 @@ func Given(sa *SA, m *core.ModeConfig, asked ConfigRequest) ConfigReply {
 		}
 	}
 	return r
+}
+
+// Attributes are those that give it.
+func (r ConfigReply) Attributes() (list []Attribute) {
+	add := func(kind uint16, value []byte) { list = append(list, Attribute{kind, value}) }
+	for _, a := range r.Addrs {
+		if a.Is6() {
+			bits := 128
+			if r.Bits > 32 {
+				bits = r.Bits
+			}
+			add(CfgIP6Address, append(a.AsSlice(), byte(bits)))
+			continue
+		}
+		add(CfgIP4Address, a.AsSlice())
+		if r.Netmask {
+			add(CfgIP4Netmask, mask(min(r.Bits, 32)))
+		}
+	}
+	for _, a := range r.DNS {
+		kind := CfgIP6DNS
+		if a.Is4() {
+			kind = CfgIP4DNS
+		}
+		add(kind, a.AsSlice())
+	}
+	for _, p := range r.Networks {
+		if p.Addr().Is4() {
+			add(CfgIP4Subnet, append(p.Addr().AsSlice(), mask4(p.Bits())...))
+		} else {
+			add(CfgIP6Subnet, append(p.Addr().AsSlice(), byte(p.Bits())))
+		}
+	}
+	return list
+}
+
+// mask is the netmask of a prefix length; 0 stands for the whole address.
+func mask(bits int) []byte {
+	if bits == 0 {
+		bits = 32
+	}
+	return mask4(bits)
+}
+
+func mask4(bits int) []byte {
+	m := ^uint32(0) << (32 - bits)
+	if bits == 0 {
+		m = 0
+	}
+	return []byte{byte(m >> 24), byte(m >> 16), byte(m >> 8), byte(m)}
 }
 
 // LeaseProven is for the protocol, once the peer has proved who it is; mine: we began. What it

@@ -16,20 +16,6 @@ import (
 	ikesa "culvert/ike/sa"
 )
 
-// The length of an IPv6 prefix is told where it is one that IPv4 does not have.
-func TestConfigReplyLengths(t *testing.T) {
-	a4, a6 := netip.MustParseAddr("10.9.0.5"), netip.MustParseAddr("2001:db8::5")
-	for bits, want := range map[int]byte{0: 128, 24: 128, 32: 128, 33: 33, 64: 64, 128: 128} {
-		c := configReply(ikesa.ConfigReply{Addrs: []netip.Addr{a4, a6}, Bits: bits, Netmask: true})
-		if len(c.Attributes) != 3 || c.Attributes[2].Type != cfgIP6Address || !bytes.Equal(c.Attributes[2].Value, append(a6.AsSlice(), want)) {
-			t.Errorf("%d bits: %+v", bits, c.Attributes)
-		}
-		if c.Attributes[1].Type != cfgIP4Netmask || !bytes.Equal(c.Attributes[1].Value, mask(min(bits, 32))) {
-			t.Errorf("%d bits: the netmask %x", bits, c.Attributes[1].Value)
-		}
-	}
-}
-
 // Each cause of a refusal is read as it is said.
 func TestCauses(t *testing.T) {
 	for c, kind := range causes {
