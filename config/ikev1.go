@@ -36,9 +36,6 @@ func (l *loader) checkIdentityV1(p *Peer, i *Identity) {
 			l.faultAt(e, "identity", key, "%q is not supported yet with exchange-mode %q of [[peer]] %q, accepted there: pre-shared-key", m, p.ExchangeMode, p.Name)
 		}
 	}
-	if i.Written("mode-config") && i.ModeConfig != "none" {
-		l.faultAt(e, "identity", "mode-config", "is not supported yet with exchange-mode %q of [[peer]] %q, leave it out", p.ExchangeMode, p.Name)
-	}
 	for _, key := range []string{"ppk-id", "ppk-secret", "ppk-required"} {
 		if i.Written(key) {
 			l.faultAt(e, "identity", key, "is of IKEv2, and [[peer]] %q has exchange-mode %q: leave it out", p.Name, p.ExchangeMode)

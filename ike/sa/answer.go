@@ -121,6 +121,7 @@ func dialed(sa *SA, d *core.Policy, ag *Agreement) (*core.Policy, error) {
 		return nil, Refuse(NotNow, "its template is gone")
 	}
 	p := t.Make(sa.Peer, true, local, bounded(remote))
+	p.Unique = p.Unique || sa.Lease.Apart
 	p.Ref, p.Made.Dialed = d.Ref, d
 	pol, err := sa.Policies.Generate(sa, p)
 	if err != nil {
@@ -136,6 +137,26 @@ func dialed(sa *SA, d *core.Policy, ag *Agreement) (*core.Policy, error) {
 	return pol, nil
 }
 
+// OnePair is what is asked for for a policy where a CHILD SA is for one pair of selectors alone. For the address that
+// the peer gave us it is that, and the first network that the peer named; dialed sees to the others.
+func OnePair(sa *SA, p *core.Policy) (local, remote selector.TS, err error) {
+	l, r := p.Selectors()
+	if p.Made != nil && p.Made.Dial {
+		if !sa.Lease.Leased() {
+			return local, remote, Refuse(NoAddress, "there is no address of the peer for it")
+		}
+		l, r = selector.Narrow(sa.Lease.Selectors(), l), selector.Narrow(sa.Lease.Networks(), r)
+	}
+	for _, local := range l {
+		for _, remote := range r {
+			if local.Lo.BitLen() == remote.Lo.BitLen() {
+				return local, remote, nil
+			}
+		}
+	}
+	return local, remote, Refuse(BadSelectors, "%v => %v is of two address families", l, r)
+}
+
 // addUncovered makes policies for the networks that the first CHILD SA has
 // nothing of, as far as a template allows them.
 func addUncovered(sa *SA, d *core.Policy, own, nets, agreed []selector.TS) {
@@ -149,7 +170,7 @@ func addUncovered(sa *SA, d *core.Policy, own, nets, agreed []selector.TS) {
 			continue
 		}
 		q := t.Make(sa.Peer, true, l, r)
-		q.Made.Dialed = d
+		q.Made.Dialed, q.Unique = d, q.Unique || sa.Lease.Apart
 		if pol, err := sa.Policies.Generate(sa, q); err == nil {
 			sa.Lease.Made = append(sa.Lease.Made, pol)
 		}

@@ -19,6 +19,7 @@ type Lease struct {
 	Addrs   []netip.Addr
 	DNS     []netip.Addr
 	Subnets []netip.Prefix // split-include, as initiator
+	Apart   bool           // each of them has a policy of level unique (Cisco Unity)
 	// Made are the policies that came of it, as initiator: the first belongs to
 	// the first CHILD SA.
 	Made []*core.Policy

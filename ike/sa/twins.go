@@ -88,13 +88,16 @@ func (sa *SA) TakeOver(from *SA) bool {
 	return all
 }
 
-// HandOver has another IKE SA with the same peer carry the CHILD SAs, where its version can (Detached).
+// HandOver has another IKE SA with the same peer carry the CHILD SAs and the lease, where its version can (Detached).
 func HandOver(sa, to *SA) {
 	for _, c := range sa.Children {
 		c.SA = to
 	}
 	to.Children = append(to.Children, sa.Children...)
 	sa.Children = nil
+	if to.Lease == nil {
+		leasing{sa: sa}.passTo(to)
+	}
 }
 
 // twinPatience is after how long one of two CHILD SAs goes that the peer should have deleted: it does

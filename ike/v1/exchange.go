@@ -19,8 +19,9 @@ type exchange struct {
 	iv    []byte
 	on    flight
 	begun time.Time
-	quick *quick // nil: it is no quick mode
-	over  bool   // it only answers what is said again
+	quick *quick       // nil: it is no quick mode
+	trans *transaction // nil: it is no transaction
+	over  bool         // it only answers what is said again
 }
 
 // exchangeLife is how long an exchange that is over answers what is said again: as long as one like us
@@ -29,7 +30,7 @@ const exchangeLife = core.TimeToGiveUp
 
 // Bounds on the exchanges of one SA.
 const (
-	maxTheirs = 8       // quick modes of the peer that are under way
+	maxTheirs = 8       // quick modes and transactions of the peer that are under way
 	maxKept   = 64      // exchanges that are over and kept
 	maxUsed   = 1 << 15 // message IDs that are remembered: a day in which both ends ask each other by DPD every 15 s has fewer
 )
@@ -125,7 +126,7 @@ func (u *usedIDs) add(id uint32) {
 	u.at = (u.at + 1) % maxUsed
 }
 
-// phase2Message handles a message of quick mode or of an informational exchange.
+// phase2Message handles a message of quick mode, of a transaction or of an informational exchange.
 func (sa *SA) phase2Message(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	switch {
 	case m.Sealed == nil:
@@ -147,8 +148,17 @@ func (sa *SA) phase2Message(m *isakmp.Message, raw []byte, in core.Datagram) err
 			return drop("message ID %08x was used before", m.ID)
 		}
 		if sa.theirs() >= maxTheirs {
-			return drop("the peer has %d quick modes under way", maxTheirs)
+			return drop("the peer has %d exchanges under way", maxTheirs)
 		}
+	}
+	switch transaction := m.Exchange == isakmp.ExchangeTransaction; {
+	case x != nil && transaction != (x.trans != nil):
+		return drop("message ID %08x is another exchange's", m.ID)
+	case transaction:
+		return sa.transactionMessage(x, m, raw, in)
+	case sa.setup != nil:
+		return drop("quick mode before %s is through", sa.setup.doing)
+	case x == nil:
 		x = sa.newExchange(m.ID, false)
 	}
 	if x.over || x.quick != nil && x.quick.next == nil {
@@ -177,7 +187,7 @@ func (sa *SA) phase2Message(m *isakmp.Message, raw []byte, in core.Datagram) err
 	return nil
 }
 
-// theirs is how many quick modes of the peer are under way.
+// theirs is how many exchanges of the peer are under way.
 func (sa *SA) theirs() (n int) {
 	for _, x := range sa.exchanges {
 		if !x.mine && !x.over {

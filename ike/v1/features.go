@@ -11,6 +11,7 @@ type features struct {
 	dpd     bool
 	natt    isakmp.Vendor // the best of what it knows of NAT traversal; VendorUnknown: nothing
 	windows bool
+	unity   bool
 }
 
 // natTraversals are those that we know, the best first.
@@ -25,6 +26,7 @@ func (f *features) hear(ps []isakmp.Payload) {
 		}
 	}
 	f.dpd = f.dpd || knows[isakmp.VendorDPD]
+	f.unity = f.unity || knows[isakmp.VendorUnity]
 	f.windows = f.windows || knows[isakmp.VendorWindows]
 	for _, v := range natTraversals {
 		if f.natt == isakmp.VendorUnknown && knows[v] {
@@ -41,6 +43,9 @@ func (f *features) drafts() bool { return f.natt != isakmp.VendorNATT }
 func (sa *SA) vendorIDs() (out []isakmp.Payload) {
 	say := func(v isakmp.Vendor) { out = append(out, &isakmp.VendorID{Data: v.Bytes()}) }
 	say(isakmp.VendorDPD)
+	if sa.saysUnity() {
+		say(isakmp.VendorUnity)
+	}
 	switch p := &sa.base.Peer.Profile; {
 	case p.NoNATT:
 	case sa.base.Initiator:

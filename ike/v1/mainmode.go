@@ -119,7 +119,7 @@ func (p *phase1) prove() error {
 	b.MyID = auth.MyID(b.Identity, b.Local.Addr())
 	id := idPayload(b.MyID)
 	out := []isakmp.Payload{id, &isakmp.Hash{Data: p.hashOf(&sa.keys, true, id.Body())}}
-	if b.Only() {
+	if b.Only() && b.Identity.Mode == nil { // the manual: not with mode config
 		out = append(out, sa.initialContact())
 	}
 	p.expect("message 6 of main mode, the peer's proof", p.main6)
@@ -332,5 +332,5 @@ func (p *phase1) through(last []byte, in core.Datagram, c *isakmp.Chain) {
 	sa.last = last
 	sa.lowNonce = lowest(p.ni, p.nr)
 	sa.base.Fresh(in)
-	sa.up(notify(c.Payloads, isakmp.NotifyInitialContact) != nil)
+	sa.goOn(notify(c.Payloads, isakmp.NotifyInitialContact) != nil)
 }

@@ -136,8 +136,13 @@ func (sa *SA) fail(err error) {
 	if f.kind != 0 {
 		sa.tell(&isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, Kind: f.kind})
 	}
+	sa.giveUp(sa.Doing(), f)
+}
+
+// giveUp says why there is no SA and ends it; doing is what it was about, for people.
+func (sa *SA) giveUp(doing string, f fatal) {
 	if sa.base.Initiator {
-		ikesa.NoIKE{Exchange: sa.Doing(), Cause: f.cause, Reason: f.reason, Detail: f.detail, Told: f.told}.Report(sa.base)
+		ikesa.NoIKE{Exchange: doing, Cause: f.cause, Reason: f.reason, Detail: f.detail, Told: f.told}.Report(sa.base)
 		return
 	}
 	if !f.told {
@@ -145,7 +150,7 @@ func (sa *SA) fail(err error) {
 		if f.cause == ikesa.AnotherCause {
 			kind = core.EvBadMessage
 		}
-		sa.base.Emit(core.Event{Kind: kind, Reason: f.reason, Detail: f.detail})
+		sa.base.Emit(core.Event{Kind: kind, Exchange: doing, Reason: f.reason, Detail: f.detail})
 	}
 	sa.base.End(true, "%s", f.reason)
 }

@@ -151,11 +151,14 @@ func (q *quick) send1() error {
 		return refused{reason: "no SPI in stock", ours: true}
 	}
 	q.spi = spi
-	local, remote := q.policy.Selectors()
-	q.asked = [2]selector.TS{local[0], remote[0]}
-	ids, err := clients(local[0], remote[0])
+	local, remote, err := ikesa.OnePair(sa.base, q.policy)
+	var ids []isakmp.Payload
+	if err == nil {
+		q.asked = [2]selector.TS{local, remote}
+		ids, err = clients(local, remote)
+	}
 	if err != nil {
-		r := err.(refused)
+		r := inNotify(err).(refused)
 		r.ours = true
 		return r
 	}

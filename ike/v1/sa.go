@@ -19,7 +19,8 @@ type SA struct {
 	last     []byte   // the last ciphertext block of phase 1
 	lowNonce []byte   // of phase 1, to settle which of two SAs goes that both ends began
 	first    flight   // of phase 1; the last message stays, in case that it is asked for again
-	phase1   *phase1  // nil once the SA is up
+	phase1   *phase1  // nil once it is through
+	setup    *setup   // what follows it; nil once the SA is up
 	peer     features // what the peer can do
 	dpd      dpd
 
@@ -73,8 +74,11 @@ func (sa *SA) Again(in core.Datagram) {
 
 // Doing names what is under way.
 func (sa *SA) Doing() string {
-	if sa.phase1 != nil {
+	switch {
+	case sa.phase1 != nil:
 		return "main mode"
+	case sa.setup != nil:
+		return sa.setup.doing
 	}
 	for _, x := range sa.exchanges {
 		if x.quick != nil && !x.over {
@@ -105,6 +109,10 @@ func (sa *SA) Stop() {
 		sa.phase1.end()
 		sa.phase1 = nil
 	}
+	if sa.setup != nil {
+		sa.setup.end()
+		sa.setup = nil
+	}
 	for _, x := range sa.sorted() {
 		sa.conclude(x)
 	}
@@ -130,7 +138,7 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 	switch m.Exchange {
 	case isakmp.ExchangeMain:
 		err = sa.phase1Message(m, raw, in)
-	case isakmp.ExchangeQuick, isakmp.ExchangeInformational:
+	case isakmp.ExchangeQuick, isakmp.ExchangeInformational, isakmp.ExchangeTransaction:
 		err = sa.phase2Message(m, raw, in)
 	default:
 		err = drop("exchange type %d is not handled here", m.Exchange)
@@ -167,18 +175,15 @@ func (sa *SA) weigh() {
 // renews has an SA that the peer began replace those that the same device had: in IKEv1 that is a rekey.
 func (sa *SA) renews() {
 	for _, s := range sa.base.Others.Namesakes(sa.base) {
-		if s.State == Established && s.Lease == nil && sa.base.SameDevice(s) && !sa.base.Birth.Twin(s.Birth) {
+		if s.State == Established && sa.base.SameDevice(s) && !sa.base.Birth.Twin(s.Birth) {
 			s.ReplacedBy(sa.base)
 		}
 	}
 }
 
-// up is reached when phase 1 is through: both ends have proved who they are.
+// up is reached when all is through: both ends have proved who they are, and what we asked for is there.
 func (sa *SA) up(contact bool) {
 	mine, base := sa.base.Initiator, sa.base
-	sa.phase1.end()
-	sa.phase1 = nil
-	sa.keys.root.Wipe()
 	base.Up()
 	base.Birth = ikesa.Birth{Mine: mine, Begun: base.Created, Up: base.EstablishedAt, LowNonce: sa.lowNonce, Renews: true}
 	base.Proved(mine)
@@ -190,5 +195,9 @@ func (sa *SA) up(contact bool) {
 	if contact {
 		base.InitialContact()
 	}
+	if base.Lease.Leased() {
+		ikesa.LeaseProven(base, mine)
+	}
 	base.Keeper.Established(base)
+	sa.push()
 }

@@ -30,8 +30,8 @@ var keptOf = map[message.PayloadType]int{
 	message.TypeNotify: keepAll,
 	message.TypeSKF:    4, // number and total
 
-	// Of IKEv1; no number means something in both. What is in HASH and SIG payloads proves something, and attributes
-	// may be passwords.
+	// Of IKEv1; no number means something in both. What is in HASH and SIG payloads proves something; for
+	// attributes see blankAttributes.
 	isakmp.TypeSA: keepAll, isakmp.TypeKE: keepAll, isakmp.TypeNonce: keepAll, isakmp.TypeID: keepAll,
 	isakmp.TypeCert: keepAll, isakmp.TypeCertReq: keepAll, isakmp.TypeNotify: keepAll, isakmp.TypeDelete: keepAll, isakmp.TypeVendorID: keepAll,
 	isakmp.TypeNATD: keepAll, isakmp.TypeNATDDraft: keepAll, isakmp.TypeNATOA: keepAll, isakmp.TypeNATOADraft: keepAll,
@@ -58,7 +58,11 @@ func blank(first message.PayloadType, b []byte) {
 			return
 		}
 		body := b[generic:n]
-		clear(body[min(kept(t, body), len(body)):])
+		if t == isakmp.TypeAttributes {
+			blankAttributes(body)
+		} else {
+			clear(body[min(kept(t, body), len(body)):])
+		}
 		encrypted := t == message.TypeSK || t == message.TypeSKF
 		t, b = message.PayloadType(b[0]), b[n:]
 		if encrypted {
@@ -66,6 +70,31 @@ func blank(first message.PayloadType, b []byte) {
 		}
 	}
 	clear(b)
+}
+
+// blankAttributes overwrites the values of attributes of mode config and XAuth that may be passwords: all of XAuth but what
+// is asked for and how it went, and all that have no name.
+func blankAttributes(body []byte) {
+	const head, basic, private = 4, 0x8000, 1 << 14
+	b := body[min(head, len(body)):]
+	for len(b) >= head {
+		t, value, rest := binary.BigEndian.Uint16(b), b[2:head], b[head:]
+		if t&basic == 0 {
+			n := min(int(binary.BigEndian.Uint16(b[2:])), len(rest))
+			value, rest = rest[:n], rest[n:]
+		}
+		t &^= basic
+		if unity := t >= isakmp.UnityBanner && t <= isakmp.UnityDDNSHostname; t >= private && !unity && !keptAttributes[t] {
+			clear(value)
+		}
+		b = rest
+	}
+	clear(b)
+}
+
+// keptAttributes are those of XAuth that stay.
+var keptAttributes = map[uint16]bool{
+	isakmp.XAuthType: true, isakmp.XAuthUserName: true, isakmp.XAuthMessage: true, isakmp.XAuthStatus: true,
 }
 
 func kept(t message.PayloadType, body []byte) int {

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/auth"
 	"culvert/ike/core"
+	"culvert/ike/isakmp"
 	"culvert/ike/message"
 )
 
@@ -376,6 +378,39 @@ func TestRedacted(t *testing.T) {
 			t.Errorf("byte %d of %d was changed: %+v", i, len(bad), got)
 		}
 		_, _ = Play(bytes.NewReader(good[:i]), player)
+	}
+}
+
+// Of mode config and XAuth everything stays but what may be a password, also where an attribute does not fit.
+func TestBlankAttributes(t *testing.T) {
+	list := []isakmp.Attribute{
+		isakmp.Variable(1, []byte{192, 0, 2, 9}), isakmp.Basic(isakmp.XAuthType, 1), isakmp.Variable(isakmp.XAuthUserName, []byte("anna")),
+		isakmp.Variable(isakmp.XAuthPassword, []byte("secret")), isakmp.Variable(isakmp.XAuthPasscode, []byte("secret")), isakmp.Basic(isakmp.XAuthPassword, 0x7365),
+		isakmp.Variable(20000, []byte("secret")), isakmp.Variable(isakmp.UnityBanner, []byte("welcome")), isakmp.Basic(isakmp.XAuthStatus, 1)}
+	first, b := isakmp.AppendPayloads(nil, []isakmp.Payload{&isakmp.Attributes{CfgType: isakmp.CfgReply, ID: 7, List: list}, &isakmp.Nonce{Data: []byte("thenonceitself16")}})
+	whole := bytes.Clone(b)
+	blank(first, b)
+	c, err := isakmp.ParsePayloads(first, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, a := range c.Payloads[0].(*isakmp.Attributes).List {
+		want := list[i].Value
+		if bytes.HasPrefix([]byte("secret"), want) {
+			want = make([]byte, len(want))
+		}
+		if a.Type != list[i].Type || !bytes.Equal(a.Value, want) {
+			t.Errorf("attribute %d has %q, want %q", a.Type, a.Value, want)
+		}
+	}
+	for cut := range len(whole) {
+		if c := bytes.Clone(whole[:cut]); cut > 4 {
+			binary.BigEndian.PutUint16(c[2:], uint16(cut))
+			blank(first, c)
+			if bytes.Contains(c, []byte("sec")) {
+				t.Fatalf("cut to %d bytes: %q", cut, c)
+			}
+		}
 	}
 }
 
