@@ -214,6 +214,18 @@ func TestModeConfigV1NoAddress(t *testing.T) {
 	p.until(10*time.Second, "up at the next attempt", func() bool { return len(p.a.children) == 2 })
 }
 
+// An address that none of the networks is of the family of is of no use.
+func TestModeConfigV1OfAnotherFamily(t *testing.T) {
+	p := newRoadWarrior(t)
+	p.b.leasing("fd00::9")
+	p.up()
+	p.run(time.Second)
+	found := slices.ContainsFunc(p.a.events, func(e core.Event) bool { return strings.Contains(e.Reason, "two address families") })
+	if !found || len(p.a.children) > 0 || len(p.a.e.SAs()) != 1 {
+		t.Errorf("%v; %v", p.a.e.SAs(), p.a.events)
+	}
+}
+
 // A peer that has no mode config gives none, or says nothing.
 func TestModeConfigV1NobodyGives(t *testing.T) {
 	p := newRoadWarrior(t, func(_, b *core.Config) { b.Peers[0].Identities[0].Mode = nil })
