@@ -3,6 +3,8 @@ package sa
 import (
 	"bytes"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -74,6 +76,37 @@ func TestConfigReplyLengths(t *testing.T) {
 		}
 		if c[1].Type != CfgIP4Netmask || !bytes.Equal(c[1].Value, mask(min(bits, 32))) {
 			t.Errorf("%d bits: the netmask %x", bits, c[1].Value)
+		}
+	}
+}
+
+// The addresses that a client wishes are the first of each family that has the right length and is one.
+func TestWishes(t *testing.T) {
+	ask := func(kind uint16, values ...[]byte) (list []Attribute) {
+		for _, v := range values {
+			list = append(list, Attribute{Type: kind, Value: v})
+		}
+		return list
+	}
+	a4, b4, a6 := []byte{10, 9, 0, 5}, []byte{10, 9, 0, 6}, netip.MustParseAddr("fd00::9").AsSlice()
+	with := func(b []byte, more ...byte) []byte { return append(slices.Clone(b), more...) }
+	for _, c := range []struct {
+		name string
+		have []Attribute
+		want string
+	}{
+		{"none", ask(CfgIP4Address, nil), ""}, {"one", ask(CfgIP4Address, a4), "10.9.0.5"}, {"the first of two", ask(CfgIP4Address, a4, b4), "10.9.0.5"},
+		{"the first that is one", ask(CfgIP4Address, nil, []byte{0, 0, 0, 0}, with(a4, 24), b4), "10.9.0.6"},
+		{"IPv6 with the length of its prefix", ask(CfgIP6Address, with(a6, 64)), "fd00::9"}, {"IPv6 without", ask(CfgIP6Address, a6), "fd00::9"},
+		{"IPv6 with more", ask(CfgIP6Address, with(a6, 64, 0), with(a6, make([]byte, 16)...)), ""}, {"IPv6 with less", ask(CfgIP6Address, a6[:15], a6[:1], a4), ""},
+		{"IPv6 as IPv4", ask(CfgIP4Address, a6), ""}, {"both", append(ask(CfgIP6Address, a6), ask(CfgIP4Address, a4)...), "10.9.0.5 fd00::9"},
+	} {
+		var got []string
+		for _, a := range RequestOf(c.have).Wishes {
+			got = append(got, a.String())
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v, want %s", c.name, got, c.want)
 		}
 	}
 }

@@ -30,37 +30,6 @@ func talking() *SA {
 	return sa
 }
 
-// The addresses that a client wishes are the first of each family that has the right length and is one.
-func TestWishes(t *testing.T) {
-	ask := func(kind uint16, values ...[]byte) (list []message.Attribute) {
-		for _, v := range values {
-			list = append(list, message.Attribute{Type: kind, Value: v})
-		}
-		return list
-	}
-	a4, b4, a6 := []byte{10, 9, 0, 5}, []byte{10, 9, 0, 6}, netip.MustParseAddr("fd00::9").AsSlice()
-	with := func(b []byte, more ...byte) []byte { return append(slices.Clone(b), more...) }
-	for _, c := range []struct {
-		name string
-		have []message.Attribute
-		want string
-	}{
-		{"none", ask(cfgIP4Address, nil), ""}, {"one", ask(cfgIP4Address, a4), "10.9.0.5"}, {"the first of two", ask(cfgIP4Address, a4, b4), "10.9.0.5"},
-		{"the first that is one", ask(cfgIP4Address, nil, []byte{0, 0, 0, 0}, with(a4, 24), b4), "10.9.0.6"},
-		{"IPv6 with the length of its prefix", ask(cfgIP6Address, with(a6, 64)), "fd00::9"}, {"IPv6 without", ask(cfgIP6Address, a6), "fd00::9"},
-		{"IPv6 with more", ask(cfgIP6Address, with(a6, 64, 0), with(a6, make([]byte, 16)...)), ""}, {"IPv6 with less", ask(cfgIP6Address, a6[:15], a6[:1], a4), ""},
-		{"IPv6 as IPv4", ask(cfgIP4Address, a6), ""}, {"both", append(ask(cfgIP6Address, a6), ask(cfgIP4Address, a4)...), "10.9.0.5 fd00::9"},
-	} {
-		var got []string
-		for _, a := range wishes(&message.Config{Attributes: c.have}) {
-			got = append(got, a.String())
-		}
-		if strings.Join(got, " ") != c.want {
-			t.Errorf("%s: %v, want %s", c.name, got, c.want)
-		}
-	}
-}
-
 // A response with a part of a CHILD SA and no reason is refused, whichever part is missing.
 func TestPartOfAChild(t *testing.T) {
 	all := []message.Payload{&message.SA{}, &message.TS{Initiator: true}, &message.TS{}}
