@@ -155,7 +155,7 @@ func (sa *SA) phase2Message(m *isakmp.Message, raw []byte, in core.Datagram) err
 	case x != nil && transaction != (x.trans != nil):
 		return drop("message ID %08x is another exchange's", m.ID)
 	case transaction:
-		return sa.transactionMessage(x, m, raw, in)
+		return transactionMessage(sa, x, m, raw, in)
 	case sa.setup != nil:
 		return drop("quick mode before %s is through", sa.setup.doing)
 	case x == nil:

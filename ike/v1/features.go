@@ -43,7 +43,7 @@ func (f *features) drafts() bool { return f.natt != isakmp.VendorNATT }
 func (sa *SA) vendorIDs() (out []isakmp.Payload) {
 	say := func(v isakmp.Vendor) { out = append(out, &isakmp.VendorID{Data: v.Bytes()}) }
 	say(isakmp.VendorDPD)
-	if sa.saysUnity() {
+	if saysUnity(sa) {
 		say(isakmp.VendorUnity)
 	}
 	switch p := &sa.base.Peer.Profile; {

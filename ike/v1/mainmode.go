@@ -332,5 +332,5 @@ func (p *phase1) through(last []byte, in core.Datagram, c *isakmp.Chain) {
 	sa.last = last
 	sa.lowNonce = lowest(p.ni, p.nr)
 	sa.base.Fresh(in)
-	sa.goOn(notify(c.Payloads, isakmp.NotifyInitialContact) != nil)
+	goOn(sa, notify(c.Payloads, isakmp.NotifyInitialContact) != nil)
 }

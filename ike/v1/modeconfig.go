@@ -30,7 +30,7 @@ var unityAsked = []uint16{isakmp.UnityBanner, isakmp.UnityDefaultDomain, isakmp.
 
 // saysUnity reports whether our messages say that we know Cisco Unity: as initiator to whom we ask for an address, as responder
 // where the peer may be somebody who gets one.
-func (sa *SA) saysUnity() bool {
+func saysUnity(sa *SA) bool {
 	if sa.base.Initiator {
 		return sa.base.Mode(false) != nil
 	}
@@ -61,7 +61,7 @@ func (s *setup) lease() {
 	for _, t := range unityAsked {
 		list = append(list, isakmp.Variable(t, nil))
 	}
-	sa.transact(isakmp.CfgRequest, list, s.leased, func() {
+	transact(sa, isakmp.CfgRequest, list, s.leased, func() {
 		s.lost(fatal{reason: "the peer did not answer when it was asked for an address (mode config): give the peer a mode-config for us, or take mode-config out of the identity here"})
 	})
 }
@@ -108,24 +108,24 @@ func (s *setup) unity(l *ikesa.Lease, b isakmp.Attribute) {
 }
 
 // takeConfig takes what the peer sets. Where we want nothing of it, the empty answer says so.
-func (sa *SA) takeConfig(x *exchange, a *isakmp.Attributes) {
+func takeConfig(sa *SA, x *exchange, a *isakmp.Attributes) {
 	s := sa.setup
 	if s == nil || s.doing != doingConfig {
-		sa.answerTo(x, a, nil)
+		answerTo(sa, x, a, nil)
 		return
 	}
 	var taken []isakmp.Attribute
 	for _, b := range a.List {
 		taken = append(taken, isakmp.Variable(b.Type, nil))
 	}
-	sa.answerTo(x, a, taken)
+	answerTo(sa, x, a, taken)
 	s.leased(a)
 }
 
 // --- responder ---
 
 // giveConfig answers a request of the peer. What we have not is left out.
-func (sa *SA) giveConfig(x *exchange, a *isakmp.Attributes) {
+func giveConfig(sa *SA, x *exchange, a *isakmp.Attributes) {
 	b := sa.base
 	m := b.Mode(true)
 	asked := ikesa.RequestOf(attributesOf(a))
@@ -133,13 +133,13 @@ func (sa *SA) giveConfig(x *exchange, a *isakmp.Attributes) {
 		if asked.V4 || asked.V6 {
 			b.Event(core.EvNotify, "the peer asks for an address, and its identity has no mode-config that gives one: write mode-config into the identity, or have the peer ask for none")
 		}
-		sa.answerTo(x, a, nil)
+		answerTo(sa, x, a, nil)
 		return
 	}
 	x.trans.asks = true
-	sa.giveLease(m, asked, func() {
+	giveLease(sa, m, asked, func() {
 		x.trans.asks = false
-		sa.answerTo(x, a, sa.given(m, asked, sa.peer.unity || hasUnity(a)))
+		answerTo(sa, x, a, given(sa, m, asked, sa.peer.unity || hasUnity(a)))
 	})
 }
 
@@ -149,7 +149,7 @@ func hasUnity(a *isakmp.Attributes) bool {
 }
 
 // giveLease asks for an address for the peer, unless it has one or wants none. then is called whatever came of it.
-func (sa *SA) giveLease(m *core.ModeConfig, asked ikesa.ConfigRequest, then func()) {
+func giveLease(sa *SA, m *core.ModeConfig, asked ikesa.ConfigRequest, then func()) {
 	b := sa.base
 	if b.Lease != nil || !asked.V4 && !asked.V6 {
 		then()
@@ -167,7 +167,7 @@ func (sa *SA) giveLease(m *core.ModeConfig, asked ikesa.ConfigRequest, then func
 }
 
 // given are the attributes of an answer.
-func (sa *SA) given(m *core.ModeConfig, asked ikesa.ConfigRequest, unity bool) (list []isakmp.Attribute) {
+func given(sa *SA, m *core.ModeConfig, asked ikesa.ConfigRequest, unity bool) (list []isakmp.Attribute) {
 	r := ikesa.Given(sa.base, m, asked)
 	if len(r.Addrs) == 0 {
 		return nil
@@ -197,7 +197,7 @@ func v1Form(list []ikesa.Attribute) []ikesa.Attribute {
 
 // push sets the address of a peer that did not ask for one, a moment after the SA came up. Nobody needs that who has begun with
 // quick mode.
-func (sa *SA) push() {
+func push(sa *SA) {
 	b := sa.base
 	m := b.Mode(true)
 	if m == nil || b.Initiator || b.Lease != nil {
@@ -209,9 +209,9 @@ func (sa *SA) push() {
 		}
 		v6 := m.Address.Is6()
 		asked := ikesa.ConfigRequest{V4: !v6, V6: v6, DNS4: !v6, DNS6: v6, Netmask: !v6}
-		sa.giveLease(m, asked, func() {
-			if list := sa.given(m, asked, sa.peer.unity); list != nil {
-				sa.transact(isakmp.CfgSet, list, func(*isakmp.Attributes) {}, func() {})
+		giveLease(sa, m, asked, func() {
+			if list := given(sa, m, asked, sa.peer.unity); list != nil {
+				transact(sa, isakmp.CfgSet, list, func(*isakmp.Attributes) {}, func() {})
 			}
 		})
 	})

@@ -136,11 +136,11 @@ func (sa *SA) fail(err error) {
 	if f.kind != 0 {
 		sa.tell(&isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, Kind: f.kind})
 	}
-	sa.giveUp(sa.Doing(), f)
+	giveUp(sa, sa.Doing(), f)
 }
 
 // giveUp says why there is no SA and ends it; doing is what it was about, for people.
-func (sa *SA) giveUp(doing string, f fatal) {
+func giveUp(sa *SA, doing string, f fatal) {
 	if sa.base.Initiator {
 		ikesa.NoIKE{Exchange: doing, Cause: f.cause, Reason: f.reason, Detail: f.detail, Told: f.told}.Report(sa.base)
 		return

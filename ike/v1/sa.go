@@ -199,5 +199,5 @@ func (sa *SA) up(contact bool) {
 		ikesa.LeaseProven(base, mine)
 	}
 	base.Keeper.Established(base)
-	sa.push()
+	push(sa)
 }

@@ -22,7 +22,7 @@ type setup struct {
 }
 
 // goOn is the end of phase 1; contact: the peer said INITIAL-CONTACT.
-func (sa *SA) goOn(contact bool) {
+func goOn(sa *SA, contact bool) {
 	sa.phase1.end()
 	sa.phase1 = nil
 	sa.keys.root.Wipe()
@@ -43,7 +43,7 @@ func (s *setup) lost(f fatal) {
 	s.end()
 	sa.Close("", false)
 	sa.base.Env.Timers.Stop(sa.base.Timers.Half)
-	sa.giveUp(doing, f)
+	giveUp(sa, doing, f)
 }
 
 // up is the end of it: the SA is up.
@@ -55,12 +55,12 @@ func (s *setup) up() {
 }
 
 // isAsked answers a request of the peer, and isSet takes what it sets.
-func (sa *SA) isAsked(x *exchange, a *isakmp.Attributes) { sa.giveConfig(x, a) }
+func isAsked(sa *SA, x *exchange, a *isakmp.Attributes) { giveConfig(sa, x, a) }
 
-func (sa *SA) isSet(x *exchange, a *isakmp.Attributes) { sa.takeConfig(x, a) }
+func isSet(sa *SA, x *exchange, a *isakmp.Attributes) { takeConfig(sa, x, a) }
 
 // takes reports whether a request or a SET of the peer has its time now.
-func (sa *SA) takes(*isakmp.Attributes) bool {
+func takes(sa *SA, _ *isakmp.Attributes) bool {
 	return sa.base.State == Established || sa.setup != nil && sa.setup.doing == doingConfig
 }
 

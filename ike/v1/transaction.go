@@ -24,33 +24,33 @@ type transaction struct {
 }
 
 // transact begins one. answers takes the peer's answer; lost is called where none comes.
-func (sa *SA) transact(kind uint8, list []isakmp.Attribute, answers func(*isakmp.Attributes), lost func()) {
+func transact(sa *SA, kind uint8, list []isakmp.Attribute, answers func(*isakmp.Attributes), lost func()) {
 	x := sa.begin()
 	x.trans = &transaction{answers: answers}
 	sa.exchanges[x.id] = x
 	a := &isakmp.Attributes{CfgType: kind, ID: binary.BigEndian.Uint16(sa.base.Env.Random(2)), List: list}
-	x.on.say(sa.sealTransaction(x, a), func() {
+	x.on.say(sealTransaction(sa, x, a), func() {
 		sa.finish(x)
 		lost()
 	})
 }
 
 // answerTo is the second message of a transaction of the peer.
-func (sa *SA) answerTo(x *exchange, a *isakmp.Attributes, list []isakmp.Attribute) {
+func answerTo(sa *SA, x *exchange, a *isakmp.Attributes, list []isakmp.Attribute) {
 	kind := isakmp.CfgReply
 	if a.CfgType == isakmp.CfgSet {
 		kind = isakmp.CfgAck
 	}
-	x.on.say(sa.sealTransaction(x, &isakmp.Attributes{CfgType: kind, ID: a.ID, List: list}), nil)
+	x.on.say(sealTransaction(sa, x, &isakmp.Attributes{CfgType: kind, ID: a.ID, List: list}), nil)
 	sa.finish(x)
 }
 
-func (sa *SA) sealTransaction(x *exchange, a *isakmp.Attributes) []byte {
+func sealTransaction(sa *SA, x *exchange, a *isakmp.Attributes) []byte {
 	return sa.sealHashed(isakmp.ExchangeTransaction, x.id, &x.iv, func(rest []byte) secret.Bytes { return sa.keys.hash1(x.id, rest) }, a)
 }
 
 // transactionMessage handles a message of a transaction; x is nil where its message ID is new.
-func (sa *SA) transactionMessage(x *exchange, m *isakmp.Message, raw []byte, in core.Datagram) error {
+func transactionMessage(sa *SA, x *exchange, m *isakmp.Message, raw []byte, in core.Datagram) error {
 	if x == nil {
 		x = sa.newExchange(m.ID, false)
 		x.trans = &transaction{}
@@ -76,7 +76,7 @@ func (sa *SA) transactionMessage(x *exchange, m *isakmp.Message, raw []byte, in 
 		return drop("an answer that nobody asked for")
 	case !isAnswer && a.CfgType != isakmp.CfgRequest && a.CfgType != isakmp.CfgSet:
 		return drop("a transaction of type %d, which is not known", a.CfgType)
-	case !isAnswer && !sa.takes(a):
+	case !isAnswer && !takes(sa, a):
 		return drop("mode config before XAuth is through")
 	}
 	sa.genuine(x, m, c, raw, next, in)
@@ -88,10 +88,10 @@ func (sa *SA) transactionMessage(x *exchange, m *isakmp.Message, raw []byte, in 
 		return nil
 	}
 	if a.CfgType == isakmp.CfgSet {
-		sa.isSet(x, a)
+		isSet(sa, x, a)
 		return nil
 	}
-	sa.isAsked(x, a)
+	isAsked(sa, x, a)
 	return nil
 }
 
