@@ -3,6 +3,7 @@ package ike
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,6 +122,9 @@ func TestReauthenticationBesideATwinThatStays(t *testing.T) {
 		t.Fatalf("the endpoint asks %s", describe(ps))
 	}
 	theirs.answer(h)
+	if !strings.Contains(r.reasons(), "the peer did not delete its own IKE SA") {
+		t.Errorf("why it goes: %s", r.reasons())
+	}
 	r.take()
 	r.pass(5 * time.Second)
 	again := newPuppet(r, 2)
