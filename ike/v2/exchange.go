@@ -305,7 +305,7 @@ func (sa *SA) response(h message.Header, inner []message.Payload, syntax error, 
 		return // late, doubled or never asked for
 	}
 	sa.base.Fresh(in)
-	sa.unusable = ""
+	sa.unusable, sa.doubted = "", nil
 	sa.take(x, h, inner, syntax)
 	roaming{sa: sa}.answeredOn(x, ikesa.PathOf(in))
 }
@@ -478,6 +478,7 @@ func (sa *SA) request(h message.Header, inner []message.Payload, syntax error, i
 		syntax = refused{kind: message.NotifyUnsupportedCriticalPayload, data: []byte{byte(t)}, reason: "from the peer"}
 	}
 	sa.base.Fresh(in)
+	sa.doubted = nil
 	sa.base.PeerHasAnswer()
 	sa.claim(inner)
 	sa.answering = x

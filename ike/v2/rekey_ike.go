@@ -278,7 +278,7 @@ func (sa *SA) redundant() {
 // replacedBy moves everything that lives on to the successor.
 func (sa *SA) replacedBy(n *SA) {
 	each(n, func(f feature) { f.inherit(sa) })
-	sa.successor, n.inherits = nil, nil
+	sa.successor, n.inherits, n.doubted = nil, nil, sa
 	moved := sa.queue
 	sa.queue = nil
 	sa.base.ReplacedBy(n.base)

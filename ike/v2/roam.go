@@ -141,6 +141,17 @@ func (w roaming) leave(p path) {
 	w.sa.mob.epoch++
 	w.again()
 	w.tell()
+	w.before(roaming.tell)
+}
+
+// before says it by the predecessor too, if the peer may not have this SA yet: it repeats its
+// rekey to where we were, and learns only there that we have moved.
+func (w roaming) before(say func(roaming)) {
+	if old := w.sa.doubted; old != nil && old.base.State == Replaced {
+		old.base.Local, old.base.Remote, old.base.NATT = w.sa.base.Local, w.sa.base.Remote, w.sa.base.NATT
+		old.mob.epoch++
+		say(roaming{sa: old})
+	}
 }
 
 // relocate moves the IKE SA at once, tells the peer, and repeats what it has not
@@ -156,6 +167,7 @@ func (w roaming) relocate(p path, why string) {
 	}
 	w.again()
 	w.update()
+	w.before(roaming.update)
 }
 
 // again sends the request that is under way once more, from the first try on.
@@ -188,7 +200,8 @@ func (w roaming) informFirst(m news) {
 	x := newExchange(row(inform))
 	x.sa, x.mine = w.sa, true
 	part[*mobikeInform](x).news = m
-	x.still = func() bool { return x.sa.base.State == Established }
+	state := w.sa.base.State
+	x.still = func() bool { return x.sa.base.State == state } // Established, or Replaced: see before
 	w.sa.queue = slices.Insert(w.sa.queue, 0, x)
 	w.sa.pump()
 }
@@ -234,6 +247,7 @@ func (w roaming) followed(moved bool) {
 	w.sa.base.Event(core.EvMoved, "the peer moved it here")
 	w.sa.base.Keepalives()
 	if moved {
+		w.again()
 		w.informFirst(news{probe: true})
 		return
 	}

@@ -59,6 +59,7 @@ type SA struct {
 
 	successor   *SA // by the peer's rekey, while our own is under way
 	inherits    *SA // the other way round: whose successor it is, if the peer's rekey wins
+	doubted     *SA // its predecessor, until the peer has shown that it has this one: our response to its rekey may be lost
 	parked      parked
 	unusable    string // why what came back last for our first request could not be used
 	invalidSPIs invalidSPIs
