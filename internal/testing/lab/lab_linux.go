@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,12 +52,27 @@ func (l *Lab) close() {
 		}
 	}
 	for _, n := range l.nodes {
+		n.unplug()
 		if out, err := run("ip", "netns", "del", n.NS); err != nil {
 			l.TB.Errorf("remove namespace %s: %v\n%s", n.NS, err, out)
 		}
 	}
 	if err := os.RemoveAll(l.Dir); err != nil {
 		l.TB.Error(err)
+	}
+}
+
+// unplug takes the node off every wire, and ends what was left running in it. A namespace whose name is removed lives on as long
+// as a process or a socket in it does. On a bridge it would go on to answer for its addresses, which another machine has by then.
+func (n *Node) unplug() {
+	if out, err := run("ip", "-n", n.NS, "link", "set", "group", "default", "down"); err != nil {
+		n.lab.TB.Errorf("take %s off its wires: %v\n%s", n.Name, err, out)
+	}
+	out, _ := run("ip", "netns", "pids", n.NS)
+	for _, field := range strings.Fields(out) {
+		if pid, err := strconv.Atoi(field); err == nil && pid != os.Getpid() { // this process comes in for a moment (Inside)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 }
 

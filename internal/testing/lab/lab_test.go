@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -187,5 +189,59 @@ func TestReceiveChecksTheHash(t *testing.T) {
 	}
 	if _, err := receive(bytes.NewReader(sent[:4000])); err == nil {
 		t.Error("a transfer that was cut short passed")
+	}
+}
+
+// A machine is off the wire when its lab is closed, also if something of it lives on: a process, or a socket in its network.
+// The next machine has its address, and neighbours would learn the old one's.
+func TestClosedLabIsOffTheWire(t *testing.T) {
+	Need(t)
+	hub := New(t).Node("hub")
+	hub.Run("ip", "link", "add", "br0", "up", "type", "bridge", "forward_delay", "0")
+	hub.Run("ip", "addr", "add", "10.9.0.2/24", "dev", "br0")
+	asks := func() error {
+		_, err := hub.Try("sh", "-c", "ip neigh flush dev br0; timeout 2 ping -c 1 -W 1 10.9.0.1")
+		return err
+	}
+	var left *exec.Cmd
+	var socket net.PacketConn
+	t.Cleanup(func() { _ = socket.Close() })
+	t.Run("lab", func(t *testing.T) {
+		we := New(t).Node("we")
+		hub.Run("ip", "link", "add", "port", "type", "veth", "peer", "name", "eth0", "netns", we.NS)
+		hub.Run("ip", "link", "set", "port", "master", "br0", "up")
+		we.Run("sh", "-c", "ip addr add 10.9.0.1/24 dev eth0 && ip link set eth0 up")
+		left = exec.Command("ip", "netns", "exec", we.NS, "sleep", "600")
+		if err := left.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := we.Inside(func() (err error) {
+			socket, err = net.ListenPacket("udp4", "10.9.0.1:7")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		if err := Until(ctx, asks); err != nil {
+			t.Fatal(err)
+		}
+		if err := Until(ctx, func() error { // it is sleep by now
+			pids, err := we.Try("ip", "netns", "pids", we.NS)
+			if !strings.Contains(pids, fmt.Sprint(left.Process.Pid)) {
+				err = fmt.Errorf("it is not there yet: %s", pids)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if asks() == nil {
+		_ = left.Process.Kill()
+		t.Error("the machine answers after its lab was closed")
+		return
+	}
+	if err := left.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("the process that was left: %v", err)
 	}
 }
