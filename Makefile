@@ -1,12 +1,13 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -o pipefail
-.PHONY: help build install demo test mutate race fuzz storm chaos interop lint cross bench bench-go clean packages
+.PHONY: help build install demo test mutate race fuzz storm chaos recovery interop lint cross bench bench-go clean packages
 
 FUZZTIME ?= 15s
 SEEDS ?= 10000
 GATEWAY_SEEDS ?= 1000
 CHAOS ?= 20m
+RUNS ?= 5
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
@@ -127,6 +128,9 @@ storm: ## SEEDS (10000) simulated networks for IKE, GATEWAY_SEEDS (1000) for who
 
 chaos: packages ## (root) two gateways and all that can happen to them, for CHAOS (20m)
 	CULVERT_CHAOS=$(CHAOS) go test ./internal/testing/lab -count=1 -timeout 3h -v -run '^TestChaos$$'
+
+recovery: packages ## (root) how long traffic stops after each single fault, RUNS (5) times each, written to docs/recovery.md
+	CULVERT_RECOVERY=$(RUNS) CULVERT_RECOVERY_DOC=$(CURDIR)/docs/recovery.md go test ./internal/testing/lab -count=1 -parallel 3 -timeout 3h -v -run '^TestRecovery$$'
 
 interop: packages ## (root) the matrix with strongSwan, written to docs/interop.md
 	@if [ "$$(id -u)" != 0 ]; then echo "make interop needs root: run it with sudo"; exit 1; fi
