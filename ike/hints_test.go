@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -91,6 +92,51 @@ func TestRestartedPassivePeer(t *testing.T) {
 			})
 			if said != c.hints || !answered {
 				t.Errorf("INVALID_SPI %v, INVALID_IKE_SPI %v", said, answered)
+			}
+		})
+	}
+}
+
+// A peer with a DNS name that is silent, and whose name has another address now, is dialled sooner than one that may only be
+// slow. One that answers stays, whatever the name says.
+func TestSilentPeerIsElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		gone         bool
+		at           string
+		least, below time.Duration // until it is called dead
+	}{
+		{"gone, and elsewhere", true, "192.0.2.77", 4 * time.Second, 6 * time.Second},
+		{"gone, and the name is not", true, "192.0.2.2", 8 * time.Second, 10 * time.Second},
+		{"gone, and the name has no address", true, "", 8 * time.Second, 10 * time.Second},
+		{"there, and the name is elsewhere", false, "192.0.2.77", 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPair(t, 83, goodLink, passive, func(a, _ *core.Config) { a.Peers[0].Address, a.Peers[0].DNSName = netip.Prefix{}, "b.example" })
+			at := "192.0.2.2"
+			p.a.system = func(a core.Ask) (core.Answer, bool) {
+				if _, ok := a.Work.(core.Resolve); !ok {
+					return core.Answer{}, false
+				}
+				addr, err := netip.ParseAddr(at)
+				if err != nil {
+					return core.Answer{ID: a.ID, Err: errors.New("no such host")}, true
+				}
+				return core.Answer{ID: a.ID, Data: addr.AsSlice()}, true
+			}
+			p.up()
+			p.until(time.Minute, "both ends up", p.bothUp)
+			p.run(20 * time.Second)
+			if at = c.at; c.gone {
+				p.b.restarts(99)
+			}
+			begun := p.clock.Now()
+			p.a.in(core.Silent{Child: p.a.outbound().Child})
+			for p.a.count(core.EvPeerDead) == 0 && p.clock.Now().Sub(begun) < time.Minute {
+				p.run(100 * time.Millisecond)
+			}
+			if took := p.clock.Now().Sub(begun); c.gone && (took < c.least || took > c.below) || !c.gone && took < time.Minute {
+				t.Errorf("called dead after %v, want between %v and %v", took, c.least, c.below)
 			}
 		})
 	}

@@ -1,8 +1,10 @@
 package sa
 
 import (
+	"slices"
 	"time"
 
+	"culvert/crypto/secret"
 	"culvert/ike/core"
 )
 
@@ -12,6 +14,7 @@ import (
 //	hint ─► heard since? ─► question, five times in 8 s ──any answer──► as before
 //	        within 10 s of       │
 //	        the last one: later  └─no answer─► Lost: another IKE SA is begun, and takes over when it is up
+//	                                 (after 4 s where the DNS says that the peer is elsewhere now)
 //
 // Meanwhile the SA stays in use. If its peer answers late, it goes on, and it ends like any other whose request is
 // not answered. So hints that are forged on a network that loses packets cost a question, or at worst an IKE SA that
@@ -41,6 +44,8 @@ const (
 	hintEvery, hintSeldom = 10 * time.Second, 2 * time.Minute
 	// hintWait is how long the answer may take. By the ordinary schedule five messages leave in that time (core.RetransmitWait).
 	hintWait = 8 * time.Second
+	// movedWait is how long it may take where the name of the peer has other addresses now: then four have left.
+	movedWait = 4 * time.Second
 	// Where the peer was heard less than lately ago, settled is how long it is watched before it is asked. The data
 	// path says once in a second that it is heard.
 	lately, settled = 2 * time.Second, 1100 * time.Millisecond
@@ -136,6 +141,25 @@ func (h hinting) ask() {
 	}
 	x.came, x.asked, x.last, x.from = time.Time{}, now, now, sa.Path
 	x.timer = sa.Env.After(hintWait, h.unheard)
+	h.lookUp()
+}
+
+// lookUp looks the name of the peer up, while the question is open: if the peer is elsewhere now, its answer is waited for no
+// longer than movedWait.
+func (h hinting) lookUp() {
+	sa := h.sa
+	x, asked := &sa.hints, sa.hints.asked
+	if sa.Peer.DNSName == "" {
+		return
+	}
+	sa.Env.Ask(sa.ID, core.Resolve{Name: sa.Peer.DNSName}, func(b secret.Bytes, err error) {
+		at := core.UnpackAddrs(b)
+		if err != nil || len(at) == 0 || slices.Contains(at, sa.Remote.Addr().WithZone("")) || sa.State != Established || x.asked.IsZero() || x.asked != asked || x.lost {
+			return
+		}
+		sa.Env.Timers.Stop(x.timer)
+		x.timer = sa.Env.After(max(0, asked.Add(movedWait).Sub(sa.Env.Now())), h.unheard)
+	})
 }
 
 // unheard is the end of the wait for an answer.
@@ -147,7 +171,7 @@ func (h hinting) unheard() {
 		return
 	}
 	x.lost = true
-	sa.Event(core.EvPeerDead, "no answer for %v to the question whether the peer is there, which was asked because %v: we connect anew, and this IKE SA stays until then", hintWait, x.because)
+	sa.Event(core.EvPeerDead, "no answer for %v to the question whether the peer is there, which was asked because %v: we connect anew, and this IKE SA stays until then", sa.Env.Now().Sub(x.asked).Round(time.Second), x.because)
 	sa.Keeper.Redial(sa)
 }
 
