@@ -26,6 +26,8 @@
 // table in packages.go says which other packages' tests exercise a package, and which of its tests
 // are left out because they need more than a process.
 //
+// With -run only some tests are run: what they find is found, and what they do not find the others may.
+//
 // With -again and the report of an earlier run only those are tried that survived then: tests were
 // added since, and the package is the same.
 //

@@ -20,6 +20,7 @@ type options struct {
 	at       string
 	list     bool
 	own      bool
+	run      string
 	again    string
 }
 
@@ -31,6 +32,7 @@ func main() {
 	flag.DurationVar(&o.longest, "longest", 5*time.Second, "leave out tests that use more processor time")
 	flag.StringVar(&o.at, "at", "", "only mutants of files whose names contain this")
 	flag.BoolVar(&o.own, "own", false, "only run the package's own tests")
+	flag.StringVar(&o.run, "run", "", "only run tests whose names match this `regexp`: what the others would find survives, too")
 	flag.StringVar(&o.again, "again", "", "the `report` of an earlier run of the same sample: only its survivors are tried, since tests were added")
 	flag.BoolVar(&o.list, "list", false, "only list the sample")
 	flag.Usage = func() {

@@ -150,6 +150,17 @@ func TestSample(t *testing.T) {
 	if _, err := p.try(options{n: 5, seed: 1, again: path}, equal); err == nil || !strings.Contains(err.Error(), "is of another sample") {
 		t.Errorf("another sample: %v", err)
 	}
+	// Without a test nothing is found.
+	none, err := p.try(options{n: 5, seed: 1, longest: 5 * time.Second, run: "^none$"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, s, _ := none.counts(); f != 0 || s != 5 {
+		t.Errorf("no test finds %d, and %d survive", f, s)
+	}
+	if _, err := p.try(options{n: 5, seed: 1, run: "("}, nil); err == nil || !strings.Contains(err.Error(), "-run: ") {
+		t.Errorf("no expression: %v", err)
+	}
 	if after, err := os.ReadDir("testdata/sample"); err != nil || len(after) != len(before) {
 		t.Errorf("files before %v, after %v", before, after)
 	}

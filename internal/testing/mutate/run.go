@@ -62,6 +62,11 @@ func (p *pkg) try(o options, equal []equivalent) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
+	only, err := regexp.Compile(o.run)
+	if err != nil {
+		return nil, fmt.Errorf("-run: %w", err)
+	}
+	tests = slices.DeleteFunc(tests, func(t *test) bool { return !only.MatchString(t.name) })
 	tests = p.measure(o, r, dir, tests)
 	r.outcomes = make([]outcome, len(sample))
 	var mu sync.Mutex
