@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	wgtun "golang.zx2c4.com/wireguard/tun"
+
+	"culvert/internal/packet/wire"
 )
 
 // What can be wrong with the machine or the name; every error of Create that
@@ -63,7 +65,8 @@ func Create(name string, mtu int) (Device, error) {
 		dev.Close()
 		return nil, explainCreate(name, err)
 	}
-	d := &device{dev: dev, name: got, read: reads(dev), write: writes(dev), drops: newDrops(got)}
+	d := &device{dev: dev, name: got, drops: newDrops(got)}
+	d.connect()
 	d.events.Go(func() {
 		// The package blocks on events that nobody takes.
 		for range dev.Events() {
@@ -94,6 +97,8 @@ type device struct {
 	write  func(bufs [][]byte, offset int) (int, error)
 	events sync.WaitGroup
 	drops  *drops
+	// offloads says what connect found.
+	offloads func() []wire.Offload
 }
 
 func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
@@ -133,6 +138,15 @@ func (d *device) BatchSize() int    { return d.dev.BatchSize() }
 func (d *device) Name() string      { return d.name }
 func (d *device) MTU() (int, error) { return d.dev.MTU() }
 func (d *device) File() *os.File    { return d.dev.File() }
+
+// Offloads says what the system does for many packets of the device at once.
+func (d *device) Offloads() []wire.Offload {
+	list := d.offloads()
+	for i := range list {
+		list[i].Place = d.name
+	}
+	return list
+}
 
 // Drops is how many packets the system has dropped because the device's queue was full.
 func (d *device) Drops() uint64 { return d.drops.read() }

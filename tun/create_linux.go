@@ -11,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 	wgtun "golang.zx2c4.com/wireguard/tun"
+
+	"culvert/internal/packet/wire"
 )
 
 func systemName(name string) string { return name }
@@ -33,12 +35,37 @@ func bringUp(name string) error {
 	return netlink.LinkSetUp(link)
 }
 
-// reads is how packets come from the device.
-func reads(dev wgtun.Device) func(bufs [][]byte, sizes []int, offset int) (int, error) {
-	if r := newReader(dev); r != nil {
-		return r.read
+// connect says how packets come from the device and get to it.
+func (d *device) connect() {
+	r, w := newReader(d.dev), newWriter(d.dev)
+	d.read, d.write = readOn(d.dev), func(bufs [][]byte, offset int) (int, error) { return writeJoined(d.dev.Write, bufs, offset) }
+	if r != nil {
+		d.read = r.read
 	}
-	return readOn(dev)
+	if w != nil {
+		d.write = w.write
+	}
+	d.offloads = func() []wire.Offload { return offloads(r != nil, w != nil, w != nil && w.join.udp) }
+}
+
+// offloads are those of a device: whether packets of TCP are read and written joined, and those of UDP.
+func offloads(read, write, udp bool) []wire.Offload {
+	list := []wire.Offload{
+		{Name: "read-tcp-joined", InUse: read, Detail: "segments of the hosts' TCP connections come as one (TSO)"},
+		{Name: "read-udp-joined", InUse: read && udp, Detail: "datagrams that a host sent with one call come as one (USO)"},
+		{Name: "write-tcp-joined", InUse: write, Detail: "segments of one TCP connection get to the hosts as one"},
+		{Name: "write-udp-joined", InUse: write && udp, Detail: "datagrams of one flow get to the hosts as one"},
+	}
+	for i := range list {
+		switch o := &list[i]; {
+		case o.InUse:
+		case !read || !write:
+			o.Detail = "the device has no offload header (IFF_VNET_HDR): packets pass one by one"
+		default:
+			o.Detail = "the kernel refuses TUN_F_USO4 and TUN_F_USO6, which Linux 6.2 has: datagrams pass one by one"
+		}
+	}
+	return list
 }
 
 // offloadFile is the device's file if it has an offload header in front of each packet, otherwise nil.
@@ -63,14 +90,6 @@ func offloadFile(dev wgtun.Device, set func(fd int)) syscall.RawConn {
 		return nil
 	}
 	return raw
-}
-
-// writes is how packets get to the device.
-func writes(dev wgtun.Device) func(bufs [][]byte, offset int) (int, error) {
-	if w := newWriter(dev); w != nil {
-		return w.write
-	}
-	return func(bufs [][]byte, offset int) (int, error) { return writeJoined(dev.Write, bufs, offset) }
 }
 
 // The errors of a Read: of the device's file, of one packet that cannot be split,

@@ -2,7 +2,7 @@
 
 package tun
 
-import wgtun "golang.zx2c4.com/wireguard/tun"
+import "culvert/internal/packet/wire"
 
 func bringUp(string) error { return nil }
 
@@ -10,11 +10,9 @@ func ofPacket(error) bool { return false }
 
 func ofWatch(error) bool { return false }
 
-func reads(dev wgtun.Device) func(bufs [][]byte, sizes []int, offset int) (int, error) {
-	return readOn(dev)
-}
-
-// What a full ring of Windows drops the package does not say: nobody counts it.
-func writes(dev wgtun.Device) func(bufs [][]byte, offset int) (int, error) {
-	return func(bufs [][]byte, offset int) (int, error) { return writeOn(dev.Write, bufs, offset) }
+// connect says how packets come from the device and get to it. What a full ring of Windows
+// drops the package does not say: nobody counts it.
+func (d *device) connect() {
+	d.read, d.write = readOn(d.dev), func(bufs [][]byte, offset int) (int, error) { return writeOn(d.dev.Write, bufs, offset) }
+	d.offloads = func() []wire.Offload { return nil }
 }

@@ -3,6 +3,8 @@ package tun
 import (
 	"errors"
 	"net/netip"
+
+	"culvert/internal/packet/wire"
 )
 
 // ErrPacket: a packet of the host could not be read, and the device goes on.
@@ -29,6 +31,12 @@ type Dropper interface {
 	// Drops is how many there were, from any goroutine. Several segments of one flow that the
 	// system had not cut yet are one.
 	Drops() uint64
+}
+
+// Offloader is what a Device has that says what the system does for many packets at once.
+type Offloader interface {
+	// Offloads may be called from any goroutine.
+	Offloads() []wire.Offload
 }
 
 // Route is one policy's traffic that has to reach the device. Proto 0 and port

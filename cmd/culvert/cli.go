@@ -109,6 +109,9 @@ type cli struct {
 		Import   keyImport   `cmd:"" help:"Read a private or a public key from a file."`
 		Remove   keyRemove   `cmd:"" help:"Delete a key."`
 	} `cmd:"" group:"gateway" help:"RSA keys for peers without certificates. No gateway needs to run."`
+	Offload struct {
+		Print offloadPrint `cmd:"" help:"What the system does for many packets at once."`
+	} `cmd:"" group:"menus" help:"What makes the path of packets fast here."`
 	Statistics struct {
 		Print statisticsPrint `cmd:"" help:"Counters of dropped packets, one for each reason."`
 	} `cmd:"" group:"menus" help:"Counters of dropped packets."`

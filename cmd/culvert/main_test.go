@@ -108,6 +108,10 @@ func (g *tables) InstalledSAs(_ context.Context, show bool) ([]control.Installed
 	}
 	return rows, g.fault
 }
+func (g *tables) Offloads(context.Context) ([]control.Offload, error) {
+	return []control.Offload{{Place: "culvert0", Name: "read-tcp-joined", InUse: true, Detail: "segments come as one"},
+		{Number: 1, Place: "0.0.0.0:4500", Name: "send-udp-joined", Detail: "no UDP_SEGMENT"}}, g.fault
+}
 func (g *tables) Statistics(context.Context) ([]control.Statistic, error) {
 	var rows []control.Statistic
 	for i, name := range control.StatisticNames() {
@@ -343,11 +347,20 @@ func TestCommands(t *testing.T) {
 		t.Errorf("reload without changes: %q", out)
 	}
 	g.fault = errors.New("site.toml:3: peer.address: write a prefix\nsite.toml:9: policy.peer: no such peer")
-	for _, args := range []string{"reload", "installed-sa flush", "active-peers rekey", "policy print", "statistics print"} {
+	for _, args := range []string{"reload", "installed-sa flush", "active-peers rekey", "policy print", "offload print", "statistics print"} {
 		code, out, stderr := call(strings.Fields(args)...)
 		if code != exitFailed || out != "" || stderr != "culvert: "+g.fault.Error()+"\n" {
 			t.Errorf("%s that fails: %d %q %q", args, code, out, stderr)
 		}
+	}
+}
+
+func TestOffloadPrint(t *testing.T) {
+	serve(t, sample())
+	code, out, _ := call("offload", "print")
+	want := "#  PLACE         NAME             IN-USE  DETAIL\n0  culvert0      read-tcp-joined  yes     segments come as one\n1  0.0.0.0:4500  send-udp-joined  no      no UDP_SEGMENT\n"
+	if code != exitOK || out != want {
+		t.Errorf("%d\n%s", code, out)
 	}
 }
 

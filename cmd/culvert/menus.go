@@ -206,6 +206,20 @@ func (c *statisticsPrint) Run(s *session) error {
 	})
 }
 
+type offloadPrint struct{ output }
+
+func (offloadPrint) Help() string {
+	return `Prints what the system does for many packets at once, between the device and the hosts, and between the sockets and the peers. Where it is not in use, detail says why and what happens instead: the tunnel works and is slower.
+
+Example:
+
+    culvert offload print`
+}
+
+func (c *offloadPrint) Run(s *session) error {
+	return show(s, c.output, s.client().Offloads)
+}
+
 // show prints the rows of one menu.
 func show[T any](s *session, o output, ask func(context.Context) ([]T, error)) error {
 	return s.repeat(o.Watch, func(w io.Writer) error {

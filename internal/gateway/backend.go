@@ -93,6 +93,10 @@ func (b backend) Statistics(ctx context.Context) ([]control.Statistic, error) {
 	return rows(ctx, b.g, (*view.View).Statistics)
 }
 
+func (b backend) Offloads(ctx context.Context) ([]control.Offload, error) {
+	return rows(ctx, b.g, (*view.View).Offloads)
+}
+
 func (b backend) ExplainPacket(ctx context.Context, q control.PacketQuery) (control.PacketExplanation, error) {
 	return read(ctx, b.g, func(v *view.View) (control.PacketExplanation, error) { return v.ExplainPacket(q) })
 }
@@ -115,6 +119,12 @@ func (g *gateway) view(now time.Time) *view.View {
 	}
 	if d, ok := g.edges.Device.(tun.Dropper); ok {
 		v.Counts.DeviceDrops = d.Drops
+	}
+	if d, ok := g.edges.Device.(tun.Offloader); ok {
+		v.Offload = append(v.Offload, d.Offloads()...)
+	}
+	if c, ok := g.edges.Conn.(underlay.Offloader); ok {
+		v.Offload = append(v.Offload, c.Offloads()...)
 	}
 	if g.edges.Guard != nil {
 		v.Counts.Guard = g.edges.Guard.Counts

@@ -44,6 +44,15 @@ func (v *View) Statistics() []control.Statistic {
 	return rows
 }
 
+// Offloads are the rows of `offload print`.
+func (v *View) Offloads() []control.Offload {
+	rows := make([]control.Offload, 0, len(v.Offload))
+	for _, o := range v.Offload {
+		rows = append(rows, control.Offload{Number: len(rows), Place: o.Place, Name: o.Name, InUse: o.InUse, Detail: o.Detail})
+	}
+	return rows
+}
+
 func called(f func() uint64) uint64 {
 	if f == nil {
 		return 0

@@ -1,10 +1,26 @@
 package view
 
 import (
+	"slices"
 	"testing"
 
+	"culvert/internal/operate/control"
 	"culvert/internal/packet/datapath"
+	"culvert/internal/packet/wire"
 )
+
+// Each offload of the device and the sockets is a row.
+func TestOffloadRows(t *testing.T) {
+	v := &View{}
+	if rows := v.Offloads(); rows == nil || len(rows) > 0 {
+		t.Errorf("of none: %#v", rows)
+	}
+	v.Offload = []wire.Offload{{Place: "culvert0", Name: "read-tcp-joined", InUse: true, Detail: "as one"}, {Place: "192.0.2.1:4500", Name: "send-udp-joined", Detail: "each for itself"}}
+	want := []control.Offload{{Place: "culvert0", Name: "read-tcp-joined", InUse: true, Detail: "as one"}, {Number: 1, Place: "192.0.2.1:4500", Name: "send-udp-joined", Detail: "each for itself"}}
+	if rows := v.Offloads(); !slices.Equal(rows, want) {
+		t.Errorf("%+v", rows)
+	}
+}
 
 // What the host has dropped in its own queues is among the counters, and 0 where the system
 // does not tell.

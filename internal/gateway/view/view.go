@@ -29,6 +29,7 @@ type View struct {
 	Attempts *Attempts
 	Leases   func(pool string) (inUse, kept int)
 	Counts   Counts
+	Offload  []wire.Offload // of the device and the sockets
 }
 
 // IKE is what a view asks the endpoint.

@@ -314,6 +314,15 @@ type Statistic struct {
 	Value uint64 `json:"value"`
 }
 
+// Offload is a line of `offload print`: something that the system may do for many packets at once.
+type Offload struct {
+	Number int    `json:"number"`
+	Place  string `json:"place"` // the device, or the address of a socket
+	Name   string `json:"name"`
+	InUse  bool   `json:"in-use"`
+	Detail string `json:"detail"` // what it does, or why it is not in use
+}
+
 // ReloadReport tells what a reload did. Each line is meant for a person.
 type ReloadReport struct {
 	Changes  []string `json:"changes"`  // "peer site2: changed; its SAs are established again"
@@ -351,6 +360,7 @@ type Backend interface {
 	InstalledSAs(ctx context.Context, showSecrets bool) ([]InstalledSA, error)
 	// Statistics returns every counter of StatisticNames in that order; more may follow.
 	Statistics(ctx context.Context) ([]Statistic, error)
+	Offloads(ctx context.Context) ([]Offload, error)
 
 	// Flush removes every CHILD SA and tells the peers; it returns how many
 	// there were, counting a pair as one.

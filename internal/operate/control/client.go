@@ -94,6 +94,11 @@ func (c *Client) InstalledSAs(ctx context.Context, showSecrets bool) ([]Installe
 	return get[[]InstalledSA](ctx, c, "/v1/installed-sa", showSecrets)
 }
 
+// Offloads is "offload print".
+func (c *Client) Offloads(ctx context.Context) ([]Offload, error) {
+	return get[[]Offload](ctx, c, "/v1/offload", false)
+}
+
 // Statistics is "statistics print".
 func (c *Client) Statistics(ctx context.Context) ([]Statistic, error) {
 	return get[[]Statistic](ctx, c, "/v1/statistics", false)

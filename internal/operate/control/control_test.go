@@ -61,6 +61,8 @@ func TestRowsArriveAsTheyWere(t *testing.T) {
 	same(t, "active peers", active, err, m.active)
 	statistics, err := c.Statistics(ctx)
 	same(t, "statistics", statistics, err, m.statistics)
+	offloads, err := c.Offloads(ctx)
+	same(t, "offload", offloads, err, m.offloads)
 	identities, err := c.Identities(ctx, true)
 	same(t, "identities with secrets", identities, err, m.identities)
 	installed, err := c.InstalledSAs(ctx, true)
@@ -144,7 +146,7 @@ func TestTheBackendsWordsReachTheUser(t *testing.T) {
 
 func TestEmptyTableIsAnEmptyArray(t *testing.T) {
 	path := start(t, &memory{})
-	for _, menu := range []string{"policy", "peer", "identity", "profile", "proposal", "active-peers", "installed-sa", "statistics"} {
+	for _, menu := range []string{"policy", "peer", "identity", "profile", "proposal", "active-peers", "installed-sa", "offload", "statistics"} {
 		if status, body := raw(t, path, "GET", "/v1/"+menu, ""); status != http.StatusOK || body != "[]\n" {
 			t.Errorf("%s: %d %q", menu, status, body)
 		}

@@ -16,6 +16,7 @@ type memory struct {
 	active     []ActivePeer
 	installed  []InstalledSA
 	statistics []Statistic
+	offloads   []Offload
 	report     ReloadReport
 	fault      error
 	done       []string
@@ -37,6 +38,7 @@ func (m *memory) PolicyGroups(context.Context) ([]PolicyGroup, error) {
 }
 func (m *memory) Proposals(context.Context) ([]Proposal, error)     { return m.proposals, m.fault }
 func (m *memory) ActivePeers(context.Context) ([]ActivePeer, error) { return m.active, m.fault }
+func (m *memory) Offloads(context.Context) ([]Offload, error)       { return m.offloads, m.fault }
 func (m *memory) Statistics(context.Context) ([]Statistic, error)   { return m.statistics, m.fault }
 
 // Identities and InstalledSAs give their secrets away whether asked or not:
@@ -116,6 +118,7 @@ func sample() *memory {
 			{ESP: true, SPI: SPI(0xabc1234), AuthAlgorithm: "sha1", EncAlgorithm: "aes-cbc", EncKeySize: 256, AuthKey: "aabb", EncKey: "ccdd"},
 			{Number: 1, ESP: true, SPI: SPI(7), AuthAlgorithm: "sha1", EncAlgorithm: "aes-cbc", EncKeySize: 256, AuthKey: "1122", EncKey: "3344"},
 		},
+		offloads:   []Offload{{0, "culvert0", "read-tcp-joined", true, "as one"}, {1, "192.0.2.1:4500", "send-udp-joined", false, "each for itself"}},
 		statistics: []Statistic{{"in-errors", 0}, {"in-no-states", 18446744073709551615}},
 		report:     ReloadReport{Changes: []string{"peer site2: changed"}, Warnings: []string{"site.toml:2: lifebytes: not used by ike2"}},
 	}

@@ -49,6 +49,7 @@ func calls(b Backend) map[string]call {
 		"GET /v1/policy-group": rows(b.PolicyGroups),
 		"GET /v1/active-peers": rows(b.ActivePeers),
 		"GET /v1/statistics":   rows(b.Statistics),
+		"GET /v1/offload":      rows(b.Offloads),
 		"GET /v1/identity":     secretRows(b.Identities, (*Identity).hide),
 		"GET /v1/installed-sa": secretRows(b.InstalledSAs, (*InstalledSA).hide),
 

@@ -271,6 +271,7 @@ func (b *batch) singly(k int, errno unix.Errno) (sent int, last unix.Errno) {
 	switch errno {
 	case unix.EIO:
 		b.socket.gso = false
+		b.socket.refused.Store(true)
 	case unix.EINVAL, unix.EMSGSIZE, unix.ENOBUFS, unix.ENOMEM:
 	default:
 		return 0, errno

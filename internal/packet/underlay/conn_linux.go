@@ -48,6 +48,9 @@ type socket struct {
 	gso   bool // the system and the way out can segment (only touched by Send)
 	whole bool // packets are not cut: see Packet.Whole (only touched by Send)
 
+	cuts, joins bool        // what the system had at Listen: UDP_SEGMENT, UDP_GRO
+	refused     atomic.Bool // a way out could not segment: gso is off since
+
 	dropped uint32 // what the system said last (only touched by Drops)
 }
 
@@ -111,10 +114,10 @@ func (c *conn) add(o Options, at netip.AddrPort, natt bool) (uint16, error) {
 	}
 	s := &socket{fd: fd, local: at.Addr(), port: at.Port(), v6: v6, natt: natt}
 	if _, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT); err == nil {
-		s.gso = natt
+		s.gso, s.cuts = natt, natt
 	}
-	if natt && o.Join {
-		_ = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) // without, datagrams come one by one
+	if natt && o.Join { // without, datagrams come one by one
+		s.joins = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
 	}
 	c.sockets = append(c.sockets, s)
 	byFamily := &c.by[index(natt)][index(v6)]

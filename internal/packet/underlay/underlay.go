@@ -1,6 +1,10 @@
 package underlay
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"culvert/internal/packet/wire"
+)
 
 // Kind says what a datagram is.
 type Kind uint8
@@ -100,6 +104,12 @@ type Conn interface {
 type Dropper interface {
 	// Drops is how many there were, from any goroutine.
 	Drops() uint64
+}
+
+// Offloader is what a Conn has that says what the system does for many datagrams at once.
+type Offloader interface {
+	// Offloads may be called from any goroutine.
+	Offloads() []wire.Offload
 }
 
 // Rawer is what a Conn has that may carry ESP and AH without UDP.
