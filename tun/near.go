@@ -31,6 +31,14 @@ func covers(outer, inner netip.Prefix) bool {
 	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 }
 
+// comparePrefix orders by address, and then the shorter prefix first.
+func comparePrefix(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
 // Near is what a tunnel to everywhere leaves alone, of one address family.
 type Near struct {
 	Nets []netip.Prefix // private networks on the host's links

@@ -158,13 +158,6 @@ func appendCounted(list, things []string, kind, fate string) []string {
 	}
 }
 
-func comparePrefix(a, b netip.Prefix) int {
-	if c := a.Addr().Compare(b.Addr()); c != 0 {
-		return c
-	}
-	return a.Bits() - b.Bits()
-}
-
 // foreignText is a route of others as people write it.
 func foreignText(r netlink.Route) string {
 	text := "default"
