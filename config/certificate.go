@@ -286,8 +286,12 @@ func (l *loader) readCRL(c *Certificate, path string, now time.Time) {
 // Values of auth-method that this build has.
 const (
 	AuthPSK       = "pre-shared-key"
+	AuthXAuth     = "pre-shared-key-xauth"
 	AuthSignature = "digital-signature"
 )
+
+// byPSK reports whether a method begins with a pre-shared key.
+func byPSK(method string) bool { return method == AuthPSK || method == AuthXAuth }
 
 // checkProof looks at what an identity proves itself with, and its peer.
 func (l *loader) checkProof(i *Identity, d *directory) {
@@ -307,12 +311,12 @@ func (l *loader) checkProof(i *Identity, d *directory) {
 	if i.Disabled {
 		return
 	}
-	psk := i.AuthMethod == AuthPSK || i.RemoteAuthMethod == AuthPSK
+	psk := byPSK(i.AuthMethod) || byPSK(i.RemoteAuthMethod)
 	switch {
 	case i.Written("secret") && i.Written("secret-file"):
 		l.faultAt(e, "identity", "secret-file", "cannot be combined with secret, write one of them")
 	case psk && !i.Written("secret") && !i.Written("secret-file"):
-		l.faultAt(e, "identity", "secret", "is missing, auth-method pre-shared-key needs secret or secret-file")
+		l.faultAt(e, "identity", "secret", "is missing, auth-method %s needs secret or secret-file", i.AuthMethod)
 	case !psk && (i.Written("secret") || i.Written("secret-file")):
 		key := "secret"
 		if i.Written("secret-file") {
@@ -320,6 +324,7 @@ func (l *loader) checkProof(i *Identity, d *directory) {
 		}
 		l.warnAt(e, "identity", key, "is not used, since neither side proves itself by pre-shared-key")
 	}
+	l.checkXAuth(i)
 	l.checkOwn(i)
 	l.checkRemote(i)
 	l.checkIDs(i)
@@ -328,7 +333,7 @@ func (l *loader) checkProof(i *Identity, d *directory) {
 // checkIDs: with a secret, a peer that says it is who we are is taken for ourselves
 // and refused (ike/v2/reflection.go). Addresses are exempt.
 func (l *loader) checkIDs(i *Identity) {
-	if i.AuthMethod != AuthPSK || i.RemoteAuthMethod != AuthPSK || i.MyID.Kind != i.RemoteID.Kind {
+	if !byPSK(i.AuthMethod) || !byPSK(i.RemoteAuthMethod) || i.MyID.Kind != i.RemoteID.Kind {
 		return
 	}
 	switch i.MyID.Kind {

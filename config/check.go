@@ -37,6 +37,9 @@ func (l *loader) check() {
 		l.checkPeer(p, d)
 	}
 	l.checkPools(d)
+	for _, u := range c.Users {
+		l.checkUser(u)
+	}
 	for _, m := range c.ModeConfigs {
 		l.checkModeConfig(m, d)
 	}

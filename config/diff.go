@@ -15,6 +15,7 @@ type Changes struct {
 	Settings bool
 	Trust    bool // what peers' certificates are checked against from now on
 	Pools    bool // ranges or next-pool of any
+	Users    bool // who there is, and with which password
 
 	// Names, in the order of the new (Removed: the old) configuration. A peer
 	// has changed when it, its profile or one of its identities has.
@@ -32,7 +33,7 @@ type Changes struct {
 
 // Empty reports whether there is nothing to do.
 func (c Changes) Empty() bool {
-	return len(c.Gateway) == 0 && !c.Settings && !c.Trust && !c.Pools && len(c.PeersAdded)+len(c.PeersChanged)+len(c.PeersRemoved)+len(c.PeersRedirected) == 0 &&
+	return len(c.Gateway) == 0 && !c.Settings && !c.Trust && !c.Pools && !c.Users && len(c.PeersAdded)+len(c.PeersChanged)+len(c.PeersRemoved)+len(c.PeersRedirected) == 0 &&
 		len(c.PoliciesAdded)+len(c.PoliciesRemoved) == 0 && !c.Reordered
 }
 
@@ -79,6 +80,7 @@ func Diff(old, next *Config) Changes {
 	a.Entry, b.Entry = Entry{}, Entry{}
 	c.Settings = !reflect.DeepEqual(a, b)
 	c.Pools = !slices.EqualFunc(old.Pools, next.Pools, equalPools)
+	c.Users = !slices.EqualFunc(old.Users, next.Users, equalUsers)
 	c.Trust = diffTrust(old.Certificates, next.Certificates)
 	diffPeers(&c, old.Peers, next.Peers)
 	diffPolicies(&c, old.Policies, next.Policies)
@@ -196,12 +198,16 @@ func equalIdentities(a, b *Identity) bool {
 	x, y := *a, *b
 	x.Entry, y.Entry = Entry{Disabled: a.Disabled}, Entry{Disabled: b.Disabled}
 	x.Peer, y.Peer = nil, nil
-	x.Secret, y.Secret, x.PPKSecret, y.PPKSecret = nil, nil, nil, nil
+	x.Secret, y.Secret, x.PPKSecret, y.PPKSecret, x.Password, y.Password = nil, nil, nil, nil, nil, nil
 	x.Mode, y.Mode = nil, nil
 	x.Redirect, y.Redirect = Host{}, Host{}
 	x.Certificate, y.Certificate, x.RemoteCertificate, y.RemoteCertificate = nil, nil, nil, nil
-	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret) && a.PPKSecret.Equal(b.PPKSecret) && equalModes(a.Mode, b.Mode) &&
+	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret) && a.PPKSecret.Equal(b.PPKSecret) && a.Password.Equal(b.Password) && equalModes(a.Mode, b.Mode) &&
 		equalCertificates(a.Certificate, b.Certificate) && equalCertificates(a.RemoteCertificate, b.RemoteCertificate)
+}
+
+func equalUsers(a, b *User) bool {
+	return a.Name == b.Name && a.Disabled == b.Disabled && a.Password.Equal(b.Password)
 }
 
 func equalPeers(a, b *Peer) bool {

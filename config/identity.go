@@ -70,7 +70,7 @@ func (l *loader) checkUnnamed() {
 		for _, i := range p.Identities {
 			any := i.RemoteID.Kind == IDAuto || i.RemoteID.Kind == IDIgnore
 			switch {
-			case i.RemoteAuthMethod != AuthPSK || !any || i.bad["remote-id"]:
+			case !byPSK(i.RemoteAuthMethod) || !any || i.bad["remote-id"]:
 			case first == nil:
 				first = i
 			default:

@@ -32,8 +32,8 @@ func (l *loader) checkIdentityV1(p *Peer, i *Identity) {
 		if key == "remote-auth-method" {
 			m = i.RemoteAuthMethod
 		}
-		if m != "" && m != "pre-shared-key" && !e.bad[key] {
-			l.faultAt(e, "identity", key, "%q is not supported yet with exchange-mode %q of [[peer]] %q, accepted there: pre-shared-key", m, p.ExchangeMode, p.Name)
+		if m != "" && !byPSK(m) && !e.bad[key] {
+			l.faultAt(e, "identity", key, "%q is not supported yet with exchange-mode %q of [[peer]] %q, accepted there: pre-shared-key, pre-shared-key-xauth", m, p.ExchangeMode, p.Name)
 		}
 	}
 	for _, key := range []string{"ppk-id", "ppk-secret", "ppk-required"} {

@@ -15,7 +15,13 @@ const anyOther = "*"
 
 var notYet = []notYetRow{
 	{"key", "", nil},
-	{"user", "", nil},
+	{"user", "attributes", nil},
+	{"user", "not-after", nil},
+	{"user", "password-hash", nil},
+	{"user", "quota-bytes", nil},
+	{"user", "quota-time", nil},
+	{"user", "shared-users", nil},
+	{"user", "totp-secret", nil},
 	{"user-manager", "", nil},
 	{"user-manager-router", "", nil},
 	{"radius", "", nil},
@@ -42,15 +48,13 @@ var notYet = []notYetRow{
 	{"mode-config", "split-dns", nil},
 	{"mode-config", "src-address-list", nil},
 
-	{"identity", "auth-method", []string{"eap", "eap-radius", "pre-shared-key-xauth", "rsa-key", "rsa-signature-hybrid"}},
+	{"identity", "auth-method", []string{"eap", "eap-radius", "rsa-key", "rsa-signature-hybrid"}},
 	{"identity", "eap-inner-methods", nil},
 	{"identity", "eap-methods", nil},
 	{"identity", "eap-server-name", nil},
 	{"identity", "key", nil},
 	{"identity", "notrack-chain", nil},
-	{"identity", "password", nil},
 	{"identity", "remote-key", nil},
-	{"identity", "username", nil},
 }
 
 func tableNotYet(table string) bool {

@@ -109,6 +109,9 @@ func entries(c *Config) []*Entry {
 	for _, p := range c.Pools {
 		list = append(list, &p.Entry)
 	}
+	for _, p := range c.Users {
+		list = append(list, &p.Entry)
+	}
 	for _, p := range c.Certificates {
 		list = append(list, &p.Entry)
 	}

@@ -71,6 +71,10 @@ var tables = []table{
 		func(l *loader, p *Pool) {
 			place(l, "pool", &l.config.Pools, p, func(p *Pool) *Entry { return &p.Entry })
 		}),
+	many("user", true, userFields, func() *User { return &User{} }, func(u *User) *Entry { return &u.Entry },
+		func(l *loader, u *User) {
+			place(l, "user", &l.config.Users, u, func(u *User) *Entry { return &u.Entry })
+		}),
 	many("mode-config", true, modeConfigFields, defaultModeConfig, func(m *ModeConfig) *Entry { return &m.Entry },
 		func(l *loader, m *ModeConfig) {
 			place(l, "mode-config", &l.config.ModeConfigs, m, func(m *ModeConfig) *Entry { return &m.Entry })
@@ -165,6 +169,8 @@ var identityFields = []field[Identity]{
 	of("mode-config", label, func(i *Identity) *string { return &i.ModeConfig }),
 	of("my-id", identityID(), func(i *Identity) *ID { return &i.MyID }),
 	of("name", label, func(i *Identity) *string { return &i.Name }),
+	of("password", password, func(i *Identity) *secret.Bytes { return &i.Password }),
+	of("password-file", passwordFile, func(i *Identity) *secret.Bytes { return &i.Password }),
 	of("peer", label, func(i *Identity) *string { return &i.PeerName }),
 	of("policy-template-group", label, func(i *Identity) *string { return &i.PolicyTemplateGroup }),
 	of("redirect", host, func(i *Identity) *Host { return &i.Redirect }),
@@ -177,6 +183,7 @@ var identityFields = []field[Identity]{
 	of("remote-id", remoteID, func(i *Identity) *ID { return &i.RemoteID }),
 	of("secret", psk, func(i *Identity) *secret.Bytes { return &i.Secret }),
 	of("secret-file", pskFile, func(i *Identity) *secret.Bytes { return &i.Secret }),
+	of("username", label, func(i *Identity) *string { return &i.Username }),
 }
 
 var policyFields = []field[Policy]{

@@ -131,7 +131,11 @@ var keyCases = []keyCase{
 
 	{"identity", "comment", `"c"`, `[]`, `is a list, accepted: text in quotes`},
 	{"identity", "disabled", `false`, `"off"`, `is a string, write false without quotes, accepted: true, false`},
-	{"identity", "auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is not supported yet, accepted: digital-signature, pre-shared-key`},
+	{"identity", "auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is not supported yet, accepted: digital-signature, pre-shared-key, pre-shared-key-xauth`},
+	{"identity", "username", "", `""`, `"" is not a name, ` + namesAble},
+	{"identity", "password", "", `""`, `is empty, accepted: text`},
+	{"identity", "password", "", `1`, `is a number, accepted: text in quotes`},
+	{"identity", "password-file", "", `"testdata/none"`, `stat testdata/none: no such file or directory, accepted: a file that this process can read`},
 	{"identity", "certificate", "", `"gw"`, `there is no [[certificate]] named "gw"`},
 	{"identity", "remote-certificate", "", `"gw"`, `there is no [[certificate]] named "gw"`},
 	{"identity", "redirect", `"192.0.2.2"`, `500`, `is a number, accepted: the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`},
@@ -199,6 +203,12 @@ var keyCases = []keyCase{
 	{"pool", "ranges", `"::1-::2"`, `"x-192.0.2.2"`, `"x-192.0.2.2" is not a range, accepted: ` + rangeAccepts},
 	{"pool", "ranges", `"192.0.2.0/24"`, `"192.0.2.0/33"`, `"192.0.2.0/33" is not a prefix, accepted: ` + prefixAccepts},
 
+	{"user", "name", `"anna"`, `""`, `"" is not a name, ` + namesAble},
+	{"user", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},
+	{"user", "disabled", `false`, `1`, `is a number, accepted: true, false`},
+	{"user", "password", `"0x is text"`, `""`, `is empty, accepted: text`},
+	{"user", "password-file", `"testdata/ca.pem"`, `"testdata/none"`, `stat testdata/none: no such file or directory, accepted: a file that this process can read`},
+
 	{"certificate", "name", `"c"`, `""`, `"" is not a name, ` + namesAble},
 	{"certificate", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},
 	{"certificate", "disabled", `true`, `1`, `is a number, accepted: true, false`},
@@ -230,12 +240,12 @@ func (k keyCase) one(value string) string {
 	t := tables[slices.IndexFunc(tables, func(t table) bool { return t.name == k.table })]
 	others := map[string][]string{
 		"profile": {"name = 'n'"}, "proposal": {"name = 'n'"}, "peer": {"name = 'n'", "exchange-mode = 'ike2'"},
-		"policy-group": {"name = 'n'"}, "certificate": {"name = 'n'", "file = 'testdata/ca.pem'"}, "pool": {"name = 'n'", "ranges = '192.0.2.2'"}, "mode-config": {"name = 'n'", "address = '192.0.2.7'"}, "identity": {"peer = 'there'", "secret = 's'"},
+		"policy-group": {"name = 'n'"}, "certificate": {"name = 'n'", "file = 'testdata/ca.pem'"}, "pool": {"name = 'n'", "ranges = '192.0.2.2'"}, "mode-config": {"name = 'n'", "address = '192.0.2.7'"}, "user": {"name = 'n'", "password = 'p'"}, "identity": {"peer = 'there'", "secret = 's'"},
 		"policy": {"action = 'discard'", "src-address = '10.1.0.0/16'", "dst-address = '10.2.0.0/16'", "protocol = 'tcp'"},
 	}
 	lines := []string{"", t.header(), k.key + " = " + value}
 	for _, o := range others[k.table] {
-		if !strings.HasPrefix(o, k.key+" ") && !(k.key == "address-pool" && strings.HasPrefix(o, "address ")) && !(k.key == "secret-file" && strings.HasPrefix(o, "secret ")) {
+		if !strings.HasPrefix(o, k.key+" ") && !(k.key == "address-pool" && strings.HasPrefix(o, "address ")) && !(k.key == "secret-file" && strings.HasPrefix(o, "secret ")) && !(k.key == "password-file" && strings.HasPrefix(o, "password ")) {
 			lines = append(lines, o)
 		}
 	}

@@ -23,6 +23,7 @@ type Config struct {
 	Policies []*Policy
 	Groups   []*Group
 	Pools    []*Pool
+	Users    []*User
 	// ModeConfigs begin with the manual's own request-only.
 	ModeConfigs []*ModeConfig
 	// Certificates are the certificate store: our own, the authorities', the peers'.
@@ -215,6 +216,8 @@ type Identity struct {
 	IgnoreContact       bool // ignore-initial-contact
 	ModeConfig          string
 	PolicyTemplateGroup string // "none": no group
+	Username            string // of XAuth, with which this host logs in
+	Password            secret.Bytes
 	PPKID               string // ours: postquantum preshared key, RFC 8784; empty: none
 	PPKSecret           secret.Bytes
 	PPKRequired         bool

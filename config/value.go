@@ -455,6 +455,15 @@ func pskFrom(v value, s string) (secret.Bytes, bool) {
 
 // pskFile is a pre-shared key in a file of its own.
 func pskFile(v value) (secret.Bytes, bool) {
+	s, ok := secretFile(v)
+	if !ok {
+		return nil, false
+	}
+	return pskFrom(v, string(s))
+}
+
+// secretFile is the text of a file, without the end of its line.
+func secretFile(v value) (secret.Bytes, bool) {
 	path, ok := text("the path of a file, relative to this one")(v)
 	if !ok {
 		return nil, false
@@ -468,9 +477,9 @@ func pskFile(v value) (secret.Bytes, bool) {
 	if othersCanRead(mode) {
 		v.warn(readByOthers, v.file.beside(path), mode.Perm())
 	}
-	s := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	s := secret.Bytes(strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"))
 	clear(data)
-	return pskFrom(v, s)
+	return s, true
 }
 
 // orNumber is a number, or a word for one that may be none of them.

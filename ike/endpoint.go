@@ -25,6 +25,7 @@ type Endpoint struct {
 	bySPI     map[uint64]*ikesa.SA
 	others    siblings
 	strangers strangers // as responder, until IKE_AUTH is through
+	guesses   ikesa.Guesses
 	peers     peerIndex
 	children  map[core.ChildID]*ikesa.Child
 	sendsWith map[uint32][]*ikesa.Child // by the SPI that they send with
@@ -238,7 +239,7 @@ func (e *Endpoint) bad(d core.Datagram, format string, a ...any) {
 
 // common is what an IKE SA of any version asks of the endpoint; the endpoint itself is ikesa.Newcomers and v2.Owner.
 func (e *Endpoint) common() ikesa.Owner {
-	return ikesa.Owner{Host: e, Others: &e.others, Keeper: e, Policies: &e.policies}
+	return ikesa.Owner{Host: e, Others: &e.others, Keeper: e, Policies: &e.policies, Guesses: &e.guesses}
 }
 
 // Weigh counts anew how many bytes a half-open SA keeps.
@@ -402,7 +403,10 @@ func (e *Endpoint) reconfigure(cfg *core.Config) {
 			sa.Delete("its peer was changed or removed in the configuration")
 			continue
 		}
-		sa.Rebind(p)
+		if sa.Rebind(p); sa.User != "" && cfg.Users[sa.User] == nil {
+			sa.Delete("its user was removed in the configuration")
+			continue
+		}
 		for _, c := range slices.Clone(sa.Children) {
 			if pol := keeps(cfg, policies, c.Policy); pol != nil {
 				c.Policy = pol

@@ -43,6 +43,8 @@ type Config struct {
 	// sent in where the peer understands fragments; 0: 1280, at least 160.
 	MaxDatagram int
 	Trust       *Trust // nil: no authority is trusted
+	// Users may log in with a password, by name.
+	Users map[string]*User
 	// Redirects sends newcomers of a peer, by name, to another gateway;
 	// IdentityRedirects sends who turns out to be that one. They stand beside the
 	// peers, so that a reload that changes them ends no SA.
@@ -216,6 +218,7 @@ type Identity struct {
 	RemoteCert    *x509.Certificate // remote-certificate: the only one that the peer may have
 	MatchCert     bool              // match-by=certificate: chosen by RemoteCert, whatever ID the peer has
 	PPK           *PPK              // nil: none
+	XAuth         *XAuth            // nil: phase 1 is all, and always in IKEv2
 	Mode          *ModeConfig       // nil: none
 	Generate      Generate
 	Group         string // policy-template-group

@@ -22,6 +22,8 @@ import (
 //	           Addresses are the default ID, and hosts of several private networks may
 //	           have the same address
 //
+//	logged in  whatever the ID is, a name and a password say which user it is
+//
 // In the first two cases the ID names one person, and IKE SAs with the same ID belong to
 // that person. In the last case it names nobody. Then, and if one person has several
 // devices, the path decides: a peer at the address and port of an IKE SA with the same ID is
@@ -42,7 +44,10 @@ func (sa *SA) Proven() bool {
 
 // named reports whether the peer's ID names somebody.
 func named(sa *SA) bool {
-	if sa.Identity == nil || sa.Identity.Ignore {
+	switch {
+	case sa.User != "":
+		return true
+	case sa.Identity == nil || sa.Identity.Ignore:
 		return false
 	}
 	switch sa.PeerID.Type {
@@ -56,7 +61,7 @@ func named(sa *SA) bool {
 // that has s: one that authenticates anew, or resumes, or has forgotten s.
 func (sa *SA) SameDevice(s *SA) bool {
 	switch {
-	case s.Identity != sa.Identity || s.State == Ended:
+	case s.Identity != sa.Identity || s.State == Ended || otherUser(sa, s):
 		return false
 	case s.Remote == sa.Remote || sa.Had != nil && sa.Had(s):
 		return true
@@ -69,8 +74,11 @@ func (sa *SA) SameDevice(s *SA) bool {
 // SamePerson reports whether s, which has the same ID, is of the same peer, as far
 // as anybody can tell.
 func (sa *SA) SamePerson(s *SA) bool {
-	return s.Identity == sa.Identity && (named(sa) || oneGateway(sa.Peer, sa.Identity)) || sa.SameDevice(s)
+	return s.Identity == sa.Identity && !otherUser(sa, s) && (named(sa) || oneGateway(sa.Peer, sa.Identity)) || sa.SameDevice(s)
 }
+
+// otherUser reports whether two peers have logged in as different users, whatever else they say that they are.
+func otherUser(a, b *SA) bool { return a.User != "" && b.User != "" && a.User != b.User }
 
 // oneGateway reports whether a peer that proved itself by id is one gateway with an address of
 // its own in the configuration. It begins its IKE SAs from there, so that all of them are one
@@ -109,6 +117,8 @@ func (sa *SA) Origin() netip.Addr {
 func (sa *SA) LeaseOwner() string {
 	id := fmt.Sprintf("%c%s", byte(sa.PeerID.Type), sa.PeerID.Data)
 	switch {
+	case sa.User != "":
+		return sa.Peer.Name + "\x00\x00user\x00" + sa.User
 	case sa.Proven():
 		return sa.Peer.Name + "\x00" + id
 	case named(sa):

@@ -14,6 +14,7 @@ type Owner struct {
 	Others   Others
 	Keeper   Keeper
 	Policies Policies
+	Guesses  *Guesses
 }
 
 // Host is the configuration and the host that it is for.

@@ -54,6 +54,7 @@ type SA struct {
 	Suite        core.Suite
 	Identity     *core.Identity // of the configuration; nil: not known yet
 	MyID, PeerID core.ID
+	User         string // of Config.Users, who the peer has proved to be; "": it did not log in
 	Birth        Birth
 	Home         netip.Addr         // see settleHome
 	Had          func(old *SA) bool // whether the peer has shown that it had another SA; nil: it has not
@@ -99,7 +100,7 @@ func New(env *core.Env, owner Owner, peer *core.Peer, p Path) *SA {
 // same path. Its Protocol is still to be set.
 func (sa *SA) Successor() *SA {
 	return &SA{Env: sa.Env, Owner: sa.Owner, ID: sa.Env.NewSAID(), Peer: sa.Peer,
-		Path: sa.Path, NAT: sa.NAT, WantsUDP: sa.WantsUDP, ForceUDP: sa.ForceUDP, blocked: sa.blocked, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID,
+		Path: sa.Path, NAT: sa.NAT, WantsUDP: sa.WantsUDP, ForceUDP: sa.ForceUDP, blocked: sa.blocked, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID, User: sa.User,
 		Created: sa.Env.Now(), Heard: sa.Env.Now(), quiet: true}
 }
 

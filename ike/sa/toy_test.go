@@ -176,7 +176,7 @@ func newWorld(t *testing.T) *world {
 	w.env.AddSPIs([]uint32{0x1000, 0x1001, 0x1002, 0x1003})
 	w.owner = &toyOwner{cfg: w.config(1)}
 	path := Path{Local: netip.MustParseAddrPort("192.0.2.1:500"), Remote: netip.MustParseAddrPort("192.0.2.2:500")}
-	w.sa = New(w.env, Owner{w.owner, w.owner, w.owner, w.owner}, w.owner.cfg.Peers[0], path)
+	w.sa = New(w.env, Owner{w.owner, w.owner, w.owner, w.owner, nil}, w.owner.cfg.Peers[0], path)
 	w.sa.Initiator, w.sa.SPIi = true, 7
 	w.sa.Protocol = &toy{sa: w.sa}
 	return w

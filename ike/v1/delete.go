@@ -80,6 +80,11 @@ func (sa *SA) kin() []*ikesa.SA {
 
 // phase1Deleted ends the IKE SA whose cookies the peer names, if it is its own. Its CHILD SAs are another one's then.
 func (sa *SA) phase1Deleted(spi []byte) {
+	for _, s := range sa.base.Others.Namesakes(sa.base) {
+		if n, ok := s.Protocol.(*SA); ok && n.setup != nil {
+			n.setup.inherit() // the peer goes on with that one, without XAuth
+		}
+	}
 	list := sa.kin()
 	i := slices.IndexFunc(list, func(s *ikesa.SA) bool { return bytes.Equal(spi, cookies(s.SPIi, s.SPIr)) })
 	if i < 0 {

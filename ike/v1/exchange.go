@@ -156,7 +156,7 @@ func (sa *SA) phase2Message(m *isakmp.Message, raw []byte, in core.Datagram) err
 		return drop("message ID %08x is another exchange's", m.ID)
 	case transaction:
 		return transactionMessage(sa, x, m, raw, in)
-	case sa.setup != nil:
+	case sa.setup != nil && !sa.setup.inherit():
 		return drop("quick mode before %s is through", sa.setup.doing)
 	case x == nil:
 		x = sa.newExchange(m.ID, false)

@@ -43,6 +43,9 @@ func (f *features) drafts() bool { return f.natt != isakmp.VendorNATT }
 func (sa *SA) vendorIDs() (out []isakmp.Payload) {
 	say := func(v isakmp.Vendor) { out = append(out, &isakmp.VendorID{Data: v.Bytes()}) }
 	say(isakmp.VendorDPD)
+	if saysXAuth(sa) {
+		say(isakmp.VendorXAuth)
+	}
 	if saysUnity(sa) {
 		say(isakmp.VendorUnity)
 	}

@@ -71,6 +71,10 @@ func (sa *SA) informed(m *isakmp.Message, in core.Datagram) error {
 		if sa.base.State >= Closing {
 			return nil
 		}
+		if sa.setup != nil {
+			sa.setup.informed(p)
+			continue
+		}
 		switch p := p.(type) {
 		case *isakmp.Delete:
 			sa.deleted(p)

@@ -2,6 +2,7 @@ package v1
 
 import (
 	"bytes"
+	"slices"
 
 	"culvert/crypto/suite"
 	"culvert/ike/auth"
@@ -38,7 +39,8 @@ func (p *phase1) begin() {
 	if sa.base.Identity == nil { // else it is that of the policies
 		sa.base.Identity = ikesa.FirstIdentity(sa.base, nil)
 	}
-	offer := phase1SA(&sa.base.Peer.Profile, isakmp.AuthPreShared)
+	p.method = methodOf(sa.base.Identity, true)
+	offer := phase1SA(&sa.base.Peer.Profile, p.method)
 	if len(offer.Proposals[0].Transforms) == 0 {
 		sa.fail(end(0, "profile %q has nothing that IKEv1 can negotiate: add to enc-algorithm, hash-algorithm or dh-group", sa.base.Peer.Profile.Name))
 		return
@@ -54,7 +56,7 @@ func (p *phase1) main2(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	if m.Sealed != nil || answer == nil || m.SPIr == 0 {
 		return drop("message 2 of main mode without SA payload")
 	}
-	chosen := ofMethods(phase1Offers(answer), []uint16{isakmp.AuthPreShared})
+	chosen := ofMethods(phase1Offers(answer), []uint16{p.method})
 	s, ok := core.Phase1Offer(&sa.base.Peer.Profile).Accepts(alternatives(chosen))
 	if !ok {
 		return drop("the peer chose a proposal that was not offered")
@@ -119,7 +121,7 @@ func (p *phase1) prove() error {
 	b.MyID = auth.MyID(b.Identity, b.Local.Addr())
 	id := idPayload(b.MyID)
 	out := []isakmp.Payload{id, &isakmp.Hash{Data: p.hashOf(&sa.keys, true, id.Body())}}
-	if b.Only() && b.Identity.Mode == nil { // the manual: not with mode config
+	if b.Only() && b.Identity.Mode == nil && b.Identity.XAuth == nil { // the manual: not with mode config or XAuth
 		out = append(out, sa.initialContact())
 	}
 	p.expect("message 6 of main mode, the peer's proof", p.main6)
@@ -185,10 +187,12 @@ func Accept(env *core.Env, common ikesa.Owner, owner ikesa.Newcomers, peers []*c
 func pskMethods(peer *core.Peer) (methods []uint16) {
 	for _, id := range peer.Identities {
 		if id.Auth == core.AuthPSK && id.Remote() == core.AuthPSK {
-			return []uint16{isakmp.AuthPreShared}
+			if m := methodOf(id, false); !slices.Contains(methods, m) {
+				methods = append(methods, m)
+			}
 		}
 	}
-	return nil
+	return methods
 }
 
 func (p *phase1) main3(m *isakmp.Message, raw []byte, in core.Datagram) error {
@@ -233,7 +237,7 @@ func (p *phase1) main5(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	)
 	for _, peer := range p.candidates {
 		for _, i := range peer.Identities {
-			if i.Auth != core.AuthPSK || i.Remote() != core.AuthPSK || tries == maxSecrets {
+			if i.Auth != core.AuthPSK || i.Remote() != core.AuthPSK || methodOf(i, false) != p.method || tries == maxSecrets {
 				continue
 			}
 			tries++

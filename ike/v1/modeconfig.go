@@ -49,6 +49,7 @@ func saysUnity(sa *SA) bool {
 // lease asks for an address, if that is wanted. An SA that replaces another has its address from that.
 func (s *setup) lease() {
 	sa := s.sa
+	sa.base.Env.Timers.Stop(s.timer)
 	if sa.base.Mode(false) == nil || !sa.base.Initiator || sa.base.Instead != "" {
 		s.up()
 		return

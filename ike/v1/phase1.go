@@ -18,6 +18,7 @@ type phase1 struct {
 	awaited    string       // what next takes, for people
 	candidates []*core.Peer // as responder: who the peer may be, by its address
 
+	method  uint16 // by which the ends prove themselves
 	sai     []byte // the body of the initiator's SA payload
 	ni, nr  []byte
 	ke      keyExchange
@@ -173,7 +174,7 @@ func (p *phase1) choose(payload *isakmp.SA, methods func(*core.Peer) []uint16) (
 			continue
 		case chosen == nil:
 			o := list[a.Number-1]
-			chosen, sa.base.Suite = &o, s
+			chosen, sa.base.Suite, p.method = &o, s, o.phase1.Auth
 			ikesa.TurnOut(sa.base, peer)
 		case len(ofMethods(list, methods(peer))) == 0:
 			continue

@@ -42,6 +42,7 @@ func (sa *SA) seal(exchange message.ExchangeType, id uint32, iv *[]byte, ps []is
 // sealHashed is seal with a HASH payload in front, which hash computes over the others.
 func (sa *SA) sealHashed(exchange message.ExchangeType, id uint32, iv *[]byte, hash func(rest []byte) secret.Bytes, ps ...isakmp.Payload) []byte {
 	_, rest := isakmp.AppendPayloads(nil, ps)
+	defer clear(rest) // there may be a password in it
 	return sa.seal(exchange, id, iv, append([]isakmp.Payload{&isakmp.Hash{Data: hash(rest)}}, ps...))
 }
 
@@ -59,6 +60,7 @@ func (sa *SA) open(m *isakmp.Message, key secret.Bytes, iv []byte) (c *isakmp.Ch
 	next = lastBlock(e, m.Sealed)
 	plain := clone(m.Sealed)
 	mode.Decrypt(iv, plain)
+	defer func() { clear(plain) }() // the same
 	c, err = isakmp.ParsePayloads(m.Next, plain)
 	if w := sa.base.Env.Witness; w != nil {
 		seen := core.OpenedWell

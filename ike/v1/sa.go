@@ -89,11 +89,17 @@ func (sa *SA) Doing() string {
 }
 
 // Rekey has a new phase 1 made that takes over. It is done only with DPD, as the manual says: without it a
-// peer that is gone would be called for ever.
+// peer that is gone would be called for ever. A road warrior does it itself.
 func (sa *SA) Rekey() {
-	if sa.base.State == Established && sa.base.Peer.Profile.DPD > 0 {
+	if sa.base.State == Established && sa.base.Peer.Profile.DPD > 0 && !serves(sa) {
 		sa.base.Keeper.Reauthenticate(sa.base)
 	}
+}
+
+// serves reports whether the peer is a road warrior: it connects, and makes phase 1 anew.
+func serves(sa *SA) bool {
+	x := sa.base.Identity.XAuth
+	return sa.base.Lease.Given() || x != nil && x.Asks
 }
 
 // Detached: see ikesa.Detached.
@@ -187,7 +193,11 @@ func (sa *SA) up(contact bool) {
 	base.Up()
 	base.Birth = ikesa.Birth{Mine: mine, Begun: base.Created, Up: base.EstablishedAt, LowNonce: sa.lowNonce, Renews: true}
 	base.Proved(mine)
-	base.Event(core.EvIKEUp, "%s, we are %s, IKEv1, %s", base.PeerID, base.MyID, base.Suite.IKEText())
+	user := ""
+	if base.User != "" {
+		user = fmt.Sprintf(", user %q", base.User)
+	}
+	base.Event(core.EvIKEUp, "%s%s, we are %s, IKEv1, %s", base.PeerID, user, base.MyID, base.Suite.IKEText())
 	if !mine {
 		sa.renews()
 		base.BoundSame()

@@ -1,6 +1,9 @@
 package v1
 
 import (
+	"bytes"
+	"slices"
+
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
 	ikesa "culvert/ike/sa"
@@ -17,6 +20,8 @@ import (
 type setup struct {
 	sa      *SA
 	contact bool   // the peer said INITIAL-CONTACT
+	refused bool   // the peer's password was wrong
+	rounds  int    // of requests of XAuth that we answered
 	doing   string // for people
 	timer   *core.Timer
 }
@@ -27,7 +32,7 @@ func goOn(sa *SA, contact bool) {
 	sa.phase1 = nil
 	sa.keys.root.Wipe()
 	sa.setup = &setup{sa: sa, contact: contact}
-	sa.setup.lease()
+	sa.setup.login()
 }
 
 func (s *setup) end() { s.sa.base.Env.Timers.Stop(s.timer) }
@@ -55,13 +60,44 @@ func (s *setup) up() {
 }
 
 // isAsked answers a request of the peer, and isSet takes what it sets.
-func isAsked(sa *SA, x *exchange, a *isakmp.Attributes) { giveConfig(sa, x, a) }
+func isAsked(sa *SA, x *exchange, a *isakmp.Attributes) {
+	if isXAuth(a) {
+		answersXAuth(sa, x, a)
+		return
+	}
+	giveConfig(sa, x, a)
+}
 
-func isSet(sa *SA, x *exchange, a *isakmp.Attributes) { takeConfig(sa, x, a) }
+func isSet(sa *SA, x *exchange, a *isakmp.Attributes) {
+	if isXAuth(a) {
+		hearsStatus(sa, x, a)
+		return
+	}
+	takeConfig(sa, x, a)
+}
 
 // takes reports whether a request or a SET of the peer has its time now.
-func takes(sa *SA, _ *isakmp.Attributes) bool {
-	return sa.base.State == Established || sa.setup != nil && sa.setup.doing == doingConfig
+func takes(sa *SA, a *isakmp.Attributes) bool {
+	return isXAuth(a) || sa.base.State == Established || sa.setup != nil && sa.setup.doing == doingConfig
+}
+
+// informed hears what the peer says before the SA is up. It may say who it was only once it has proved which user it is.
+func (s *setup) informed(p isakmp.Payload) {
+	sa := s.sa
+	switch p := p.(type) {
+	case *isakmp.Delete:
+		own := cookies(sa.base.SPIi, sa.base.SPIr)
+		if p.Protocol == isakmp.ProtoISAKMP && slices.ContainsFunc(p.SPIs, func(spi []byte) bool { return bytes.Equal(spi, own) }) {
+			s.lost(fatal{reason: "the peer deleted the IKE SA before " + s.doing + " was through: see its log"})
+		}
+	case *isakmp.Notify:
+		switch p.Kind {
+		case isakmp.NotifyInitialContact:
+			s.contact = true
+		case isakmp.NotifyRUThere:
+			sa.dpd.answer(p)
+		}
+	}
 }
 
 // attributesOf are those of mode config that every version of IKE has.

@@ -60,6 +60,9 @@ func report(c config.Changes, warnings []config.Warning) control.ReloadReport {
 	if c.Pools {
 		add("pools: changed; addresses in use stay in use")
 	}
+	if c.Users {
+		add("users: changed; who was removed is logged out")
+	}
 	if c.Trust {
 		add("certificates: changed; they apply to new connections")
 	}

@@ -43,7 +43,7 @@ func storeOf(list []*config.Certificate) *certStore {
 // authMethod is the auth-method of a name; 0 where the table has none of it, which Compile refuses.
 func authMethod(name string) (a core.AuthMethod) {
 	for _, m := range auth.Methods {
-		if m.Name == name {
+		if m.Name == name || m == auth.PreSharedKey && name == config.AuthXAuth {
 			a = m.Auth
 		}
 	}
@@ -56,6 +56,9 @@ func (s *certStore) identity(i *config.Identity) *core.Identity {
 		Auth: authMethod(i.AuthMethod), RemoteAuth: authMethod(i.RemoteAuthMethod), MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
 		Ignore: i.RemoteID.Kind == config.IDIgnore, Secret: i.Secret, MatchCert: i.MatchBy == config.MatchCertificate,
 		IgnoreContact: i.IgnoreContact,
+	}
+	if i.XAuth() {
+		id.XAuth = &core.XAuth{Asks: i.Peer.Passive, Name: i.Username, Password: i.Password}
 	}
 	if c := i.Certificate; c != nil && len(c.Certs) > 0 {
 		id.Own = &core.Credential{Name: c.Name, Key: c.Key, PSS: c.RSAPadding == "pss", AutoPadding: c.RSAPadding == "auto",

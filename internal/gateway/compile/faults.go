@@ -37,6 +37,7 @@ func (n *Result) values(c *config.Config) {
 	for _, m := range auth.Methods {
 		methods[m.Name] = m.Auth
 	}
+	methods[config.AuthXAuth] = core.AuthPSK
 	for _, p := range c.Peers {
 		if p.Disabled {
 			continue
