@@ -202,7 +202,9 @@ func TestXAuthIsNotEvaded(t *testing.T) {
 // Before XAuth is through nothing else is done for a peer, and its say about others does not count: it has the secret of a group.
 func TestNothingBeforeXAuth(t *testing.T) {
 	p := newRoadWarrior(t, xauth, func(a, _ *core.Config) { a.Peers[0].Identities[0].XAuth.Password = secret.Bytes("correct horse") })
-	p.drop = func(from *side, h message.Header) bool { return from == p.a && h.Exchange == isakmp.ExchangeTransaction }
+	p.drop = func(from *side, h message.Header) bool {
+		return from == p.a && h.Exchange == isakmp.ExchangeTransaction
+	}
 	added := outputsOf[core.AddPolicy](p)
 	p.up()
 	p.run(time.Second)
@@ -220,7 +222,9 @@ func TestNothingBeforeXAuth(t *testing.T) {
 // A server that never asks is left after a while.
 func TestNobodyAsksForXAuth(t *testing.T) {
 	p := newPair(t, 1, quick, inMainMode, bPassive, xauth)
-	p.drop = func(from *side, h message.Header) bool { return from == p.b && h.Exchange == isakmp.ExchangeTransaction }
+	p.drop = func(from *side, h message.Header) bool {
+		return from == p.b && h.Exchange == isakmp.ExchangeTransaction
+	}
 	p.up()
 	p.run(31 * time.Second)
 	if e := p.a.event(core.EvInitFailed); !strings.Contains(e.Reason, "did not ask for name and password (XAuth) within 30s") || e.Exchange != "XAuth" {
