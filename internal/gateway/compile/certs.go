@@ -40,20 +40,25 @@ func storeOf(list []*config.Certificate) *certStore {
 	return s
 }
 
-// authMethod is the auth-method of a name; 0 where the table has none of it, which Compile refuses.
-func authMethod(name string) (a core.AuthMethod) {
+// authMethods are the values of auth-method, and methodsAlone those that both ends can have apart. With XAuth phase 1 goes by a pre-shared key.
+func authMethods() map[string]core.AuthMethod {
+	all := methodsAlone()
+	all[config.AuthXAuth] = core.AuthPSK
+	return all
+}
+
+func methodsAlone() map[string]core.AuthMethod {
+	all := map[string]core.AuthMethod{}
 	for _, m := range auth.Methods {
-		if m.Name == name || m == auth.PreSharedKey && name == config.AuthXAuth {
-			a = m.Auth
-		}
+		all[m.Name] = m.Auth
 	}
-	return a
+	return all
 }
 
 // identity is one as IKE wants it.
 func (s *certStore) identity(i *config.Identity) *core.Identity {
 	id := &core.Identity{
-		Auth: authMethod(i.AuthMethod), RemoteAuth: authMethod(i.RemoteAuthMethod), MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
+		Auth: authMethods()[i.AuthMethod], RemoteAuth: authMethods()[i.RemoteAuthMethod], MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
 		Ignore: i.RemoteID.Kind == config.IDIgnore, Secret: i.Secret, MatchCert: i.MatchBy == config.MatchCertificate,
 		IgnoreContact: i.IgnoreContact,
 	}

@@ -78,7 +78,7 @@ func Compile(c *config.Config, ports [2]uint16, prev *Result) (*Result, error) {
 	}
 	n := &Result{
 		IKE: &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1],
-			StrangerBytes: c.Gateway.StrangerMemory / StrangerParts * endpointParts, Users: map[string]*core.User{}},
+			StrangerBytes: c.Gateway.StrangerMemory / StrangerParts * endpointParts},
 		StrangerShare: c.Gateway.StrangerMemory / StrangerParts,
 		Ports:         ports, MTU: MTU(c, nil), lan: c.Gateway.LANBypass, last: prev.last, lastTemplate: prev.lastTemplate,
 		ByContent: map[policyKey]core.PolicyRef{}, Refs: map[*config.Policy]core.PolicyRef{},
@@ -87,11 +87,7 @@ func Compile(c *config.Config, ports [2]uint16, prev *Result) (*Result, error) {
 		Templates: map[core.PolicyRef]*Template{}, templateRefs: map[templateKey]core.PolicyRef{},
 	}
 	n.IKE.Where = n.where.where
-	for _, u := range c.Users {
-		if !u.Disabled {
-			n.IKE.Users[u.Name] = &core.User{Name: u.Name, Password: u.Password}
-		}
-	}
+	n.users(c)
 	store := storeOf(c.Certificates)
 	n.IKE.Trust = store.trust
 	for _, p := range c.Peers {
@@ -122,6 +118,18 @@ func Compile(c *config.Config, ports [2]uint16, prev *Result) (*Result, error) {
 		return nil, n.faults
 	}
 	return n, nil
+}
+
+func (n *Result) users(c *config.Config) {
+	for _, u := range c.Users {
+		if u.Disabled {
+			continue
+		}
+		if n.IKE.Users == nil {
+			n.IKE.Users = map[string]*core.User{}
+		}
+		n.IKE.Users[u.Name] = &core.User{Name: u.Name, Password: u.Password}
+	}
 }
 
 // reserved is what no peer gets by asking for it: given is what mode-configs give to

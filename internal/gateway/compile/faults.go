@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"culvert/config"
-	"culvert/ike/auth"
-	"culvert/ike/core"
 )
 
 // What is wrong in a configuration that loads: what the planes do not have, and what cannot be
@@ -33,11 +31,7 @@ func (n *Result) fault(e *config.Entry, table, key, format string, args ...any) 
 // values compares what the entries in force say with the tables of the planes.
 func (n *Result) values(c *config.Config) {
 	known(n, &c.Gateway.Entry, "gateway", "encapsulation", c.Gateway.Encapsulation, encapsulations)
-	methods := map[string]core.AuthMethod{}
-	for _, m := range auth.Methods {
-		methods[m.Name] = m.Auth
-	}
-	methods[config.AuthXAuth] = core.AuthPSK
+	methods := authMethods()
 	for _, p := range c.Peers {
 		if p.Disabled {
 			continue

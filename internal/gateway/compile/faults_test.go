@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"culvert/config"
-	"culvert/ike/auth"
 )
 
 // six is a policy for IPv6.
@@ -126,16 +125,12 @@ group = "GROUP"
 
 // The values that config accepts and those that the planes have are the same.
 func TestWhatLoadsIsInTheTables(t *testing.T) {
-	methods := map[string]bool{}
-	for _, m := range auth.Methods {
-		methods[m.Name] = true
-	}
 	for _, c := range []struct {
 		table, key string
 		has        []string
 	}{
-		{"[[identity]]", "auth-method", names(methods)},
-		{"[[identity]]", "remote-auth-method", names(methods)},
+		{"[[identity]]", "auth-method", names(authMethods())},
+		{"[[identity]]", "remote-auth-method", names(methodsAlone())},
 		{"[[identity]]", "generate-policy", names(generates)},
 		{"[[peer]]", "childless", names(childless)},
 		{"[gateway]", "encapsulation", names(encapsulations)},
