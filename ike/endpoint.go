@@ -107,6 +107,12 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 				p.CheckPath(in.MTU)
 			}
 		}
+	case core.PathUntried:
+		if c := e.children[in.Child]; c != nil {
+			if p, ok := c.SA.Protocol.(ikesa.Prober); ok {
+				p.MeasurePath(in.MTU)
+			}
+		}
 	case core.LocalAddrs:
 		e.addrs = in.Addrs
 		for _, sa := range sorted(e.bySPI) {

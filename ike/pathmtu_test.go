@@ -31,6 +31,9 @@ func newClaimed(t *testing.T, ends [2]string, encr string, change ...func(a, b *
 		cfg.Peers[0].Address = netip.PrefixFrom(a, a.BitLen())
 	}
 	cb.Peers[0].Passive = true
+	for _, f := range change {
+		f(ca, cb)
+	}
 	c.a, c.b = c.newSide("a", ends[0], 3, ca), c.newSide("b", ends[1], 4, cb)
 	c.up()
 	c.until(time.Minute, "up", c.bothUp)

@@ -21,6 +21,12 @@ const (
 	// ClaimsEvery is how often an unproven claim about one path is passed on to be
 	// checked. Each check costs a message to the peer and its response.
 	ClaimsEvery = 10 * time.Second
+	// SurePMTU is how long outer packets may be without anybody asking the peer whether
+	// they arrive.
+	SurePMTU = 1280
+	// MeasureEvery is how often the peer is asked at most, while longer packets leave. A path that
+	// becomes narrower, and whose routers do not say so, is noticed after that time, and so is one that becomes wider.
+	MeasureEvery = 5 * time.Minute
 )
 
 // Path is the path between two outer addresses. All SAs between them share one, so
@@ -29,14 +35,19 @@ const (
 type Path struct {
 	Local, Remote netip.Addr
 
-	first   atomic.Uint32 // MTU of its first link; 0: not known
-	learned atomic.Uint64 // MTU<<48 | Unix seconds when; 0: nothing
-	claimed atomic.Int64  // Unix ns of the last claim that was passed on
-	users   *Child        // the SAs that use it, in a list; under paths.mu
+	first    atomic.Uint32 // MTU of its first link; 0: not known
+	learned  atomic.Uint64 // MTU<<48 | Unix seconds when; 0: nothing
+	measured atomic.Uint64 // MTU<<48 | Unix seconds when; 0: nothing
+	asked    atomic.Int64  // Unix ns when the peer was last to be asked whether long packets arrive; 0: never
+	told     atomic.Bool   // people were told that the path is narrow
+	claimed  atomic.Int64  // Unix ns of the last claim that was passed on
+	users    *Child        // the SAs that use it, in a list; under paths.mu
 }
 
 // near is Child.near of the path.
-func (p *Path) near() uint64 { return uint64(p.first.Load()) + p.learned.Load() }
+func (p *Path) near() uint64 {
+	return uint64(p.first.Load()) + p.learned.Load() + p.measured.Load() + uint64(p.asked.Load())
+}
 
 // MTU is the longest outer packet, header included, that is known to fit through
 // the path; now is in Unix ns.
@@ -44,6 +55,15 @@ func (p *Path) MTU(now int64) int {
 	if p == nil {
 		return MaxPMTU
 	}
+	mtu := p.byRouters(now)
+	if v := p.measured.Load(); v != 0 {
+		mtu = min(mtu, int(v>>48))
+	}
+	return mtu
+}
+
+// byRouters is the MTU without what was measured.
+func (p *Path) byRouters(now int64) int {
 	mtu := MaxPMTU
 	if link := p.first.Load(); link != 0 {
 		mtu = int(link)
@@ -52,6 +72,61 @@ func (p *Path) MTU(now int64) int {
 		mtu = min(mtu, int(v>>48))
 	}
 	return mtu
+}
+
+// Measured is how long a packet was that was shown to fit, when the peer was last asked, and when that was, in Unix
+// seconds. 0: it was not.
+func (p *Path) Measured() (mtu int, at int64) {
+	if p == nil {
+		return 0, 0
+	}
+	v := p.measured.Load()
+	return int(v >> 48), int64(v & (1<<48 - 1))
+}
+
+// Measure notes what fits, as the peer has shown by an answer. It holds until it is measured again.
+// true: the path is narrower than anybody has said, for the first time; now is in Unix ns.
+func (p *Path) Measure(mtu int, now int64) bool {
+	if p == nil {
+		return false
+	}
+	mtu = min(max(mtu, p.least()), MaxPMTU)
+	p.measured.Store(uint64(mtu)<<48 | uint64(now/int64(time.Second)))
+	return mtu < p.byRouters(now)-maxUnsure && p.told.CompareAndSwap(false, true)
+}
+
+// maxUnsure is how much a measured MTU may be too small, since IKE with a block cipher cannot make packets of every length.
+const maxUnsure = 15
+
+// Unmeasured reports whether the peer of c may be asked how long packets may be. Where the first link is not known
+// nothing is, and SAs with manual keys have nobody to be asked. now is in Unix ns.
+func (c *Child) Unmeasured(now int64) bool {
+	p := c.Path()
+	if p == nil || c.manual || p.first.Load() == 0 {
+		return false
+	}
+	last := p.asked.Load()
+	return last == 0 || now-last >= int64(MeasureEvery)
+}
+
+// ToMeasure takes the question, if Unmeasured still says so: of those who call it at once one gets true, and the MTU
+// that is to be tried.
+func (c *Child) ToMeasure(now int64) (mtu int, ok bool) {
+	if !c.Unmeasured(now) {
+		return 0, false
+	}
+	p := c.Path()
+	last := p.asked.Load()
+	ok = (last == 0 || now-last >= int64(MeasureEvery)) && p.asked.CompareAndSwap(last, now)
+	return p.byRouters(now), ok
+}
+
+// least is what an MTU that others tell never goes below.
+func (p *Path) least() int {
+	if p.Remote.Is4() {
+		return MinPMTU4
+	}
+	return MinPMTU6
 }
 
 // plateaus are the MTUs of links, for routers that do not tell theirs (RFC 1191 §7.1).
@@ -82,16 +157,18 @@ func (p *Path) lower(mtu int, now int64) (int, bool) {
 			}
 		}
 	}
-	least := MinPMTU4
-	if !p.Remote.Is4() {
-		least = MinPMTU6
-	}
-	mtu = max(mtu, least)
+	mtu = max(mtu, p.least())
 	return mtu, mtu < known
 }
 
-// SetLink notes the MTU of its first link; 0: not known.
-func (p *Path) SetLink(mtu int) { p.first.Store(uint32(min(max(mtu, 0), MaxPMTU))) }
+// SetLink notes the MTU of its first link; 0: not known. If that is another one than before, the path is to be
+// measured again.
+func (p *Path) SetLink(mtu int) {
+	v := uint32(min(max(mtu, 0), MaxPMTU))
+	if p.first.Swap(v) != v {
+		p.asked.Store(0)
+	}
+}
 
 // paths are those of the installed SAs, and the SAs by what a message about one
 // of their packets can say.
@@ -224,6 +301,17 @@ func (t *Table) Path(local, remote netip.Addr) *Path {
 		return t.paths.to[remote]
 	}
 	return t.paths.byEnds[[2]netip.Addr{local, remote}]
+}
+
+// PathMTU is the MTU of the path between two addresses, in bytes of outer packets, what was measured, and when that was, in Unix
+// seconds. 0: it is not known, or was not measured. now is in Unix ns.
+func (t *Table) PathMTU(local, remote netip.Addr, now int64) (mtu, measured int, at int64) {
+	p := t.Path(local, remote)
+	if mtu = p.MTU(now); mtu == MaxPMTU {
+		mtu = 0
+	}
+	measured, at = p.Measured()
+	return mtu, measured, at
 }
 
 // Claim takes in an unproven claim that the path of UDP-encapsulated SAs from local

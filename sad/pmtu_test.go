@@ -114,3 +114,83 @@ func TestPathsOfSAs(t *testing.T) {
 		t.Errorf("%d paths, %d SAs are left", len(table.paths.byEnds), len(table.paths.sent))
 	}
 }
+
+// What was measured holds until it is measured again, beside what routers say. It is told once that a path
+// is narrow of which no router has said so.
+func TestMeasuredPathMTU(t *testing.T) {
+	at := func(d time.Duration) int64 { return time.Unix(1_700_000_000, 0).Add(d).UnixNano() }
+	p := &Path{Remote: netip.MustParseAddr("192.0.2.1")}
+	p.SetLink(1500)
+	if mtu, when := p.Measured(); mtu != 0 || when != 0 {
+		t.Errorf("before: %d at %d", mtu, when)
+	}
+	for _, c := range []struct {
+		name    string
+		learn   int
+		measure int
+		at      time.Duration
+		want    int // then, and at the end of the age of what is learned
+		later   int
+		tell    bool
+	}{
+		{"as wide as the link", 0, 1500, 0, 1500, 1500, false},
+		{"narrower by what a block cipher leaves out", 0, 1485, 0, 1485, 1485, false},
+		{"a router has said so", 1400, 1400, time.Hour, 1400, 1400, false},
+		{"less than a router has said", 1450, 1420, 2 * time.Hour, 1420, 1420, true},
+		{"more than a router has said", 1380, 1500, 3 * time.Hour, 1380, 1500, false},
+		{"narrow", 0, 1280, 4 * time.Hour, 1280, 1280, false}, // told before
+		{"below the bound", 0, 100, 5 * time.Hour, MinPMTU4, MinPMTU4, false},
+		{"wide again", 0, 1500, 6 * time.Hour, 1500, 1500, false},
+	} {
+		if c.learn != 0 {
+			p.Learn(c.learn, at(c.at))
+		}
+		if tell := p.Measure(c.measure, at(c.at)); tell != c.tell {
+			t.Errorf("%s: told: %v", c.name, tell)
+		}
+		if now, later := p.MTU(at(c.at)), p.MTU(at(c.at+PMTUAge)); now != c.want || later != c.later {
+			t.Errorf("%s: %d, later %d, want %d and %d", c.name, now, later, c.want, c.later)
+		}
+		if mtu, when := p.Measured(); mtu != max(c.measure, MinPMTU4) || when != at(c.at)/int64(time.Second) {
+			t.Errorf("%s: %d at %d", c.name, mtu, when)
+		}
+	}
+	var none *Path
+	if mtu, when := none.Measured(); none.Measure(1400, at(0)) || mtu != 0 || when != 0 {
+		t.Error("a path that is not known")
+	}
+}
+
+// A path is to be measured once in MeasureEvery, and when its first link is another one. What is to be tried is what link and routers say.
+func TestToMeasure(t *testing.T) {
+	at := func(d time.Duration) int64 { return time.Unix(1_700_000_000, 0).Add(d).UnixNano() }
+	c := &Child{}
+	p := &Path{Remote: netip.MustParseAddr("192.0.2.1")}
+	if c.Unmeasured(at(0)) {
+		t.Error("without a path")
+	}
+	c.path.Store(p)
+	asks := func(after time.Duration, want int) {
+		t.Helper()
+		if c.Unmeasured(at(after)) != (want != 0) {
+			t.Errorf("after %v: Unmeasured is %v", after, want == 0)
+		}
+		if mtu, ok := c.ToMeasure(at(after)); ok != (want != 0) || ok && mtu != want {
+			t.Errorf("after %v: %d, %v, want %d", after, mtu, ok, want)
+		}
+	}
+	asks(0, 0) // the link is not known
+	p.SetLink(1500)
+	asks(0, 1500)
+	p.Measure(1400, at(0))
+	asks(MeasureEvery-1, 0)
+	asks(MeasureEvery, 1500)
+	p.Learn(1390, at(2*MeasureEvery))
+	asks(2*MeasureEvery, 1390)
+	p.SetLink(1500)
+	asks(2*MeasureEvery+1, 0)
+	p.SetLink(1440)
+	asks(2*MeasureEvery+PMTUAge, 1440)
+	c.manual = true
+	asks(9*MeasureEvery, 0)
+}

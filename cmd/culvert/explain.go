@@ -45,6 +45,9 @@ func (c *explainPeerCmd) Run(s *session) error {
 		if sa.EncAlgorithm != "" {
 			w.line(2, "%s", negotiated(&sa))
 		}
+		if sa.PathMTU != 0 {
+			w.line(2, "%s", pathMTU(&sa))
+		}
 	}
 	for _, p := range x.Policies {
 		w.line(1, "%s", p)
@@ -78,6 +81,17 @@ func negotiated(sa *control.PeerSA) string {
 		text += fmt.Sprintf("; next rekey in %s", sa.RekeyIn)
 	}
 	return text
+}
+
+// pathMTU says how long packets to the peer may be.
+func pathMTU(sa *control.PeerSA) string {
+	switch sa.Measured {
+	case 0:
+		return fmt.Sprintf("path MTU %d, not measured", sa.PathMTU)
+	case sa.PathMTU:
+		return fmt.Sprintf("path MTU %d, measured %s ago", sa.PathMTU, sa.MeasuredAgo)
+	}
+	return fmt.Sprintf("path MTU %d; %d was measured %s ago, and a router or the first link takes less now", sa.PathMTU, sa.Measured, sa.MeasuredAgo)
 }
 
 func writeAttempt(w *text, a *control.Attempt) {

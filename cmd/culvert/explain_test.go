@@ -12,11 +12,13 @@ import (
 func (g *tables) ExplainPeer(_ context.Context, name string) (control.PeerExplanation, error) {
 	if name == "fresh" {
 		return control.PeerExplanation{Peer: name, Address: "192.0.2.9/32", State: "down", Note: "passive: the other side has to begin",
+			SAs:    []control.PeerSA{{State: "established", Side: "initiator", LocalAddress: "192.168.90.1:500", RemoteAddress: "192.0.2.9:500", Since: 2, PathMTU: 1500}},
 			Offers: []control.Offering{{What: `IKE, profile "default"`, Lines: []string{"encryption: aes-128", "group: modp2048"}}}}, g.fault
 	}
 	return control.PeerExplanation{Peer: name, Where: "site.toml:14", Address: "192.168.80.1/32", State: "connecting",
-		SAs: []control.PeerSA{{State: "connecting", Side: "initiator", LocalAddress: "192.168.90.1:500", RemoteAddress: "192.168.80.1:500", Since: 2},
+		SAs: []control.PeerSA{{State: "connecting", Side: "initiator", LocalAddress: "192.168.90.1:500", RemoteAddress: "192.168.80.1:500", Since: 2, PathMTU: 1380, Measured: 1400, MeasuredAgo: 600},
 			{State: "established", Side: "responder", LocalAddress: "192.168.90.1:4500", RemoteAddress: "192.168.80.1:4500", Since: 3720, Children: 1, MyID: "192.168.90.1", ID: "site2.example.net",
+				PathMTU: 1400, Measured: 1400, MeasuredAgo: 125,
 				Negotiated: control.Negotiated{EncAlgorithm: "aes-256-gcm", PRFAlgorithm: "sha384", DHGroup: "x25519+ml-kem-768", RekeyIn: 5400}}},
 		Policies: []string{"policy 1 (site.toml:26): 10.1.202.0/24 => 10.1.101.0/24"},
 		Attempts: []control.Attempt{{

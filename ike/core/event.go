@@ -35,6 +35,7 @@ const (
 	EvRedirecting              // we sent the peer to another gateway
 	EvAskedAgain               // we asked the peer to repeat a request, a moment later or with another group; that usually succeeds
 	EvESPBlocked               // the peer answers IKE, and nothing of it comes by ESP
+	EvPathMTU                  // long packets do not reach the peer, and no router has said so
 )
 
 var eventNames = [...]string{
@@ -43,7 +44,7 @@ var eventNames = [...]string{
 	EvInitFailed: "initiation-failed", EvAuthFailed: "authentication-failed",
 	EvNoProposal: "no-proposal-chosen", EvTSUnacceptable: "ts-unacceptable",
 	EvPeerDead: "peer-dead", EvBadMessage: "bad-message", EvNotify: "notify", EvMoved: "moved", EvLeased: "leased",
-	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting", EvAskedAgain: "asked-again", EvESPBlocked: "esp-blocked",
+	EvCertificate: "certificate", EvRedirected: "redirected", EvRedirecting: "redirecting", EvAskedAgain: "asked-again", EvESPBlocked: "esp-blocked", EvPathMTU: "path-mtu",
 }
 
 func (k EventKind) String() string {

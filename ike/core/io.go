@@ -67,6 +67,13 @@ type PathClaim struct {
 	MTU   int
 }
 
+// PathUntried says that long packets leave by a CHILD SA, and that nobody knows whether its path
+// takes IP packets of MTU bytes, as its first link does. The peer is asked (PathMTU with Measured).
+type PathUntried struct {
+	Child ChildID
+	MTU   int
+}
+
 // Unanswered says that packets that ask for an answer leave by a CHILD SA, and that nothing has
 // come by it since.
 type Unanswered struct{ Child ChildID }
@@ -165,6 +172,7 @@ func (Used) input()          {}
 func (Alive) input()         {}
 func (Moved) input()         {}
 func (PathClaim) input()     {}
+func (PathUntried) input()   {}
 func (Unanswered) input()    {}
 func (Silent) input()        {}
 func (UnknownSPI) input()    {}
@@ -263,10 +271,14 @@ type Move struct {
 }
 
 // PathMTU says that IP packets of more than MTU bytes do not arrive on the way from
-// Local to Remote, and that shorter ones do: a PathClaim has turned out to be right.
+// Local to Remote, and that shorter ones do: a PathClaim has turned out to be right. Measured: the peer
+// was asked because of a PathUntried, and packets of MTU bytes have arrived, which may be as many as that said.
 type PathMTU struct {
+	SA            SAID
+	Peer          string
 	Local, Remote netip.AddrPort
 	MTU           int
+	Measured      bool
 }
 
 // NeedSPIs asks for more SPIs (an SPIs input).

@@ -74,6 +74,8 @@ type Complainer interface {
 type Prober interface {
 	// CheckPath asks the peer whether IP packets of more than mtu bytes arrive.
 	CheckPath(mtu int)
+	// MeasurePath finds out how long IP packets may be, of up to mtu bytes.
+	MeasurePath(mtu int)
 }
 
 // Detached is a Protocol whose CHILD SAs belong to the two peers and not to the IKE SA that made them: any

@@ -231,6 +231,7 @@ func (sa *SA) pump() {
 		x.id = sa.sendID
 		x.run(task.prepare, func() { sa.sendRequest(x) })
 	}
+	hurry(sa)
 }
 
 // dropQueue forgets the requests that wait.
@@ -287,7 +288,7 @@ func (sa *SA) retransmit(x *exchange) {
 			}
 		}
 	}
-	x.timer = sa.base.Env.After(core.RetransmitWait(x.tries), func() { sa.retransmit(x) })
+	x.timer = sa.base.Env.After(waitFor(x), func() { sa.retransmit(x) })
 	x.tries++
 }
 

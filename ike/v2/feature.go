@@ -33,7 +33,7 @@ func features(sa *SA) []feature {
 	if sa.resumed != nil {
 		list = append(list, sa.resumed)
 	}
-	return append(list, roaming{sa: sa}, &sa.tickets, &sa.away, window{sa: sa}, collision{sa: sa})
+	return append(list, roaming{sa: sa}, &sa.search, &sa.tickets, &sa.away, window{sa: sa}, collision{sa: sa})
 }
 
 // each tells the features, the last first.

@@ -20,7 +20,7 @@ func (sa *SA) Probe(urgent bool) {
 		sa.start(newExchange(row(inform)))
 	} else if urgent {
 		if sa.current != nil {
-			pathProbeOf(sa.current).long = nil // whether long packets arrive is another question
+			pathProbeOf(sa.current).interrupt() // whether long packets arrive is another question
 		}
 		roaming{sa: sa}.again()
 	}

@@ -66,6 +66,7 @@ type SA struct {
 	brief       bool     // the peer's AUTH of a resumed IKE SA is over its first message alone (libreswan)
 	resumed     *resumed // from an earlier IKE SA, with a ticket; nil: made anew
 	tickets     lineage
+	search      search
 }
 
 // The names of package sa, of which IKEv2 is full.
@@ -95,7 +96,7 @@ func Initiate(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, p
 
 func newSA(base *ikesa.SA, owner Owner) *SA {
 	sa := &SA{base: base, owner: owner, sealer: sealer{base: base}, init: &initState{}}
-	sa.tickets.sa, sa.away.sa = sa, sa
+	sa.tickets.sa, sa.away.sa, sa.search.sa = sa, sa, sa
 	sa.base.Protocol = sa
 	sa.base.Had = func(old *ikesa.SA) bool {
 		s, ok := old.Protocol.(*SA)

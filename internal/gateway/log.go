@@ -52,6 +52,7 @@ var eventKinds = map[core.EventKind]struct {
 	core.EvRedirecting:    {slog.LevelInfo, true},
 	core.EvAskedAgain:     {slog.LevelInfo, true},
 	core.EvESPBlocked:     {slog.LevelWarn, true},
+	core.EvPathMTU:        {slog.LevelWarn, true},
 	core.EvNotify:         {slog.LevelWarn, true},
 	core.EvCertificate:    {slog.LevelWarn, true},
 	core.EvPeerDead:       {slog.LevelWarn, false},

@@ -136,6 +136,11 @@ func (b *Inbox) Claim(child uint64, mtu int) {
 	b.offer(0, false, func() core.Input { return core.PathClaim{Child: core.ChildID(child), MTU: mtu} })
 }
 
+// Unmeasured: as long as long packets leave, it comes again after sad.MeasureEvery.
+func (b *Inbox) Unmeasured(child uint64, mtu int) {
+	b.offer(0, false, func() core.Input { return core.PathUntried{Child: core.ChildID(child), MTU: mtu} })
+}
+
 // Unanswered: as long as that is so, it comes again after sad.AskedAgain.
 func (b *Inbox) Unanswered(child uint64) {
 	b.offer(0, false, func() core.Input { return core.Unanswered{Child: core.ChildID(child)} })

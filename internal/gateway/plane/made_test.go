@@ -34,6 +34,7 @@ func TestInboxTellsApart(t *testing.T) {
 		{"Acquire", func(b *Inbox) { b.Acquire(7, flow) }, core.Acquire{Policy: 7, Flow: PairOfFlow(&flow)}, false},
 		{"Heard", func(b *Inbox) { b.Heard(7) }, core.Alive{Child: 7}, false},
 		{"Moved", func(b *Inbox) { b.Moved(7, pkt.Local, pkt.Remote) }, core.Moved{Child: 7, Local: pkt.Local, Remote: pkt.Remote}, false},
+		{"Unmeasured", func(b *Inbox) { b.Unmeasured(7, 1500) }, core.PathUntried{Child: 7, MTU: 1500}, false},
 		{"Claim", func(b *Inbox) { b.Claim(7, 1300) }, core.PathClaim{Child: 7, MTU: 1300}, false},
 		{"Unanswered", func(b *Inbox) { b.Unanswered(7) }, core.Unanswered{Child: 7}, false},
 		{"Silent", func(b *Inbox) { b.Silent(7) }, core.Silent{Child: 7}, false},

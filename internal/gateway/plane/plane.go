@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -197,7 +198,7 @@ func (p *Plane) do(now time.Time, out core.Output) {
 	case core.Move:
 		p.SAs.Move(uint64(out.Child), out.Local, out.Remote, out.UDP)
 	case core.PathMTU:
-		p.SAs.Path(out.Local.Addr(), out.Remote.Addr()).Learn(out.MTU, now.UnixNano())
+		p.pathMTU(now, out)
 	case core.NeedSPIs:
 		p.owed += out.N
 		p.supply()
@@ -216,6 +217,20 @@ func (p *Plane) do(now time.Time, out core.Output) {
 		p.event(now, out)
 	default:
 		p.Config.Serve(out)
+	}
+}
+
+// pathMTU takes in how long packets may be. What no router has said is told, once for each path.
+func (p *Plane) pathMTU(now time.Time, out core.PathMTU) {
+	path := p.SAs.Path(out.Local.Addr(), out.Remote.Addr())
+	if !out.Measured {
+		path.Learn(out.MTU, now.UnixNano())
+		return
+	}
+	if path.Measure(out.MTU, now.UnixNano()) {
+		p.event(now, core.Event{Kind: core.EvPathMTU, SA: out.SA, Peer: out.Peer, Local: out.Local, Remote: out.Remote,
+			Reason: fmt.Sprintf("packets of more than %d bytes do not reach the peer, and no router has said so: longer ones are not sent whole from now on; "+
+				"let ICMP \"fragmentation needed\" and \"packet too big\" pass on the way", out.MTU)})
 	}
 }
 

@@ -54,6 +54,7 @@ func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
 		row := control.PeerSA{State: sa.State, Side: side(sa.Initiator), LocalAddress: sa.Local.String(), RemoteAddress: sa.Remote.String(),
 			Since: since(v.Now, begun(&sa)), Children: len(sa.Children),
 			MyID: idText(sa.LocalID), ID: idText(sa.RemoteID), Negotiated: v.negotiated(&sa)}
+		v.pathMTU(&row, &sa)
 		x.SAs = append(x.SAs, row)
 		blocked = blocked || sa.ESPBlocked
 		if err := v.Refused[sa.Remote.Addr()]; err != nil {
@@ -104,6 +105,15 @@ func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
 		x.Attempts = append(x.Attempts, attemptRow(a, v.Now))
 	}
 	return x, nil
+}
+
+// pathMTU adds what is known of the path of the CHILD SAs of an IKE SA.
+func (v *View) pathMTU(row *control.PeerSA, sa *core.SAInfo) {
+	var at int64
+	row.PathMTU, row.Measured, at = v.SAs.PathMTU(sa.Local.Addr(), sa.Remote.Addr(), v.Now.UnixNano())
+	if row.Measured != 0 {
+		row.MeasuredAgo = since(v.Now, time.Unix(at, 0))
+	}
 }
 
 // offers are the algorithms that we accept: of the profile, and of each proposal.

@@ -42,6 +42,7 @@ type IKE interface {
 type SAs interface {
 	Children() []*sad.Child
 	Child(id uint64) *sad.Child
+	PathMTU(local, remote netip.Addr, now int64) (mtu, measured int, at int64)
 }
 
 // Path is what a view asks the data path.

@@ -78,6 +78,11 @@ type PeerSA struct {
 	Children      int     `json:"ph2-total"`
 	MyID          string  `json:"my-id"`
 	ID            string  `json:"id"` // of the peer
+	// PathMTU is how long packets to the peer may be, in bytes with the outer header; 0: not known. Measured is what was
+	// found when the path was last measured, MeasuredAgo ago; 0: it was not.
+	PathMTU     int     `json:"path-mtu,omitempty"`
+	Measured    int     `json:"path-mtu-measured,omitempty"`
+	MeasuredAgo Seconds `json:"path-mtu-measured-ago,omitempty"`
 	Negotiated
 }
 

@@ -40,6 +40,7 @@ const (
 	kindSilent
 	kindUnknownSPI
 	kindWoke
+	kindPathUntried
 )
 
 // Reconfigure stands for core.Reconfigure: not the compiled configuration but
@@ -87,6 +88,10 @@ func appendInput(b []byte, in any) ([]byte, error) {
 		w.addrPort(in.Remote)
 	case core.PathClaim:
 		w.kind(kindPathClaim)
+		w.u64(uint64(in.Child))
+		w.u32(uint32(in.MTU))
+	case core.PathUntried:
+		w.kind(kindPathUntried)
 		w.u64(uint64(in.Child))
 		w.u32(uint32(in.MTU))
 	case core.Unanswered:
@@ -183,6 +188,8 @@ func parseInput(b []byte) (any, error) {
 		in = core.Moved{Child: core.ChildID(r.u64()), Local: r.addrPort(), Remote: r.addrPort()}
 	case kindPathClaim:
 		in = core.PathClaim{Child: core.ChildID(r.u64()), MTU: int(r.u32())}
+	case kindPathUntried:
+		in = core.PathUntried{Child: core.ChildID(r.u64()), MTU: int(r.u32())}
 	case kindUnanswered:
 		in = core.Unanswered{Child: core.ChildID(r.u64())}
 	case kindSilent:

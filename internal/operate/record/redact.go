@@ -60,6 +60,8 @@ func describeInput(in any) string {
 		return fmt.Sprintf("Moved CHILD SA %d to %v, %v", in.Child, in.Local, in.Remote)
 	case core.LocalNets:
 		return fmt.Sprintf("LocalNets %v", in.Nets)
+	case core.PathUntried:
+		return fmt.Sprintf("PathUntried CHILD SA %d, MTU %d", in.Child, in.MTU)
 	case core.PathClaim:
 		return fmt.Sprintf("PathClaim CHILD SA %d, MTU %d", in.Child, in.MTU)
 	case core.Unanswered:

@@ -36,6 +36,7 @@ func TestDescribeInput(t *testing.T) {
 		{core.LocalAddrs{Addrs: []netip.Addr{ap4.Addr()}}, "LocalAddrs [192.0.2.1]"},
 		{core.LocalNets{Nets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, "LocalNets [192.0.2.0/24]"},
 		{core.PathClaim{Child: 9, MTU: 1400}, "PathClaim CHILD SA 9, MTU 1400"},
+		{core.PathUntried{Child: 9, MTU: 1400}, "PathUntried CHILD SA 9, MTU 1400"},
 		{core.Answer{ID: 9, Data: psk}, "Answer 9, 19 bytes"},
 		{core.Answer{ID: 9, Err: errors.New(string(psk))}, "Answer 9: it failed"},
 		{core.SPIs{SPIs: []uint32{1, 2}}, "SPIs, 2 of them"},

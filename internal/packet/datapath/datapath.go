@@ -42,6 +42,9 @@ type Notify interface {
 	// bytes do not arrive where those of a CHILD SA go, header included; at most
 	// once in sad.ClaimsEvery for each path.
 	Claim(child uint64, mtu int)
+	// Unmeasured says that packets longer than sad.SurePMTU leave by a CHILD SA, and that nobody knows whether its
+	// path takes packets of mtu bytes, header included; at most once in sad.MeasureEvery for each path.
+	Unmeasured(child uint64, mtu int)
 	// Unanswered says that packets that ask for an answer leave by a CHILD SA, and that nothing has
 	// come by it since; at most once in sad.AskedAgain for each SA.
 	Unanswered(child uint64)

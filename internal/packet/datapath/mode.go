@@ -42,13 +42,14 @@ type egress struct {
 	form    form   // tunnel mode: of all of them
 	labels  bool   // the outer header has a flow label that is written here
 	mtu     int    // of the path, in bytes of outer packets
+	untried bool   // nobody knows whether the path takes as much
 	quiet   bool   // nothing has come by the SA for a while
 	fitted  fitted
 }
 
 func (y *egress) set(out *sad.Outbound, now int64) {
 	c := out.Child()
-	*y = egress{out: out, child: c, ends: c.Endpoint(), mtu: c.Path().MTU(now), quiet: c.Quiet(now), verdict: Passed}
+	*y = egress{out: out, child: c, ends: c.Endpoint(), mtu: c.Path().MTU(now), untried: c.Unmeasured(now), quiet: c.Quiet(now), verdict: Passed}
 	if c.Tunnel && c.Protocol == sad.ProtocolAH {
 		y.form, y.verdict = formTunnelAH, placeAH(y.ends)
 	}

@@ -120,10 +120,10 @@ func rareSteps() []step {
 				pkt[6] = 0 // may be cut, which does not help
 				return u.left.path.SendPlain(start, pkt)
 			}},
-		{name: "too long for the path", want: OutTooBig, extra: map[string]uint64{"tx-icmp-too-big": times},
+		{name: "too long for the path", want: OutTooBig, told: "unmeasured 1 1500", extra: map[string]uint64{"tx-icmp-too-big": times},
 			setup: func(u *tunnel) { u.left.setLink(1500) },
 			do:    func(u *tunnel) Reason { return u.left.path.SendPlain(start, udp("10.1.0.1", "10.2.0.1", 1500)) }},
-		{name: "too long for the path, and its sender is not told", want: OutTooBig, extra: map[string]uint64{"in-errors": times},
+		{name: "too long for the path, and its sender is not told", want: OutTooBig, told: "unmeasured 1 1500", extra: map[string]uint64{"in-errors": times},
 			setup: func(u *tunnel) {
 				u.left.setLink(1500)
 				u.left.host.refuse = times

@@ -79,13 +79,15 @@ type fitted struct {
 	form  form
 	front int
 	room  int
+	sure  int // that surely fits through the path
 }
 
 // fit decides about the size of p, which has its place in w.egress.
 func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
 	y, last := &w.egress, &w.egress.fitted
 	if !last.known || last.form != p.form || last.front != p.front {
-		*last = fitted{true, p.form, p.front, capacity(y.out, y.over, p.form, p.front, y.mtu)}
+		*last = fitted{true, p.form, p.front, capacity(y.out, y.over, p.form, p.front, y.mtu),
+			capacity(y.out, y.over, p.form, p.front, min(y.mtu, sad.SurePMTU))}
 	}
 	if w.path.cfg.ClampMSS && clampMSS(p.buf[p.off:], info, min(last.room, int(w.path.device.Load()))) {
 		w.count.add(txClamped, 1)
@@ -98,6 +100,12 @@ func (w *outWorker) fit(p *plain, info wire.Info, now int64) Reason {
 		p.whole = info.DontFragment
 	case SetDF:
 		p.whole = true
+	}
+	if y.untried && p.n > last.sure && (p.whole || !y.ends.Remote.Addr().Is4() || info.DontFragment && p.form.ownHeader()) {
+		y.untried = false
+		if mtu, ok := y.child.ToMeasure(now); ok {
+			w.path.cfg.Notify.Unmeasured(y.child.ID, mtu)
+		}
 	}
 	if p.n <= last.room {
 		return Passed

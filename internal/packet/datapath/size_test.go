@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -574,6 +576,62 @@ func TestDeviceMTU(t *testing.T) {
 		}
 		if p.flows.seed != 7 {
 			t.Error("flows are found without the seed")
+		}
+	}
+}
+
+// Packets of more than sad.SurePMTU bytes that are not cut on their way have the peer asked how long they may be, those
+// that are too long already too: once in sad.MeasureEvery for each path, by a negotiated SA, and only where the first link is known.
+func TestUnmeasured(t *testing.T) {
+	for _, s := range shapes() {
+		left, _ := s.connect(t)
+		sends := func(n int, df bool, at time.Duration) (got []string) {
+			t.Helper()
+			left.log.lines = nil
+			left.path.SendPlain(start.Add(at), s.packet(n, df))
+			for _, line := range left.log.lines {
+				if strings.HasPrefix(line, "unmeasured") {
+					got = append(got, line)
+				}
+			}
+			return got
+		}
+		long, sure := s.fits(1500), s.fits(sad.SurePMTU)
+		none, asked := []string(nil), []string{"unmeasured 1 1500"}
+		if left.sads.Child(1).Manual() {
+			asked = none
+		}
+		if got := sends(long, true, 0); len(got) != 0 {
+			t.Errorf("%v: the link is not known: %q", s, got)
+		}
+		left.setLink(1500)
+		if got := sends(sure, true, 0); len(got) != 0 {
+			t.Errorf("%v: %d bytes: %q", s, sure, got)
+		}
+		if !s.inner6 && s.left.Addr().Is4() {
+			if got := sends(long, false, 0); len(got) != 0 {
+				t.Errorf("%v: may be cut: %q", s, got)
+			}
+		}
+		for _, c := range []struct {
+			n    int
+			at   time.Duration
+			want []string
+		}{{sure + 1, 0, asked}, {long, sad.MeasureEvery - time.Second, none}, {long, sad.MeasureEvery, asked}, {long, sad.MeasureEvery, none},
+			{long + 1, 2 * sad.MeasureEvery, asked}} {
+			if got := sends(c.n, true, c.at); !slices.Equal(got, c.want) {
+				t.Errorf("%v, %d bytes after %v: %q, not %q", s, c.n, c.at, got, c.want)
+			}
+		}
+		if s.left.Addr().Is4() {
+			left.path.cfg.DF = ClearDF
+			want := none
+			if !s.tunnel && !s.udp { // the packet's own header goes out
+				want = asked
+			}
+			if got := sends(long, true, 4*sad.MeasureEvery); !slices.Equal(got, want) {
+				t.Errorf("%v: df is clear: %q, not %q", s, got, want)
+			}
 		}
 	}
 }
