@@ -27,14 +27,8 @@ func (l *loader) checkIKEv1() {
 
 func (l *loader) checkIdentityV1(p *Peer, i *Identity) {
 	e := &i.Entry
-	for _, key := range []string{"auth-method", "remote-auth-method"} {
-		m := i.AuthMethod
-		if key == "remote-auth-method" {
-			m = i.RemoteAuthMethod
-		}
-		if m != "" && !byPSK(m) && !e.bad[key] {
-			l.faultAt(e, "identity", key, "%q is not supported yet with exchange-mode %q of [[peer]] %q, accepted there: pre-shared-key, pre-shared-key-xauth", m, p.ExchangeMode, p.Name)
-		}
+	if i.Written("remote-auth-method") && i.RemoteAuthMethod != i.AuthMethod && !(byPSK(i.AuthMethod) && byPSK(i.RemoteAuthMethod)) && !e.bad["remote-auth-method"] && !e.bad["auth-method"] {
+		l.faultAt(e, "identity", "remote-auth-method", "is %q, and auth-method is %q: with exchange-mode %q of [[peer]] %q both ends prove themselves in the same way, leave remote-auth-method out", i.RemoteAuthMethod, i.AuthMethod, p.ExchangeMode, p.Name)
 	}
 	for _, key := range []string{"ppk-id", "ppk-secret", "ppk-required"} {
 		if i.Written(key) {

@@ -15,7 +15,7 @@ func TestMainMode(t *testing.T) {
 		{peer + identity + profile, "", ""},
 		{peer + "exchange-mode = 'main'\n" + identity + profile + "nat-traversal = false\ndpd-maximum-failures = 2\nproposal-check = 'obey'\n", "", ""},
 		{peer + "exchange-mode = 'aggressive'\n" + identity + profile, `peer.exchange-mode: "aggressive" is not supported yet, accepted: main, ike2`, ""},
-		{peer + identity + "remote-auth-method = 'digital-signature'\n" + profile, `"digital-signature" is not supported yet with exchange-mode "main" of [[peer]] "a", accepted there: pre-shared-key, pre-shared-key-xauth`, ""},
+		{peer + identity + "remote-auth-method = 'digital-signature'\n" + profile, `identity.remote-auth-method: is "digital-signature", and auth-method is "pre-shared-key": with exchange-mode "main" of [[peer]] "a" both ends prove themselves in the same way, leave remote-auth-method out`, ""},
 		{peer + identity + "ppk-id = 'x'\nppk-secret = '0x00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff'\n" + profile, `identity.ppk-id: is of IKEv2, and [[peer]] "a" has exchange-mode "main": leave it out`, ""},
 		{peer + identity + profile + "proposal-check = 'strict'\nlifebytes = 1000000\n", "", ""},
 		{peer + identity + strings.Replace(profile, "'aes-256'", "'aes-256-gcm'", 1), `profile.enc-algorithm: has nothing that IKEv1 can negotiate, which [[peer]] "a" speaks (exchange-mode "main"): add aes-256`, ""},

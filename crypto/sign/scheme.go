@@ -111,6 +111,25 @@ var pssHashes = map[crypto.Hash]string{
 	crypto.SHA256: oidHashSHA256, crypto.SHA384: oidHashSHA384, crypto.SHA512: oidHashSHA512,
 }
 
+// bare are the signatures of IKEv1. What is signed is a hash already: with RSA it stands in the signature as it is,
+// without DigestInfo (RFC 2409 §5.1), and with ECDSA it is what is signed (RFC 4754 §3).
+var bare = []Scheme{
+	{Name: "rsa", Family: RSA},
+	{Name: "ecdsa-256", Family: ECDSARS, Curve: 256},
+	{Name: "ecdsa-384", Family: ECDSARS, Curve: 384},
+	{Name: "ecdsa-521", Family: ECDSARS, Curve: 521},
+}
+
+// Bare is the scheme of IKEv1 that goes with a key; nil: there is none.
+func Bare(public crypto.PublicKey) *Scheme {
+	for i := range bare {
+		if bare[i].Fits(public) {
+			return &bare[i]
+		}
+	}
+	return nil
+}
+
 // ByName is the row of a name; nil if there is none.
 func ByName(name string) *Scheme {
 	for i := range Schemes {

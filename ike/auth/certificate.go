@@ -56,6 +56,40 @@ func ReadCerts(ps []message.Payload) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
+// LeafFirst has the certificate in front that has issued none of the others, where a message does not say which is the
+// peer's own.
+func LeafFirst(certs []*x509.Certificate) []*x509.Certificate {
+	i := slices.IndexFunc(certs, func(c *x509.Certificate) bool {
+		return !slices.ContainsFunc(certs, func(d *x509.Certificate) bool { return d != c && pki.SameDN(d.RawIssuer, c.RawSubject) })
+	})
+	if i > 0 {
+		certs[0], certs[i] = certs[i], certs[0]
+	}
+	return certs
+}
+
+// Named are the keys of those of our certificates that have a name, by which IKEv1 asks for an authority.
+func Named(t *core.Trust, ids []*core.Identity, dn []byte) (list []KeyHash) {
+	add := func(c *x509.Certificate) {
+		if pki.SameDN(c.RawSubject, dn) && len(list) < maxHints {
+			list = append(list, Hash(c))
+		}
+	}
+	for _, id := range ids {
+		if id.Own != nil {
+			for _, c := range id.Own.Chain {
+				add(c)
+			}
+		}
+	}
+	if t != nil {
+		for _, a := range t.Authorities {
+			add(a.Cert)
+		}
+	}
+	return list
+}
+
 // KeyHash names an authority in a CERTREQ payload: SHA-1 of its
 // SubjectPublicKeyInfo (RFC 7296 §3.7).
 type KeyHash [sha1.Size]byte

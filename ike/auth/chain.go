@@ -30,6 +30,7 @@ func (r *Refusal) Error() string { return r.Why + ": " + r.Hint }
 // make the key its own. What it answers is the chain, for Links; no secret.
 type Verify struct {
 	Method    uint8 // of the AUTH payload
+	Bare      bool  // it is of IKEv1: Octets are a hash, and the key alone says by what it is signed
 	Data      []byte
 	Octets    []byte
 	Certs     []*x509.Certificate // the peer's own first
@@ -85,14 +86,20 @@ func (w Verify) signature(public crypto.PublicKey) error {
 	wrong := &Refusal{"signature", "the signature is wrong", "the peer signs with a key that is not that of the certificate it sends: look at its certificate and key"}
 	var schemes []*sign.Scheme
 	signature := w.Data
-	switch w.Method {
-	case sign.MethodDigital:
+	switch {
+	case w.Bare:
+		s := sign.Bare(public)
+		if s == nil {
+			return &Refusal{"key", "IKEv1 has no signatures with a key of this kind", "have the peer use a certificate with an RSA or ECDSA key"}
+		}
+		schemes = []*sign.Scheme{s}
+	case w.Method == sign.MethodDigital:
 		s, sig, err := sign.ParseDigital(w.Data)
 		if err != nil {
 			return &Refusal{"hash", err.Error(), "have the peer sign with SHA2 (RSA, RSASSA-PSS, ECDSA) or Ed25519"}
 		}
 		schemes, signature = []*sign.Scheme{s}, sig
-	case sign.MethodRSA:
+	case w.Method == sign.MethodRSA:
 		for _, name := range rsaHashes {
 			schemes = append(schemes, sign.ByName(name))
 		}

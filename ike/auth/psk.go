@@ -101,10 +101,15 @@ type Signed struct {
 	IDBody  []byte // body of the ID payload, without generic header
 	SKp     secret.Bytes
 	IntAuth []byte // of the exchanges between IKE_SA_INIT and IKE_AUTH (RFC 9242 §3.3.2); empty: none
+	// Hash is of IKEv1, and the only thing then: HASH_I or HASH_R (RFC 2409 §5).
+	Hash []byte
 }
 
 // octets is what the proof is made over.
 func (s Signed) octets(f *suite.PRF) []byte {
+	if s.Hash != nil {
+		return s.Hash
+	}
 	b := append([]byte(nil), s.Message...)
 	b = append(b, s.Nonce...)
 	b = append(b, prf.Sum(f, s.SKp, s.IDBody)...)

@@ -50,6 +50,9 @@ func (p signatureProof) Step(_ []message.Payload, done Done) error {
 	own := *id.Own
 	own.PSS = own.PSS || own.AutoPadding && p.PSS()
 	scheme, err := Choose(&own, p.Hashes())
+	if p.Signed(true).Hash != nil {
+		scheme, err = bare(&own)
+	}
 	if err != nil {
 		return p.Refuse(&core.Mismatch{What: "certificate", Part: "hash", Hint: err.Error(), Where: p.Place(id, "certificate")}, "we cannot prove ourselves: %v", err)
 	}
@@ -108,7 +111,8 @@ func (c *signatureCheck) Step(in []message.Payload, done Done) error {
 			strings.Join(Names(certs[0]), ", "))
 		return c.Refuse(c.parts(certs[0], "name", "remote-id", hint), "the peer says it is %s, which its certificate does not: %s", c.PeerID(), hint)
 	}
-	w := Verify{Method: a.Method, Data: bytes.Clone(a.Data), Octets: c.Signed(false).Octets(c.PRF()),
+	signed := c.Signed(false)
+	w := Verify{Method: a.Method, Bare: signed.Hash != nil, Data: bytes.Clone(a.Data), Octets: signed.Octets(c.PRF()),
 		Certs: certs, Pinned: id.RemoteCert, Trust: c.Trust(), Initiator: !c.Ours(), Now: c.Now()}
 	c.Ask(w, func(chain secret.Bytes, err error) error {
 		if err != nil {
@@ -224,7 +228,7 @@ func MethodOf(s *sign.Scheme) uint8 {
 
 func (w Sign) Do() (secret.Bytes, error) {
 	signature, err := w.Scheme.Sign(w.Own.Key.Signer(), w.Octets)
-	if err != nil || w.Scheme.Method != 0 {
+	if err != nil || w.Scheme.Method != 0 || w.Scheme == sign.Bare(w.Own.Chain[0].PublicKey) {
 		return signature, err
 	}
 	return sign.AppendDigital(nil, w.Scheme, signature), nil
@@ -254,6 +258,14 @@ func Choose(own *core.Credential, hashes []sign.HashID) (*sign.Scheme, error) {
 		return nil, fmt.Errorf("the peer has no signatures by RFC 7427, which the key of certificate %q needs: switch them on at the peer or use a certificate with an RSA or ECDSA key", own.Name)
 	}
 	return nil, fmt.Errorf("the peer takes signatures with %s only, and certificate %q has a key that does not go with them: allow another hash at the peer or use another certificate", hashNames(hashes), own.Name)
+}
+
+// bare is the scheme that we sign with in IKEv1.
+func bare(own *core.Credential) (*sign.Scheme, error) {
+	if s := sign.Bare(own.Chain[0].PublicKey); s != nil {
+		return s, nil
+	}
+	return nil, fmt.Errorf("IKEv1 has no signatures with the key of certificate %q: use a certificate with an RSA or ECDSA key, or exchange-mode ike2", own.Name)
 }
 
 // rank prefers the padding that is wanted, and with a curve the hash of its size.

@@ -27,10 +27,14 @@ func (sa *SA) Close(why string, wait bool) {
 	for _, c := range sa.base.Children {
 		sa.inform(deleteOf(c))
 	}
-	sa.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{cookies(sa.base.SPIi, sa.base.SPIr)}})
+	sa.inform(sa.deleteOfPhase1())
 	if wait {
 		sa.base.End(false, "%s", why)
 	}
+}
+
+func (sa *SA) deleteOfPhase1() *isakmp.Delete {
+	return &isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{cookies(sa.base.SPIi, sa.base.SPIr)}}
 }
 
 // deleted hears what the peer deletes.

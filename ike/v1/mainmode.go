@@ -2,7 +2,6 @@ package v1
 
 import (
 	"bytes"
-	"slices"
 
 	"culvert/crypto/suite"
 	"culvert/ike/auth"
@@ -11,18 +10,18 @@ import (
 	ikesa "culvert/ike/sa"
 )
 
-// Main mode with a pre-shared key (RFC 2409 §5.4):
+// Main mode (RFC 2409 §5.1 and §5.4):
 //
-//	HDR, SA, VID …                 1 -->
-//	                               <-- 2  HDR, SA, VID …
-//	HDR, KE, Ni, NAT-D, NAT-D      3 -->
-//	                               <-- 4  HDR, KE, Nr, NAT-D, NAT-D
-//	HDR*, IDii, HASH_I, [N]        5 -->
-//	                               <-- 6  HDR*, IDir, HASH_R
+//	HDR, SA, VID …                            1 -->
+//	                                          <-- 2  HDR, SA, VID …
+//	HDR, KE, Ni, [CERTREQ …], NAT-D, NAT-D    3 -->
+//	                                          <-- 4  HDR, KE, Nr, [CERTREQ …], NAT-D, NAT-D
+//	HDR*, IDii, proof, [N]                    5 -->
+//	                                          <-- 6  HDR*, IDir, proof
 //
-// The responder computes nothing that is slow before message 3, which shows that message 2 arrived. The IDs are encrypted
-// under keys that are made of the secret, so that a peer is told by its address; the secrets of
-// all peers that fit the address are tried.
+// A proof is HASH_I or HASH_R, or CERT … and SIG_I or SIG_R. The responder computes nothing that is slow before message 3,
+// which shows that message 2 arrived. With a pre-shared key the IDs are encrypted under keys that are made of the
+// secret, so that a peer is told by its address; the secrets of all peers that fit the address are tried.
 
 // maxSecrets bounds how many secrets are tried for one message, and maxUnread for how many messages
 // that none of them reads: whoever began the exchange has not proved anything yet. A peer whose secret differs
@@ -39,7 +38,10 @@ func (p *phase1) begin() {
 	if sa.base.Identity == nil { // else it is that of the policies
 		sa.base.Identity = ikesa.FirstIdentity(sa.base, nil)
 	}
-	p.method = methodOf(sa.base.Identity, true)
+	if p.method = methodOf(sa.base.Identity, true); p.method == 0 {
+		sa.fail(end(0, "the first identity of peer %q proves itself in a way that IKEv1 has not: use auth-method pre-shared-key, or digital-signature with an RSA or ECDSA key", sa.base.Peer.Name))
+		return
+	}
 	offer := phase1SA(&sa.base.Peer.Profile, p.method)
 	if len(offer.Proposals[0].Transforms) == 0 {
 		sa.fail(end(0, "profile %q has nothing that IKEv1 can negotiate: add to enc-algorithm, hash-algorithm or dh-group", sa.base.Peer.Profile.Name))
@@ -65,6 +67,7 @@ func (p *phase1) main2(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	sa.base.Env.Traced(false, m.Header, m.Payloads)
 	sa.base.SPIr, sa.base.Suite = m.SPIr, s
 	sa.peer.hear(m.Payloads)
+	p.hearCerts(m.Payloads)
 	p.ni = sa.base.Env.Random(nonceLen)
 	p.ke.offer(s.Group, p.then(func() error {
 		p.expect("message 4 of main mode, the peer's part of the key exchange", p.main4)
@@ -76,7 +79,8 @@ func (p *phase1) main2(m *isakmp.Message, raw []byte, in core.Datagram) error {
 
 // exchangeKeys are the payloads of message 3 or 4.
 func (p *phase1) exchangeKeys(nonce []byte) []isakmp.Payload {
-	return append([]isakmp.Payload{&isakmp.KE{Data: p.ke.own}, &isakmp.Nonce{Data: nonce}}, p.sa.natD(&p.forged)...)
+	out := append([]isakmp.Payload{&isakmp.KE{Data: p.ke.own}, &isakmp.Nonce{Data: nonce}}, p.requestCerts()...)
+	return append(out, p.sa.natD(&p.forged)...)
 }
 
 // readKeys reads them.
@@ -105,28 +109,28 @@ func (p *phase1) main4(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	}
 	sa.first.hear(raw)
 	sa.base.Env.Traced(false, m.Header, m.Payloads)
+	p.hearCerts(m.Payloads)
 	p.nr = nonce
-	p.ke.share(ke, p.then(p.prove))
+	p.ke.share(ke, p.then(p.main5Sent))
 	return nil
 }
 
-// prove sends message 5.
-func (p *phase1) prove() error {
+// main5Sent sends message 5.
+func (p *phase1) main5Sent() error {
 	sa := p.sa
 	b := sa.base
 	sa.float()
-	sa.keys = p.derive(pskRoot(b.Suite.PRF, b.Identity.Secret, p.ni, p.nr))
-	i, r := p.gx()
-	p.iv = firstIV(b.Suite.PRF, b.Suite.Encr, i, r)
+	p.makeKeys()
 	b.MyID = auth.MyID(b.Identity, b.Local.Addr())
-	id := idPayload(b.MyID)
-	out := []isakmp.Payload{id, &isakmp.Hash{Data: p.hashOf(&sa.keys, true, id.Body())}}
-	if b.Only() && b.Identity.Mode == nil && b.Identity.XAuth == nil { // the manual: not with mode config or XAuth
-		out = append(out, sa.initialContact())
-	}
-	p.expect("message 6 of main mode, the peer's proof", p.main6)
-	p.say(sa.seal(isakmp.ExchangeMain, 0, &p.iv, out))
-	return nil
+	return p.prove(func(proof []isakmp.Payload) error {
+		out := append([]isakmp.Payload{idPayload(b.MyID)}, proof...)
+		if b.Only() && b.Identity.Mode == nil && b.Identity.XAuth == nil { // the manual: not with mode config or XAuth
+			out = append(out, sa.initialContact())
+		}
+		p.expect("message 6 of main mode, the peer's proof", p.main6)
+		p.say(sa.seal(isakmp.ExchangeMain, 0, &p.iv, out))
+		return nil
+	})
 }
 
 func (p *phase1) main6(m *isakmp.Message, raw []byte, in core.Datagram) error {
@@ -135,20 +139,46 @@ func (p *phase1) main6(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	if err != nil {
 		return p.unread(err)
 	}
-	id, ok := p.proven(&sa.keys, c, false)
-	if !ok {
+	id, ok := p.readID(c)
+	switch {
+	case !ok || !p.proves(c.Payloads):
+		return p.unread(drop("message 6 of main mode has no ID or no proof"))
+	case bySecret(p.method) && !p.hashed(&sa.keys, c.Payloads, false, p.peerID):
 		return p.unread(drop("the peer's proof is wrong: compare the secret of the identity on both sides"))
 	}
 	sa.first.hear(raw)
 	sa.base.Env.Traced(false, m.Header, c.Payloads)
-	if err := ikesa.PeerSays(sa.base, idOf(id)); err != nil {
+	p.iv, sa.last = next, next
+	err = ikesa.PeerSays(sa.base, idOf(id))
+	if err == nil {
+		err = ikesa.CheckIdentity(sa.base)
+	}
+	if err != nil {
 		return p.disbelieve(err)
 	}
-	if err := ikesa.CheckIdentity(sa.base); err != nil {
-		return p.disbelieve(err)
+	return p.believe(c, func() error {
+		p.through(next, in, c)
+		return nil
+	})
+}
+
+// readID takes the peer's ID payload.
+func (p *phase1) readID(c *isakmp.Chain) (*isakmp.ID, bool) {
+	i := indexID(c)
+	if i < 0 {
+		return nil, false
 	}
-	p.through(next, in, c)
-	return nil
+	p.peerID = clone(c.Body(i))
+	return c.Payloads[i].(*isakmp.ID), true
+}
+
+// believe goes on once the peer's proof is right: that of a secret has been found to be so.
+func (p *phase1) believe(c *isakmp.Chain, then func() error) error {
+	if bySecret(p.method) {
+		return then()
+	}
+	p.certs, p.certsErr = readCerts(c.Payloads)
+	return p.check(c.Payloads, then)
 }
 
 // --- responder ---
@@ -171,28 +201,17 @@ func Accept(env *core.Env, common ikesa.Owner, owner ikesa.Newcomers, peers []*c
 	p := sa.phase1
 	p.candidates = peers
 	sa.first.hear(raw)
-	chosen, err := p.choose(offer, pskMethods)
+	chosen, err := p.choose(offer, methodsFor)
 	if err != nil {
 		sa.fail(err)
 		return nil
 	}
 	p.sai = clone(offer.Body())
 	sa.peer.hear(m.Payloads)
+	p.hearCerts(m.Payloads)
 	p.expect("message 3 of main mode", p.main3)
 	p.say(sa.clear(isakmp.ExchangeMain, 0, append([]isakmp.Payload{chosen.payload(nil)}, sa.vendorIDs()...)))
 	return nil
-}
-
-// pskMethods are the ways of a peer with a pre-shared key.
-func pskMethods(peer *core.Peer) (methods []uint16) {
-	for _, id := range peer.Identities {
-		if id.Auth == core.AuthPSK && id.Remote() == core.AuthPSK {
-			if m := methodOf(id, false); !slices.Contains(methods, m) {
-				methods = append(methods, m)
-			}
-		}
-	}
-	return methods
 }
 
 func (p *phase1) main3(m *isakmp.Message, raw []byte, in core.Datagram) error {
@@ -207,10 +226,15 @@ func (p *phase1) main3(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	}
 	sa.first.hear(raw)
 	sa.base.Env.Traced(false, m.Header, m.Payloads)
+	p.hearCerts(m.Payloads)
 	p.ni, p.nr = nonce, sa.base.Env.Random(nonceLen)
 	p.ke.answer(sa.base.Suite.Group, ke, p.then(func() error {
-		i, r := p.gx()
-		p.iv = firstIV(sa.base.Suite.PRF, sa.base.Suite.Encr, i, r)
+		if bySecret(p.method) {
+			i, r := p.gx()
+			p.iv = firstIV(sa.base.Suite.PRF, sa.base.Suite.Encr, i, r)
+		} else {
+			p.makeKeys()
+		}
 		p.expect("message 5 of main mode, the peer's proof", p.main5)
 		p.say(sa.clear(isakmp.ExchangeMain, 0, p.exchangeKeys(p.nr)))
 		return nil
@@ -226,61 +250,93 @@ func (p *phase1) main5(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	if p.misread == maxUnread {
 		return drop("%d messages could not be read with any secret: the peer has to begin again", maxUnread)
 	}
-	var (
-		ids    []*core.Identity
-		owners []*core.Peer
-		c      *isakmp.Chain
-		id     *isakmp.ID
-		next   []byte
-		right  keys
-		tries  int
-	)
-	for _, peer := range p.candidates {
-		for _, i := range peer.Identities {
-			if i.Auth != core.AuthPSK || i.Remote() != core.AuthPSK || methodOf(i, false) != p.method || tries == maxSecrets {
-				continue
-			}
-			tries++
-			k := p.derive(pskRoot(sa.base.Suite.PRF, i.Secret, p.ni, p.nr))
-			read, n, err := sa.open(m, k.enc, p.iv)
-			if err != nil {
-				k.wipe()
-				continue
-			}
-			who, ok := p.proven(&k, read, true)
-			if !ok || ids != nil {
-				k.wipe()
-			} else {
-				c, id, next, right = read, who, n, k
-			}
-			if ok {
-				ids, owners = append(ids, i), append(owners, peer)
-			}
-		}
-	}
-	if ids == nil {
+	o := p.opened(m)
+	if o == nil {
 		p.misread++
+		if !bySecret(p.method) {
+			return p.unread(drop("message 5 of main mode cannot be read: the peer has other keys, or it has no ID or no signature"))
+		}
 		return p.unread(drop("message 5 of main mode cannot be read with the secret of any identity for %v: compare secret on both sides, and the address of the peer here", in.Remote.Addr()))
 	}
-	sa.keys = right
 	sa.first.hear(raw)
-	sa.last, p.iv = next, next
-	sa.base.Env.Traced(false, m.Header, c.Payloads)
+	sa.last, p.iv = o.next, o.next
+	sa.base.Env.Traced(false, m.Header, o.chain.Payloads)
 	sa.base.Path = ikesa.PathOf(in)
-	if err := p.identify(id, ids, owners); err != nil {
+	p.certs, p.certsErr = readCerts(o.chain.Payloads)
+	if err := p.identify(o.id, o.ids, o.owners); err != nil {
 		return p.disbelieve(err)
 	}
-	mine := idPayload(sa.base.MyID)
-	reply := []isakmp.Payload{mine, &isakmp.Hash{Data: p.hashOf(&sa.keys, false, mine.Body())}}
-	p.say(sa.seal(isakmp.ExchangeMain, 0, &p.iv, reply))
-	p.through(p.iv, in, c)
-	return nil
+	return p.believe(o.chain, func() error {
+		return p.prove(func(proof []isakmp.Payload) error {
+			p.say(sa.seal(isakmp.ExchangeMain, 0, &p.iv, append([]isakmp.Payload{idPayload(sa.base.MyID)}, proof...)))
+			p.through(p.iv, in, o.chain)
+			return nil
+		})
+	})
 }
 
-// identify finds out who the peer is, of those whose secret it has.
+// opened5 is message 5 decrypted, and the identities that it can be of.
+type opened5 struct {
+	chain  *isakmp.Chain
+	id     *isakmp.ID
+	next   []byte
+	ids    []*core.Identity
+	owners []*core.Peer
+}
+
+// opened reads message 5; nil: it cannot be read. With signatures there is one key for it, and else one for each secret.
+func (p *phase1) opened(m *isakmp.Message) *opened5 {
+	if bySecret(p.method) {
+		return p.trySecrets(m)
+	}
+	c, next, err := p.sa.open(m, p.sa.keys.enc, p.iv)
+	if err != nil {
+		return nil
+	}
+	id, ok := p.readID(c)
+	if !ok || !p.proves(c.Payloads) {
+		return nil
+	}
+	o := &opened5{chain: c, id: id, next: next}
+	o.ids, o.owners = p.identities()
+	return o
+}
+
+// trySecrets finds the identities whose secret a message 5 proves, and keeps the keys.
+func (p *phase1) trySecrets(m *isakmp.Message) (o *opened5) {
+	sa := p.sa
+	ids, owners := p.identities()
+	for i, id := range ids[:min(len(ids), maxSecrets)] {
+		k := p.derive(pskRoot(sa.base.Suite.PRF, id.Secret, p.ni, p.nr))
+		c, next, err := sa.open(m, k.enc, p.iv)
+		if err != nil {
+			k.wipe()
+			continue
+		}
+		who, ok := p.readID(c)
+		ok = ok && p.hashed(&k, c.Payloads, true, p.peerID)
+		switch {
+		case !ok:
+			k.wipe()
+			continue
+		case o == nil:
+			o = &opened5{chain: c, id: who, next: next}
+			sa.keys = k
+		default:
+			k.wipe()
+		}
+		o.ids, o.owners = append(o.ids, id), append(o.owners, owners[i])
+	}
+	return o
+}
+
+// identify finds out who the peer is, of some identities.
 func (p *phase1) identify(id *isakmp.ID, ids []*core.Identity, owners []*core.Peer) error {
 	sa := p.sa
-	claim := auth.Claim{ID: idOf(id), Wire: auth.MethodSharedKey}
+	claim := auth.Claim{ID: idOf(id), Wire: wireOf(p.method), CAs: p.cas}
+	if len(p.certs) > 0 {
+		claim.Cert = p.certs[0]
+	}
 	best := auth.Match(ids, claim, sa.base.Host.Config().Trust)
 	for i := range ids {
 		if ids[i] == best {
@@ -295,27 +351,20 @@ func (p *phase1) identify(id *isakmp.ID, ids []*core.Identity, owners []*core.Pe
 
 // --- both ---
 
-// proven checks the HASH payload of message 5 or 6: over the ID as it was received.
-func (p *phase1) proven(k *keys, c *isakmp.Chain, initiator bool) (*isakmp.ID, bool) {
-	h := find[*isakmp.Hash](c.Payloads)
-	i := indexID(c)
-	if h == nil || i < 0 {
-		return nil, false
-	}
-	return c.Payloads[i].(*isakmp.ID), p.sa.base.Env.Proved(p.hashOf(k, initiator, c.Body(i)).Equal(h.Data))
-}
-
 // unread passes over a proof that cannot be read: anybody on the path can have sent it. The first one
 // is an event of its own.
 func (p *phase1) unread(err error) error {
 	sa := p.sa
 	if !p.warned {
 		p.warned = true
-		reason := err.Error()
-		if err == error(errGarbled) {
-			reason = "the peer's proof cannot be decrypted: compare the secret of the identity on both sides"
+		e := core.Event{Kind: core.EvAuthFailed, Reason: err.Error()}
+		if bySecret(p.method) {
+			e.Detail = ikesa.Explainer{SA: sa.base}.SecretParts()
+			if err == error(errGarbled) {
+				e.Reason = "the peer's proof cannot be decrypted: compare the secret of the identity on both sides"
+			}
 		}
-		sa.base.Emit(core.Event{Kind: core.EvAuthFailed, Reason: reason, Detail: ikesa.Explainer{SA: sa.base}.SecretParts()})
+		sa.base.Emit(e)
 	}
 	return err
 }

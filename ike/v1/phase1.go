@@ -1,9 +1,11 @@
 package v1
 
 import (
+	"crypto/x509"
 	"errors"
 
 	"culvert/crypto/secret"
+	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
 	ikesa "culvert/ike/sa"
@@ -17,16 +19,24 @@ type phase1 struct {
 	next       func(m *isakmp.Message, raw []byte, in core.Datagram) error
 	awaited    string       // what next takes, for people
 	candidates []*core.Peer // as responder: who the peer may be, by its address
+	method     uint16       // how the ends prove themselves (isakmp.Auth…)
 
-	method  uint16 // by which the ends prove themselves
 	sai     []byte // the body of the initiator's SA payload
 	ni, nr  []byte
 	ke      keyExchange
 	forged  []byte            // the hash of our address where it is to match none
 	iv      []byte            // of the next encrypted message
 	warned  bool              // an event has said that the peer's proof cannot be read
-	misread int               // as responder: how many messages 5 could not be
+	misread int               // how many proofs of the peer could not be
 	said    isakmp.NotifyType // what somebody said without proof why it refuses; 0: nothing
+
+	// The peer's: the body of its ID payload, its certificates, its own first, and the authorities that it trusts.
+	peerID       []byte
+	certs        []*x509.Certificate
+	certsErr     error
+	cas          []auth.KeyHash
+	pkcs7        bool      // it asks for certificates in PKCS #7
+	ours, theirs auth.Part // signatures under way; nil: not begun
 }
 
 func newPhase1(sa *SA) *phase1 {
@@ -35,7 +45,10 @@ func newPhase1(sa *SA) *phase1 {
 	return p
 }
 
-func (p *phase1) end() { p.ke.end() }
+func (p *phase1) end() {
+	p.ke.end()
+	p.endProofs()
+}
 
 // expect says what the peer's next message is for.
 func (p *phase1) expect(what string, next func(*isakmp.Message, []byte, core.Datagram) error) {
@@ -96,11 +109,16 @@ func (p *phase1) then(step func() error) func(error) {
 		} else {
 			err = end(isakmp.NotifyInvalidKeyInformation, "%v", err)
 		}
-		if err != nil {
-			p.sa.fail(err)
-		}
-		p.sa.weigh()
+		p.conclude(err)
 	}
+}
+
+// conclude is the end of a step after an Ask.
+func (p *phase1) conclude(err error) {
+	if err != nil {
+		p.sa.fail(err)
+	}
+	p.sa.weigh()
 }
 
 // phase1Message handles a message of phase 1.
@@ -136,6 +154,9 @@ func (sa *SA) fail(err error) {
 	}
 	if f.kind != 0 {
 		sa.tell(&isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, Kind: f.kind})
+	}
+	if sa.base.Initiator && sa.last != nil { // the SA is up on the peer's side
+		sa.inform(sa.deleteOfPhase1())
 	}
 	giveUp(sa, sa.Doing(), f)
 }
@@ -220,16 +241,6 @@ func (p *phase1) gx() (i, r []byte) {
 		return p.ke.own, p.ke.peer
 	}
 	return p.ke.peer, p.ke.own
-}
-
-// proofs are HASH_I and HASH_R over an ID payload's body.
-func (p *phase1) hashOf(k *keys, initiator bool, id []byte) secret.Bytes {
-	i, r := p.gx()
-	b := p.sa.base
-	if initiator {
-		return k.hashI(i, r, b.SPIi, b.SPIr, p.sai, id)
-	}
-	return k.hashR(r, i, b.SPIi, b.SPIr, p.sai, id)
 }
 
 // lowest is the lower of two nonces.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
 	ikesa "culvert/ike/sa"
@@ -163,7 +164,7 @@ func (sa *SA) bad(in core.Datagram, format string, a ...any) {
 // Estimates, in bytes, of what a half-open SA keeps.
 const (
 	bareWeight = 4700
-	perRead    = 16
+	certWeight = 8 // a certificate that was read, for each byte of it
 )
 
 // weigh tells the endpoint how many bytes a half-open SA keeps.
@@ -173,7 +174,10 @@ func (sa *SA) weigh() {
 	}
 	n := bareWeight + cap(sa.first.said)
 	if p := sa.phase1; p != nil {
-		n += cap(p.sai) + cap(p.ni) + cap(p.nr) + 3*cap(p.ke.own) + 2*cap(p.ke.peer)
+		n += cap(p.sai) + cap(p.ni) + cap(p.nr) + 3*cap(p.ke.own) + 2*cap(p.ke.peer) + cap(p.peerID) + len(p.cas)*len(auth.KeyHash{})
+		for _, c := range p.certs {
+			n += certWeight * len(c.Raw)
+		}
 	}
 	sa.owner.Weigh(sa.base, n)
 }

@@ -40,17 +40,6 @@ const (
 	maxRounds  = 5 // of requests that we answer
 )
 
-// methodOf is the number of the way in which an identity has the ends prove themselves; initiator: we begin phase 1.
-func methodOf(id *core.Identity, initiator bool) uint16 {
-	switch {
-	case id.XAuth == nil:
-		return isakmp.AuthPreShared
-	case initiator != id.XAuth.Asks:
-		return isakmp.AuthXAuthInitPreShared
-	}
-	return isakmp.AuthXAuthRespPreShared
-}
-
 // saysXAuth reports whether our messages say that we know XAuth.
 func saysXAuth(sa *SA) bool {
 	if sa.base.Initiator {

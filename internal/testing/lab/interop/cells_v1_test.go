@@ -2,7 +2,10 @@
 
 package interop
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // mainModeCells are IKEv1: main mode with a pre-shared key.
 func mainModeCells() []cell {
@@ -33,6 +36,38 @@ func mainModeCells() []cell {
 	}
 	for i := range cs {
 		cs[i].group, cs[i].mode = g, "main"
+	}
+	return cs
+}
+
+// phase1Cells are the other ways of phase 1.
+var phase1Cells = sync.OnceValue(makePhase1Cells) // certificates are made once
+
+func makePhase1Cells() []cell {
+	var cs []cell
+	add := func(c cell) {
+		for _, they := range []bool{false, true} {
+			d := c
+			d.name += map[bool]string{false: "-we-initiate", true: "-they-initiate"}[they]
+			d.theyInitiate = they
+			cs = append(cs, d)
+		}
+	}
+	rsa, ecdsa := proof{key: "rsa-2048", said: "RSA_EMSA_PKCS1_NULL"}, proof{key: "p256", said: "ECDSA_WITH_NULL"}
+	chain := rsa
+	chain.chain = 2
+	signed := func(name string, side proof, kind string) *proofs {
+		return (&proofs{we: side, they: side, kind: kind, v1: true}).make(name)
+	}
+	const certificates = "IKEv1, main mode with certificates"
+	for _, c := range []cell{
+		{name: "v1-main-rsa", proofs: signed("v1-main-rsa", rsa, ""), event: both("IKE SA and CHILD SA rekeyed", weRekeyIKE, theyRekeyChild)},
+		{name: "v1-main-rsa-id-dn", proofs: signed("v1-main-rsa-id-dn", rsa, byDN)},
+		{name: "v1-main-rsa-chains", proofs: signed("v1-main-rsa-chains", chain, "")},
+		{name: "v1-main-ecdsa-256", proofs: signed("v1-main-ecdsa-256", ecdsa, "")},
+	} {
+		c.group, c.mode = certificates, "main"
+		add(c)
 	}
 	return cs
 }
