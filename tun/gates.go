@@ -154,3 +154,32 @@ func cover(a, b netip.Prefix) netip.Prefix {
 	}
 	return orNone(netip.PrefixFrom(a.Addr(), min(n, a.Bits(), b.Bits())).Masked())
 }
+
+// gateSteps says how one list of rules becomes the other: which gates go first, which
+// rules are added then, from the end of the list on, and, when what is old has gone, which gates come last.
+func gateSteps(from, to []placed) (old, added, gates []placed) {
+	have, keep := set(from), set(to)
+	for _, p := range from {
+		if p.act == gate && !keep[p] {
+			old = append(old, p)
+		}
+	}
+	for _, p := range slices.Backward(to) {
+		switch {
+		case have[p]:
+		case p.act == gate:
+			gates = append(gates, p)
+		default:
+			added = append(added, p)
+		}
+	}
+	return old, added, gates
+}
+
+func set(rules []placed) map[placed]bool {
+	m := make(map[placed]bool, len(rules))
+	for _, p := range rules {
+		m[p] = true
+	}
+	return m
+}

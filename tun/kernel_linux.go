@@ -456,27 +456,6 @@ func (k *kernel) goOver(from, to state, on bool) (reached state, err error) {
 	return reached, errors.Join(append(errs, left)...)
 }
 
-// gateSteps says how one list of rules becomes the other: which gates go first, which
-// rules are added then, from the end of the list on, and, when what is old has gone, which gates come last.
-func gateSteps(from, to []placed) (old, added, gates []placed) {
-	have, keep := set(from), set(to)
-	for _, p := range from {
-		if p.act == gate && !keep[p] {
-			old = append(old, p)
-		}
-	}
-	for _, p := range slices.Backward(to) {
-		switch {
-		case have[p]:
-		case p.act == gate:
-			gates = append(gates, p)
-		default:
-			added = append(added, p)
-		}
-	}
-	return old, added, gates
-}
-
 // drop removes routes of others from our table.
 func (k *kernel) drop(foreign []netlink.Route) (errs []error) {
 	for _, r := range foreign {
@@ -485,14 +464,6 @@ func (k *kernel) drop(foreign []netlink.Route) (errs []error) {
 		}
 	}
 	return errs
-}
-
-func set(rules []placed) map[placed]bool {
-	m := make(map[placed]bool, len(rules))
-	for _, p := range rules {
-		m[p] = true
-	}
-	return m
 }
 
 // remove removes what from has and to has not; what is gone already is fine.
