@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
 	"culvert/ike/message"
+	"culvert/spd/selector"
 )
 
 // tracedV1 is what one end shows of the messages of a conversation, by exchange and direction.
@@ -265,5 +267,46 @@ func TestQuickModeWithoutSPI(t *testing.T) {
 	}
 	if !again {
 		t.Errorf("it is not tried again: %s", r.reasons())
+	}
+}
+
+// A message of quick mode that cannot be decrypted is passed over.
+func TestQuickModeThatCannotBeRead(t *testing.T) {
+	r := newRig(t, inMainModeRig)
+	p := newPuppet1(r, 1)
+	p.main()
+	for n, sealed := range [][]byte{nil, make([]byte, 15), make([]byte, 17), make([]byte, 64), bytes.Repeat([]byte{0xa5}, 160)} {
+		bad := r.count(core.EvBadMessage)
+		out := p.say(isakmp.AppendSealed(nil, p.header(isakmp.ExchangeQuick, 0x8001+uint32(n)), isakmp.TypeHash, sealed))
+		if len(out) != 0 || r.established() != 1 || r.count(core.EvBadMessage) != bad+1 {
+			t.Errorf("%d bytes: %d answers, %d events", len(sealed), len(out), r.count(core.EvBadMessage)-bad)
+		}
+	}
+	p.quick(0xc0000001)
+	if len(r.children) != 1 {
+		t.Error(r.reasons())
+	}
+}
+
+// Where one end has tunnel mode and the other transport mode there is no CHILD SA, and both modes are named.
+func TestQuickModeOfAnotherMode(t *testing.T) {
+	for _, tunnel := range []bool{false, true} {
+		p := newPair(t, 1, quick, inMainMode, bPassive, func(a, b *core.Config) {
+			here, there := selector.FromPrefix(netip.MustParsePrefix("192.0.2.1/32")), selector.FromPrefix(netip.MustParsePrefix("192.0.2.2/32"))
+			a.Policies[0].Pair, b.Policies[0].Pair = selector.Pair{Local: here, Remote: there}, selector.Pair{Local: there, Remote: here}
+			a.Policies[0].Tunnel, b.Policies[0].Tunnel = tunnel, !tunnel
+		})
+		p.up()
+		p.run(5 * time.Second)
+		if len(p.a.children)+len(p.b.children) != 0 || p.a.established() != 1 {
+			t.Errorf("tunnel %v: %d and %d CHILD SAs", tunnel, len(p.a.children), len(p.b.children))
+		}
+		wants := map[bool]string{true: "the peer wants tunnel mode, policy ", false: "the peer wants another mode than policy "}[tunnel]
+		if e := p.b.event(core.EvNoProposal); !strings.Contains(e.Reason, wants) || !strings.Contains(e.Reason, "tunnel differs on the two sides") || e.Detail == nil {
+			t.Errorf("tunnel %v: %+v", tunnel, e)
+		}
+		if e := p.a.event(core.EvNoProposal); !strings.Contains(e.Reason, "NO-PROPOSAL-CHOSEN") {
+			t.Errorf("tunnel %v: %+v", tunnel, e)
+		}
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
@@ -210,5 +212,138 @@ func TestNarrowedToOneSelector(t *testing.T) {
 	}
 	if !slices.Equal(said, []selector.TS{remote, a}) {
 		t.Errorf("the peer is told %v", said)
+	}
+}
+
+// As initiator we say all that we know of NAT traversal, as responder what the peer knows; nothing where the profile has none.
+func TestVendorIDsOfNATTraversal(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		initiator, none bool
+		peer            isakmp.Vendor
+		want            []isakmp.Vendor
+	}{
+		{"initiator", true, false, isakmp.VendorUnknown, natTraversals}, {"without NAT traversal", true, true, isakmp.VendorUnknown, nil},
+		{"responder", false, false, isakmp.VendorNATTDraft03, []isakmp.Vendor{isakmp.VendorNATTDraft03}}, {"responder of a peer that knows none", false, false, isakmp.VendorUnknown, nil},
+		{"responder without NAT traversal", false, true, isakmp.VendorNATT, nil},
+	} {
+		sa := bareSA()
+		sa.base.Initiator, sa.peer.natt, sa.base.Peer.Profile.NoNATT = c.initiator, c.peer, c.none
+		var got []isakmp.Vendor
+		for _, p := range sa.vendorIDs() {
+			if v := isakmp.IdentifyVendor(p.(*isakmp.VendorID).Data); slices.Contains(natTraversals, v) {
+				got = append(got, v)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// What an initiator says nothing of is as the responder has it.
+func TestLifetimeOfWhichNothingIsSaid(t *testing.T) {
+	ours := life{time.Hour, 1 << 20}
+	p := &core.Proposal{Name: "default", Lifetime: ours.time, Lifebytes: ours.bytes}
+	for _, c := range []struct {
+		check core.ProposalCheck
+		said  life
+		want  life
+		ok    bool
+	}{
+		{core.CheckObey, life{}, ours, true}, {core.CheckStrict, life{}, ours, true}, {core.CheckClaim, life{}, ours, true},
+		{core.CheckExact, life{0, ours.bytes}, ours, true}, {core.CheckExact, life{time.Hour, 0}, life{}, false},
+		{core.CheckObey, life{time.Minute, 0}, life{time.Minute, ours.bytes}, true}, {core.CheckObey, life{1, ours.bytes}, life{1, ours.bytes}, true},
+	} {
+		got, _, err := checkLife(c.check, p, c.said)
+		if (err == nil) != c.ok || c.ok && got != c.want {
+			t.Errorf("%v, said %v: %v, %v, want %v", c.check, c.said, got, err, c.want)
+		}
+	}
+}
+
+// A responder says that it knows Cisco Unity where any of those who the peer may be gets an address.
+func TestWhoIsToldOfUnity(t *testing.T) {
+	peer := func(modes ...*core.ModeConfig) *core.Peer {
+		p := &core.Peer{}
+		for _, m := range modes {
+			p.Identities = append(p.Identities, &core.Identity{Mode: m})
+		}
+		return p
+	}
+	gives, asks := &core.ModeConfig{Responder: true}, &core.ModeConfig{}
+	for _, c := range []struct {
+		name  string
+		peers []*core.Peer
+		want  bool
+	}{
+		{"nobody", nil, false}, {"no mode-config", []*core.Peer{peer(nil), peer()}, false}, {"who asks for one", []*core.Peer{peer(asks)}, false}, {"one", []*core.Peer{peer(gives)}, true},
+		{"the second peer", []*core.Peer{peer(nil), peer(gives)}, true}, {"the second identity", []*core.Peer{peer(nil, gives)}, true},
+	} {
+		sa := bareSA()
+		sa.phase1.candidates = c.peers
+		if got := saysUnity(sa); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// A proposal of AH has the number of AH's transform, and the algorithm as an attribute; one of ESP has the cipher's number.
+func TestTransformIDs(t *testing.T) {
+	sha, cbc := suite.IntegByName("sha256"), suite.EncrByName("aes-128-cbc")
+	for _, c := range []struct {
+		protocol core.Protocol
+		id       uint8
+	}{{core.ProtoAH, sha.V1.AH}, {core.ProtoESP, cbc.V1.ESP}} {
+		p := &core.Policy{Tunnel: true, Protocol: c.protocol, Proposal: core.Proposal{Encrs: []*suite.Encr{cbc}, Integs: []*suite.Integ{sha}}}
+		if c.protocol == core.ProtoAH {
+			p.Proposal.Encrs = nil
+		}
+		q := phase2SA(p, nil, []byte{0xc0, 0, 0, 1}, isakmp.EncapTunnel).Proposals[0]
+		if q.Protocol != uint8(c.protocol) || len(q.Transforms) == 0 || q.Transforms[0].ID != c.id || isakmp.ReadPhase2(q.Transforms[0].Attributes).Auth != sha.V1.ESP {
+			t.Errorf("%v: %+v, want the ID %d", c.protocol, q, c.id)
+		}
+	}
+}
+
+// keyed is bareSA with keys, as after phase 1.
+func keyed() *SA {
+	sa := bareSA()
+	s := &sa.base.Suite
+	s.PRF, s.Encr = suite.PRFByName("sha256"), suite.EncrByName("aes-128-cbc")
+	sa.keys = deriveKeys(s.PRF, s.Encr, secret.Bytes("SKEYID"), secret.Bytes("g^xy"), 1, 2)
+	sa.base.SPIi, sa.base.SPIr, sa.last, sa.phase1 = 1, 2, make([]byte, 16), nil
+	return sa
+}
+
+// A transaction of ours that is answered is over: the same answer, and another one, do nothing more.
+func TestTransactionIsAnsweredOnce(t *testing.T) {
+	sa := keyed()
+	answered, lost := 0, 0
+	transact(sa, isakmp.CfgRequest, nil, func(*isakmp.Attributes) { answered++ }, func() { lost++ })
+	if len(sa.exchanges) != 1 {
+		t.Fatalf("%d exchanges", len(sa.exchanges))
+	}
+	for _, x := range sa.exchanges {
+		for n := range 2 {
+			iv := slices.Clone(x.iv)
+			a := &isakmp.Attributes{CfgType: isakmp.CfgReply, ID: uint16(n)}
+			raw := sa.sealHashed(isakmp.ExchangeTransaction, x.id, &iv, func(rest []byte) secret.Bytes { return sa.keys.hash1(x.id, rest) }, a)
+			m, err := isakmp.Parse(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = transactionMessage(sa, x, m, raw, core.Datagram{Data: raw})
+			if !x.over || answered != 1 || (err == nil) != (n == 0) {
+				t.Errorf("answer %d: over %v, answered %d times, %v", n+1, x.over, answered, err)
+			}
+		}
+	}
+	for range 20 {
+		sa.base.Env.SetNow(sa.base.Env.Now().Add(time.Minute))
+		sa.base.Env.Timers.Run(sa.base.Env.Now())
+	}
+	if len(sa.exchanges) != 0 || lost != 0 {
+		t.Errorf("%d exchanges are left, %d are lost", len(sa.exchanges), lost)
 	}
 }
