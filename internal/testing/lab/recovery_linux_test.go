@@ -205,7 +205,11 @@ func inSite(do func(context.Context, *recoverySite) time.Time) func(context.Cont
 		if log := s.east.Log(); strings.Count(log, "event=") == events {
 			t.Errorf("the fault was none: the gateway has not noticed it\n%s", log)
 		}
-		return max(0, answeredAfterLoss(traffic.Log(), broken).Sub(again))
+		took := max(0, answeredAfterLoss(traffic.Log(), broken).Sub(again))
+		if took > 10*time.Second {
+			t.Logf("what took so long since %v:\n%s", again, s.east.Log())
+		}
+		return took
 	}
 }
 
