@@ -13,12 +13,12 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
 # Debian packages: the peers of the interoperability tests; those with a kernel of their
 # own, which is not there for every processor; the race detector's linker; the shells
-# whose completions are tried, and what checks the manual page; what `make bench` measures.
+# whose completions are tried, what checks the manual page, and what starts the unit; what `make bench` measures.
 LAB_PACKAGES := iproute2 iputils-ping nftables conntrack strongswan-charon strongswan-swanctl \
 	libcharon-extra-plugins libstrongswan-standard-plugins libstrongswan-extra-plugins
 GUEST_PACKAGES := user-mode-linux kmod gcc libc6-dev util-linux
 RACE_PACKAGES := gcc libc6-dev
-SHELL_PACKAGES := zsh fish mandoc
+SHELL_PACKAGES := zsh fish mandoc systemd
 # What libreswan needs. Itself it is only unpacked: installed it would replace files of strongSwan's.
 LIBRESWAN_PACKAGES := openssl libnss3-tools libunbound8 libldns3 libevent-core-2.1-7 libevent-pthreads-2.1-7 libcurl3-nss \
 	libldap-2.5-0 libcap-ng0 libaudit1 libpam0g libselinux1
