@@ -228,6 +228,7 @@ func TestVendorIDsOfNATTraversal(t *testing.T) {
 		{"responder without NAT traversal", false, true, isakmp.VendorNATT, nil},
 	} {
 		sa := bareSA()
+		sa.base.Identity = &core.Identity{}
 		sa.base.Initiator, sa.peer.natt, sa.base.Peer.Profile.NoNATT = c.initiator, c.peer, c.none
 		var got []isakmp.Vendor
 		for _, p := range sa.vendorIDs() {
