@@ -437,8 +437,8 @@ func (l *loader) warnPeers(d *directory) {
 		if p.DNSName != "" {
 			continue
 		}
-		if p.ExchangeMode == "main" {
-			continue // told apart by their secrets
+		if p.IKEv1() {
+			continue // told apart by their secrets, IDs or certificates
 		}
 		at := place{p.Address, p.LocalAddress, p.ExchangeMode}
 		if o := first[at]; o != nil {

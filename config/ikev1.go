@@ -30,6 +30,9 @@ func (l *loader) checkIdentityV1(p *Peer, i *Identity) {
 	if i.Written("remote-auth-method") && i.RemoteAuthMethod != i.AuthMethod && !(byPSK(i.AuthMethod) && byPSK(i.RemoteAuthMethod)) && !e.bad["remote-auth-method"] && !e.bad["auth-method"] {
 		l.faultAt(e, "identity", "remote-auth-method", "is %q, and auth-method is %q: with exchange-mode %q of [[peer]] %q both ends prove themselves in the same way, leave remote-auth-method out", i.RemoteAuthMethod, i.AuthMethod, p.ExchangeMode, p.Name)
 	}
+	if p.ExchangeMode == "aggressive" && byPSK(i.AuthMethod) && !e.bad["auth-method"] {
+		l.warnAt(e, "identity", "auth-method", "%s in aggressive mode: whoever calls this gateway or listens gets what the secret can be guessed by, without a further call: use exchange-mode main or ike2, or certificates; else write a secret made by openssl rand -hex 32", i.AuthMethod)
+	}
 	for _, key := range []string{"ppk-id", "ppk-secret", "ppk-required"} {
 		if i.Written(key) {
 			l.faultAt(e, "identity", key, "is of IKEv2, and [[peer]] %q has exchange-mode %q: leave it out", p.Name, p.ExchangeMode)

@@ -40,7 +40,7 @@ var notYet = []notYetRow{
 
 	{"proposal", "auth-algorithms", []string{"sha256-96"}},
 
-	{"peer", "exchange-mode", []string{"aggressive", "base"}},
+	{"peer", "exchange-mode", []string{"base"}},
 	{"peer", "routing-mark", nil},
 	{"peer", "interface", nil},
 

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"bytes"
+	"fmt"
 
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
@@ -30,6 +31,9 @@ func ikev1() *version {
 			return nil
 		},
 		accept: func(e *Endpoint, peer *core.Peer, h message.Header, d core.Datagram) error {
+			if h.Exchange == isakmp.ExchangeAggressive && !e.strangers.affords(e.env.Now()) {
+				return fmt.Errorf("more than %d peers begin aggressive mode in a second: it may come again", maxAggressive)
+			}
 			return v1.Accept(e.env, e.common(), e, ofMode(e, h, d), bytes.Clone(d.Data), d)
 		},
 		ours: func(e *Endpoint, h message.Header) uint64 {
@@ -43,7 +47,17 @@ func ikev1() *version {
 }
 
 // modes are the exchanges that phase 1 goes by.
-var modes = map[message.ExchangeType]core.Mode{isakmp.ExchangeMain: core.ModeMain}
+var modes = func() map[message.ExchangeType]core.Mode {
+	m := map[message.ExchangeType]core.Mode{}
+	for mode, exchange := range v1.Exchanges {
+		m[exchange] = mode
+	}
+	return m
+}()
+
+// maxAggressive bounds how many first messages of aggressive mode are answered in a second: the answer takes a key exchange
+// and, with certificates, a signature, before the peer has shown that it receives at its address.
+const maxAggressive = 100
 
 // maxCandidates bounds how many peers of one address a newcomer is compared with.
 const maxCandidates = 64

@@ -237,3 +237,25 @@ func (p *puppet1) quick(spi uint32) {
 	}
 	p.say(p.seal(isakmp.ExchangeQuick, id, &iv, &isakmp.Hash{Data: mac(p.a, []byte{0}, u32(id), p.ni, nr)}))
 }
+
+// aggressive1 is the first message of aggressive mode.
+func (p *puppet1) aggressive1() []byte {
+	return p.clear(isakmp.ExchangeAggressive, p.sa(), &isakmp.KE{Data: p.ke()}, &isakmp.Nonce{Data: p.ni}, p.idPayload())
+}
+
+// aggressive is aggressive mode with a pre-shared key; clear: the third message is in clear. Wrong hashes come before the
+// right one.
+func (p *puppet1) aggressive(clear bool, wrong ...[]byte) {
+	p.t.Helper()
+	m := p.ask(p.aggressive1())
+	p.heardKeys(m.Payloads)
+	p.derive(true)
+	p.proven(&m.Chain)
+	for _, sum := range append(wrong, p.hashI(p.idPayload())) {
+		if h := (&isakmp.Hash{Data: sum}); clear {
+			p.say(p.clear(isakmp.ExchangeAggressive, h))
+		} else {
+			p.say(p.seal(isakmp.ExchangeAggressive, 0, &p.iv, h))
+		}
+	}
+}

@@ -40,6 +40,20 @@ type strangers struct {
 		since time.Time
 		n     int
 	}
+	aggressive struct { // how many began aggressive mode, in the same way
+		since time.Time
+		n     int
+	}
+}
+
+// affords reports whether another first message of aggressive mode may be answered, and counts it.
+func (s *strangers) affords(now time.Time) bool {
+	a := &s.aggressive
+	if now.Sub(a.since) >= time.Second {
+		a.since, a.n = now, 0
+	}
+	a.n++
+	return a.n <= maxAggressive
 }
 
 // halfKey finds the half-open SA that a repeated IKE_SA_INIT request belongs to. Other bytes under the

@@ -88,7 +88,8 @@ type Mode uint8
 
 // The modes of phase 1.
 const (
-	ModeMain Mode = iota // RFC 2409 §5, "identity protection"
+	ModeMain       Mode = iota // RFC 2409 §5, "identity protection"
+	ModeAggressive             // RFC 2409 §5
 )
 
 // Peer is the manual's peer with its profile and identities.

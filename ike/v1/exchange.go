@@ -133,6 +133,9 @@ func (sa *SA) phase2Message(m *isakmp.Message, raw []byte, in core.Datagram) err
 		return sa.inClear(m)
 	case m.ID == 0:
 		return drop("an exchange of phase 2 with message ID 0")
+	case sa.last != nil && sa.phase1 != nil && sa.phase1.early == nil:
+		sa.phase1.early, sa.phase1.earlyIn = raw, in // its last message is being checked
+		return nil
 	case sa.last == nil || sa.phase1 != nil:
 		return drop("a message of phase 2 before phase 1 is through")
 	}
@@ -202,6 +205,7 @@ func (sa *SA) genuine(x *exchange, m *isakmp.Message, c *isakmp.Chain, raw, next
 	sa.exchanges[x.id] = x
 	x.iv = next
 	x.on.hear(raw)
+	sa.first.stop() // the peer has what phase 1 ended with
 	sa.base.Fresh(in)
 	sa.base.Env.Traced(false, m.Header, c.Payloads)
 }

@@ -42,9 +42,14 @@ func (p *phase1) begin() {
 		sa.fail(end(0, "the first identity of peer %q proves itself in a way that IKEv1 has not: use auth-method pre-shared-key, or digital-signature with an RSA or ECDSA key", sa.base.Peer.Name))
 		return
 	}
-	offer := phase1SA(&sa.base.Peer.Profile, p.method)
+	if sa.exchange == isakmp.ExchangeAggressive {
+		p.beginAggressive()
+		return
+	}
+	profile := &sa.base.Peer.Profile
+	offer := phase1SA(profile, p.method, core.Phase1Offer(profile).Groups)
 	if len(offer.Proposals[0].Transforms) == 0 {
-		sa.fail(end(0, "profile %q has nothing that IKEv1 can negotiate: add to enc-algorithm, hash-algorithm or dh-group", sa.base.Peer.Profile.Name))
+		sa.fail(nothingToOffer(profile))
 		return
 	}
 	p.sai = offer.Body()
@@ -88,7 +93,7 @@ func (p *phase1) readKeys(m *isakmp.Message, g *suite.Group) (ke, nonce []byte, 
 	k, n := find[*isakmp.KE](m.Payloads), find[*isakmp.Nonce](m.Payloads)
 	switch {
 	case m.Sealed != nil || k == nil || !nonceFits(n):
-		return nil, nil, drop("a message of main mode without KE payload or nonce")
+		return nil, nil, drop("a message of phase 1 without KE payload or nonce")
 	case len(k.Data) != g.PublicLen:
 		return nil, nil, drop("a public value of %d bytes, which group %s does not have", len(k.Data), g.Name)
 	}
@@ -183,7 +188,7 @@ func (p *phase1) believe(c *isakmp.Chain, then func() error) error {
 
 // --- responder ---
 
-// Accept makes an IKE SA as responder of the first message of main mode and answers it. peers are
+// Accept makes an IKE SA as responder of the first message of phase 1 and answers it. peers are
 // those that it may be from, in order of preference. raw is the SA's to keep.
 func Accept(env *core.Env, common ikesa.Owner, owner ikesa.Newcomers, peers []*core.Peer, raw []byte, in core.Datagram) error {
 	m, err := isakmp.Parse(raw)
@@ -192,15 +197,25 @@ func Accept(env *core.Env, common ikesa.Owner, owner ikesa.Newcomers, peers []*c
 	}
 	offer := find[*isakmp.SA](m.Payloads)
 	if m.Sealed != nil || offer == nil {
-		return drop("the first message of main mode has no SA payload")
+		return drop("the first message of %v has no SA payload", m.Exchange)
 	}
-	sa := newSA(ikesa.Accept(env, common, peers[0], m.SPIi, in, halfOpenLife, "main mode"), owner)
+	if err := firstOf(m); err != nil {
+		return err
+	}
+	sa := newSA(ikesa.Accept(env, common, peers[0], m.SPIi, in, halfOpenLife, m.Exchange.String()), owner)
+	sa.exchange = m.Exchange
 	owner.Adopt(sa.base)
 	defer sa.weigh()
 	env.Traced(false, m.Header, m.Payloads)
 	p := sa.phase1
 	p.candidates = peers
 	sa.first.hear(raw)
+	if m.Exchange == isakmp.ExchangeAggressive {
+		if err := p.aggressive1(m, offer); err != nil {
+			sa.fail(err)
+		}
+		return nil
+	}
 	chosen, err := p.choose(offer, methodsFor)
 	if err != nil {
 		sa.fail(err)
@@ -386,4 +401,7 @@ func (p *phase1) through(last []byte, in core.Datagram, c *isakmp.Chain) {
 	sa.lowNonce = lowest(p.ni, p.nr)
 	sa.base.Fresh(in)
 	goOn(sa, notify(c.Payloads, isakmp.NotifyInitialContact) != nil)
+	if p.early != nil && sa.base.State != Ended {
+		sa.Datagram(p.early, p.earlyIn)
+	}
 }

@@ -37,6 +37,9 @@ type phase1 struct {
 	cas          []auth.KeyHash
 	pkcs7        bool      // it asks for certificates in PKCS #7
 	ours, theirs auth.Part // signatures under way; nil: not begun
+
+	early   []byte // a message of phase 2 that came while the last one of phase 1 was checked
+	earlyIn core.Datagram
 }
 
 func newPhase1(sa *SA) *phase1 {
@@ -80,6 +83,9 @@ func (p *phase1) silence() string {
 	}
 	if p.sa.keys.made() {
 		return ", and compare secret, my-id and remote-id on both sides: a peer that cannot read our proof says nothing"
+	}
+	if p.sa.base.SPIr == 0 && p.sa.exchange == isakmp.ExchangeAggressive {
+		return ", and compare exchange-mode, my-id, remote-id and secret on both sides"
 	}
 	if p.sa.base.SPIr == 0 {
 		return ", and compare exchange-mode on both sides"

@@ -13,11 +13,11 @@ import (
 // The SA payload and the neutral proposals that package core matches. Each transform of IKEv1 is whole, so that it is an
 // alternative of its own.
 
-// phase1SA is what we offer for phase 1.
-func phase1SA(p *core.Profile, method uint16) *isakmp.SA {
+// phase1SA is what we offer for phase 1, of some groups.
+func phase1SA(p *core.Profile, method uint16, groups []*suite.Group) *isakmp.SA {
 	o := core.Phase1Offer(p)
 	q := isakmp.Proposal{Number: 1, Protocol: isakmp.ProtoISAKMP}
-	for _, a := range o.Whole(o.Groups) {
+	for _, a := range o.Whole(groups) {
 		t := isakmp.Phase1{Auth: method, Life: lifetime(p.Lifetime, p.Lifebytes)}
 		for _, x := range a.Transforms {
 			switch x.Type {

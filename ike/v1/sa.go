@@ -7,6 +7,7 @@ import (
 	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
+	"culvert/ike/message"
 	ikesa "culvert/ike/sa"
 )
 
@@ -16,6 +17,7 @@ type SA struct {
 	base  *ikesa.SA
 	owner ikesa.Newcomers
 
+	exchange message.ExchangeType // by which phase 1 goes
 	keys     keys
 	last     []byte   // the last ciphertext block of phase 1
 	lowNonce []byte   // of phase 1, to settle which of two SAs goes that both ends began
@@ -47,7 +49,9 @@ const halfOpenLife = 30 * time.Second
 // Initiate makes an IKE SA as initiator (ikesa.Initiate). The wanted policies get their CHILD SAs once
 // it is up. The caller puts the SA under its SPI and then calls Begin.
 func Initiate(env *core.Env, common ikesa.Owner, owner ikesa.Newcomers, peer *core.Peer, p ikesa.Path, wanted []*core.Policy) *SA {
-	return newSA(ikesa.Initiate(env, common, peer, p, wanted), owner)
+	sa := newSA(ikesa.Initiate(env, common, peer, p, wanted), owner)
+	sa.exchange = Exchanges[peer.Mode]
+	return sa
 }
 
 func newSA(base *ikesa.SA, owner ikesa.Newcomers) *SA {
@@ -57,6 +61,9 @@ func newSA(base *ikesa.SA, owner ikesa.Newcomers) *SA {
 	base.Protocol = sa
 	return sa
 }
+
+// Exchanges are those that phase 1 goes by.
+var Exchanges = map[core.Mode]message.ExchangeType{core.ModeMain: isakmp.ExchangeMain, core.ModeAggressive: isakmp.ExchangeAggressive}
 
 // Base is what it is in any version.
 func (sa *SA) Base() *ikesa.SA { return sa.base }
@@ -77,7 +84,7 @@ func (sa *SA) Again(in core.Datagram) {
 func (sa *SA) Doing() string {
 	switch {
 	case sa.phase1 != nil:
-		return "main mode"
+		return sa.exchange.String()
 	case sa.setup != nil:
 		return sa.setup.doing
 	}
@@ -143,7 +150,7 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 	sa.base.Stats.RxBytes += uint64(len(raw))
 	defer sa.weigh()
 	switch m.Exchange {
-	case isakmp.ExchangeMain:
+	case sa.exchange:
 		err = sa.phase1Message(m, raw, in)
 	case isakmp.ExchangeQuick, isakmp.ExchangeInformational, isakmp.ExchangeTransaction:
 		err = sa.phase2Message(m, raw, in)
@@ -174,7 +181,7 @@ func (sa *SA) weigh() {
 	}
 	n := bareWeight + cap(sa.first.said)
 	if p := sa.phase1; p != nil {
-		n += cap(p.sai) + cap(p.ni) + cap(p.nr) + 3*cap(p.ke.own) + 2*cap(p.ke.peer) + cap(p.peerID) + len(p.cas)*len(auth.KeyHash{})
+		n += cap(p.sai) + cap(p.ni) + cap(p.nr) + 3*cap(p.ke.own) + 2*cap(p.ke.peer) + cap(p.peerID) + cap(p.early) + len(p.cas)*len(auth.KeyHash{})
 		for _, c := range p.certs {
 			n += certWeight * len(c.Raw)
 		}

@@ -69,5 +69,15 @@ func makePhase1Cells() []cell {
 		c.group, c.mode = certificates, "main"
 		add(c)
 	}
+	for _, c := range []cell{
+		{name: "v1-aggressive", ids: byFQDN, event: both("IKE SA and CHILD SA rekeyed", weRekeyIKE, theyRekeyChild)},
+		{name: "v1-aggressive-id-address"},
+		{name: "v1-aggressive-id-user-fqdn", ids: byUser},
+		{name: "v1-aggressive-rsa", proofs: signed("v1-aggressive-rsa", rsa, "")},
+	} {
+		c.group, c.mode = "IKEv1, aggressive mode", "aggressive"
+		c.extra = extra{connection: "aggressive = yes\n", daemon: "i_dont_care_about_security_and_use_aggressive_mode_psk = yes"}
+		add(c)
+	}
 	return cs
 }
