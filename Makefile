@@ -15,7 +15,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 # own, which is not there for every processor; the race detector's linker; the shells
 # whose completions are tried, what checks the manual page, and what starts the unit; what `make bench` measures.
 LAB_PACKAGES := iproute2 iputils-ping nftables conntrack strongswan-charon strongswan-swanctl \
-	libcharon-extra-plugins libstrongswan-standard-plugins libstrongswan-extra-plugins
+	libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-standard-plugins libstrongswan-extra-plugins
 GUEST_PACKAGES := user-mode-linux kmod gcc libc6-dev util-linux
 RACE_PACKAGES := gcc libc6-dev
 SHELL_PACKAGES := zsh fish mandoc systemd

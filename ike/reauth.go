@@ -101,6 +101,15 @@ func (e *Endpoint) inherit(sa *ikesa.SA, tries int) {
 			old.Depose("the peer did not answer it any more, and has connected anew")
 			return
 		}
+		if _, ok := sa.Protocol.(ikesa.Detached); ok { // what it had goes with it where the peer does not have the new one yet
+			e.env.After(ikesa.TwinDelay, func() {
+				if n := sa.Newest(); n.State == ikesa.Established {
+					ikesa.HandOver(old, n)
+				}
+				old.Delete(why)
+			})
+			return
+		}
 		old.Delete(why)
 	default:
 		e.env.After(ikesa.TwinDelay, func() { e.inherit(sa, tries+1) })

@@ -32,7 +32,7 @@ const plainSwanctl = "swanctl {\n\tload = nonce\n}\n"
 // charonConf is strongswan.conf. The retransmissions are short so that a dead
 // peer is noticed within a test: 0.5 s × 1.5^n, about 10 s in all.
 const charonConf = `charon {
-	load = random nonce aes sha1 sha2 md5 hmac gcm ccm ctr chapoly kdf pem pkcs1 pkcs8 x509 revocation pubkey openssl curve25519 gcrypt curl kernel-libipsec kernel-netlink socket-default vici
+	load = random nonce aes sha1 sha2 md5 hmac gcm ccm ctr chapoly kdf pem pkcs1 pkcs8 x509 revocation pubkey openssl curve25519 gcrypt curl kernel-libipsec kernel-netlink socket-default xauth-generic unity vici
 	retransmit_timeout = 0.5
 	retransmit_base = 1.5
 	retransmit_tries = 5
