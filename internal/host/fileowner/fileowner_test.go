@@ -14,6 +14,9 @@ func TestOwners(t *testing.T) {
 	if got := check(files, 0, owner); len(got) != 2 {
 		t.Errorf("as root: %v", got)
 	}
+	if got := check(files, 990, func(string) (int, bool) { return 1000, false }); len(got) != 0 {
+		t.Errorf("where the owner is not known: %v", got)
+	}
 	if uid, ok := of(t.TempDir()); ok && uid < 0 {
 		t.Errorf("a folder of our own belongs to %d", uid)
 	}
