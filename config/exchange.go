@@ -65,10 +65,8 @@ func keyExchanges(names []string) (list []suite.KeyExchange) {
 // pfs resolves pfs-group: its members in order, "none" as a key exchange without a group. If it is
 // not written, the peer may choose any group that is not weak, the manual's default, or none.
 func (p *Proposal) pfs() {
-	names := p.PFSGroup
-	if p.AnyPFS = !p.Written("pfs-group"); p.AnyPFS {
-		names = slices.Concat(strongGroups, p.PFSGroup, []string{"none"})
-	}
+	p.AnyPFS = !p.Written("pfs-group")
+	names := p.PFSNames()
 	for _, name := range names {
 		if x := suite.KeyExchangeByName(name); x != nil {
 			p.PFS = append(p.PFS, *x)
@@ -76,6 +74,14 @@ func (p *Proposal) pfs() {
 			p.PFS = append(p.PFS, suite.KeyExchange{})
 		}
 	}
+}
+
+// PFSNames are the names of all key exchanges that would do, in order of preference, with "none" for no key exchange.
+func (p *Proposal) PFSNames() []string {
+	if p.AnyPFS {
+		return slices.Concat(strongGroups, p.PFSGroup, []string{"none"})
+	}
+	return p.PFSGroup
 }
 
 // strongGroups are the groups that are not weak, the cheapest first of those that are alike.

@@ -65,6 +65,9 @@ func TestPFSGroups(t *testing.T) {
 			}
 			got = append(got, name)
 		}
+		if names := p.PFSNames(); !slices.Equal(names, v.want) && (len(v.want) > 0 || !slices.Equal(names, []string{"none"})) {
+			t.Errorf("%q: named %v", v.line, names)
+		}
 		if !slices.Equal(got, v.want) || p.AnyPFS != v.any {
 			t.Errorf("%q: %v, any %v", v.line, got, p.AnyPFS)
 		}

@@ -21,12 +21,12 @@ func Phase1Offer(p *Profile) Offer {
 	return o
 }
 
-// OfferFor is the offer for an IKE SA with a peer, in the version that it speaks.
+// OfferFor is the offer for a new IKE SA with a peer, in the version that it speaks, if the peer understands all of it.
 func OfferFor(p *Peer) Offer {
 	if p.Version == IKEv1 {
 		return Phase1Offer(&p.Profile)
 	}
-	return IKEOffer(&p.Profile)
+	return InitOffer(&p.Profile, true)
 }
 
 // phase2 leaves of an offer for a CHILD SA what has numbers in phase 2. Sequence numbers are of 32 bits.

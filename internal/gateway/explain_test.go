@@ -341,3 +341,22 @@ func TestExplainPeerHeldOff(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// The commands name what is really accepted: every group of a pfs-group that is not written, and the key exchanges after the first.
+func TestWhatIsAcceptedIsNamed(t *testing.T) {
+	w := newWorld(t, simnet.Link{})
+	w.west.mustConfigure(replaceOnce(t, replaceOnce(t, site(eastAddr, "101", "102"), `dh-group = "x25519"`, `dh-group = ["x25519+ml-kem-768", "ecp256"]`), `pfs-group = "x25519"`, ""))
+	rows := w.west.view().Proposals()
+	if want := "x25519,ecp256,ecp384,ecp521,modp3072,modp4096,modp2048,modp6144,modp8192,modp1024,none"; rows[0].PFSGroup != want {
+		t.Errorf("pfs-group %q, want %q", rows[0].PFSGroup, want)
+	}
+	x, err := w.west.view().ExplainPeer("other")
+	if err != nil || len(x.Offers) != 2 {
+		t.Fatalf("%+v, %v", x.Offers, err)
+	}
+	for i, want := range []string{"additional key exchanges: ml-kem-768, none", "group: " + strings.ReplaceAll(rows[0].PFSGroup, ",", ", ")} {
+		if !slices.Contains(x.Offers[i].Lines, want) {
+			t.Errorf("%s: %q lacks %q", x.Offers[i].What, x.Offers[i].Lines, want)
+		}
+	}
+}

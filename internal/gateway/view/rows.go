@@ -239,7 +239,7 @@ func (v *View) Proposals() []control.Proposal {
 		rows = append(rows, control.Proposal{
 			Number: i, Disabled: p.Disabled, Default: p.Default, Name: p.Name, AuthAlgorithms: join(p.AuthAlgorithms),
 			EncAlgorithms: join(p.EncAlgorithms), Lifetime: control.InSeconds(time.Duration(p.Lifetime)), Lifebytes: p.Lifebytes,
-			PFSGroup: join(p.PFSGroup), ESN: string(p.ESN), ReplayWindow: p.ReplayWindow, TFC: p.TFC, TFCDummies: p.TFCDummies, Comment: p.Comment,
+			PFSGroup: join(p.PFSNames()), ESN: string(p.ESN), ReplayWindow: p.ReplayWindow, TFC: p.TFC, TFCDummies: p.TFCDummies, Comment: p.Comment,
 		})
 	}
 	return rows
