@@ -17,13 +17,19 @@ const openIKEDName = "OpenIKED"
 // openIKEDCells: it has no command that rekeys, so that its SAs end where it is to do so, and none that deletes one SA. As
 // initiator it has no MOBIKE, and it has no PPK. On Linux it has neither AEADs nor SHA-256 in ESP.
 func openIKEDCells() []daemonCell {
+	pfs := espSuite{aes256, sha512, ecp256}
 	ours := []daemonStep{weRekeyTheirs, weRekeyTheirIKE}
+	const brief = "ikelifetime 20 lifetime 20\n"
 	cells := []daemonCell{
 		{name: "psk", event: "culvert rekeys both SAs", do: ours},
+		{name: "psk-pfs", event: "culvert rekeys both SAs", suite: pfs, do: ours},
 		{name: "psk", event: "culvert rekeys both SAs", theyInitiate: true, do: ours},
-		{name: "lifetimes-end", event: "OpenIKED rekeys both SAs", conn: "ikelifetime 20 lifetime 20\n", brief: true, theyInitiate: true, do: []daemonStep{openIKEDRekeys}},
+		{name: "psk-pfs", event: "culvert rekeys both SAs", suite: pfs, theyInitiate: true, do: ours},
+		{name: "lifetimes-end", event: "OpenIKED rekeys both SAs", conn: brief, brief: true, do: []daemonStep{openIKEDRekeys}},
+		{name: "lifetimes-end", event: "OpenIKED rekeys both SAs", conn: brief, brief: true, theyInitiate: true, do: []daemonStep{openIKEDRekeys}},
 		{name: "rsa", cert: "rsa-2048"},
 		{name: "rsa", cert: "rsa-2048", theyInitiate: true},
+		{name: "ecdsa", cert: "p256"},
 		{name: "nat", event: "culvert is behind a NAT, and rekeys both SAs", nat: true, udp: true, do: ours},
 	}
 	for i := range cells {
@@ -54,12 +60,27 @@ func (c *daemonCell) ikedConf() string {
 	if c.nat {
 		where = "from 10.2.0.0/24 to 10.1.0.0/24\nlocal 10.9.0.2 peer any\n"
 	}
-	suites := "ikesa enc aes-256-gcm prf hmac-sha2-256 group ecp256\n" + child + "\n"
+	suites, lives := "ikesa enc aes-256-gcm prf hmac-sha2-256 group ecp256\n"+child+"\n", ""
+	var rest []string
+	for line := range strings.Lines(c.conn) {
+		switch word, _, _ := strings.Cut(line, " "); word {
+		case "from":
+			where = line
+		case "local":
+			where += line
+		case "srcid":
+			who = line
+		case "ikelifetime":
+			lives = line
+		default:
+			rest = append(rest, line)
+		}
+	}
 	auth := ""
 	if c.cert == "" {
 		auth = fmt.Sprintf("psk %q\n", secret)
 	}
-	text := "ikev2 t " + mode + " esp\n" + where + suites + who + c.conn + auth
+	text := "ikev2 t " + mode + " esp\n" + where + suites + who + lives + auth + strings.Join(rest, "")
 	head := ""
 	if c.theyInitiate {
 		head = "set passive\n" // until it is told to begin: it does not even answer
