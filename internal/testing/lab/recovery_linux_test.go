@@ -432,7 +432,7 @@ func laptopSleeps(ctx context.Context, t *testing.T, f *fault) time.Duration {
 		t.Fatal(err)
 	}
 	if err := Until(ctx, func() error {
-		out, err := g.Try("sh", "-c", `grep -m 1 'bytes from' /run/ping.log; test $(grep -c 'bytes from' /run/ping.log) -ge 25`)
+		out, err := g.Try("sh", "-c", `grep -a 'bytes from' /run/ping.log | head -n 25; test $(grep -c 'bytes from' /run/ping.log) -ge 25`)
 		if list := answers(out); len(list) > 0 {
 			first = list[0].at
 		} else if err == nil {
