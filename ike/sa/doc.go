@@ -34,5 +34,6 @@
 //	fallback.go   the peer does not let us replace an SA
 //	reauth.go     how long a proof counts
 //	modeconfig.go what mode config asks for, gives and keeps
+//	guesses.go    how many wrong passwords are looked at
 //	lease.go      inner addresses
 package sa
