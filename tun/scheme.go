@@ -458,7 +458,8 @@ func fill(rules []placed, lo, hi int) {
 		for end < len(rules) && rules[end].pref == 0 {
 			end++
 		}
-		first, prev, next := i, lo-1, hi
+		first := i
+		var prev, next int
 		for wider := 1; ; wider *= 2 {
 			if prev = lo - 1; first > 0 {
 				prev = rules[first-1].pref
