@@ -351,8 +351,9 @@ var ownNames = map[string][]string{
 	"profile":     {"resumption"},
 	"proposal":    {"tfc", "tfc-dummies"},
 	"peer":        {"childless", "natt-port", "on-demand", "redirect", "redirect-above"},
-	"identity":    {"ppk-secret-file", "redirect", "remote-auth-method", "secret-file"},
+	"identity":    {"password-file", "ppk-secret-file", "redirect", "remote-auth-method", "secret-file"},
 	"certificate": {"crl-max-age", "crl-policy", "ocsp"},
+	"user":        {"password-file"},
 }
 
 // listedTable is a row of the list of configuration names: its keys, with the values
