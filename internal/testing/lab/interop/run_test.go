@@ -131,12 +131,17 @@ func TestCellsAreValid(t *testing.T) {
 		if c.scene != nil {
 			continue // the cell writes several
 		}
-		_, warnings, err := config.Parse(c.name, []byte(c.toml()))
+		text := c.toml()
+		_, warnings, err := config.Parse(c.name, []byte(text))
 		if err != nil {
 			t.Error(err)
 		}
+		aggressive := strings.Contains(text, "aggressive")
 		for _, w := range warnings {
 			text := fmt.Sprint(w)
+			if aggressive && strings.Contains(text, "pre-shared-key in aggressive mode") {
+				continue // which is what the cell is about
+			}
 			if !strings.Contains(text, "weak algorithms are allowed") && !strings.Contains(text, "is short, easy to guess or published") && !(c.refused != nil && strings.Contains(text, "expired on")) {
 				t.Errorf("%s: %s", c.name, text)
 			}
