@@ -1071,7 +1071,7 @@ var shownElsewhere = map[string]string{
 	"it is not wanted any more":                                                                     "it is no failure",
 	"its IKE SA is being deleted":                                                                   "that the IKE SA goes is said",
 	"the peer's rekey goes on, or what it replaces goes":                                            "it is no failure: the peer's successor stays",
-	"there is no address of the peer for it":                                                        "an event says that the peer gave no address",
+	"the peer gave us no address, and the policy is for one":                                        "an event says that the peer gave no address",
 	"%v => %v is of two address families":                                                           "TestModeConfigV1OfAnotherFamily",
 	"the peer has deleted the CHILD SA already":                                                     "TestCollisions",
 	"the IKE SA is being replaced or deleted":                                                       "TestDeleteChildWhileMultiKE",

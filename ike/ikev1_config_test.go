@@ -251,7 +251,7 @@ func TestModeConfigV1NobodyGives(t *testing.T) {
 	}
 }
 
-// Who begins quick mode and has asked for no address gets no policy of a template.
+// A peer that begins quick mode and has not asked for an address gets no policy of a template.
 func TestModeConfigV1IsRequired(t *testing.T) {
 	p := newRoadWarrior(t, func(a, _ *core.Config) {
 		id := a.Peers[0].Identities[0]

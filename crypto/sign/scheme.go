@@ -111,7 +111,7 @@ var pssHashes = map[crypto.Hash]string{
 	crypto.SHA256: oidHashSHA256, crypto.SHA384: oidHashSHA384, crypto.SHA512: oidHashSHA512,
 }
 
-// bare are the signatures of IKEv1. What is signed is a hash already: with RSA it stands in the signature as it is,
+// bare are the signature schemes of IKEv1. What they sign is a hash already: an RSA signature contains it as it is,
 // without DigestInfo (RFC 2409 §5.1), and with ECDSA it is what is signed (RFC 4754 §3).
 var bare = []Scheme{
 	{Name: "rsa", Family: RSA},

@@ -107,7 +107,7 @@ func dialed(sa *SA, d *core.Policy, ag *Agreement) (*core.Policy, error) {
 		return d, nil
 	}
 	if !sa.Lease.Leased() {
-		return nil, Refuse(NoAddress, "there is no address of the peer for it")
+		return nil, Refuse(NoAddress, "the peer gave us no address, and the policy is for one")
 	}
 	own, nets := sa.Lease.Selectors(), sa.Lease.Networks()
 	local, remote, ok := selector.NarrowSets(ag.Local, ag.Remote, own, nets)
@@ -143,7 +143,7 @@ func OnePair(sa *SA, p *core.Policy) (local, remote selector.TS, err error) {
 	l, r := p.Selectors()
 	if p.Made != nil && p.Made.Dial {
 		if !sa.Lease.Leased() {
-			return local, remote, Refuse(NoAddress, "there is no address of the peer for it")
+			return local, remote, Refuse(NoAddress, "the peer gave us no address, and the policy is for one")
 		}
 		l, r = selector.Narrow(sa.Lease.Selectors(), l), selector.Narrow(sa.Lease.Networks(), r)
 	}

@@ -29,7 +29,7 @@ const pushAfter = 3 * time.Second
 var unityAsked = []uint16{isakmp.UnityBanner, isakmp.UnityDefaultDomain, isakmp.UnitySplitInclude}
 
 // saysUnity reports whether our messages say that we know Cisco Unity: as initiator to whom we ask for an address, as responder
-// where the peer may be somebody who gets one.
+// if an identity gives addresses, so that the peer may be one that gets an address.
 func saysUnity(sa *SA) bool {
 	if sa.base.Initiator {
 		return sa.base.Mode(false) != nil
@@ -196,8 +196,8 @@ func v1Form(list []ikesa.Attribute) []ikesa.Attribute {
 	return list
 }
 
-// push sets the address of a peer that did not ask for one, a moment after the SA came up. Nobody needs that who has begun with
-// quick mode.
+// push sets the address of a peer that did not ask for one, a moment after the SA came up. A peer that has begun quick mode
+// needs none.
 func push(sa *SA) {
 	b := sa.base
 	m := b.Mode(true)
