@@ -30,6 +30,10 @@ type puppet1 struct {
 	psk        string
 	id         core.ID
 	offer      isakmp.Phase1
+	whole      *isakmp.ID       // who it says that it is, if not nil instead of id
+	clients    []isakmp.Payload // its client IDs, if not nil
+	mode       uint16           // of quick mode; 0: tunnel mode
+	commit     bool             // quick mode has the commit bit
 
 	root, d, a, e []byte // SKEYID, and what is made of it
 	iv            []byte // phase 1's chain, and at its end the base of those of phase 2
@@ -102,6 +106,9 @@ func (p *puppet1) sa() *isakmp.SA {
 func (p *puppet1) ke() []byte { return p.priv.PublicKey().Bytes()[1:] }
 
 func (p *puppet1) idPayload() *isakmp.ID {
+	if p.whole != nil {
+		return p.whole
+	}
 	return &isakmp.ID{IDType: uint8(p.id.Type), Data: []byte(p.id.Data)}
 }
 
@@ -203,31 +210,64 @@ func (p *puppet1) proven(c *isakmp.Chain) {
 // inform says something in an informational exchange.
 func (p *puppet1) inform(ps ...isakmp.Payload) [][]byte {
 	p.nextID++
+	return p.say(p.informing(ps...))
+}
+
+// informing is such a message, under the next message ID.
+func (p *puppet1) informing(ps ...isakmp.Payload) []byte {
 	_, rest := isakmp.AppendPayloads(nil, ps)
 	sum := mac(p.a, u32(p.nextID), rest)
 	h := sha256.Sum256(slices.Concat(p.iv, u32(p.nextID)))
 	iv := h[:16]
-	return p.say(p.seal(isakmp.ExchangeInformational, p.nextID, &iv, append([]isakmp.Payload{&isakmp.Hash{Data: sum}}, ps...)...))
+	return p.seal(isakmp.ExchangeInformational, p.nextID, &iv, append([]isakmp.Payload{&isakmp.Hash{Data: sum}}, ps...)...)
 }
 
 // quick makes a CHILD SA for 10.2.0.0/16 at our end and 10.1.0.0/16 at the endpoint's.
 func (p *puppet1) quick(spi uint32) {
 	p.t.Helper()
-	p.nextID++
-	id := p.nextID
+	p.say(p.quick2(spi))
+}
+
+// quick1 is message 1 of such a quick mode, with the IV of the next.
+func (p *puppet1) quick1(id, spi uint32) (raw, iv []byte) {
 	h := sha256.Sum256(slices.Concat(p.iv, u32(id)))
-	iv := h[:16]
+	iv = h[:16]
 	t := isakmp.Phase2{Encapsulation: isakmp.EncapTunnel, KeyBits: 128, Life: isakmp.Lifetime{Seconds: 1800}}
+	if p.mode != 0 {
+		t.Encapsulation = p.mode
+	}
 	net := func(s string) isakmp.Payload {
 		q, _ := isakmp.SelectorID(selector.FromPrefix(netip.MustParsePrefix(s)))
 		return q
 	}
-	ps := []isakmp.Payload{
+	clients := p.clients
+	if clients == nil {
+		clients = []isakmp.Payload{net("10.2.0.0/16"), net("10.1.0.0/16")}
+	}
+	ps := append([]isakmp.Payload{
 		&isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: []isakmp.Proposal{{Number: 1, Protocol: isakmp.ProtoESP, SPI: u32(spi),
 			Transforms: []isakmp.Transform{{Number: 1, ID: suite.EncrByName("aes-128-gcm").V1.ESP, Attributes: t.Attributes()}}}}},
-		&isakmp.Nonce{Data: p.ni}, net("10.2.0.0/16"), net("10.1.0.0/16")}
+		&isakmp.Nonce{Data: p.ni}}, clients...)
 	_, rest := isakmp.AppendPayloads(nil, ps)
-	m := p.ask(p.seal(isakmp.ExchangeQuick, id, &iv, append([]isakmp.Payload{&isakmp.Hash{Data: mac(p.a, u32(id), rest)}}, ps...)...))
+	raw = p.seal(isakmp.ExchangeQuick, id, &iv, append([]isakmp.Payload{&isakmp.Hash{Data: mac(p.a, u32(id), rest)}}, ps...)...)
+	if p.commit {
+		raw[19] |= byte(isakmp.FlagCommit)
+	}
+	return raw, iv
+}
+
+// quick2 is quick mode up to message 2, and returns message 3.
+func (p *puppet1) quick2(spi uint32) []byte {
+	p.t.Helper()
+	p.nextID++
+	id := p.nextID
+	raw, iv := p.quick1(id, spi)
+	return p.quick3(id, iv, p.ask(raw))
+}
+
+// quick3 reads message 2 and is message 3.
+func (p *puppet1) quick3(id uint32, iv []byte, m *isakmp.Message) []byte {
+	p.t.Helper()
 	c := p.open(m, &iv)
 	var nr []byte
 	for _, x := range c.Payloads {
@@ -235,7 +275,7 @@ func (p *puppet1) quick(spi uint32) {
 			nr = n.Data
 		}
 	}
-	p.say(p.seal(isakmp.ExchangeQuick, id, &iv, &isakmp.Hash{Data: mac(p.a, []byte{0}, u32(id), p.ni, nr)}))
+	return p.seal(isakmp.ExchangeQuick, id, &iv, &isakmp.Hash{Data: mac(p.a, []byte{0}, u32(id), p.ni, nr)})
 }
 
 // aggressive1 is the first message of aggressive mode.

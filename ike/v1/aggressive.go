@@ -179,7 +179,7 @@ func (p *phase1) aggressive1(m *isakmp.Message, offer *isakmp.SA) error {
 			out := []isakmp.Payload{chosen.payload(nil), &isakmp.KE{Data: p.ke.own}, &isakmp.Nonce{Data: p.nr}, idPayload(b.MyID)}
 			out = append(append(out, proof...), p.requestCerts()...)
 			out = append(append(out, sa.vendorIDs()...), sa.natD(&p.forged)...)
-			p.expect("message 3 of aggressive mode, the peer's proof", p.aggressive3)
+			p.expectLast("message 3 of aggressive mode, the peer's proof", p.aggressive3)
 			p.say(sa.clear(isakmp.ExchangeAggressive, 0, out))
 			return nil
 		})

@@ -90,7 +90,7 @@ func (sa *SA) phase1Deleted(spi []byte) {
 		}
 	}
 	list := sa.kin()
-	i := slices.IndexFunc(list, func(s *ikesa.SA) bool { return bytes.Equal(spi, cookies(s.SPIi, s.SPIr)) })
+	i := slices.IndexFunc(list, func(s *ikesa.SA) bool { return named(s, spi) })
 	if i < 0 {
 		return
 	}
@@ -100,4 +100,10 @@ func (sa *SA) phase1Deleted(spi []byte) {
 		}
 	}
 	list[i].End(false, "the peer deleted it")
+}
+
+// named reports whether a DELETE names an IKE SA: by both cookies, or, as some peers have it, by the initiator's alone.
+func named(s *ikesa.SA, spi []byte) bool {
+	both := cookies(s.SPIi, s.SPIr)
+	return bytes.Equal(spi, both) || bytes.Equal(spi, both[:8])
 }

@@ -133,8 +133,7 @@ func (sa *SA) phase2Message(m *isakmp.Message, raw []byte, in core.Datagram) err
 		return sa.inClear(m)
 	case m.ID == 0:
 		return drop("an exchange of phase 2 with message ID 0")
-	case sa.last != nil && sa.phase1 != nil && sa.phase1.early == nil:
-		sa.phase1.early, sa.phase1.earlyIn = raw, in // its last message is being checked
+	case sa.phase1 != nil && sa.phase1.keep(raw, in):
 		return nil
 	case sa.last == nil || sa.phase1 != nil:
 		return drop("a message of phase 2 before phase 1 is through")

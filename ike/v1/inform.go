@@ -97,6 +97,8 @@ func (sa *SA) notified(n *isakmp.Notify) {
 		sa.base.InitialContact()
 	case n.Kind == isakmp.NotifyRUThere:
 		sa.dpd.answer(n)
+	case n.Kind == isakmp.NotifyUnityLoadBalance:
+		sentElsewhere(sa, n)
 	case n.Kind.IsError():
 		sa.refusedBy(n)
 	}

@@ -132,7 +132,7 @@ func (p *phase1) main5Sent() error {
 		if b.Only() && b.Identity.Mode == nil && b.Identity.XAuth == nil { // the manual: not with mode config or XAuth
 			out = append(out, sa.initialContact())
 		}
-		p.expect("message 6 of main mode, the peer's proof", p.main6)
+		p.expectLast("message 6 of main mode, the peer's proof", p.main6)
 		p.say(sa.seal(isakmp.ExchangeMain, 0, &p.iv, out))
 		return nil
 	})
@@ -190,7 +190,7 @@ func (p *phase1) believe(c *isakmp.Chain, then func() error) error {
 
 // Accept makes an IKE SA as responder of the first message of phase 1 and answers it. peers are
 // those that it may be from, in order of preference. raw is the SA's to keep.
-func Accept(env *core.Env, common ikesa.Owner, owner ikesa.Newcomers, peers []*core.Peer, raw []byte, in core.Datagram) error {
+func Accept(env *core.Env, common ikesa.Owner, owner Owner, peers []*core.Peer, raw []byte, in core.Datagram) error {
 	m, err := isakmp.Parse(raw)
 	if err != nil {
 		return err
@@ -274,7 +274,7 @@ func (p *phase1) main5(m *isakmp.Message, raw []byte, in core.Datagram) error {
 		return p.unread(drop("message 5 of main mode cannot be read with the secret of any identity for %v: compare secret on both sides, and the address of the peer here", in.Remote.Addr()))
 	}
 	sa.first.hear(raw)
-	sa.last, p.iv = o.next, o.next
+	sa.last, p.iv, p.last = o.next, o.next, true
 	sa.base.Env.Traced(false, m.Header, o.chain.Payloads)
 	sa.base.Path = ikesa.PathOf(in)
 	p.certs, p.certsErr = readCerts(o.chain.Payloads)
@@ -401,7 +401,9 @@ func (p *phase1) through(last []byte, in core.Datagram, c *isakmp.Chain) {
 	sa.lowNonce = lowest(p.ni, p.nr)
 	sa.base.Fresh(in)
 	goOn(sa, notify(c.Payloads, isakmp.NotifyInitialContact) != nil)
-	if p.early != nil && sa.base.State != Ended {
-		sa.Datagram(p.early, p.earlyIn)
+	for _, e := range p.early {
+		if sa.base.State != Ended {
+			sa.Datagram(e.raw, e.in)
+		}
 	}
 }

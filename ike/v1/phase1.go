@@ -1,8 +1,10 @@
 package v1
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
+	"slices"
 
 	"culvert/crypto/secret"
 	"culvert/ike/auth"
@@ -38,8 +40,30 @@ type phase1 struct {
 	pkcs7        bool      // it asks for certificates in PKCS #7
 	ours, theirs auth.Part // signatures under way; nil: not begun
 
-	early   []byte // a message of phase 2 that came while the last one of phase 1 was checked
-	earlyIn core.Datagram
+	// Messages of phase 2 that overtook the last one of phase 1, or came while that was checked. last: that is what is awaited.
+	early []early
+	last  bool
+}
+
+// early is a message that came too early.
+type early struct {
+	raw []byte
+	in  core.Datagram
+}
+
+// maxEarly bounds how many messages are kept that came too early: a request of XAuth or mode config, INITIAL-CONTACT and a DELETE may.
+const maxEarly = 4
+
+// keep keeps a message of phase 2 until phase 1 is through, and reports whether it does. Whoever sends it has not proved anything:
+// it is read later as if it came then.
+func (p *phase1) keep(raw []byte, in core.Datagram) bool {
+	if !p.last || len(p.early) == maxEarly {
+		return false
+	}
+	if !slices.ContainsFunc(p.early, func(e early) bool { return bytes.Equal(e.raw, raw) }) {
+		p.early = append(p.early, early{raw, in})
+	}
+	return true
 }
 
 func newPhase1(sa *SA) *phase1 {
@@ -56,6 +80,12 @@ func (p *phase1) end() {
 // expect says what the peer's next message is for.
 func (p *phase1) expect(what string, next func(*isakmp.Message, []byte, core.Datagram) error) {
 	p.awaited, p.next = what, next
+}
+
+// expectLast is expect for the last message of phase 1.
+func (p *phase1) expectLast(what string, next func(*isakmp.Message, []byte, core.Datagram) error) {
+	p.last = true
+	p.expect(what, next)
 }
 
 // say sends a message. As initiator we see to it that it arrives; a responder only answers again what it is

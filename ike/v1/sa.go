@@ -15,7 +15,7 @@ import (
 // of base, which has what an IKE SA is in any version.
 type SA struct {
 	base  *ikesa.SA
-	owner ikesa.Newcomers
+	owner Owner
 
 	exchange message.ExchangeType // by which phase 1 goes
 	keys     keys
@@ -29,6 +29,14 @@ type SA struct {
 
 	exchanges map[uint32]*exchange // of phase 2 that are under way or were a moment ago, by message ID
 	used      usedIDs
+}
+
+// Owner is the endpoint, as far as IKEv1 needs more of it than every version does.
+type Owner interface {
+	ikesa.Newcomers
+	// Redirected says that the peer of sa, which is established or about to end, sends us to another gateway, and which policies
+	// want a CHILD SA there.
+	Redirected(sa *ikesa.SA, to core.Gateway, wanted []*core.Policy)
 }
 
 // The names of package sa, of which IKEv1 is full.
@@ -48,13 +56,13 @@ const halfOpenLife = 30 * time.Second
 
 // Initiate makes an IKE SA as initiator (ikesa.Initiate). The wanted policies get their CHILD SAs once
 // it is up. The caller puts the SA under its SPI and then calls Begin.
-func Initiate(env *core.Env, common ikesa.Owner, owner ikesa.Newcomers, peer *core.Peer, p ikesa.Path, wanted []*core.Policy) *SA {
+func Initiate(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, p ikesa.Path, wanted []*core.Policy) *SA {
 	sa := newSA(ikesa.Initiate(env, common, peer, p, wanted), owner)
 	sa.exchange = Exchanges[peer.Mode]
 	return sa
 }
 
-func newSA(base *ikesa.SA, owner ikesa.Newcomers) *SA {
+func newSA(base *ikesa.SA, owner Owner) *SA {
 	sa := &SA{base: base, owner: owner, exchanges: map[uint32]*exchange{}}
 	sa.first.sa, sa.dpd.sa = sa, sa
 	sa.phase1 = newPhase1(sa)
@@ -181,7 +189,10 @@ func (sa *SA) weigh() {
 	}
 	n := bareWeight + cap(sa.first.said)
 	if p := sa.phase1; p != nil {
-		n += cap(p.sai) + cap(p.ni) + cap(p.nr) + 3*cap(p.ke.own) + 2*cap(p.ke.peer) + cap(p.peerID) + cap(p.early) + len(p.cas)*len(auth.KeyHash{})
+		n += cap(p.sai) + cap(p.ni) + cap(p.nr) + 3*cap(p.ke.own) + 2*cap(p.ke.peer) + cap(p.peerID) + len(p.cas)*len(auth.KeyHash{})
+		for _, e := range p.early {
+			n += cap(e.raw)
+		}
 		for _, c := range p.certs {
 			n += certWeight * len(c.Raw)
 		}

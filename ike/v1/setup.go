@@ -1,7 +1,6 @@
 package v1
 
 import (
-	"bytes"
 	"slices"
 
 	"culvert/ike/core"
@@ -86,8 +85,7 @@ func (s *setup) informed(p isakmp.Payload) {
 	sa := s.sa
 	switch p := p.(type) {
 	case *isakmp.Delete:
-		own := cookies(sa.base.SPIi, sa.base.SPIr)
-		if p.Protocol == isakmp.ProtoISAKMP && slices.ContainsFunc(p.SPIs, func(spi []byte) bool { return bytes.Equal(spi, own) }) {
+		if p.Protocol == isakmp.ProtoISAKMP && slices.ContainsFunc(p.SPIs, func(spi []byte) bool { return named(sa.base, spi) }) {
 			s.lost(fatal{reason: "the peer deleted the IKE SA before " + s.doing + " was through: see its log"})
 		}
 	case *isakmp.Notify:
@@ -96,6 +94,8 @@ func (s *setup) informed(p isakmp.Payload) {
 			s.contact = true
 		case isakmp.NotifyRUThere:
 			sa.dpd.answer(p)
+		case isakmp.NotifyUnityLoadBalance:
+			sentElsewhere(sa, p)
 		}
 	}
 }
