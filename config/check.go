@@ -166,6 +166,9 @@ func (l *loader) checkProposal(p *Proposal) {
 	if p.TFCDummies > 0 && p.TFC == 0 && !p.bad["tfc"] {
 		l.faultAt(&p.Entry, "proposal", "tfc-dummies", "%d need tfc, without which they would not look like other packets", p.TFCDummies)
 	}
+	if slices.Contains(p.AuthAlgorithms, "sha256") && slices.Contains(p.AuthAlgorithms, "sha256-96") && !p.bad["auth-algorithms"] {
+		l.faultAt(&p.Entry, "proposal", "auth-algorithms", "sha256 and sha256-96 have one number in IKE, so that neither end could know which one is meant: write one of them")
+	}
 	if slices.Contains(p.AuthAlgorithms, "null") && !p.bad["auth-algorithms"] && !p.bad["enc-algorithms"] {
 		l.checkNull(p)
 	}

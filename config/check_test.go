@@ -161,6 +161,8 @@ func TestCrossChecks(t *testing.T) {
 		{replaced("proposal", "name", "auth-algorithms = ['null', 'sha1']\nenc-algorithms = ['aes-128-gcm', 'aes-128-cbc']\nname"), "", "", ""},
 		{replaced("proposal", "name", "auth-algorithms = 'null'\nname"), "", `5: proposal.auth-algorithms: null leaves aes-256-cbc, aes-192-cbc, aes-128-cbc without integrity, add an algorithm such as sha256 or let enc-algorithms have AEADs alone, such as aes-256-gcm`, ""},
 		{replaced("proposal", "name", "auth-algorithms = 'null'\nenc-algorithms = ['aes-128-gmac', 'aes-128-ctr']\nname"), "", `5: proposal.auth-algorithms: null leaves aes-128-ctr without integrity, add an algorithm such as sha256 or let enc-algorithms have AEADs alone, such as aes-256-gcm`, ""},
+		{replaced("proposal", "name", "auth-algorithms = 'sha256-96'\nname"), "", "", ""},
+		{replaced("proposal", "name", "auth-algorithms = ['sha256-96', 'sha256']\nname"), "", `5: proposal.auth-algorithms: sha256 and sha256-96 have one number in IKE, so that neither end could know which one is meant: write one of them`, ""},
 		{replaced("proposal", "name", "auth-algorithms = ['sha256', 'null']\nenc-algorithms = 'aes-128-ctr'\nname"), "", `5: proposal.auth-algorithms: null is for AEADs such as aes-256-gcm, and enc-algorithms has none, remove null`, ""},
 		{replaced("policy", "proposal = 'q1'\n", ""), "[[proposal]]\nname = 'default'\npfs-group = 'ecp256'\n", "", ""},
 		{nil, "[[proposal]]\nname = 'not used'\n", "", ""},

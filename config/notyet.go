@@ -38,8 +38,6 @@ var notYet = []notYetRow{
 	{"settings", "interim-update", nil},
 	{"settings", "xauth-use-radius", []string{"true"}},
 
-	{"proposal", "auth-algorithms", []string{"sha256-96"}},
-
 	{"peer", "exchange-mode", []string{"base"}},
 	{"peer", "routing-mark", nil},
 	{"peer", "interface", nil},

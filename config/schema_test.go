@@ -23,6 +23,7 @@ var (
 	espAble    = rowNames(suite.Encrs, func(e *suite.Encr) string { return e.Name })
 	ikeAble    = rowNames(suite.Encrs, func(e *suite.Encr) string { return e.IKEName })
 	hashesAble = rowNames(suite.PRFs, func(p *suite.PRF) string { return p.Name })
+	integsAble = rowNames(suite.Integs, func(a *suite.Integ) string { return a.Name })
 )
 
 const namesAble = "accepted: text without line breaks and without spaces at its ends"
@@ -89,7 +90,7 @@ var keyCases = []keyCase{
 	{"proposal", "name", `"p"`, `7`, `is a number, accepted: a name in quotes`},
 	{"proposal", "comment", `""`, `true`, `is a boolean, accepted: text in quotes`},
 	{"proposal", "disabled", `true`, `1`, `is a number, accepted: true, false`},
-	{"proposal", "auth-algorithms", `"sha512"`, `["sha256", "none"]`, `"none" is unknown, accepted: ` + hashesAble + `, null`},
+	{"proposal", "auth-algorithms", `"sha512"`, `["sha256", "none"]`, `"none" is unknown, accepted: ` + integsAble + `, null`},
 	{"proposal", "enc-algorithms", `["aes-256-gcm", "aes-128-cbc"]`, `["aes-128gcm"]`, `"aes-128gcm" is unknown (did you mean "aes-128-gcm"?), accepted: ` + espAble},
 	{"proposal", "enc-algorithms", `["aes-192-ctr", "null"]`, `["aes-128"]`, `"aes-128" is unknown (did you mean "aes-128-cbc"?), accepted: ` + espAble},
 	{"proposal", "enc-algorithms", `["aes-192-gcm"]`, `["aes-192-gcm", "aes-192-gcm"]`, `aes-192-gcm is in the list twice, remove one`},

@@ -625,3 +625,32 @@ func TestUnityLoadBalance(t *testing.T) {
 		t.Error(r.reasons())
 	}
 }
+
+// Old kernels cut the ICV of HMAC-SHA-256 to 96 bits and have no number of their own for that. Who has sha256-96 says the number of
+// sha256, and computes as the kernel does.
+func TestSHA256CutTo96Bits(t *testing.T) {
+	for _, v := range []func(a, b *core.Config){inMainMode, func(_, _ *core.Config) {}} {
+		for _, protocol := range []core.Protocol{core.ProtoESP, core.ProtoAH} {
+			p := newPair(t, 1, quick, v, bPassive, func(a, b *core.Config) {
+				for i, c := range []*core.Config{a, b} {
+					pol := c.Policies[0]
+					pol.Protocol = protocol
+					pol.Proposal.Encrs = []*suite.Encr{suite.EncrByName("aes-128-cbc")}
+					if protocol == core.ProtoAH {
+						pol.Proposal.Encrs = nil
+					}
+					pol.Proposal.Integs = []*suite.Integ{suite.IntegByName([]string{"sha256-96", "sha256"}[i])}
+				}
+			})
+			p.up()
+			p.until(5*time.Second, "up", p.bothUp)
+			a, b := p.a.outbound(), p.b.outbound()
+			if a.Integ.ICVLen != 12 || b.Integ.ICVLen != 16 || !a.Out.IntegKey.Equal(b.In.IntegKey) || len(a.Out.IntegKey) != 32 {
+				t.Errorf("%v: %+v, %+v", protocol, a.Integ, b.Integ)
+			}
+			if r := p.a.event(core.EvChildUp).Reason; !strings.Contains(r, "sha256-96") {
+				t.Errorf("%q", r)
+			}
+		}
+	}
+}

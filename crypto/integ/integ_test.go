@@ -49,6 +49,7 @@ func TestPublished(t *testing.T) {
 		{"md5", "9294727a3638bb1c13f48ef8"},
 		{"sha1", "b617318655057264e28bc0b6"},
 		{"sha256", "198a607eb44bfbc69903a0f1cf2bbdc5"},
+		{"sha256-96", "198a607eb44bfbc69903a0f1"},
 		{"sha384", "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973"},
 		{"sha512", "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8"},
 	} {

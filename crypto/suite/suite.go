@@ -122,6 +122,8 @@ var (
 		{Name: "md5", ID: 1, KeyLen: 16, ICVLen: 12, Weak: true, V1: IntegV1{ESP: 1, AH: 2}},
 		{Name: "sha1", ID: 2, KeyLen: 20, ICVLen: 12, Weak: true, V1: IntegV1{ESP: 2, AH: 3}},
 		{Name: "sha256", ID: 12, KeyLen: 32, ICVLen: 16, V1: IntegV1{ESP: 5, AH: 5}},
+		// As Linux before 2.6.33 had it, and what copied that: ICVs of 12 bytes under the numbers of sha256, which is the one that a number means.
+		{Name: "sha256-96", ID: 12, KeyLen: 32, ICVLen: 12, V1: IntegV1{ESP: 5, AH: 5}},
 		{Name: "sha384", ID: 13, KeyLen: 48, ICVLen: 24, V1: IntegV1{ESP: 6, AH: 6}},
 		{Name: "sha512", ID: 14, KeyLen: 64, ICVLen: 32, V1: IntegV1{ESP: 7, AH: 7}},
 	}
