@@ -193,7 +193,7 @@ func naiveCCM(b stdcipher.Block, icv int, nonce, plain, aad []byte) []byte {
 
 func naiveICV(t testing.TB, p Params, pkt []byte, seq uint64) []byte {
 	t.Helper()
-	hashes := map[string]func() hash.Hash{"md5": md5.New, "sha1": sha1.New, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}
+	hashes := map[string]func() hash.Hash{"md5": md5.New, "sha1": sha1.New, "sha256": sha256.New, "sha256-96": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}
 	if hashes[p.Integ.Name] == nil {
 		t.Fatalf("naiveICV does not have %s", p.Integ.Name)
 	}
