@@ -288,7 +288,23 @@ const (
 	AuthPSK       = "pre-shared-key"
 	AuthXAuth     = "pre-shared-key-xauth"
 	AuthSignature = "digital-signature"
+	AuthHybrid    = "rsa-signature-hybrid"
 )
+
+// ownProof is how we prove ourselves before XAuth, and peerProof how the peer does: in hybrid authentication one end has a
+// certificate, the one where users log in, and the other end, "", has nothing.
+func (i *Identity) ownProof() string  { return i.proof(i.AuthMethod, true) }
+func (i *Identity) peerProof() string { return i.proof(i.RemoteAuthMethod, false) }
+
+func (i *Identity) proof(method string, own bool) string {
+	switch {
+	case method != AuthHybrid:
+		return method
+	case i.Peer != nil && i.Peer.Passive == own:
+		return AuthSignature
+	}
+	return ""
+}
 
 // byPSK reports whether a method begins with a pre-shared key.
 func byPSK(method string) bool { return method == AuthPSK || method == AuthXAuth }
@@ -353,8 +369,10 @@ func (l *loader) checkIDs(i *Identity) {
 // checkOwn: our own certificate.
 func (l *loader) checkOwn(i *Identity) {
 	e := &i.Entry
-	if i.AuthMethod != AuthSignature {
-		if i.Written("certificate") {
+	if i.ownProof() != AuthSignature {
+		if i.Written("certificate") && i.AuthMethod == AuthHybrid {
+			l.faultAt(e, "identity", "certificate", "is for the gateway, where users log in, and [[peer]] %q is not passive, so that this host logs in: leave it out, or write passive = true there", i.PeerName)
+		} else if i.Written("certificate") {
 			l.faultAt(e, "identity", "certificate", "needs auth-method = %q", AuthSignature)
 		} else if i.MyID.Kind == IDDN {
 			l.faultAt(e, "identity", "my-id", "dn is the subject of our certificate, and there is none, write auth-method = %q and certificate", AuthSignature)
@@ -364,20 +382,24 @@ func (l *loader) checkOwn(i *Identity) {
 	c := i.Certificate
 	switch {
 	case !i.Written("certificate"):
-		l.faultAt(e, "identity", "certificate", "is missing, auth-method digital-signature needs a [[certificate]] with a key")
+		l.faultAt(e, "identity", "certificate", "is missing, auth-method %s needs a [[certificate]] with a key", i.AuthMethod)
 	case c == nil:
 	case c.Disabled:
 		l.faultAt(e, "identity", "certificate", "[[certificate]] %q is disabled, enable it or disable the identity", c.Name)
 	case len(c.Certs) > 0 && !c.Key.Present():
 		l.faultAt(e, "identity", "certificate", "[[certificate]] %q has no private key, write key-file there", c.Name)
+	case i.AuthMethod == AuthHybrid && len(c.Certs) > 0 && c.Certs[0].PublicKeyAlgorithm != x509.RSA:
+		l.faultAt(e, "identity", "certificate", "[[certificate]] %q has no RSA key, and auth-method %q has signatures with RSA alone: have it issued for one", c.Name, AuthHybrid)
 	}
 }
 
 // checkRemote: what the peer is checked against.
 func (l *loader) checkRemote(i *Identity) {
 	e := &i.Entry
-	if i.RemoteAuthMethod != AuthSignature {
-		if i.RemoteID.Pattern {
+	if i.peerProof() != AuthSignature {
+		if i.RemoteAuthMethod == AuthHybrid && i.RemoteID.Kind != IDAuto && i.RemoteID.Kind != IDIgnore && !e.bad["remote-id"] {
+			l.warnAt(e, "identity", "remote-id", "proves nothing with auth-method %q: every user may say that it has this ID", AuthHybrid)
+		} else if i.RemoteID.Pattern {
 			l.warnAt(e, "identity", "remote-id", "%s stands for many IDs, and every holder of the secret may say that it has any of them, also that of another, give each peer an [[identity]] with a secret of its own, or use certificates", i.RemoteID)
 		}
 		for _, key := range []string{"remote-certificate", "match-by"} {

@@ -46,7 +46,7 @@ var notYet = []notYetRow{
 	{"mode-config", "split-dns", nil},
 	{"mode-config", "src-address-list", nil},
 
-	{"identity", "auth-method", []string{"eap", "eap-radius", "rsa-key", "rsa-signature-hybrid"}},
+	{"identity", "auth-method", []string{"eap", "eap-radius", "rsa-key"}},
 	{"identity", "eap-inner-methods", nil},
 	{"identity", "eap-methods", nil},
 	{"identity", "eap-server-name", nil},

@@ -51,8 +51,8 @@ func (l *loader) checkUser(u *User) {
 	}
 }
 
-// XAuth reports whether a user has to log in after the pre-shared key, or this host has to.
-func (i *Identity) XAuth() bool { return i.AuthMethod == AuthXAuth }
+// XAuth reports whether a user has to log in after phase 1, or this host has to.
+func (i *Identity) XAuth() bool { return i.AuthMethod == AuthXAuth || i.AuthMethod == AuthHybrid }
 
 // checkXAuth: the end that is passive asks for name and password, the other one has them.
 func (l *loader) checkXAuth(i *Identity) {
@@ -66,26 +66,26 @@ func (l *loader) checkXAuth(i *Identity) {
 	has := slices.ContainsFunc(written, func(key string) bool { return key != "username" })
 	switch {
 	case !i.XAuth() && len(written) > 0:
-		l.faultAt(e, "identity", written[0], "is for auth-method \"pre-shared-key-xauth\", and this is %q: write that, or leave %s out", i.AuthMethod, written[0])
+		l.faultAt(e, "identity", written[0], "is for auth-method \"pre-shared-key-xauth\" or \"rsa-signature-hybrid\", and this is %q: write one of them, or leave %s out", i.AuthMethod, written[0])
 	case !i.XAuth():
 		return
 	case !p.IKEv1():
-		l.faultAt(e, "identity", "auth-method", "\"pre-shared-key-xauth\" is of IKEv1, and [[peer]] %q has exchange-mode \"ike2\": write exchange-mode = \"main\" there, or another auth-method", p.Name)
+		l.faultAt(e, "identity", "auth-method", "%q is of IKEv1, and [[peer]] %q has exchange-mode \"ike2\": write exchange-mode = \"main\" there, or another auth-method", i.AuthMethod, p.Name)
 		return
 	case i.Written("password") && i.Written("password-file"):
 		l.faultAt(e, "identity", "password-file", "cannot be combined with password, write one of them")
 	case p.Passive && len(written) > 0:
 		l.faultAt(e, "identity", written[0], "is what this host logs in with, and [[peer]] %q is passive, so that its users log in here: leave it out, and write a [[user]] for each of them", p.Name)
 	case !p.Passive && !i.Written("username"):
-		l.faultAt(e, "identity", "username", "is missing, auth-method \"pre-shared-key-xauth\" logs in with username and password where [[peer]] %q is not passive", p.Name)
+		l.faultAt(e, "identity", "username", "is missing, auth-method %q logs in with username and password where [[peer]] %q is not passive", i.AuthMethod, p.Name)
 	case !p.Passive && !has:
-		l.faultAt(e, "identity", "password", "is missing, auth-method \"pre-shared-key-xauth\" logs in with username and password")
+		l.faultAt(e, "identity", "password", "is missing, auth-method %q logs in with username and password", i.AuthMethod)
 	}
 	if i.XAuth() && p.Passive && !slices.ContainsFunc(l.config.Users, func(u *User) bool { return !u.Disabled }) {
 		l.warnAt(e, "identity", "auth-method", "asks for the name and password of a user, and there is no [[user]]: write one for each")
 	}
-	if i.XAuth() {
+	if i.AuthMethod == AuthXAuth {
 		l.warnAt(e, "identity", "auth-method", "every holder of the secret of [[peer]] %q can pretend to be the gateway and read the passwords of its users: "+
-			"rsa-signature-hybrid, where the gateway has a certificate, does not have that weakness (not supported yet); until then give each user a secret of its own, or use IKEv2 with certificates", p.Name)
+			"use rsa-signature-hybrid, where the gateway proves itself by a certificate, or IKEv2 with certificates; else give each user a secret of its own", p.Name)
 	}
 }

@@ -44,11 +44,16 @@ type Refused struct {
 // Methods is the table of authentication methods.
 var Methods = []*Method{PreSharedKey, Signature}
 
-// Of is the row of an auth-method. One that is not in the table proves nothing.
+// OfPhase1 are those that IKEv1 alone has: no AUTH payload is of them.
+var OfPhase1 = []*Method{ByUser}
+
+// Of is the row of an auth-method. One that is in no table proves nothing.
 func Of(a core.AuthMethod) *Method {
-	for _, m := range Methods {
-		if m.Auth == a {
-			return m
+	for _, list := range [][]*Method{Methods, OfPhase1} {
+		for _, m := range list {
+			if m.Auth == a {
+				return m
+			}
 		}
 	}
 	return &Method{Auth: a, Name: fmt.Sprintf("auth-method %d", a)}

@@ -199,6 +199,8 @@ type AuthMethod uint8
 const (
 	AuthPSK       AuthMethod = 1
 	AuthSignature AuthMethod = 2
+	// AuthByUser is of an end of IKEv1 that proves nothing in phase 1, and is believed once XAuth says which user it is.
+	AuthByUser AuthMethod = 3
 )
 
 // Identity is the manual's identity.

@@ -22,7 +22,8 @@ import (
 //	           Addresses are the default ID, and hosts of several private networks may
 //	           have the same address
 //
-//	logged in  whatever the ID is, a name and a password say which user it is
+//	logged in  whatever the ID is, a name and a password say which user it is. In IKEv1's hybrid
+//	           authentication the ID is nobody's before
 //
 // In the first two cases the ID names one person, and IKE SAs with the same ID belong to
 // that person. In the last case it names nobody. Then, and if one person has several
@@ -34,7 +35,7 @@ import (
 func (sa *SA) Proven() bool {
 	id := sa.Identity
 	switch {
-	case id == nil || id.Ignore:
+	case id == nil || id.Ignore || id.Remote() == core.AuthByUser:
 		return false
 	case auth.Of(id.Remote()).Certificate: // also with match-by=certificate: the certificate has the ID
 		return true

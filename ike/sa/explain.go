@@ -346,7 +346,7 @@ func (e Explainer) AuthParts(theirs []string) *core.Mismatch {
 	}
 	m := &core.Mismatch{What: "authentication", Part: "auth-method", Theirs: core.Lines(theirs)}
 	for _, id := range e.SA.Peer.Identities {
-		m.Ours = append(m.Ours, auth.Of(id.Auth).Name)
+		m.Ours = append(m.Ours, auth.NameFor(id))
 	}
 	m.Ours, m.Where = core.Lines(m.Ours), e.Place(e.SA.Peer.Identities[0], "auth-method")
 	m.Hint = "auth-method: write the same on both sides" + core.At(m.Where)

@@ -81,8 +81,8 @@ func (p *phase1) answered(m *isakmp.Message, id *isakmp.ID, raw []byte, in core.
 	sa := p.sa
 	b := sa.base
 	p.makeKeys()
-	if bySecret(p.method) && !p.hashed(&sa.keys, m.Payloads, false, p.peerID) {
-		err := p.unread(drop("the peer's proof is wrong: compare the secret of the identity on both sides"))
+	if p.misproves(m.Payloads) {
+		err := p.unread(p.otherKeys())
 		sa.bad(in, "%v", err)
 		p.forget()
 		return nil
@@ -204,9 +204,9 @@ func (p *phase1) aggressive3(m *isakmp.Message, raw []byte, in core.Datagram) er
 	switch {
 	case !p.proves(c.Payloads):
 		return drop("message 3 of aggressive mode without proof")
-	case bySecret(p.method) && !p.hashed(&sa.keys, c.Payloads, true, p.peerID):
+	case p.misproves(c.Payloads):
 		p.misread++
-		return p.unread(drop("the peer's proof is wrong: compare the secret of the identity on both sides"))
+		return p.unread(p.otherKeys())
 	}
 	sa.base.Path = ikesa.PathOf(in)
 	if err := sa.hearNATD(c.Payloads, sa.base.Path); err != nil {

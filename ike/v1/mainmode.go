@@ -39,7 +39,7 @@ func (p *phase1) begin() {
 		sa.base.Identity = ikesa.FirstIdentity(sa.base, nil)
 	}
 	if p.method = methodOf(sa.base.Identity, true); p.method == 0 {
-		sa.fail(end(0, "the first identity of peer %q proves itself in a way that IKEv1 has not: use auth-method pre-shared-key, or digital-signature with an RSA or ECDSA key", sa.base.Peer.Name))
+		sa.fail(end(0, "the first identity of peer %q proves itself in a way that IKEv1 has not: use auth-method pre-shared-key, digital-signature with an RSA or ECDSA key, or rsa-signature-hybrid with an RSA key", sa.base.Peer.Name))
 		return
 	}
 	if sa.exchange == isakmp.ExchangeAggressive {
@@ -148,8 +148,8 @@ func (p *phase1) main6(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	switch {
 	case !ok || !p.proves(c.Payloads):
 		return p.unread(drop("message 6 of main mode has no ID or no proof"))
-	case bySecret(p.method) && !p.hashed(&sa.keys, c.Payloads, false, p.peerID):
-		return p.unread(drop("the peer's proof is wrong: compare the secret of the identity on both sides"))
+	case p.misproves(c.Payloads):
+		return p.unread(p.otherKeys())
 	}
 	sa.first.hear(raw)
 	sa.base.Env.Traced(false, m.Header, c.Payloads)
@@ -177,9 +177,9 @@ func (p *phase1) readID(c *isakmp.Chain) (*isakmp.ID, bool) {
 	return c.Payloads[i].(*isakmp.ID), true
 }
 
-// believe goes on once the peer's proof is right: that of a secret has been found to be so.
+// believe goes on once the peer's proof is right: a hash has been found to be so.
 func (p *phase1) believe(c *isakmp.Chain, then func() error) error {
-	if bySecret(p.method) {
+	if !p.peerSigns() {
 		return then()
 	}
 	p.certs, p.certsErr = readCerts(c.Payloads)
@@ -269,7 +269,7 @@ func (p *phase1) main5(m *isakmp.Message, raw []byte, in core.Datagram) error {
 	if o == nil {
 		p.misread++
 		if !bySecret(p.method) {
-			return p.unread(drop("message 5 of main mode cannot be read: the peer has other keys, or it has no ID or no signature"))
+			return p.unread(drop("message 5 of main mode cannot be read: the peer has other keys, or it has no ID or no proof"))
 		}
 		return p.unread(drop("message 5 of main mode cannot be read with the secret of any identity for %v: compare secret on both sides, and the address of the peer here", in.Remote.Addr()))
 	}
@@ -309,7 +309,7 @@ func (p *phase1) opened(m *isakmp.Message) *opened5 {
 		return nil
 	}
 	id, ok := p.readID(c)
-	if !ok || !p.proves(c.Payloads) {
+	if !ok || !p.proves(c.Payloads) || p.misproves(c.Payloads) {
 		return nil
 	}
 	o := &opened5{chain: c, id: id, next: next}

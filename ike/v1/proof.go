@@ -23,10 +23,14 @@ import (
 //	pre-shared key   HASH_I and HASH_R (RFC 2409 §5.4)
 //	signature        these, signed, with certificates (RFC 2409 §5.1, RFC 4754). package auth makes
 //	                 and checks them, as it does for IKEv2
+//	hybrid           the gateway signs. The other end sends its hash, which shows no more than that it is
+//	                 who began, and is believed once XAuth is through (draft-ietf-ipsec-isakmp-hybrid-auth-05)
 
 // methodOf is how an identity has both ends prove themselves; 0: in no way that IKEv1 has. initiator: we begin phase 1.
 func methodOf(id *core.Identity, initiator bool) uint16 {
 	switch {
+	case auth.Hybrid(id):
+		return hybridOf(id, initiator)
 	case id.Remote() != id.Auth:
 		return 0
 	case id.Auth == core.AuthPSK && id.XAuth == nil:
@@ -46,6 +50,19 @@ func methodOf(id *core.Identity, initiator bool) uint16 {
 	return 0
 }
 
+// hybridOf is methodOf for hybrid authentication, in which only RSA signs.
+func hybridOf(id *core.Identity, initiator bool) uint16 {
+	if id.XAuth.Asks {
+		if _, ok := id.Own.Chain[0].PublicKey.(*rsa.PublicKey); !ok {
+			return 0
+		}
+	}
+	if initiator != id.XAuth.Asks {
+		return isakmp.AuthHybridInitRSA
+	}
+	return isakmp.AuthHybridRespRSA
+}
+
 // methodsFor are the methods of a peer's identities.
 func methodsFor(peer *core.Peer) (methods []uint16) {
 	for _, id := range peer.Identities {
@@ -61,9 +78,24 @@ func bySecret(method uint16) bool {
 	return method == isakmp.AuthPreShared || method == isakmp.AuthXAuthInitPreShared || method == isakmp.AuthXAuthRespPreShared
 }
 
-// wireOf is a method as a claim of package auth has it: one that its row goes by.
+// signs reports whether an end proves itself by a signature; else by a hash.
+func signs(method uint16, initiator bool) bool {
+	switch method {
+	case isakmp.AuthHybridInitRSA:
+		return !initiator
+	case isakmp.AuthHybridRespRSA:
+		return initiator
+	}
+	return !bySecret(method)
+}
+
+// weSign and peerSigns are signs for the two ends.
+func (p *phase1) weSign() bool    { return signs(p.method, p.sa.base.Initiator) }
+func (p *phase1) peerSigns() bool { return signs(p.method, !p.sa.base.Initiator) }
+
+// wireOf is a method as a claim of an initiator in package auth has it: one that its row goes by.
 func wireOf(method uint16) uint8 {
-	if bySecret(method) {
+	if !signs(method, true) {
 		return auth.MethodSharedKey
 	}
 	return sign.MethodDigital
@@ -107,7 +139,7 @@ func (p *phase1) makeKeys() {
 // names them by their subjects.
 func (p *phase1) requestCerts() (out []isakmp.Payload) {
 	trust := p.sa.base.Host.Config().Trust
-	if bySecret(p.method) || trust == nil {
+	if !p.peerSigns() || trust == nil {
 		return nil
 	}
 	for _, a := range trust.Authorities[:min(len(trust.Authorities), maxRequests)] {
@@ -189,7 +221,7 @@ func (p *phase1) hashOf(k *keys, initiator bool, id []byte) secret.Bytes {
 // prove makes our proof and goes on with what goes behind our ID payload.
 func (p *phase1) prove(then func(out []isakmp.Payload) error) error {
 	b := p.sa.base
-	if bySecret(p.method) {
+	if !p.weSign() {
 		return then([]isakmp.Payload{&isakmp.Hash{Data: p.hashOf(&p.sa.keys, b.Initiator, idPayload(b.MyID).Body())}})
 	}
 	p.ours = auth.Of(b.Identity.Auth).Prove(proofSide{p})
@@ -198,12 +230,25 @@ func (p *phase1) prove(then func(out []isakmp.Payload) error) error {
 	})
 }
 
-// proves reports whether a message has a proof of the method.
+// proves reports whether a message of the peer has a proof of the method.
 func (p *phase1) proves(ps []isakmp.Payload) bool {
-	if bySecret(p.method) {
-		return find[*isakmp.Hash](ps) != nil
+	if p.peerSigns() {
+		return find[*isakmp.Sig](ps) != nil
 	}
-	return find[*isakmp.Sig](ps) != nil
+	return find[*isakmp.Hash](ps) != nil
+}
+
+// misproves reports whether the peer's hash is wrong, where that is its proof: package auth checks signatures.
+func (p *phase1) misproves(ps []isakmp.Payload) bool {
+	return !p.peerSigns() && !p.hashed(&p.sa.keys, ps, !p.sa.base.Initiator, p.peerID)
+}
+
+// otherKeys is a proof of the peer that is wrong.
+func (p *phase1) otherKeys() error {
+	if bySecret(p.method) {
+		return drop("the peer's proof is wrong: compare the secret of the identity on both sides")
+	}
+	return drop("the peer's proof is wrong: it has other keys than we")
 }
 
 // hashed reports whether a HASH payload is right under some keys: over the ID as it was received.

@@ -26,7 +26,8 @@ import (
 // A peer that makes phase 1 anew may not be able to answer again: nobody is there who could type a one-time password. It
 // is the same user while it comes from where that has an SA (ikesa.SA.SameDevice), if it does not answer at all. A wrong
 // answer is refused all the same. Whoever could pretend to be there could also pretend to be the gateway, since it has the
-// secret of the group, and read the password.
+// secret of the group, and read the password. With hybrid authentication that is not so, since anybody gets through phase 1:
+// then every phase 1 has an XAuth of its own.
 
 const doingXAuth = "XAuth"
 
@@ -63,11 +64,11 @@ func (s *setup) login() {
 		s.ask()
 		return
 	}
-	if s.again() {
+	if s.again() && !auth.Hybrid(s.sa.base.Identity) {
 		s.timer = s.sa.base.Env.After(askedAgainWithin, s.lease)
 		return
 	}
-	s.await("the peer did not ask for name and password (XAuth) within %v: see its log, and whether it has XAuth for us; without it, write auth-method = \"pre-shared-key\" on both sides")
+	s.await("the peer did not ask for name and password (XAuth) within %v: see its log, and whether it has XAuth for us; without it, write auth-method = \"pre-shared-key\" or \"digital-signature\" on both sides")
 }
 
 // again reports whether the SA takes over from another one with the peer.
@@ -102,7 +103,7 @@ func (s *setup) ask() {
 // inherit has a peer that goes on without XAuth be the user that it was in the SA that this one takes over from.
 func (s *setup) inherit() bool {
 	b := s.sa.base
-	if s.doing != doingXAuth || b.Identity.XAuth == nil || !b.Identity.XAuth.Asks || s.refused {
+	if s.doing != doingXAuth || b.Identity.XAuth == nil || !b.Identity.XAuth.Asks || s.refused || auth.Hybrid(b.Identity) {
 		return false
 	}
 	for _, o := range b.Others.Namesakes(b) {
@@ -172,7 +173,7 @@ func answersXAuth(sa *SA, x *exchange, a *isakmp.Attributes) {
 	}
 	id := b.Identity.XAuth
 	if id == nil || id.Asks {
-		b.Event(core.EvNotify, "the peer asks for name and password (XAuth), and the identity has none for it: write auth-method = \"pre-shared-key-xauth\", username and password")
+		b.Event(core.EvNotify, "the peer asks for name and password (XAuth), and the identity has none for it: write auth-method = \"pre-shared-key-xauth\" or \"rsa-signature-hybrid\", username and password")
 		answerTo(sa, x, a, []isakmp.Attribute{isakmp.Basic(isakmp.XAuthStatus, 0)})
 		return
 	}

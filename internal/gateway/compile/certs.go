@@ -40,10 +40,11 @@ func storeOf(list []*config.Certificate) *certStore {
 	return s
 }
 
-// authMethods are the values of auth-method, and methodsAlone those that both ends can have apart. With XAuth phase 1 goes by a pre-shared key.
+// authMethods are the values of auth-method, and methodsAlone those that both ends can have apart. With XAuth phase 1 goes by a pre-shared
+// key; in hybrid authentication the end that logs in proves nothing there (see identity).
 func authMethods() map[string]core.AuthMethod {
 	all := methodsAlone()
-	all[config.AuthXAuth] = core.AuthPSK
+	all[config.AuthXAuth], all[config.AuthHybrid] = core.AuthPSK, core.AuthByUser
 	return all
 }
 
@@ -61,6 +62,13 @@ func (s *certStore) identity(i *config.Identity) *core.Identity {
 		Auth: authMethods()[i.AuthMethod], RemoteAuth: authMethods()[i.RemoteAuthMethod], MyID: coreID(i.MyID), RemoteID: coreID(i.RemoteID),
 		Ignore: i.RemoteID.Kind == config.IDIgnore, Secret: i.Secret, MatchCert: i.MatchBy == config.MatchCertificate,
 		IgnoreContact: i.IgnoreContact,
+	}
+	if i.AuthMethod == config.AuthHybrid {
+		if i.Peer.Passive {
+			id.Auth = core.AuthSignature
+		} else {
+			id.RemoteAuth = core.AuthSignature
+		}
 	}
 	if i.XAuth() {
 		id.XAuth = &core.XAuth{Asks: i.Peer.Passive, Name: i.Username, Password: i.Password}

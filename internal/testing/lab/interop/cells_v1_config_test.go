@@ -29,7 +29,7 @@ func roadWarriorCellsV1() []cell {
 	} {
 		add(true, c.name, "an address from our pool, by mode config"+c.says()+"; phase 1 made anew: the same address", c.run)
 	}
-	add(true, "they-log-in-with-a-wrong-password", "a wrong password: nobody gets in, and we say which user it was", wrongPassword)
+	add(true, "they-log-in-with-a-wrong-password", "a wrong password: nobody gets in, and we say which user it was", (*hybrid)(nil).wrongPassword)
 	for _, c := range []theirServerV1{
 		{name: "we-ask-for-an-address"},
 		{name: "we-are-set-an-address", push: true},
@@ -78,6 +78,7 @@ type theirClientV1 struct {
 	name               string
 	push, xauth, unity bool
 	password           string
+	hybrid             *hybrid // nil: by a pre-shared key
 }
 
 func (c theirClientV1) says() string { return saysV1(c.push, c.xauth, c.unity) }
@@ -133,9 +134,9 @@ func (c theirClientV1) run(ctx context.Context, t *testing.T, l *lab.Lab) {
 	nodes := hub(l, "office", "anna")
 	office, anna := nodes[0], nodes[1]
 	office.Inner(netip.MustParseAddr(officeHost), netip.MustParseAddr(officeOther))
-	us := office.Culvert(ctx, "", ourServerV1(c.xauth))
+	us := office.Culvert(ctx, "", c.hybrid.ours(ourServerV1(c.xauth), true))
 	tell(t, us)
-	s := anna.StrongSwan(ctx, c.conf(), "cisco_unity = "+yesno(c.unity))
+	s := anna.StrongSwan(ctx, c.hybrid.theirs(anna, c.conf(), false), "cisco_unity = "+yesno(c.unity))
 	if err := s.InitiateChild(ctx, "c"); err != nil {
 		t.Fatal(err)
 	}
@@ -181,11 +182,11 @@ func leasedV1(ctx context.Context, us *lab.Culvert, addr string) error {
 }
 
 // wrongPassword: strongSwan has another password than our user.
-func wrongPassword(ctx context.Context, t *testing.T, l *lab.Lab) {
+func wrongPassword(ctx context.Context, t *testing.T, l *lab.Lab, h *hybrid) {
 	nodes := hub(l, "office", "anna")
-	us := nodes[0].Culvert(ctx, "", ourServerV1(true))
+	us := nodes[0].Culvert(ctx, "", h.ours(ourServerV1(true), true))
 	tell(t, us)
-	s := nodes[1].StrongSwan(ctx, theirClientV1{xauth: true, password: "another"}.conf())
+	s := nodes[1].StrongSwan(ctx, h.theirs(nodes[1], theirClientV1{xauth: true, password: "another"}.conf(), false))
 	if err := s.InitiateChild(ctx, "c"); err == nil {
 		t.Error("strongSwan is in with a wrong password")
 	}
@@ -213,6 +214,7 @@ func logged(us *lab.Culvert, words ...string) error {
 type theirServerV1 struct {
 	name               string
 	push, xauth, unity bool
+	hybrid             *hybrid // nil: by a pre-shared key
 }
 
 func (c theirServerV1) says() string { return saysV1(c.push, c.xauth, c.unity) }
@@ -285,9 +287,9 @@ func (c theirServerV1) run(ctx context.Context, t *testing.T, l *lab.Lab) {
 	for _, h := range hosts {
 		office.Inner(netip.MustParseAddr(h))
 	}
-	office.StrongSwan(ctx, c.conf(), "cisco_unity = "+yesno(c.unity))
+	office.StrongSwan(ctx, c.hybrid.theirs(office, c.conf(), true), "cisco_unity = "+yesno(c.unity))
 	bare := anna.Network()
-	us := anna.Culvert(ctx, "", ourClientV1(c.xauth, userPassword))
+	us := anna.Culvert(ctx, "", c.hybrid.ours(ourClientV1(c.xauth, userPassword), false))
 	tell(t, us)
 	var from netip.Addr
 	err := lab.Until(ctx, func() error {
