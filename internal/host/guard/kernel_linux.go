@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -75,6 +76,10 @@ func New(o Options) (Guard, error) {
 		return nil, unreadable(err)
 	}
 	k.left = len(left) > 0
+	if err := k.tried(); err != nil {
+		_ = conn.CloseLasting()
+		return nil, err
+	}
 	if k.watch, err = newWatch(name, port); err != nil {
 		_ = conn.CloseLasting()
 		return nil, err
@@ -87,6 +92,41 @@ func unreadable(err error) error {
 		return fmt.Errorf("nf_tables cannot be read: run as root or with cap_net_admin (%w)", err)
 	}
 	return fmt.Errorf("%w: load the module nf_tables (%w)", ErrNone, err)
+}
+
+// everything is a plan whose table has all that any table has.
+var everything = Plan{Device: "lo", Mark: 1, Errors: 2, Ports: []uint16{500}, Flows: []Flow{
+	{Local: netip.MustParsePrefix("10.0.0.0/8"), Remote: netip.MustParsePrefix("192.0.2.0/24"), Proto: unix.IPPROTO_UDP, LocalPort: 1, RemotePort: 1},
+	{Local: netip.MustParsePrefix("0.0.0.0/0"), Remote: netip.MustParsePrefix("198.51.100.0/24"), Pass: true},
+	{Local: netip.MustParsePrefix("fc00::/7"), Remote: netip.MustParsePrefix("2001:db8::/32"), Own: true},
+}}
+
+// tried has the kernel build a table with everything, and take it away again in the same batch, so that it is
+// never in force. Some kernels have only a part of nf_tables.
+func (k *kernel) tried() error {
+	t := k.named("-try")
+	k.replace(t, everything, Counts{})
+	k.conn.DelTable(t)
+	return partial(k.flush())
+}
+
+// partial is the error of a kernel that has only a part of nf_tables; nil for any other, which Apply will meet.
+func partial(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return fmt.Errorf("%w; this kernel has only a part of what it uses: load the modules nft_fib_inet, nft_ct and nft_chain_nat, or use a kernel that has them (%w)", ErrNone, err)
+	}
+	return nil
+}
+
+// flush sends the batch. The kernel answers each of its messages, and those that need what it refused fail
+// too: the first error is the cause.
+func (k *kernel) flush() error {
+	err := k.conn.Flush()
+	var all interface{ Unwrap() []error }
+	for errors.As(err, &all) {
+		err = all.Unwrap()[0]
+	}
+	return err
 }
 
 type kernel struct {
@@ -150,7 +190,7 @@ func (k *kernel) put(p Plan) error {
 		func() { k.replace(k.named(""), p, was) },
 	} {
 		step()
-		if err := k.conn.Flush(); err != nil {
+		if err := k.flush(); err != nil {
 			return fmt.Errorf("cannot set up the guard (\"nft list table inet %s\"): %w", k.name, err)
 		}
 	}
@@ -160,7 +200,7 @@ func (k *kernel) put(p Plan) error {
 	}
 	k.past = n
 	k.conn.DelTable(k.named(standIn))
-	if err := k.conn.Flush(); err != nil {
+	if err := k.flush(); err != nil {
 		return fmt.Errorf("cannot remove what stood in for the guard (\"nft list table inet %s\"): %w", k.name+standIn, err)
 	}
 	k.plan = &p
@@ -184,7 +224,7 @@ func (k *kernel) remove() error {
 	for _, t := range mine {
 		k.conn.DelTable(t)
 	}
-	if err := k.conn.Flush(); err != nil {
+	if err := k.flush(); err != nil {
 		return fmt.Errorf("cannot remove the guard (\"nft delete table inet %s\"): %w", k.name, err)
 	}
 	return nil

@@ -377,7 +377,7 @@ func (n *Node) resolver(server string) {
 
 // laptopSleeps: the laptop is a guest, whose clock can be set. While its network is away and its gateway stopped, the peer
 // loses the SAs, and nobody hears of it. Then the wall clock is an hour later, and the monotonic clock is not, as after a sleep.
-// The kernel of guests has not what the guard needs.
+// The kernel of guests has not all that the guard needs: the gateway says so once, and runs.
 func laptopSleeps(ctx context.Context, t *testing.T, f *fault) time.Duration {
 	l, p := New(t), netip.MustParsePrefix
 	router, west := l.Node("router"), l.Node("west")
@@ -401,7 +401,7 @@ func laptopSleeps(ctx context.Context, t *testing.T, f *fault) time.Duration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf := "[gateway]\nguard = false\ncontrol = \"/run/c.sock\"\nstate-dir = \"/run/state\"\n" + tunnelConf("10.8.0.2", "10.1.0.0/24", "10.2.0.0/24")
+	conf := "[gateway]\ncontrol = \"/run/c.sock\"\nstate-dir = \"/run/state\"\n" + tunnelConf("10.8.0.2", "10.1.0.0/24", "10.2.0.0/24")
 	if err := errors.Join(g.Write("/run/site.toml", []byte(conf)), g.Daemon("/run/culvert.log", nil, path, "run", "-c", "/run/site.toml", "--log-format", "text")); err != nil {
 		t.Fatal(err)
 	}
@@ -418,6 +418,9 @@ func laptopSleeps(ctx context.Context, t *testing.T, f *fault) time.Duration {
 		t.Fatal("at first: ", err)
 	}
 	time.Sleep(2 * time.Second)
+	if out := g.Run("grep", "-c", "nft_fib_inet", "/run/culvert.log"); strings.TrimSpace(out) != "1" {
+		t.Errorf("the log says %s times what the kernel lacks for the guard", out)
+	}
 
 	pid := strings.TrimSpace(g.Run("sh", "-c", `for s in /proc/[0-9]*/status; do if grep -q '^Name:.culvert$' $s; then p=${s%/status}; echo ${p#/proc/}; fi; done 2>/dev/null`))
 	router.Run("ip", "link", "set", "tap0", "down")
