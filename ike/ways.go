@@ -13,6 +13,11 @@ import (
 // peer, or none. The system is asked for each address of a peer once, and then:
 //
 //	the same address, and it is there     nothing
+//	another one, and packets from that    MOBIKE: the SAs go there at once
+//	in use leave by a link without it     without: another IKE SA from there, which takes over. The old one's
+//	                                      packets leave from there, too: Linux asks for the address of the next
+//	                                      router with the source of the packet that waits for it, and a router
+//	                                      that filters by reverse path does not answer to one that is not its own
 //	another one, or none                  MOBIKE: the peer is asked whether it hears us, which goes out on
 //	                                      other paths too and moves to the one that is answered (v2/roam.go)
 //	another one, without MOBIKE           another IKE SA from there, which takes over
@@ -25,16 +30,15 @@ func lookForWays(e *Endpoint) {
 	if e.down {
 		return
 	}
-	asked := map[netip.Addr]bool{}
+	asked := map[core.SourceFor]bool{}
 	for _, sa := range sorted(e.bySPI) {
-		if remote := sa.Remote.Addr(); goes(sa) && !asked[remote] {
-			asked[remote] = true
-			e.env.Ask(0, core.SourceFor{Remote: remote}, func(b secret.Bytes, err error) {
-				local, _ := netip.AddrFromSlice(b)
+		if q := (core.SourceFor{Remote: sa.Remote.Addr(), Own: sa.Local.Addr().WithZone("")}); goes(sa) && !asked[q] {
+			asked[q] = true
+			e.env.Ask(0, q, func(b secret.Bytes, err error) {
 				if err != nil {
-					local = netip.Addr{}
+					b = nil
 				}
-				leads(e, local.Unmap(), remote)
+				leads(e, q, b)
 			})
 		}
 	}
@@ -57,20 +61,27 @@ func goes(sa *ikesa.SA) bool {
 	return ok && r.Roams() && sa.Initiator || sa.Peer.Initiates()
 }
 
-// leads: the system says that local leads to remote; not valid: nothing does.
-func leads(e *Endpoint, local, remote netip.Addr) {
+// leads: the system has answered q.
+func leads(e *Endpoint, q core.SourceFor, answer secret.Bytes) {
+	local, strays := core.UnpackSource(answer)
+	there := len(e.addrs) == 0 || slices.Contains(e.addrs, q.Own)
 	for _, sa := range sorted(e.bySPI) {
-		own := sa.Local.Addr().WithZone("")
-		there := len(e.addrs) == 0 || slices.Contains(e.addrs, own)
-		if sa.Remote.Addr() != remote || !goes(sa) || local == own && there {
+		if sa.Remote.Addr() != q.Remote || sa.Local.Addr().WithZone("") != q.Own || !goes(sa) || local == q.Own && there {
 			continue
 		}
 		r, ok := sa.Protocol.(ikesa.Roamer)
+		roams := ok && r.Roams()
 		switch {
-		case ok && r.Roams() || local == own:
+		case roams && strays && there:
+			r.Leave(local)
+		case roams || local == q.Own:
 			sa.Protocol.Probe(true)
 		case local.IsValid():
 			e.replace(sa, nil, local, "our address that leads to the peer is another one")
+			if strays && there {
+				sa.Local = netip.AddrPortFrom(local, sa.Local.Port())
+				sa.MoveChildren()
+			}
 		}
 	}
 }

@@ -64,6 +64,52 @@ func TestUplinkGoneWithMOBIKE(t *testing.T) {
 	}
 }
 
+// What is sent from the address in use would leave by the other uplink: nothing is asked on that path first. With MOBIKE the
+// SAs go over at once. Without it the packets of the old SA leave from the new address as well, until the new IKE SA is there.
+func TestPacketsWouldStray(t *testing.T) {
+	stray := func(p *pair) {
+		p.cut("192.0.2.1")
+		p.a.system = func(a core.Ask) (core.Answer, bool) {
+			w, ok := a.Work.(core.SourceFor)
+			local := netip.MustParseAddr("198.51.100.1")
+			return core.Answer{ID: a.ID, Data: core.PackSource(local, w.Own == netip.MustParseAddr("192.0.2.1"))}, ok
+		}
+		p.a.in(core.RoutesChanged{})
+	}
+	t.Run("MOBIKE", func(t *testing.T) {
+		p := bothAddrs(t, 71, mobile)
+		stray(p)
+		p.until(time.Second, "moved", p.both("198.51.100.1", "192.0.2.2"))
+		p.esps()
+		if p.a.count(core.EvIKEUp) != 1 || p.a.count(core.EvMoved) != 1 {
+			t.Errorf("%d IKE SAs, moved %d times", p.a.count(core.EvIKEUp), p.a.count(core.EvMoved))
+		}
+		before := len(p.a.sent)
+		p.a.in(core.RoutesChanged{})
+		p.run(time.Second)
+		if len(p.a.sent) != before {
+			t.Error("a further change is asked about, although the address leads to the peer")
+		}
+	})
+	t.Run("without", func(t *testing.T) {
+		p := bothAddrs(t, 72)
+		var moves []netip.AddrPort
+		p.a.tap2(func(o core.Output) {
+			if m, ok := o.(core.Move); ok {
+				moves = append(moves, m.Local)
+			}
+		})
+		stray(p)
+		p.run(time.Millisecond)
+		if len(moves) != 1 || moves[0].Addr() != netip.MustParseAddr("198.51.100.1") {
+			t.Errorf("ESP leaves from %v", moves)
+		}
+		p.until(time.Second, "up from the other address", func() bool { return p.a.count(core.EvIKEUp) == 2 })
+		p.until(10*time.Second, "the old one is gone at both ends", func() bool { return len(p.a.e.SAs()) == 1 && len(p.b.e.SAs()) == 1 })
+		p.esps()
+	})
+}
+
 // Without MOBIKE another IKE SA begins at the address that leads to the peer now, at once, and takes
 // over. The peer is told that the old one ends.
 func TestUplinkGoneWithoutMOBIKE(t *testing.T) {

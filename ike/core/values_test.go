@@ -144,6 +144,17 @@ func TestKeyExchangeWorks(t *testing.T) {
 			t.Errorf("%s: a key that is cut is taken", k.Name)
 		}
 	}
+	for _, text := range []string{"192.0.2.1", "2001:db8::1"} {
+		for _, strays := range []bool{false, true} {
+			want := netip.MustParseAddr(text)
+			if got, s := UnpackSource(PackSource(want, strays)); got != want || s != strays {
+				t.Errorf("%v, %v: %v, %v", want, strays, got, s)
+			}
+		}
+	}
+	if got, strays := UnpackSource(nil); got.IsValid() || strays {
+		t.Errorf("nothing leads there: %v, %v", got, strays)
+	}
 	for _, w := range []Work{Resolve{}, SourceFor{}, Lease{}} {
 		if _, err := w.Do(); err != ErrSystem {
 			t.Errorf("%T: %v", w, err)

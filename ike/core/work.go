@@ -85,8 +85,30 @@ func UnpackAddrs(b secret.Bytes) (list []netip.Addr) {
 func (Resolve) Do() (secret.Bytes, error) { return nil, ErrSystem }
 
 // SourceFor asks the system which local address it would use towards Remote.
-// The answer is the address as bytes. Do is not called: who runs the endpoint
+// The answer is PackSource's. Do is not called: who runs the endpoint
 // knows the system.
-type SourceFor struct{ Remote netip.Addr }
+type SourceFor struct {
+	Remote netip.Addr
+	Own    netip.Addr // the address that is in use now; not valid: none is
+}
+
+// PackSource is an answer to SourceFor: the address as bytes, and one byte behind it if packets from Own stray: they
+// would leave by a link that does not have that address.
+func PackSource(local netip.Addr, strays bool) secret.Bytes {
+	b := local.AsSlice()
+	if strays {
+		b = append(b, 1)
+	}
+	return b
+}
+
+// UnpackSource reads an answer to SourceFor. The address is not valid where nothing leads to the remote.
+func UnpackSource(b secret.Bytes) (local netip.Addr, strays bool) {
+	if strays = len(b)%4 == 1; strays {
+		b = b[:len(b)-1]
+	}
+	local, _ = netip.AddrFromSlice(b)
+	return local.Unmap(), strays
+}
 
 func (SourceFor) Do() (secret.Bytes, error) { return nil, ErrSystem }

@@ -1,6 +1,7 @@
 package sa
 
 import (
+	"net/netip"
 	"time"
 
 	"culvert/ike/core"
@@ -60,6 +61,8 @@ type Redirecter interface {
 type Roamer interface {
 	// AddrsChanged says that Host.Addrs are others.
 	AddrsChanged()
+	// Leave goes on from another address of ours: what is sent from the one in use gets nowhere.
+	Leave(local netip.Addr)
 	// Roams reports whether the peer goes along. Otherwise the SA ends with its address.
 	Roams() bool
 }

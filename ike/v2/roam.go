@@ -110,6 +110,14 @@ func (sa *SA) AddrsChanged() {
 // Roams reports whether the peer understands MOBIKE.
 func (sa *SA) Roams() bool { return sa.mob.agreed }
 
+// Leave goes on from another address of ours.
+func (sa *SA) Leave(local netip.Addr) {
+	p := sa.base.Path
+	p.Local = netip.AddrPortFrom(local, sa.base.Host.Config().NATTPort)
+	p.Remote, p.NATT = roaming{sa: sa}.remotes()[0], true
+	roaming{sa: sa}.leave(p, "another uplink leads to the peer")
+}
+
 // seek asks the system which address leads to one of the remotes, and goes there.
 // If none does, the next change of addresses asks again.
 func (w roaming) seek(remotes []netip.AddrPort) {
@@ -118,23 +126,22 @@ func (w roaming) seek(remotes []netip.AddrPort) {
 		if w.sa.base.State != Established || w.sa.mob.epoch != epoch {
 			return
 		}
-		local, ok := netip.AddrFromSlice(b)
-		local = local.Unmap()
+		local, _ := core.UnpackSource(b)
 		switch {
-		case err == nil && ok && local == w.sa.base.Local.Addr(): // it is there, where nobody looked
-		case err == nil && ok:
-			w.leave(path{Local: netip.AddrPortFrom(local, w.sa.base.Host.Config().NATTPort), Remote: remotes[0], NATT: true})
+		case err == nil && local.IsValid() && local == w.sa.base.Local.Addr(): // it is there, where nobody looked
+		case err == nil && local.IsValid():
+			w.leave(path{Local: netip.AddrPortFrom(local, w.sa.base.Host.Config().NATTPort), Remote: remotes[0], NATT: true}, "our address is gone")
 		case len(remotes) > 1:
 			w.seek(remotes[1:])
 		}
 	})
 }
 
-// leave goes to a path because our address is gone. Who does not lead can only
+// leave goes to a path because our address is gone, or of no use there. Who does not lead can only
 // speak from another address and tell the peer; the peer then moves (§3.6).
-func (w roaming) leave(p path) {
+func (w roaming) leave(p path, why string) {
 	if w.sa.mob.leads {
-		w.relocate(p, "our address is gone")
+		w.relocate(p, why)
 		return
 	}
 	w.sa.base.Local = p.Local

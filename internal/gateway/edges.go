@@ -39,6 +39,9 @@ type Edges struct {
 	// LinkMTU is the MTU of the first link from local to remote, in bytes;
 	// 0: not known. Nil: it is never known. It may be called from any goroutine.
 	LinkMTU func(local, remote netip.Addr) int
+	// Strays reports whether packets from an address of the host would leave towards a peer by a link that does not
+	// have it. Nil: none do, as far as is known. It may be called from any goroutine.
+	Strays func(local, remote netip.Addr) bool
 	// Networks are the networks that the host is in, without the device's. Nil: none is known.
 	Networks func() ([]config.OwnNetwork, error)
 	// LANs are the private networks on the host's links; nil: there are none.
@@ -125,6 +128,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 		}
 		return listening(listen, local)
 	}
+	e.Strays = func(local, remote netip.Addr) bool { return underlay.Strays(local, remote, mark) }
 	e.Resolver = resolver.New(underlay.Dialer(mark).DialContext)
 	e.LinkMTU = func(local, remote netip.Addr) int { return underlay.LinkMTU(local, remote, mark) }
 	// Only Linux has the lock and what a killed run left behind, and only there is the device's

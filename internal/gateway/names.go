@@ -14,11 +14,12 @@ import (
 type names struct {
 	workers *workers
 	source  func(netip.Addr) (netip.Addr, error)
+	strays  func(local, remote netip.Addr) bool
 	dns     *resolver.Resolver
 }
 
 func newNames(env serviceEnv) service {
-	return &names{env.workers, env.edges.Source, env.edges.Resolver}
+	return &names{env.workers, env.edges.Source, env.edges.Strays, env.edges.Resolver}
 }
 
 func (n *names) takes() []any { return []any{core.SourceFor{}, core.Resolve{}} }
@@ -32,7 +33,11 @@ func (n *names) take(out core.Output) {
 			list, err := n.dns.LookUp(context.Background(), w.Name)
 			return core.PackAddrs(list), err
 		}
-		addr, err := n.source(ask.Work.(core.SourceFor).Remote)
-		return secret.Bytes(addr.AsSlice()), err
+		q := ask.Work.(core.SourceFor)
+		addr, err := n.source(q.Remote)
+		if err != nil {
+			return nil, err
+		}
+		return core.PackSource(addr, q.Own.IsValid() && addr != q.Own && n.strays != nil && n.strays(q.Own, q.Remote)), nil
 	})
 }

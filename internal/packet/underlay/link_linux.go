@@ -1,7 +1,9 @@
 package underlay
 
 import (
+	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 )
@@ -11,20 +13,12 @@ import (
 // the mark the look-up passes by the gateway's own rules, as its packets do. What
 // the system has learned of the path is not in it: see errqueue_linux.go.
 func LinkMTU(local, remote netip.Addr, mark uint32) int {
-	o := &netlink.RouteGetOptions{Mark: mark, FIBMatch: true}
-	if local.IsValid() && !local.IsUnspecified() {
-		o.SrcAddr = local.AsSlice()
-	}
-	routes, err := netlink.RouteGetWithOptions(remote.AsSlice(), o)
-	if err != nil || len(routes) == 0 {
+	r := way(local, remote, mark)
+	links := hops(r)
+	if len(links) == 0 {
 		return 0
 	}
-	r := &routes[0]
-	index := r.LinkIndex
-	if index == 0 && len(r.MultiPath) > 0 {
-		index = r.MultiPath[0].LinkIndex
-	}
-	link, err := netlink.LinkByIndex(index)
+	link, err := netlink.LinkByIndex(links[0])
 	if err != nil {
 		return 0
 	}
@@ -33,4 +27,50 @@ func LinkMTU(local, remote netip.Addr, mark uint32) int {
 		mtu = min(mtu, r.MTU)
 	}
 	return min(mtu, maxIP)
+}
+
+// Strays reports whether packets from local, an address of this host, would leave towards remote by a link that
+// does not have it, or not at all.
+func Strays(local, remote netip.Addr, mark uint32) bool {
+	for _, index := range hops(way(local, remote, mark)) {
+		iface, err := net.InterfaceByIndex(index)
+		if err != nil {
+			continue
+		}
+		addrs, err := iface.Addrs()
+		if err != nil || slices.ContainsFunc(addrs, func(a net.Addr) bool {
+			n, ok := a.(*net.IPNet)
+			return ok && n.IP.Equal(local.AsSlice())
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// way is the route from local to remote; nil: there is none.
+func way(local, remote netip.Addr, mark uint32) *netlink.Route {
+	o := &netlink.RouteGetOptions{Mark: mark, FIBMatch: true}
+	if local.IsValid() && !local.IsUnspecified() {
+		o.SrcAddr = local.AsSlice()
+	}
+	routes, err := netlink.RouteGetWithOptions(remote.AsSlice(), o)
+	if err != nil || len(routes) == 0 {
+		return nil
+	}
+	return &routes[0]
+}
+
+// hops are the links of a route: several if it has several next hops.
+func hops(r *netlink.Route) (list []int) {
+	switch {
+	case r == nil:
+	case r.LinkIndex != 0:
+		list = []int{r.LinkIndex}
+	default:
+		for _, h := range r.MultiPath {
+			list = append(list, h.LinkIndex)
+		}
+	}
+	return list
 }

@@ -123,7 +123,7 @@ func recoveryFaults() (list []*fault) {
 			far, profile string
 			elsewhere    bool
 		}{{farCulvert, "", false}, {farCulvert, withoutMOBIKE, true}, {farStrongSwan, "", true}} {
-			f := &fault{name: c.name, far: v.far, from: fromFault, profile: v.profile, elsewhere: v.elsewhere, run: inSite(func(_ context.Context, s *recoverySite) time.Time {
+			f := &fault{name: c.name, far: v.far, from: fromFault, profile: v.profile, elsewhere: v.elsewhere || strings.HasPrefix(c.command, "ip route"), run: inSite(func(_ context.Context, s *recoverySite) time.Time {
 				at := time.Now()
 				if c.command == "" {
 					s.router.Run("ip", "link", "set", "eth0", "down")
@@ -471,7 +471,8 @@ echo request every 0.1 s. The time ends with the first answer after the last req
 
 - A peer that was killed, or that a laptop comes back to, has lost the SAs and cannot prove it. The gateway notices within two seconds, asks
   the peer five times in 8 s, and connects anew ([why](troubleshooting.md#a-peer-was-restarted-or-this-host-has-slept)).
-- With MOBIKE the gateway asks on the old path first, if its address is still there, and after 3.5 s on every path.
+- If packets from the address in use would leave by a link that does not have it, the SAs move at once (MOBIKE), or another IKE SA takes over.
+  Where that is not known, the gateway asks on the old path first and after 3.5 s on every path.
 - If the DNS has another address for a silent peer, the gateway connects anew after 4 s.
 - The laptop is a guest with a kernel and a clock of its own: its gateway is stopped, its network is away, and its clock is set an hour forward. It runs
   without the guard, which that kernel does not support. ESP is blocked in front of a peer in such a guest: two Culverts carry ESP in UDP anyway.
