@@ -66,15 +66,16 @@ func hinted(e *Endpoint, v *version, h message.Header, d core.Datagram) bool {
 // tellUnknownSPI tells the sender of a packet that no SA has its SPI: inside an IKE SA, if there is one, or else in
 // clear, if a peer is configured there.
 func tellUnknownSPI(e *Endpoint, in core.UnknownSPI) {
+	told := complain(e, in)
 	if c := e.children[in.Child]; c != nil {
-		if p, ok := c.SA.Protocol.(ikesa.Complainer); ok {
+		if p, ok := c.SA.Protocol.(ikesa.Complainer); ok && c.SA.Peer.Version != core.IKEv1 {
 			p.TellUnknownSPI(in.SPI)
 		}
 		return
 	}
 	for _, v := range slices.Backward(e.versions.rows) {
 		peer := e.peers.find(v.number, in.Local.Addr(), in.Remote.Addr())
-		if peer == nil || v.sayUnknownSPI == nil {
+		if told || peer == nil || v.sayUnknownSPI == nil {
 			continue
 		}
 		if e.down || !e.hinted.allows(e.env.Now(), in.Remote.Addr()) {
@@ -87,6 +88,26 @@ func tellUnknownSPI(e *Endpoint, in core.UnknownSPI) {
 		e.env.Emit(out)
 		return
 	}
+}
+
+// complain tells the sender of such a packet by the IKEv1 SA with it, if there is one: outside of that IKEv1 can say nothing. A CHILD SA
+// between the two ends, which may be of the other version, says nothing about whose the SPI was.
+func complain(e *Endpoint, in core.UnknownSPI) bool {
+	if len(e.sendsWith[in.SPI]) > 0 { // the peer's own, and a DELETE may name that too: whoever forges such a packet must not have the peer end its SA
+		return false
+	}
+	var which *ikesa.SA
+	for _, sa := range e.bySPI {
+		if sa.Peer.Version == core.IKEv1 && sa.State == ikesa.Established && sa.Remote.Addr() == in.Remote.Addr() &&
+			(!in.NATT || !sa.NATT || sa.Remote == in.Remote) && (which == nil || sa.ID < which.ID) {
+			which = sa
+		}
+	}
+	if which == nil || e.down || !e.hinted.allows(e.env.Now(), in.Remote.Addr()) {
+		return which != nil
+	}
+	which.Protocol.(ikesa.Complainer).TellUnknownSPI(in.SPI)
+	return true
 }
 
 // tellUnknownSA answers a request for an IKE SA that does not exist, if a peer is configured there. One that ended a moment

@@ -34,6 +34,8 @@ type pair struct {
 	takes int
 	// carry, if set, decides what becomes of an IKE message; deliver sends it.
 	carry func(deliver func())
+	// vanished, if set, is told of a message that the network loses.
+	vanished func(core.Send)
 	// tap, if set, sees every output of both sides.
 	tap func(from *side, o core.Output)
 	log bool
@@ -267,7 +269,11 @@ func ipLen(o core.Send) int {
 }
 
 func (s *side) deliver(o core.Send) {
-	for _, d := range s.net.Send(s.clock.Now(), o.Local, o.Remote, o.Data) {
+	sent := s.net.Send(s.clock.Now(), o.Local, o.Remote, o.Data)
+	if len(sent) == 0 && s.vanished != nil {
+		s.vanished(o)
+	}
+	for _, d := range sent {
 		s.clock.At(d.At, func() {
 			if to := s.byIP[d.To.Addr()]; to != nil {
 				if natt := d.To.Port() == to.cfg.NATTPort; natt == o.NATT && (natt || d.To.Port() == to.cfg.IKEPort) { // else there is no socket, or the marker is missing

@@ -87,6 +87,8 @@ func (e *Endpoint) inherit(sa *ikesa.SA, tries int) {
 	switch {
 	case sa.State != ikesa.Established || old.State != ikesa.Established:
 		delete(e.replacing, sa.ID)
+	case !ikesa.Known(sa) && tries < maxTwinTries: // else its peer would have neither
+		e.env.After(ikesa.TwinDelay, func() { e.inherit(sa, tries+1) })
 	case sa.TakeOver(old) || tries == maxTwinTries:
 		delete(e.replacing, sa.ID)
 		why := sa.Instead

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"culvert/ike/core"
@@ -16,7 +17,7 @@ type deed struct {
 }
 
 func (w *weather) deed() *deed {
-	all := 0
+	all, deeds := 0, slices.Concat(deeds, w.more)
 	for _, d := range deeds {
 		if d.can == nil || d.can(w) {
 			all += d.weight

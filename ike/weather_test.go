@@ -65,17 +65,29 @@ type weather struct {
 	books     map[*side]*book
 	proved    map[*side]map[core.SAID]time.Time // when the peers of an IKE SA proved who they are
 	resumes   map[*side]time.Time               // the same of the IKE SA that it lost last
+	more      []deed                            // that may happen too
+	complains bool                              // an endpoint hears of SPIs that no SA has
 }
 
 // book is what a side did with its SPIs since it was started.
 type book struct{ got, freed, removed int }
 
 func newWeather(t *testing.T, seed uint64) *weather {
-	w := &weather{Rand: rand.New(rand.NewPCG(seed, 0x77656174686572)), tally: sweep.Tally{}, books: map[*side]*book{}, proved: map[*side]map[core.SAID]time.Time{}, doomed: map[*side]map[core.ChildID]bool{},
+	w := emptyWeather(rand.New(rand.NewPCG(seed, 0x77656174686572)))
+	w.begin(t, seed, w.configure)
+	return w
+}
+
+func emptyWeather(r *rand.Rand) *weather {
+	return &weather{Rand: r, tally: sweep.Tally{}, books: map[*side]*book{}, proved: map[*side]map[core.SAID]time.Time{}, doomed: map[*side]map[core.ChildID]bool{},
 		resumes: map[*side]time.Time{}}
+}
+
+// begin makes the two gateways and the networks between them.
+func (w *weather) begin(t *testing.T, seed uint64, configure func(a, b *core.Config)) {
 	link := simnet.Link{Loss: 0.15 * w.Float64(), Dup: 0.15 * w.Float64(), Reorder: 0.15 * w.Float64(),
 		Delay: 30 * time.Millisecond, Jitter: 40 * time.Millisecond}
-	w.pair = newPair(t, seed, link, w.configure)
+	w.pair = newPair(t, seed, link, configure)
 	w.log = testing.Verbose()
 	w.esp = simnet.New(seed, simnet.Link{Delay: 20 * time.Millisecond})
 	if w.nat != nil {
@@ -94,7 +106,6 @@ func newWeather(t *testing.T, seed uint64) *weather {
 			deliver()
 		}
 	}
-	return w
 }
 
 // configure draws what the gateways are.
@@ -298,6 +309,9 @@ func (w *weather) arrives(to *side, d simnet.Delivery, spi uint32, key secret.By
 	before := len(to.lost)
 	to.receive(spi, key)
 	if len(to.lost) > before {
+		if w.complains {
+			to.in(core.UnknownSPI{Local: d.To, Remote: d.From, NATT: d.To.Port() == 4500, SPI: spi})
+		}
 		if !w.disturbed {
 			w.t.Errorf("%s could not open a packet: %s", to.name, to.lost[before])
 		}
@@ -334,7 +348,7 @@ func (w *weather) agreed() bool {
 			}
 		}
 		for _, k := range s.children {
-			if !k.retired && !other.opens(k) {
+			if !k.retired && !other.opens(k, !w.complains) {
 				return false
 			}
 		}
@@ -347,9 +361,11 @@ func (w *weather) agreed() bool {
 	return true
 }
 
-func (s *side) opens(k *child) bool {
+// opens reports whether a side opens what another one seals with k. What it is about to take away counts where the other end will
+// know that.
+func (s *side) opens(k *child, told bool) bool {
 	for _, o := range s.children {
-		if o.In.SPI == k.Out.SPI && o.In.EncKey.Equal(k.Out.EncKey) {
+		if (told || !o.retired) && o.In.SPI == k.Out.SPI && o.In.EncKey.Equal(k.Out.EncKey) {
 			return true
 		}
 	}

@@ -83,4 +83,13 @@ type Prober interface {
 
 // Detached is a Protocol whose CHILD SAs belong to the two peers and not to the IKE SA that made them: any
 // other with the same peer can carry them (RFC 2409 §3).
-type Detached interface{ Detached() }
+type Detached interface {
+	// Detached reports whether the peer is known to have the IKE SA. Where it is not, the peer is asked.
+	Detached() (known bool)
+}
+
+// Known reports whether the peer is known to have an IKE SA that is up here. Where that is in doubt, it is asked.
+func Known(sa *SA) bool {
+	d, ok := sa.Protocol.(Detached)
+	return !ok || d.Detached()
+}

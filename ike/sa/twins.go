@@ -59,9 +59,9 @@ func (a Birth) TwinsSince(b Birth) time.Time {
 // YieldsTo says whether a is the one of two twins that goes.
 func (a Birth) YieldsTo(b Birth) bool { return Lower(a.LowNonce, b.LowNonce) }
 
-// Confirmed reports whether the peer is known to have what its requests made.
+// Confirmed reports whether the peer is known to have what its requests made, and the IKE SA.
 func (sa *SA) Confirmed() bool {
-	return !slices.ContainsFunc(sa.Children, func(c *Child) bool { return !c.Sure })
+	return !slices.ContainsFunc(sa.Children, func(c *Child) bool { return !c.Sure }) && Known(sa)
 }
 
 // TakeOver makes CHILD SAs for the policies that only the other SA serves, and

@@ -109,7 +109,8 @@ func (p *phase1) answered(m *isakmp.Message, id *isakmp.ID, raw []byte, in core.
 				out = append(out, sa.initialContact())
 			}
 			// Nothing answers message 3. It is sent again until a message of phase 2 shows that the peer has it.
-			sa.first.say(sa.seal(isakmp.ExchangeAggressive, 0, &p.iv, out), func() {})
+			sa.repeats = true
+			sa.first.say(sa.seal(isakmp.ExchangeAggressive, 0, &p.iv, out), func() { sa.repeats = false })
 			p.through(p.iv, in, &m.Chain)
 			return nil
 		})

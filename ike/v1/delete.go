@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
+	"time"
 
+	"culvert/ike/core"
 	"culvert/ike/isakmp"
 	ikesa "culvert/ike/sa"
 )
 
 // Deletes (RFC 2408 §3.15) are said in an informational exchange, which nobody answers: what is deleted ends
-// at once. One that is lost leaves the peer with what it does not have any more, until DPD or a lifetime ends it.
+// at once. One that is lost leaves the peer with what we do not have any more. It is said again when packets of the peer
+// show that; otherwise DPD or a lifetime ends it.
 
 // DeleteChild tells the peer that a CHILD SA ends, and ends it.
 func (sa *SA) DeleteChild(c *Child, why string) {
@@ -20,6 +23,44 @@ func (sa *SA) DeleteChild(c *Child, why string) {
 
 func deleteOf(c *Child) *isakmp.Delete {
 	return &isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: uint8(c.Policy.Protocol), SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, c.SPIIn)}}
+}
+
+// maxComplaints bounds how many of them are said in a second for one IKE SA: anybody can send a packet with any SPI.
+const maxComplaints = 4
+
+// complaints are those of the second that began at since.
+type complaints struct {
+	since time.Time
+	n     int
+}
+
+// TellUnknownSPI tells the peer that it sends with an SPI that no SA here has: it is deleted, and the peer did not hear of it, or
+// it was forgotten.
+func (sa *SA) TellUnknownSPI(spi uint32) {
+	now, c := sa.base.Env.Now(), &sa.complaints
+	if now.Sub(c.since) >= time.Second {
+		*c = complaints{since: now}
+	}
+	if sa.base.State != Established || c.n == maxComplaints {
+		return
+	}
+	c.n++
+	for _, protocol := range sa.protocols() {
+		sa.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: uint8(protocol), SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, spi)}})
+	}
+}
+
+// protocols are those that the policies of the peer have.
+func (sa *SA) protocols() (list []core.Protocol) {
+	for _, p := range sa.base.Host.Config().Policies {
+		if p.Peer == sa.base.Peer && !slices.Contains(list, p.Protocol) {
+			list = append(list, p.Protocol)
+		}
+	}
+	if len(list) == 0 { // they come from templates
+		list = append(list, core.ProtoESP)
+	}
+	return list
 }
 
 // Close tells the peer that the IKE SA ends, and with it its CHILD SAs.

@@ -204,7 +204,13 @@ func (sa *SA) genuine(x *exchange, m *isakmp.Message, c *isakmp.Chain, raw, next
 	sa.exchanges[x.id] = x
 	x.iv = next
 	x.on.hear(raw)
-	sa.first.stop() // the peer has what phase 1 ended with
+	sa.arrived()
 	sa.base.Fresh(in)
 	sa.base.Env.Traced(false, m.Header, c.Payloads)
+}
+
+// arrived notes that the peer has what phase 1 ended with.
+func (sa *SA) arrived() {
+	sa.heard, sa.repeats = true, false
+	sa.first.stop()
 }

@@ -65,7 +65,7 @@ func (sa *SA) informed(m *isakmp.Message, in core.Datagram) error {
 		return err
 	}
 	sa.used.add(m.ID)
-	sa.first.stop() // the peer has what phase 1 ended with
+	sa.arrived()
 	sa.base.Fresh(in)
 	sa.base.Env.Traced(false, m.Header, c.Payloads)
 	for _, p := range c.Payloads[1:] {

@@ -22,6 +22,8 @@ type SA struct {
 	last     []byte   // the last ciphertext block of phase 1
 	lowNonce []byte   // of phase 1, to settle which of two SAs goes that both ends began
 	first    flight   // of phase 1; the last message stays, in case that it is asked for again
+	repeats  bool     // it is repeated until the peer shows that it has it
+	heard    bool     // the peer has said something of phase 2
 	phase1   *phase1  // nil once it is through
 	setup    *setup   // what follows it; nil once the SA is up
 	peer     features // what the peer can do
@@ -29,6 +31,8 @@ type SA struct {
 
 	exchanges map[uint32]*exchange // of phase 2 that are under way or were a moment ago, by message ID
 	used      usedIDs
+
+	complaints complaints
 }
 
 // Owner is the endpoint, as far as IKEv1 needs more of it than every version does.
@@ -118,8 +122,18 @@ func serves(sa *SA) bool {
 	return sa.base.Lease.Given() || x != nil && x.Asks
 }
 
-// Detached: see ikesa.Detached.
-func (sa *SA) Detached() {}
+// Detached reports whether the peer is known to have the SA (ikesa.Detached): our last message of phase 1 may be lost. What it says
+// in phase 2 shows that it has it, and else its answer to R-U-THERE. One without DPD has it when we stop repeating ourselves.
+func (sa *SA) Detached() (known bool) {
+	switch {
+	case sa.heard, sa.base.Initiator && sa.exchange == isakmp.ExchangeMain: // message 6 of main mode is the peer's
+		return true
+	case sa.peer.dpd:
+		sa.dpd.ask()
+		return false
+	}
+	return !sa.repeats
+}
 
 // ChildGone gives up nothing: an exchange that replaces a CHILD SA makes one of its own.
 func (sa *SA) ChildGone(*Child) {}
@@ -200,14 +214,41 @@ func (sa *SA) weigh() {
 	sa.owner.Weigh(sa.base, n)
 }
 
-// renews has an SA that the peer began replace those that the same device had: in IKEv1 that is a rekey.
+// renews has an SA that the peer began replace those that the same device had: in IKEv1 that is a rekey. Where we began one a moment
+// ago, the peer may have begun before it knew of that, since a first message is repeated as long as it is not answered. Then
+// the peer knows that they are twins, and deletes its own if that is the one that goes: we wait for that first.
 func (sa *SA) renews() {
-	for _, s := range sa.base.Others.Namesakes(sa.base) {
-		if s.State == Established && sa.base.SameDevice(s) && !sa.base.Birth.Twin(s.Birth) {
-			s.ReplacedBy(sa.base)
+	b := sa.base
+	for _, s := range b.Others.Namesakes(b) {
+		if succeeds(b, s) {
+			continue
 		}
+		replace := func() {
+			if b.State == Established && s.State == Established && b.SameDevice(s) && !b.Birth.Twin(s.Birth) {
+				s.ReplacedBy(b)
+			}
+		}
+		if s.Birth.Mine && b.Created.Before(s.EstablishedAt.Add(core.TimeToGiveUp)) {
+			b.Env.After(renewsAfter, replace)
+			continue
+		}
+		replace()
 	}
 }
+
+// succeeds reports whether we are making an SA of our own that is to replace s: then that and n, which the peer began meanwhile, are
+// twins, of which one goes.
+func succeeds(n, s *ikesa.SA) bool {
+	for x := range n.Others.Siblings(n) {
+		if x.Initiator && x.Instead != "" && x != s && x.State <= Established && x.Remote.Addr() == s.Remote.Addr() && x.Created.After(s.EstablishedAt) {
+			return true
+		}
+	}
+	return false
+}
+
+// renewsAfter is how long we wait for the peer's DELETE.
+const renewsAfter = 3 * ikesa.TwinDelay
 
 // up is reached when all is through: both ends have proved who they are, and what we asked for is there.
 func (sa *SA) up(contact bool) {
