@@ -20,7 +20,9 @@ func TestLostDeleteIsSaidAgain(t *testing.T) {
 	p.up()
 	p.until(5*time.Second, "up", p.bothUp)
 	p.run(time.Minute)
-	p.drop = func(from *side, h message.Header) bool { return from == p.b && h.Exchange == isakmp.ExchangeInformational }
+	p.drop = func(from *side, h message.Header) bool {
+		return from == p.b && h.Exchange == isakmp.ExchangeInformational
+	}
 	p.b.in(core.Command{Do: core.FlushSAs})
 	p.run(10 * time.Second)
 	p.drop = nil
