@@ -37,6 +37,9 @@ func (l *loader) check() {
 		l.checkPeer(p, d)
 	}
 	l.checkPools(d)
+	for _, k := range c.Keys {
+		l.checkKey(k)
+	}
 	for _, u := range c.Users {
 		l.checkUser(u)
 	}

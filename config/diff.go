@@ -202,8 +202,10 @@ func equalIdentities(a, b *Identity) bool {
 	x.Mode, y.Mode = nil, nil
 	x.Redirect, y.Redirect = Host{}, Host{}
 	x.Certificate, y.Certificate, x.RemoteCertificate, y.RemoteCertificate = nil, nil, nil, nil
+	x.Key, y.Key, x.RemoteKey, y.RemoteKey = nil, nil, nil, nil
 	return reflect.DeepEqual(x, y) && a.Secret.Equal(b.Secret) && a.PPKSecret.Equal(b.PPKSecret) && a.Password.Equal(b.Password) && equalModes(a.Mode, b.Mode) &&
-		equalCertificates(a.Certificate, b.Certificate) && equalCertificates(a.RemoteCertificate, b.RemoteCertificate)
+		equalCertificates(a.Certificate, b.Certificate) && equalCertificates(a.RemoteCertificate, b.RemoteCertificate) &&
+		equalKeys(a.Key, b.Key) && equalKeys(a.RemoteKey, b.RemoteKey)
 }
 
 func equalUsers(a, b *User) bool {

@@ -61,6 +61,8 @@ type loader struct {
 	order    map[string]int  // file to its place in the order of reading
 	single   map[string]spot // key of a single table to where it was written
 	named    map[string]int  // table and name to the place in the list
+
+	stateKeys map[string]*Key // those of state-dir that were read
 }
 
 func (l *loader) fault(at spot, key, format string, args ...any) {

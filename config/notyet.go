@@ -14,7 +14,6 @@ type notYetRow struct {
 const anyOther = "*"
 
 var notYet = []notYetRow{
-	{"key", "", nil},
 	{"user", "attributes", nil},
 	{"user", "not-after", nil},
 	{"user", "password-hash", nil},
@@ -46,13 +45,11 @@ var notYet = []notYetRow{
 	{"mode-config", "split-dns", nil},
 	{"mode-config", "src-address-list", nil},
 
-	{"identity", "auth-method", []string{"eap", "eap-radius", "rsa-key"}},
+	{"identity", "auth-method", []string{"eap", "eap-radius"}},
 	{"identity", "eap-inner-methods", nil},
 	{"identity", "eap-methods", nil},
 	{"identity", "eap-server-name", nil},
-	{"identity", "key", nil},
 	{"identity", "notrack-chain", nil},
-	{"identity", "remote-key", nil},
 }
 
 func tableNotYet(table string) bool {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"slices"
@@ -51,6 +52,10 @@ func redactFile(c *Config, f SnapshotFile, name func([]byte) string) ([]byte, er
 		if slices.Contains(cert.CRL, f.Path) {
 			return slices.Clone(f.Data), nil
 		}
+	}
+	if k := c.keyFile(f.Path); k != nil {
+		der, err := x509.MarshalPKIXPublicKey(k.Public)
+		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), err
 	}
 	return []byte(name(bytes.TrimRight(f.Data, "\r\n"))), nil
 }

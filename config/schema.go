@@ -61,6 +61,10 @@ var tables = []table{
 		func(l *loader, c *Certificate) {
 			place(l, "certificate", &l.config.Certificates, c, func(c *Certificate) *Entry { return &c.Entry })
 		}),
+	many("key", true, keyFields, func() *Key { return &Key{} }, func(k *Key) *Entry { return &k.Entry },
+		func(l *loader, k *Key) {
+			place(l, "key", &l.config.Keys, k, func(k *Key) *Entry { return &k.Entry })
+		}),
 	many("policy", false, policyFields, defaultPolicy, func(p *Policy) *Entry { return &p.Entry },
 		func(l *loader, p *Policy) { l.config.Policies = append(l.config.Policies, p) }),
 	many("policy-group", true, []field[Group]{}, defaultGroup, func(g *Group) *Entry { return &g.Entry },
@@ -165,6 +169,7 @@ var identityFields = []field[Identity]{
 	of("certificate", label, func(i *Identity) *string { return &i.CertificateName }),
 	of("generate-policy", oneOf[string]("no", "port-override", "port-strict"), func(i *Identity) *string { return &i.GeneratePolicy }),
 	of("ignore-initial-contact", boolean, func(i *Identity) *bool { return &i.IgnoreContact }),
+	of("key", label, func(i *Identity) *string { return &i.KeyName }),
 	of("match-by", oneOf[string]("remote-id", "certificate"), func(i *Identity) *string { return &i.MatchBy }),
 	of("mode-config", label, func(i *Identity) *string { return &i.ModeConfig }),
 	of("my-id", identityID(), func(i *Identity) *ID { return &i.MyID }),
@@ -180,6 +185,7 @@ var identityFields = []field[Identity]{
 	of("ppk-required", boolean, func(i *Identity) *bool { return &i.PPKRequired }),
 	of("ppk-secret", psk, func(i *Identity) *secret.Bytes { return &i.PPKSecret }),
 	of("ppk-secret-file", pskFile, func(i *Identity) *secret.Bytes { return &i.PPKSecret }),
+	of("remote-key", label, func(i *Identity) *string { return &i.RemoteKeyName }),
 	of("remote-id", remoteID, func(i *Identity) *ID { return &i.RemoteID }),
 	of("secret", psk, func(i *Identity) *secret.Bytes { return &i.Secret }),
 	of("secret-file", pskFile, func(i *Identity) *secret.Bytes { return &i.Secret }),

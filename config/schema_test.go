@@ -132,7 +132,7 @@ var keyCases = []keyCase{
 
 	{"identity", "comment", `"c"`, `[]`, `is a list, accepted: text in quotes`},
 	{"identity", "disabled", `false`, `"off"`, `is a string, write false without quotes, accepted: true, false`},
-	{"identity", "auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is not supported yet, accepted: digital-signature, pre-shared-key, pre-shared-key-xauth, rsa-signature-hybrid`},
+	{"identity", "auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is not supported yet, accepted: digital-signature, pre-shared-key, pre-shared-key-xauth, rsa-key, rsa-signature-hybrid`},
 	{"identity", "username", "", `""`, `"" is not a name, ` + namesAble},
 	{"identity", "password", "", `""`, `is empty, accepted: text`},
 	{"identity", "password", "", `1`, `is a number, accepted: text in quotes`},

@@ -24,6 +24,7 @@ type Config struct {
 	Groups   []*Group
 	Pools    []*Pool
 	Users    []*User
+	Keys     []*Key // of [[key]]
 	// ModeConfigs begin with the manual's own request-only.
 	ModeConfigs []*ModeConfig
 	// Certificates are the certificate store: our own, the authorities', the peers'.
@@ -224,6 +225,10 @@ type Identity struct {
 
 	CertificateName       string // empty: none
 	RemoteCertificateName string // empty: none
+
+	KeyName, RemoteKeyName string // empty: none
+	Key                    *Key   `json:"-"` // ours, of auth-method "rsa-key"; nil: none
+	RemoteKey              *Key   `json:"-"` // the peer's; nil: none
 
 	Certificate       *Certificate `json:"-"` // ours; nil: none
 	RemoteCertificate *Certificate `json:"-"` // the peer's; nil: none

@@ -128,7 +128,7 @@ func (b *siblings) Namesakes(sa *ikesa.SA) (others []*ikesa.SA) {
 	return others
 }
 
-// sharedSecrets are the identities whose secret does not say which of several IDs
+// sharedSecrets are the identities whose secret, or the peer's key, does not say which of several IDs
 // has proved itself: it stands beside another remote-id as well, or beside none.
 func sharedSecrets(cfg *core.Config) map[*core.Identity]bool {
 	first := map[[sha256.Size]byte]*core.Identity{}
@@ -136,7 +136,10 @@ func sharedSecrets(cfg *core.Config) map[*core.Identity]bool {
 	all := func(yield func(id *core.Identity, key [sha256.Size]byte)) {
 		for _, p := range cfg.Peers {
 			for _, id := range p.Identities {
-				if len(id.Secret) > 0 {
+				switch {
+				case id.RemoteKey != nil:
+					yield(id, sha256.Sum256(id.RemoteKey.Public.N.Bytes()))
+				case len(id.Secret) > 0:
 					yield(id, sha256.Sum256(id.Secret))
 				}
 			}

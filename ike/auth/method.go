@@ -45,7 +45,7 @@ type Refused struct {
 var Methods = []*Method{PreSharedKey, Signature}
 
 // OfPhase1 are those that IKEv1 alone has: no AUTH payload is of them.
-var OfPhase1 = []*Method{ByUser}
+var OfPhase1 = []*Method{ByUser, RawKey}
 
 // Of is the row of an auth-method. One that is in no table proves nothing.
 func Of(a core.AuthMethod) *Method {

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"time"
 
@@ -15,6 +16,13 @@ type Credential struct {
 	PSS   bool // sign by RSASSA-PSS rather than RSASSA-PKCS1-v1_5, where there is the choice
 	// AutoPadding: as PSS, if the peer announces that or has signed so itself.
 	AutoPadding bool
+}
+
+// RawKey is an RSA key without certificate.
+type RawKey struct {
+	Name   string // as the configuration names it
+	Public *rsa.PublicKey
+	Key    pki.Key // to sign with; not present where it is the peer's
 }
 
 // Trust is what certificates of peers are checked against.

@@ -201,6 +201,8 @@ const (
 	AuthSignature AuthMethod = 2
 	// AuthByUser is of an end of IKEv1 that proves nothing in phase 1, and is believed once XAuth says which user it is.
 	AuthByUser AuthMethod = 3
+	// AuthRawKey is of IKEv1: an RSA key without certificate, which the other end has the public key of.
+	AuthRawKey AuthMethod = 4
 )
 
 // Identity is the manual's identity.
@@ -220,6 +222,8 @@ type Identity struct {
 	Own           *Credential       // to sign with
 	RemoteCert    *x509.Certificate // remote-certificate: the only one that the peer may have
 	MatchCert     bool              // match-by=certificate: chosen by RemoteCert, whatever ID the peer has
+	OwnKey        *RawKey           // to sign with, by AuthRawKey
+	RemoteKey     *RawKey           // what the peer signs with, by AuthRawKey
 	PPK           *PPK              // nil: none
 	XAuth         *XAuth            // nil: phase 1 is all, and always in IKEv2
 	Mode          *ModeConfig       // nil: none

@@ -18,6 +18,7 @@ type SAInfo struct {
 	SPIi, SPIr    uint64
 	LocalID       ID
 	RemoteID      ID
+	User          string // who logged in with a password; empty: nobody had to
 	Suite         // zero: not chosen yet
 	Created       time.Time
 	Established   time.Time

@@ -132,7 +132,7 @@ func (sa *SA) SPI() uint64 {
 func (sa *SA) Info() core.SAInfo {
 	in := core.SAInfo{ID: sa.ID, Peer: sa.Peer.Name, State: sa.State.String(), Initiator: sa.Initiator, Resumed: sa.Resumed,
 		Local: sa.Local, Remote: sa.Remote, NATT: sa.NATT, NAT: sa.NAT.Supported && (sa.NAT.Local || sa.NAT.Remote), SPIi: sa.SPIi, SPIr: sa.SPIr,
-		LocalID: sa.MyID, RemoteID: sa.PeerID,
+		LocalID: sa.MyID, RemoteID: sa.PeerID, User: sa.User,
 		Suite:   sa.Suite,
 		Created: sa.Created, Established: sa.EstablishedAt, LastSeen: sa.Heard, Leaving: sa.Leaving,
 		ESPBlocked: sa.blocked.now,

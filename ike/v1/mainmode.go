@@ -39,7 +39,7 @@ func (p *phase1) begin() {
 		sa.base.Identity = ikesa.FirstIdentity(sa.base, nil)
 	}
 	if p.method = methodOf(sa.base.Identity, true); p.method == 0 {
-		sa.fail(end(0, "the first identity of peer %q proves itself in a way that IKEv1 has not: use auth-method pre-shared-key, digital-signature with an RSA or ECDSA key, or rsa-signature-hybrid with an RSA key", sa.base.Peer.Name))
+		sa.fail(end(0, "the first identity of peer %q proves itself in a way that IKEv1 has not: use auth-method pre-shared-key, digital-signature with an RSA or ECDSA key, rsa-key, or rsa-signature-hybrid with an RSA key", sa.base.Peer.Name))
 		return
 	}
 	if sa.exchange == isakmp.ExchangeAggressive {
@@ -348,7 +348,7 @@ func (p *phase1) trySecrets(m *isakmp.Message) (o *opened5) {
 // identify finds out who the peer is, of some identities.
 func (p *phase1) identify(id *isakmp.ID, ids []*core.Identity, owners []*core.Peer) error {
 	sa := p.sa
-	claim := auth.Claim{ID: idOf(id), Wire: wireOf(p.method), CAs: p.cas}
+	claim := auth.Claim{ID: idOf(id), Wire: p.wire(), CAs: p.cas}
 	if len(p.certs) > 0 {
 		claim.Cert = p.certs[0]
 	}

@@ -23,6 +23,7 @@ import (
 //	pre-shared key   HASH_I and HASH_R (RFC 2409 §5.4)
 //	signature        these, signed, with certificates (RFC 2409 §5.1, RFC 4754). package auth makes
 //	                 and checks them, as it does for IKEv2
+//	RSA key          the same without certificates
 //	hybrid           the gateway signs. The other end sends its hash, which shows no more than that it is
 //	                 who began, and is believed once XAuth is through (draft-ietf-ipsec-isakmp-hybrid-auth-05)
 
@@ -39,6 +40,8 @@ func methodOf(id *core.Identity, initiator bool) uint16 {
 		return isakmp.AuthXAuthInitPreShared
 	case id.Auth == core.AuthPSK:
 		return isakmp.AuthXAuthRespPreShared
+	case id.Auth == core.AuthRawKey:
+		return isakmp.AuthRSASignatures
 	case id.Auth == core.AuthSignature && id.Own != nil:
 		switch k := id.Own.Chain[0].PublicKey.(type) {
 		case *rsa.PublicKey:
@@ -93,12 +96,18 @@ func signs(method uint16, initiator bool) bool {
 func (p *phase1) weSign() bool    { return signs(p.method, p.sa.base.Initiator) }
 func (p *phase1) peerSigns() bool { return signs(p.method, !p.sa.base.Initiator) }
 
-// wireOf is a method as a claim of an initiator in package auth has it: one that its row goes by.
-func wireOf(method uint16) uint8 {
-	if !signs(method, true) {
+// wire is the method as a claim of package auth has it: one that its row goes by; 0: before the initiator's proof is there it
+// is not known whether it signs with a certificate.
+func (p *phase1) wire() uint8 {
+	switch {
+	case !signs(p.method, true):
 		return auth.MethodSharedKey
+	case len(p.certs) > 0:
+		return sign.MethodDigital
+	case p.sa.exchange == isakmp.ExchangeMain:
+		return auth.WireRawKey
 	}
-	return sign.MethodDigital
+	return 0
 }
 
 // identities are those of the candidates that have the method, with their peers.
@@ -139,13 +148,21 @@ func (p *phase1) makeKeys() {
 // names them by their subjects.
 func (p *phase1) requestCerts() (out []isakmp.Payload) {
 	trust := p.sa.base.Host.Config().Trust
-	if !p.peerSigns() || trust == nil {
+	if !p.peerSigns() || trust == nil || !p.wantsCerts() {
 		return nil
 	}
 	for _, a := range trust.Authorities[:min(len(trust.Authorities), maxRequests)] {
 		out = append(out, &isakmp.CertReq{Encoding: isakmp.CertX509, CA: a.Cert.RawSubject})
 	}
 	return out
+}
+
+// wantsCerts reports whether the peer may have a certificate.
+func (p *phase1) wantsCerts() bool {
+	if id := p.sa.base.Identity; id != nil {
+		return auth.Of(id.Remote()).Certificate
+	}
+	return slices.ContainsFunc(p.candidates, auth.ByCertificate)
 }
 
 // maxRequests bounds how many authorities are named in one message, and are read of the peer's.
@@ -168,6 +185,9 @@ func (p *phase1) hearCerts(ps []isakmp.Payload) {
 
 // ownCerts are CERT payloads with our chain: wrapped in PKCS #7 for a peer that asks for that alone.
 func (p *phase1) ownCerts() (out []isakmp.Payload) {
+	if p.sa.base.Identity.Own == nil { // we sign with a raw key
+		return nil
+	}
 	var all [][]byte
 	for _, c := range p.sa.base.Identity.Own.Chain {
 		all = append(all, c.Raw)

@@ -44,7 +44,7 @@ func storeOf(list []*config.Certificate) *certStore {
 // key; in hybrid authentication the end that logs in proves nothing there (see identity).
 func authMethods() map[string]core.AuthMethod {
 	all := methodsAlone()
-	all[config.AuthXAuth], all[config.AuthHybrid] = core.AuthPSK, core.AuthByUser
+	all[config.AuthXAuth], all[config.AuthHybrid], all[config.AuthRSAKey] = core.AuthPSK, core.AuthByUser, core.AuthRawKey
 	return all
 }
 
@@ -54,6 +54,18 @@ func methodsAlone() map[string]core.AuthMethod {
 		all[m.Name] = m.Auth
 	}
 	return all
+}
+
+// rawKey is a key of auth-method "rsa-key": ours to sign with, or only the public one.
+func rawKey(k *config.Key, own bool) *core.RawKey {
+	if k == nil {
+		return nil
+	}
+	raw := &core.RawKey{Name: k.Name, Public: k.Public}
+	if own {
+		raw.Key = k.Private
+	}
+	return raw
 }
 
 // identity is one as IKE wants it.
@@ -70,6 +82,7 @@ func (s *certStore) identity(i *config.Identity) *core.Identity {
 			id.RemoteAuth = core.AuthSignature
 		}
 	}
+	id.OwnKey, id.RemoteKey = rawKey(i.Key, true), rawKey(i.RemoteKey, false)
 	if i.XAuth() {
 		id.XAuth = &core.XAuth{Asks: i.Peer.Passive, Name: i.Username, Password: i.Password}
 	}

@@ -1,12 +1,14 @@
 package compile
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"slices"
 	"testing"
 	"time"
 
 	"culvert/config"
+	"culvert/crypto/pki"
 	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/internal/testing/testcert"
@@ -53,6 +55,29 @@ func TestCertificates(t *testing.T) {
 	}
 	id = s.identity(&config.Identity{AuthMethod: "pre-shared-key", RemoteAuthMethod: "pre-shared-key", Certificate: new(config.Certificate), RemoteCertificate: new(config.Certificate), RemoteID: config.ID{Kind: config.IDIgnore}})
 	if id.Own != nil || id.RemoteCert != nil || !id.Ignore || id.MatchCert || id.RemoteID != (core.ID{}) {
+		t.Errorf("%+v", id)
+	}
+}
+
+// What IKEv1 alone has: in hybrid authentication the passive peer's end is the gateway, and with RSA keys the private one is ours.
+func TestIdentitiesOfIKEv1(t *testing.T) {
+	s := storeOf(nil)
+	for _, passive := range []bool{true, false} {
+		id := s.identity(&config.Identity{AuthMethod: "rsa-signature-hybrid", RemoteAuthMethod: "rsa-signature-hybrid", Peer: &config.Peer{Passive: passive}, Username: "anna"})
+		own, remote := core.AuthByUser, core.AuthSignature
+		if passive {
+			own, remote = remote, own
+		}
+		if id.Auth != own || id.Remote() != remote || id.XAuth == nil || id.XAuth.Asks != passive || id.XAuth.Name != "anna" {
+			t.Errorf("passive %v: %+v", passive, id)
+		}
+	}
+	signer := testcert.Key("rsa-2048")
+	public := signer.Public().(*rsa.PublicKey)
+	k := &config.Key{Public: public, Private: pki.NewKey(signer)}
+	k.Name = "k"
+	id := s.identity(&config.Identity{AuthMethod: "rsa-key", RemoteAuthMethod: "rsa-key", Key: k, RemoteKey: k})
+	if id.Auth != core.AuthRawKey || id.OwnKey.Public != public || !id.OwnKey.Key.Present() || id.OwnKey.Name != "k" || id.RemoteKey.Public != public || id.RemoteKey.Key.Present() {
 		t.Errorf("%+v", id)
 	}
 }

@@ -193,12 +193,13 @@ func (v *View) Identities(secrets bool) []control.Identity {
 	for n, i := range v.Config.Identities {
 		row := control.Identity{
 			Number: n, Disabled: i.Disabled, Dynamic: i.Dynamic, Peer: i.PeerName, AuthMethod: i.AuthMethod,
-			Certificate: i.CertificateName, RemoteCertificate: i.RemoteCertificateName,
+			Certificate: i.CertificateName, RemoteCertificate: i.RemoteCertificateName, Key: i.KeyName, RemoteKey: i.RemoteKeyName, Username: i.Username,
 			MyID: i.MyID.String(), RemoteID: i.RemoteID.String(), MatchBy: i.MatchBy, GeneratePolicy: i.GeneratePolicy,
 			PolicyTemplateGroup: i.PolicyTemplateGroup, ModeConfig: i.ModeConfig, PPKID: i.PPKID, Redirect: i.Redirect.String(), Comment: i.Comment,
 		}
 		if secrets {
 			row.Secret = reveal(i.Secret)
+			row.Password = string(i.Password)
 			if i.PPKID != "" {
 				row.PPKSecret = reveal(i.PPKSecret)
 			}
@@ -253,7 +254,7 @@ func (v *View) ActivePeers() []control.ActivePeer {
 	var rows []control.ActivePeer
 	for i, sa := range v.IKE.SAs() {
 		row := control.ActivePeer{
-			Number: i, Responder: !sa.Initiator, NATTPeer: sa.NAT, Resumed: sa.Resumed, ID: idText(sa.RemoteID), Peer: sa.Peer,
+			Number: i, Responder: !sa.Initiator, NATTPeer: sa.NAT, Resumed: sa.Resumed, ID: idText(sa.RemoteID), User: sa.User, Peer: sa.Peer,
 			LocalAddress: sa.Local.Addr().String(), RemoteAddress: sa.Remote.Addr().String(), DynamicAddress: addrsText(sa.Leased), DNS: addrsText(sa.DNS), State: sa.State,
 			Side: "responder", Uptime: since(v.Now, sa.Established), LastSeen: since(v.Now, sa.LastSeen), Ph2Total: len(sa.Children),
 			RxBytes: sa.RxBytes, RxPackets: sa.RxPackets, TxBytes: sa.TxBytes, TxPackets: sa.TxPackets,

@@ -226,6 +226,7 @@ type ActivePeer struct {
 	Resumed   bool `json:"resumed" flag:"S"`   // from an earlier IKE SA, with a session ticket
 
 	ID             string  `json:"id"`   // what the remote identified itself as
+	User           string  `json:"user"` // who logged in with a password (XAuth); empty: nobody had to
 	Peer           string  `json:"peer"` // the peer entry it matched
 	LocalAddress   string  `json:"local-address"`
 	RemoteAddress  string  `json:"remote-address"`

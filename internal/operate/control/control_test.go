@@ -304,7 +304,7 @@ func TestKeysAreTheManualsNames(t *testing.T) {
 		{ModeConfig{}, "number disabled default name responder address address-pool address-prefix-length split-include system-dns static-dns comment"},
 		{Pool{}, "number disabled name ranges next-pool used kept comment"},
 		{PolicyGroup{}, "number disabled default name comment"},
-		{ActivePeer{}, "number responder natt-peer resumed id peer local-address remote-address dynamic-address dns state side uptime last-seen ph2-total " +
+		{ActivePeer{}, "number responder natt-peer resumed id user peer local-address remote-address dynamic-address dns state side uptime last-seen ph2-total " +
 			"rx-bytes rx-packets tx-bytes tx-packets my-id enc-algorithm hash-algorithm prf-algorithm dh-group rekey-in"},
 		{InstalledSA{AuthKey: "a", EncKey: "e"}, "number hw-aead AH ESP spi src-address dst-address state auth-algorithm enc-algorithm enc-key-size " +
 			"auth-key enc-key add-lifetime addtime expires-in current-bytes current-packets replay peer policy"},

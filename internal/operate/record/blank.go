@@ -144,7 +144,7 @@ func blankAnswer(a core.Answer, w core.Work) core.Answer {
 	data := append(secret.Bytes{}, a.Data...)
 	keep := 0
 	switch w := w.(type) {
-	case core.SourceFor, core.Resolve, core.Lease, auth.Verify, auth.Fetch, auth.Revocation, core.KEPublic:
+	case core.SourceFor, core.Resolve, core.Lease, auth.Verify, auth.VerifyRaw, auth.Fetch, auth.Revocation, core.KEPublic:
 		keep = len(data)
 	case core.KEBoth:
 		keep = w.Group.PublicLen

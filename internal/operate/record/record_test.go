@@ -481,7 +481,7 @@ func TestBlankAnswer(t *testing.T) {
 		kept int
 	}{
 		{nil, 0}, {core.KEPublic{}, 1200}, {core.KEShared{Group: x}, 0}, {core.KEBoth{KEShared: core.KEShared{Group: x}}, 32}, {core.Encapsulate{KEM: &suite.KEMs[0]}, suite.KEMs[0].CipherLen},
-		{auth.Sign{}, 0}, {auth.Verify{}, 1200}, {auth.Fetch{}, 1200}, {core.Lease{}, 1200}, {core.SourceFor{}, 1200},
+		{auth.Sign{}, 0}, {auth.SignRaw{}, 0}, {auth.Verify{}, 1200}, {auth.VerifyRaw{}, 1200}, {auth.Fetch{}, 1200}, {core.Lease{}, 1200}, {core.SourceFor{}, 1200},
 	} {
 		a := full()
 		got := blankAnswer(a, c.w)

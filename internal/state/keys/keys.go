@@ -20,8 +20,8 @@ const DefaultStateDir = "/var/lib/culvert"
 // Folder is the folder of the keys in the state directory.
 const Folder = "keys"
 
-// ext is the ending of a key's file.
-const ext = ".pem"
+// Ext is the ending of a key's file.
+const Ext = ".pem"
 
 var (
 	// ErrExists: a key has the name already.
@@ -46,7 +46,7 @@ type Key struct {
 // is needed. Only its owner can enter the folder and read the files.
 type Dir string
 
-func (d Dir) path(name string) string { return filepath.Join(string(d), Folder, name+ext) }
+func (d Dir) path(name string) string { return filepath.Join(string(d), Folder, name+Ext) }
 
 // CheckName says whether a name can be that of a key: it becomes the name of a file.
 func CheckName(name string) error {
@@ -128,7 +128,7 @@ func (d Dir) List() ([]*Key, error) {
 	}
 	var all []*Key
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ext)
+		name, ok := strings.CutSuffix(e.Name(), Ext)
 		if !ok || CheckName(name) != nil {
 			continue
 		}

@@ -199,7 +199,7 @@ var dataPlane = []string{"spd", "sad", "esp", "ah", "tun", "internal/packet/data
 // doors is what a room may import of ours besides itself. Rooms without a row may
 // import anything that the other rules allow.
 var doors = map[string][]string{
-	"config":                     {"crypto/suite", "crypto/secret", "crypto/pki", "crypto/sign"},
+	"config":                     {"crypto/suite", "crypto/secret", "crypto/pki", "crypto/sign", "internal/state/keys"},
 	"crypto":                     {"crypto"},
 	"spd/selector":               {},
 	"spd":                        {"spd/selector", "internal/packet/wire"},

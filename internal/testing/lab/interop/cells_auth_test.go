@@ -39,7 +39,8 @@ type proofs struct {
 	dir        string            // of our files
 	webs       map[string][]byte // what each side's own web server has
 
-	v1 bool // of IKEv1, where strongSwan says nothing of its own method
+	v1  bool // of IKEv1, where strongSwan says nothing of its own method
+	raw bool // the keys without certificates
 
 	weLeaf, theyLeaf *testcert.Pair
 }
@@ -104,6 +105,9 @@ func (p *proofs) make(cell string) *proofs {
 		p.write("we.pem", append(leaf.PEM(above...), leaf.KeyPEM()...))
 		p.weLeaf = leaf
 	}
+	if p.raw {
+		return p.makeRaw()
+	}
 	if p.they.key != "" {
 		leaf, above := p.issue("they.example.net", theyID, p.they)
 		p.files["x509/they.pem"], p.files["private/they.pem"] = leaf.PEM(), leaf.KeyPEM()
@@ -133,6 +137,11 @@ func (p *proofs) swanctl(text string) string {
 		}
 		text = text[:i] + side + " {\n\t\t\t" + body + "\t\t\tid = " + id.swan + "\n\t\t" + text[j:]
 	}
+	if p.raw {
+		end("local", p.they, theyID, "\t\t\tpubkeys = they.pem\n")
+		end("remote", p.we, weID, "\t\t\tpubkeys = we.pem\n")
+		return text
+	}
 	end("local", p.they, theyID, "\t\t\tcerts = they.pem\n")
 	revocation := ""
 	if p.revocation != "" {
@@ -149,6 +158,9 @@ func (p *proofs) toml(text string) string {
 	}
 	i := strings.Index(text, "secret = ")
 	j := i + strings.Index(text[i:], "[[policy]]")
+	if p.raw {
+		return text[:i] + p.rawTables() + text[j:]
+	}
 	method := func(side proof) string {
 		if side.key != "" {
 			return "digital-signature"
