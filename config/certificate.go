@@ -341,7 +341,7 @@ func (l *loader) checkProof(i *Identity, d *directory) {
 		l.warnAt(e, "identity", key, "is not used, since neither side proves itself by pre-shared-key")
 	}
 	l.checkXAuth(i)
-	l.checkKeys(i)
+	checkKeys(l, i)
 	l.checkOwn(i)
 	l.checkRemote(i)
 	l.checkIDs(i)

@@ -38,7 +38,7 @@ func (l *loader) check() {
 	}
 	l.checkPools(d)
 	for _, k := range c.Keys {
-		l.checkKey(k)
+		checkKey(l, k)
 	}
 	for _, u := range c.Users {
 		l.checkUser(u)

@@ -33,6 +33,9 @@ func (l *loader) checkIdentityV1(p *Peer, i *Identity) {
 	if p.ExchangeMode == "aggressive" && byPSK(i.AuthMethod) && !e.bad["auth-method"] {
 		l.warnAt(e, "identity", "auth-method", "%s in aggressive mode: whoever calls this gateway or listens gets what the secret can be guessed by, without a further call: use exchange-mode main or ike2, or certificates; else write a secret made by openssl rand -hex 32", i.AuthMethod)
 	}
+	if p.ExchangeMode == "base" && byPSK(i.AuthMethod) && !e.bad["auth-method"] {
+		l.warnAt(e, "identity", "auth-method", "%s in base mode: whoever listens gets what the secret can be guessed by, without a further call: use exchange-mode main or ike2, or certificates; else write a secret made by openssl rand -hex 32", i.AuthMethod)
+	}
 	for _, key := range []string{"ppk-id", "ppk-secret", "ppk-required"} {
 		if i.Written(key) {
 			l.faultAt(e, "identity", key, "is of IKEv2, and [[peer]] %q has exchange-mode %q: leave it out", p.Name, p.ExchangeMode)

@@ -14,7 +14,7 @@ func TestMainMode(t *testing.T) {
 	for _, c := range []struct{ text, fault, warning string }{
 		{peer + identity + profile, "", ""},
 		{peer + "exchange-mode = 'main'\n" + identity + profile + "nat-traversal = false\ndpd-maximum-failures = 2\nproposal-check = 'obey'\n", "", ""},
-		{peer + "exchange-mode = 'base'\n" + identity + profile, `peer.exchange-mode: "base" is not supported yet, accepted: main, aggressive, ike2`, ""},
+		{peer + "exchange-mode = 'base'\n" + identity + profile, "", `pre-shared-key in base mode: whoever listens gets what the secret can be guessed by`},
 		{peer + "exchange-mode = 'aggressive'\n" + identity + profile, "", `pre-shared-key in aggressive mode: whoever calls this gateway or listens gets what the secret can be guessed by, without a further call`},
 		{peer + identity + "remote-auth-method = 'digital-signature'\n" + profile, `identity.remote-auth-method: is "digital-signature", and auth-method is "pre-shared-key": with exchange-mode "main" of [[peer]] "a" both ends prove themselves in the same way, leave remote-auth-method out`, ""},
 		{peer + identity + "ppk-id = 'x'\nppk-secret = '0x00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff'\n" + profile, `identity.ppk-id: is of IKEv2, and [[peer]] "a" has exchange-mode "main": leave it out`, ""},

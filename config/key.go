@@ -27,31 +27,32 @@ var keyFields = []field[Key]{
 // AuthRSAKey is a value of auth-method.
 const AuthRSAKey = "rsa-key"
 
-// keyFile is where culvert key keeps a key.
-func (l *loader) keyFile(name string) string {
+// stateKeyFile is where culvert key keeps a key.
+func stateKeyFile(l *loader, name string) string {
 	return filepath.Join(l.config.Gateway.StateDir, keys.Folder, name+keys.Ext)
 }
 
 // checkKey reads a [[key]].
-func (l *loader) checkKey(k *Key) {
+func checkKey(l *loader, k *Key) {
 	e := &k.Entry
 	switch {
+	case e.bad["name"] || k.Name == "":
 	case keys.CheckName(k.Name) != nil:
 		l.faultAt(e, "key", "name", "%v", keys.CheckName(k.Name))
 	case k.Disabled || e.bad["file"]:
 	case !k.Written("file"):
 		l.faultAt(e, "key", "file", "is missing, name a file with an RSA key in PEM, or a public one in the form of RFC 3110; or leave the [[key]] out and run culvert key import %s FILE", k.Name)
 	default:
-		if _, _, err := l.disk.read(l.keyFile(k.Name)); err == nil {
-			l.faultAt(e, "key", "name", "%q is also the name of a key in state-dir, %s: remove that (culvert key remove %s), or give the [[key]] another name", k.Name, l.keyFile(k.Name), k.Name)
+		if _, _, err := l.disk.read(stateKeyFile(l, k.Name)); err == nil {
+			l.faultAt(e, "key", "name", "%q is also the name of a key in state-dir, %s: remove that (culvert key remove %s), or give the [[key]] another name", k.Name, stateKeyFile(l, k.Name), k.Name)
 			return
 		}
-		l.readKey(k, k.File, func(format string, args ...any) { l.faultAt(e, "key", "file", format, args...) })
+		readKey(l, k, k.File, func(format string, args ...any) { l.faultAt(e, "key", "file", format, args...) })
 	}
 }
 
 // readKey reads the file of a key.
-func (l *loader) readKey(k *Key, path string, fault func(format string, args ...any)) {
+func readKey(l *loader, k *Key, path string, fault func(format string, args ...any)) {
 	data, mode, err := l.disk.read(path)
 	if err != nil {
 		fault(unreadable, err)
@@ -77,7 +78,7 @@ func (l *loader) readKey(k *Key, path string, fault func(format string, args ...
 }
 
 // findKey is the key that an identity names: a [[key]], or else one in state-dir.
-func (l *loader) findKey(i *Identity, key, name string) *Key {
+func findKey(l *loader, i *Identity, key, name string) *Key {
 	e := &i.Entry
 	for _, k := range l.config.Keys {
 		if k.Name != name {
@@ -96,8 +97,8 @@ func (l *loader) findKey(i *Identity, key, name string) *Key {
 		return nil
 	}
 	k := &Key{Entry: Entry{Name: name}}
-	path := l.keyFile(name)
-	l.readKey(k, path, func(format string, args ...any) {
+	path := stateKeyFile(l, name)
+	readKey(l, k, path, func(format string, args ...any) {
 		if len(args) == 1 {
 			if err, ok := args[0].(error); ok && errors.Is(err, fs.ErrNotExist) {
 				l.faultAt(e, "identity", key, "there is no key %q: make it with culvert key generate-key %s, or read it with culvert key import %s FILE (it is looked for in %s), or write a [[key]]", name, name, name, path)
@@ -117,7 +118,7 @@ func (l *loader) findKey(i *Identity, key, name string) *Key {
 }
 
 // checkKeys: an identity with rsa-key has a private key of ours, and the public one of the peer.
-func (l *loader) checkKeys(i *Identity) {
+func checkKeys(l *loader, i *Identity) {
 	e := &i.Entry
 	p := i.Peer
 	if i.AuthMethod != AuthRSAKey {
@@ -144,7 +145,7 @@ func (l *loader) checkKeys(i *Identity) {
 		case !i.Written(c.key):
 			l.faultAt(e, "identity", c.key, "is missing, auth-method %q needs it: %s", AuthRSAKey, c.missing)
 		default:
-			k := l.findKey(i, c.key, c.name)
+			k := findKey(l, i, c.key, c.name)
 			if k == nil || k.Public == nil {
 				continue
 			}

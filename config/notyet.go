@@ -37,7 +37,6 @@ var notYet = []notYetRow{
 	{"settings", "interim-update", nil},
 	{"settings", "xauth-use-radius", []string{"true"}},
 
-	{"peer", "exchange-mode", []string{"base"}},
 	{"peer", "routing-mark", nil},
 	{"peer", "interface", nil},
 

@@ -116,8 +116,7 @@ var keyCases = []keyCase{
 	{"peer", "address", `"192.0.2.1"`, `"gw..example.net"`, `"gw..example.net" is neither an address nor a DNS name, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16", or a DNS name`},
 	{"peer", "address", `"2001:db8::/32"`, `"192.0.2.300"`, `"192.0.2.300" is not a prefix, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
 	{"peer", "address", `"::/0"`, `"0.0.0.0"`, `0.0.0.0/32 is not the address of a host, accepted: an address or a prefix such as "192.0.2.1" or "10.1.0.0/16"`},
-	{"peer", "exchange-mode", `"ike2"`, `"base"`, `"base" is not supported yet, accepted: main, aggressive, ike2`},
-	{"peer", "exchange-mode", `"ike2"`, `"ikev2"`, `"ikev2" is unknown (did you mean "ike2"?), accepted: main, aggressive, ike2`},
+	{"peer", "exchange-mode", `"ike2"`, `"ikev2"`, `"ikev2" is unknown (did you mean "ike2"?), accepted: main, aggressive, base, ike2`},
 	{"peer", "local-address", `"192.0.2.9"`, `"fe80::1%eth0"`, `"fe80::1%eth0" is not an address, accepted: an IPv4 or IPv6 address such as "192.0.2.1"`},
 	{"peer", "natt-port", `4501`, `0`, `0 is out of range, accepted: 1..65535`},
 	{"peer", "on-demand", `true`, `"true"`, `is a string, write true without quotes, accepted: true, false`},
@@ -139,6 +138,8 @@ var keyCases = []keyCase{
 	{"identity", "password-file", "", `"testdata/none"`, `stat testdata/none: no such file or directory, accepted: a file that this process can read`},
 	{"identity", "certificate", "", `"gw"`, `there is no [[certificate]] named "gw"`},
 	{"identity", "remote-certificate", "", `"gw"`, `there is no [[certificate]] named "gw"`},
+	{"identity", "key", "", `""`, `"" is not a name, ` + namesAble},
+	{"identity", "remote-key", "", `1`, `is a number, accepted: a name in quotes`},
 	{"identity", "redirect", `"192.0.2.2"`, `500`, `is a number, accepted: the address or the DNS name of a host, such as 192.0.2.2 or gw2.example.net`},
 	{"identity", "remote-auth-method", `"pre-shared-key"`, `"eap"`, `"eap" is unknown, accepted: digital-signature, pre-shared-key`},
 	{"identity", "generate-policy", `"no"`, `"strict"`, `"strict" is unknown, accepted: no, port-override, port-strict`},
@@ -210,6 +211,10 @@ var keyCases = []keyCase{
 	{"user", "password", `"0x is text"`, `""`, `is empty, accepted: text`},
 	{"user", "password-file", `"testdata/ca.pem"`, `"testdata/none"`, `stat testdata/none: no such file or directory, accepted: a file that this process can read`},
 
+	{"key", "name", `"k"`, `""`, `"" is not a name, ` + namesAble},
+	{"key", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},
+	{"key", "disabled", `true`, `1`, `is a number, accepted: true, false`},
+	{"key", "file", `"testdata/key.pem"`, `""`, `is empty, accepted: the path of a file, relative to this one`},
 	{"certificate", "name", `"c"`, `""`, `"" is not a name, ` + namesAble},
 	{"certificate", "comment", `"c"`, `1`, `is a number, accepted: text in quotes`},
 	{"certificate", "disabled", `true`, `1`, `is a number, accepted: true, false`},
@@ -241,7 +246,7 @@ func (k keyCase) one(value string) string {
 	t := tables[slices.IndexFunc(tables, func(t table) bool { return t.name == k.table })]
 	others := map[string][]string{
 		"profile": {"name = 'n'"}, "proposal": {"name = 'n'"}, "peer": {"name = 'n'", "exchange-mode = 'ike2'"},
-		"policy-group": {"name = 'n'"}, "certificate": {"name = 'n'", "file = 'testdata/ca.pem'"}, "pool": {"name = 'n'", "ranges = '192.0.2.2'"}, "mode-config": {"name = 'n'", "address = '192.0.2.7'"}, "user": {"name = 'n'", "password = 'p'"}, "identity": {"peer = 'there'", "secret = 's'"},
+		"policy-group": {"name = 'n'"}, "key": {"name = 'n'", "file = 'testdata/key.pem'"}, "certificate": {"name = 'n'", "file = 'testdata/ca.pem'"}, "pool": {"name = 'n'", "ranges = '192.0.2.2'"}, "mode-config": {"name = 'n'", "address = '192.0.2.7'"}, "user": {"name = 'n'", "password = 'p'"}, "identity": {"peer = 'there'", "secret = 's'"},
 		"policy": {"action = 'discard'", "src-address = '10.1.0.0/16'", "dst-address = '10.2.0.0/16'", "protocol = 'tcp'"},
 	}
 	lines := []string{"", t.header(), k.key + " = " + value}

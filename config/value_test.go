@@ -38,7 +38,7 @@ func TestValues(t *testing.T) {
 		"boolean, not yet": {reader(boolean, "settings", "accounting"), map[any]any{false: false}, []any{true}},
 		"integer":          {reader(integer[int](2, 5), "peer", "port"), map[any]any{int64(2): 2, int64(5): 5}, []any{int64(1), int64(6), "3", 2.5}},
 		"one of":           {reader(oneOf[string]("a", "b"), "peer", "x"), map[any]any{"a": "a", "b": "b"}, []any{"c", "a,b", "", int64(1)}},
-		"one of, not yet":  {reader(oneOf[string]("ike2", "base"), "peer", "exchange-mode"), map[any]any{"ike2": "ike2"}, []any{"base", "other"}},
+		"one of, not yet":  {reader(oneOf[string]("rsa-key", "eap"), "identity", "auth-method"), map[any]any{"rsa-key": "rsa-key"}, []any{"eap", "other"}},
 		"duration": {reader(duration(time.Second, time.Hour), "peer", "x"), map[any]any{"1s": Duration(time.Second), "1h": Duration(time.Hour)},
 			[]any{"0s", "1h1s", "x", "", int64(5)}},
 		"dpd-interval": {reader(dpdInterval, "profile", "dpd-interval"), map[any]any{"disable-dpd": Duration(0), "1s": Duration(time.Second), "1d": Duration(24 * time.Hour)},

@@ -46,7 +46,7 @@ func script(s string) string {
 }
 
 var talkExchanges = map[message.ExchangeType]string{
-	isakmp.ExchangeMain: "main", isakmp.ExchangeAggressive: "aggressive", isakmp.ExchangeQuick: "quick", isakmp.ExchangeInformational: "inform", isakmp.ExchangeTransaction: "config",
+	isakmp.ExchangeMain: "main", isakmp.ExchangeBase: "base", isakmp.ExchangeAggressive: "aggressive", isakmp.ExchangeQuick: "quick", isakmp.ExchangeInformational: "inform", isakmp.ExchangeTransaction: "config",
 }
 
 func talkPayloads(ps []message.Payload) (s string) {

@@ -90,6 +90,7 @@ type Mode uint8
 const (
 	ModeMain       Mode = iota // RFC 2409 §5, "identity protection"
 	ModeAggressive             // RFC 2409 §5
+	ModeBase                   // draft-ietf-ipsec-ike-base-mode
 )
 
 // Peer is the manual's peer with its profile and identities.

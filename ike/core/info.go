@@ -19,7 +19,7 @@ type SAInfo struct {
 	LocalID       ID
 	RemoteID      ID
 	User          string // who logged in with a password; empty: nobody had to
-	Suite         // zero: not chosen yet
+	Suite                // zero: not chosen yet
 	Created       time.Time
 	Established   time.Time
 	RekeyAt       time.Time // zero: none is due

@@ -80,32 +80,27 @@ func (p *phase1) aggressive2(m *isakmp.Message, raw []byte, in core.Datagram) er
 func (p *phase1) answered(m *isakmp.Message, id *isakmp.ID, raw []byte, in core.Datagram) error {
 	sa := p.sa
 	b := sa.base
-	p.makeKeys()
-	if p.misproves(m.Payloads) {
-		err := p.unread(p.otherKeys())
+	if err := ikesa.PeerSays(b, idOf(id)); err != nil {
 		sa.bad(in, "%v", err)
 		p.forget()
 		return nil
 	}
-	if err := sa.hearNATD(m.Payloads, b.Path); err != nil {
-		return err
-	}
-	sa.first.hear(raw)
-	b.Env.Traced(false, m.Header, m.Payloads)
-	sa.last = p.iv
-	p.hearCerts(m.Payloads)
-	err := ikesa.PeerSays(b, idOf(id))
-	if err == nil {
-		err = ikesa.CheckIdentity(b)
-	}
-	if err != nil {
-		return p.disbelieve(err)
-	}
-	return p.believe(&m.Chain, func() error {
+	p.makeKeys()
+	return p.onProof(&m.Chain, in, p.forget, func() error {
+		if err := sa.hearNATD(m.Payloads, b.Path); err != nil {
+			return err
+		}
+		sa.first.hear(raw)
+		b.Env.Traced(false, m.Header, m.Payloads)
+		sa.last = p.iv
+		p.hearCerts(m.Payloads)
+		if err := ikesa.CheckIdentity(b); err != nil {
+			return p.disbelieve(err)
+		}
 		sa.float()
 		return p.prove(func(proof []isakmp.Payload) error {
 			out := append(proof, sa.natD(&p.forged)...)
-			if b.Only() && b.Identity.Mode == nil && b.Identity.XAuth == nil {
+			if p.saysContact() {
 				out = append(out, sa.initialContact())
 			}
 			// Nothing answers message 3. It is sent again until a message of phase 2 shows that the peer has it.
@@ -120,7 +115,6 @@ func (p *phase1) answered(m *isakmp.Message, id *isakmp.ID, raw []byte, in core.
 // forget takes back what a message 2 said whose proof is wrong.
 func (p *phase1) forget() {
 	sa := p.sa
-	p.misread++
 	sa.keys.wipe()
 	p.ke.shared.Wipe()
 	p.ke.shared = nil
@@ -130,8 +124,8 @@ func (p *phase1) forget() {
 
 // --- responder ---
 
-// aggressive1 takes message 1: who the initiator says that it is chooses the identity, before anything slow is computed.
-func (p *phase1) aggressive1(m *isakmp.Message, offer *isakmp.SA) error {
+// chooseByID chooses transform and identity by who the initiator says that it is, before anything slow is computed.
+func (p *phase1) chooseByID(m *isakmp.Message, offer *isakmp.SA) (*offered, error) {
 	sa := p.sa
 	b := sa.base
 	id, _ := p.readID(&m.Chain)
@@ -153,12 +147,30 @@ func (p *phase1) aggressive1(m *isakmp.Message, offer *isakmp.SA) error {
 	if len(fit) == 0 {
 		b.PeerID = core.ID{}
 		if err := ikesa.PeerSays(b, claim); err != nil {
-			return p.disbelieve(err)
+			return nil, p.disbelieve(err)
 		}
-		return p.disbelieve(ikesa.ChooseAmong(b, nil, auth.Claim{ID: claim}))
+		return nil, p.disbelieve(ikesa.ChooseAmong(b, nil, auth.Claim{ID: claim}))
 	}
 	p.candidates = fit
 	chosen, err := p.choose(offer, accepting)
+	if err != nil {
+		return nil, err
+	}
+	ids, owners := p.identities()
+	if err := p.identify(id, ids, owners); err != nil {
+		return nil, p.disbelieve(err)
+	}
+	p.sai = clone(offer.Body())
+	sa.peer.hear(m.Payloads)
+	p.hearCerts(m.Payloads)
+	return chosen, nil
+}
+
+// aggressive1 takes message 1.
+func (p *phase1) aggressive1(m *isakmp.Message, offer *isakmp.SA) error {
+	sa := p.sa
+	b := sa.base
+	chosen, err := p.chooseByID(m, offer)
 	if err != nil {
 		return err
 	}
@@ -166,13 +178,6 @@ func (p *phase1) aggressive1(m *isakmp.Message, offer *isakmp.SA) error {
 	if err != nil {
 		return end(isakmp.NotifyInvalidKeyInformation, "%v", err)
 	}
-	ids, owners := p.identities()
-	if err := p.identify(id, ids, owners); err != nil {
-		return p.disbelieve(err)
-	}
-	p.sai = clone(offer.Body())
-	sa.peer.hear(m.Payloads)
-	p.hearCerts(m.Payloads)
 	p.ni, p.nr = nonce, b.Env.Random(nonceLen)
 	p.ke.answer(b.Suite.Group, ke, p.then(func() error {
 		p.makeKeys()
@@ -205,30 +210,45 @@ func (p *phase1) aggressive3(m *isakmp.Message, raw []byte, in core.Datagram) er
 	switch {
 	case !p.proves(c.Payloads):
 		return drop("message 3 of aggressive mode without proof")
-	case p.misproves(c.Payloads):
+	case m.Sealed != nil && p.misproves(c.Payloads):
 		p.misread++
 		return p.unread(p.otherKeys())
 	}
-	sa.base.Path = ikesa.PathOf(in)
-	if err := sa.hearNATD(c.Payloads, sa.base.Path); err != nil {
-		return err
+	take := func() error {
+		sa.base.Path = ikesa.PathOf(in)
+		if err := sa.hearNATD(c.Payloads, sa.base.Path); err != nil {
+			return err
+		}
+		sa.first.hear(raw)
+		sa.base.Env.Traced(false, m.Header, c.Payloads)
+		sa.last, p.iv = next, next
+		return nil
 	}
-	sa.first.hear(raw)
-	sa.base.Env.Traced(false, m.Header, c.Payloads)
-	sa.last, p.iv = next, next
-	return p.believe(c, func() error {
+	through := func() error {
 		p.through(next, in, c)
 		return nil
+	}
+	if m.Sealed != nil {
+		if err := take(); err != nil {
+			return err
+		}
+		return p.believe(c, through)
+	}
+	return p.onProof(c, in, func() { p.next = p.aggressive3 }, func() error {
+		if err := take(); err != nil {
+			return err
+		}
+		return through()
 	})
 }
 
 // firstOf reports whether message 1 has what its exchange wants in it.
 func firstOf(m *isakmp.Message) error {
-	if m.Exchange != isakmp.ExchangeAggressive {
-		return nil
-	}
-	if find[*isakmp.KE](m.Payloads) == nil || !nonceFits(find[*isakmp.Nonce](m.Payloads)) || indexID(&m.Chain) < 0 {
-		return drop("the first message of aggressive mode has no public value, nonce or ID")
+	ke := m.Exchange == isakmp.ExchangeAggressive
+	switch {
+	case m.Exchange == isakmp.ExchangeMain:
+	case ke && find[*isakmp.KE](m.Payloads) == nil || !nonceFits(find[*isakmp.Nonce](m.Payloads)) || indexID(&m.Chain) < 0:
+		return drop("the first message of %v has no public value, nonce or ID", m.Exchange)
 	}
 	return nil
 }

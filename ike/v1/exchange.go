@@ -205,7 +205,7 @@ func (sa *SA) genuine(x *exchange, m *isakmp.Message, c *isakmp.Chain, raw, next
 	x.iv = next
 	x.on.hear(raw)
 	sa.arrived()
-	sa.base.Fresh(in)
+	fresh(sa, in)
 	sa.base.Env.Traced(false, m.Header, c.Payloads)
 }
 

@@ -66,7 +66,7 @@ func (sa *SA) informed(m *isakmp.Message, in core.Datagram) error {
 	}
 	sa.used.add(m.ID)
 	sa.arrived()
-	sa.base.Fresh(in)
+	fresh(sa, in)
 	sa.base.Env.Traced(false, m.Header, c.Payloads)
 	for _, p := range c.Payloads[1:] {
 		if sa.base.State >= Closing {

@@ -7,6 +7,7 @@ import (
 	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
+	"culvert/ike/message"
 	ikesa "culvert/ike/sa"
 )
 
@@ -42,8 +43,12 @@ func (p *phase1) begin() {
 		sa.fail(end(0, "the first identity of peer %q proves itself in a way that IKEv1 has not: use auth-method pre-shared-key, digital-signature with an RSA or ECDSA key, rsa-key, or rsa-signature-hybrid with an RSA key", sa.base.Peer.Name))
 		return
 	}
-	if sa.exchange == isakmp.ExchangeAggressive {
+	switch sa.exchange {
+	case isakmp.ExchangeAggressive:
 		p.beginAggressive()
+		return
+	case isakmp.ExchangeBase:
+		baseMode{p}.begin()
 		return
 	}
 	profile := &sa.base.Peer.Profile
@@ -129,13 +134,19 @@ func (p *phase1) main5Sent() error {
 	b.MyID = auth.MyID(b.Identity, b.Local.Addr())
 	return p.prove(func(proof []isakmp.Payload) error {
 		out := append([]isakmp.Payload{idPayload(b.MyID)}, proof...)
-		if b.Only() && b.Identity.Mode == nil && b.Identity.XAuth == nil { // the manual: not with mode config or XAuth
+		if p.saysContact() {
 			out = append(out, sa.initialContact())
 		}
 		p.expectLast("message 6 of main mode, the peer's proof", p.main6)
 		p.say(sa.seal(isakmp.ExchangeMain, 0, &p.iv, out))
 		return nil
 	})
+}
+
+// saysContact reports whether we say INITIAL-CONTACT. The manual: not with mode config or XAuth.
+func (p *phase1) saysContact() bool {
+	b := p.sa.base
+	return b.Only() && b.Identity.Mode == nil && b.Identity.XAuth == nil
 }
 
 func (p *phase1) main6(m *isakmp.Message, raw []byte, in core.Datagram) error {
@@ -210,8 +221,8 @@ func Accept(env *core.Env, common ikesa.Owner, owner Owner, peers []*core.Peer, 
 	p := sa.phase1
 	p.candidates = peers
 	sa.first.hear(raw)
-	if m.Exchange == isakmp.ExchangeAggressive {
-		if err := p.aggressive1(m, offer); err != nil {
+	if begin := map[message.ExchangeType]func(*isakmp.Message, *isakmp.SA) error{isakmp.ExchangeAggressive: p.aggressive1, isakmp.ExchangeBase: baseMode{p}.first}[m.Exchange]; begin != nil {
+		if err := begin(m, offer); err != nil {
 			sa.fail(err)
 		}
 		return nil
@@ -399,7 +410,7 @@ func (p *phase1) through(last []byte, in core.Datagram, c *isakmp.Chain) {
 	sa := p.sa
 	sa.last = last
 	sa.lowNonce = lowest(p.ni, p.nr)
-	sa.base.Fresh(in)
+	fresh(sa, in)
 	goOn(sa, notify(c.Payloads, isakmp.NotifyInitialContact) != nil)
 	for _, e := range p.early {
 		if sa.base.State != Ended {

@@ -32,6 +32,11 @@ type phase1 struct {
 	misread int               // how many proofs of the peer could not be
 	said    isakmp.NotifyType // what somebody said without proof why it refuses; 0: nothing
 
+	// Of a proof in a message that anybody can have sent: what forgets it, nil where none is being checked, and why the last one
+	// was refused (doubt.go).
+	doubted func(reason string)
+	refusal string
+
 	// The peer's: the body of its ID payload, its certificates, its own first, and the authorities that it trusts.
 	peerID       []byte
 	certs        []*x509.Certificate
@@ -108,13 +113,16 @@ func (p *phase1) say(raw []byte) {
 
 // silence is what else may be the reason why the peer says nothing.
 func (p *phase1) silence() string {
+	if p.refusal != "" {
+		return "; a message came whose proof was refused, and anybody could have sent it: " + p.refusal
+	}
 	if p.said != 0 {
 		return "; a message in clear, which anybody could have sent, says " + p.said.String()
 	}
-	if p.sa.keys.made() {
+	if p.sa.keys.made() || p.sa.exchange == isakmp.ExchangeBase && p.sa.base.SPIr != 0 {
 		return ", and compare secret, my-id and remote-id on both sides: a peer that cannot read our proof says nothing"
 	}
-	if p.sa.base.SPIr == 0 && p.sa.exchange == isakmp.ExchangeAggressive {
+	if p.sa.base.SPIr == 0 && p.sa.exchange != isakmp.ExchangeMain {
 		return ", and compare exchange-mode, my-id, remote-id and secret on both sides"
 	}
 	if p.sa.base.SPIr == 0 {

@@ -104,7 +104,7 @@ func (p *phase1) wire() uint8 {
 		return auth.MethodSharedKey
 	case len(p.certs) > 0:
 		return sign.MethodDigital
-	case p.sa.exchange == isakmp.ExchangeMain:
+	case p.sa.exchange == isakmp.ExchangeMain: // there certificates come before the identity is chosen
 		return auth.WireRawKey
 	}
 	return 0
@@ -230,6 +230,9 @@ func readCerts(ps []isakmp.Payload) ([]*x509.Certificate, error) {
 
 // hashOf are HASH_I and HASH_R over an ID payload's body.
 func (p *phase1) hashOf(k *keys, initiator bool, id []byte) secret.Bytes {
+	if p.sa.exchange == isakmp.ExchangeBase {
+		return baseMode{p}.hash(k, initiator, id)
+	}
 	i, r := p.gx()
 	b := p.sa.base
 	if initiator {
@@ -334,9 +337,10 @@ func (s proofSide) Report(k core.EventKind, format string, a ...any) { s.base().
 
 func (s proofSide) Ask(w core.Work, done func(secret.Bytes, error) error) {
 	p := s.p
+	n := p.misread
 	s.base().Env.Ask(s.base().ID, w, func(b secret.Bytes, err error) {
-		if p.sa.phase1 == p && s.base().State != Ended {
-			p.conclude(done(b, err))
+		if p.sa.phase1 == p && s.base().State != Ended && p.misread == n { // else of a proof that was passed over
+			p.conclude(p.doubt(done(b, err)))
 		}
 	})
 }

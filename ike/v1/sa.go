@@ -75,7 +75,7 @@ func newSA(base *ikesa.SA, owner Owner) *SA {
 }
 
 // Exchanges are those that phase 1 goes by.
-var Exchanges = map[core.Mode]message.ExchangeType{core.ModeMain: isakmp.ExchangeMain, core.ModeAggressive: isakmp.ExchangeAggressive}
+var Exchanges = map[core.Mode]message.ExchangeType{core.ModeMain: isakmp.ExchangeMain, core.ModeAggressive: isakmp.ExchangeAggressive, core.ModeBase: isakmp.ExchangeBase}
 
 // Base is what it is in any version.
 func (sa *SA) Base() *ikesa.SA { return sa.base }

@@ -290,7 +290,7 @@ var proposalChecks = map[string]core.ProposalCheck{
 	"obey": core.CheckObey, "strict": core.CheckStrict, "claim": core.CheckClaim, "exact": core.CheckExact,
 }
 
-var exchangeModes = map[string]core.Mode{"main": core.ModeMain, "aggressive": core.ModeAggressive}
+var exchangeModes = map[string]core.Mode{"main": core.ModeMain, "aggressive": core.ModeAggressive, "base": core.ModeBase}
 
 var idTypes = map[config.IDKind]core.IDType{
 	config.IDFQDN: core.IDFQDN, config.IDUserFQDN: core.IDUser, config.IDKeyID: core.IDKeyID,
