@@ -53,6 +53,36 @@ func TestDynamicSelector(t *testing.T) {
 	}
 }
 
+// It says 0.0.0.0 again when either end rekeys the CHILD SA.
+func TestDynamicSelectorAfterRekeys(t *testing.T) {
+	r := newRig(t, givesLeases)
+	p := newPuppet(r, 1)
+	p.init()
+	p.note(p.authLeased("192.168.77.9", p.authPayloads(append([]message.Payload{asksAddress()}, p.offer(ts(true, "0.0.0.0/32"), wholeSpace(false))...)...)...))
+	p.request(message.ExchangeInformational) // it is known now that the peer has it
+	r.take()
+	r.in(core.Expire{Child: 1})
+	h, in := p.asked(message.ExchangeCreateChildSA)
+	p.note(in)
+	// <-- HDR SK{N(REKEY_SA) SA Nonce TSi TSr}; HDR SK{SA Nonce TSi TSr(0.0.0.0)} -->
+	p.spi++
+	p.answer(h, saOf(withSPI(espProposal, u32(p.spi))), nonce(2), ts(true, "10.1.0.0/16"), ts(false, "0.0.0.0/32"))
+	if n := r.count(core.EvChildRekeyed); n != 1 {
+		t.Fatalf("%d CHILD SAs were rekeyed by us: %s", n, r.reasons())
+	}
+	h, _ = p.asked(message.ExchangeInformational)
+	p.answer(h)
+	// HDR SK{N(REKEY_SA) SA Nonce TSi(0.0.0.0) TSr} -->
+	old := p.spi
+	in = p.request(message.ExchangeCreateChildSA, append([]message.Payload{rekeySA(old), nonce(3)}, p.offer(ts(true, "0.0.0.0/32"), wholeSpace(false))...)...)
+	says(t, in, "SA Nonce TSi TSr")
+	for _, pair := range r.pairs() {
+		if pair != "10.1.0.0/16 => 192.168.77.9/32" {
+			t.Errorf("a CHILD SA is for %s", pair)
+		}
+	}
+}
+
 // INVALID_SYNTAX in a response says that the peer has ended the IKE SA (RFC 7296 §2.21.3).
 func TestInvalidSyntaxEndsTheIKESA(t *testing.T) {
 	for _, kind := range []message.ExchangeType{message.ExchangeCreateChildSA, message.ExchangeInformational} {

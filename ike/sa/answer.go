@@ -61,6 +61,9 @@ func (a *Answer) Agree(s core.Suite) (*core.Policy, Agreement, error) {
 	if !a.Policy.Tunnel {
 		mine, theirs = a.SA.NAT.Through(a.SA.Path, mine, theirs)
 	}
+	if a.SA.Lease.Given() {
+		theirs = a.SA.Lease.dynamic(theirs) // OpenIKED says so in its answers to rekeys too
+	}
 	local, remote := a.Policy.Selectors()
 	for i, t := range append(slices.Clone(mine), theirs...) {
 		ours := local
