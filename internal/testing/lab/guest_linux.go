@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,7 +26,7 @@ import (
 // guestRequest is a command for a guest, guestReply what became of it; both
 // travel as a line of JSON. To start a program takes a guest many times what it
 // takes a computer, so the first process does by itself what is asked often: if one of
-// the last four is set, there is no command.
+// the last five is set, there is no command.
 type guestRequest struct {
 	ID    int
 	Args  []string
@@ -35,6 +38,7 @@ type guestRequest struct {
 	Read   string // the reply is what this file has
 	Helper string // do what the test binary does as this helper, whose output is not wanted
 	SAs    string // the reply is what charon lists at this socket (viciSAs)
+	End    string // kill this program, and take its work out of the kernel (endProgram)
 }
 
 type guestReply struct {
@@ -103,6 +107,8 @@ func (r *guestRequest) do() guestReply {
 		err = helper(strings.Fields(r.Helper))
 	case r.SAs != "":
 		out, err = viciSAs(context.Background(), r.SAs)
+	case r.End != "":
+		err = endProgram(r.End)
 	default:
 		return r.command()
 	}
@@ -110,6 +116,40 @@ func (r *guestRequest) do() guestReply {
 		return guestReply{ID: r.ID, Fault: err.Error()}
 	}
 	return guestReply{ID: r.ID, Out: out}
+}
+
+// endProgram kills the processes of a program, and takes all SAs and policies out of the kernel.
+func endProgram(name string) error {
+	pids, err := pidsOf(name)
+	for ; err == nil && len(pids) > 0; pids, err = pidsOf(name) {
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // of a parent that is dead it is a child of this process
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return errors.Join(err, netlink.XfrmPolicyFlush(), netlink.XfrmStateFlush(0))
+}
+
+// pidsOf is the processes of a program that have not ended.
+func pidsOf(name string) (pids []int, err error) {
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range all {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		// "17 (iked) S …"
+		if rest, ok := strings.CutPrefix(string(stat[bytes.IndexByte(stat, '(')+1:]), name+") "); ok && rest[0] != 'Z' {
+			pid, _, _ := bytes.Cut(stat, []byte(" "))
+			n, err := strconv.Atoi(string(pid))
+			if err != nil {
+				return nil, err
+			}
+			pids = append(pids, n)
+		}
+	}
+	return pids, err
 }
 
 func (r *guestRequest) command() guestReply {

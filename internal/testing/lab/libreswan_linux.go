@@ -101,14 +101,7 @@ func (s *Libreswan) Load(ctx context.Context, conf, secrets string) error {
 
 // Kill ends it without a word to anybody, and takes its SAs and policies out of the kernel.
 func (s *Libreswan) Kill() error {
-	// Nobody waits for a process that a guest's daemon leaves behind, so it stays as a zombie.
-	_, err := s.guest.Try("sh", "-c", `p=$(cat /run/pluto/pluto.pid 2>/dev/null)
-		if [ -n "$p" ] && kill -9 "$p"; then
-			while grep -q '^State:.[^Z]' /proc/$p/status 2>/dev/null; do sleep 0.05; done
-		fi
-		rm -f /run/pluto/pluto.pid
-		ip xfrm state flush; ip xfrm policy flush`)
-	return err
+	return s.guest.End("pluto")
 }
 
 // Restart starts it after Kill, with the connections of before.

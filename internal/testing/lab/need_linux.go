@@ -38,6 +38,7 @@ var guestPrerequisites = []prerequisite{
 	{"modprobe", "kmod"},
 	{"gcc", "gcc"},
 	{"/usr/include/stdio.h", "libc6-dev"},
+	{"taskset", "util-linux"},
 	{"unshare", "util-linux"},
 }
 

@@ -38,6 +38,7 @@ type daemonCell struct {
 	hosts             [2]netip.Addr
 
 	brief bool   // the peer may replace the CHILD SA at any time
+	keeps bool   // an end keeps SAs that the other has no more
 	cert  string // kind of key of the certificates; empty: pre-shared keys
 	do    []daemonStep
 }
@@ -311,6 +312,12 @@ func (r *daemonTunnel) look(ctx context.Context) error {
 		rows, err := r.culvert.Print(ctx, "installed-sa")
 		if err != nil {
 			return err
+		}
+		if r.keeps {
+			sas = slices.DeleteFunc(sas, func(k lab.KernelSA) bool { return rowOf(rows, k.SPI) == nil })
+			rows = slices.DeleteFunc(rows, func(row lab.Row) bool {
+				return !slices.ContainsFunc(sas, func(k lab.KernelSA) bool { return rowOf([]lab.Row{row}, k.SPI) != nil })
+			})
 		}
 		if len(sas) != 2 || len(rows) != 2 {
 			return fmt.Errorf("the kernel has %d SAs and culvert %d, not one pair", len(sas), len(rows))

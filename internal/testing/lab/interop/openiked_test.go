@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -14,11 +15,15 @@ import (
 
 const openIKEDName = "OpenIKED"
 
-// openIKEDCells: it has no command that rekeys, so that its SAs end where it is to do so, and none that deletes one SA. As
-// initiator it has no MOBIKE, and it has no PPK. On Linux it has neither AEADs nor SHA-256 in ESP.
+// openIKEDCells: it has no command that rekeys, so that its SAs end where it is to do so. It has no PPK, and it neither sends
+// INITIAL_CONTACT nor reads it. As initiator it has no MOBIKE. As responder it moves its IKE SA and, on Linux, no CHILD SA: it
+// asks the kernel with a PF_KEY message that only OpenBSD has (IKED_SADB_UPDATE_SA_ADDRESSES in its pfkey.c). On Linux it has
+// neither AEADs nor SHA-256 in ESP.
 func openIKEDCells() []daemonCell {
 	pfs := espSuite{aes256, sha512, ecp256}
+	suites := strings.Replace(daemonSuites, `"aes-128-gcm"`, "\"aes-256-cbc\"\nauth-algorithms = \"sha512\"", 1)
 	ours := []daemonStep{weRekeyTheirs, weRekeyTheirIKE}
+	const dpd = "dpd-interval = \"2s\"\n"
 	const brief = "ikelifetime 20 lifetime 20\n"
 	cells := []daemonCell{
 		{name: "psk", event: "culvert rekeys both SAs", do: ours},
@@ -30,7 +35,20 @@ func openIKEDCells() []daemonCell {
 		{name: "rsa", cert: "rsa-2048"},
 		{name: "rsa", cert: "rsa-2048", theyInitiate: true},
 		{name: "ecdsa", cert: "p256"},
+		{name: "ecdsa", cert: "p256", theyInitiate: true},
 		{name: "nat", event: "culvert is behind a NAT, and rekeys both SAs", nat: true, udp: true, do: ours},
+		{name: "killed-dpd", event: "OpenIKED is killed and started; culvert notices and begins anew", profile: dpd, loses: true, do: []daemonStep{daemonIsKilledUnseen}},
+		{name: "we-are-killed", event: "culvert is killed, started, and begins anew", keeps: true, do: []daemonStep{weAreKilledAndBack}},
+		{name: "deleted", event: "OpenIKED deletes its SAs, and begins anew", theyInitiate: true, do: []daemonStep{daemonDeletes(func(_ context.Context, r *daemonTunnel) error {
+			_, err := r.daemon.(openIKEDDaemon).Control("reset", "sa")
+			return err
+		})}},
+		{name: "we-are-client", event: "culvert gets an address, and rekeys both SAs", hosts: [2]netip.Addr{{}, kernelInner[0][1]},
+			conn: "from 10.2.0.0/24 to dynamic\nlocal 10.9.0.2 peer any\nsrcid office.example.net dstid anna.example.net\nconfig address 10.77.0.0/24\nconfig name-server 10.2.0.53\n",
+			toml: suites + daemonOurClient, do: ours},
+		{name: "they-are-client", event: "OpenIKED gets an address; culvert rekeys both SAs", theyInitiate: true, hosts: [2]netip.Addr{kernelInner[0][0], netip.MustParseAddr("192.168.77.2")},
+			conn: "from dynamic to 10.1.0.0/24\nlocal 10.9.0.2 peer 10.9.0.1\nsrcid anna.example.net dstid office.example.net\nrequest address any\niface wan0\n",
+			toml: suites + daemonOurServer, do: ours},
 	}
 	for i := range cells {
 		if cells[i].suite == (espSuite{}) {
