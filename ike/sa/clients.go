@@ -48,7 +48,7 @@ func named(sa *SA) bool {
 	switch {
 	case sa.User != "":
 		return true
-	case sa.Identity == nil || sa.Identity.Ignore:
+	case sa.Identity == nil || sa.Identity.Ignore || sa.Identity.Remote() == core.AuthByUser:
 		return false
 	}
 	switch sa.PeerID.Type {

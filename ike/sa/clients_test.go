@@ -35,11 +35,19 @@ func TestWhatIsProven(t *testing.T) {
 		"… that others have":                     {core.Identity{Auth: core.AuthPSK, RemoteID: address}, address, true, false, false},
 		"… for any DN":                           {core.Identity{Auth: core.AuthPSK, RemoteID: core.ID{Type: core.IDDN}}, core.ID{Type: core.IDDN, Data: "x"}, false, false, true},
 		"a secret of its own, and it is ignored": {core.Identity{Auth: core.AuthPSK, RemoteID: name, Ignore: true}, name, false, false, false},
+		"a user who has not logged in":           {core.Identity{Auth: core.AuthSignature, RemoteAuth: core.AuthByUser, RemoteID: name}, name, false, false, false},
+		"a key of its own":                       {core.Identity{Auth: core.AuthRawKey, RemoteID: address}, address, false, true, true},
+		"… that others have too":                 {core.Identity{Auth: core.AuthRawKey, RemoteID: address}, address, true, false, false},
+		"a key, and any ID":                      {core.Identity{Auth: core.AuthRawKey}, address, false, false, false},
 	} {
 		sa := &SA{Owner: Owner{Others: secrets{shared: c.shared}}, Identity: &c.identity, PeerID: c.id}
 		if sa.Proven() != c.proven || named(sa) != c.named {
 			t.Errorf("%s: proven %v, named %v", what, sa.Proven(), named(sa))
 		}
+	}
+	user := core.Identity{Auth: core.AuthSignature, RemoteAuth: core.AuthByUser, RemoteID: name}
+	if sa := (&SA{Owner: Owner{Others: secrets{}}, Identity: &user, PeerID: address, User: "anna"}); sa.Proven() || !named(sa) {
+		t.Error("a user who has logged in")
 	}
 	if sa := (&SA{Owner: Owner{Others: secrets{}}, PeerID: name}); sa.Proven() || named(sa) {
 		t.Error("without identity")
