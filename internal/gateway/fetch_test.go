@@ -159,7 +159,12 @@ func TestFetchGivesUp(t *testing.T) {
 	if _, err := fetch1(f, ask(maxFlights)); err == nil || !strings.Contains(err.Error(), "too many") {
 		t.Errorf("%v", err)
 	}
+	joined := make(chan error, 1) // what is being fetched costs nothing more
+	f.fetch(ask(0), func(_ []byte, err error) { joined <- err })
 	f.close()
+	if err := <-joined; err == nil || strings.Contains(err.Error(), "too many") {
+		t.Errorf("who waits for what is being fetched: %v", err)
+	}
 }
 
 type nothingToDo struct{}

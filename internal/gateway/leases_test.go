@@ -112,3 +112,55 @@ func TestNoBook(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An answer leaves once.
+func TestLeasesAnswerOnce(t *testing.T) {
+	var ids []core.AskID
+	l := newLeases(func(a core.Answer) { ids = append(ids, a.ID) }, nil, func(err error) { t.Error(err) })
+	for id := range core.AskID(3) {
+		l.ask(core.Ask{ID: id}, core.Lease{})
+		l.work(start, nil)
+	}
+	if fmt.Sprint(ids) != "[0 1 2]" {
+		t.Errorf("answered %v", ids)
+	}
+}
+
+// Of two gateways that share the pools the one that writes later gets another address for its
+// client, and answers only then.
+func TestLeasesThatAnotherGatewayGave(t *testing.T) {
+	var s store.Memory
+	pools := []lease.Pool{{Name: "p", Ranges: []lease.Range{{From: netip.MustParseAddr("10.0.0.1"), To: netip.MustParseAddr("10.0.0.3")}}}}
+	given := func(self uint64, owners ...string) (*leases, func() []core.Answer) {
+		var answers []core.Answer
+		l := newLeases(func(a core.Answer) { answers = append(answers, a) }, nil, func(err error) { t.Error(err) })
+		book, err := lease.Share(&s, self, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.book = book
+		l.setPools(pools)
+		for i, owner := range owners {
+			l.ask(core.Ask{ID: core.AskID(i), SA: core.SAID(i + 1)}, core.Lease{Pool: "p", Owner: owner, V4: true})
+		}
+		return l, func() []core.Answer { l.work(start, nil); return answers }
+	}
+	// Both have read the store before the other one has written.
+	_, first := given(1, "alice")
+	_, second := given(2, "bob", "carol")
+	addr := func(a core.Answer) string {
+		addrs, _, _ := core.ParseLease(a.Data)
+		return fmt.Sprint(addrs, " ", a.Err)
+	}
+	if a := first(); len(a) != 1 || addr(a[0]) != "[10.0.0.1] <nil>" {
+		t.Errorf("the first gateway answers %v", a)
+	}
+	a := second()
+	if len(a) != 2 || a[0].ID != 0 || a[1].ID != 1 {
+		t.Fatalf("the second gateway answers %v", a)
+	}
+	given1, given2 := addr(a[0]), addr(a[1])
+	if given1+given2 != "[10.0.0.2] <nil>[10.0.0.3] <nil>" && given1+given2 != "[10.0.0.3] <nil>[10.0.0.2] <nil>" {
+		t.Errorf("the second gateway gives %s and %s", given1, given2)
+	}
+}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,5 +128,35 @@ func TestAddSARefuses(t *testing.T) {
 	}
 	if n, err := p.client().Flush(ctx); err != nil || n != 1 || installed() != 0 {
 		t.Errorf("flush: %d, %v", n, err)
+	}
+}
+
+// SAs by hand of two policies are two: one can be deleted without the other.
+func TestTwoSAsByHand(t *testing.T) {
+	p := launch(t, &cable{ends: map[netip.Addr]*underlay.Memory{}}, "west", westAddr,
+		byHand+"[[policy]]\n"+strings.Replace(strings.Split(byHand, "[[policy]]\n")[1], "10.2.0.0/16", "10.4.0.0/16", 1))
+	ctx := context.Background()
+	eventually(t, "a gateway", func() bool { _, err := p.client().Policies(ctx); return err == nil })
+	for policy, spi := range map[int]uint32{1: 0x1001, 3: 0x3001} {
+		sa := control.ManualSA{Policy: policy, UDP: true, ESP: &control.ManualKeys{SPIIn: spi, SPIOut: spi + 1, EncAlgorithm: "aes-128-gcm",
+			EncKeyIn: strings.Repeat("01", 20), EncKeyOut: strings.Repeat("02", 20)}}
+		if _, err := p.client().AddSA(ctx, sa); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		delete uint32
+		want   string
+	}{{0, "0x00001001 0x00001002 0x00003001 0x00003002"}, {0x1001, "0x00003001 0x00003002"}, {0x3001, ""}} {
+		if c.delete != 0 {
+			if err := p.client().DeleteSA(ctx, c.delete); err != nil {
+				t.Fatal(err)
+			}
+		}
+		spis := strings.Fields(p.spis())
+		slices.Sort(spis)
+		if got := strings.Join(spis, " "); got != c.want {
+			t.Errorf("after the end of %#x there are %q, not %q", c.delete, got, c.want)
+		}
 	}
 }

@@ -250,3 +250,18 @@ func TestRestoreFails(t *testing.T) {
 		t.Error("it goes on although all is well")
 	}
 }
+
+// What has to be restored again within ten seconds is a fight, at ten seconds to the dot, too; what
+// takes longer never is.
+func TestRestoreFightGap(t *testing.T) {
+	for gap, want := range map[time.Duration]bool{fightGap: true, fightGap + 1: false} {
+		e := newEnemy()
+		for range 2 * fightAfter {
+			e.disturb("chaos")
+			e.run(gap)
+		}
+		if fight := strings.Contains(e.log.String(), "keeps changing"); fight != want || len(e.times) != 2*fightAfter {
+			t.Errorf("%d restores, one each %v, are a fight: %v", len(e.times), gap, fight)
+		}
+	}
+}

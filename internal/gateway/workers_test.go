@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 
 	"culvert/crypto/secret"
@@ -54,5 +55,24 @@ func TestWithdraw(t *testing.T) {
 	p.close()
 	if len(answers) != 0 || !got[0] {
 		t.Errorf("%d answers too many, the one begun was answered: %v", len(answers), got[0])
+	}
+}
+
+// As many questions are worked on at once as there are processors, up to four.
+func TestWorkersWorkAtOnce(t *testing.T) {
+	answers := make(chan core.Answer, 10)
+	p := newWorkers(func(a core.Answer) { answers <- a })
+	work := held{make(chan struct{}), make(chan struct{})}
+	all := min(4, runtime.NumCPU())
+	for id := range core.AskID(all) {
+		p.do(id, work.Do)
+	}
+	for range all {
+		<-work.begun // none has ended yet
+	}
+	close(work.release)
+	p.close()
+	if len(answers) != all {
+		t.Errorf("%d answers to %d questions", len(answers), all)
 	}
 }

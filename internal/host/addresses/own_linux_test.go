@@ -1,6 +1,7 @@
 package addresses
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -90,6 +91,7 @@ func site(t *testing.T) {
 	ip(t, "link set lo up")
 	ip(t, "addr add 10.99.0.1/32 dev lo")
 	ip(t, "addr add 192.0.2.1/24 dev eth0")
+	ip(t, "addr add 203.0.113.5/32 dev eth0")
 	ip(t, "addr add 2001:db8:1::1/64 dev eth0 nodad")
 	ip(t, "addr add 169.254.3.4/16 dev eth0")
 	ip(t, "addr add 10.50.0.1/24 dev culvert0")
@@ -115,10 +117,10 @@ func running(t *testing.T, name string) bool {
 func TestReachableOfASite(t *testing.T) {
 	site(t)
 	for _, c := range []struct{ device, listen, want string }{
-		{"culvert0", "", "[192.0.2.1 2001:db8:1::1]"},
+		{"culvert0", "", "[192.0.2.1 203.0.113.5 2001:db8:1::1]"},
 		{"culvert0", "2001:db8:1::1 10.50.0.1", "[2001:db8:1::1]"},
 		{"culvert0", "10.99.0.1", "[]"},
-		{"culvert9", "", "[192.0.2.1 2001:db8:1::1 10.50.0.1]"},
+		{"culvert9", "", "[192.0.2.1 203.0.113.5 2001:db8:1::1 10.50.0.1]"},
 	} {
 		a := &Reachable{Device: c.device}
 		for _, text := range strings.Fields(c.listen) {
@@ -129,7 +131,7 @@ func TestReachableOfASite(t *testing.T) {
 		}
 	}
 	networks, err := (&Reachable{Device: "culvert0", Listen: []netip.Addr{netip.MustParseAddr("10.50.0.1")}}).Networks()
-	if want := "[{192.0.2.1 192.0.2.0/24 eth0} {2001:db8:1::1 2001:db8:1::/64 eth0}]"; err != nil || fmt.Sprint(networks) != want {
+	if want := "[{192.0.2.1 192.0.2.0/24 eth0} {203.0.113.5 203.0.113.5/32 eth0} {2001:db8:1::1 2001:db8:1::/64 eth0}]"; err != nil || fmt.Sprint(networks) != want {
 		t.Errorf("networks %v, %v, not %s", networks, err, want)
 	}
 }
@@ -144,7 +146,7 @@ func TestOwnOfASite(t *testing.T) {
 	} {
 		ip(t, "route add "+route)
 	}
-	common := "10.9.0.0/16 10.99.0.1/32 100.64.9.0/24 172.20.0.0/24 172.20.0.1/32 192.0.2.0/24 192.0.2.1/32 192.168.66.0/24 " +
+	common := "10.9.0.0/16 10.99.0.1/32 100.64.9.0/24 172.20.0.0/24 172.20.0.1/32 192.0.2.0/24 192.0.2.1/32 192.168.66.0/24 203.0.113.5/32 " +
 		"2001:db8:1::/64 2001:db8:1::1/128 fd00:9::/48"
 	for _, c := range []struct{ device, want string }{
 		{"culvert0", common},
@@ -213,8 +215,8 @@ func TestWatchReachable(t *testing.T) {
 	a := &Reachable{Device: "culvert0"}
 	ended := beside(t, func() { a.Watch(done, func(list []netip.Addr) { told <- fmt.Sprint(list) }) })
 	for _, c := range []struct{ change, want string }{
-		{"", "[192.0.2.1 2001:db8:1::1]"},
-		{"addr add 192.0.2.7/24 dev eth0", "[192.0.2.1 192.0.2.7 2001:db8:1::1]"},
+		{"", "[192.0.2.1 203.0.113.5 2001:db8:1::1]"},
+		{"addr add 192.0.2.7/24 dev eth0", "[192.0.2.1 203.0.113.5 192.0.2.7 2001:db8:1::1]"},
 		{"link set far-eth0 down", "[]"},
 	} {
 		if c.change != "" {
@@ -266,14 +268,10 @@ func TestWatchOwn(t *testing.T) {
 	gone(t, "netlink.routeSubscribeAt")
 }
 
-// Of routes only those that lead behind NATs are told, and what comes together is told together.
-func TestNewsOfNetworks(t *testing.T) {
-	isolate(t)
-	ip(t, "link set lo up")
-	done := make(chan struct{})
-	news := netNews(done)
+// counted takes each piece of news as soon as it comes. What it returns says how many there were.
+func counted(news <-chan struct{}, done <-chan struct{}) func() int {
 	heard := make(chan int)
-	go func() { // takes each piece of news as soon as it comes, and says how many there were
+	go func() {
 		n := 0
 		for {
 			select {
@@ -285,53 +283,208 @@ func TestNewsOfNetworks(t *testing.T) {
 			}
 		}
 	}()
-	var others strings.Builder
-	for n := range 200 {
-		fmt.Fprintf(&others, "route add 198.18.%d.0/24 dev lo\n", n)
-	}
-	batch(t, others.String()+"route add default dev lo\n")
-	ip(t, "route add 10.9.0.0/16 dev lo") // the kernel tells it after the others
-	for end := time.Now().Add(limit); <-heard == 0; time.Sleep(time.Millisecond) {
+	return func() int { return <-heard }
+}
+
+// once makes changes that are not to be told and then one that is.
+func once(t *testing.T, heard func() int, others []string, change string) {
+	t.Helper()
+	batch(t, strings.Join(others, "\n")+"\n")
+	ip(t, change) // the kernel tells it after the others
+	for end := time.Now().Add(limit); heard() == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("a route to behind NATs is not told")
+			t.Fatalf("%s is not told", change)
 		}
 	}
-	if n := <-heard; n != 1 {
-		t.Errorf("one route to behind NATs among 201 others is told %d times", n)
+	if n := heard(); n != 1 {
+		t.Errorf("%s, among %d changes that are not to be told, is told %d times", change, len(others), n)
+	}
+}
+
+// Of routes only those that lead behind NATs change what is this host's.
+func TestNewsOfNetworks(t *testing.T) {
+	isolate(t)
+	ip(t, "link set lo up")
+	done := make(chan struct{})
+	defer close(done)
+	heard := counted(netNews(done), done)
+	others := []string{"route add default dev lo"}
+	for n := range 200 {
+		others = append(others, fmt.Sprintf("route add 198.18.%d.0/24 dev lo", n))
+	}
+	once(t, heard, others, "route add 10.9.0.0/16 dev lo")
+}
+
+// The gateway's own routes are not told.
+func TestNewsOfRoutes(t *testing.T) {
+	isolate(t)
+	ip(t, "link set lo up")
+	done := make(chan struct{})
+	defer close(done)
+	r := &Routes{Device: "culvert0", Table: 50500}
+	heard := counted(r.news(done), done)
+	var others []string
+	for n := range 100 {
+		others = append(others, fmt.Sprintf("route add 10.%d.0.0/16 dev lo table 50500", n), fmt.Sprintf("route add 10.%d.0.0/16 dev lo table %d", n, 50500+nearBit))
+	}
+	once(t, heard, others, "route add 10.9.0.0/16 dev lo")
+	if !r.foreign(&netlink.Route{Table: unix.RT_TABLE_MAIN, LinkIndex: 1}) {
+		t.Error("without the gateway's device no route of another table is of others")
+	}
+}
+
+// A subscription that has more to tell when its watch ends does not wait for ever.
+func TestNewsEnd(t *testing.T) {
+	isolate(t)
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func() {
+		a := &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(32, 32)}}
+		for _, do := range []func(netlink.Link, *netlink.Addr) error{netlink.AddrAdd, netlink.AddrDel} {
+			if err := do(lo, a); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 100 {
+		done := make(chan struct{})
+		news := addrNews(done)
+		change()
+		hear(t, "an address", news)
+		change()
+		close(done)
+		change()
+	}
+	gone(t, "addresses.addrNews")
+	gone(t, "netlink.addrSubscribeAt")
+	gone(t, "netlink.linkSubscribeAt")
+}
+
+// told are the sockets that the kernel tells a group of changes to.
+func told(group uint) (fds []int) {
+	for fd := range 1024 {
+		name, err := unix.Getsockname(fd)
+		if n, ok := name.(*unix.SockaddrNetlink); err == nil && ok && n.Groups&(1<<(group-1)) != 0 {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
+}
+
+// small subscribes so that the socket for a group of changes holds next to nothing.
+func small(t *testing.T, group uint, subscribe func() <-chan struct{}) <-chan struct{} {
+	t.Helper()
+	before := told(group)
+	news := subscribe()
+	after := slices.DeleteFunc(told(group), func(fd int) bool { return slices.Contains(before, fd) })
+	if len(after) != 1 {
+		t.Fatalf("%d new sockets of group %d", len(after), group)
+	}
+	if err := unix.SetsockoptInt(after[0], unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
+		t.Fatal(err)
+	}
+	return news
+}
+
+// Where more happens at once than a socket holds, it is time to look every now and then.
+func TestNewsAfterTooMuch(t *testing.T) {
+	subscriptions := []string{"addrSubscribeAt", "linkSubscribeAt", "routeSubscribeAt"}
+	for _, f := range subscriptions {
+		gone(t, "netlink."+f) // of the tests before
+	}
+	isolate(t)
+	ip(t, "link set lo up")
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	addrs := func() <-chan struct{} { return addrNews(done) }
+	news := map[string]<-chan struct{}{
+		"addresses":          small(t, unix.RTNLGRP_IPV4_IFADDR, addrs),
+		"links":              small(t, unix.RTNLGRP_LINK, addrs),
+		"routes":             small(t, unix.RTNLGRP_IPV4_ROUTE, func() <-chan struct{} { return (&Routes{Device: "culvert0", Table: 50500}).news(done) }),
+		"this host's routes": small(t, unix.RTNLGRP_IPV4_ROUTE, func() <-chan struct{} { return netNews(done) }),
+	}
+	// A subscription has two goroutines, of which one ends with its socket's overflow.
+	lost := func() bool {
+		buf := make([]byte, 1<<20)
+		text := string(buf[:runtime.Stack(buf, true)])
+		for i, left := range []int{3 + 2, 3 + 2, 1 + 1} {
+			if strings.Count(text, "created by github.com/vishvananda/netlink."+subscriptions[i]) != left {
+				return false
+			}
+		}
+		return true
+	}
+	for end := time.Now().Add(limit); !lost(); {
+		if time.Now().After(end) {
+			t.Fatal("no socket holds too little")
+		}
+		for n := range 100 {
+			a := &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 9, 0, 1), Mask: net.CIDRMask(24, 32)}}
+			if err := errors.Join(netlink.AddrAdd(lo, a), netlink.LinkSetMTU(lo, 2000+n), netlink.AddrDel(lo, a)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 2 { // the first may be of a change
+		for what, c := range news {
+			hear(t, what, c)
+		}
 	}
 	close(done)
+	gone(t, "addresses.addrNews")
+	gone(t, "addresses.netNews")
 }
 
 // The ends of subscriptions may have more to tell when nobody listens any more.
 func TestDrain(t *testing.T) {
-	addrs, links := make(chan netlink.AddrUpdate), make(chan netlink.LinkUpdate)
-	told := 0
-	both := make(chan int, 2)
-	go func() {
-		for range 3 {
-			addrs <- netlink.AddrUpdate{}
-		}
-		close(addrs)
-		both <- 3
-	}()
-	go func() {
-		for range 5 {
-			links <- netlink.LinkUpdate{}
-		}
-		close(links)
-		both <- 5
-	}()
-	drain(addrs, links)
-	for range 2 {
-		select {
-		case n := <-both:
-			told += n
-		case <-time.After(limit):
-			t.Fatal("a subscription waits for ever")
-		}
-	}
-	if told != 8 {
-		t.Errorf("%d are told", told)
+	for _, more := range [][2]int{{0, 0}, {3, 0}, {0, 3}, {3, 3}} {
+		addrs, links := make(chan netlink.AddrUpdate), make(chan netlink.LinkUpdate)
+		ended := make(chan struct{}, 2)
+		go func() {
+			for range more[0] {
+				addrs <- netlink.AddrUpdate{}
+			}
+			close(addrs)
+			ended <- struct{}{}
+		}()
+		go func() {
+			for range more[1] {
+				links <- netlink.LinkUpdate{}
+			}
+			close(links)
+			ended <- struct{}{}
+		}()
+		drain(addrs, links)
+		hear(t, fmt.Sprintf("%v: the first end", more), ended)
+		hear(t, fmt.Sprintf("%v: the other end", more), ended)
 	}
 	drain(nil, nil)
+}
+
+// What cannot be read is an error: it is not a host without addresses.
+func TestUnreadable(t *testing.T) {
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	none := old
+	none.Cur = 0 // no socket can be opened any more
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	reachable, err1 := (&Reachable{}).List()
+	networks, err2 := (&Reachable{}).Networks()
+	own, err3 := (&Own{}).List()
+	routed, err4 := routes("culvert0")
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err1 == nil || err2 == nil || err3 == nil || err4 == nil || len(reachable)+len(networks)+len(own)+len(routed) > 0 {
+		t.Errorf("addresses %v, %v; networks %v, %v; own %v, %v; routes %v, %v", reachable, err1, networks, err2, own, err3, routed, err4)
+	}
 }

@@ -111,21 +111,20 @@ func TestWatchRoutesTogether(t *testing.T) {
 		r.Watch(done, func() { told <- struct{}{} })
 	}()
 	<-begun
-	for n := 0; len(told) == 0; n++ { // the first may come before it listens
+	for n, end := 0, time.Now().Add(limit); len(told) == 0; n++ { // the first may come before it listens
+		if time.Now().After(end) {
+			t.Fatal("no route is told")
+		}
 		ip(t, fmt.Sprintf("route replace 198.51.100.%d/32 dev eth0", n%250))
 		time.Sleep(20 * time.Millisecond)
 	}
 	<-told
-	var batch strings.Builder
+	var changes strings.Builder
 	for n := range 250 {
-		fmt.Fprintf(&batch, "route replace 198.18.0.%d/32 dev eth0\n", n)
+		fmt.Fprintf(&changes, "route replace 198.18.0.%d/32 dev eth0\n", n)
 	}
-	cmd := exec.Command("ip", "-batch", "-")
-	cmd.Stdin = strings.NewReader(batch.String())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	<-told
+	batch(t, changes.String())
+	hear(t, "250 routes", told)
 	close(done)
 	<-ended
 	if len(told) > 100 {
