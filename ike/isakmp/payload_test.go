@@ -53,6 +53,7 @@ var payloadCases = []struct {
 	{"N", `00000001 01 10 8d28 0102030405060708 1112131415161718 0000002a`,
 		&Notify{DOIIPsec, ProtoISAKMP, []byte{1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18}, NotifyRUThere, []byte{0, 0, 0, 42}}},
 	{"D", `00000001 03 04 0002 00000100 00000200`, &Delete{DOIIPsec, ProtoESP, [][]byte{{0, 0, 1, 0}, {0, 0, 2, 0}}}},
+	{"D of nothing", `00000001 03 00 0000`, &Delete{DOI: DOIIPsec, Protocol: ProtoESP}},
 	{"VID", `63756c76657274`, &VendorID{[]byte("culvert")}},
 	{"mode config request", `01 00 1234 0001 0000 0003 0000 7000 0000`,
 		&Attributes{CfgRequest, 0x1234, []Attribute{Variable(1, []byte{}), Variable(3, []byte{}), Variable(UnityBanner, []byte{})}}},

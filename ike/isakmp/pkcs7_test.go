@@ -54,6 +54,8 @@ func TestPKCS7(t *testing.T) {
 		"not PKCS #7 in DER":        append(bytes.Clone(data), 0),
 		"not signed data":           bytes.Replace(data, unhex(t, "2a864886f70d010702"), unhex(t, "2a864886f70d010703"), 1),
 		"malformed":                 unhex(t, `30 0f`+head+`a0 02 05 00`),
+		"signed data in a certificate payload is malformed": unhex(t, `30 33`+head+`a0 26 30 22`+body+`a0 0a 3003020101 3003020102 a1 00 31 00 0500`), // more behind it
+		"certificate payload is malformed":                  unhex(t, `30 33`+head+`a0 24 30 22`+body+`a0 0a 3003020101 3003020102 a1 00 31 00 0500`), // more behind the content
 	} {
 		if certs, err := UnwrapPKCS7(b); err == nil || !strings.Contains(err.Error(), what) || certs != nil {
 			t.Errorf("%s: %x, %v", what, certs, err)

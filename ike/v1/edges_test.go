@@ -177,7 +177,7 @@ func tunnelPolicy() *core.Policy {
 func TestChoiceThatWasNotOffered(t *testing.T) {
 	for name, encr := range map[string]string{"another key length": "aes-256-gcm", "another cipher": "3des"} {
 		e := suite.EncrByName(encr)
-		attrs := isakmp.Phase2{Encapsulation: isakmp.EncapTunnel, KeyBits: e.KeyBits}.Attributes()
+		attrs := isakmp.Phase2{Encapsulation: isakmp.EncapUDPTunnel, KeyBits: e.KeyBits}.Attributes()
 		sap := &isakmp.SA{Proposals: []isakmp.Proposal{{Number: 1, Protocol: isakmp.ProtoESP, SPI: []byte{0xc0, 0, 0, 1}, Transforms: []isakmp.Transform{{Number: 1, ID: e.V1.ESP, Attributes: attrs}}}}}
 		sa := bareSA()
 		sa.base.Local, sa.base.Remote = netip.MustParseAddrPort("192.0.2.1:500"), netip.MustParseAddrPort("192.0.2.2:500")
