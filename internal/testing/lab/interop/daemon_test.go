@@ -599,3 +599,25 @@ var daemonMoves = daemonStep{"the peer's address goes away, another is there", f
 		return nil
 	})
 }}
+
+// weMoveTo: the address of ours goes away while another is there. Both SAs stay.
+func weMoveTo(next string) daemonStep {
+	return daemonStep{"culvert's address goes away, another is there", func(ctx context.Context, r *daemonTunnel) error {
+		ups, in := r.logged("ike-up"), r.in.SPI
+		if err := move(r.us, kernelOuter[0][0], netip.MustParseAddr(next)); err != nil {
+			return err
+		}
+		return lab.Until(ctx, func() error {
+			if err := r.look(ctx); err != nil {
+				return err
+			}
+			if r.logged("ike-up") != ups || r.in.SPI != in {
+				return errors.New("the SAs were made anew")
+			}
+			if r.in.Src != next || r.out.Dst != next {
+				return fmt.Errorf("the kernel's SAs are from %s and to %s", r.in.Src, r.out.Dst)
+			}
+			return nil
+		})
+	}}
+}

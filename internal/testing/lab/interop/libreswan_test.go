@@ -19,6 +19,8 @@ const libreswanName = "libreswan"
 func libreswanCells() []daemonCell {
 	cbc := espSuite{aes256, sha256, ecp256}
 	rekeys := []daemonStep{weRekeyTheirs, libreswanRekeys, weRekeyTheirIKE, libreswanRekeysIKE}
+	// As responder it has MOBIKE for peers at any address alone ("that end is not %any" in its ikev2_ike_auth.c).
+	const ofAnybody = "right=%any\nrightid=10.9.0.1\nmobike=yes\n"
 	const moves = "left=%defaultroute\nleftid=10.9.0.2\nmobike=yes\n"
 	cells := []daemonCell{
 		{name: "psk", event: "each side rekeys both SAs", do: rekeys},
@@ -44,6 +46,7 @@ func libreswanCells() []daemonCell {
 		{name: "they-are-client", event: "libreswan gets an address; both SAs rekeyed", theyInitiate: true, hosts: [2]netip.Addr{kernelInner[0][0], netip.MustParseAddr("192.168.77.2")},
 			conn: "leftid=@anna.example.net\nleftsubnet=0.0.0.0/0\nrightsubnet=0.0.0.0/0\nleftmodecfgclient=yes\nrightid=@office.example.net\nrightmodecfgserver=yes\nnarrowing=yes\n",
 			toml: daemonSuites + daemonOurServer, do: rekeys},
+		{name: "mobike", event: "culvert's address goes away, another is there", conn: ofAnybody, do: []daemonStep{weMoveTo("10.9.0.11")}},
 		{name: "mobike", event: "libreswan's address goes away, another is there; it stays on port 500", theyInitiate: true, conn: moves, do: []daemonStep{daemonMoves}},
 		{name: "mobike-forced-encapsulation", event: "libreswan's address goes away, another is there", theyInitiate: true, udp: true, conn: moves + "encapsulation=yes\n", do: []daemonStep{daemonMoves}},
 	}
