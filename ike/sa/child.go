@@ -394,7 +394,9 @@ func (c *Child) End(why string) {
 	if !c.replaced { // as one of two that were made at once; its traffic goes on by the other
 		sa.Emit(core.Event{Kind: core.EvChildRekeyed, Child: other.ID, OldC: c.ID, Policy: c.Policy.Ref, Reason: why})
 	}
-	other.Activate() // nothing else is left to seal with
+	if !c.Standby {
+		other.Activate() // nothing else is left to seal with
+	}
 	sa.Env.Emit(core.Retire{Child: c.ID})
 	removeLater(sa, c.ID)
 }

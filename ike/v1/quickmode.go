@@ -406,7 +406,7 @@ func (q *quick) answer() error {
 		sa.base.Event(core.EvNotify, "message 3 of quick mode never came, in %d attempts: the CHILD SA is taken back", core.Tries)
 		made := q.made
 		sa.finish(x)
-		if made.Standby {
+		if !made.Sure {
 			made.End("message 3 of quick mode never came")
 		}
 	})
