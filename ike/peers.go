@@ -88,6 +88,9 @@ func (x *peerIndex) find(v core.Version, local, remote netip.Addr) *core.Peer {
 
 // noPeer is why find has found none, and what to do about it.
 func noPeer(x *peerIndex, v core.Version, local, remote netip.Addr) string {
+	if p := x.find(v, local, remote); p != nil { // IKEv1
+		return fmt.Sprintf("peer %q is for %v, but it begins phase 1 in another way than the message does: compare exchange-mode on both sides", p.Name, remote)
+	}
 	if p := x.find(v, netip.Addr{}, remote); p != nil {
 		return fmt.Sprintf("peer %q is for %v, but its local-address is %v and the message came to %v: change or remove local-address", p.Name, remote, p.Local, local)
 	}
