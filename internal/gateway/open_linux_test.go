@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 
 	"culvert/config"
+	"culvert/internal/host/guard"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,5 +70,18 @@ func TestOpenEdgesNeedsPrivileges(t *testing.T) {
 	_, err := OpenEdges(&config.Gateway{Tun: "culvert7", Table: 50578, Mark: 50578})
 	if !errors.Is(err, ErrEnvironment) || !strings.Contains(fmt.Sprint(err), "run as root, or as a user with the capability NET_ADMIN") {
 		t.Error(err)
+	}
+}
+
+// What loads and does not compile is refused before anything is set up.
+func TestGuardAloneOfWhatDoesNotCompile(t *testing.T) {
+	isolate(t)
+	path := filepath.Join(t.TempDir(), "c.toml")
+	writeFile(t, path, "[gateway]\ntable = 50579\nmtu = 1000\n[[policy]]\naction = \"discard\"\nsrc-address = \"2001:db8:1::/48\"\ndst-address = \"2001:db8:2::/48\"\n")
+	if flows, _, err := GuardOn(path); err == nil || !strings.Contains(err.Error(), "1000 is too small for IPv6") || flows != 0 {
+		t.Errorf("%d flows, %v", flows, err)
+	}
+	if tables, err := guard.Tables(); err != nil || len(tables) != 0 {
+		t.Errorf("guards of %v, %v", tables, err)
 	}
 }
