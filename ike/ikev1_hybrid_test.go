@@ -184,3 +184,48 @@ func TestHybridForgedHash(t *testing.T) {
 		t.Error("up without XAuth")
 	}
 }
+
+// hybrid is main mode with hybrid authentication, up to the endpoint's request of XAuth.
+func (p *puppet1) hybrid() *dialog {
+	p.t.Helper()
+	p.offer.Auth = isakmp.AuthHybridInitRSA
+	p.ask(p.clear(isakmp.ExchangeMain, p.sa()))
+	p.heardKeys(p.ask(p.clear(isakmp.ExchangeMain, &isakmp.KE{Data: p.ke()}, &isakmp.Nonce{Data: p.ni})).Payloads)
+	p.derive(false)
+	id := p.idPayload()
+	out := p.say(p.seal(isakmp.ExchangeMain, 0, &p.iv, id, &isakmp.Hash{Data: p.hashI(id)}))
+	if len(out) != 2 {
+		p.t.Fatalf("%d messages, not the proof and the request: %s", len(out), p.r.reasons())
+	}
+	m, err := isakmp.Parse(out[0])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.open(m, &p.iv)
+	return p.heard(out[1])
+}
+
+// A stranger at the address of a user, who needs nothing to get through phase 1, does not become that user: not by silence, nor by
+// quick mode, nor by deleting the user's SA.
+func TestHybridIsNotInherited(t *testing.T) {
+	k := newCerts()
+	r := newRig(t, inMainModeRig, fromAnywhere, func(c *core.Config) {
+		inHybrid(k)(&core.Config{Peers: []*core.Peer{{Identities: []*core.Identity{{}}}}}, c)
+	})
+	anna := newPuppet1(r, 1)
+	if anna.hybrid().replies("anna", "correct horse").status() != 1 || r.established() != 1 {
+		t.Fatalf("%v %s", r.e.SAs(), r.reasons())
+	}
+	r.pass(time.Minute)
+	stranger := newPuppet1(r, 2)
+	stranger.hybrid()
+	h := stranger.header(isakmp.ExchangeQuick, 0x9999)
+	if out := stranger.say(isakmp.AppendSealed(nil, h, isakmp.TypeHash, make([]byte, 64))); len(out) > 0 {
+		t.Error("quick mode is answered")
+	}
+	stranger.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{anna.cookies()}})
+	r.pass(2 * time.Minute)
+	if n := r.count(core.EvIKEUp); n != 1 {
+		t.Errorf("%d IKE SAs were up: %s", n, r.reasons())
+	}
+}
