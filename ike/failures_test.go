@@ -1093,6 +1093,8 @@ var shownElsewhere = map[string]string{
 	"%s asks for %v, outside the address that it was given, %v":                                     "TestClaimsOfWhoHasAnAddress",
 	"%s asked for no address, and wants %v, which mode-config gives":                                "TestClaimsOfWhoHasAnAddress",
 	"%s is behind the same NAT as %s, and in transport mode their traffic has the same addresses: ": "TestTwoBehindOneNATWithTheSamePorts",
+	"we cannot sign with key %q: %v":                                                                "TestRawKeyThatCannotSign",
+	"the signature of %s is not by remote-key %q: import the public key that the peer has now":      "TestRawKeysRefused",
 	"we cannot sign with certificate %q: %v":                                                        "TestSignatureProof",
 	"the proof of %s could not be checked: %v":                                                      "TestSignatureProof",
 }

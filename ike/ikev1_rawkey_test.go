@@ -103,6 +103,19 @@ func TestRawKeysRefused(t *testing.T) {
 	}
 }
 
+// A key that cannot sign ends the attempt, and we say which it is.
+func TestRawKeyThatCannotSign(t *testing.T) {
+	p := newPair(t, 1, quick, inMainMode, bPassive, byRawKeys, func(a, _ *core.Config) {
+		k := rawKeys()[0]
+		a.Peers[0].Identities[0].OwnKey = &core.RawKey{Name: k.Name, Public: k.Public, Key: pki.WithoutPrivate(k.Public)}
+	})
+	p.up()
+	p.run(time.Second)
+	if e := p.a.event(core.EvAuthFailed); !strings.Contains(e.Reason, `we cannot sign with key "key0": the private key is not at hand`) || p.a.established() > 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
 // Of several identities that sign, the one of the peer is found: by its ID, and by whether a certificate came.
 func TestRawKeysBesideCertificates(t *testing.T) {
 	k, certs := rawKeys(), newCerts()
