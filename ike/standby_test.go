@@ -100,3 +100,29 @@ func TestStandbyEndsByItself(t *testing.T) {
 	}
 	r.silent("no traffic")
 }
+
+// A peer that was killed comes back with another IKE SA and says no INITIAL_CONTACT (OpenIKED), nor anything else. The old
+// CHILD SA seals for nobody: the peer is asked by the new IKE SA, and with its answer the new CHILD SA seals.
+func TestStandbyBesideALostIKESA(t *testing.T) {
+	r := newRig(t)
+	newPuppet(r, 1).connect()
+	r.pass(6 * time.Second)
+	q := newPuppet(r, 2)
+	q.connect()
+	if !r.children[1].active || r.children[2].active {
+		t.Fatalf("%v", r.pairs())
+	}
+	r.pass(5100 * time.Millisecond)
+	h, ps := q.asked(message.ExchangeInformational)
+	says(t, ps, "")
+	if r.children[2].active {
+		t.Error("it seals before the peer is known to have it")
+	}
+	r.pass(300 * time.Millisecond)
+	q.answer(h)
+	if !r.children[2].active {
+		t.Error("the peer answered, and it does not seal")
+	}
+	r.pass(10 * time.Second)
+	r.silent("it seals")
+}

@@ -189,15 +189,21 @@ func (c *Child) Serving() bool { return c.Live() && c.Theirs == nil }
 // Live reports whether it serves its policy.
 func (c *Child) Live() bool { return !c.Gone && !c.Closing }
 
-// awaitQuiet begins (anew) the wait of a responder.
+// awaitQuiet begins (anew) the wait of a responder. While another CHILD SA of the IKE SA seals, nothing is lost by waiting on.
+// One of another IKE SA may seal for nobody: a peer that was killed and comes back does not always say so (INITIAL_CONTACT).
+// Then the peer is asked.
 func (c *Child) awaitQuiet() {
 	c.SA.Env.Timers.Stop(c.timers[quietTimer])
 	c.timers[quietTimer] = c.SA.Env.After(quiet, func() {
-		if other := c.replacement(); other != nil && !other.Standby {
-			c.awaitQuiet() // nothing is lost by waiting on
+		other := c.replacement()
+		if other == nil || other.Standby {
+			c.Activate()
 			return
 		}
-		c.Activate()
+		if other.SA != c.SA {
+			c.confirm()
+		}
+		c.awaitQuiet()
 	})
 }
 
@@ -253,15 +259,21 @@ func (q *Question) Answered() {
 // has had our response to its IKE_AUTH, since it speaks to nobody before, and very likely one to CREATE_CHILD_SA, too, which
 // left earlier. So a responder's first packets wait for a round trip and not for quiet.
 func (c *Child) Needed() {
-	sa := c.SA
-	if !c.Standby || !c.Live() || c.After != nil || c.asked != nil || sa.State != Established {
+	if !c.Standby {
 		return
 	}
 	if other := c.replacement(); other != nil && !other.Standby {
 		return
 	}
-	c.asked = &Question{child: c}
-	sa.Protocol.Confirm(c.asked)
+	c.confirm()
+}
+
+// confirm asks the peer, unless it was asked.
+func (c *Child) confirm() {
+	if c.Live() && c.After == nil && c.asked == nil && c.SA.State == Established {
+		c.asked = &Question{child: c}
+		c.SA.Protocol.Confirm(c.asked)
+	}
 }
 
 // MayRekey reports whether it can be replaced.
