@@ -133,7 +133,7 @@ type Profile struct {
 	DPDMaximumFailures int
 	Lifebytes          uint64
 	NATTraversal       bool
-	Fragmentation      bool     // ours: RFC 7383
+	Fragmentation      bool     // ours: RFC 7383, in IKEv1 Cisco's
 	MOBIKE             bool     // ours: RFC 4555
 	Reauth             Duration // ours: how long a proof of identity counts, RFC 4478; 0: as long as the IKE SA
 	Resumption         bool     // ours: RFC 5723; the keys of tickets are in the state directory

@@ -163,7 +163,7 @@ type Profile struct {
 	Reauth time.Duration
 	// DPD is how long a peer may be silent before it is asked; 0: never asked.
 	DPD time.Duration
-	// Fragmentation: long messages travel in fragments of their own (RFC 7383).
+	// Fragmentation: long messages travel in fragments of their own (RFC 7383; in IKEv1 Cisco's).
 	Fragmentation bool
 	// MOBIKE: the SA moves with the addresses of both ends (RFC 4555).
 	MOBIKE bool

@@ -23,6 +23,9 @@ type Fragment struct {
 
 const fragmentLast = 1
 
+// FragmentOverhead is what a fragment takes beside its data, in bytes: the generic header, and what precedes the data.
+const FragmentOverhead = genericLen + 4
+
 func (p *Fragment) Type() PayloadType { return TypeFragment }
 
 func (p *Fragment) AppendBody(b []byte) []byte {

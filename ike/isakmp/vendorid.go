@@ -60,8 +60,9 @@ var vendors = []struct {
 	{VendorConcentrator, "Cisco VPN concentrator", "\x1f\x07\xf7\x0e\xaa\x65\x14\xd3\xb0\xfa\x96\x54\x2a\x50", 2},
 }
 
-// Unity's version as Cisco's clients send it.
-const unityVersion = "\x01\x00"
+// versions are what we send behind the bytes: Unity's version as Cisco's clients send it, and the flags of fragmentation as
+// most do, without which some peers do not know it (racoon, strongSwan).
+var versions = map[Vendor]string{VendorUnity: "\x01\x00", VendorFragmentation: "\x80\x00\x00\x00"}
 
 // IdentifyVendor says which vendor ID data is; VendorUnknown if none that is known.
 func IdentifyVendor(data []byte) Vendor {
@@ -79,10 +80,7 @@ func (v Vendor) Bytes() []byte {
 		if row.vendor != v {
 			continue
 		}
-		if v == VendorUnity {
-			return []byte(row.bytes + unityVersion)
-		}
-		return []byte(row.bytes)
+		return []byte(row.bytes + versions[v])
 	}
 	return nil
 }

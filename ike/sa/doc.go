@@ -24,6 +24,7 @@
 //	answer.go     what the peer chose of what we asked for
 //	refusal.go    why a CHILD SA is not made
 //	explain.go    both sides beside each other, for people
+//	pieces.go     messages in fragments
 //	path.go       where the peer is; NAT detection and keepalives
 //	liveness.go   the question whether a silent peer is there
 //	hint.go       the same after signs that it may have lost the SA

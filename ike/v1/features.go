@@ -8,10 +8,11 @@ import (
 
 // features are what a peer can do.
 type features struct {
-	dpd     bool
-	natt    isakmp.Vendor // the best of what it knows of NAT traversal; VendorUnknown: nothing
-	windows bool
-	unity   bool
+	dpd       bool
+	natt      isakmp.Vendor // the best of what it knows of NAT traversal; VendorUnknown: nothing
+	windows   bool
+	unity     bool
+	fragments bool
 }
 
 // natTraversals are those that we know, the best first.
@@ -26,6 +27,7 @@ func (f *features) hear(ps []isakmp.Payload) {
 		}
 	}
 	f.dpd = f.dpd || knows[isakmp.VendorDPD]
+	f.fragments = f.fragments || knows[isakmp.VendorFragmentation]
 	f.unity = f.unity || knows[isakmp.VendorUnity]
 	f.windows = f.windows || knows[isakmp.VendorWindows]
 	for _, v := range natTraversals {
@@ -45,6 +47,9 @@ func (sa *SA) vendorIDs() (out []isakmp.Payload) {
 	say(isakmp.VendorDPD)
 	if saysXAuth(sa) {
 		say(isakmp.VendorXAuth)
+	}
+	if sa.base.Peer.Profile.Fragmentation && (sa.base.Initiator || sa.peer.fragments) {
+		say(isakmp.VendorFragmentation)
 	}
 	if saysUnity(sa) {
 		say(isakmp.VendorUnity)

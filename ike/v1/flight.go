@@ -12,7 +12,7 @@ import (
 // then it did not arrive. It is always the same bytes.
 type flight struct {
 	sa      *SA
-	said    []byte            // our last message; nil: none yet
+	said    [][]byte          // the datagrams of our last message; nil: none yet
 	heard   [sha256.Size]byte // the peer's last one
 	hears   bool              // there was one
 	tries   int               // how often said was sent by the timer
@@ -23,7 +23,7 @@ type flight struct {
 // say sends a message on the SA's path. It is sent core.Tries times, as long as nothing is heard, and then
 // lost is called. Without lost it is sent once, and again only when the peer repeats itself.
 func (f *flight) say(raw []byte, lost func()) {
-	f.said, f.tries, f.repeats = raw, 0, 0
+	f.said, f.tries, f.repeats = f.sa.datagrams(raw), 0, 0
 	f.send(lost)
 }
 
@@ -34,7 +34,7 @@ func (f *flight) send(lost func()) {
 		lost()
 		return
 	}
-	f.sa.base.Transmit(f.sa.base.Path, [][]byte{f.said})
+	f.sa.base.Transmit(f.sa.base.Path, f.said)
 	if lost != nil {
 		f.timer = env.After(core.RetransmitWait(f.tries), func() { f.send(lost) })
 	}
@@ -50,7 +50,7 @@ func (f *flight) repeated(raw []byte, in core.Datagram) bool {
 	}
 	if f.said != nil && f.repeats < core.Tries {
 		f.repeats++
-		f.sa.base.Transmit(ikesa.PathOf(in), [][]byte{f.said})
+		f.sa.base.Transmit(ikesa.PathOf(in), f.said)
 	}
 	return true
 }

@@ -137,7 +137,7 @@ func (p *phase1) seekSource() {
 	silent := func() bool { return sa.phase1 == p && sa.base.SPIr == 0 }
 	sa.base.Env.After(core.RetransmitWait(0), func() {
 		if silent() {
-			ikesa.SeekSource(sa.base, silent, func() { sa.base.Transmit(sa.base.Path, [][]byte{sa.first.said}) })
+			ikesa.SeekSource(sa.base, silent, func() { sa.base.Transmit(sa.base.Path, sa.first.said) })
 		}
 	})
 }

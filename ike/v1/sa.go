@@ -28,6 +28,7 @@ type SA struct {
 	setup    *setup   // what follows it; nil once the SA is up
 	peer     features // what the peer can do
 	dpd      dpd
+	parts    fragments // of the peer's message
 
 	exchanges map[uint32]*exchange // of phase 2 that are under way or were a moment ago, by message ID
 	used      usedIDs
@@ -141,6 +142,7 @@ func (sa *SA) ChildGone(*Child) {}
 // Stop gives up all exchanges and wipes the keys.
 func (sa *SA) Stop() {
 	sa.first.stop()
+	sa.forgetFragments()
 	if sa.phase1 != nil {
 		sa.phase1.end()
 		sa.phase1 = nil
@@ -157,20 +159,34 @@ func (sa *SA) Stop() {
 
 // Datagram handles a message whose SPIs are this SA's. raw is the SA's to keep.
 func (sa *SA) Datagram(raw []byte, in core.Datagram) {
+	if sa.base.State == Ended {
+		return
+	}
 	m, err := isakmp.Parse(raw)
 	switch {
-	case sa.base.State == Ended:
-		return
 	case err != nil:
 		sa.bad(in, "%v", err)
 		return
-	case m.SPIi != sa.base.SPIi || m.SPIr != sa.base.SPIr && !(sa.base.Initiator && sa.base.SPIr == 0):
+	case !sa.addressed(m):
 		sa.bad(in, "the cookies are of no IKE SA")
 		return
 	}
 	sa.base.Stats.RxPackets++
 	sa.base.Stats.RxBytes += uint64(len(raw))
 	defer sa.weigh()
+	if m.Next == isakmp.TypeFragment {
+		whole, err := sa.fragment(m)
+		if err == nil && whole != nil {
+			raw = whole
+			m, err = sa.defragmented(raw)
+		}
+		if err != nil {
+			sa.bad(in, "%v", err)
+		}
+		if err != nil || whole == nil {
+			return
+		}
+	}
 	switch m.Exchange {
 	case sa.exchange:
 		err = sa.phase1Message(m, raw, in)
@@ -182,6 +198,12 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 	if err != nil {
 		sa.bad(in, "%v", err)
 	}
+}
+
+// addressed reports whether a message has the cookies of this SA, as far as they are known.
+func (sa *SA) addressed(m *isakmp.Message) bool {
+	b := sa.base
+	return m.SPIi == b.SPIi && (m.SPIr == b.SPIr || b.Initiator && b.SPIr == 0)
 }
 
 // bad reports a message that could not be used. It never changes the SA.
@@ -201,7 +223,10 @@ func (sa *SA) weigh() {
 	if sa.base.State != HalfOpen {
 		return
 	}
-	n := bareWeight + cap(sa.first.said)
+	n := bareWeight + sa.parts.got.Kept()
+	for _, raw := range sa.first.said {
+		n += cap(raw)
+	}
 	if p := sa.phase1; p != nil {
 		n += cap(p.sai) + cap(p.ni) + cap(p.nr) + 3*cap(p.ke.own) + 2*cap(p.ke.peer) + cap(p.peerID) + len(p.cas)*len(auth.KeyHash{})
 		for _, e := range p.early {

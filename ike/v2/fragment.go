@@ -5,33 +5,12 @@ import (
 
 	"culvert/ike/core"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // Fragmentation (RFC 7383): a message that is too long for one datagram is cut
 // into fragments, each encrypted on its own, because networks drop IP fragments.
 // Both ends say in IKE_SA_INIT that they can; IKE_SA_INIT itself stays whole.
-
-const (
-	// maxDatagram is the longest IP datagram that carries a protected message, if
-	// the configuration does not say another: the least that every IPv6 link
-	// carries, and what IPv4 networks carry in practice.
-	maxDatagram = 1280
-	minDatagram = 160
-
-	// What is put together at most: fragments, and bytes in them.
-	maxFragments  = 64
-	maxReassembly = 64 << 10
-)
-
-// maxMessage is how long a message may be. The headers of IPv6 and UDP and the
-// non-ESP marker have room, so that it fits whatever way it takes later.
-func (p *sealer) maxMessage() int {
-	n := p.base.Host.Config().MaxDatagram
-	if n == 0 {
-		n = maxDatagram
-	}
-	return max(n, minDatagram) - 40 - 8 - 4
-}
 
 // fragmentation says and hears in IKE_SA_INIT that fragments are understood.
 type fragmentation struct{ noop }
@@ -68,7 +47,7 @@ func (t *fragmentation) complete(x *exchange) error { return t.hear(x) }
 func (p *sealer) protect(h message.Header, ps []message.Payload) ([][]byte, error) {
 	if p.fragments {
 		first, plain := message.AppendPayloads(nil, ps)
-		if p.sealedLen(skGeneric, len(plain)) > p.maxMessage() {
+		if p.sealedLen(skGeneric, len(plain)) > ikesa.LongestMessage(p.base.Host) {
 			return p.cut(h, first, plain)
 		}
 	}
@@ -78,9 +57,9 @@ func (p *sealer) protect(h message.Header, ps []message.Payload) ([][]byte, erro
 
 // cut makes fragments of equal size but for the last.
 func (p *sealer) cut(h message.Header, first message.PayloadType, plain []byte) ([][]byte, error) {
-	size := p.room(p.maxMessage() - message.HeaderLen - skfGeneric)
+	size := p.room(ikesa.LongestMessage(p.base.Host) - message.HeaderLen - skfGeneric)
 	total := (len(plain) + size - 1) / size
-	if total > maxFragments {
+	if total > ikesa.MaxPieces {
 		return nil, errors.New("the message is longer than its fragments may be together")
 	}
 	var out [][]byte
@@ -103,18 +82,8 @@ type partial struct {
 	id    uint32
 	kind  message.ExchangeType
 	first message.PayloadType
-	parts [][]byte // by number - 1; nil: missing
-	have  int
-	size  int
-}
-
-// kept is what the fragments that are here take, in bytes.
-func (p *partial) kept() (n int) {
-	n = cap(p.parts) * perPart
-	for _, part := range p.parts {
-		n += len(part) + len(part)/8 // memory comes in sizes that are as far apart
-	}
-	return n
+	total int
+	ikesa.Pieces
 }
 
 // fragment takes in one fragment (RFC 7383 §2.6). whole is set with the last
@@ -123,7 +92,7 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 	if !sa.sealer.fragments {
 		return nil, false, nil, dropped{"a fragment, and fragmentation was not agreed"}
 	}
-	if skf.Total > maxFragments {
+	if skf.Total > ikesa.MaxPieces {
 		return nil, false, nil, dropped{"too many fragments"}
 	}
 	if !sa.awaits(m.Header) {
@@ -137,37 +106,30 @@ func (sa *SA) fragment(raw []byte, m *message.Message, skf *message.EncryptedFra
 		p = &sa.partial[1]
 	}
 	other := p.id != m.ID || p.kind != m.Exchange // of another message, if it is authentic
-	switch n := len(p.parts); {
+	switch number, total := int(skf.Number), int(skf.Total); {
 	case other:
-	case int(skf.Total) < n:
+	case total < p.total:
 		return nil, false, nil, nil // an older and coarser cut
-	case int(skf.Total) == n && p.parts[skf.Number-1] != nil:
+	case total == p.total && p.Get(number) != nil:
 		return nil, false, nil, nil
 	}
 	plain, syntax, err := sa.sealer.unseal(raw, len(raw)-len(skf.Body))
 	if err != nil || syntax != nil {
 		return nil, false, nil, errors.Join(err, syntax)
 	}
-	if other || int(skf.Total) > len(p.parts) { // the peer cuts finer now: all anew
-		*p = partial{id: m.ID, kind: m.Exchange, parts: make([][]byte, skf.Total)}
+	if other || int(skf.Total) > p.total { // the peer cuts finer now: all anew
+		*p = partial{id: m.ID, kind: m.Exchange, total: int(skf.Total)}
 	}
-	if p.size+len(plain) > maxReassembly {
+	if !p.Put(int(skf.Number), plain) {
 		*p = partial{}
 		return nil, false, nil, dropped{"the fragments are too long together"}
 	}
 	if skf.Number == 1 {
 		p.first = skf.First
 	}
-	// A copy: plain is part of the whole datagram, which may be much longer.
-	p.parts[skf.Number-1] = append(make([]byte, 0, len(plain)), plain...)
-	p.have++
-	p.size += len(plain)
-	if p.have < len(p.parts) {
+	all := p.Whole(p.total)
+	if all == nil {
 		return nil, false, nil, nil
-	}
-	all := make([]byte, 0, p.size)
-	for _, part := range p.parts {
-		all = append(all, part...)
 	}
 	opened(sa, m.Header, p.first, all)
 	sa.read = len(all)

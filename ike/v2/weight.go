@@ -8,8 +8,6 @@ package v2
 const (
 	// bareWeight is the SA itself with keys, timer and places in the endpoint's tables.
 	bareWeight = 4100
-	// perPart is what a fragment takes beside its bytes.
-	perPart = 24 + 24
 	// perRead is what a byte of a message takes while it is worked on, read into
 	// payloads and the Work of an Ask; certificates grow most.
 	perRead = 16
@@ -24,7 +22,7 @@ func (sa *SA) Weight() int {
 		n += cap(raw)
 	}
 	if p := sa.partial; p != nil {
-		n += p[0].kept() + p[1].kept()
+		n += p[0].Kept() + p[1].Kept()
 	}
 	if sa.answering != nil {
 		n += perRead * sa.read

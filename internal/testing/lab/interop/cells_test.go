@@ -70,7 +70,7 @@ var (
 // cells is the matrix, in the order of the table.
 func cells() []cell {
 	var all []cell
-	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), reauthCells(), natCells(), networkCells(), childrenCells(), portCells(), outer6Cells(), fragmentCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), attackCells(), atOnceCells(), hybridCells(), authCells(), pskCells(), refusedCells(), revocationCells(), roadWarriorCells(), clientCells(), mainModeCells(), phase1Cells(), roadWarriorCellsV1(), hybridCellsV1(), rawKeyCells()} {
+	for _, group := range [][]cell{suiteCells(), otherSuiteCells(), cipherCells(), groupCells(), rekeyCells(), lifeCells(), reauthCells(), natCells(), networkCells(), childrenCells(), portCells(), outer6Cells(), fragmentCells(), routeCells(), ppkCells(), childlessCells(), redirectCells(), attackCells(), atOnceCells(), hybridCells(), authCells(), pskCells(), refusedCells(), revocationCells(), roadWarriorCells(), clientCells(), mainModeCells(), phase1Cells(), roadWarriorCellsV1(), lifeCellsV1(), hybridCellsV1(), rawKeyCells()} {
 		for _, c := range group {
 			if c.limit == 0 {
 				c.limit = 3 * time.Minute // a busy machine takes its time
