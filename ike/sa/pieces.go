@@ -9,7 +9,7 @@ const (
 	maxDatagram = 1280
 	minDatagram = 160
 
-	// What is put together at most: fragments, and bytes in them.
+	// MaxPieces and MaxReassembly are what is put together at most: fragments, and bytes in them.
 	MaxPieces     = 64
 	MaxReassembly = 64 << 10
 

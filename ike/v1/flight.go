@@ -23,7 +23,7 @@ type flight struct {
 // say sends a message on the SA's path. It is sent core.Tries times, as long as nothing is heard, and then
 // lost is called. Without lost it is sent once, and again only when the peer repeats itself.
 func (f *flight) say(raw []byte, lost func()) {
-	f.said, f.tries, f.repeats = f.sa.datagrams(raw), 0, 0
+	f.said, f.tries, f.repeats = f.sa.parts.split(raw), 0, 0
 	f.send(lost)
 }
 

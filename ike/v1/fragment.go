@@ -22,6 +22,7 @@ const fragmentLife = 30 * time.Second
 
 // fragments are those of the peer's message that is not whole yet.
 type fragments struct {
+	sa    *SA
 	id    uint16
 	last  int // the number of the last one; 0: it has not come
 	got   ikesa.Pieces
@@ -29,32 +30,31 @@ type fragments struct {
 	cut   uint16 // the number of our last message that was cut
 }
 
-// fragmenting reports whether the peer takes fragments.
-func (sa *SA) fragmenting() bool { return sa.base.Peer.Profile.Fragmentation && sa.peer.fragments }
-
-// datagrams are a message as it travels: in fragments where it is too long and the peer takes them.
-func (sa *SA) datagrams(raw []byte) [][]byte {
+// split is a message as it travels: in fragments where it is too long and the peer takes them.
+func (p *fragments) split(raw []byte) [][]byte {
+	sa := p.sa
 	longest := ikesa.LongestMessage(sa.base.Host)
-	if len(raw) <= longest || !sa.fragmenting() {
+	if len(raw) <= longest || !sa.base.Peer.Profile.Fragmentation || !sa.peer.fragments {
 		return [][]byte{raw}
 	}
 	size := longest - message.HeaderLen - isakmp.FragmentOverhead
 	if len(raw) > ikesa.MaxPieces*size {
 		return [][]byte{raw} // IP may get it there
 	}
-	sa.parts.cut++
+	p.cut++
 	var out [][]byte
 	for n := uint8(1); len(raw) > 0; n++ {
 		part := raw[:min(size, len(raw))]
 		raw = raw[len(part):]
-		f := &isakmp.Fragment{ID: sa.parts.cut, Number: n, Last: len(raw) == 0, Data: part}
+		f := &isakmp.Fragment{ID: p.cut, Number: n, Last: len(raw) == 0, Data: part}
 		out = append(out, isakmp.Append(nil, sa.header(sa.exchange, 0), []isakmp.Payload{f}))
 	}
 	return out
 }
 
-// fragment takes in a fragment; whole is its message once all of that are here, else nil.
-func (sa *SA) fragment(m *isakmp.Message) (whole []byte, err error) {
+// take takes in a fragment; whole is its message once all of that are here, else nil.
+func (p *fragments) take(m *isakmp.Message) (whole []byte, err error) {
+	sa := p.sa
 	f, ok := m.Payloads[0].(*isakmp.Fragment)
 	switch {
 	case !ok || len(m.Payloads) > 1:
@@ -64,7 +64,6 @@ func (sa *SA) fragment(m *isakmp.Message) (whole []byte, err error) {
 	case f.Number > ikesa.MaxPieces:
 		return nil, drop("too many fragments")
 	}
-	p := &sa.parts
 	n := int(f.Number)
 	old := p.got.Get(n)
 	if old != nil && p.id == f.ID && bytes.Equal(old, f.Data) {
@@ -72,45 +71,44 @@ func (sa *SA) fragment(m *isakmp.Message) (whole []byte, err error) {
 	}
 	// Some peers give all messages one number (strongSwan).
 	if p.id != f.ID || old != nil || p.last != 0 && (f.Last || n > p.last) || f.Last && p.got.Top() > n {
-		sa.forgetFragments()
+		p.forget()
 	}
 	p.id = f.ID
 	if f.Last {
 		p.last = n
 	}
 	if !p.got.Put(n, f.Data) {
-		sa.forgetFragments()
+		p.forget()
 		return nil, drop("the fragments are too long together")
 	}
 	if p.timer == nil {
-		p.timer = sa.base.Env.After(fragmentLife, sa.forgetFragments)
+		p.timer = sa.base.Env.After(fragmentLife, p.forget)
 	}
 	if p.last == 0 {
 		return nil, nil
 	}
 	if whole = p.got.Whole(p.last); whole != nil {
-		sa.forgetFragments()
+		p.forget()
 	}
 	return whole, nil
 }
 
-// defragmented reads a message that was put together. It is as good as one that came whole.
-func (sa *SA) defragmented(raw []byte) (*isakmp.Message, error) {
+// read reads a message that was put together.
+func (p *fragments) read(raw []byte) (*isakmp.Message, error) {
 	m, err := isakmp.Parse(raw)
 	switch {
 	case err != nil:
 		return nil, err
 	case m.Next == isakmp.TypeFragment:
 		return nil, drop("a fragment in fragments")
-	case !sa.addressed(m):
+	case !addressed(p.sa, m):
 		return nil, drop("the cookies in fragments are of no IKE SA")
 	}
 	return m, nil
 }
 
-// forgetFragments gives up the message that is not whole.
-func (sa *SA) forgetFragments() {
-	p := &sa.parts
-	sa.base.Env.Timers.Stop(p.timer)
+// forget gives up the message that is not whole.
+func (p *fragments) forget() {
+	p.sa.base.Env.Timers.Stop(p.timer)
 	p.timer, p.last, p.got = nil, 0, ikesa.Pieces{}
 }

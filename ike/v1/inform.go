@@ -21,7 +21,7 @@ func (sa *SA) inform(ps ...isakmp.Payload) {
 	x := sa.begin()
 	sa.used.add(x.id)
 	raw := sa.sealHashed(isakmp.ExchangeInformational, x.id, &x.iv, func(rest []byte) secret.Bytes { return sa.keys.hash1(x.id, rest) }, ps...)
-	sa.base.Transmit(sa.base.Path, sa.datagrams(raw))
+	sa.base.Transmit(sa.base.Path, sa.parts.split(raw))
 }
 
 // tell sends a notification: in clear while there are no keys, where it is no more than a hint.

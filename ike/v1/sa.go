@@ -69,7 +69,7 @@ func Initiate(env *core.Env, common ikesa.Owner, owner Owner, peer *core.Peer, p
 
 func newSA(base *ikesa.SA, owner Owner) *SA {
 	sa := &SA{base: base, owner: owner, exchanges: map[uint32]*exchange{}}
-	sa.first.sa, sa.dpd.sa = sa, sa
+	sa.first.sa, sa.dpd.sa, sa.parts.sa = sa, sa, sa
 	sa.phase1 = newPhase1(sa)
 	base.Protocol = sa
 	return sa
@@ -142,7 +142,7 @@ func (sa *SA) ChildGone(*Child) {}
 // Stop gives up all exchanges and wipes the keys.
 func (sa *SA) Stop() {
 	sa.first.stop()
-	sa.forgetFragments()
+	sa.parts.forget()
 	if sa.phase1 != nil {
 		sa.phase1.end()
 		sa.phase1 = nil
@@ -167,7 +167,7 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 	case err != nil:
 		sa.bad(in, "%v", err)
 		return
-	case !sa.addressed(m):
+	case !addressed(sa, m):
 		sa.bad(in, "the cookies are of no IKE SA")
 		return
 	}
@@ -175,10 +175,10 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 	sa.base.Stats.RxBytes += uint64(len(raw))
 	defer sa.weigh()
 	if m.Next == isakmp.TypeFragment {
-		whole, err := sa.fragment(m)
+		whole, err := sa.parts.take(m)
 		if err == nil && whole != nil {
 			raw = whole
-			m, err = sa.defragmented(raw)
+			m, err = sa.parts.read(raw)
 		}
 		if err != nil {
 			sa.bad(in, "%v", err)
@@ -201,7 +201,7 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 }
 
 // addressed reports whether a message has the cookies of this SA, as far as they are known.
-func (sa *SA) addressed(m *isakmp.Message) bool {
+func addressed(sa *SA, m *isakmp.Message) bool {
 	b := sa.base
 	return m.SPIi == b.SPIi && (m.SPIr == b.SPIr || b.Initiator && b.SPIr == 0)
 }
