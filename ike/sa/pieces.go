@@ -9,8 +9,9 @@ const (
 	maxDatagram = 1280
 	minDatagram = 160
 
-	// MaxPieces and MaxReassembly are what is put together at most: fragments, and bytes in them.
-	MaxPieces     = 64
+	// MaxPieces is of how many fragments a message is put together at most.
+	MaxPieces = 64
+	// MaxReassembly is how many bytes they have together at most.
 	MaxReassembly = 64 << 10
 
 	// perPiece is what a fragment takes beside its bytes.
