@@ -200,7 +200,7 @@ func (c *Child) awaitQuiet() {
 			c.Activate()
 			return
 		}
-		if other.SA != c.SA {
+		if other.SA != c.SA && !c.SA.Birth.Twin(other.SA.Birth) {
 			c.confirm()
 		}
 		c.awaitQuiet()
