@@ -38,6 +38,7 @@ func openIKEDCells() []daemonCell {
 		{name: "ecdsa", cert: "p256", theyInitiate: true},
 		{name: "nat", event: "culvert is behind a NAT, and rekeys both SAs", nat: true, udp: true, do: ours},
 		{name: "killed-dpd", event: "OpenIKED is killed and started; culvert notices and begins anew", profile: dpd, loses: true, do: []daemonStep{daemonIsKilledUnseen}},
+		{name: "killed", event: "OpenIKED is killed, started, and begins anew, without INITIAL_CONTACT", theyInitiate: true, loses: true, keeps: true, do: []daemonStep{daemonIsKilled}},
 		{name: "we-are-killed", event: "culvert is killed, started, and begins anew", keeps: true, do: []daemonStep{weAreKilledAndBack}},
 		{name: "deleted", event: "OpenIKED deletes its SAs, and begins anew", theyInitiate: true, do: []daemonStep{daemonDeletes(func(_ context.Context, r *daemonTunnel) error {
 			_, err := r.daemon.(openIKEDDaemon).Control("reset", "sa")
