@@ -14,14 +14,12 @@ import (
 // A callee1 is a puppet of IKEv1 that is called: the endpoint begins phase 1 and quick mode.
 type callee1 struct {
 	*puppet1
-	sai   []byte                // the body of the endpoint's SA payload
-	first *isakmp.Message       // the endpoint's first message
-	says  []isakmp.Payload      // vendor IDs
-	natd  []isakmp.Payload      // behind KE and nonce
-	quick *callee1Quick         // the last quick mode
-	auth  uint16                // the method that is chosen of the offer; 0: the first one
-	id    *isakmp.ID            // who we say that we are
-	wraps func(b []byte) []byte // changes a plaintext before it is encrypted; nil: it does not
+	sai   []byte           // the body of the endpoint's SA payload
+	first *isakmp.Message  // the endpoint's first message
+	says  []isakmp.Payload // vendor IDs
+	natd  []isakmp.Payload // behind KE and nonce
+	quick *callee1Quick    // the last quick mode
+	id    *isakmp.ID       // who we say that we are
 }
 
 // callee1Quick is one quick mode of the endpoint.

@@ -136,8 +136,7 @@ func TestStrangersInSAs(t *testing.T) {
 			&isakmp.Attributes{CfgType: isakmp.CfgSet, List: []isakmp.Attribute{isakmp.Basic(isakmp.XAuthStatus, 0)}},
 			&isakmp.Hash{Data: make([]byte, 32)}, p.sa(),
 		}
-		other := p.addr
-		other = third500
+		other := third500
 		for _, x := range exchanges {
 			for _, id := range []uint32{0, 0x7001, p.nextID, 0x9999} {
 				for _, one := range said {
