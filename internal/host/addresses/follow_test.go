@@ -3,6 +3,7 @@ package addresses
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,17 +13,34 @@ import (
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		done, news := make(chan struct{}), make(chan struct{}, 1)
+		var mu sync.Mutex // of the next lines: what wakes by the clock alone has no order with what we did before
 		list, failed := []int{1}, error(nil)
-		var now []int
 		var told [][]int
 		reads, ended := 0, false
+		is := func(l []int, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			list, failed = l, err
+		}
+		var now []int
 		go func() {
-			follow(done, news, func() ([]int, error) { reads++; return list, failed }, &now, func(l []int) { told = append(told, l) })
+			follow(done, news, func() ([]int, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				reads++
+				return list, failed
+			}, &now, func(l []int) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, l)
+			})
 			ended = true
 		}()
 		expect := func(what string, wantReads, wantTold int) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if reads != wantReads || len(told) != wantTold {
 				t.Fatalf("%s: read %d times and told %d times, not %d and %d", what, reads, len(told), wantReads, wantTold)
 			}
@@ -31,10 +49,10 @@ func TestFollow(t *testing.T) {
 		time.Sleep(time.Hour)
 		expect("without news", 1, 1)
 
-		list = []int{1, 2}
+		is([]int{1, 2}, nil)
 		news <- struct{}{}
 		expect("news that may not be alone", 1, 1)
-		list = []int{1, 2, 3}
+		is([]int{1, 2, 3}, nil)
 		time.Sleep(gather)
 		expect("news", 2, 2)
 		if !slices.Equal(told[1], []int{1, 2, 3}) || !slices.Equal(now, told[1]) {
@@ -45,11 +63,11 @@ func TestFollow(t *testing.T) {
 		time.Sleep(gather)
 		expect("news that change nothing", 3, 2)
 
-		list, failed = nil, errors.New("cannot be read")
+		is(nil, errors.New("cannot be read"))
 		news <- struct{}{}
 		time.Sleep(gather)
 		expect("a list that cannot be read", 4, 2)
-		list, failed = []int{1, 2, 3}, nil
+		is([]int{1, 2, 3}, nil)
 		news <- struct{}{}
 		time.Sleep(gather)
 		expect("the same list again", 5, 2)
