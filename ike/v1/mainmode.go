@@ -7,7 +7,6 @@ import (
 	"culvert/ike/auth"
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
-	"culvert/ike/message"
 	ikesa "culvert/ike/sa"
 )
 
@@ -221,16 +220,26 @@ func Accept(env *core.Env, common ikesa.Owner, owner Owner, peers []*core.Peer, 
 	p := sa.phase1
 	p.candidates = peers
 	sa.first.hear(raw)
-	if begin := map[message.ExchangeType]func(*isakmp.Message, *isakmp.SA) error{isakmp.ExchangeAggressive: p.aggressive1, isakmp.ExchangeBase: baseMode{p}.first}[m.Exchange]; begin != nil {
-		if err := begin(m, offer); err != nil {
-			sa.fail(err)
-		}
-		return nil
+	switch m.Exchange {
+	case isakmp.ExchangeAggressive:
+		err = p.aggressive1(m, offer)
+	case isakmp.ExchangeBase:
+		err = baseMode{p}.first(m, offer)
+	default:
+		err = p.main1(m, offer)
 	}
-	chosen, err := p.choose(offer, methodsFor)
 	if err != nil {
 		sa.fail(err)
-		return nil
+	}
+	return nil
+}
+
+// main1 takes message 1.
+func (p *phase1) main1(m *isakmp.Message, offer *isakmp.SA) error {
+	sa := p.sa
+	chosen, err := p.choose(offer, methodsFor)
+	if err != nil {
+		return err
 	}
 	p.sai = clone(offer.Body())
 	sa.peer.hear(m.Payloads)
