@@ -208,6 +208,22 @@ func TestDestination(t *testing.T) {
 	}
 }
 
+// tells makes a change, if there is one, and expects what a watch tells then.
+func tells(t *testing.T, told <-chan string, change, want string) {
+	t.Helper()
+	if change != "" {
+		ip(t, change)
+	}
+	select {
+	case got := <-told:
+		if got != want {
+			t.Errorf("%q: %s, not %s", change, got, want)
+		}
+	case <-time.After(limit):
+		t.Fatalf("%q is not told", change)
+	}
+}
+
 // A watch tells the addresses of this host at once, and again when one came.
 func TestWatchReachable(t *testing.T) {
 	site(t)
@@ -219,17 +235,7 @@ func TestWatchReachable(t *testing.T) {
 		{"addr add 192.0.2.7/24 dev eth0", "[192.0.2.1 203.0.113.5 192.0.2.7 2001:db8:1::1]"},
 		{"link set far-eth0 down", "[]"},
 	} {
-		if c.change != "" {
-			ip(t, c.change)
-		}
-		select {
-		case got := <-told:
-			if got != c.want {
-				t.Errorf("%q: %s, not %s", c.change, got, c.want)
-			}
-		case <-time.After(limit):
-			t.Fatalf("%q is not told", c.change)
-		}
+		tells(t, told, c.change, c.want)
 	}
 	close(done)
 	<-ended
@@ -249,17 +255,7 @@ func TestWatchOwn(t *testing.T) {
 		{"addr add 10.99.0.2/32 dev lo", "[10.99.0.1/32 10.99.0.2/32]"},
 		{"route add 10.9.0.0/16 dev lo", "[10.9.0.0/16 10.99.0.1/32 10.99.0.2/32]"},
 	} {
-		if c.change != "" {
-			ip(t, c.change)
-		}
-		select {
-		case got := <-told:
-			if got != c.want {
-				t.Errorf("%q: %s, not %s", c.change, got, c.want)
-			}
-		case <-time.After(limit):
-			t.Fatalf("%q is not told", c.change)
-		}
+		tells(t, told, c.change, c.want)
 	}
 	close(done)
 	<-ended
