@@ -626,8 +626,8 @@ func TestUnityLoadBalance(t *testing.T) {
 	}
 }
 
-// Old kernels cut the ICV of HMAC-SHA-256 to 96 bits and have no number of their own for that. Who has sha256-96 says the number of
-// sha256, and computes as the kernel does.
+// Old kernels cut the ICV of HMAC-SHA-256 to 96 bits and have no number of their own for that. With sha256-96 we offer the number of
+// sha256, and compute as such a kernel does.
 func TestSHA256CutTo96Bits(t *testing.T) {
 	for _, v := range []func(a, b *core.Config){inMainMode, func(_, _ *core.Config) {}} {
 		for _, protocol := range []core.Protocol{core.ProtoESP, core.ProtoAH} {

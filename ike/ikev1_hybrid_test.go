@@ -135,8 +135,8 @@ func TestHybridRefused(t *testing.T) {
 	}
 }
 
-// Phase 1 proves nothing of the client, so that every one of them has an XAuth of its own: who comes from where a user has an
-// SA and does not answer is nobody.
+// Phase 1 proves nothing of the client, so each phase 1 needs an XAuth of its own. A client at a user's address that
+// does not answer does not become that user.
 func TestHybridAtARekey(t *testing.T) {
 	k := newCerts()
 	for _, silent := range []bool{false, true} {

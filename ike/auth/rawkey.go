@@ -11,8 +11,8 @@ import (
 	"culvert/ike/message"
 )
 
-// WireRawKey stands in a Claim for a signature that no certificate came with. It is no number of an AUTH payload: IKEv1 has
-// none, and here IKEv2 has no raw keys.
+// WireRawKey is the method of a Claim that is proved by a signature without a certificate. No AUTH payload has this number: IKEv1 has
+// no such payload, and raw keys are not used with IKEv2.
 const WireRawKey = 255
 
 // RawKey is IKEv1's signature by an RSA key that has no certificate: each end has the public key of the other one. On the

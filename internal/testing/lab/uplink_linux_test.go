@@ -10,9 +10,8 @@ import (
 // The uplink of a gateway goes while its address stays, or its address goes: with MOBIKE the IKE SA moves to the other uplink,
 // without it another IKE SA is made from there. Nobody waits until the peer counts as dead.
 //
-// The router filters by reverse path. It does not answer to who asks for its hardware address from an address that it does not
-// expect there, and Linux asks from that of the packet that waits: while ESP leaves from the old address, nothing leaves from
-// the new one.
+// The router filters by reverse path: it ignores an ARP request whose sender address is not of that link. Linux sends the request
+// with the source address of the packet that waits. So while ESP leaves from the old address, nothing leaves from the new one.
 func TestUplinkIsGone(t *testing.T) {
 	Need(t)
 	const another = "our address that leads to the peer is another one"
