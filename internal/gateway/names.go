@@ -33,11 +33,15 @@ func (n *names) take(out core.Output) {
 			list, err := n.dns.LookUp(context.Background(), w.Name)
 			return core.PackAddrs(list), err
 		}
-		q := ask.Work.(core.SourceFor)
-		addr, err := n.source(q.Remote)
-		if err != nil {
-			return nil, err
-		}
-		return core.PackSource(addr, q.Own.IsValid() && addr != q.Own && n.strays != nil && n.strays(q.Own, q.Remote)), nil
+		return n.sourceFor(ask.Work.(core.SourceFor))
 	})
+}
+
+// sourceFor answers a question for the local address.
+func (n *names) sourceFor(q core.SourceFor) (secret.Bytes, error) {
+	addr, err := n.source(q.Remote)
+	if err != nil {
+		return nil, err
+	}
+	return core.PackSource(addr, q.Own.IsValid() && addr != q.Own && n.strays != nil && n.strays(q.Own, q.Remote)), nil
 }
