@@ -39,6 +39,7 @@ import (
 // outWorker is all that one goroutine needs to take batches through the line.
 type outWorker struct {
 	path       *Path
+	line       int // which of several lines this is, from 0 on (sad.Params.Line)
 	count      *counters
 	sads       *sad.Worker
 	cache      spd.Cache
@@ -168,7 +169,7 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	verdict, crowded := Passed, n > 1 && w.path.cfg.SAs.Crowded()
 	for i := range n {
 		if crowded && i%nearGroup == 0 {
-			w.near.outgoing(&w.path.cfg, &w.cache, w.bufs[i:n], w.sizes[i:n])
+			w.near.outgoing(w.line, &w.path.cfg, &w.cache, w.bufs[i:n], w.sizes[i:n])
 		}
 		if r := w.classify(w.bufs[i], underlay.Headroom, w.sizes[i], now); r != Passed {
 			w.count.drop(r)
@@ -251,7 +252,7 @@ func (w *outWorker) lookUp(f *wire.Flow, pkt []byte, info wire.Info, now int64) 
 	case pol.Action == spd.None:
 		return nil, w.clear(pkt)
 	}
-	out, several := w.path.cfg.outbound(pol, k, f)
+	out, several := w.path.cfg.outbound(w.line, pol, k, f)
 	switch {
 	case out != nil:
 		w.asked.satisfied(pol.Ref)
