@@ -93,6 +93,9 @@ func results() []Result {
 		rs = append(rs, Result{Group: manualGroup, Name: c.name, Initiator: "none", IKE: "none", ESP: c.String(),
 			Inside: c.inside(), Event: "none", Outcome: outcomes.of[c.name]})
 	}
+	for _, c := range negotiatedCells() {
+		rs = append(rs, c.result())
+	}
 	for _, c := range kernelNATCells() {
 		rs = append(rs, c.result())
 	}
