@@ -81,6 +81,9 @@ func results() []Result {
 	for _, c := range kernelCells() {
 		r := Result{Group: kernelGroup, Name: c.name, Initiator: "culvert", IKE: usualIKE.String(), ESP: c.String(),
 			Inside: c.inside(), Event: "none", Outcome: outcomes.of[c.name]}
+		if c.v1 {
+			r.Group = kernelV1Group
+		}
 		if c.theyInitiate {
 			r.Initiator = "strongSwan"
 		}
