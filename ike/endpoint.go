@@ -281,6 +281,7 @@ func (e *Endpoint) Established(sa *ikesa.SA) {
 		}
 	}
 	e.settleTwinsLater(sa, 0)
+	ikesa.Gather(sa)
 	e.inherit(sa, 0)
 	e.fill(sa)
 }
@@ -292,8 +293,12 @@ func (e *Endpoint) Ended(sa *ikesa.SA, fault bool) {
 		e.strangers.gaveUp(e.env.Now())
 	}
 	e.replacing.rekeyed(sa)
+	old := e.replacing[sa.ID]
 	delete(e.replacing, sa.ID)
 	e.others.remove(sa)
+	if fault {
+		defer unanswered(old, sa)
+	}
 	e.redirects.failed(sa, fault)
 	if e.races.ended(e, sa, fault) {
 		return

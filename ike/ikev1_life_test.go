@@ -128,7 +128,7 @@ func TestPhase1DeletedOfOneDevice(t *testing.T) {
 		t.Fatalf("%v %s", r.e.SAs(), r.reasons())
 	}
 	first.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{first.cookies()}})
-	if sas := r.e.SAs(); len(sas) != 1 || len(sas[0].Children) != 0 {
+	if sas := r.e.SAs(); len(sas) != 2 || sas[0].State != "expired" || len(sas[0].Children) != 1 || len(sas[1].Children) != 0 {
 		t.Errorf("%+v", sas)
 	}
 }

@@ -2,12 +2,14 @@ package ike
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
 	"culvert/ike/message"
+	ikesa "culvert/ike/sa"
 )
 
 // What the simulated networks found (TestWeatherOfIKEv1), each by itself.
@@ -143,4 +145,122 @@ func TestOldPhase1StaysUntilMessage3Arrives(t *testing.T) {
 		t.Errorf("%v\n%v", as, bs)
 	}
 	p.works()
+}
+
+// A new phase 1 takes over, and the peer takes it back before the old one is deleted: what it had goes back to the old one, which is
+// replaced again.
+func TestReplacementThatIsTakenBack(t *testing.T) {
+	p := newPair(t, 1, quick, inMainMode, bPassive, longChildren)
+	p.up()
+	p.until(5*time.Second, "up", p.bothUp)
+	p.run(time.Minute)
+	old := p.a.e.SAs()[0]
+	p.a.in(core.Command{Do: core.RekeyIKE})
+	p.run(time.Second)
+	for _, sa := range p.a.e.bySPI {
+		if sa.ID != old.ID {
+			ikesa.Expire(sa, "the peer deleted it")
+		}
+	}
+	p.run(time.Minute)
+	if sas := p.a.e.SAs(); p.a.states() != "established " || sas[0].ID == old.ID || len(sas[0].Children) != 1 || p.a.count(core.EvChildDown) != 0 || p.a.outbound() == nil {
+		t.Errorf("%+v", sas)
+	}
+}
+
+// Phase 1 is replaced while a CHILD SA is being rekeyed by it: what comes of the rekey belongs to the new phase 1, and does not end
+// with the old one.
+func TestRekeyEndsAfterPhase1WasReplaced(t *testing.T) {
+	p := newPair(t, 1, quick, inMainMode, bPassive, longChildren)
+	p.up()
+	p.until(5*time.Second, "up", p.bothUp)
+	p.run(time.Minute)
+	p.drop = func(from *side, h message.Header) bool { return from == p.b && h.Exchange == isakmp.ExchangeQuick }
+	p.b.in(core.Command{Do: core.RekeyChildren})
+	p.run(100 * time.Millisecond)
+	p.a.in(core.Command{Do: core.RekeyIKE})
+	p.run(200 * time.Millisecond)
+	p.drop = nil
+	p.run(2 * time.Minute)
+	if p.b.count(core.EvChildUp) < 2 {
+		t.Fatalf("b's rekey came to nothing: %v", p.b.events)
+	}
+	a, b := p.a.e.SAs(), p.b.e.SAs()
+	if len(a) != 1 || len(b) != 1 || len(a[0].Children) != 2 || len(b[0].Children) != 2 || len(p.a.children) != 2 || len(p.b.children) != 2 {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+	p.works()
+}
+
+// Both rekey a CHILD SA at once. Both new ones are there, and both ends rekey the same one of them next.
+func TestRekeyedByBothAtOnce(t *testing.T) {
+	p := newPair(t, 1, quick, inMainMode, longChildren, bPassive)
+	p.up()
+	p.until(5*time.Second, "up", p.bothUp)
+	p.run(time.Minute)
+	p.a.in(core.Command{Do: core.RekeyChildren})
+	p.b.in(core.Command{Do: core.RekeyChildren})
+	p.run(10 * time.Second)
+	var serving [2][]uint32
+	for i, s := range []*side{p.a, p.b} {
+		for _, c := range s.e.children {
+			if c.Serving() {
+				serving[i] = append(serving[i], []uint32{c.SPIIn, c.SPIOut}[i])
+			}
+		}
+	}
+	if len(p.a.children) != 3 || len(serving[0]) != 1 || len(serving[1]) != 1 || serving[0][0] != serving[1][0] {
+		t.Errorf("%d CHILD SAs, of which %08x serve", len(p.a.children), serving)
+	}
+	p.works()
+}
+
+// What we have begun is up here before the peer has our last message. If it begins one as well and says INITIAL-CONTACT, ours is no
+// leftover of an earlier life.
+func TestInitialContactBeforeOursIsUp(t *testing.T) {
+	p := newPair(t, 1, quick, inAggressiveMode, longChildren)
+	p.b.cfg.Peers[0].OnDemand = true
+	lost, first := 0, uint64(0)
+	p.drop = func(from *side, h message.Header) bool {
+		switch {
+		case from != p.a || h.Exchange != isakmp.ExchangeAggressive:
+		case h.SPIr == 0:
+			first = h.SPIi
+		case h.SPIi == first && lost < 2:
+			lost++
+			return true
+		}
+		return false
+	}
+	contact := 0
+	p.up()
+	p.run(200 * time.Millisecond)
+	p.b.in(core.Acquire{Policy: 1})
+	p.run(time.Minute)
+	for _, s := range []*side{p.a, p.b} {
+		for _, e := range s.events {
+			if strings.Contains(e.Reason, "initial contact") {
+				contact++
+			}
+		}
+	}
+	if lost != 2 || contact != 0 {
+		t.Errorf("%d messages lost, %d SAs ended by INITIAL-CONTACT", lost, contact)
+	}
+	p.works()
+}
+
+// A phase 1 was replaced by one that the peer does not count on, so that no DELETE of it comes. The peer is told that it is over.
+func TestReplacedPhase1IsNotKept(t *testing.T) {
+	p := newPair(t, 1, quick, inMainMode, bPassive, longChildren)
+	p.up()
+	p.until(5*time.Second, "up", p.bothUp)
+	p.run(time.Minute)
+	for _, sa := range p.b.e.bySPI {
+		sa.Redundant()
+	}
+	p.run(65 * time.Second)
+	if p.a.count(core.EvIKEDown) != 1 || p.b.count(core.EvIKEDown) != 1 {
+		t.Errorf("a: %v\nb: %v", p.a.events, p.b.events)
+	}
 }

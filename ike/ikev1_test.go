@@ -280,7 +280,7 @@ func TestMainModeDeletes(t *testing.T) {
 	p.until(30*time.Second, "up again", p.bothUp)
 	p.works()
 	p.a.in(core.Command{Do: core.Shutdown})
-	p.run(time.Second)
+	p.run(5 * time.Second)
 	if !p.a.e.Idle() || !p.b.e.Idle() || len(p.a.children)+len(p.b.children) > 0 {
 		t.Errorf("%v, %v", p.a.e.SAs(), p.b.e.SAs())
 	}

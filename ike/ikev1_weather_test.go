@@ -63,12 +63,6 @@ func newWeatherV1(t *testing.T, seed uint64) *weatherV1 {
 		if x, ok := o.(core.Send); ok && len(x.Data) > 0 {
 			w.past = append(w.past, core.Datagram{Local: x.Remote, Remote: x.Local, NATT: x.NATT, Data: bytes.Clone(x.Data)})
 		}
-		switch e, _ := o.(core.Event); {
-		case e.Kind == core.EvChildDown && e.Reason == "its IKE SA ended": // a DELETE of phase 1 takes its CHILD SAs along where no other IKE SA is known to be the same device's
-			w.disturbed = true
-		case e.Kind == core.EvBadMessage && e.Reason == "informational for an IKE SA that does not exist": // it may have been a DELETE
-			w.disturbed = true
-		}
 		was(s, o)
 	}
 	return w

@@ -8,7 +8,7 @@ import (
 	ikesa "culvert/ike/sa"
 )
 
-// Reauthenticate begins the IKE SA that takes over from sa. If it comes to
+// Reauthenticate begins the IKE SA that takes over from sa, which may be expired. If it comes to
 // nothing, sa stays and asks again.
 func (e *Endpoint) Reauthenticate(sa *ikesa.SA) {
 	e.replace(sa, nil, netip.Addr{}, "authenticated anew")
@@ -25,7 +25,7 @@ func (e *Endpoint) Renew(sa *ikesa.SA, p *core.Policy) bool {
 func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy, local netip.Addr, why string) bool {
 	sa = sa.Newest()
 	switch {
-	case e.down || sa.State != ikesa.Established || e.replacing.has(sa):
+	case e.down || !ikesa.Present(sa) || e.replacing.has(sa):
 		return false
 	case e.others.settling(sa, e.env.Now()): // a replacement is begun too late to be known as a twin, and both would stay
 		e.env.After(ikesa.TwinDelay, func() { e.replace(sa, main, local, why) })
@@ -49,6 +49,16 @@ func (e *Endpoint) replace(sa *ikesa.SA, main *core.Policy, local netip.Addr, wh
 	e.Adopt(n)
 	n.Protocol.Begin()
 	return true
+}
+
+// unanswered ends an expired IKE SA with what it has left, if another one that was begun to take over was not answered at all: the
+// peer is dead, unless it was heard by ESP meanwhile.
+func unanswered(old, attempt *ikesa.SA) {
+	if old == nil || old.State != ikesa.Expired || attempt.SPIr != 0 || old.Peer.Profile.DPD == 0 || !old.Heard.Before(attempt.Created) {
+		return
+	}
+	old.Event(core.EvPeerDead, "the peer did not answer when phase 1 was begun anew, and nothing came by ESP")
+	old.End(true, "the peer does not answer")
 }
 
 // replacing are IKE SAs made at a re-authentication or a redirect, and whom they replace.
@@ -105,9 +115,14 @@ func (e *Endpoint) inherit(sa *ikesa.SA, tries int) {
 		}
 		if _, ok := sa.Protocol.(ikesa.Detached); ok { // what it had goes with it where the peer does not have the new one yet
 			e.env.After(ikesa.TwinDelay, func() {
-				if n := sa.Newest(); n.State == ikesa.Established {
-					ikesa.HandOver(old, n)
+				n := sa.Newest()
+				if n.State != ikesa.Established { // the peer took it back, and what it had went back to the old one
+					if old.State == ikesa.Established {
+						old.RekeyLater()
+					}
+					return
 				}
+				ikesa.HandOver(old, n)
 				old.Delete(why)
 			})
 			return

@@ -16,8 +16,7 @@ type Transform interface {
 	Back() int
 	Overhead(n int) int
 	MaxPayload(size int) int
-	Slow() bool // whether packets of other SAs should not wait for one of this
-	Near() int  // reads what it needs for a packet, see Inbound.Near
+	Near() int // reads what it needs for a packet, see Inbound.Near
 	Wipe()
 }
 

@@ -9,7 +9,7 @@ import (
 type SAInfo struct {
 	ID            SAID
 	Peer          string
-	State         string // "connecting", "established", "rekeyed", "deleting"
+	State         string // "connecting", "established", "expired", "rekeyed", "deleting"
 	Initiator     bool
 	Resumed       bool // from an earlier IKE SA, with a ticket
 	Local, Remote netip.AddrPort

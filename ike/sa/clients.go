@@ -142,14 +142,25 @@ func (sa *SA) Claims(s *SA) bool { return sa.LeaseOwner() == s.LeaseOwner() }
 
 // Forgets reports whether a peer that says INITIAL_CONTACT to sa says with it that it has
 // no s any more (RFC 7296 §2.4). One that came up after sa began is no leftover: both ends
-// began at once.
+// began at once. In IKEv1 it may be up here long before it is up at the peer.
 func (sa *SA) Forgets(s *SA) bool {
-	return !sa.Identity.IgnoreContact && s.State >= Established && s.EstablishedAt.Before(sa.Created) && sa.SamePerson(s)
+	up := s.EstablishedAt
+	if _, ok := s.Protocol.(Detached); ok && s.Initiator {
+		if up = s.Shown; up.IsZero() {
+			up = s.EstablishedAt.Add(core.TimeToGiveUp)
+		}
+	}
+	return !sa.Identity.IgnoreContact && s.State >= Established && up.Before(sa.Created) && sa.SamePerson(s)
 }
 
 // InitialContact is for the protocol, once the peer has proved itself: it says that sa is
 // the only SA that it has. What is left of its earlier life goes away.
 func (sa *SA) InitialContact() {
+	for _, c := range slices.Clone(sa.Children) {
+		if !sa.Identity.IgnoreContact && c.made.Before(sa.Created) { // which it took over
+			c.End("the peer made initial contact anew: it had forgotten this SA")
+		}
+	}
 	for _, s := range sa.Others.Namesakes(sa) {
 		switch {
 		case !sa.Forgets(s):
@@ -168,7 +179,7 @@ func (sa *SA) Only() bool {
 		return false
 	}
 	for s := range sa.Others.Siblings(sa) {
-		if s.State == Established {
+		if Present(s) {
 			return false
 		}
 	}

@@ -42,7 +42,7 @@ func (sa *SA) Contest(why string, done func(stays bool)) {
 	case sa.State < Established: // it has just proved who it is
 		done(true)
 		return
-	case sa.State > Established: // our Delete is under way, or it has nothing any more
+	case sa.State > Expired: // our Delete is under way, or it has nothing any more
 		sa.End(false, "%s", why)
 		done(false)
 		return

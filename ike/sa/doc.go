@@ -32,6 +32,7 @@
 //	contest.go    two devices want the same
 //	crowd.go      how many IKE SAs one peer may have
 //	twins.go      both ends began at once
+//	expired.go    CHILD SAs that outlive their IKE SA
 //	fallback.go   the peer does not let us replace an SA
 //	reauth.go     how long a proof counts
 //	modeconfig.go what mode config asks for, gives and keeps

@@ -13,12 +13,16 @@ func (l liveness) rest() { l.sa.Env.Timers.Stop(l.sa.Timers.dpd) }
 func (sa *SA) watch() {
 	every := sa.Peer.Profile.DPD
 	sa.Env.Timers.Stop(sa.Timers.dpd)
-	if every <= 0 || sa.State != Established {
+	if every <= 0 || !Present(sa) {
 		return
 	}
 	wait := sa.Heard.Add(every).Sub(sa.Env.Now())
 	if wait <= 0 {
-		sa.Protocol.Probe(false)
+		if sa.State == Established {
+			sa.Protocol.Probe(false)
+		} else if !revive(sa) {
+			return
+		}
 		wait = every
 	}
 	sa.Timers.dpd = sa.Env.After(wait, sa.watch)

@@ -110,7 +110,7 @@ func (c *Child) leftBehind() bool {
 // CHILD SA from another address than the SA's.
 func (c *Child) Moved(local, remote netip.AddrPort) {
 	sa := c.SA
-	if sa.State == Established && slices.Contains(sa.Children, c) {
+	if Present(sa) && slices.Contains(sa.Children, c) {
 		rebound(sa, Path{local, remote, true})
 	}
 }
@@ -185,7 +185,7 @@ func (sa *SA) Float() {
 // transport mode it is not: who takes a packet out of UDP makes its checksum anew (RFC 3948
 // §3.1.2), and one that was wrong before would come out right.
 func (sa *SA) InUDP(p *core.Policy) bool {
-	if p.Protocol == core.ProtoAH || p.AH {
+	if p.Protocol == core.ProtoAH {
 		return false
 	}
 	switch sa.Host.Config().Encapsulation {

@@ -84,6 +84,9 @@ type Prober interface {
 // Detached is a Protocol whose CHILD SAs belong to the two peers and not to the IKE SA that made them: any
 // other with the same peer can carry them (RFC 2409 §3).
 type Detached interface {
+	// Leave gives up all exchanges. From then on the IKE SA says nothing, and hears only which CHILD SAs the peer deletes.
+	// lifetime: its own is over, which is said before to a peer that may count on a longer one.
+	Leave(lifetime bool)
 	// Detached reports whether the peer is known to have the IKE SA. Where it is not, the peer is asked.
 	Detached() (known bool)
 }

@@ -1,6 +1,7 @@
 package sa
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,12 +17,13 @@ const (
 	Connecting  State = iota // we began it, and it is not up yet
 	HalfOpen                 // the peer began it, and has not proved who it is
 	Established              // up
+	Expired                  // IKEv1: over, and its CHILD SAs live on (expired.go)
 	Replaced                 // rekeyed; only deletion is left
 	Closing                  // our delete is on its way
 	Ended                    // gone
 )
 
-var stateNames = [...]string{"connecting", "half-open", "established", "rekeyed", "deleting", "ended"}
+var stateNames = [...]string{"connecting", "half-open", "established", "expired", "rekeyed", "deleting", "ended"}
 
 func (s State) String() string { return stateNames[s] }
 
@@ -63,11 +65,13 @@ type SA struct {
 	Wanted   []*core.Policy // CHILD SAs to make, the first together with the SA
 	Adopter  *SA            // the successor that took over the CHILD SAs at a rekey; nil before one
 	Auth     Proof
-	Resumed  bool   // from an earlier IKE SA, without a proof of its own
-	Lease    *Lease // nil: no inner address
-	Leaving  bool   // the peer was sent to another gateway
+	Resumed  bool          // from an earlier IKE SA, without a proof of its own
+	Lease    *Lease        // nil: no inner address
+	Leaving  bool          // the peer was sent to another gateway
+	Lifetime time.Duration // which the ends agree on (IKEv1); 0: as the profile says
 
 	Created, EstablishedAt, Heard time.Time
+	Shown                         time.Time // when the peer first showed that it has the SA (IKEv1); zero: it has not
 	Timers                        struct{ Half, Soft, Hard, dpd, keepalive *core.Timer }
 	Stats                         struct {
 		TxPackets, RxPackets, TxBytes, RxBytes uint64
@@ -172,11 +176,16 @@ func (sa *SA) Up() {
 	env.Timers.Stop(sa.Timers.Half)
 	sa.Become(Established)
 	sa.EstablishedAt = env.Now()
-	life := sa.Peer.Profile.Lifetime
+	life := cmp.Or(sa.Lifetime, sa.Peer.Profile.Lifetime)
 	soft := softLife(env, life)
 	sa.span = newSpan(env.Now(), soft, life)
 	sa.Timers.Soft = env.After(soft, sa.RekeyDue)
 	sa.Timers.Hard = env.After(life, func() {
+		if d, ok := sa.Protocol.(Detached); ok {
+			d.Leave(true)
+			Expire(sa, "its lifetime of %v ended", life)
+			return
+		}
 		sa.Delete(fmt.Sprintf("the lifetime of %v ended before a rekey succeeded", life))
 	})
 	sa.watch()
@@ -291,7 +300,14 @@ func (sa *SA) Redundant() {
 	}
 	sa.Become(Replaced)
 	each(sa, feature.rest)
-	sa.Timers.Hard = sa.Env.After(replacedLife, func() { sa.End(false, "replaced, and the peer did not delete it") })
+	sa.Timers.Hard = sa.Env.After(replacedLife, func() {
+		const why = "replaced, and the peer did not delete it"
+		if _, ok := sa.Protocol.(Detached); ok { // its peer may count on it as well, and hears nothing from it
+			sa.Delete(why)
+			return
+		}
+		sa.End(false, why)
+	})
 }
 
 // ReplacedBy is for the protocol: n was made by a rekey of sa and has all that lives on

@@ -90,11 +90,15 @@ func (sa *SA) TakeOver(from *SA) bool {
 
 // HandOver has another IKE SA with the same peer carry the CHILD SAs and the lease, where its version can (Detached).
 func HandOver(sa, to *SA) {
-	for _, c := range sa.Children {
+	moved := sa.Children
+	for _, c := range moved {
 		c.SA = to
 	}
-	to.Children = append(to.Children, sa.Children...)
+	to.Children = append(to.Children, moved...)
 	sa.Children = nil
+	for _, c := range moved {
+		c.overdue()
+	}
 	if to.Lease == nil {
 		leasing{sa: sa}.passTo(to)
 	}

@@ -17,21 +17,12 @@ import (
 
 // DeleteChild tells the peer that a CHILD SA ends, and ends it.
 func (sa *SA) DeleteChild(c *Child, why string) {
-	sa.inform(deletesOf(c)...)
+	sa.inform(deleteOf(c))
 	c.End(why)
 }
 
-// deletesOf name the SAs of a CHILD SA by the SPIs that we receive with.
-func deletesOf(c *Child) []isakmp.Payload {
-	list := []isakmp.Payload{deleteOf(c.Policy.Protocol, c.SPIIn)}
-	if c.AHIn != 0 {
-		list = append(list, deleteOf(core.ProtoAH, c.AHIn))
-	}
-	return list
-}
-
-func deleteOf(protocol core.Protocol, spi uint32) *isakmp.Delete {
-	return &isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: uint8(protocol), SPIs: [][]byte{spiBytes(spi)}}
+func deleteOf(c *Child) *isakmp.Delete {
+	return &isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: uint8(c.Policy.Protocol), SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, c.SPIIn)}}
 }
 
 // maxComplaints bounds how many of them are said in a second for one IKE SA: anybody can send a packet with any SPI.
@@ -55,23 +46,15 @@ func (sa *SA) TellUnknownSPI(spi uint32) {
 	}
 	c.n++
 	for _, protocol := range sa.protocols() {
-		sa.inform(deleteOf(protocol, spi))
+		sa.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: uint8(protocol), SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, spi)}})
 	}
 }
 
 // protocols are those that the policies of the peer have.
 func (sa *SA) protocols() (list []core.Protocol) {
-	add := func(protocol core.Protocol) {
-		if !slices.Contains(list, protocol) {
-			list = append(list, protocol)
-		}
-	}
 	for _, p := range sa.base.Host.Config().Policies {
-		if p.Peer != sa.base.Peer {
-			continue
-		}
-		if add(p.Protocol); p.AH {
-			add(core.ProtoAH)
+		if p.Peer == sa.base.Peer && !slices.Contains(list, p.Protocol) {
+			list = append(list, p.Protocol)
 		}
 	}
 	if len(list) == 0 { // they come from templates
@@ -80,13 +63,17 @@ func (sa *SA) protocols() (list []core.Protocol) {
 	return list
 }
 
-// Close tells the peer that the IKE SA ends, and with it its CHILD SAs.
+// Close tells the peer that the IKE SA ends, and with it its CHILD SAs. One that has none is not missed, and hears what the peer deletes
+// for a moment.
 func (sa *SA) Close(why string, wait bool) {
 	for _, c := range sa.base.Children {
-		sa.inform(deletesOf(c)...)
+		sa.inform(deleteOf(c))
 	}
 	sa.inform(sa.deleteOfPhase1())
-	if wait {
+	switch {
+	case wait && len(sa.base.Children) == 0:
+		ikesa.Fade(sa.base, "%s", why)
+	case wait:
 		sa.base.End(false, "%s", why)
 	}
 }
@@ -97,9 +84,12 @@ func (sa *SA) deleteOfPhase1() *isakmp.Delete {
 
 // deleted hears what the peer deletes.
 func (sa *SA) deleted(d *isakmp.Delete) {
+	if d.Protocol == isakmp.ProtoISAKMP && sa.left {
+		return
+	}
 	if d.Protocol == isakmp.ProtoISAKMP {
 		for _, spi := range d.SPIs {
-			sa.phase1Deleted(spi)
+			phase1Deleted(sa, spi)
 		}
 		return
 	}
@@ -113,21 +103,15 @@ func (sa *SA) deleted(d *isakmp.Delete) {
 }
 
 // childBySPI is the CHILD SA that the peer names by the SPI that it receives with, or (Cisco) by ours. It may be another
-// IKE SA's of the same peer: any of them speaks for all. The SPI of the AH around ESP names both.
+// IKE SA's of the same peer: any of them speaks for all.
 func (sa *SA) childBySPI(spi uint32, protocol uint8) (found *Child) {
 	for _, s := range sa.kin() {
 		for _, c := range s.Children {
-			in, out := c.SPIIn, c.SPIOut
 			switch {
-			case protocol == isakmp.ProtoAH && c.AHIn != 0:
-				in, out = c.AHIn, c.AHOut
 			case uint8(c.Policy.Protocol) != protocol:
-				continue
-			}
-			switch spi {
-			case out:
+			case c.SPIOut == spi:
 				return c
-			case in:
+			case c.SPIIn == spi:
 				found = c
 			}
 		}
@@ -139,15 +123,15 @@ func (sa *SA) childBySPI(spi uint32, protocol uint8) (found *Child) {
 func (sa *SA) kin() []*ikesa.SA {
 	list := []*ikesa.SA{sa.base}
 	for _, s := range sa.base.Others.Namesakes(sa.base) {
-		if s.State == Established && sa.base.SamePerson(s) {
+		if ikesa.Present(s) && sa.base.SamePerson(s) {
 			list = append(list, s)
 		}
 	}
 	return list
 }
 
-// phase1Deleted ends the IKE SA whose cookies the peer names, if it is its own. Its CHILD SAs are another one's then.
-func (sa *SA) phase1Deleted(spi []byte) {
+// phase1Deleted ends the IKE SA whose cookies the peer names, if it is its own. Its CHILD SAs live on.
+func phase1Deleted(sa *SA, spi []byte) {
 	for _, s := range sa.base.Others.Namesakes(sa.base) {
 		if n, ok := s.Protocol.(*SA); ok && n.setup != nil {
 			n.setup.inherit() // the peer goes on with that one, without XAuth
@@ -155,15 +139,13 @@ func (sa *SA) phase1Deleted(spi []byte) {
 	}
 	list := sa.kin()
 	i := slices.IndexFunc(list, func(s *ikesa.SA) bool { return named(s, spi) })
-	if i < 0 {
-		return
+	switch {
+	case i < 0:
+	case ikesa.Present(list[i]):
+		ikesa.Expire(list[i], "the peer deleted it")
+	default: // another one has its CHILD SAs
+		ikesa.Fade(list[i], "the peer deleted it")
 	}
-	for _, s := range slices.Backward(list) {
-		if s != list[i] && len(list[i].Children) > 0 && s.SameDevice(list[i]) {
-			ikesa.HandOver(list[i], s)
-		}
-	}
-	list[i].End(false, "the peer deleted it")
 }
 
 // named reports whether a DELETE names an IKE SA: by both cookies, or, as some peers have it, by the initiator's alone.

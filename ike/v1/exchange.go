@@ -90,6 +90,9 @@ func (sa *SA) conclude(x *exchange) {
 		if q.old != nil && x.mine {
 			q.old.RekeyLater() // another IKE SA may have it now
 		}
+		if q.old == nil && x.mine && sa.left {
+			sa.base.Keeper.ChildFailed(sa.base, q.policy, false) // another IKE SA is to make it
+		}
 	}
 	x.over = true
 	sa.forget(x)
@@ -209,8 +212,16 @@ func (sa *SA) genuine(x *exchange, m *isakmp.Message, c *isakmp.Chain, raw, next
 	sa.base.Env.Traced(false, m.Header, c.Payloads)
 }
 
+// shown notes that the peer has the SA.
+func shown(sa *SA) {
+	if sa.base.Shown.IsZero() {
+		sa.base.Shown = sa.base.Env.Now()
+	}
+}
+
 // arrived notes that the peer has what phase 1 ended with.
 func (sa *SA) arrived() {
 	sa.heard, sa.repeats = true, false
+	shown(sa)
 	sa.first.stop()
 }

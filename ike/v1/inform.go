@@ -15,7 +15,7 @@ import (
 
 // inform sends one, under keys that there are; before, there is no way to say something that counts.
 func (sa *SA) inform(ps ...isakmp.Payload) {
-	if !sa.keys.made() || sa.last == nil {
+	if !sa.keys.made() || sa.last == nil || sa.left {
 		return
 	}
 	x := sa.begin()
@@ -69,7 +69,7 @@ func (sa *SA) informed(m *isakmp.Message, in core.Datagram) error {
 	fresh(sa, in)
 	sa.base.Env.Traced(false, m.Header, c.Payloads)
 	for _, p := range c.Payloads[1:] {
-		if sa.base.State >= Closing {
+		if sa.base.State >= Closing && !sa.left {
 			return nil
 		}
 		if sa.setup != nil {
@@ -80,7 +80,9 @@ func (sa *SA) informed(m *isakmp.Message, in core.Datagram) error {
 		case *isakmp.Delete:
 			sa.deleted(p)
 		case *isakmp.Notify:
-			sa.notified(p)
+			if !sa.left {
+				sa.notified(p)
+			}
 		}
 	}
 	return nil
@@ -117,7 +119,7 @@ func (sa *SA) refusedBy(n *isakmp.Notify) {
 		if q == nil || !x.mine || x.over || q.next == nil {
 			continue
 		}
-		if len(n.SPI) == 4 && q.spis.has(binary.BigEndian.Uint32(n.SPI)) {
+		if len(n.SPI) == 4 && binary.BigEndian.Uint32(n.SPI) == q.spi {
 			which = x
 			break
 		}

@@ -34,6 +34,17 @@ func lifeOf(l isakmp.Lifetime) life {
 	return life{time.Duration(min(l.Seconds, maxSeconds)) * time.Second, min(l.Kilobytes, maxKilobytes) * 1024}
 }
 
+// minPhase1 bounds how often a peer can have us make phase 1 anew.
+const minPhase1 = time.Minute
+
+// agreedLife is how long phase 1 lives, for the responder: for the shorter of the two lifetimes.
+func agreedLife(ours time.Duration, said life) time.Duration {
+	if said.time > 0 && said.time < ours {
+		return max(said.time, min(minPhase1, ours))
+	}
+	return ours
+}
+
 func (l life) String() string {
 	s := l.time.String()
 	if l.bytes > 0 {

@@ -23,6 +23,7 @@ type phase1 struct {
 	candidates []*core.Peer // as responder: who the peer may be, by its address
 	method     uint16       // how the ends prove themselves (isakmp.Auth…)
 
+	life    life   // that the initiator says
 	sai     []byte // the body of the initiator's SA payload
 	ni, nr  []byte
 	ke      keyExchange
@@ -240,6 +241,7 @@ func (p *phase1) choose(payload *isakmp.SA, methods func(*core.Peer) []uint16) (
 		case chosen == nil:
 			o := list[a.Number-1]
 			chosen, sa.base.Suite, p.method = &o, s, o.phase1.Auth
+			p.life = lifeOf(o.phase1.Life)
 			ikesa.TurnOut(sa.base, peer)
 		case len(ofMethods(list, methods(peer))) == 0:
 			continue

@@ -23,6 +23,8 @@ type SA struct {
 	lowNonce []byte   // of phase 1, to settle which of two SAs goes that both ends began
 	first    flight   // of phase 1; the last message stays, in case that it is asked for again
 	repeats  bool     // it is repeated until the peer shows that it has it
+	unsaid   bool     // the peer was not told how long phase 1 lives
+	left     bool     // it is over, and for a moment hears what the peer deletes
 	heard    bool     // the peer has said something of phase 2
 	phase1   *phase1  // nil once it is through
 	setup    *setup   // what follows it; nil once the SA is up
@@ -112,6 +114,9 @@ func (sa *SA) Doing() string {
 // Rekey has a new phase 1 made that takes over. It is done only with DPD, as the manual says: without it a
 // peer that is gone would be called for ever. A road warrior does it itself.
 func (sa *SA) Rekey() {
+	if sa.base.State == ikesa.Expired && sa.base.Peer.Initiates() {
+		sa.base.Keeper.Reauthenticate(sa.base)
+	}
 	if sa.base.State == Established && sa.base.Peer.Profile.DPD > 0 && !serves(sa) {
 		sa.base.Keeper.Reauthenticate(sa.base)
 	}
@@ -139,10 +144,31 @@ func (sa *SA) Detached() (known bool) {
 // ChildGone gives up nothing: an exchange that replaces a CHILD SA makes one of its own.
 func (sa *SA) ChildGone(*Child) {}
 
+// Leave gives up all exchanges (ikesa.Detached), and wipes the keys a moment later. Where both ends know the lifetime, nothing is said:
+// some peers take a DELETE of phase 1 for the end of its CHILD SAs too. An initiator that said a longer lifetime would go on to speak by
+// what is over here.
+func (sa *SA) Leave(lifetime bool) {
+	if sa.left {
+		return
+	}
+	if lifetime && sa.unsaid {
+		sa.inform(sa.deleteOfPhase1())
+	}
+	sa.left = true
+	rest(sa)
+	sa.base.Env.After(ikesa.Fading, sa.Stop)
+}
+
 // Stop gives up all exchanges and wipes the keys.
 func (sa *SA) Stop() {
-	sa.first.stop()
+	rest(sa)
 	sa.parts.forget()
+	sa.keys.wipe()
+}
+
+// rest ends what is under way.
+func rest(sa *SA) {
+	sa.first.stop()
 	if sa.phase1 != nil {
 		sa.phase1.end()
 		sa.phase1 = nil
@@ -154,7 +180,6 @@ func (sa *SA) Stop() {
 	for _, x := range sa.sorted() {
 		sa.conclude(x)
 	}
-	sa.keys.wipe()
 }
 
 // Datagram handles a message whose SPIs are this SA's. raw is the SA's to keep.
@@ -164,6 +189,9 @@ func (sa *SA) Datagram(raw []byte, in core.Datagram) {
 	}
 	m, err := isakmp.Parse(raw)
 	switch {
+	case err == nil && sa.left && (!sa.keys.made() || m.Exchange != isakmp.ExchangeInformational && m.Next != isakmp.TypeFragment):
+		sa.bad(in, "%v, and phase 1 is over", m.Exchange)
+		return
 	case err != nil:
 		sa.bad(in, "%v", err)
 		return
@@ -281,6 +309,9 @@ func (sa *SA) up(contact bool) {
 	base.Up()
 	base.Birth = ikesa.Birth{Mine: mine, Begun: base.Created, Up: base.EstablishedAt, LowNonce: sa.lowNonce, Renews: true}
 	base.Proved(mine)
+	if mine && sa.exchange == isakmp.ExchangeMain { // message 6 is the peer's
+		shown(sa)
+	}
 	user := ""
 	if base.User != "" {
 		user = fmt.Sprintf(", user %q", base.User)

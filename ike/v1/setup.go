@@ -27,6 +27,10 @@ type setup struct {
 
 // goOn is the end of phase 1; contact: the peer said INITIAL-CONTACT.
 func goOn(sa *SA, contact bool) {
+	if b := sa.base; !b.Initiator {
+		b.Lifetime = agreedLife(b.Peer.Profile.Lifetime, sa.phase1.life)
+		sa.unsaid = b.Lifetime != sa.phase1.life.time
+	}
 	sa.phase1.end()
 	sa.phase1 = nil
 	sa.keys.root.Wipe()

@@ -107,7 +107,7 @@ func (s *setup) inherit() bool {
 		return false
 	}
 	for _, o := range b.Others.Namesakes(b) {
-		if o.State == Established && o.User != "" && b.SameDevice(o) {
+		if ikesa.Present(o) && o.User != "" && b.SameDevice(o) {
 			b.User = o.User
 			s.lease()
 			return true

@@ -60,9 +60,10 @@ func (v *View) explainPeer(name string) (x control.PeerExplanation, err error) {
 		if err := v.Refused[sa.Remote.Addr()]; err != nil {
 			refused = fmt.Sprintf("this host refuses to send from %v to %v (%v): check its addresses and routes, and local-address of the peer", sa.Local.Addr(), sa.Remote.Addr(), err)
 		}
-		if sa.State == "established" {
+		switch {
+		case sa.State == "established", sa.State == "expired" && x.State != "established":
 			x.State = sa.State
-		} else if x.State == "down" {
+		case x.State == "down":
 			x.State = "connecting"
 		}
 	}
@@ -138,6 +139,8 @@ func waitsFor(p *config.Peer, policies int, state string) string {
 	switch {
 	case state == "established":
 		return ""
+	case state == "expired":
+		return "phase 1 is over, and its CHILD SAs go on until their own lifetime ends: another phase 1 is made when one of them is rekeyed; with dpd-interval phase 1 is made anew before it is over"
 	case p.Disabled:
 		return "the peer is disabled"
 	case len(p.Identities) == 0:

@@ -55,7 +55,7 @@ type PeerExplanation struct {
 	Peer    string `json:"peer"`
 	Where   string `json:"where"` // FILE:LINE
 	Address string `json:"address"`
-	// State is "established", "connecting" or "down". Note says what a peer that
+	// State is "established", "expired" (phase 1 of IKEv1 is over, and its CHILD SAs go on), "connecting" or "down". Note says what a peer that
 	// is down waits for.
 	State    string     `json:"state"`
 	Note     string     `json:"note"`

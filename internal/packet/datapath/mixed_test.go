@@ -158,9 +158,10 @@ func TestSameDatagramByManyWorkers(t *testing.T) {
 	}
 	sent := u.left.conn.take()
 	var wg sync.WaitGroup
-	for range workers {
+	var counts [workers]counters
+	for i := range workers {
 		wg.Go(func() {
-			w := newInWorker(u.right.path, u.right.path.edges(), 1)
+			w := newInWorker(u.right.path, &counts[i], 1)
 			defer w.sads.Close()
 			for _, data := range sent {
 				w.batch(start.UnixNano(), []underlay.Packet{*datagram(data)})
