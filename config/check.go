@@ -348,7 +348,7 @@ func (l *loader) checkEncrypting(p *Policy, d *directory) {
 	if !p.Tunnel && !e.bad["tunnel"] && p.Written("src-address") && p.Written("dst-address") && !(p.SrcAddress.IsSingleIP() && p.DstAddress.IsSingleIP()) {
 		l.faultAt(e, "policy", "tunnel", "false is transport mode, which protects two hosts themselves, write tunnel = true, or single addresses in src-address and dst-address")
 	}
-	if len(p.IPsecProtocols) > 1 && p.Written("peer") {
+	if len(p.IPsecProtocols) > 1 && p.Peer != nil && !p.Peer.IKEv1() {
 		l.faultAt(e, "policy", "ipsec-protocols", "is one of the two with IKEv2, which cannot negotiate both together, write [\"esp\"] or [\"ah\"]")
 	}
 	l.checkAH(p)

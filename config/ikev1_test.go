@@ -13,6 +13,7 @@ func TestMainMode(t *testing.T) {
 	const profile = "[[profile]]\nname = 'p'\ndh-group = 'modp2048'\nenc-algorithm = 'aes-256'\nhash-algorithm = 'sha256'\n"
 	for _, c := range []struct{ text, fault, warning string }{
 		{peer + identity + profile, "", ""},
+		{peer + identity + profile + "[[policy]]\npeer = 'a'\ntunnel = true\nsrc-address = '10.1.0.0/16'\ndst-address = '10.2.0.0/16'\nipsec-protocols = ['esp', 'ah']\n[[proposal]]\nname = 'default'\nauth-algorithms = 'sha256'\npfs-group = 'modp2048'\n", "", ""},
 		{peer + "exchange-mode = 'main'\n" + identity + profile + "nat-traversal = false\ndpd-maximum-failures = 2\nproposal-check = 'obey'\n", "", ""},
 		{peer + "exchange-mode = 'base'\n" + identity + profile, "", `pre-shared-key in base mode: whoever listens gets what the secret can be guessed by`},
 		{peer + "exchange-mode = 'aggressive'\n" + identity + profile, "", `pre-shared-key in aggressive mode: whoever calls this gateway or listens gets what the secret can be guessed by, without a further call`},

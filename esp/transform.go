@@ -40,6 +40,7 @@ type Transform struct {
 	align int // what is encrypted is a multiple of this, a power of two
 	icv   int
 	first uint64 // added to the sequence number where that is the IV
+	slow  bool   // see Slow
 
 	aead *aead.AEAD // or:
 	gmac *aead.GMAC // or:
@@ -75,7 +76,7 @@ func (t *Transform) withAEAD(p Params) (*Transform, error) {
 	if t.aead, err = aead.New(p.Encr, p.EncKey); err != nil {
 		return nil, fmt.Errorf("esp: %w", err)
 	}
-	t.icv = t.aead.Overhead()
+	t.icv, t.slow = t.aead.Overhead(), slow(p.Encr)
 	return t, nil
 }
 
@@ -87,7 +88,7 @@ func (t *Transform) withGMAC(p Params) (*Transform, error) {
 	if t.gmac, err = aead.NewGMAC(p.Encr, p.EncKey); err != nil {
 		return nil, fmt.Errorf("esp: %w", err)
 	}
-	t.icv = aead.GMACLen
+	t.icv, t.slow = aead.GMACLen, slow(p.Encr)
 	return t, nil
 }
 
@@ -102,7 +103,7 @@ func (t *Transform) withMAC(p Params) (*Transform, error) {
 	if t.mac, err = integ.New(p.Integ, p.IntegKey); err != nil {
 		return nil, fmt.Errorf("esp: %w", err)
 	}
-	t.icv = t.mac.Len()
+	t.icv, t.slow = t.mac.Len(), true
 	if p.Encr.RandomIV {
 		if t.iv, err = aes.NewCipher(p.IVKey[:]); err != nil {
 			return nil, fmt.Errorf("esp: %w", err)

@@ -133,17 +133,27 @@ func (p *callee1) asked() *callee1Quick {
 // answer is message 2 of quick mode with some client IDs, and the endpoint's message 3.
 func (p *callee1) answer(spi uint32, flags message.Flags, ids ...isakmp.Payload) {
 	p.t.Helper()
-	q := p.quick
-	var chosen isakmp.SA
+	prop := p.quick.offers()[0]
+	prop.SPI, prop.Transforms = u32(spi), prop.Transforms[:1]
+	p.choose(flags, []isakmp.Proposal{prop}, ids...)
+}
+
+// offers are the proposals of the endpoint's message 1.
+func (q *callee1Quick) offers() []isakmp.Proposal {
 	for _, x := range q.in.Payloads {
 		if sa, ok := x.(*isakmp.SA); ok {
-			chosen = *sa
+			return sa.Proposals
 		}
 	}
-	prop := chosen.Proposals[0]
-	prop.SPI, prop.Transforms = u32(spi), prop.Transforms[:1]
-	chosen.Proposals = []isakmp.Proposal{prop}
-	ps := append([]isakmp.Payload{&chosen, &isakmp.Nonce{Data: q.nr}}, ids...)
+	return nil
+}
+
+// choose is message 2 with some proposals.
+func (p *callee1) choose(flags message.Flags, list []isakmp.Proposal, ids ...isakmp.Payload) {
+	p.t.Helper()
+	q := p.quick
+	chosen := &isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: list}
+	ps := append([]isakmp.Payload{chosen, &isakmp.Nonce{Data: q.nr}}, ids...)
 	_, rest := isakmp.AppendPayloads(nil, ps)
 	raw := p.seal(isakmp.ExchangeQuick, q.id, &q.iv, append([]isakmp.Payload{&isakmp.Hash{Data: mac(p.a, u32(q.id), q.ni, rest)}}, ps...)...)
 	raw[19] |= byte(flags)

@@ -303,14 +303,16 @@ func (s *side) esp() bool {
 	s.sealed++
 	out := k.Out
 	key, spi := out.EncKey.Clone(), out.SPI
+	ah := core.HalfSA{SPI: k.AH.Out.SPI, IntegKey: k.AH.Out.IntegKey.Clone()}
 	to := s.byIP[k.Remote.Addr()]
 	if to != nil && s.byIP[k.Local.Addr()] == s {
-		s.clock.After(20*time.Millisecond, func() { to.receive(spi, key) })
+		s.clock.After(20*time.Millisecond, func() { to.receive(spi, key, ah) })
 	}
 	return true
 }
 
-func (s *side) receive(spi uint32, key secret.Bytes) {
+// receive is ESP that arrives, within AH unless that is zero.
+func (s *side) receive(spi uint32, key secret.Bytes, ah core.HalfSA) {
 	if s.dead {
 		return
 	}
@@ -319,7 +321,7 @@ func (s *side) receive(spi uint32, key secret.Bytes) {
 		if k.In.SPI != spi {
 			continue
 		}
-		if !k.In.EncKey.Equal(key) {
+		if !k.In.EncKey.Equal(key) || k.AH.In.SPI != ah.SPI || !k.AH.In.IntegKey.Equal(ah.IntegKey) {
 			s.lost = append(s.lost, fmt.Sprintf("%v: key mismatch on %08x", s.clock.Now().Sub(epoch), spi))
 			return
 		}

@@ -30,10 +30,11 @@ type puppet1 struct {
 	psk        string
 	id         core.ID
 	offer      isakmp.Phase1
-	whole      *isakmp.ID       // who it says that it is, if not nil instead of id
-	clients    []isakmp.Payload // its client IDs, if not nil
-	mode       uint16           // of quick mode; 0: tunnel mode
-	commit     bool             // quick mode has the commit bit
+	whole      *isakmp.ID        // who it says that it is, if not nil instead of id
+	clients    []isakmp.Payload  // its client IDs, if not nil
+	mode       uint16            // of quick mode; 0: tunnel mode
+	commit     bool              // quick mode has the commit bit
+	offers     []isakmp.Proposal // what quick mode offers, if not nil
 
 	root, d, a, e []byte // SKEYID, and what is made of it
 	iv            []byte // phase 1's chain, and at its end the base of those of phase 2
@@ -244,10 +245,13 @@ func (p *puppet1) quick1(id, spi uint32) (raw, iv []byte) {
 	if clients == nil {
 		clients = []isakmp.Payload{net("10.2.0.0/16"), net("10.1.0.0/16")}
 	}
+	offers := p.offers
+	if offers == nil {
+		offers = []isakmp.Proposal{{Number: 1, Protocol: isakmp.ProtoESP, SPI: u32(spi),
+			Transforms: []isakmp.Transform{{Number: 1, ID: suite.EncrByName("aes-128-gcm").V1.ESP, Attributes: t.Attributes()}}}}
+	}
 	ps := append([]isakmp.Payload{
-		&isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: []isakmp.Proposal{{Number: 1, Protocol: isakmp.ProtoESP, SPI: u32(spi),
-			Transforms: []isakmp.Transform{{Number: 1, ID: suite.EncrByName("aes-128-gcm").V1.ESP, Attributes: t.Attributes()}}}}},
-		&isakmp.Nonce{Data: p.ni}}, clients...)
+		&isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: offers}, &isakmp.Nonce{Data: p.ni}}, clients...)
 	_, rest := isakmp.AppendPayloads(nil, ps)
 	raw = p.seal(isakmp.ExchangeQuick, id, &iv, append([]isakmp.Payload{&isakmp.Hash{Data: mac(p.a, u32(id), rest)}}, ps...)...)
 	if p.commit {

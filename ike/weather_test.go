@@ -289,10 +289,11 @@ func (w *weather) offer(s *side, ref core.PolicyRef) {
 		return
 	}
 	key, spi := k.Out.EncKey.Clone(), k.Out.SPI
+	ah := core.HalfSA{SPI: k.AH.Out.SPI, IntegKey: k.AH.Out.IntegKey.Clone()}
 	for _, d := range w.esp.Send(w.clock.Now(), k.Local, k.Remote, nil) {
 		w.clock.At(d.At, func() {
 			if to := w.byIP[d.To.Addr()]; to != nil {
-				w.arrives(to, d, spi, key)
+				w.arrives(to, d, spi, key, ah)
 			}
 		})
 	}
@@ -304,10 +305,10 @@ func (w *weather) flow(s *side, ref core.PolicyRef) selector.Pair {
 		Remote: selector.FromPrefix(netip.PrefixFrom(p.Remote.Lo, 32))}
 }
 
-// arrives is one ESP packet at its receiver.
-func (w *weather) arrives(to *side, d simnet.Delivery, spi uint32, key secret.Bytes) {
+// arrives is one ESP packet at its receiver, within AH unless that is zero.
+func (w *weather) arrives(to *side, d simnet.Delivery, spi uint32, key secret.Bytes, ah core.HalfSA) {
 	before := len(to.lost)
-	to.receive(spi, key)
+	to.receive(spi, key, ah)
 	if len(to.lost) > before {
 		if w.complains {
 			to.in(core.UnknownSPI{Local: d.To, Remote: d.From, NATT: d.To.Port() == 4500, SPI: spi})

@@ -17,6 +17,7 @@ type Child struct {
 	Policy               uint32
 	Peer                 string
 	Client               uint64
+	Line                 int // see Params.Line
 	Protocol             uint8
 	Tunnel               bool
 	TFC, Dummies         int
@@ -107,7 +108,7 @@ func newChild(p *Params) (*Child, error) {
 
 func makeChild(p *Params, opener, sealer Transform) *Child {
 	c := &Child{
-		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Client: p.Client, Protocol: p.Protocol, Tunnel: p.Tunnel, Bundled: p.Bundled,
+		ID: p.ID, Policy: p.Policy, Peer: p.Peer, Client: p.Client, Line: p.Line, Protocol: p.Protocol, Tunnel: p.Tunnel, Bundled: p.Bundled,
 		manual: p.Manual, watch: p.Watched && !p.Manual, under: p.Under, TFC: p.TFC, Dummies: p.Dummies,
 		Pairs: p.Pairs,
 		Added: p.Added, Soft: p.Soft, Hard: p.Hard, SoftBytes: p.SoftBytes, HardBytes: p.HardBytes,

@@ -1,8 +1,10 @@
 package sad
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"culvert/internal/packet/wire"
@@ -24,8 +26,29 @@ type policyIndex struct {
 type sealers struct {
 	policy uint32
 	next   *sealers  // of the same bucket
-	active []sealer  // newest installation first, at least one
+	active []sealer  // for packets of any line, at least one: see order
+	lines  *byLine   // for those of a line that has one for itself; nil: no line has
 	one    [1]sealer // what active is of when it is one
+}
+
+// byLine is active in the order of each line. What is not in it has the order of active.
+type byLine [][]sealer
+
+// order compares sealers by which of them a line takes first: what is for the line itself, what is for all lines,
+// and what is for another, which serves where nothing else is left. Of the same kind the newest installation is first.
+func order(line int) func(a, b sealer) int {
+	kind := func(s *sealer) int {
+		switch s.out.child.Line {
+		case line:
+			return 0
+		case 0:
+			return 1
+		}
+		return 2
+	}
+	return func(a, b sealer) int {
+		return cmp.Or(cmp.Compare(kind(&a), kind(&b)), cmp.Compare(b.out.child.serial, a.out.child.serial))
+	}
 }
 
 // sealer is what decides between SAs; where the selectors are one pair of IPv4
@@ -75,33 +98,30 @@ func hashPolicy(policy uint32, buckets int) int {
 	return int(uint64(policy*0x9e3779b1) * uint64(buckets) >> 32)
 }
 
-func (x *policyIndex) find(policy uint32) []sealer {
+// find is what may seal the packets of a line, in the order in which the line takes it.
+func (x *policyIndex) find(policy uint32, line int) []sealer {
 	buckets := *x.buckets.Load()
 	for s := buckets[hashPolicy(policy, len(buckets))].Load(); s != nil; s = s.next {
 		if s.policy == policy {
+			if line > 0 && s.lines != nil && line < len(*s.lines) {
+				return (*s.lines)[line]
+			}
 			return s.active
 		}
 	}
 	return nil
 }
 
-// add puts o in front of everything that was installed before it.
+// add puts o at its place.
 func (x *policyIndex) add(policy uint32, o *Outbound) {
-	old := x.find(policy)
-	at := 0
-	for at < len(old) && old[at].out.child.serial > o.child.serial {
-		at++
-	}
-	list := make([]sealer, 0, len(old)+1)
-	list = append(list, old[:at]...)
-	list = append(list, newSealer(o))
-	list = append(list, old[at:]...)
+	list := append(slices.Clone(x.find(policy, 0)), newSealer(o))
+	slices.SortFunc(list, order(0))
 	x.set(policy, list)
 }
 
 func (x *policyIndex) remove(policy uint32, o *Outbound) {
 	var list []sealer
-	for _, v := range x.find(policy) {
+	for _, v := range x.find(policy, 0) {
 		if v.out != o {
 			list = append(list, v)
 		}
@@ -130,12 +150,34 @@ func (x *policyIndex) set(policy uint32, list []sealer) {
 }
 
 func newSealers(policy uint32, active []sealer, next *sealers) *sealers {
-	s := &sealers{policy: policy, next: next, active: active}
-	if len(active) == 1 {
-		s.one[0] = active[0]
-		s.active = s.one[:]
+	return (&sealers{policy: policy, active: active, lines: newByLine(active)}).before(next)
+}
+
+// before is a copy of s in front of another list.
+func (s *sealers) before(next *sealers) *sealers {
+	c := &sealers{policy: s.policy, next: next, active: s.active, lines: s.lines}
+	if len(c.active) == 1 {
+		c.one[0] = c.active[0]
+		c.active = c.one[:]
 	}
-	return s
+	return c
+}
+
+// newByLine is nil where all SAs are for all lines.
+func newByLine(active []sealer) *byLine {
+	last := 0
+	for i := range active {
+		last = max(last, active[i].out.child.Line)
+	}
+	if last == 0 {
+		return nil
+	}
+	lists := make(byLine, last+1)
+	for line := range lists {
+		lists[line] = slices.Clone(active)
+		slices.SortFunc(lists[line], order(line))
+	}
+	return &lists
 }
 
 // without is a list that lacks a policy, and whether it was there.
@@ -150,7 +192,7 @@ func without(s *sealers, policy uint32) (*sealers, bool) {
 	if !had {
 		return s, false
 	}
-	return newSealers(s.policy, s.active, rest), true
+	return s.before(rest), true
 }
 
 func (x *policyIndex) double(old []atomic.Pointer[sealers]) {
@@ -158,7 +200,7 @@ func (x *policyIndex) double(old []atomic.Pointer[sealers]) {
 	for i := range old {
 		for s := old[i].Load(); s != nil; s = s.next {
 			place := &buckets[hashPolicy(s.policy, len(buckets))]
-			place.Store(newSealers(s.policy, s.active, place.Load()))
+			place.Store(s.before(place.Load()))
 		}
 	}
 	x.buckets.Store(&buckets)

@@ -14,6 +14,7 @@ type Row struct {
 	Child    uint64
 	Policy   uint32
 	Peer     string
+	Line     int // see Params.Line
 	Inbound  bool
 	Protocol uint8 // ProtocolESP or ProtocolAH
 	Tunnel   bool
@@ -64,7 +65,7 @@ func (c *Child) State(now time.Time) string {
 func (c *Child) Rows(now time.Time, keys bool) [2]Row {
 	e := c.Endpoint()
 	row := Row{
-		Child: c.ID, Policy: c.Policy, Peer: c.Peer, Protocol: c.Protocol, Tunnel: c.Tunnel, UDP: e.UDP,
+		Child: c.ID, Policy: c.Policy, Peer: c.Peer, Line: c.Line, Protocol: c.Protocol, Tunnel: c.Tunnel, UDP: e.UDP,
 		State: c.State(now), Added: c.Added, Soft: c.Soft, Hard: c.Hard, ExpiresIn: c.expiresIn(now),
 		SoftBytes: c.SoftBytes, HardBytes: c.HardBytes,
 	}

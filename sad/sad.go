@@ -33,6 +33,10 @@ type Params struct {
 	// Client names whose traffic it is where several may have the same addresses
 	// (level unique): all CHILD SAs of one client have the same. 0: it is not told apart.
 	Client uint64
+	// Line is whose outbound packets go by the SA, of several lines of the data path: 1 and more name one
+	// line, which has the SA for itself. 0: it is for all of them. NoLine: it is for none of them, and opens
+	// what the peer sends (RFC 9611).
+	Line int
 	// Manual: the SPIs and keys were given by people, not negotiated.
 	Manual bool
 	// Bundled ESP is sealed and opened only within the AH SA that names it in Under.
@@ -59,6 +63,10 @@ type Params struct {
 	// passed before it. 0: no limit.
 	SoftBytes, HardBytes uint64
 }
+
+// NoLine is the line of a CHILD SA that the peer has for one of its own, while each line here has another. It seals
+// only where nothing else is left.
+const NoLine = -1
 
 // Errors of Install.
 var (
@@ -404,9 +412,14 @@ func (t *Table) Inbound(spi uint32) *Inbound {
 func (t *Table) Larval(spi uint32) bool { return t.slots.larval(spi) }
 
 // Outbound finds the newest SA of a policy that may seal a packet: active, and
-// with a selector pair that contains the flow. nil if there is none.
-func (t *Table) Outbound(policy uint32, f *wire.Flow) *Outbound {
-	active := t.policies.find(policy)
+// with a selector pair that contains the flow. nil if there is none. One that is for
+// all lines goes before those that are for one.
+func (t *Table) Outbound(policy uint32, f *wire.Flow) *Outbound { return t.OutboundOn(0, policy, f) }
+
+// OutboundOn is Outbound for a packet of a line: the newest SA that the line has for itself,
+// else the newest that is for all, else whatever may seal the packet (Params.Line).
+func (t *Table) OutboundOn(line int, policy uint32, f *wire.Flow) *Outbound {
+	active := t.policies.find(policy, line)
 	for i := range active {
 		if s := &active[i]; s.covers(f) {
 			return s.out
@@ -415,9 +428,9 @@ func (t *Table) Outbound(policy uint32, f *wire.Flow) *Outbound {
 	return nil
 }
 
-// OutboundOf is Outbound among the SAs of one client.
-func (t *Table) OutboundOf(policy uint32, client uint64, f *wire.Flow) *Outbound {
-	active := t.policies.find(policy)
+// OutboundOf is OutboundOn among the SAs of one client.
+func (t *Table) OutboundOf(line int, policy uint32, client uint64, f *wire.Flow) *Outbound {
+	active := t.policies.find(policy, line)
 	for i := range active {
 		if s := &active[i]; s.client == client && s.covers(f) {
 			return s.out
@@ -426,11 +439,11 @@ func (t *Table) OutboundOf(policy uint32, client uint64, f *wire.Flow) *Outbound
 	return nil
 }
 
-// OutboundSole is Outbound where the SAs that may seal the packet are all of one
+// OutboundSole is OutboundOn where the SAs that may seal the packet are all of one
 // client, and otherwise reports that several have one.
-func (t *Table) OutboundSole(policy uint32, f *wire.Flow) (out *Outbound, several bool) {
+func (t *Table) OutboundSole(line int, policy uint32, f *wire.Flow) (out *Outbound, several bool) {
 	var client uint64
-	active := t.policies.find(policy)
+	active := t.policies.find(policy, line)
 	for i := range active {
 		switch s := &active[i]; {
 		case out != nil && s.client == client || !s.covers(f):
@@ -451,7 +464,7 @@ func (t *Table) HasClient(client uint64) bool {
 }
 
 // Seals reports whether a policy has an SA that may seal at all, whatever its selectors.
-func (t *Table) Seals(policy uint32) bool { return len(t.policies.find(policy)) > 0 }
+func (t *Table) Seals(policy uint32) bool { return len(t.policies.find(policy, 0)) > 0 }
 
 func (t *Table) append(c *Child) {
 	c.prev = t.last

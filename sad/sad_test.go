@@ -36,7 +36,7 @@ func testHalf(spi uint32, fill byte) esp.Params {
 }
 
 // params is a CHILD SA of policy 1 between 10.1/16 and 10.2/16.
-func params(t *testing.T, table *Table, id uint64) Params {
+func params(t testing.TB, table *Table, id uint64) Params {
 	t.Helper()
 	spis := table.AllocSPIs(1)
 	if len(spis) != 1 {
@@ -51,7 +51,7 @@ func params(t *testing.T, table *Table, id uint64) Params {
 	}
 }
 
-func install(t *testing.T, table *Table, p Params) *Child {
+func install(t testing.TB, table *Table, p Params) *Child {
 	t.Helper()
 	c, err := table.Install(p)
 	if err != nil {
@@ -303,34 +303,34 @@ func TestOutboundOfClients(t *testing.T) {
 		p.Policy, p.Client, p.Standby = 1, client, id == 1
 		children = append(children, install(t, table, p))
 	}
-	if out, several := table.OutboundSole(1, f); several || out != children[2].Outbound() {
+	if out, several := table.OutboundSole(0, 1, f); several || out != children[2].Outbound() {
 		t.Errorf("with one that stands by: %v, %v", out, several)
 	}
 	table.Activate(2)
-	if out, several := table.OutboundSole(1, f); !several || out != nil {
+	if out, several := table.OutboundSole(0, 1, f); !several || out != nil {
 		t.Errorf("with two: %v, %v", out, several)
 	}
-	if _, several := table.OutboundSole(1, testFlow("10.1.0.1", "10.9.0.1")); several {
+	if _, several := table.OutboundSole(0, 1, testFlow("10.1.0.1", "10.9.0.1")); several {
 		t.Error("selectors that do not cover the packet count")
 	}
 	for client, want := range map[uint64]*Outbound{7: children[2].Outbound(), 8: children[1].Outbound(), 9: nil} {
-		if got := table.OutboundOf(1, client, f); got != want {
+		if got := table.OutboundOf(0, 1, client, f); got != want {
 			t.Errorf("client %d: %v", client, got)
 		}
 	}
 	table.Retire(3)
-	if got := table.OutboundOf(1, 7, f); got != children[0].Outbound() {
+	if got := table.OutboundOf(0, 1, 7, f); got != children[0].Outbound() {
 		t.Error("after the newest has retired")
 	}
 	table.Remove(1)
-	if got := table.OutboundOf(1, 7, f); got != nil || !table.HasClient(7) {
+	if got := table.OutboundOf(0, 1, 7, f); got != nil || !table.HasClient(7) {
 		t.Errorf("with a retired one alone: %v", got)
 	}
 	table.Remove(3)
 	if table.HasClient(7) || !table.HasClient(8) || table.HasClient(0) {
 		t.Error("who is there")
 	}
-	if out, several := table.OutboundSole(1, f); several || out != children[1].Outbound() {
+	if out, several := table.OutboundSole(0, 1, f); several || out != children[1].Outbound() {
 		t.Errorf("alone again: %v, %v", out, several)
 	}
 }
@@ -377,13 +377,13 @@ func TestPolicyIndexAgainstMap(t *testing.T) {
 			x.add(policy, o)
 			oracle[policy] = append([]*Outbound{o}, list...)
 		}
-		if !slices.Equal(outs(x.find(policy)), oracle[policy]) {
+		if !slices.Equal(outs(x.find(policy, 0)), oracle[policy]) {
 			t.Fatal("differs after a change")
 		}
 	}
 	entries := 0
 	for policy, want := range oracle {
-		if !slices.Equal(outs(x.find(policy)), want) {
+		if !slices.Equal(outs(x.find(policy, 0)), want) {
 			t.Fatal("differs in the end")
 		}
 		if len(want) > 0 {

@@ -49,11 +49,27 @@ func (t *Table) Silent(now int64) (silent []uint64, busy bool) {
 			}
 		}
 		if s.looks >= silentLooks && now-s.first >= int64(silentFor) && (s.told == 0 || now-s.told >= int64(SilentAgain)) {
+			if c.companionsHeard() >= s.first {
+				s.first, s.looks = 0, 0
+				continue
+			}
 			s.told = now
 			silent = append(silent, c.ID)
 		}
 	}
 	return silent, busy
+}
+
+// companionsHeard is when something last came by one of the SAs beside c that carry the same traffic, each for a line
+// of one end: what leaves by one of them may be answered by another. Unix ns; 0: never, or c has none.
+func (c *Child) companionsHeard() (last int64) {
+	active := c.table.policies.find(c.Policy, 0)
+	for i := range active {
+		if d := active[i].out.child; d != c && d.Client == c.Client && (c.Line != 0 || d.Line != 0) {
+			last = max(last, d.in.usage.last.Load())
+		}
+	}
+	return last
 }
 
 // maxBetween is among how many SAs of a path Between looks: behind one NAT there may be many.

@@ -16,7 +16,8 @@ type Transform interface {
 	Back() int
 	Overhead(n int) int
 	MaxPayload(size int) int
-	Near() int // reads what it needs for a packet, see Inbound.Near
+	Slow() bool // whether packets of other SAs should not wait for one of this
+	Near() int  // reads what it needs for a packet, see Inbound.Near
 	Wipe()
 }
 

@@ -41,6 +41,10 @@ func (c *Child) Asked(now int64) bool {
 	if c.unanswered.n.Add(1) < askedTimes || now-first < int64(askedWithin) {
 		return false
 	}
+	if by := c.companionsHeard(); by >= first { // which holds for this one as well
+		c.heard.CompareAndSwap(heard, by)
+		return false
+	}
 	told := c.unanswered.told.Load()
 	return (told == 0 || now-told >= int64(AskedAgain)) && c.unanswered.told.CompareAndSwap(told, now)
 }

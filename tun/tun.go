@@ -12,6 +12,14 @@ var ErrPacket = errors.New("a packet is lost")
 
 // Device is a TUN device in batches. Buffers belong to the caller.
 type Device interface {
+	Queue
+	Name() string
+	MTU() (int, error)
+	Close() error
+}
+
+// Queue is one of the queues of a device. Read and Write may be called from different goroutines, each by one at a time.
+type Queue interface {
 	// Read blocks for at least one packet and reads packet i into
 	// bufs[i][offset:], with its length in sizes[i]. An error that wraps ErrPacket
 	// is of one packet, which is lost; n others may have come before it.
@@ -21,9 +29,6 @@ type Device interface {
 	// is of one of them. Up to offset bytes in front of each may be overwritten.
 	Write(bufs [][]byte, offset int) (int, error)
 	BatchSize() int
-	Name() string
-	MTU() (int, error)
-	Close() error
 }
 
 // Dropper is what a Device has whose system tells of packets that it dropped before Read (Linux).

@@ -295,6 +295,7 @@ type Policy struct {
 	Tunnel   bool
 	Unique   bool
 	Protocol Protocol
+	AH       bool // AH goes around its ESP, which only IKEv1 can negotiate
 	Proposal Proposal
 	Made     *Made // nil: of the table
 }

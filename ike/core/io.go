@@ -235,6 +235,8 @@ type Install struct {
 	Integ    *suite.Integ // nil with an AEAD
 	ESN      bool
 	In, Out  HalfSA
+	// AH goes around it, if AH.Integ is not nil. Both are one CHILD SA here: what names it means both.
+	AH Around
 	// Standby: the peer may not have the SA yet. It opens at once, but seals
 	// only after an Activate.
 	Standby       bool
@@ -252,6 +254,12 @@ type Install struct {
 	// stop; SoftBytes and HardBytes are the data plane's to watch; 0: no limit.
 	Soft, Hard           time.Duration
 	SoftBytes, HardBytes uint64
+}
+
+// Around is an AH SA that goes around an ESP SA (IKEv1).
+type Around struct {
+	Integ   *suite.Integ
+	In, Out HalfSA
 }
 
 // Activate lets the outbound half of an installed CHILD SA seal.

@@ -118,8 +118,8 @@ func (o Offer) Explain(peer []Alternative, h Holder) *Mismatch {
 		if len(peer) > 1 {
 			prefix = fmt.Sprintf("proposal %d, ", p.Number)
 		}
-		if p.Protocol != o.Protocol {
-			theirs.add(func() string { return prefix + "protocol: " + protocolName(p.Protocol) })
+		if !o.sameProtocols(p) {
+			theirs.add(func() string { return prefix + "protocol: " + protocolName(p.Protocol, len(p.AH) > 0) })
 		}
 		for _, part := range parts {
 			if hasAny(p, part.t) {
@@ -142,7 +142,7 @@ func (o Offer) Explain(peer []Alternative, h Holder) *Mismatch {
 		m.Hint = "the peer proposed nothing: see its log for why"
 	case furthest == 0:
 		m.Part = "protocol"
-		m.Hint = fmt.Sprintf("protocol: we allow %s, the peer offers %s: have the peer use %[1]s", protocolName(o.Protocol), protocolName(best.Protocol))
+		m.Hint = fmt.Sprintf("protocol: we allow %s, the peer offers %s: have the peer use %[1]s", o.protocols(), protocolName(best.Protocol, len(best.AH) > 0))
 	case furthest > len(parts) && o.additionalDiffers(best):
 		key := "dh-group"
 		if o.Protocol != ProtoIKE {
@@ -162,7 +162,7 @@ func (o Offer) Explain(peer []Alternative, h Holder) *Mismatch {
 
 // agrees is how many comparisons a proposal passes: the protocol, then parts.
 func (o Offer) agrees(p *Alternative) int {
-	if p.Protocol != o.Protocol {
+	if !o.sameProtocols(p) {
 		return 0
 	}
 	passed := []bool{
@@ -171,7 +171,7 @@ func (o Offer) agrees(p *Alternative) int {
 		slices.ContainsFunc(o.Encrs, func(e *suite.Encr) bool {
 			_, ok := o.integ(p, e)
 			return ok && encrOf(p, e) != nil
-		}),
+		}) && (len(o.AH) == 0 || firstInteg(o.AH, p.AH) != nil),
 		(len(o.Groups) == 0 || o.mayLackGroup()) && (!hasAny(p, suite.TypeDH) || has(p, suite.TypeDH, 0, 0)) ||
 			slices.ContainsFunc(o.Groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) }),
 		len(o.ESN) == 0 || slices.ContainsFunc(o.ESN, func(esn bool) bool {
@@ -368,9 +368,14 @@ func offered(p *Alternative, t suite.TransformType, proto Protocol) (names []str
 	return names
 }
 
-func (o Offer) name() string { return protocolName(o.Protocol) + " proposal" }
+func (o Offer) name() string { return o.protocols() + " proposal" }
 
-func protocolName(p Protocol) string {
+func (o Offer) protocols() string { return protocolName(o.Protocol, len(o.AH) > 0) }
+
+func protocolName(p Protocol, ah bool) string {
+	if ah {
+		return "AH with ESP"
+	}
 	switch p {
 	case ProtoIKE:
 		return "IKE"

@@ -15,6 +15,7 @@ type Suite struct {
 	Integ *suite.Integ // nil with an AEAD
 	Group *suite.Group
 	ESN   bool
+	AH    *suite.Integ // of the AH around ESP; nil: there is none
 
 	Additional []*suite.KEM // key exchanges after the first, in order
 }
@@ -56,6 +57,7 @@ type Alternative struct {
 	Number     uint8
 	Protocol   Protocol
 	Transforms []Transform
+	AH         []Transform // of AH that goes around ESP, in IKEv1; nil: the protocol is alone
 }
 
 // Transform is one algorithm of an Alternative.
@@ -74,6 +76,7 @@ type Offer struct {
 	Integs   []*suite.Integ
 	Groups   []*suite.Group // nil: no key exchange
 	ESN      []bool         // nil: not negotiated (IKE)
+	AH       []*suite.Integ // of AH that goes around ESP; nil: the protocol is alone
 
 	sets []exchanges // which of Groups go with which additional key exchanges; nil: none
 }
@@ -92,6 +95,9 @@ func ChildOffer(p *Policy, withPFS bool) Offer {
 	}
 	if p.Peer != nil && p.Peer.Version == IKEv1 {
 		o = o.phase2()
+		if p.AH {
+			o.AH = o.Integs
+		}
 	}
 	if withPFS && len(p.Proposal.PFS) > 0 {
 		o.Groups, o.sets = p.Proposal.Groups(), sets(p.Proposal.PFS, true)
@@ -192,8 +198,13 @@ func (o Offer) Accepts(chosen []Alternative) (Suite, bool) {
 // of the peer's is refused unless NONE is offered too; in IKE_AUTH the caller
 // takes DH transforms out before.
 func (o Offer) match(p *Alternative) (s Suite, ok bool) {
-	if p.Protocol != o.Protocol || slices.ContainsFunc(p.Transforms, strange) {
+	if !o.sameProtocols(p) || slices.ContainsFunc(p.Transforms, strange) {
 		return s, false
+	}
+	if len(o.AH) > 0 {
+		if s.AH = firstInteg(o.AH, p.AH); s.AH == nil {
+			return s, false
+		}
 	}
 	for _, e := range o.Encrs {
 		if encrOf(p, e) == nil {
@@ -269,13 +280,20 @@ func (o Offer) integ(p *Alternative, e *suite.Encr) (*suite.Integ, bool) {
 	return a, a != nil
 }
 
-func (o Offer) anyInteg(p *Alternative) *suite.Integ {
-	for _, a := range o.Integs {
-		if has(p, suite.TypeInteg, a.ID, 0) {
+func (o Offer) anyInteg(p *Alternative) *suite.Integ { return firstInteg(o.Integs, p.Transforms) }
+
+func firstInteg(ours []*suite.Integ, theirs []Transform) *suite.Integ {
+	for _, a := range ours {
+		if hasOf(theirs, suite.TypeInteg, a.ID, 0) {
 			return a
 		}
 	}
 	return nil
+}
+
+// sameProtocols reports whether a proposal is for the protocol of the offer, or for both where AH is to go around ESP.
+func (o Offer) sameProtocols(p *Alternative) bool {
+	return p.Protocol == o.Protocol && (len(p.AH) > 0) == (len(o.AH) > 0)
 }
 
 // proposal is the responder's answer: the chosen transforms of the peer's
@@ -315,7 +333,11 @@ func encrOf(p *Alternative, e *suite.Encr) *Transform {
 }
 
 func has(p *Alternative, t suite.TransformType, id, bits uint16) bool {
-	return slices.ContainsFunc(p.Transforms, func(x Transform) bool {
+	return hasOf(p.Transforms, t, id, bits)
+}
+
+func hasOf(list []Transform, t suite.TransformType, id, bits uint16) bool {
+	return slices.ContainsFunc(list, func(x Transform) bool {
 		return x.Type == t && x.ID == id && x.KeyBits == bits && !x.Unknown
 	})
 }

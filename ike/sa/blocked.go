@@ -70,7 +70,7 @@ func (c *Child) judge(asked time.Time) bool {
 	sa.blocked.told = true
 	udp := sa.InUDP(c.Policy)
 	switch {
-	case c.Policy.Protocol != core.ProtoESP || sa.Host.Config().Encapsulation == core.EncapRaw:
+	case c.Policy.Protocol != core.ProtoESP || c.Policy.AH || sa.Host.Config().Encapsulation == core.EncapRaw:
 		sa.Event(core.EvESPBlocked, "the peer answers IKE, and nothing comes back by ESP or AH: let the IP protocols 50 and 51 pass on the way")
 	case udp:
 		sa.Event(core.EvESPBlocked, "the peer answers IKE, and nothing comes back by ESP: let UDP %d pass on the way whatever is in it, or look whether the hosts behind the peer answer", sa.Peer.NATT())

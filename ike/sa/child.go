@@ -21,6 +21,7 @@ type Child struct {
 	Policy *core.Policy
 	Agreement
 	SPIIn    uint32
+	AHIn     uint32 // our SPI of the AH around it; 0: there is none
 	LowNonce []byte // lowest nonce of the exchange that made it
 	Birth    Birth  // of the first CHILD SA of its line
 
@@ -46,6 +47,7 @@ type Child struct {
 type Agreement struct {
 	Suite         core.Suite
 	SPIOut        uint32
+	AHOut         uint32 // of the AH around it; 0: there is none
 	Local, Remote []selector.TS
 	Pairs         []selector.Pair
 	Unpadded      bool // the peer accepts no TFC padding (RFC 7296 §1.3.1)
@@ -108,6 +110,7 @@ type NewChild struct {
 	Policy    *core.Policy
 	Agreement Agreement
 	In, Out   core.HalfSA
+	AH        core.Around
 	Birth     Birth
 	// Standby: the peer may not have it yet. Replaces: it is the successor of another.
 	Standby, Replaces bool
@@ -122,7 +125,7 @@ func (sa *SA) Install(n NewChild) *Child {
 	sa.Policies.Use(n.Policy)
 	p := &n.Policy.Proposal
 	ag := n.Agreement
-	c := &Child{ID: sa.Env.NewChildID(), SA: sa, Policy: n.Policy, Agreement: ag, SPIIn: n.In.SPI,
+	c := &Child{ID: sa.Env.NewChildID(), SA: sa, Policy: n.Policy, Agreement: ag, SPIIn: n.In.SPI, AHIn: n.AH.In.SPI,
 		LowNonce: n.Birth.LowNonce, Birth: n.Birth, made: sa.Env.Now(), Standby: n.Standby, Sure: n.Birth.Mine, declined: n.Declined}
 	c.Birth.Up = sa.Env.Now()
 	life, bytes := ag.life(p)
@@ -131,7 +134,7 @@ func (sa *SA) Install(n NewChild) *Child {
 	local, remote := espPath(sa, n.Policy)
 	sa.Env.Emit(core.Install{Child: c.ID, SA: sa.ID, Policy: n.Policy.Ref, Peer: sa.Peer.Name, Client: clientOf(sa, n.Policy),
 		Protocol: n.Policy.Protocol, Tunnel: n.Policy.Tunnel,
-		Encr: ag.Suite.Encr, Integ: ag.Suite.Integ, ESN: ag.Suite.ESN, In: n.In, Out: n.Out,
+		Encr: ag.Suite.Encr, Integ: ag.Suite.Integ, ESN: ag.Suite.ESN, In: n.In, Out: n.Out, AH: n.AH,
 		Standby: n.Standby, Pairs: ag.Pairs, Local: local, Remote: remote, UDP: sa.InUDP(n.Policy),
 		ReplayWindow: p.ReplayWindow, Watched: sa.Peer.Initiates() && asksHints(sa.Peer), TFC: padTo, Dummies: dummies, Soft: soft, Hard: life,
 		SoftBytes: softBytes(sa.Env, bytes), HardBytes: bytes})
@@ -150,8 +153,16 @@ func (sa *SA) Install(n NewChild) *Child {
 		c.awaitQuiet()
 	}
 	sa.Emit(core.Event{Kind: core.EvChildUp, Child: c.ID, Policy: n.Policy.Ref,
-		Reason: fmt.Sprintf("%s, in %08x, out %08x", SuiteName(ag.Suite), c.SPIIn, c.SPIOut) + n.Note})
+		Reason: fmt.Sprintf("%s, in %08x, out %08x", SuiteName(ag.Suite), c.SPIIn, c.SPIOut) + c.around() + n.Note})
 	return c
+}
+
+// around names the AH around it, for people.
+func (c *Child) around() string {
+	if c.AHIn == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", within AH %s, in %08x, out %08x", c.Suite.AH.Name, c.AHIn, c.AHOut)
 }
 
 // tfc is how long the SA's inner packets are made, and how many dummies look like them. In transport mode the length of

@@ -121,7 +121,7 @@ func (e Explainer) ChildUnchosen(p *core.Policy, why Cause, withPFS bool) *core.
 func (e Explainer) agreedBefore(p *core.Policy) bool {
 	return slices.ContainsFunc(e.SA.Children, func(c *Child) bool {
 		q := c.Policy
-		return q.Proposal.Name == p.Proposal.Name && q.Protocol == p.Protocol && q.Tunnel == p.Tunnel && c.Suite.Group == nil
+		return q.Proposal.Name == p.Proposal.Name && q.Protocol == p.Protocol && q.AH == p.AH && q.Tunnel == p.Tunnel && c.Suite.Group == nil
 	})
 }
 

@@ -185,7 +185,7 @@ func (sa *SA) Float() {
 // transport mode it is not: who takes a packet out of UDP makes its checksum anew (RFC 3948
 // §3.1.2), and one that was wrong before would come out right.
 func (sa *SA) InUDP(p *core.Policy) bool {
-	if p.Protocol == core.ProtoAH {
+	if p.Protocol == core.ProtoAH || p.AH {
 		return false
 	}
 	switch sa.Host.Config().Encapsulation {

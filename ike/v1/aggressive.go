@@ -182,7 +182,7 @@ func (p *phase1) aggressive1(m *isakmp.Message, offer *isakmp.SA) error {
 	p.ke.answer(b.Suite.Group, ke, p.then(func() error {
 		p.makeKeys()
 		return p.prove(func(proof []isakmp.Payload) error {
-			out := []isakmp.Payload{chosen.payload(nil), &isakmp.KE{Data: p.ke.own}, &isakmp.Nonce{Data: p.nr}, idPayload(b.MyID)}
+			out := []isakmp.Payload{chosen.payload(spis{}), &isakmp.KE{Data: p.ke.own}, &isakmp.Nonce{Data: p.nr}, idPayload(b.MyID)}
 			out = append(append(out, proof...), p.requestCerts()...)
 			out = append(append(out, sa.vendorIDs()...), sa.natD(&p.forged)...)
 			p.expectLast("message 3 of aggressive mode, the peer's proof", p.aggressive3)

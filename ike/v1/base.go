@@ -197,7 +197,7 @@ func (bm baseMode) first(m *isakmp.Message, offer *isakmp.SA) error {
 	}
 	p.ni, p.nr = clone(find[*isakmp.Nonce](m.Payloads).Data), b.Env.Random(nonceLen)
 	bm.earlyKeys()
-	out := []isakmp.Payload{chosen.payload(nil), idPayload(b.MyID), &isakmp.Nonce{Data: p.nr}}
+	out := []isakmp.Payload{chosen.payload(spis{}), idPayload(b.MyID), &isakmp.Nonce{Data: p.nr}}
 	p.expect("message 3 of base mode, the peer's proof", bm.third)
 	p.say(sa.clear(isakmp.ExchangeBase, 0, append(out, sa.vendorIDs()...)))
 	return nil

@@ -17,12 +17,21 @@ import (
 
 // DeleteChild tells the peer that a CHILD SA ends, and ends it.
 func (sa *SA) DeleteChild(c *Child, why string) {
-	sa.inform(deleteOf(c))
+	sa.inform(deletesOf(c)...)
 	c.End(why)
 }
 
-func deleteOf(c *Child) *isakmp.Delete {
-	return &isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: uint8(c.Policy.Protocol), SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, c.SPIIn)}}
+// deletesOf name the SAs of a CHILD SA by the SPIs that we receive with.
+func deletesOf(c *Child) []isakmp.Payload {
+	list := []isakmp.Payload{deleteOf(c.Policy.Protocol, c.SPIIn)}
+	if c.AHIn != 0 {
+		list = append(list, deleteOf(core.ProtoAH, c.AHIn))
+	}
+	return list
+}
+
+func deleteOf(protocol core.Protocol, spi uint32) *isakmp.Delete {
+	return &isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: uint8(protocol), SPIs: [][]byte{spiBytes(spi)}}
 }
 
 // maxComplaints bounds how many of them are said in a second for one IKE SA: anybody can send a packet with any SPI.
@@ -46,15 +55,23 @@ func (sa *SA) TellUnknownSPI(spi uint32) {
 	}
 	c.n++
 	for _, protocol := range sa.protocols() {
-		sa.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: uint8(protocol), SPIs: [][]byte{binary.BigEndian.AppendUint32(nil, spi)}})
+		sa.inform(deleteOf(protocol, spi))
 	}
 }
 
 // protocols are those that the policies of the peer have.
 func (sa *SA) protocols() (list []core.Protocol) {
+	add := func(protocol core.Protocol) {
+		if !slices.Contains(list, protocol) {
+			list = append(list, protocol)
+		}
+	}
 	for _, p := range sa.base.Host.Config().Policies {
-		if p.Peer == sa.base.Peer && !slices.Contains(list, p.Protocol) {
-			list = append(list, p.Protocol)
+		if p.Peer != sa.base.Peer {
+			continue
+		}
+		if add(p.Protocol); p.AH {
+			add(core.ProtoAH)
 		}
 	}
 	if len(list) == 0 { // they come from templates
@@ -67,7 +84,7 @@ func (sa *SA) protocols() (list []core.Protocol) {
 // for a moment.
 func (sa *SA) Close(why string, wait bool) {
 	for _, c := range sa.base.Children {
-		sa.inform(deleteOf(c))
+		sa.inform(deletesOf(c)...)
 	}
 	sa.inform(sa.deleteOfPhase1())
 	switch {
@@ -103,15 +120,21 @@ func (sa *SA) deleted(d *isakmp.Delete) {
 }
 
 // childBySPI is the CHILD SA that the peer names by the SPI that it receives with, or (Cisco) by ours. It may be another
-// IKE SA's of the same peer: any of them speaks for all.
+// IKE SA's of the same peer: any of them speaks for all. The SPI of the AH around ESP names both.
 func (sa *SA) childBySPI(spi uint32, protocol uint8) (found *Child) {
 	for _, s := range sa.kin() {
 		for _, c := range s.Children {
+			in, out := c.SPIIn, c.SPIOut
 			switch {
+			case protocol == isakmp.ProtoAH && c.AHIn != 0:
+				in, out = c.AHIn, c.AHOut
 			case uint8(c.Policy.Protocol) != protocol:
-			case c.SPIOut == spi:
+				continue
+			}
+			switch spi {
+			case out:
 				return c
-			case c.SPIIn == spi:
+			case in:
 				found = c
 			}
 		}

@@ -300,7 +300,7 @@ func TestTransformIDs(t *testing.T) {
 		if c.protocol == core.ProtoAH {
 			p.Proposal.Encrs = nil
 		}
-		q := phase2SA(p, nil, []byte{0xc0, 0, 0, 1}, isakmp.EncapTunnel).Proposals[0]
+		q := phase2SA(p, nil, spis{own: 0xc0000001}, isakmp.EncapTunnel).Proposals[0]
 		if q.Protocol != uint8(c.protocol) || len(q.Transforms) == 0 || q.Transforms[0].ID != c.id || isakmp.ReadPhase2(q.Transforms[0].Attributes).Auth != sha.V1.ESP {
 			t.Errorf("%v: %+v, want the ID %d", c.protocol, q, c.id)
 		}

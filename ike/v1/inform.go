@@ -119,7 +119,7 @@ func (sa *SA) refusedBy(n *isakmp.Notify) {
 		if q == nil || !x.mine || x.over || q.next == nil {
 			continue
 		}
-		if len(n.SPI) == 4 && binary.BigEndian.Uint32(n.SPI) == q.spi {
+		if len(n.SPI) == 4 && q.spis.has(binary.BigEndian.Uint32(n.SPI)) {
 			which = x
 			break
 		}

@@ -245,7 +245,7 @@ func (p *phase1) main1(m *isakmp.Message, offer *isakmp.SA) error {
 	sa.peer.hear(m.Payloads)
 	p.hearCerts(m.Payloads)
 	p.expect("message 3 of main mode", p.main3)
-	p.say(sa.clear(isakmp.ExchangeMain, 0, append([]isakmp.Payload{chosen.payload(nil)}, sa.vendorIDs()...)))
+	p.say(sa.clear(isakmp.ExchangeMain, 0, append([]isakmp.Payload{chosen.payload(spis{})}, sa.vendorIDs()...)))
 	return nil
 }
 

@@ -46,16 +46,32 @@ type offered struct {
 	neutral   core.Alternative
 	phase1    isakmp.Phase1
 	phase2    isakmp.Phase2
+	ah        *offered // AH that goes around it; nil: it is alone
+	ahFirst   bool     // its proposal stands before that of ESP
 }
 
 // maxOffered bounds how many transforms of one SA payload are looked at.
 const maxOffered = 255
 
 // payload is the SA payload that has that one alone: as an answer, unchanged as it came (RFC 2408 §4.2).
-func (o *offered) payload(spi []byte) *isakmp.SA {
+func (o *offered) payload(ours spis) *isakmp.SA {
+	list := []isakmp.Proposal{o.alone(ours.own)}
+	switch {
+	case o.ah != nil && o.ahFirst:
+		list = append([]isakmp.Proposal{o.ah.alone(ours.ah)}, list...)
+	case o.ah != nil:
+		list = append(list, o.ah.alone(ours.ah))
+	}
+	return &isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: list}
+}
+
+func (o *offered) alone(spi uint32) isakmp.Proposal {
 	q := o.proposal
-	q.SPI, q.Transforms = spi, []isakmp.Transform{o.transform}
-	return &isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: []isakmp.Proposal{q}}
+	q.SPI, q.Transforms = nil, []isakmp.Transform{o.transform}
+	if spi != 0 {
+		q.SPI = spiBytes(spi)
+	}
+	return q
 }
 
 // alternatives are the neutral ones, numbered by their places from 1.
@@ -139,13 +155,26 @@ func methodsOf(list []offered) (names []string) {
 
 // --- phase 2 ---
 
-// phase2SA is what we offer for a CHILD SA: with a group for a key exchange of its own, unless that is nil.
-func phase2SA(p *core.Policy, g *suite.Group, spi []byte, encap uint16) *isakmp.SA {
+// phase2SA is what we offer for a CHILD SA: with a group for a key exchange of its own, unless that is nil. Where AH goes
+// around ESP there are two proposals of one number, which are to be used together (RFC 2408 §4.2).
+func phase2SA(p *core.Policy, g *suite.Group, ours spis, encap uint16) *isakmp.SA {
 	var groups []*suite.Group
 	if g != nil {
 		groups = []*suite.Group{g}
 	}
-	q := isakmp.Proposal{Number: 1, Protocol: uint8(p.Protocol), SPI: spi}
+	var list []isakmp.Proposal
+	if p.AH {
+		around := *p
+		around.Protocol = core.ProtoAH
+		list = append(list, phase2Proposal(&around, groups, ours.ah, encap))
+	}
+	list = append(list, phase2Proposal(p, groups, ours.own, encap))
+	return &isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: list}
+}
+
+// phase2Proposal is that for one protocol.
+func phase2Proposal(p *core.Policy, groups []*suite.Group, spi uint32, encap uint16) isakmp.Proposal {
+	q := isakmp.Proposal{Number: 1, Protocol: uint8(p.Protocol), SPI: spiBytes(spi)}
 	for _, a := range core.ChildOffer(p, true).Whole(groups) {
 		t := isakmp.Phase2{Encapsulation: encap, Life: lifetime(p.Proposal.Lifetime, p.Proposal.Lifebytes)}
 		var id uint8
@@ -164,24 +193,32 @@ func phase2SA(p *core.Policy, g *suite.Group, spi []byte, encap uint16) *isakmp.
 		}
 		q.Transforms = append(q.Transforms, isakmp.Transform{Number: a.Number, ID: id, Attributes: t.Attributes()})
 	}
-	return &isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: []isakmp.Proposal{q}}
+	return q
 }
 
-// phase2Offers reads what the peer offers for a CHILD SA. Several protocols that are to be used
-// together are passed over.
+// phase2Offers reads what the peer offers for a CHILD SA. Of several protocols that are to be used together it takes AH
+// with ESP alone (bundle.go).
 func phase2Offers(p *isakmp.SA) (list []offered) {
 	for _, together := range p.Offers() {
-		q := together[0]
-		if len(together) > 1 || len(q.SPI) != 4 {
-			continue
+		switch len(together) {
+		case 1:
+			list = append(list, transformsOf(together[0])...)
+		case 2:
+			list = append(list, bundles(together)...)
 		}
-		for _, t := range q.Transforms {
-			o := offered{proposal: q, transform: t, phase2: isakmp.ReadPhase2(t.Attributes)}
-			o.neutral = phase2Neutral(q.Protocol, t.ID, o.phase2)
-			if len(list) < maxOffered {
-				list = append(list, o)
-			}
-		}
+	}
+	return list[:min(len(list), maxOffered)]
+}
+
+// transformsOf are those of a proposal for a CHILD SA.
+func transformsOf(q isakmp.Proposal) (list []offered) {
+	if len(q.SPI) != 4 {
+		return nil
+	}
+	for _, t := range q.Transforms {
+		o := offered{proposal: q, transform: t, phase2: isakmp.ReadPhase2(t.Attributes)}
+		o.neutral = phase2Neutral(q.Protocol, t.ID, o.phase2)
+		list = append(list, o)
 	}
 	return list
 }

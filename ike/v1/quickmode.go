@@ -1,7 +1,6 @@
 package v1
 
 import (
-	"encoding/binary"
 	"errors"
 	"slices"
 
@@ -30,7 +29,7 @@ type quick struct {
 
 	policy *core.Policy
 	old    *Child // what it replaces; nil: nothing
-	spi    uint32 // our inbound SPI; 0: none yet, or it is the data plane's
+	spis   spis   // our inbound SPIs; 0: none yet, or it is the data plane's
 	ni, nr []byte
 	ke     keyExchange
 	agreed ikesa.Agreement
@@ -51,10 +50,7 @@ func newQuick(sa *SA, x *exchange) *quick {
 func (q *quick) end() {
 	q.next = nil
 	q.ke.end()
-	if q.spi != 0 {
-		q.sa.base.Env.GiveSPI(q.spi)
-		q.spi = 0
-	}
+	q.spis.give(q.sa.base.Env)
 	if q.old != nil && q.x.mine {
 		q.old.Rekeying = false
 	}
@@ -146,11 +142,9 @@ func (q *quick) group() *suite.Group {
 
 func (q *quick) send1() error {
 	sa := q.sa
-	spi, ok := sa.base.Env.TakeSPI()
-	if !ok {
+	if !q.spis.take(sa.base.Env, q.policy.AH) {
 		return refused{reason: "no SPI in stock", ours: true}
 	}
-	q.spi = spi
 	local, remote, err := ikesa.OnePair(sa.base, q.policy)
 	var ids []isakmp.Payload
 	if err == nil {
@@ -163,7 +157,7 @@ func (q *quick) send1() error {
 		return r
 	}
 	q.ids = ids
-	out := []isakmp.Payload{phase2SA(q.policy, q.ke.group, binary.BigEndian.AppendUint32(nil, spi), sa.encapsulation(q.policy)), &isakmp.Nonce{Data: q.ni}}
+	out := []isakmp.Payload{phase2SA(q.policy, q.ke.group, q.spis, sa.encapsulation(q.policy)), &isakmp.Nonce{Data: q.ni}}
 	if q.ke.group != nil {
 		out = append(out, &isakmp.KE{Data: q.ke.own})
 	}
@@ -223,17 +217,16 @@ func (q *quick) read(c *isakmp.Chain, sap *isakmp.SA) error {
 	if s.Group != q.ke.group {
 		return inNotify(ikesa.NotOffered())
 	}
-	spi := binary.BigEndian.Uint32(chosen[0].proposal.SPI)
 	p, agreed, err := a.Agree(s)
 	if err == nil {
-		err = ikesa.CheckSPI(spi)
+		err = chosen[0].checkSPIs()
 	}
 	if err != nil {
 		return inNotify(err)
 	}
 	q.policy, q.agreed = p, agreed
-	q.agreed.SPIOut = spi
-	q.lives(lifeOf(chosen[0].phase2.Life).shorter(claimed(c.Payloads)))
+	q.sealsWith(&chosen[0])
+	q.lives(chosen[0].life().shorter(claimed(c.Payloads)))
 	return nil
 }
 
@@ -328,7 +321,7 @@ func (q *quick) choose(c *isakmp.Chain, sap *isakmp.SA) error {
 	var o offered
 	if err == nil {
 		o = all[chosen.Answer.Number-1]
-		err = ikesa.CheckSPI(binary.BigEndian.Uint32(o.proposal.SPI))
+		err = o.checkSPIs()
 	}
 	if err != nil {
 		return inNotify(err)
@@ -340,24 +333,22 @@ func (q *quick) choose(c *isakmp.Chain, sap *isakmp.SA) error {
 	case mode == chosen.Policy.Tunnel:
 		return refused{kind: isakmp.NotifyNoProposalChosen, reason: "the peer wants another mode than policy " + chosen.Policy.Pair.String() + ": tunnel differs on the two sides", detail: ikesa.Explainer{SA: b}.ModeParts(chosen.Policy)}
 	}
-	var ok bool
-	if q.spi, ok = b.Env.TakeSPI(); !ok {
+	if !q.spis.take(b.Env, chosen.Policy.AH) {
 		return refused{kind: isakmp.NotifyNoProposalChosen, reason: "no SPI in stock"}
 	}
 	q.policy, q.agreed, q.note = chosen.Policy, chosen.Agreement, chosen.Note
-	q.agreed.SPIOut = binary.BigEndian.Uint32(o.proposal.SPI)
-	l, claim, err := checkLife(b.Peer.Profile.Check, &chosen.Policy.Proposal, lifeOf(o.phase2.Life))
+	q.sealsWith(&o)
+	l, claim, err := checkLife(b.Peer.Profile.Check, &chosen.Policy.Proposal, o.life())
 	if err != nil {
 		return err
 	}
 	q.lives(l)
-	spi := binary.BigEndian.AppendUint32(nil, q.spi)
-	q.reply = []isakmp.Payload{o.payload(spi)}
+	q.reply = []isakmp.Payload{o.payload(q.spis)}
 	if said {
 		err = q.replyIDs(c, theirs, ours)
 	}
 	if claim {
-		q.reply = append(q.reply, l.claims(uint8(q.policy.Protocol), spi))
+		q.reply = append(q.reply, l.claims(uint8(q.policy.Protocol), spiBytes(q.spis.own)))
 	}
 	return err
 }
@@ -446,33 +437,40 @@ func (q *quick) confirmed(c *isakmp.Chain, m *isakmp.Message, raw, iv []byte, in
 // install puts the CHILD SA into the data plane.
 func (q *quick) install(standby bool) {
 	sa, s := q.sa, q.agreed.Suite
-	encr, integ := 0, 0
-	if s.Encr != nil { // else AH
-		encr = s.Encr.MaterialLen()
+	var ah core.Around
+	if s.AH != nil {
+		ah = core.Around{Integ: s.AH, In: q.half(core.ProtoAH, nil, s.AH, q.spis.ah), Out: q.half(core.ProtoAH, nil, s.AH, q.agreed.AHOut)}
 	}
-	if s.Integ != nil {
-		integ = s.Integ.KeyLen
-	}
-	half := func(spi uint32) core.HalfSA {
-		k := sa.keys.keymat(encr+integ, q.ke.shared, uint8(q.policy.Protocol), spi, q.ni, q.nr)
-		defer k.Wipe()
-		h := core.HalfSA{SPI: spi}
-		if encr > 0 {
-			h.EncKey = k[:encr].Clone()
-		}
-		if integ > 0 {
-			h.IntegKey = k[encr:].Clone()
-		}
-		return h
-	}
-	in, out := half(q.spi), half(q.agreed.SPIOut)
-	q.spi = 0 // it is the data plane's now
-	q.made = sa.base.Install(ikesa.NewChild{Policy: q.policy, Agreement: q.agreed, In: in, Out: out,
+	in, out := q.half(q.policy.Protocol, s.Encr, s.Integ, q.spis.own), q.half(q.policy.Protocol, s.Encr, s.Integ, q.agreed.SPIOut)
+	q.spis = spis{} // they are the data plane's now
+	q.made = sa.base.Install(ikesa.NewChild{Policy: q.policy, Agreement: q.agreed, In: in, Out: out, AH: ah,
 		Birth:   ikesa.Birth{Mine: q.x.mine, Begun: q.x.begun, LowNonce: lowest(q.ni, q.nr)},
 		Standby: standby, Replaces: q.old != nil, Told: true, Note: q.note})
 	if n := sa.base.Newest(); n.State == Established && n != sa.base { // it took over while we negotiated
 		ikesa.HandOver(sa.base, n)
 	}
+}
+
+// half are the keys of one SA in one direction; encr is nil with AH.
+func (q *quick) half(protocol core.Protocol, encr *suite.Encr, integ *suite.Integ, spi uint32) core.HalfSA {
+	n := 0
+	if encr != nil {
+		n = encr.MaterialLen()
+	}
+	m := n
+	if integ != nil {
+		m += integ.KeyLen
+	}
+	k := q.sa.keys.keymat(m, q.ke.shared, uint8(protocol), spi, q.ni, q.nr)
+	defer k.Wipe()
+	h := core.HalfSA{SPI: spi}
+	if n > 0 {
+		h.EncKey = k[:n].Clone()
+	}
+	if m > n {
+		h.IntegKey = k[n:].Clone()
+	}
+	return h
 }
 
 // succeed has the new CHILD SA take over from the one that it replaces. That one opens on until

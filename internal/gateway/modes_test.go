@@ -26,6 +26,7 @@ func hostToHost(here, peer netip.Addr, replace ...string) string {
 // rekey too: without UDP where the sockets can, in UDP where they cannot.
 func TestModesAreNegotiated(t *testing.T) {
 	ah := []string{`["esp"]`, `["ah"]`}
+	both := []string{`["esp"]`, `["esp", "ah"]`, `exchange-mode = "ike2"`, `exchange-mode = "main"`, `dh-group = "x25519"`, `dh-group = "ecp256"`, `pfs-group = "x25519"`, `pfs-group = "ecp256"`}
 	for name, c := range map[string]struct {
 		raw     bool
 		proto   uint16 // that carries it; 0: UDP
@@ -39,6 +40,8 @@ func TestModesAreNegotiated(t *testing.T) {
 		"ESP tunnel":             {true, 0, []string{"tunnel = false", "tunnel = true"}}, // between two Culverts
 		"ESP tunnel but raw":     {true, wire.ProtoESP, []string{"tunnel = false", "tunnel = true", "[[profile]]", "[gateway]\nencapsulation = \"raw\"\n[[profile]]"}},
 		"AH tunnel":              {true, wire.ProtoAH, append([]string{"tunnel = false", "tunnel = true"}, ah...)},
+		"AH with ESP transport":  {true, wire.ProtoAH, both},
+		"AH with ESP tunnel":     {true, wire.ProtoAH, append([]string{"tunnel = false", "tunnel = true"}, both...)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, simnet.Link{Delay: 20 * time.Millisecond})
@@ -90,10 +93,18 @@ func TestModesAreNegotiated(t *testing.T) {
 			}
 			w.clock.Run(w.clock.Now().Add(40 * time.Minute)) // the proposal's lifetime is 30 minutes
 			exchange()
+			var protocols [2]int // rows of ESP, of AH
 			for _, r := range w.west.installed() {
-				if r.ESP != (c.replace == nil || !strings.Contains(strings.Join(c.replace, ""), "ah")) || r.State == "" {
+				if r.State == "" {
 					t.Errorf("%+v", r)
 				}
+				if protocols[1]++; r.ESP {
+					protocols[0], protocols[1] = protocols[0]+1, protocols[1]-1
+				}
+			}
+			all := strings.Join(c.replace, "")
+			if esp, ah := !strings.Contains(all, `["ah"]`), strings.Contains(all, `"ah"`); protocols[0] > 0 != esp || protocols[1] > 0 != ah {
+				t.Errorf("%d SAs of ESP, %d of AH", protocols[0], protocols[1])
 			}
 		})
 	}

@@ -62,6 +62,7 @@ type policyKey struct {
 	level    spd.Level
 	tunnel   bool
 	protocol core.Protocol
+	ah       bool // with protocol ESP: AH goes around it
 	dead     bool // its peer is disabled; peer and proposal are nil
 	peer     *core.Peer
 	identity *core.Identity // one of the peer's; nil: any
@@ -167,6 +168,9 @@ func (n *Result) policy(p *config.Policy, prev *Result) {
 		if slices.Contains(p.IPsecProtocols, "ah") {
 			key.protocol = core.ProtoAH
 		}
+		if len(p.IPsecProtocols) > 1 {
+			key.protocol, key.ah = core.ProtoESP, true
+		}
 		key.peer = n.Peers[p.PeerName]
 		key.identity = identityOf(key.peer, p)
 		key.proposal = n.proposal(p.Proposal, prev)
@@ -212,7 +216,7 @@ func identityOf(peer *core.Peer, p *config.Policy) *core.Identity {
 func (n *Result) encrypting(p *config.Policy, key policyKey, ref core.PolicyRef, was *core.Policy) {
 	pol := &core.Policy{
 		Ref: ref, Index: p.Index, Peer: key.peer, Identity: key.identity, Pair: key.pair, Tunnel: key.tunnel,
-		Unique: key.level == spd.Unique, Protocol: key.protocol, Proposal: *key.proposal,
+		Unique: key.level == spd.Unique, Protocol: key.protocol, AH: key.ah, Proposal: *key.proposal,
 	}
 	if was != nil && was.Index == pol.Index {
 		pol = was

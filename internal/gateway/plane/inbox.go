@@ -123,48 +123,48 @@ func (b *Inbox) Acquire(policy uint32, f wire.Flow) {
 
 // Heard: the next packet after sad.HeardEvery says it again.
 func (b *Inbox) Heard(child uint64) {
-	b.offer(0, false, func() core.Input { return core.Alive{Child: core.ChildID(child)} })
+	b.offer(0, false, func() core.Input { return core.Alive{Child: childOf(child)} })
 }
 
 // Moved: the next packet after sad.HeardEvery says it again.
 func (b *Inbox) Moved(child uint64, local, remote netip.AddrPort) {
-	b.offer(0, false, func() core.Input { return core.Moved{Child: core.ChildID(child), Local: local, Remote: remote} })
+	b.offer(0, false, func() core.Input { return core.Moved{Child: childOf(child), Local: local, Remote: remote} })
 }
 
 // Claim: as long as somebody claims it, it comes again after sad.ClaimsEvery.
 func (b *Inbox) Claim(child uint64, mtu int) {
-	b.offer(0, false, func() core.Input { return core.PathClaim{Child: core.ChildID(child), MTU: mtu} })
+	b.offer(0, false, func() core.Input { return core.PathClaim{Child: childOf(child), MTU: mtu} })
 }
 
 // Unmeasured: as long as long packets leave, it comes again after sad.MeasureEvery.
 func (b *Inbox) Unmeasured(child uint64, mtu int) {
-	b.offer(0, false, func() core.Input { return core.PathUntried{Child: core.ChildID(child), MTU: mtu} })
+	b.offer(0, false, func() core.Input { return core.PathUntried{Child: childOf(child), MTU: mtu} })
 }
 
 // Unanswered: as long as that is so, it comes again after sad.AskedAgain.
 func (b *Inbox) Unanswered(child uint64) {
-	b.offer(0, false, func() core.Input { return core.Unanswered{Child: core.ChildID(child)} })
+	b.offer(0, false, func() core.Input { return core.Unanswered{Child: childOf(child)} })
 }
 
 // Silent: as long as that is so, it comes again after sad.SilentAgain.
 func (b *Inbox) Silent(child uint64) {
-	b.offer(0, false, func() core.Input { return core.Silent{Child: core.ChildID(child)} })
+	b.offer(0, false, func() core.Input { return core.Silent{Child: childOf(child)} })
 }
 
 // Unknown: whoever sends such packets sends more of them. Anybody can.
 func (b *Inbox) Unknown(u datapath.Unknown) {
 	b.offer(0, true, func() core.Input {
-		return core.UnknownSPI{Local: u.Local, Remote: u.Remote, NATT: u.NATT, SPI: u.SPI, Child: core.ChildID(u.Child)}
+		return core.UnknownSPI{Local: u.Local, Remote: u.Remote, NATT: u.NATT, SPI: u.SPI, Child: childOf(u.Child)}
 	})
 }
 
 // Expire is always kept: it happens once for each SA and limit.
 func (b *Inbox) Expire(child uint64, hard bool) {
-	b.Put(core.Expire{Child: core.ChildID(child), Hard: hard})
+	b.Put(core.Expire{Child: childOf(child), Hard: hard})
 }
 
 // Used is always kept: it happens once for each SA.
-func (b *Inbox) Used(child uint64) { b.Put(core.Used{Child: core.ChildID(child)}) }
+func (b *Inbox) Used(child uint64) { b.Put(core.Used{Child: childOf(child)}) }
 
 // Waits: the loop asks the plane for its next deadline.
 func (b *Inbox) Waits() { b.signal() }

@@ -193,10 +193,12 @@ func (p *Plane) do(now time.Time, out core.Output) {
 	case core.Remove:
 		p.noLead(out.Child)
 		p.leaves(out.Child)
+		p.SAs.Remove(aroundID(out.Child)) // before what is in it
 		p.SAs.Remove(uint64(out.Child))
 		p.supply()
 	case core.Move:
 		p.SAs.Move(uint64(out.Child), out.Local, out.Remote, out.UDP)
+		p.SAs.Move(aroundID(out.Child), out.Local, out.Remote, out.UDP)
 	case core.PathMTU:
 		p.pathMTU(now, out)
 	case core.NeedSPIs:
@@ -263,13 +265,13 @@ func (p *Plane) put(pkt underlay.Packet) {
 const MaxRefused = 256
 
 func (p *Plane) install(now time.Time, in core.Install) {
-	_, err := p.SAs.Install(sad.Params{
+	params := sad.Params{
 		ID: uint64(in.Child), Policy: uint32(in.Policy), Peer: in.Peer, Client: in.Client, Protocol: uint8(in.Protocol), Tunnel: in.Tunnel,
 		In: p.half(in, in.In), Out: p.half(in, in.Out), Pairs: in.Pairs,
 		Local: in.Local, Remote: in.Remote, UDP: in.UDP, ReplayWindow: in.ReplayWindow, Watched: in.Watched, TFC: p.padding(in), Dummies: in.Dummies, Standby: in.Standby,
 		Added: now, Soft: in.Soft, Hard: in.Hard, SoftBytes: in.SoftBytes, HardBytes: in.HardBytes,
-	})
-	if err != nil {
+	}
+	if err := p.installBoth(now, params, in); err != nil {
 		// The endpoint counts on the SA until Expire says that it has ended.
 		p.Config.Event(now, core.Event{Kind: core.EvChildDown, SA: in.SA, Child: in.Child, Policy: in.Policy, Peer: in.Peer,
 			Reason: "it could not be installed: " + err.Error()})

@@ -366,3 +366,51 @@ func TestClientsAreCounted(t *testing.T) {
 		t.Error("two clients are not several")
 	}
 }
+
+// AH around ESP is one CHILD SA to the endpoint and two to the database: what names it means both, and there are both or none.
+func TestPlaneInstallsAHWithESP(t *testing.T) {
+	s := newStage()
+	spis := s.do(core.NeedSPIs{N: 3})[0].(core.SPIs).SPIs
+	flow := wire.Flow{Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.2.0.1"), Proto: 17}
+	sha := suite.IntegByName("sha256")
+	both := func(id core.ChildID, esp, ah uint32) core.Install {
+		in := s.install(id, esp)
+		in.UDP, in.Local, in.Remote, in.Watched, in.HardBytes, in.SoftBytes = false, port(westAddr, 0), port(eastAddr, 0), true, 2000, 1000
+		in.AH = core.Around{Integ: sha, In: core.HalfSA{SPI: ah, IntegKey: make([]byte, sha.KeyLen)}, Out: core.HalfSA{SPI: 0x2000, IntegKey: make([]byte, sha.KeyLen)}}
+		return in
+	}
+	standby := both(1, spis[0], spis[1])
+	standby.Standby = true
+	if s.do(standby); s.plane.SAs.Len() != 2 || s.plane.Has(7) {
+		t.Fatalf("%d SAs, sealing %v", s.plane.SAs.Len(), s.plane.Has(7))
+	}
+	esp, ah := s.plane.SAs.Inbound(spis[0]).Child(), s.plane.SAs.Inbound(spis[1]).Child()
+	if esp.ID != 1 || !esp.Bundled || esp.Protocol != sad.ProtocolESP || ah.Protocol != sad.ProtocolAH || ah.Inner() != esp || esp.Over() != ah || ah.HardBytes != 0 || ah.Policy != 7 {
+		t.Errorf("%+v\n%+v", esp, ah)
+	}
+	if s.do(core.Activate{Child: 1}); s.plane.SAs.Outbound(7, &flow) != esp.Outbound() {
+		t.Error("activated, it seals")
+	}
+	moved := sad.Endpoint{Local: port(westAddr, 0), Remote: port(netip.MustParseAddr("192.0.2.9"), 0)}
+	if s.do(core.Move{Child: 1, Local: moved.Local, Remote: moved.Remote}); *esp.Endpoint() != moved || *ah.Endpoint() != moved {
+		t.Errorf("moved to %v and %v", esp.Endpoint(), ah.Endpoint())
+	}
+	s.got = nil
+	for _, c := range []*sad.Child{esp, ah} { // whichever the data path means
+		s.plane.Inbox.Used(c.ID)
+		s.plane.Inbox.Expire(c.ID, true)
+	}
+	used, expired := core.Input(core.Used{Child: 1}), core.Input(core.Expire{Child: 1, Hard: true})
+	if s.plane.Work(start); !reflect.DeepEqual(s.got, []core.Input{used, expired, used, expired}) {
+		t.Errorf("handed %v", s.got)
+	}
+	if s.do(core.Retire{Child: 1}); s.plane.Has(7) || s.plane.SAs.Len() != 2 {
+		t.Error("retired, it opens and does not seal")
+	}
+	if s.do(core.Remove{Child: 1}); s.plane.SAs.Len() != 0 {
+		t.Errorf("removed, there are %d SAs", s.plane.SAs.Len())
+	}
+	if s.do(both(2, spis[2], spis[2])); s.plane.SAs.Len() != 0 || len(s.got) != 2 || s.got[1] != (core.Expire{Child: 2, Hard: true}) || s.plane.Has(7) {
+		t.Errorf("the SPI of AH is taken: %d SAs, handed %v", s.plane.SAs.Len(), s.got)
+	}
+}

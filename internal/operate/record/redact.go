@@ -100,10 +100,7 @@ func describeOutput(o core.Output) string {
 	case core.Send:
 		return fmt.Sprintf("Send %v to %v, %s", o.Local, o.Remote, headerText(o.Data))
 	case core.Install:
-		s := fmt.Sprintf("Install CHILD SA %d of IKE SA %d for policy-ref %d, peer %s, %s", o.Child, o.SA, o.Policy, o.Peer, o.Encr.Name)
-		if o.Integ != nil {
-			s += "/" + o.Integ.Name
-		}
+		s := fmt.Sprintf("Install CHILD SA %d of IKE SA %d for policy-ref %d, peer %s, %s", o.Child, o.SA, o.Policy, o.Peer, algorithms(o))
 		return s + fmt.Sprintf(", %v, %v to %v", o.Pairs, o.Local, o.Remote)
 	case core.Activate:
 		return fmt.Sprintf("Activate CHILD SA %d", o.Child)
@@ -125,6 +122,21 @@ func describeOutput(o core.Output) string {
 		return eventText(o)
 	}
 	return typeName(o)
+}
+
+// algorithms names those of a CHILD SA.
+func algorithms(in core.Install) string {
+	name := "ah"
+	if in.Encr != nil {
+		name = in.Encr.Name
+	}
+	if in.Integ != nil {
+		name += "/" + in.Integ.Name
+	}
+	if in.AH.Integ != nil {
+		name += " within ah/" + in.AH.Integ.Name
+	}
+	return name
 }
 
 // eventText leaves out Reason and, of identities, the detail: a peer's ID may

@@ -61,6 +61,8 @@ func TestDescribeOutput(t *testing.T) {
 		Pairs: []selector.Pair{{Local: ts, Remote: ts}}, Local: ap4, Remote: ap6}
 	cbc := up
 	cbc.Encr, cbc.Integ = suite.EncrByName("3des"), suite.IntegByName("sha1")
+	ah, both := up, cbc
+	ah.Encr, ah.Integ, both.AH.Integ = nil, suite.IntegByName("sha256"), suite.IntegByName("sha512")
 	behind := ", [" + up.Pairs[0].String() + "], 192.0.2.1:500 to [fe80::1%eth0]:4500"
 	for _, c := range []struct {
 		out  core.Output
@@ -69,6 +71,8 @@ func TestDescribeOutput(t *testing.T) {
 		{core.Send{Local: ap4, Remote: ap4, Data: []byte{1}}, "Send 192.0.2.1:500 to 192.0.2.1:500, 1 bytes that are no IKE message"},
 		{up, "Install CHILD SA 1 of IKE SA 2 for policy-ref 3, peer a, aes-128-gcm" + behind},
 		{cbc, "Install CHILD SA 1 of IKE SA 2 for policy-ref 3, peer a, 3des/sha1" + behind},
+		{ah, "Install CHILD SA 1 of IKE SA 2 for policy-ref 3, peer a, ah/sha256" + behind},
+		{both, "Install CHILD SA 1 of IKE SA 2 for policy-ref 3, peer a, 3des/sha1 within ah/sha512" + behind},
 		{core.Activate{Child: 1}, "Activate CHILD SA 1"},
 		{core.Retire{Child: 1}, "Retire CHILD SA 1"},
 		{core.Remove{Child: 1}, "Remove CHILD SA 1"},

@@ -28,8 +28,8 @@ func newBench(tb testing.TB, c cipherCase, size int) *bench {
 	u.connect(1, 1, nil)
 	u.left.log.quiet, u.right.log.quiet = true, true
 	b := &bench{tunnel: u, plain: udp("10.1.0.1", "10.2.0.1", size-28), now: start.UnixNano(),
-		out: newOutWorker(u.left.path, &u.left.path.counters.out, benchBatch),
-		in:  newInWorker(u.right.path, &u.right.path.counters.in, benchBatch)}
+		out: newOutWorker(u.left.path, u.left.path.edges(), benchBatch),
+		in:  newInWorker(u.right.path, u.right.path.edges(), benchBatch)}
 	for range benchBatch {
 		b.packets = append(b.packets, underlay.Packet{Buf: make([]byte, underlay.Headroom+2000), Local: rightAddr, Remote: leftAddr, Kind: underlay.ESP, NATT: true})
 	}
@@ -143,7 +143,7 @@ func BenchmarkLine(b *testing.B) {
 func benchLine(b *testing.B, name string, size, flows int) {
 	c := cipherCase{name, suite.EncrByName(name), nil}
 	x := newBench(b, c, size)
-	x.left.path.cfg.Conn, x.right.path.cfg.Device = &sink{}, &void{}
+	x.out.edges.conn, x.in.edges.device = &sink{}, &void{}
 	block, err := aes.NewCipher(make([]byte, c.encr.KeyLen))
 	if err != nil {
 		b.Fatal(err)

@@ -114,18 +114,18 @@ func (w *outWorker) unbend(pkt []byte, info wire.Info) {
 	}
 }
 
-// outbound is the SA for a packet that pol protects, k being its flow. Several:
+// outbound is the SA for a packet of a line that pol protects, k being its flow. Several:
 // nobody knows for whom of several clients it is.
-func (c *Config) outbound(pol *spd.Policy, k *entry, f *wire.Flow) (out *sad.Outbound, several bool) {
+func (c *Config) outbound(line int, pol *spd.Policy, k *entry, f *wire.Flow) (out *sad.Outbound, several bool) {
 	switch {
 	case pol.Level != spd.Unique:
-		return c.SAs.Outbound(pol.Ref, f), false
+		return c.SAs.OutboundOn(line, pol.Ref, f), false
 	case k != nil:
 		// Policies of several clients may overlap, of which pol is the first.
-		if out = c.SAs.OutboundOf(k.policy.Load(), k.client, f); out == nil {
-			out = c.SAs.OutboundOf(pol.Ref, k.client, f)
+		if out = c.SAs.OutboundOf(line, k.policy.Load(), k.client, f); out == nil {
+			out = c.SAs.OutboundOf(line, pol.Ref, k.client, f)
 		}
 		return out, false
 	}
-	return c.SAs.OutboundSole(pol.Ref, f)
+	return c.SAs.OutboundSole(line, pol.Ref, f)
 }

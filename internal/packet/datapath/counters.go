@@ -1,6 +1,9 @@
 package datapath
 
-import "sync/atomic"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Reason is what became of a packet. Every dropped packet has exactly one, and
 // counts in the counter of that name.
@@ -193,11 +196,26 @@ func (c *counters) passed(n, total, bytes int, err error, packets int, refused R
 
 // Counters adds up what the workers count.
 type Counters struct {
-	out, in, syncOut, syncIn, standby counters
+	mu      sync.Mutex
+	workers []*counters
 }
 
-func (c *Counters) get(i int) uint64 {
-	return c.out.n[i].Load() + c.in.n[i].Load() + c.syncOut.n[i].Load() + c.syncIn.n[i].Load() + c.standby.n[i].Load()
+// worker is the share of one more worker.
+func (c *Counters) worker() *counters {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := new(counters)
+	c.workers = append(c.workers, w)
+	return w
+}
+
+func (c *Counters) get(i int) (n uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.workers {
+		n += w.n[i].Load()
+	}
+	return n
 }
 
 // Get is how many packets were dropped for a reason; 0 for Passed.

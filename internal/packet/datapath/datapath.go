@@ -85,12 +85,19 @@ type Config struct {
 type Path struct {
 	cfg      Config
 	counters Counters
-	device   atomic.Int32 // MTU of the device, in bytes
+	late     *counters     // of what no worker counts
+	device   atomic.Int32  // MTU of the device, in bytes
+	fragment atomic.Uint32 // identification of the last IPv6 packet that was cut
 	acquires acquires
 	waiting  waiting
 	standby  standby
 	looks    looks
 	flows    flows
+
+	// What is sealed and opened apart from the lines; crew is nil before Run.
+	crew              *crew
+	leaving, arriving sequence
+	arriver           *inWorker // of the tasks that arrive
 
 	mu      sync.Mutex // of the synchronous lines
 	syncOut *outWorker
@@ -105,6 +112,7 @@ type Path struct {
 // New makes a Path; nothing moves before Run.
 func New(cfg Config) *Path {
 	p := &Path{cfg: cfg, closed: make(chan struct{})}
+	p.late = p.counters.worker()
 	p.flows.seed = cfg.Seed
 	if cfg.SAs != nil {
 		p.flows.alive = cfg.SAs.HasClient
@@ -147,12 +155,22 @@ func (p *Path) Run(ctx context.Context) error {
 			_ = p.Close() // one line alone is of no use
 		})
 	}
-	start(0, p.runOut)
-	start(1, p.runIn)
+	p.crew, p.arriver = newCrew(), newInWorker(p, p.edges(), taskPackets)
+	start(0, func() error { return p.runOut(p.edges()) })
+	start(1, func() error { return p.runIn(p.edges()) })
 	workers.Go(p.watchLinks)
 	workers.Wait()
+	p.crew.close()
 	return errors.Join(errs[:]...)
 }
+
+// edges are what one line is between: queues of the device and of the network.
+type edges struct {
+	device tun.Queue
+	conn   underlay.Queue
+}
+
+func (p *Path) edges() edges { return edges{p.cfg.Device, p.cfg.Conn} }
 
 // linksEvery is how often the host is asked what the links take.
 const linksEvery = time.Minute

@@ -47,7 +47,7 @@ func (p *Path) ExplainOut(now time.Time, f *wire.Flow) Explanation {
 		x.Reason = OutUnprotected
 		return x
 	}
-	out, several := p.cfg.outbound(pol, k, f)
+	out, several := p.cfg.outbound(0, pol, k, f)
 	switch {
 	case several:
 		x.Reason = OutFlowErrors

@@ -632,8 +632,7 @@ func TestConversationsInOneBatch(t *testing.T) {
 				all = append(all, packet{i, reply(t, c.enters(i, pkt))})
 			}
 		}
-		w := c.server.path.outward()
-		w = newOutWorker(c.server.path, w.count, 128)
+		w := newOutWorker(c.server.path, c.server.path.edges(), 128)
 		defer w.sads.Close()
 		r := rand.New(rand.NewPCG(3, 3))
 		var want [3]int

@@ -389,7 +389,7 @@ func TestFragmentsOnAnIdleLine(t *testing.T) {
 func TestFragmentsInABatch(t *testing.T) {
 	u := newTunnel(t, ciphers[0])
 	withPorts(u)
-	w := newOutWorker(u.left.path, &u.left.path.counters.out, 16)
+	w := newOutWorker(u.left.path, u.left.path.edges(), 16)
 	defer w.sads.Close()
 	var want [][]byte
 	n := 0
@@ -405,7 +405,7 @@ func TestFragmentsInABatch(t *testing.T) {
 		if r := w.batch(start.UnixNano(), n); r != Passed {
 			t.Fatal(r)
 		}
-		in := newInWorker(u.right.path, &u.right.path.counters.in, 16)
+		in := newInWorker(u.right.path, u.right.path.edges(), 16)
 		var arrived []underlay.Packet
 		for _, data := range u.left.conn.take() {
 			arrived = append(arrived, *datagram(data))

@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"culvert/ah"
@@ -20,6 +21,7 @@ import (
 //	sad.Inbound      the SA of the SPI                           in-no-states, in-state-invalid, in-state-mismatches
 //	sad.Expired      has it ended?                               in-state-expired
 //	sad.Sequence     whole number, replay window                 in-state-sequence-errors
+//	apart            by a slow cipher: others do the rest        in-buffer-errors (pipeline.go)
 //	esp|ah.Open      ICV, decrypt, padding                       in-state-protocol-errors, in-header-errors
 //	sad.Commit       one packet of a number gets through         in-state-sequence-errors
 //	sad.Spend        byte limits, counters, the peer was heard   in-state-expired
@@ -42,13 +44,14 @@ import (
 // (RFC 4303 appendix A2.2), so it counts as in-state-protocol-errors: its ICV
 // does not fit that number.
 //
-// The buffers are the worker's; they are free again when Write returns.
+// The buffers are the batch's; they are free again when Write has returned for all of its packets.
 
-// inWorker is all that one goroutine needs to take batches through the line.
+// inWorker is what one line has for itself: caches, counters, and the batch at hand.
 type inWorker struct {
+	*inBatch
 	path    *Path
+	edges   edges
 	count   *counters
-	sads    *sad.Worker
 	cache   spd.Cache
 	flow    *wire.Flow   // of the packet that is judged, one of flows
 	flows   [2]wire.Flow // one is of the last packet that was allowed in
@@ -60,6 +63,7 @@ type inWorker struct {
 	now     int64    // of this batch, Unix ns
 	near    near
 	segment underlay.Packet // one of several that were received as one
+	joined  bool            // the packet that is judged is one of those: what is in front of it is another's
 	spare   spare
 
 	unknowns unknowns
@@ -68,33 +72,52 @@ type inWorker struct {
 	run        *sad.Inbound
 	runPackets int
 	runBytes   int
+
+	apart *inApart // how packets leave the line to be opened elsewhere (pipeline.go); nil: none do
+}
+
+// inBatch is the memory of one batch of datagrams. The line owns it, and those who open packets of it apart, until the
+// last of them has ended.
+type inBatch struct {
+	sads    *sad.Worker // holds what was found for the batch
+	packets []underlay.Packet
+	users   atomic.Int32
+}
+
+func newInBatch(p *Path, size int) *inBatch {
+	b := &inBatch{sads: p.cfg.SAs.Worker(), packets: make([]underlay.Packet, size)}
+	for i := range b.packets {
+		b.packets[i].Buf = make([]byte, underlay.Headroom+maxPacket)
+	}
+	return b
 }
 
 const (
 	// deviceOffset is the room in front of a packet that a device may want.
 	// Header and IV of every transform are at least as long.
 	deviceOffset = 16
-	// inBatch is how many datagrams are received at once.
-	inBatch = 128
+	// inBatchSize is how many datagrams are received at once.
+	inBatchSize = 128
 )
 
-func newInWorker(p *Path, count *counters, batch int) *inWorker {
-	return &inWorker{path: p, count: count, sads: p.cfg.SAs.Worker(), deliver: make([][]byte, 0, batch)}
+// newInWorker is for batches of packets that are somewhere else.
+func newInWorker(p *Path, e edges, batch int) *inWorker {
+	return &inWorker{inBatch: newInBatch(p, 0), path: p, edges: e, count: p.counters.worker(), deliver: make([][]byte, 0, batch)}
 }
 
-// runIn is the worker's loop.
-func (p *Path) runIn() error {
-	w := newInWorker(p, &p.counters.in, inBatch)
-	defer w.sads.Close()
-	packets := make([]underlay.Packet, inBatch)
-	for i := range packets {
-		packets[i].Buf = make([]byte, underlay.Headroom+maxPacket)
-	}
+// runIn is a line's loop.
+func (p *Path) runIn(e edges) error {
+	w := newInWorker(p, e, inBatchSize)
+	w.sads.Close()
+	w.inBatch = newInBatch(p, inBatchSize)
+	w.apart = newInApart(p)
+	defer func() { w.sads.Close() }()
 	var fails failures
 	for {
-		n, err := p.cfg.Conn.Recv(packets)
+		n, err := e.conn.Recv(w.packets)
 		if n > 0 {
-			w.batch(p.cfg.Now().UnixNano(), packets[:n])
+			w.batch(p.cfg.Now().UnixNano(), w.packets[:n])
+			w.renew()
 		}
 		if end, err := p.over(&fails, n, err, "receiving from the network"); end {
 			return err
@@ -109,7 +132,7 @@ func (p *Path) Receive(now time.Time, pkt *underlay.Packet) Reason {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.syncIn == nil {
-		p.syncIn = newInWorker(p, &p.counters.syncIn, 1)
+		p.syncIn = newInWorker(p, p.edges(), 1)
 		p.syncOne = make([]underlay.Packet, 1)
 	}
 	p.syncOne[0] = *pkt
@@ -119,19 +142,15 @@ func (p *Path) Receive(now time.Time, pkt *underlay.Packet) Reason {
 // batch takes datagrams through the line. It returns what became of the last
 // that failed; Passed when none did.
 func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
-	w.sads.Enter()
-	defer w.sads.Leave()
-	w.deliver, w.bytes, w.now, w.by = w.deliver[:0], 0, now, nil
-	w.frags.begin(now)
-	defer w.frags.release()
-	w.spare.reset()
+	w.users.Store(1)
+	w.begin(now)
 	verdict, crowded := Passed, len(packets) > 1 && w.path.cfg.SAs.Crowded()
 	for i := range packets {
 		if crowded && i%nearGroup == 0 {
 			w.near.incoming(w.path.cfg.SAs, packets[i:])
 		}
 		p, more := &packets[i], true
-		if p.Segment > 0 {
+		if w.joined = p.Segment > 0; w.joined {
 			p, more = &w.segment, packets[i].Cut(&w.segment)
 		}
 		for more {
@@ -139,14 +158,33 @@ func (w *inWorker) batch(now int64, packets []underlay.Packet) Reason {
 				w.count.drop(r)
 				verdict = r
 			}
-			more = p == &w.segment && packets[i].Cut(p)
+			more = w.joined && packets[i].Cut(p)
 		}
 	}
-	w.countRun(now)
-	if r := w.write(); r != Passed {
+	w.handedOver()
+	if r := w.finish(now); r != Passed {
 		verdict = r
 	}
+	if w.apart == nil || w.apart.lent == 0 {
+		w.sads.Leave()
+	}
 	return verdict
+}
+
+// begin is the start of a batch. What it enters has to be left.
+func (w *inWorker) begin(now int64) {
+	w.sads.Enter()
+	w.deliver, w.bytes, w.now, w.by = w.deliver[:0], 0, now, nil
+	w.frags.begin(now)
+	w.spare.reset()
+}
+
+// finish is the end of a batch: its packets go to the device.
+func (w *inWorker) finish(now int64) Reason {
+	w.countRun(now)
+	r := w.write()
+	w.frags.release()
+	return r
 }
 
 func (w *inWorker) demux(p *underlay.Packet, now int64) Reason {
@@ -204,8 +242,28 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 	if !ok {
 		return InStateSequenceErrors
 	}
-	off, n, next, err := in.Transform().Open(pkt, seq)
-	switch {
+	if w.apart != nil {
+		if in.Transform().Slow() {
+			return w.handOver(p, in, seq, now)
+		}
+		w.apart.lastQuick = now
+	}
+	var o opened
+	o.off, o.n, o.next, o.err = in.Transform().Open(pkt, seq)
+	return w.opened(p, in, seq, &o, now)
+}
+
+// opened is what Open says of a packet.
+type opened struct {
+	off, n int // the payload, from the packet's start
+	next   uint8
+	err    error
+}
+
+// opened takes a packet on that was opened.
+func (w *inWorker) opened(p *underlay.Packet, in *sad.Inbound, seq uint64, o *opened, now int64) Reason {
+	off, n, next := o.off, o.n, o.next
+	switch err := o.err; {
 	case err == nil:
 	case errors.Is(err, esp.ErrShort), errors.Is(err, ah.ErrShort), errors.Is(err, ah.ErrHeader):
 		return InHeaderErrors
@@ -224,7 +282,7 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 	if in.Child().Inner() != nil {
 		return w.within(p, in.Child(), off, n, next, now)
 	}
-	if next == wire.ProtoNoNext && protocol == sad.ProtocolESP { // traffic flow confidentiality, RFC 4303 §2.6
+	if next == wire.ProtoNoNext && in.Child().Protocol == sad.ProtocolESP { // traffic flow confidentiality, RFC 4303 §2.6
 		w.count.add(rxDummies, 1)
 		return Passed
 	}
@@ -313,7 +371,7 @@ func (w *inWorker) move(p *underlay.Packet, off *int, n int) bool {
 
 // behind decides about the payload of a genuine packet of a transport mode SA.
 func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next uint8) Reason {
-	if p == &w.segment && off-p.Off < wire.IPv6HeaderLen && !w.move(p, &off, n) {
+	if w.joined && off-p.Off < wire.IPv6HeaderLen && !w.move(p, &off, n) {
 		return InErrors
 	}
 	start, size, ok := header(in.Child(), p, off, n, next)
@@ -419,6 +477,6 @@ func (w *inWorker) write() Reason {
 	if len(w.deliver) == 0 {
 		return Passed
 	}
-	n, err := w.path.cfg.Device.Write(w.deliver, deviceOffset)
+	n, err := w.edges.device.Write(w.deliver, deviceOffset)
 	return w.count.passed(n, len(w.deliver), w.bytes, err, rxPackets, InErrors)
 }

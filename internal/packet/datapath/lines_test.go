@@ -343,7 +343,7 @@ func TestInboundByteLimitIsExact(t *testing.T) {
 func TestOutboundByteLimitIsExactInABatch(t *testing.T) {
 	u := newTunnel(t, ciphers[0])
 	u.connect(1, 1, func(l, r *sad.Params) { l.SoftBytes, l.HardBytes = 300, 500 })
-	w := newOutWorker(u.left.path, &u.left.path.counters.out, 8)
+	w := newOutWorker(u.left.path, u.left.path.edges(), 8)
 	defer w.sads.Close()
 	pkt := udp("10.1.0.1", "10.2.0.1", 72) // 100 bytes
 	for i := range 8 {
@@ -464,12 +464,14 @@ func TestSameDatagramAtOnce(t *testing.T) {
 	}
 	// Each goroutine is a worker of its own, as a path with more of them would have.
 	hosts := make([]host, goroutines)
-	var counts [goroutines]counters
+	var counts [goroutines]*counters
 	var wg sync.WaitGroup
 	for i := range goroutines {
 		cfg := u.right.path.cfg
 		cfg.Device, cfg.Notify = &hosts[i], &log{quiet: true}
-		w := newInWorker(New(cfg), &counts[i], 1)
+		path := New(cfg)
+		w := newInWorker(path, path.edges(), 1)
+		counts[i] = w.count
 		wg.Go(func() {
 			for _, pkt := range onWire {
 				w.batch(start.UnixNano(), []underlay.Packet{*datagram(pkt)})
@@ -535,7 +537,7 @@ func TestBatchesOfSeveralSAs(t *testing.T) {
 	u := newTunnel(t, ciphers[0])
 	u.connect(1, 1, nil)
 	u.connect(2, 2, nil)
-	w := newOutWorker(u.left.path, &u.left.path.counters.out, 8)
+	w := newOutWorker(u.left.path, u.left.path.edges(), 8)
 	defer w.sads.Close()
 	packets := [][]byte{
 		udp("10.1.0.1", "10.2.0.1", 1), udp("10.1.0.1", "10.2.0.1", 2), udp("fd01::1", "fd02::1", 3), udp("10.1.0.1", "10.9.0.1", 4),
@@ -548,7 +550,7 @@ func TestBatchesOfSeveralSAs(t *testing.T) {
 		t.Fatal(r)
 	}
 	onWire := u.left.conn.take()
-	in := newInWorker(u.right.path, &u.right.path.counters.in, 8)
+	in := newInWorker(u.right.path, u.right.path.edges(), 8)
 	defer in.sads.Close()
 	var arrived []underlay.Packet
 	for _, data := range onWire {

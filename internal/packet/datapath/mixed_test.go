@@ -158,10 +158,9 @@ func TestSameDatagramByManyWorkers(t *testing.T) {
 	}
 	sent := u.left.conn.take()
 	var wg sync.WaitGroup
-	var counts [workers]counters
-	for i := range workers {
+	for range workers {
 		wg.Go(func() {
-			w := newInWorker(u.right.path, &counts[i], 1)
+			w := newInWorker(u.right.path, u.right.path.edges(), 1)
 			defer w.sads.Close()
 			for _, data := range sent {
 				w.batch(start.UnixNano(), []underlay.Packet{*datagram(data)})

@@ -49,7 +49,7 @@ func (n *near) incoming(sads *sad.Table, packets []underlay.Packet) {
 }
 
 // outgoing is for packets in bufs that are about to be judged.
-func (n *near) outgoing(cfg *Config, cache *spd.Cache, bufs [][]byte, sizes []int) {
+func (n *near) outgoing(line int, cfg *Config, cache *spd.Cache, bufs [][]byte, sizes []int) {
 	found := 0
 	for i := range bufs[:min(len(bufs), nearGroup)] {
 		f := &n.flows[found]
@@ -69,7 +69,7 @@ func (n *near) outgoing(cfg *Config, cache *spd.Cache, bufs [][]byte, sizes []in
 		if pol == nil || pol.Action != spd.Encrypt {
 			continue
 		}
-		if out := cfg.SAs.Outbound(pol.Ref, &n.flows[i]); out != nil {
+		if out := cfg.SAs.OutboundOn(line, pol.Ref, &n.flows[i]); out != nil {
 			n.out[sealing] = out
 			sealing++
 		}

@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"culvert/internal/packet/underlay"
@@ -31,16 +32,20 @@ import (
 //	sad.Expired      may the SA still be used?                   out-state-expired
 //	sad.Reserve      sequence numbers for a run of one SA        out-state-sequence-errors
 //	sad.Spend        the SA's byte limits and counters           out-state-expired
+//	apart            by a slow cipher: others do the rest        out-buffer-errors (pipeline.go)
 //	esp|ah.Seal      in place: the headroom takes the headers    out-state-protocol-errors, out-bundle-errors
 //	underlay.Send    the batch; what the network refuses         out-errors
 //
-// The buffers are the worker's; they are free again when Send returns.
+// The buffers are the batch's; they are free again when Send has returned for all of its packets.
 
-// outWorker is all that one goroutine needs to take batches through the line.
+// outWorker is what one line has for itself: caches, counters, and the batch at hand.
 type outWorker struct {
+	*outBatch
+	sealer     // of what the line seals itself
+	edges      edges
 	path       *Path
+	line       int // which of several lines this is, from 0 on (sad.Params.Line)
 	count      *counters
-	sads       *sad.Worker
 	cache      spd.Cache
 	asked      asked
 	flows      [2]wire.Flow // of the last packet that found its SA, and of the one that may not
@@ -48,20 +53,45 @@ type outWorker struct {
 	quoted     wire.Flow    // see related
 	frags      fragments
 	translated *entry // the flow of the packet that is judged, if its port was replaced
-	bufs       [][]byte
-	sizes      []int
-	plain      []plain           // what is left of the batch after sad.Outbound
-	sealed     []underlay.Packet // what is left after esp.Seal
-	bytes      int               // of the inner packets in sealed
-	unsealed   Reason            // of the last packet in a run that could not be sealed, and was counted; else Passed
 
-	egress   egress // of the last packet in this batch that found its SA
-	near     near
-	spare    spare
-	fragment uint32 // identification of the last IPv6 packet that was cut
-	answers  limiter
-	icmp     []byte
-	reply    [1][]byte
+	egress  egress // of the last packet in this batch that found its SA
+	near    near
+	answers limiter
+	icmp    []byte
+	reply   [1][]byte
+
+	apart *outApart // how packets leave the line to be sealed elsewhere (pipeline.go); nil: none do
+}
+
+// outBatch is the memory of one batch: the packets as the device gave them, and what became of them. The line owns it,
+// and those who seal packets of it apart, until the last of them has ended.
+type outBatch struct {
+	sads  *sad.Worker // holds what was found for the batch
+	bufs  [][]byte
+	room  [][]byte // what of bufs the device may fill: not the tail, which is the ICV's
+	sizes []int
+	plain []plain // what is left of the batch after sad.Outbound
+	spare spare   // for packets that are cut before they are sealed
+	users atomic.Int32
+}
+
+func newOutBatch(p *Path, size int) *outBatch {
+	b := &outBatch{sads: p.cfg.SAs.Worker(), bufs: make([][]byte, size), room: make([][]byte, size), sizes: make([]int, size), plain: make([]plain, 0, size)}
+	for i := range b.bufs {
+		b.bufs[i] = make([]byte, underlay.Headroom+maxPacket+tailroom)
+		b.room[i] = b.bufs[i][: underlay.Headroom+maxPacket : underlay.Headroom+maxPacket]
+	}
+	return b
+}
+
+// sealer makes packets for the network of plain ones that may leave.
+type sealer struct {
+	path    *Path
+	count   *counters
+	sealed  []underlay.Packet
+	bytes   int    // of the inner packets in sealed
+	failed  Reason // of the last packet that could not be sealed, and was counted; else Passed
+	outside spare  // for sealed packets that are cut
 }
 
 // plain is a packet that found its SA.
@@ -80,6 +110,8 @@ type plain struct {
 	cut   int           // the MTU that it is too long for; 0: it fits
 	label uint32        // flow label, where the outer header is written here
 	over  *sad.Outbound // AH around ESP; nil: none
+	// Sequence numbers; 0: it may not leave, or leaves by another hand.
+	seq, overSeq uint64
 }
 
 const (
@@ -89,33 +121,26 @@ const (
 	tailroom = 128
 )
 
-func newOutWorker(p *Path, count *counters, batch int) *outWorker {
-	w := &outWorker{
-		path: p, count: count, sads: p.cfg.SAs.Worker(),
-		bufs: make([][]byte, batch), sizes: make([]int, batch),
-		plain: make([]plain, 0, batch), sealed: make([]underlay.Packet, 0, batch),
-		icmp: make([]byte, deviceOffset+sad.MinPMTU6),
+func newOutWorker(p *Path, e edges, batch int) *outWorker {
+	count := p.counters.worker()
+	return &outWorker{
+		outBatch: newOutBatch(p, batch), sealer: sealer{path: p, count: count, sealed: make([]underlay.Packet, 0, batch)},
+		edges: e, path: p, count: count, icmp: make([]byte, deviceOffset+sad.MinPMTU6),
 	}
-	for i := range w.bufs {
-		w.bufs[i] = make([]byte, underlay.Headroom+maxPacket+tailroom)
-	}
-	return w
 }
 
-// runOut is the worker's loop.
-func (p *Path) runOut() error {
-	w := newOutWorker(p, &p.counters.out, max(p.cfg.Device.BatchSize(), 1))
-	defer w.sads.Close()
-	// The device must not read into the tail, which is the ICV's.
-	room := make([][]byte, len(w.bufs))
-	for i, b := range w.bufs {
-		room[i] = b[: underlay.Headroom+maxPacket : underlay.Headroom+maxPacket]
-	}
+// runOut is a line's loop.
+func (p *Path) runOut(e edges) error {
+	size := max(e.device.BatchSize(), 1)
+	w := newOutWorker(p, e, size)
+	w.apart = newOutApart(p, size)
+	defer func() { w.sads.Close() }()
 	var fails failures
 	for {
-		n, err := p.cfg.Device.Read(room, w.sizes, underlay.Headroom)
+		n, err := e.device.Read(w.room, w.sizes, underlay.Headroom)
 		if n > 0 {
 			w.batch(p.cfg.Now().UnixNano(), n)
+			w.renew()
 		}
 		if errors.Is(err, tun.ErrPacket) {
 			w.count.drop(OutErrors)
@@ -149,7 +174,7 @@ func (w *outWorker) one(now int64, pkt []byte) Reason {
 // outward is the worker of the synchronous line, under p.mu.
 func (p *Path) outward() *outWorker {
 	if p.syncOut == nil {
-		p.syncOut = newOutWorker(p, &p.counters.syncOut, 1)
+		p.syncOut = newOutWorker(p, p.edges(), 1)
 	}
 	return p.syncOut
 }
@@ -157,10 +182,11 @@ func (p *Path) outward() *outWorker {
 // batch takes the first n buffers through the line. It returns what became of
 // the last packet that failed; Passed when all left.
 func (w *outWorker) batch(now int64, n int) Reason {
+	w.users.Store(1)
 	w.sads.Enter()
-	defer w.sads.Leave()
 	w.asked.begin(&w.path.acquires, now)
-	w.plain, w.sealed, w.bytes, w.unsealed = w.plain[:0], w.sealed[:0], 0, Passed
+	w.sealer.begin()
+	w.plain = w.plain[:0]
 	w.egress.out = nil
 	w.frags.begin(now)
 	defer w.frags.release()
@@ -168,29 +194,28 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	verdict, crowded := Passed, n > 1 && w.path.cfg.SAs.Crowded()
 	for i := range n {
 		if crowded && i%nearGroup == 0 {
-			w.near.outgoing(&w.path.cfg, &w.cache, w.bufs[i:n], w.sizes[i:n])
+			w.near.outgoing(w.line, &w.path.cfg, &w.cache, w.bufs[i:n], w.sizes[i:n])
 		}
 		if r := w.classify(w.bufs[i], underlay.Headroom, w.sizes[i], now); r != Passed {
 			w.count.drop(r)
 			verdict = r
 		}
 	}
-	for from := 0; from < len(w.plain); {
-		to := w.run(from)
-		if r := w.seal(w.plain[from:to], now); r != Passed {
-			w.count.add(int(r), uint64(to-from))
-			verdict = r
-		}
-		from = to
+	if r := w.admit(now); r != Passed {
+		verdict = r
 	}
-	if w.unsealed != Passed {
-		verdict = w.unsealed
+	w.seal(w.plain)
+	if w.failed != Passed {
+		verdict = w.failed
 	}
 	if len(w.plain) > 0 {
 		w.path.looks.begin(w.path, now)
 	}
-	if r := w.send(); r != Passed {
+	if r := w.send(w.edges.conn); r != Passed {
 		verdict = r
+	}
+	if w.apart == nil || w.apart.lent == 0 {
+		w.sads.Leave()
 	}
 	return verdict
 }
@@ -251,7 +276,7 @@ func (w *outWorker) lookUp(f *wire.Flow, pkt []byte, info wire.Info, now int64) 
 	case pol.Action == spd.None:
 		return nil, w.clear(pkt)
 	}
-	out, several := w.path.cfg.outbound(pol, k, f)
+	out, several := w.path.cfg.outbound(w.line, pol, k, f)
 	switch {
 	case out != nil:
 		w.asked.satisfied(pol.Ref)
@@ -368,9 +393,38 @@ func (w *outWorker) run(from int) int {
 	return to
 }
 
-// seal makes ESP or AH packets of a run of packets of one SA. What it returns
-// goes for the whole run; a single one that cannot be built is counted here.
-func (w *outWorker) seal(run []plain, now int64) Reason {
+// admit gives the packets of the batch their sequence numbers, run by run, and hands over those that are sealed apart.
+// It returns why the last run that may not leave may not; each of its packets is counted.
+func (w *outWorker) admit(now int64) (verdict Reason) {
+	verdict = Passed
+	for from := 0; from < len(w.plain); {
+		to := w.run(from)
+		run := w.plain[from:to]
+		from = to
+		apart := w.apart != nil && run[0].out.Transform().Slow()
+		r := Passed
+		switch {
+		case !apart && w.apart != nil:
+			w.apart.lastQuick = now
+		case apart && !w.apart.room(now):
+			r = OutBufferErrors
+		}
+		if r == Passed {
+			r = w.reserve(run, now)
+		}
+		if r != Passed {
+			w.count.add(int(r), uint64(len(run)))
+			verdict = r
+		} else if apart {
+			w.handOver(run)
+		}
+	}
+	w.handedOver()
+	return verdict
+}
+
+// reserve gives a run its sequence numbers, if its SA may be used.
+func (w *outWorker) reserve(run []plain, now int64) Reason {
 	out := run[0].out
 	bytes := 0
 	for i := range run {
@@ -386,26 +440,46 @@ func (w *outWorker) seal(run []plain, now int64) Reason {
 	if r != Passed {
 		return r
 	}
-	ends := out.Child().Endpoint()
 	for i := range run {
-		before := len(w.sealed)
-		p, pkt := &run[i], next(&w.sealed)
-		r := encapsulate(pkt, p, ends, seq+uint64(i), overSeq+uint64(i))
+		run[i].seq, run[i].overSeq = seq+uint64(i), overSeq+uint64(i)
+	}
+	return Passed
+}
+
+func (s *sealer) begin() {
+	s.sealed, s.bytes, s.failed = s.sealed[:0], 0, Passed
+	s.outside.reset()
+}
+
+// seal makes ESP or AH packets of plain ones that have sequence numbers. One that cannot be built is counted here.
+func (s *sealer) seal(list []plain) {
+	var out *sad.Outbound
+	var ends *sad.Endpoint
+	for i := range list {
+		p := &list[i]
+		if p.seq == 0 {
+			continue
+		}
+		if p.out != out {
+			out, ends = p.out, p.out.Child().Endpoint()
+		}
+		before := len(s.sealed)
+		pkt := next(&s.sealed)
+		r := encapsulate(pkt, p, ends, p.seq, p.overSeq)
 		if p.cut > 0 && r == Passed {
-			w.count.add(txCut, 1)
+			s.count.add(txCut, 1)
 			if pkt.Header {
-				r = w.cut(p.cut)
+				r = s.cut(p.cut)
 			}
 		}
 		if r != Passed {
-			w.sealed = w.sealed[:before]
-			w.count.drop(r)
-			w.unsealed = r
+			s.sealed = s.sealed[:before]
+			s.count.drop(r)
+			s.failed = r
 			continue
 		}
-		w.bytes += p.n
+		s.bytes += p.n
 	}
-	return Passed
 }
 
 // admit asks whether the SA may be used for n packets, and returns the first
@@ -425,10 +499,10 @@ func admit(out *sad.Outbound, n, bytes int, now int64) (uint64, Reason) {
 }
 
 // send puts the sealed packets on the wire.
-func (w *outWorker) send() Reason {
-	if len(w.sealed) == 0 {
+func (s *sealer) send(conn underlay.Queue) Reason {
+	if len(s.sealed) == 0 {
 		return Passed
 	}
-	n, err := w.path.cfg.Conn.Send(w.sealed)
-	return w.count.passed(n, len(w.sealed), w.bytes, err, txPackets, OutErrors)
+	n, err := conn.Send(s.sealed)
+	return s.count.passed(n, len(s.sealed), s.bytes, err, txPackets, OutErrors)
 }

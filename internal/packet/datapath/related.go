@@ -40,7 +40,7 @@ func (w *outWorker) relatedTo(pol *spd.Policy, k *entry, f *wire.Flow, pkt []byt
 	if pol.Action == spd.Discard {
 		return nil, OutPolicyBlocked
 	}
-	out, several := w.path.cfg.outbound(pol, k, &w.quoted)
+	out, several := w.path.cfg.outbound(w.line, pol, k, &w.quoted)
 	switch {
 	case several:
 		return nil, OutFlowErrors

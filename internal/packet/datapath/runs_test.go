@@ -46,9 +46,9 @@ func TestRunsOfPackets(t *testing.T) {
 		udp("10.1.0.1", "10.2.0.1", 2000),    // too long
 	}
 	batched, single := gateway(), gateway()
-	w := newOutWorker(batched.left.path, &batched.left.path.counters.out, benchBatch)
+	w := newOutWorker(batched.left.path, batched.left.path.edges(), benchBatch)
 	defer w.sads.Close()
-	in := newInWorker(batched.right.path, &batched.right.path.counters.in, benchBatch)
+	in := newInWorker(batched.right.path, batched.right.path.edges(), benchBatch)
 	defer in.sads.Close()
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 500 {
@@ -106,7 +106,7 @@ func TestRunOfOneFlowByTwoSAs(t *testing.T) {
 		start, end := out.Transform().Seal(buf, underlay.Headroom, len(x), seq, wire.ProtoIPv4)
 		return *datagram(buf[start:end])
 	}
-	w := newInWorker(u.right.path, &u.right.path.counters.in, 4)
+	w := newInWorker(u.right.path, u.right.path.edges(), 4)
 	defer w.sads.Close()
 	before := u.right.values()
 	w.batch(start.UnixNano(), []underlay.Packet{sealed(1), sealed(2), sealed(1)})

@@ -53,7 +53,7 @@ func (e *edge) Write(bufs [][]byte, _ int) (int, error) {
 func (e *edge) Close() error { return nil }
 
 const (
-	throngBatch = inBatch
+	throngBatch = inBatchSize
 	throngRound = 8 * throngBatch // packets that are timed at once
 	// What is sealed in so many rounds is opened after them: till then no cache has the SAs any more.
 	throngRounds = 24
@@ -89,7 +89,7 @@ func newThrong(tb testing.TB, sas int) *throng {
 	g.pols.Replace(policies)
 	g.path = New(Config{Device: c.edge, Conn: c.edge, Policies: g.pols, SAs: g.sads, Notify: g.log, Now: func() time.Time { return start }})
 	c.gateway = g
-	c.out, c.in = newOutWorker(g.path, &g.path.counters.out, throngBatch), newInWorker(g.path, &g.path.counters.in, throngBatch)
+	c.out, c.in = newOutWorker(g.path, g.path.edges(), throngBatch), newInWorker(g.path, g.path.edges(), throngBatch)
 	for range throngBatch {
 		c.packets = append(c.packets, underlay.Packet{Buf: make([]byte, underlay.Headroom+2000), Local: leftAddr, Remote: rightAddr, Kind: underlay.ESP, NATT: true})
 	}

@@ -213,38 +213,38 @@ func laterHeader(h []byte, front int) int {
 
 // cut puts in place of the last packet to be sent, which has the header that it goes
 // with, fragments of at most mtu bytes.
-func (w *outWorker) cut(mtu int) Reason {
-	pkt := w.sealed[len(w.sealed)-1]
+func (s *sealer) cut(mtu int) Reason {
+	pkt := s.sealed[len(s.sealed)-1]
 	data := pkt.Data()
 	front, at, next, _ := wire.PathHeaders(data) // which were made here
-	v6, head := data[0]>>4 == 6, front
+	v6, head, id := data[0]>>4 == 6, front, uint32(0)
 	if v6 {
 		head += fragmentLen
-		w.fragment++
+		id = s.path.fragment.Add(1)
 	}
 	step := (mtu - head) &^ 7
 	if step < 8 {
 		return OutBundleErrors
 	}
-	w.sealed = w.sealed[:len(w.sealed)-1]
+	s.sealed = s.sealed[:len(s.sealed)-1]
 	for off := front; off < len(data); off += step {
 		part := data[off:min(off+step, len(data))]
 		more := off+step < len(data)
 		q := pkt
-		q.Buf, q.Off, q.Len = w.spare.take(head+len(part)), 0, head+len(part)
+		q.Buf, q.Off, q.Len = s.outside.take(head+len(part)), 0, head+len(part)
 		if q.Buf == nil {
 			return OutBundleErrors
 		}
 		copy(q.Buf, data[:front])
 		if v6 {
 			q.Buf[at] = wire.ProtoFragment
-			wire.AppendIPv6Fragment(q.Buf[front:front], next, off-front, more, w.fragment)
+			wire.AppendIPv6Fragment(q.Buf[front:front], next, off-front, more, id)
 		} else {
 			putFragment(q.Buf, off-front, more)
 		}
 		copy(q.Buf[head:], part)
 		wire.SetTotal(q.Buf, q.Len)
-		w.sealed = append(w.sealed, q)
+		s.sealed = append(s.sealed, q)
 	}
 	return Passed
 }
@@ -298,7 +298,7 @@ func (w *outWorker) answer(p *plain, info wire.Info, room int, now int64) {
 	most -= bareHeader(info.Version) + wire.ICMPHeaderLen
 	b := wire.AppendICMPPacket(w.icmp[:deviceOffset], h, f.Dst, f.Src, pkt[:min(len(pkt), most)])
 	w.reply[0] = b
-	if n, _ := w.path.cfg.Device.Write(w.reply[:], deviceOffset); n == 1 {
+	if n, _ := w.edges.device.Write(w.reply[:], deviceOffset); n == 1 {
 		w.count.add(txTooBig, 1)
 	} else {
 		w.count.drop(InErrors) // the answer, beside the packet that it is about

@@ -118,7 +118,7 @@ func (p *Path) activate(c *sad.Child, now int64) bool {
 		for _, k := range p.standby.take(func(k *standingBy) bool { return k.policy == c.Policy }) {
 			w := p.standby.worker
 			if w == nil {
-				w = newOutWorker(p, &p.counters.standby, 1)
+				w = newOutWorker(p, p.edges(), 1)
 				p.standby.worker = w
 			}
 			w.one(now, k.packet)
@@ -134,6 +134,6 @@ func (p *Path) giveUp(now int64) bool {
 		return false
 	}
 	late := p.standby.take(func(k *standingBy) bool { return now >= k.until })
-	p.counters.standby.add(int(OutNoStates), uint64(len(late)))
+	p.late.add(int(OutNoStates), uint64(len(late)))
 	return true
 }

@@ -76,7 +76,7 @@ func (w *outWorker) dummy(out *sad.Outbound, now int64) {
 	if encapsulate(next(&w.sealed), &d, out.Child().Endpoint(), seq, 0) != Passed {
 		return
 	}
-	if sent, _ := w.path.cfg.Conn.Send(w.sealed); sent == 0 {
+	if sent, _ := w.edges.conn.Send(w.sealed); sent == 0 {
 		w.count.drop(OutErrors)
 		return
 	}

@@ -98,7 +98,7 @@ func TestUnknownSPIsAreBounded(t *testing.T) {
 		t.Errorf("%d in a second, over IPv6", six)
 	}
 	g.log.quiet, g.log.unknown = true, make([]Unknown, 0, 101)
-	w := newInWorker(g.path, &g.path.counters.in, 1)
+	w := newInWorker(g.path, g.path.edges(), 1)
 	p := strange(77, 100, leftAddr, true)
 	now := start.Add(10 * time.Second)
 	if n := testing.AllocsPerRun(100, func() { now = now.Add(unknownEvery); w.unknown(p, 77, now.UnixNano()) }); n != 0 || len(g.log.unknown) != 101 {

@@ -85,9 +85,16 @@ const (
 	MaxDatagram = 65507
 )
 
-// Conn is one gateway's attachment to the network below. Recv and Send may be
-// called from different goroutines; each by one goroutine at a time per queue.
+// Conn is one gateway's attachment to the network below.
 type Conn interface {
+	Queue
+	// Ports are the IKE and the NAT-T port.
+	Ports() (ike, natt uint16)
+	Close() error
+}
+
+// Queue is one of the queues of a Conn. Recv and Send may be called from different goroutines.
+type Queue interface {
 	// Recv blocks until at least one datagram is there and fills the packets
 	// from the first on; it returns how many. net.ErrClosed after Close.
 	Recv(packets []Packet) (int, error)
@@ -95,9 +102,6 @@ type Conn interface {
 	// refuses (no route, too big) is skipped: the error is of the last such packet
 	// and the caller counts len(packets)-n.
 	Send(packets []Packet) (int, error)
-	// Ports are the IKE and the NAT-T port.
-	Ports() (ike, natt uint16)
-	Close() error
 }
 
 // Dropper is what a Conn has whose system tells of datagrams that it dropped before Recv (Linux).

@@ -16,6 +16,7 @@ type kernelCell struct {
 	suite espSuite // with AH the hash alone counts
 
 	theyInitiate bool
+	v1           bool // by IKEv1, main mode
 	ah           bool
 	transport    bool
 	template     bool   // we make the policy from a template
@@ -102,12 +103,15 @@ var icvBits = map[hash]int{md5: 96, sha1: 96, sha256: 128, sha384: 192, sha512: 
 
 var hashes = []hash{md5, sha1, sha256, sha384, sha512}
 
-const kernelGroup = "Linux kernel"
+const (
+	kernelGroup   = "Linux kernel"
+	kernelV1Group = "Linux kernel, IKEv1"
+)
 
 // kernelCells is the matrix with the kernel, in the order of the table.
 func kernelCells() []kernelCell {
 	var all []kernelCell
-	for _, c := range append(append(append(kernelSuiteCells(), kernelModeCells()...), kernelESNCells()...), append(kernelRekeyCells(), kernelPaddedCells()...)...) {
+	for _, c := range slices.Concat(kernelSuiteCells(), kernelModeCells(), kernelESNCells(), kernelRekeyCells(), kernelPaddedCells(), kernelV1Cells()) {
 		if c.limit == 0 {
 			c.limit = 3 * time.Minute
 		}
@@ -195,6 +199,25 @@ func kernelModeCells() (cs []kernelCell) {
 		kernelCell{name: "ah-transport-ipv6-sha384", ah: true, transport: true, outer6: true, inner6: true, theyInitiate: true, suite: espSuite{hash: sha384, pfs: noPFS}})
 	for i, name := range []string{"ipv6-in-ipv4", "ipv4-in-ipv6"} {
 		cs = append(cs, fromBothSides(kernelCell{name: "ah-tunnel-" + name, ah: true, suite: espSuite{hash: sha256, pfs: noPFS}, outer6: i == 1, inner6: i == 0})...)
+	}
+	return cs
+}
+
+// kernelV1Cells: what only a kernel can show of IKEv1, transport mode and AH.
+func kernelV1Cells() (cs []kernelCell) {
+	cbc, ah := espSuite{aes128, sha256, noPFS}, espSuite{hash: sha256, pfs: noPFS}
+	for _, c := range []kernelCell{
+		{name: "v1-esp-transport-ipv4", transport: true, suite: cbc},
+		{name: "v1-ah-tunnel-ipv4", ah: true, suite: ah},
+		{name: "v1-ah-transport-ipv4", ah: true, transport: true, suite: ah},
+	} {
+		cs = append(cs, fromBothSides(c)...)
+	}
+	cs = append(cs,
+		kernelCell{name: "v1-esp-transport-ipv6-gcm", transport: true, outer6: true, inner6: true},
+		kernelCell{name: "v1-ah-tunnel-ipv6-in-ipv4", ah: true, suite: espSuite{hash: sha1, pfs: noPFS}, inner6: true, theyInitiate: true})
+	for i := range cs {
+		cs[i].v1 = true
 	}
 	return cs
 }

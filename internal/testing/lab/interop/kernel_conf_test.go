@@ -71,11 +71,11 @@ func (c *kernelCell) swanctl() string {
 	p := c.plan()
 	return fmt.Sprintf(`connections {
 	t {
-		version = 2
+		version = %[9]d
 		mobike = no
-		local_addrs = %s
-		remote_addrs = %s
-		proposals = %s
+		local_addrs = %[1]s
+		remote_addrs = %[2]s
+		proposals = %[3]s
 		local {
 			auth = psk
 			id = %[1]s
@@ -99,7 +99,15 @@ secrets {
 		secret = %[8]q
 	}
 }
-`, p.gateways[1], p.gateways[0], usualIKE.proposal(), c.mode(), p.nets[1], p.nets[0], c.proposal(), secret)
+`, p.gateways[1], p.gateways[0], usualIKE.proposal(), c.mode(), p.nets[1], p.nets[0], c.proposal(), secret, map[bool]int{true: 1, false: 2}[c.v1])
+}
+
+// exchange is the exchange-mode of culvert's peer.
+func (c *kernelCell) exchange() string {
+	if c.v1 {
+		return "main"
+	}
+	return "ike2"
 }
 
 // gateway is lines of culvert's [gateway].
@@ -139,14 +147,14 @@ esn = %q
 [[peer]]
 name = "kernel"
 address = "%s/%d"
-exchange-mode = "ike2"
+exchange-mode = %q
 profile = "kernel"
 passive = %t
 [[identity]]
 peer = "kernel"
 secret = %q
 `, usualIKE.encr.ike, usualIKE.hash.name, usualIKE.dh.name, c.suite.pfs.name, c.esn[0], enc, setting("auth-algorithms", auth),
-		p.gateways[1], p.gateways[1].BitLen(), c.theyInitiate, secret)
+		p.gateways[1], p.gateways[1].BitLen(), c.exchange(), c.theyInitiate, secret)
 	if c.template { // which leaves the mode to strongSwan
 		return text + fmt.Sprintf(`generate-policy = "port-strict"
 policy-template-group = "kernel"

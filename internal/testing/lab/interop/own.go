@@ -24,6 +24,8 @@ func own() []Own {
 			"ike.TestIntermediateOfTheRFC", "ike.TestIntermediateIsProven", "ike.TestIntermediateLosses"}},
 		{Feature: "additional key exchanges (RFC 9370) with ML-KEM", Tests: []string{
 			"ike.TestAdditionalKeyExchanges", "ike.TestFollowUpOfTheRFC", "ike.TestFollowUpLosses", "ike.TestChildKeyExchanges", "crypto/kem.TestWycheproof"}},
+		{Feature: "AH with ESP, as IKEv1 negotiates it; the kernel of Linux takes the packets", Tests: []string{
+			"ike.TestAHWithESP", "ike.TestAHWithESPOfAPeer", "ike.TestAHWithESPAsked", "internal/gateway.TestModesAreNegotiated"}},
 	}
 }
 

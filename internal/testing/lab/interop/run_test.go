@@ -81,6 +81,9 @@ func results() []Result {
 	for _, c := range kernelCells() {
 		r := Result{Group: kernelGroup, Name: c.name, Initiator: "culvert", IKE: usualIKE.String(), ESP: c.String(),
 			Inside: c.inside(), Event: "none", Outcome: outcomes.of[c.name]}
+		if c.v1 {
+			r.Group = kernelV1Group
+		}
 		if c.theyInitiate {
 			r.Initiator = "strongSwan"
 		}
@@ -92,6 +95,9 @@ func results() []Result {
 	for _, c := range manualCells() {
 		rs = append(rs, Result{Group: manualGroup, Name: c.name, Initiator: "none", IKE: "none", ESP: c.String(),
 			Inside: c.inside(), Event: "none", Outcome: outcomes.of[c.name]})
+	}
+	for _, c := range negotiatedCells() {
+		rs = append(rs, c.result())
 	}
 	for _, c := range kernelNATCells() {
 		rs = append(rs, c.result())

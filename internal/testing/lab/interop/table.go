@@ -58,6 +58,8 @@ algorithms, and a TCP transfer checked by SHA-256 succeeded in both directions, 
   neither AEADs nor SHA-256 in ESP. MOBIKE it has as responder only, and on Linux it moves its IKE SA and no CHILD SA: Linux does not know
   the PF_KEY message that it would do that with (` + "`pfkey_reply: message: Invalid argument`" + ` in its log).
 - **Linux kernel, keys by hand**: there is no IKE. ` + "`culvert sa add`" + ` and ` + "`ip xfrm`" + ` make the SAs.
+- **Linux kernel, AH with ESP under the keys of two Culverts**: two Culverts negotiate by IKEv1 and exchange a transfer. One of them is killed,
+  and the kernel takes its place, with SAs under the keys that the other one shows.
 - **Refused**: a cell passes if no tunnel comes up and both logs say why.
 - **Road warriors, and the clients that the manual lists**: the column of events shows the address, the
   proposal that was selected, and a transfer.

@@ -1,0 +1,361 @@
+package datapath
+
+import (
+	"runtime"
+	"sync"
+	"time"
+
+	"culvert/internal/packet/underlay"
+	"culvert/sad"
+)
+
+// Packets of slow ciphers (sad.Transform.Slow) are sealed and opened apart from the line on which they came, so that the
+// packets of other SAs do not wait for them, and so that one busy SA can use several cores:
+//
+//	the line   judges packets, reserves their sequence numbers, and hands them over as tasks of up to taskPackets
+//	the crew   seals or opens the tasks, several at once, and finishes them in the order in which they were handed over:
+//	           the packets are sent, or meet the replay window, the policies and the device
+//
+// So the packets of an SA leave in the order of their sequence numbers, and those of a flow in the order in which they came.
+// Outbound packets of an SA that several lines share go the same way, whatever their cipher is.
+//
+// A task uses the memory of its batch, so a line has several batches. When all are in use and only slow packets have come
+// lately, the line waits, and packets wait in front of it as they do for a busy line without tasks. If other packets have
+// come in the last second, they must not wait: then the slow packets that find no room are dropped, out-buffer-errors and
+// in-buffer-errors.
+const (
+	taskPackets = 32
+	outBatches  = 8
+	inBatches   = 4
+	quickLately = int64(time.Second)
+)
+
+// A task is packets of one batch that are computed apart.
+type task interface {
+	compute() // several tasks at once
+	finish()  // one after the other
+	place() *place
+}
+
+// place is that of a task in its sequence.
+type place struct {
+	sequence *sequence
+	computed bool // under the sequence's mutex
+}
+
+// crew is the goroutines that compute tasks, for both directions of a Path.
+type crew struct {
+	work    chan task
+	running sync.WaitGroup
+}
+
+// newCrew starts one goroutine for each core that the program may use.
+func newCrew() *crew {
+	c := &crew{work: make(chan task, 1024)}
+	for range runtime.GOMAXPROCS(0) {
+		c.running.Go(func() {
+			for t := range c.work {
+				t.compute()
+				t.place().sequence.computed(t)
+			}
+		})
+	}
+	return c
+}
+
+// do begins a task behind all that were begun before in the sequence.
+func (c *crew) do(s *sequence, t task) {
+	s.mu.Lock()
+	*t.place() = place{sequence: s}
+	s.push(t)
+	s.mu.Unlock()
+	c.work <- t
+}
+
+// close waits for all tasks. Nobody may call do any more.
+func (c *crew) close() {
+	close(c.work)
+	c.running.Wait()
+}
+
+// sequence is the tasks of one direction that have not been finished, oldest first.
+type sequence struct {
+	mu        sync.Mutex
+	list      []task
+	first     int  // in list
+	finishing bool // somebody is
+}
+
+func (s *sequence) push(t task) {
+	if len(s.list) == cap(s.list) && s.first > 0 {
+		n := copy(s.list, s.list[s.first:])
+		clear(s.list[n:])
+		s.list, s.first = s.list[:n], 0
+	}
+	s.list = append(s.list, t)
+}
+
+// computed notes that t was, and finishes what can be, unless somebody does that.
+func (s *sequence) computed(t task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.place().computed = true
+	if s.finishing {
+		return
+	}
+	s.finishing = true
+	for s.first < len(s.list) && s.list[s.first].place().computed {
+		t := s.list[s.first]
+		s.list[s.first] = nil
+		s.first++
+		s.mu.Unlock()
+		t.finish()
+		s.mu.Lock()
+	}
+	s.finishing = false
+}
+
+// batches are those of one line. They are made when they are needed.
+type batches[B any] struct {
+	free chan *B
+	left int // to make
+	make func() *B
+}
+
+// newBatches is for n batches, one of which the line has.
+func newBatches[B any](n int, make_ func() *B) batches[B] {
+	return batches[B]{make(chan *B, n), n - 1, make_}
+}
+
+// idle reports whether take would not wait.
+func (b *batches[B]) idle() bool { return b.left > 0 || len(b.free) > 0 }
+
+// take waits for a batch that nobody uses.
+func (b *batches[B]) take() *B {
+	select {
+	case x := <-b.free:
+		return x
+	default:
+	}
+	if b.left > 0 {
+		b.left--
+		return b.make()
+	}
+	return <-b.free
+}
+
+// outApart is what an outbound line needs to hand packets over.
+type outApart struct {
+	batches   batches[outBatch]
+	tasks     sync.Pool // of *sealing
+	open      *sealing  // takes more packets
+	lent      int       // tasks of the batch at hand
+	lastQuick int64     // when a packet was sealed on the line, Unix ns
+}
+
+func newOutApart(p *Path, size int) *outApart {
+	return &outApart{batches: newBatches(outBatches, func() *outBatch { return newOutBatch(p, size) })}
+}
+
+// room reports whether more packets of the batch at hand may be handed over.
+func (a *outApart) room(now int64) bool {
+	return a.lent > 0 || a.open != nil || now-a.lastQuick >= quickLately || a.batches.idle()
+}
+
+// sealing is a task: packets of an outbound batch.
+type sealing struct {
+	at place
+	sealer
+	conn  underlay.Queue
+	batch *outBatch
+	home  *outApart
+	list  []plain
+}
+
+func (t *sealing) place() *place { return &t.at }
+
+func (t *sealing) compute() {
+	t.sealer.begin()
+	t.seal(t.list)
+}
+
+func (t *sealing) finish() {
+	t.send(t.conn)
+	b, home := t.batch, t.home
+	clear(t.list)
+	t.list, t.batch = t.list[:0], nil
+	home.tasks.Put(t)
+	b.leave(home)
+}
+
+// leave ends one use of the batch, which the last one gives back.
+func (b *outBatch) leave(home *outApart) {
+	if b.users.Add(-1) == 0 {
+		b.sads.Leave()
+		home.batches.free <- b
+	}
+}
+
+// renew gives the line another batch, if packets of the one at hand were handed over. It waits while there is none.
+func (w *outWorker) renew() {
+	if w.apart.lent == 0 {
+		return
+	}
+	w.apart.lent = 0
+	w.leave(w.apart)
+	w.outBatch = w.apart.batches.take()
+}
+
+// handOver takes packets that have sequence numbers from the line.
+func (w *outWorker) handOver(run []plain) {
+	for i := range run {
+		p := &run[i]
+		if w.frags.whole { // it may be in memory that is free again before the packet is sealed
+			buf := w.spare.take(underlay.Headroom + p.n + tailroom)
+			if buf == nil {
+				w.count.drop(OutErrors)
+				p.seq = 0
+				continue
+			}
+			copy(buf[underlay.Headroom:], p.buf[p.off:][:p.n])
+			p.buf, p.off = buf, underlay.Headroom
+		}
+		t := w.apart.open
+		if t == nil {
+			t, _ = w.apart.tasks.Get().(*sealing)
+			if t == nil {
+				t = &sealing{sealer: sealer{path: w.path, count: w.count}, conn: w.edges.conn, home: w.apart, list: make([]plain, 0, taskPackets)}
+			}
+			t.batch = w.outBatch
+			w.users.Add(1)
+			w.apart.open = t
+		}
+		t.list = append(t.list, *p)
+		p.seq = 0
+		if len(t.list) == taskPackets {
+			w.handedOver()
+		}
+	}
+}
+
+// handedOver begins the task that has packets, if there is one.
+func (w *outWorker) handedOver() {
+	if a := w.apart; a != nil && a.open != nil {
+		t := a.open
+		a.open = nil
+		a.lent++
+		w.path.crew.do(&w.path.leaving, t)
+	}
+}
+
+// inApart is what an inbound line needs to hand packets over.
+type inApart struct {
+	batches   batches[inBatch]
+	tasks     sync.Pool // of *opening
+	open      *opening  // takes more packets
+	lent      int       // tasks of the batch at hand
+	lastQuick int64     // when a packet was opened on the line, Unix ns
+}
+
+func newInApart(p *Path) *inApart {
+	return &inApart{batches: newBatches(inBatches, func() *inBatch { return newInBatch(p, inBatchSize) })}
+}
+
+// opening is a task: packets of an inbound batch.
+type opening struct {
+	at    place
+	path  *Path
+	batch *inBatch
+	home  *inApart
+	now   int64
+	list  []arrived
+}
+
+// arrived is a packet that has passed all that comes before Open.
+type arrived struct {
+	packet underlay.Packet
+	joined bool // see inWorker
+	in     *sad.Inbound
+	seq    uint64
+	opened opened
+}
+
+func (t *opening) place() *place { return &t.at }
+
+func (t *opening) compute() {
+	for i := range t.list {
+		p := &t.list[i]
+		o := &p.opened
+		o.off, o.n, o.next, o.err = p.in.Transform().Open(p.packet.Data(), p.seq)
+	}
+}
+
+// finish takes the packets through the rest of the line, with the one worker that all tasks have.
+func (t *opening) finish() {
+	w := t.path.arriver
+	w.begin(t.now)
+	for i := range t.list {
+		p := &t.list[i]
+		w.joined = p.joined
+		if r := w.opened(&p.packet, p.in, p.seq, &p.opened, t.now); r != Passed {
+			w.count.drop(r)
+		}
+	}
+	w.finish(t.now)
+	w.sads.Leave()
+	b, home := t.batch, t.home
+	clear(t.list)
+	t.list, t.batch = t.list[:0], nil
+	home.tasks.Put(t)
+	b.leave(home)
+}
+
+// leave ends one use of the batch, which the last one gives back.
+func (b *inBatch) leave(home *inApart) {
+	if b.users.Add(-1) == 0 {
+		b.sads.Leave()
+		home.batches.free <- b
+	}
+}
+
+// renew gives the line another batch, if packets of the one at hand were handed over. It waits while there is none.
+func (w *inWorker) renew() {
+	if w.apart.lent == 0 {
+		return
+	}
+	w.apart.lent = 0
+	w.leave(w.apart)
+	w.inBatch = w.apart.batches.take()
+}
+
+// handOver takes a packet from the line.
+func (w *inWorker) handOver(p *underlay.Packet, in *sad.Inbound, seq uint64, now int64) Reason {
+	a := w.apart
+	t := a.open
+	if t == nil {
+		if a.lent == 0 && now-a.lastQuick < quickLately && !a.batches.idle() {
+			return InBufferErrors
+		}
+		if t, _ = a.tasks.Get().(*opening); t == nil {
+			t = &opening{path: w.path, home: a, list: make([]arrived, 0, taskPackets)}
+		}
+		t.batch, t.now = w.inBatch, now
+		w.users.Add(1)
+		a.open = t
+	}
+	*next(&t.list) = arrived{packet: *p, joined: w.joined, in: in, seq: seq}
+	if len(t.list) == taskPackets {
+		w.handedOver()
+	}
+	return Passed
+}
+
+// handedOver begins the task that has packets, if there is one.
+func (w *inWorker) handedOver() {
+	if a := w.apart; a != nil && a.open != nil {
+		t := a.open
+		a.open = nil
+		a.lent++
+		w.path.crew.do(&w.path.arriving, t)
+	}
+}
