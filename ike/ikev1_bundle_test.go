@@ -83,7 +83,7 @@ func TestAHWithESP(t *testing.T) {
 			p.bundled()
 			p.run(10 * time.Second) // what was under way when the old ones ended is opened for a while
 			p.a.in(core.Command{Do: core.Shutdown})
-			p.run(time.Second)
+			p.run(5 * time.Second) // what b deletes is heard for a moment
 			if !p.a.e.Idle() || !p.b.e.Idle() || len(p.a.children)+len(p.b.children) > 0 {
 				t.Errorf("%v, %v", p.a.e.SAs(), p.b.e.SAs())
 			}
