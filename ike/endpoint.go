@@ -93,6 +93,10 @@ func (e *Endpoint) Handle(now time.Time, in core.Input) {
 		if c := e.children[in.Child]; c != nil {
 			ikesa.Silence.About(c.SA)
 		}
+	case core.Busy:
+		if c := e.children[in.Child]; c != nil {
+			c.Busy(in.Line)
+		}
 	case core.UnknownSPI:
 		tellUnknownSPI(e, in)
 	case core.Woke:
@@ -313,12 +317,15 @@ func (e *Endpoint) ChildMade(c *ikesa.Child) {
 	e.children[c.ID] = c
 	e.sendsWith[c.SPIOut] = append(e.sendsWith[c.SPIOut], c)
 	if m := e.policies.made[c.Policy.Ref]; m != nil {
-		m.children++
-		m.newest = c.ID
+		if m.children++; c.Line == 0 {
+			m.newest = c.ID
+		}
 	}
 	if w := e.wants[c.Policy.Ref]; w != nil {
-		w.newest = c.ID
-		w.satisfied(e.env)
+		if c.Line == 0 {
+			w.newest = c.ID
+			w.satisfied(e.env)
+		}
 		return
 	}
 	if c.Policy.Made != nil && keeps(e.cfg, nil, c.Policy) != nil {

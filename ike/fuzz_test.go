@@ -62,7 +62,10 @@ func FuzzInside(f *testing.F) {
 	p := newPuppet(newRig(f), 1)
 	for _, response := range []bool{false, true} {
 		add(message.ExchangeCreateChildSA, response, append(p.childOffer(), nonce(1))...)
-		add(message.ExchangeCreateChildSA, response, p.theRekey(p.spi-1, 1)...)
+		add(message.ExchangeCreateChildSA, response, p.asksLine(3)...)
+		add(message.ExchangeCreateChildSA, response, append(p.theRekey(p.spi-2, 1), info())...)
+		add(message.ExchangeCreateChildSA, response, note(message.NotifyTSMaxQueue))
+		add(message.ExchangeCreateChildSA, response, p.theRekey(p.spi-3, 1)...)
 		add(message.ExchangeCreateChildSA, response, p.ikeRekey(5, 5)...)
 		add(message.ExchangeCreateChildSA, response, note(message.NotifyTemporaryFailure))
 		add(message.ExchangeInformational, response, deleteESP(p.spi), deleteIKE())

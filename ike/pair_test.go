@@ -300,6 +300,12 @@ func (s *side) esp() bool {
 	if k == nil {
 		return false
 	}
+	s.sealWith(k)
+	return true
+}
+
+// sealWith sends one packet by a CHILD SA.
+func (s *side) sealWith(k *child) {
 	s.sealed++
 	out := k.Out
 	key, spi := out.EncKey.Clone(), out.SPI
@@ -308,7 +314,6 @@ func (s *side) esp() bool {
 	if to != nil && s.byIP[k.Local.Addr()] == s {
 		s.clock.After(20*time.Millisecond, func() { to.receive(spi, key, ah) })
 	}
-	return true
 }
 
 // receive is ESP that arrives, within AH unless that is zero.

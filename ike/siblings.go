@@ -195,6 +195,16 @@ func (b *siblings) settling(sa *ikesa.SA, now time.Time) bool {
 	})
 }
 
+// hasLines reports whether a policy has a CHILD SA for one line of the data path.
+func (b *siblings) hasLines(p *core.Policy) bool {
+	for sa := range b.of(p.Peer.Name) {
+		if ikesa.HasLines(sa, p) {
+			return true
+		}
+	}
+	return false
+}
+
 // hasChild reports whether a policy has a CHILD SA that serves it.
 func (b *siblings) hasChild(p *core.Policy) bool {
 	for sa := range b.of(p.Peer.Name) {

@@ -210,7 +210,7 @@ func (e *Endpoint) later(p *core.Policy, failed bool) {
 		e.env.Timers.Stop(w.timer)
 		w.timer = nil
 	}
-	if w.timer != nil || !p.Peer.KeptUp() {
+	if w.timer != nil || !p.Peer.KeptUp() && !e.others.hasLines(p) { // by which packets leave, so that none asks
 		return
 	}
 	if !failed {

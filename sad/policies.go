@@ -180,6 +180,17 @@ func newByLine(active []sealer) *byLine {
 	return &lists
 }
 
+// LinesBeside are the lines that have SAs for themselves which seal the packets of the same policy and client.
+func (c *Child) LinesBeside() (lines []int) {
+	for _, s := range c.table.policies.find(c.Policy, 0) {
+		if d := s.out.child; d.Line > 0 && d.Client == c.Client && !slices.Contains(lines, d.Line) {
+			lines = append(lines, d.Line)
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
 // without is a list that lacks a policy, and whether it was there.
 func without(s *sealers, policy uint32) (*sealers, bool) {
 	if s == nil {

@@ -33,6 +33,7 @@ type Config struct {
 	IKEPort, NATTPort uint16
 	// Encapsulation says what carries ESP.
 	Encapsulation Encapsulation
+	Lines         int // of the data path; each may have CHILD SAs for itself (RFC 9611); 0: one
 	MaxHalfOpen   int // IKE SAs in the making, as responder; 0: 1000
 	// CookieThreshold is how many half-open SAs turn cookies on; 0: 64.
 	CookieThreshold int

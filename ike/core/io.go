@@ -81,6 +81,13 @@ type Unanswered struct{ Child ChildID }
 // Silent says that packets leave by a CHILD SA (Install.Watched) and that none has come by it for a while.
 type Silent struct{ Child ChildID }
 
+// Busy says that packets of a line of the data path leave by a CHILD SA that the line shares with others (Install.Line).
+// As long as that is so, it comes again each second.
+type Busy struct {
+	Child ChildID
+	Line  int
+}
+
 // UnknownSPI says that ESP or AH arrived from Remote for an SPI that no SA here has. Child is a
 // CHILD SA between the same two ends; 0: there is none.
 type UnknownSPI struct {
@@ -175,6 +182,7 @@ func (PathClaim) input()     {}
 func (PathUntried) input()   {}
 func (Unanswered) input()    {}
 func (Silent) input()        {}
+func (Busy) input()          {}
 func (UnknownSPI) input()    {}
 func (Woke) input()          {}
 func (LocalAddrs) input()    {}
@@ -228,7 +236,10 @@ type Install struct {
 	// Client names the peer as it proved itself where its policy may serve several at
 	// the same addresses (level unique): it is the same for all that one client has, also
 	// after rekeys and moves, and mostly when it connects anew. 0: they are not told apart.
-	Client   uint64
+	Client uint64
+	// Line is whose packets leave by it, where the data path has several lines (Config.Lines): 1 and more name a
+	// line that has it for itself. 0: it is for all lines. NoLine: it is for none (RFC 9611).
+	Line     int
 	Protocol Protocol
 	Tunnel   bool
 	Encr     *suite.Encr
@@ -261,6 +272,9 @@ type Around struct {
 	Integ   *suite.Integ
 	In, Out HalfSA
 }
+
+// NoLine is the line of a CHILD SA that the peer has for a line of its own, while each line here has another: it opens.
+const NoLine = -1
 
 // Activate lets the outbound half of an installed CHILD SA seal.
 type Activate struct{ Child ChildID }

@@ -28,6 +28,7 @@ const (
 	NotifyTemporaryFailure           NotifyType = 43
 	NotifyChildSANotFound            NotifyType = 44
 	NotifyStateNotFound              NotifyType = 47 // RFC 9370
+	NotifyTSMaxQueue                 NotifyType = 48 // RFC 9611
 )
 
 // Statuses.
@@ -77,6 +78,7 @@ const (
 	NotifyIntermediateExchangeSupported   NotifyType = 16438 // RFC 9242
 	NotifyAdditionalKeyExchange           NotifyType = 16441 // RFC 9370
 	NotifySupportedAuthMethods            NotifyType = 16443 // RFC 9593
+	NotifySAResourceInfo                  NotifyType = 16444 // RFC 9611
 
 	// NotifyPathProbe is ours, of the range for private use: its data makes a
 	// message longer and means nothing.
@@ -104,6 +106,7 @@ var notifyNames = map[NotifyType]string{
 	NotifyTemporaryFailure:                "TEMPORARY_FAILURE",
 	NotifyChildSANotFound:                 "CHILD_SA_NOT_FOUND",
 	NotifyStateNotFound:                   "STATE_NOT_FOUND",
+	NotifyTSMaxQueue:                      "TS_MAX_QUEUE",
 	NotifyInitialContact:                  "INITIAL_CONTACT",
 	NotifySetWindowSize:                   "SET_WINDOW_SIZE",
 	NotifyAdditionalTSPossible:            "ADDITIONAL_TS_POSSIBLE",
@@ -149,6 +152,7 @@ var notifyNames = map[NotifyType]string{
 	NotifyIntermediateExchangeSupported:   "INTERMEDIATE_EXCHANGE_SUPPORTED",
 	NotifyAdditionalKeyExchange:           "ADDITIONAL_KEY_EXCHANGE",
 	NotifySupportedAuthMethods:            "SUPPORTED_AUTH_METHODS",
+	NotifySAResourceInfo:                  "SA_RESOURCE_INFO",
 	NotifyPathProbe:                       "PATH_PROBE",
 }
 

@@ -186,8 +186,7 @@ func MakeOthers(sa *SA) {
 		return
 	}
 	for _, p := range sa.Lease.Made[1:] {
-		has := slices.ContainsFunc(sa.Children, func(c *Child) bool { return c.Policy.Ref == p.Ref && c.Live() })
-		if !has && !sa.Protocol.Making(p) {
+		if !sa.Serves(p) && !sa.Protocol.Making(p) {
 			sa.Protocol.MakeChild(p, nil)
 		}
 	}

@@ -23,7 +23,9 @@ type Child struct {
 	SPIIn    uint32
 	AHIn     uint32 // our SPI of the AH around it; 0: there is none
 	LowNonce []byte // lowest nonce of the exchange that made it
-	Birth    Birth  // of the first CHILD SA of its line
+	Birth    Birth  // of the first CHILD SA of its line of successors
+	Line     int    // of the data path: see lines.go
+	Shared   bool   // both ends may make others beside it
 
 	Standby  bool
 	Sure     bool   // the peer is known to have it
@@ -117,6 +119,8 @@ type NewChild struct {
 	Told              bool   // the peer will say that it has it: nothing has to be guessed
 	Note              string // for people, behind what was agreed on
 	Declined          bool   // the peer asked for transport mode
+	Line              int    // of the data path
+	Shared            bool   // the peer may have others made beside it (RFC 9611)
 }
 
 // Install puts a CHILD SA into the data plane. It comes before the message that lets
@@ -126,13 +130,13 @@ func (sa *SA) Install(n NewChild) *Child {
 	p := &n.Policy.Proposal
 	ag := n.Agreement
 	c := &Child{ID: sa.Env.NewChildID(), SA: sa, Policy: n.Policy, Agreement: ag, SPIIn: n.In.SPI, AHIn: n.AH.In.SPI,
-		LowNonce: n.Birth.LowNonce, Birth: n.Birth, made: sa.Env.Now(), Standby: n.Standby, Sure: n.Birth.Mine, declined: n.Declined}
+		LowNonce: n.Birth.LowNonce, Birth: n.Birth, made: sa.Env.Now(), Standby: n.Standby, Sure: n.Birth.Mine, declined: n.Declined, Line: n.Line, Shared: n.Shared}
 	c.Birth.Up = sa.Env.Now()
 	life, bytes := ag.life(p)
 	soft := softLife(sa.Env, life)
 	padTo, dummies := tfc(n.Policy, ag)
 	local, remote := espPath(sa, n.Policy)
-	sa.Env.Emit(core.Install{Child: c.ID, SA: sa.ID, Policy: n.Policy.Ref, Peer: sa.Peer.Name, Client: clientOf(sa, n.Policy),
+	sa.Env.Emit(core.Install{Child: c.ID, SA: sa.ID, Policy: n.Policy.Ref, Peer: sa.Peer.Name, Client: clientOf(sa, n.Policy), Line: n.Line,
 		Protocol: n.Policy.Protocol, Tunnel: n.Policy.Tunnel,
 		Encr: ag.Suite.Encr, Integ: ag.Suite.Integ, ESN: ag.Suite.ESN, In: n.In, Out: n.Out, AH: n.AH,
 		Standby: n.Standby, Pairs: ag.Pairs, Local: local, Remote: remote, UDP: sa.InUDP(n.Policy),
@@ -153,7 +157,7 @@ func (sa *SA) Install(n NewChild) *Child {
 		c.awaitQuiet()
 	}
 	sa.Emit(core.Event{Kind: core.EvChildUp, Child: c.ID, Policy: n.Policy.Ref,
-		Reason: fmt.Sprintf("%s, in %08x, out %08x", SuiteName(ag.Suite), c.SPIIn, c.SPIOut) + c.around() + n.Note})
+		Reason: fmt.Sprintf("%s, in %08x, out %08x", SuiteName(ag.Suite), c.SPIIn, c.SPIOut) + c.around() + lineText(c.Line) + n.Note})
 	return c
 }
 
@@ -408,6 +412,7 @@ func (c *Child) End(why string) {
 	}
 	sa.Children = slices.DeleteFunc(sa.Children, func(d *Child) bool { return d == c })
 	sa.Protocol.ChildGone(c)
+	lining{sa: sa}.gone(c)
 	if c.Theirs != nil {
 		c.Theirs.Activate()
 		c.Theirs.After = nil
@@ -428,7 +433,11 @@ func (c *Child) End(why string) {
 		sa.Keeper.ChildEnded(sa, c.Policy)
 		return
 	}
-	if !c.replaced { // as one of two that were made at once; its traffic goes on by the other
+	switch {
+	case c.replaced:
+	case c.Line != 0:
+		sa.Emit(core.Event{Kind: core.EvChildDown, Child: c.ID, Policy: c.Policy.Ref, Reason: why + lineText(c.Line)})
+	default: // as one of two that were made at once; its traffic goes on by the other
 		sa.Emit(core.Event{Kind: core.EvChildRekeyed, Child: other.ID, OldC: c.ID, Policy: c.Policy.Ref, Reason: why})
 	}
 	if !c.Standby {
@@ -466,7 +475,8 @@ func removeLater(sa *SA, id core.ChildID) {
 }
 
 // replacement is another CHILD SA with the same peer that carries the same
-// traffic; one that seals already before one that stands by. A policy may serve
+// traffic; one that seals already before one that stands by. One that is for all lines of the data path
+// cannot be replaced by one that is for a single line. A policy may serve
 // several peers, told apart as clients.go does.
 func (c *Child) replacement() *Child {
 	var standby *Child
@@ -476,7 +486,7 @@ func (c *Child) replacement() *Child {
 		}
 		for _, d := range slices.Backward(sa.Children) {
 			switch {
-			case d == c || d.Policy.Ref != c.Policy.Ref || !d.Live() || d != c.Theirs && !d.covers(c):
+			case d == c || d.Policy.Ref != c.Policy.Ref || !d.Live() || d != c.Theirs && (!d.covers(c) || c.Line == 0 && d.Line != 0):
 			case !d.Standby:
 				return d
 			case standby == nil:
@@ -514,9 +524,9 @@ func (sa *SA) Has(ref core.PolicyRef) bool {
 	return slices.ContainsFunc(sa.Children, func(c *Child) bool { return c.Policy.Ref == ref })
 }
 
-// Serves reports whether a policy has one that is Live.
+// Serves reports whether a policy has one that is Live, and that is for all lines of the data path.
 func (sa *SA) Serves(p *core.Policy) bool {
-	return slices.ContainsFunc(sa.Children, func(c *Child) bool { return c.Policy.Ref == p.Ref && c.Live() })
+	return slices.ContainsFunc(sa.Children, func(c *Child) bool { return c.Policy.Ref == p.Ref && c.Line == 0 && c.Live() })
 }
 
 // MayHave reports whether a policy is for whom the peer proves to be, or for whom

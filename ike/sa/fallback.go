@@ -41,7 +41,7 @@ func (l span) hopeless(now time.Time, why Cause, refusals int) bool {
 // RekeyRefused is for the protocol: the peer refused our rekey of the CHILD SA.
 func (c *Child) RekeyRefused(why Cause) {
 	c.Refusals++
-	if c.span.hopeless(c.SA.Env.Now(), why, c.Refusals) {
+	if c.Line == 0 && c.span.hopeless(c.SA.Env.Now(), why, c.Refusals) {
 		renew(c.SA, c.Policy, "its CHILD SA")
 	}
 	c.RekeyLater()

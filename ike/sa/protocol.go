@@ -49,6 +49,12 @@ type Protocol interface {
 	Stop()
 }
 
+// Liner is a Protocol that can make further CHILD SAs for the traffic of one (RFC 9611).
+type Liner interface {
+	// MakeLine makes one beside c for a line of the data path, as long as Child.Wishes. Child.LineFailed says that it came to nothing.
+	MakeLine(c *Child, line int)
+}
+
 // Redirecter is a Protocol that can send its peer to another gateway (RFC 5685).
 type Redirecter interface {
 	// Redirectable reports whether the peer is a client that said that it can be sent.

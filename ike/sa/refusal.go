@@ -17,6 +17,7 @@ const (
 	NoAddress                 // there is no address for it
 	NotNow                    // it may be asked for again a moment later
 	TooMany                   // there is no room for another CHILD SA
+	NoMoreLines               // there is no room for another CHILD SA beside one
 	NotProven                 // one end does not accept who the other says that it is
 )
 

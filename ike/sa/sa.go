@@ -49,6 +49,7 @@ type SA struct {
 	InitSum   [32]byte       // and its hash
 	NAT       NAT
 	WantsUDP  bool // the peer wants ESP tunnels in UDP without a NAT, too
+	Kin       bool // the peer is of our kind, and knows CHILD SAs for lines of the data path
 	ForceUDP  bool // ESP does not arrive without UDP: the peer is made to believe in a NAT
 	Told      bool // the peer says where it goes: no NAT moves it (RFC 4555 §3.8)
 	Doubtful  bool // the peer says that it is where it is now, and has not answered from there: it gets no policy for that address
@@ -83,11 +84,12 @@ type SA struct {
 
 	blocked   blocked
 	hints     hints
-	client    uint64   // see number; 0: not asked for yet
-	contest   *contest // nil: nobody wants what it has
-	serving   bool     // what the owner was told last: see Tally
-	quiet     bool     // made by a rekey that has not replaced its predecessor, or replaced itself: its end is no event
-	lingering int      // CHILD SAs that are gone and still open what was under way
+	lines     map[core.PolicyRef]*lines // what is known of those that lines of the data path ask for
+	client    uint64                    // see number; 0: not asked for yet
+	contest   *contest                  // nil: nobody wants what it has
+	serving   bool                      // what the owner was told last: see Tally
+	quiet     bool                      // made by a rekey that has not replaced its predecessor, or replaced itself: its end is no event
+	lingering int                       // CHILD SAs that are gone and still open what was under way
 	span      span
 	refusals  int            // of our rekeys of it
 	first     core.PolicyRef // of the CHILD SA that was made together with it; 0: none was
@@ -104,7 +106,7 @@ func New(env *core.Env, owner Owner, peer *core.Peer, p Path) *SA {
 // same path. Its Protocol is still to be set.
 func (sa *SA) Successor() *SA {
 	return &SA{Env: sa.Env, Owner: sa.Owner, ID: sa.Env.NewSAID(), Peer: sa.Peer,
-		Path: sa.Path, NAT: sa.NAT, WantsUDP: sa.WantsUDP, ForceUDP: sa.ForceUDP, blocked: sa.blocked, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID, User: sa.User,
+		Path: sa.Path, NAT: sa.NAT, WantsUDP: sa.WantsUDP, Kin: sa.Kin, ForceUDP: sa.ForceUDP, blocked: sa.blocked, Told: sa.Told, Doubtful: sa.Doubtful, Identity: sa.Identity, MyID: sa.MyID, PeerID: sa.PeerID, User: sa.User,
 		Created: sa.Env.Now(), Heard: sa.Env.Now(), quiet: true}
 }
 

@@ -65,7 +65,8 @@ func (sa *SA) Confirmed() bool {
 }
 
 // TakeOver makes CHILD SAs for the policies that only the other SA serves, and
-// reports whether none is missing. One for another identity than ours always is.
+// reports whether none is missing. One for another identity than ours always is. CHILD SAs for single lines of
+// the data path are none: they are made anew when the line is busy.
 func (sa *SA) TakeOver(from *SA) bool {
 	if _, ok := sa.Protocol.(Detached); ok {
 		HandOver(from, sa)
@@ -74,7 +75,7 @@ func (sa *SA) TakeOver(from *SA) bool {
 	all := true
 	for _, c := range from.Children {
 		p := c.Policy
-		if !c.Live() || slices.ContainsFunc(sa.Children, func(d *Child) bool { return d.Policy.Ref == p.Ref && d.Live() && !d.Standby }) {
+		if !c.Live() || c.Line != 0 || slices.ContainsFunc(sa.Children, func(d *Child) bool { return d.Policy.Ref == p.Ref && d.Line == 0 && d.Live() && !d.Standby }) {
 			continue
 		}
 		all = false
@@ -111,11 +112,11 @@ const twinPatience = time.Minute
 // SettleTwins closes one of two CHILD SAs that are twins for the same traffic. It
 // waits until the peer has both and neither is being rekeyed.
 func (c *Child) SettleTwins() {
-	if !c.Serving() {
+	if !c.Serving() || c.Line != 0 {
 		return // the one that replaces it comes here too
 	}
 	for _, d := range c.SA.Children {
-		if d == c || !d.Serving() || !sameTraffic(c, d) || !c.Birth.Twin(d.Birth) {
+		if d == c || d.Line != 0 || !d.Serving() || !sameTraffic(c, d) || !c.Birth.Twin(d.Birth) {
 			continue
 		}
 		loser, winner := c, d

@@ -36,7 +36,7 @@ func (sa *SA) Making(p *core.Policy) bool {
 			return false
 		}
 		c := part[*pendingChild](x)
-		return c.policy != nil && c.policy.Ref == p.Ref
+		return c.policy != nil && c.beside == nil && c.policy.Ref == p.Ref
 	}
 	return is(sa.current) || is(sa.parked.mine) || slices.ContainsFunc(sa.queue, is) ||
 		slices.ContainsFunc(sa.base.Wanted, func(w *core.Policy) bool { return w.Ref == p.Ref })
@@ -96,14 +96,14 @@ func (t *firstChild) settle(x *exchange) error {
 		return err
 	}
 	ikesa.MakeOthers(x.sa.base)
-	x.sa.confirm()
+	confirm(x.sa)
 	return nil
 }
 
 // confirm sends an empty request after a new CHILD SA of ours, unless another
 // request follows anyhow: it tells a responder with traffic of its own that we
 // have the SA, so that it can begin to seal (RFC 7296 §2.8 leaves it to guess).
-func (sa *SA) confirm() {
+func confirm(sa *SA) {
 	x := newExchange(row(inform))
 	x.still = func() bool { return sa.base.State == Established && len(sa.queue) == 0 }
 	sa.start(x)
@@ -159,6 +159,9 @@ func (t *childNegotiation) accept(x *exchange) error {
 }
 
 func (t *childNegotiation) reply(x *exchange) error {
+	if err := t.child.admitted(x.sa); err != nil {
+		return err
+	}
 	t.child.answer(x)
 	x.out = slices.Insert(x.out, len(x.out)-2, message.Payload(&message.Nonce{Data: x.nr}))
 	if t.ke.group != nil {
@@ -218,11 +221,14 @@ func (t *childUp) settle(x *exchange) error {
 			return err
 		}
 	}
+	if t.child.beside != nil {
+		t.child.made.LineMade(x.mine)
+	}
 	if t.child.old == nil {
 		x.sa.base.Env.After(ikesa.TwinDelay, t.child.made.SettleTwins)
 		if x.mine {
 			ikesa.MakeOthers(x.sa.base)
-			x.sa.confirm()
+			confirm(x.sa)
 		}
 	}
 	return nil
@@ -245,6 +251,10 @@ func (t *notWhileRekeying) accept(x *exchange) error { return t.check(x) }
 func (t *notWhileRekeying) reply(x *exchange) error { return t.check(x) }
 
 func newChildFailed(x *exchange, fault error) {
+	if c := part[*pendingChild](x); c.beside != nil {
+		c.lineFailed(fault)
+		return
+	}
 	childRefused(x, part[*pendingChild](x).policy, fault)
 }
 

@@ -70,6 +70,7 @@ var causes = map[ikesa.Cause]message.NotifyType{
 	ikesa.NoAddress:    message.NotifyInternalAddressFailure,
 	ikesa.NotNow:       message.NotifyTemporaryFailure,
 	ikesa.TooMany:      message.NotifyNoAdditionalSAs,
+	ikesa.NoMoreLines:  message.NotifyTSMaxQueue,
 }
 
 // causeOf is what a notify of the peer says.

@@ -26,6 +26,7 @@ type pendingChild struct {
 	old      *Child   // the CHILD SA being replaced; nil: none is
 	made     *Child   // what came of it
 	early    []uint32 // SPIs that the peer deleted while its answer was on its way
+	lineWish          // what it has to do with lines of the data path
 }
 
 // end gives back the SPI of what came to nothing.
@@ -62,6 +63,7 @@ func (c *pendingChild) offer(x *exchange, withPFS bool) error {
 	if !c.policy.Tunnel {
 		x.sayTransport()
 	}
+	c.announce(x)
 	x.out = append(x.out, proposing(binary.BigEndian.AppendUint32(nil, c.spi), offer.Alternatives()...),
 		&message.TS{Initiator: true, Selectors: tsi}, &message.TS{Selectors: tsr})
 	return nil
@@ -95,6 +97,9 @@ func (c *pendingChild) choose(x *exchange, withPFS bool) error {
 	}
 	if err != nil {
 		return inNotify(err)
+	}
+	if err := c.place(x, chosen); err != nil {
+		return err
 	}
 	if !chosen.Policy.Tunnel {
 		x.sayTransport()
@@ -134,12 +139,13 @@ func (c *pendingChild) install(x *exchange, standby bool, shared, further secret
 	c.spi = 0 // it is the data plane's now
 	c.made = sa.base.Install(ikesa.NewChild{Policy: c.policy, Agreement: c.agreed, In: in, Out: out,
 		Birth:   ikesa.Birth{Mine: x.mine, Begun: x.begun, LowNonce: lowest(x.ni, x.nr)},
-		Standby: standby, Replaces: c.old != nil, Note: c.note, Declined: c.declined})
+		Standby: standby, Replaces: c.old != nil, Note: c.note, Declined: c.declined, Line: c.lineOf(x), Shared: c.shared})
 	return nil
 }
 
 // answer adds TSi and TSr to the SA payload that choose put there.
 func (c *pendingChild) answer(x *exchange) {
+	c.echo(x)
 	x.out = append(x.out, &message.TS{Initiator: true, Selectors: c.agreed.Remote}, &message.TS{Selectors: c.agreed.Local})
 }
 
@@ -175,6 +181,9 @@ func (c *pendingChild) read(x *exchange, ke *keyExchange) error {
 	}
 	if err != nil {
 		return inNotify(err)
+	}
+	if err := c.confirms(x, agreed.Pairs); err != nil {
+		return err
 	}
 	c.policy, c.agreed = p, agreed
 	c.agreed.SPIOut, c.agreed.Unpadded = spiOut, unpadded(x)

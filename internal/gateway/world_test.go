@@ -124,6 +124,7 @@ type node struct {
 	follows  int
 	ahead    int
 	gathers  bool // what comes waits for a moment, so that it is worked off together
+	lines    int  // of the data path; 0: as the configuration says
 }
 
 func newWorld(t *testing.T, link simnet.Link) *world { return newSeededWorld(t, link, 7) }
@@ -326,6 +327,7 @@ func (n *node) configure(text string) error {
 	if err != nil {
 		return err
 	}
+	comp.IKE.Lines = max(comp.IKE.Lines, n.lines)
 	c := &change{now: n.w.clock.Now(), was: n.comp, next: next, result: comp}
 	plane := n.plane.Switch(comp)
 	err = transact([]part{

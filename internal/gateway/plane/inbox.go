@@ -151,6 +151,11 @@ func (b *Inbox) Silent(child uint64) {
 	b.offer(0, false, func() core.Input { return core.Silent{Child: childOf(child)} })
 }
 
+// Busy: as long as the line has packets for the CHILD SA, it comes again after datapath.BusyEvery.
+func (b *Inbox) Busy(child uint64, line int) {
+	b.offer(0, false, func() core.Input { return core.Busy{Child: core.ChildID(child), Line: line} })
+}
+
 // Unknown: whoever sends such packets sends more of them. Anybody can.
 func (b *Inbox) Unknown(u datapath.Unknown) {
 	b.offer(0, true, func() core.Input {

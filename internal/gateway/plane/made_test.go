@@ -38,6 +38,7 @@ func TestInboxTellsApart(t *testing.T) {
 		{"Claim", func(b *Inbox) { b.Claim(7, 1300) }, core.PathClaim{Child: 7, MTU: 1300}, false},
 		{"Unanswered", func(b *Inbox) { b.Unanswered(7) }, core.Unanswered{Child: 7}, false},
 		{"Silent", func(b *Inbox) { b.Silent(7) }, core.Silent{Child: 7}, false},
+		{"Busy", func(b *Inbox) { b.Busy(7, 2) }, core.Busy{Child: 7, Line: 2}, false},
 		{"Unknown", func(b *Inbox) {
 			b.Unknown(datapath.Unknown{Local: pkt.Local, Remote: pkt.Remote, NATT: true, SPI: 8, Child: 7})
 		},

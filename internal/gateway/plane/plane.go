@@ -266,7 +266,7 @@ const MaxRefused = 256
 
 func (p *Plane) install(now time.Time, in core.Install) {
 	params := sad.Params{
-		ID: uint64(in.Child), Policy: uint32(in.Policy), Peer: in.Peer, Client: in.Client, Protocol: uint8(in.Protocol), Tunnel: in.Tunnel,
+		ID: uint64(in.Child), Policy: uint32(in.Policy), Peer: in.Peer, Client: in.Client, Line: in.Line, Protocol: uint8(in.Protocol), Tunnel: in.Tunnel,
 		In: p.half(in, in.In), Out: p.half(in, in.Out), Pairs: in.Pairs,
 		Local: in.Local, Remote: in.Remote, UDP: in.UDP, ReplayWindow: in.ReplayWindow, Watched: in.Watched, TFC: p.padding(in), Dummies: in.Dummies, Standby: in.Standby,
 		Added: now, Soft: in.Soft, Hard: in.Hard, SoftBytes: in.SoftBytes, HardBytes: in.HardBytes,

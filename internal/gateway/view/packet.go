@@ -217,6 +217,15 @@ func explainSA(x *control.PacketExplanation, c *sad.Child, inbound bool, now tim
 		whose, x.Peer = "added by hand", ""
 	}
 	say("%s the SA %s %s, %s, %s to %s, which covers %s", way, x.SPI, whose, half.State, x.SrcAddr, x.DstAddr, x.SACover)
+	x.Line = lineText(c.Line)
+	switch own := c.LinesBeside(); {
+	case c.Line == sad.NoLine:
+		say("the SA is one of several for the same traffic, which the peer made for a CPU of its own")
+	case c.Line != 0:
+		say("the SA is for line %d of the data path alone: packets of other lines leave through others (RFC 9611)", c.Line)
+	case len(own) > 0 && !inbound:
+		say("packets of the lines %s of the data path leave through SAs of their own (RFC 9611)", strings.Trim(fmt.Sprint(own), "[]"))
+	}
 }
 
 // verdict says what happens to the packet and, if it does not pass, what to look at next.

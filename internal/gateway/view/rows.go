@@ -337,7 +337,7 @@ func installedRow(h *sad.Row) control.InstalledSA {
 		SrcAddress: h.Src.String(), DstAddress: h.Dst.String(),
 		AddLifetime: control.Lifetime{Soft: control.InSeconds(h.Soft), Hard: control.InSeconds(h.Hard)}, Addtime: control.Time(h.Added), ExpiresIn: control.InSeconds(h.ExpiresIn),
 		CurrentBytes: h.Bytes, CurrentPackets: h.Packets, Replay: h.Replay, Peer: h.Peer,
-		EncKey: h.EncKey.Reveal(), AuthKey: h.IntegKey.Reveal(),
+		EncKey: h.EncKey.Reveal(), AuthKey: h.IntegKey.Reveal(), Line: lineText(h.Line),
 	}
 	if !h.UDP {
 		r.SrcAddress, r.DstAddress = h.Src.Addr().String(), h.Dst.Addr().String()
@@ -352,6 +352,17 @@ func installedRow(h *sad.Row) control.InstalledSA {
 	h.EncKey.Wipe()
 	h.IntegKey.Wipe()
 	return r
+}
+
+// lineText is the line that an SA is for; empty: it is for all.
+func lineText(line int) string {
+	switch line {
+	case 0:
+		return ""
+	case sad.NoLine:
+		return "none"
+	}
+	return strconv.Itoa(line)
 }
 
 func addrsText(list []netip.Addr) string {

@@ -280,7 +280,8 @@ type InstalledSA struct {
 	CurrentPackets uint64   `json:"current-packets"`
 	Replay         int      `json:"replay"` // replay window in packets
 	Peer           string   `json:"peer"`
-	Policy         string   `json:"policy"` // number of the policy it was made for
+	Policy         string   `json:"policy"`         // number of the policy it was made for
+	Line           string   `json:"line,omitempty"` // the worker that has it for itself; "none": only the peer uses it; empty: all do
 }
 
 // ManualSA is an SA, or AH around ESP, to be added by hand to a policy without

@@ -29,18 +29,19 @@ type PacketExplanation struct {
 	// the data path; empty if it gets through.
 	Counter string `json:"counter"`
 
-	Policy  int    `json:"policy"`  // number; -1: none matches
-	Where   string `json:"where"`   // FILE:LINE of the policy
-	Match   string `json:"match"`   // its selectors
-	Action  string `json:"action"`  // empty without a policy
-	Level   string `json:"level"`   // of a policy that encrypts
-	Peer    string `json:"peer"`    // of the policy, or of the SA
-	SPI     string `json:"spi"`     // of the SA in the direction of the packet; empty: there is none
-	SAState string `json:"state"`   // as `installed-sa print` has it
-	SACover string `json:"covers"`  // the SA's selectors
-	SrcAddr string `json:"sa-src"`  // outer addresses in the direction of the packet
-	DstAddr string `json:"sa-dst"`  //
-	Acquire bool   `json:"acquire"` // the IKE daemon would be asked for an SA
+	Policy  int    `json:"policy"`         // number; -1: none matches
+	Where   string `json:"where"`          // FILE:LINE of the policy
+	Match   string `json:"match"`          // its selectors
+	Action  string `json:"action"`         // empty without a policy
+	Level   string `json:"level"`          // of a policy that encrypts
+	Peer    string `json:"peer"`           // of the policy, or of the SA
+	SPI     string `json:"spi"`            // of the SA in the direction of the packet; empty: there is none
+	SAState string `json:"state"`          // as `installed-sa print` has it
+	SACover string `json:"covers"`         // the SA's selectors
+	Line    string `json:"line,omitempty"` // as `installed-sa print` has it
+	SrcAddr string `json:"sa-src"`         // outer addresses in the direction of the packet
+	DstAddr string `json:"sa-dst"`         //
+	Acquire bool   `json:"acquire"`        // the IKE daemon would be asked for an SA
 	// Device is the device to which the kernel routes the packet, the gateway's own for
 	// traffic to be protected; empty if the kernel cannot be asked or drops it.
 	Device string `json:"device"`

@@ -41,6 +41,7 @@ const (
 	kindUnknownSPI
 	kindWoke
 	kindPathUntried
+	kindBusy
 )
 
 // Reconfigure stands for core.Reconfigure: not the compiled configuration but
@@ -100,6 +101,10 @@ func appendInput(b []byte, in any) ([]byte, error) {
 	case core.Silent:
 		w.kind(kindSilent)
 		w.u64(uint64(in.Child))
+	case core.Busy:
+		w.kind(kindBusy)
+		w.u64(uint64(in.Child))
+		w.u32(uint32(in.Line))
 	case core.UnknownSPI:
 		w.kind(kindUnknownSPI)
 		w.addrPort(in.Local)
@@ -194,6 +199,8 @@ func parseInput(b []byte) (any, error) {
 		in = core.Unanswered{Child: core.ChildID(r.u64())}
 	case kindSilent:
 		in = core.Silent{Child: core.ChildID(r.u64())}
+	case kindBusy:
+		in = core.Busy{Child: core.ChildID(r.u64()), Line: int(r.u32())}
 	case kindUnknownSPI:
 		in = core.UnknownSPI{Local: r.addrPort(), Remote: r.addrPort(), NATT: r.flag(), SPI: r.u32(), Child: core.ChildID(r.u64())}
 	case kindWoke:

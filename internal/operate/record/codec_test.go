@@ -72,6 +72,7 @@ var inputs = []struct {
 	{core.UnknownSPI{Local: ap4, Remote: ap4, NATT: true, SPI: 5, Child: 9}, "13 04c0000201 01f4 04c0000201 01f4 01 00000005 0000000000000009"},
 	{core.Woke{Apart: -time.Second}, "14 ffffffffc4653600"},
 	{core.PathUntried{Child: 9, MTU: 1400}, "15 0000000000000009 00000578"},
+	{core.Busy{Child: 9, Line: 3}, "16 0000000000000009 00000003"},
 }
 
 func unhex(t *testing.T, s string) []byte {

@@ -68,6 +68,8 @@ func describeInput(in any) string {
 		return fmt.Sprintf("Unanswered CHILD SA %d", in.Child)
 	case core.Silent:
 		return fmt.Sprintf("Silent CHILD SA %d", in.Child)
+	case core.Busy:
+		return fmt.Sprintf("Busy CHILD SA %d, line %d", in.Child, in.Line)
 	case core.UnknownSPI:
 		return fmt.Sprintf("UnknownSPI %08x, %v from %v, CHILD SA %d", in.SPI, in.Local, in.Remote, in.Child)
 	case core.Woke:

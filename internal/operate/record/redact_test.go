@@ -47,6 +47,7 @@ func TestDescribeInput(t *testing.T) {
 		{core.RoutesChanged{}, "RoutesChanged"},
 		{core.Unanswered{Child: 9}, "Unanswered CHILD SA 9"},
 		{core.Silent{Child: 9}, "Silent CHILD SA 9"},
+		{core.Busy{Child: 9, Line: 3}, "Busy CHILD SA 9, line 3"},
 		{core.UnknownSPI{Local: ap4, Remote: ap4, SPI: 5, Child: 9}, "UnknownSPI 00000005, 192.0.2.1:500 from 192.0.2.1:500, CHILD SA 9"},
 		{core.Woke{Apart: time.Minute}, "Woke, clocks 1m0s apart"},
 	} {

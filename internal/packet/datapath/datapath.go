@@ -51,6 +51,8 @@ type Notify interface {
 	// Silent says that packets leave by a watched CHILD SA and none has come by it for a while; at most once in
 	// sad.SilentAgain for each SA.
 	Silent(child uint64)
+	// Busy says that packets of a line leave by a CHILD SA that the line has not for itself; at most once in BusyEvery.
+	Busy(child uint64, line int)
 	// Unknown says that a packet came whose SPI no SA has. Not every such packet is told of.
 	Unknown(u Unknown)
 	// Waits says that fragments wait for the rest of their packets, or packets for an SA that stands by,

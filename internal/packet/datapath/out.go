@@ -45,6 +45,7 @@ type outWorker struct {
 	edges      edges
 	path       *Path
 	line       int // which of several lines this is, from 0 on (sad.Params.Line)
+	busy       busy
 	count      *counters
 	cache      spd.Cache
 	asked      asked
@@ -245,6 +246,7 @@ func (w *outWorker) classify(buf []byte, off, n int, now int64) Reason {
 		w.found = 1 - w.found
 		if w.egress.out != out {
 			w.egress.set(out, now)
+			w.tellBusy(out.Child(), now)
 		}
 	}
 	return w.prepare(buf, off, info, now)

@@ -156,8 +156,9 @@ func (l *log) Claim(child uint64, mtu int) { l.add("claim %d %d", child, mtu) }
 func (l *log) Unmeasured(child uint64, mtu int) {
 	l.add("unmeasured %d %d", child, mtu)
 }
-func (l *log) Unanswered(child uint64) { l.add("unanswered %d", child) }
-func (l *log) Silent(child uint64)     { l.add("silent %d", child) }
+func (l *log) Unanswered(child uint64)     { l.add("unanswered %d", child) }
+func (l *log) Silent(child uint64)         { l.add("silent %d", child) }
+func (l *log) Busy(child uint64, line int) { l.add("busy %d, line %d", child, line) }
 func (l *log) Unknown(u Unknown) {
 	if !l.quiet { // its arguments are allocated
 		l.add("unknown from %v at %v, %v, %d", u.Remote, u.Local, u.NATT, u.Child)

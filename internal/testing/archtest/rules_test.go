@@ -279,7 +279,7 @@ func compileTouchesNoHost(s *source, report report) {
 
 // viewReads are the names that the view may use of packages that have state.
 var viewReads = map[string][]string{
-	"sad":   {"Child", "Row", "Endpoint", "StateMature", "StateDead", "StateDying", "StateLarval", "ProtocolESP", "ProtocolAH"},
+	"sad":   {"Child", "Row", "Endpoint", "StateMature", "StateDead", "StateDying", "StateLarval", "NoLine", "ProtocolESP", "ProtocolAH"},
 	"tun":   {"Prober", "Query", "Decision"},
 	"guard": {"Explainer", "Packet", "Verdict", "Counts"},
 	"spd":   {"Policy", "Encrypt", "Discard", "None"},
