@@ -8,6 +8,7 @@ import (
 
 	"culvert/crypto/suite"
 	"culvert/ike/core"
+	"culvert/ike/isakmp"
 	"culvert/ike/message"
 )
 
@@ -85,10 +86,16 @@ func headerText(b []byte) string {
 	if err != nil {
 		return fmt.Sprintf("%d bytes that are no IKE message", len(b))
 	}
+	if h.Major() == 1 && h.Exchange == isakmp.ExchangeTransaction {
+		return messageText(h)
+	}
 	return messageText(h) + fmt.Sprintf(", %d bytes", len(b))
 }
 
 func messageText(h message.Header) string {
+	if h.Major() == 1 {
+		return messageTextV1(h)
+	}
 	way := "request"
 	if h.Response() {
 		way = "response"
@@ -188,6 +195,9 @@ func tracedText(sent bool, h message.Header, body []message.Payload) string {
 }
 
 func payloadText(p message.Payload) string {
+	if s, ok := payloadTextV1(p); ok {
+		return s
+	}
 	switch p := p.(type) {
 	case *message.SA:
 		var ps []string

@@ -13,6 +13,7 @@ import (
 	"culvert/crypto/secret"
 	"culvert/crypto/suite"
 	"culvert/ike/core"
+	"culvert/ike/isakmp"
 	"culvert/ike/message"
 	"culvert/spd/selector"
 )
@@ -130,6 +131,37 @@ func TestTracedText(t *testing.T) {
 		if got := tracedText(c.sent, c.h, c.body); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
+	}
+}
+
+// The same of IKEv1, where the attributes of XAuth do not even say how long a password is.
+func TestTracedTextOfIKEv1(t *testing.T) {
+	h := message.Header{Version: isakmp.Version, Exchange: isakmp.ExchangeTransaction, ID: 0xabc}
+	for _, c := range []struct {
+		h    message.Header
+		p    message.Payload
+		want string
+	}{
+		{message.Header{Version: isakmp.Version, Exchange: isakmp.ExchangeMain}, &isakmp.SA{Proposals: []isakmp.Proposal{{Number: 1, Protocol: 1,
+			Transforms: []isakmp.Transform{{Number: 1, ID: 1, Attributes: []isakmp.Attribute{isakmp.Basic(4, 19)}}}}}}, "  seals: main mode {SA(1: protocol 1 1 4=0013)}"},
+		{h, &isakmp.Attributes{CfgType: 2, List: []isakmp.Attribute{isakmp.Variable(isakmp.XAuthPassword, []byte("thesecret"))}}, "  seals: transaction 00000abc {ATTRIBUTES(kind 2 16522)}"},
+		{h, &isakmp.ID{IDType: 2, Protocol: 17, Port: 500, Data: []byte("left.example")}, "  seals: transaction 00000abc {ID(type 2, protocol 17, port 500, 12 bytes)}"},
+		{h, &isakmp.Notify{Kind: isakmp.NotifyInitialContact, Data: []byte("thedata")}, "  seals: transaction 00000abc {N(INITIAL-CONTACT, 7 bytes)}"},
+		{h, &isakmp.Delete{Protocol: 3, SPIs: [][]byte{{1, 2, 3, 4}}}, "  seals: transaction 00000abc {D(protocol 3, 1 SPIs)}"},
+		{h, &isakmp.Hash{Data: []byte("theproof")}, "  seals: transaction 00000abc {HASH(8 bytes)}"},
+	} {
+		if got := tracedText(true, c.h, []message.Payload{c.p}); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	raw := message.Header{SPIi: 1, SPIr: 2, Version: isakmp.Version, Exchange: isakmp.ExchangeTransaction, ID: 0xabc, Length: message.HeaderLen}
+	data := isakmp.Append(nil, raw, nil)
+	if got := headerText(data); got != "transaction 00000abc" {
+		t.Errorf("%q", got)
+	}
+	raw.Exchange = isakmp.ExchangeQuick
+	if got := headerText(isakmp.Append(nil, raw, nil)); got != "quick mode 00000abc, 28 bytes" {
+		t.Errorf("%q", got)
 	}
 }
 
