@@ -28,6 +28,7 @@ const genericLen = 4
 type Odd struct {
 	Reserved bool // a reserved byte or bit is not zero: racoon, old Cisco, Android 4
 	Trailing int  // bytes after the last payload; in a decrypted chain, the padding
+	Padded   bool // the attributes of mode config are padded to four bytes: libreswan
 }
 
 // Chain is the payloads of a message as they were received.

@@ -1,6 +1,7 @@
 package isakmp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -92,12 +93,35 @@ func parseAttributesPayload(_ PayloadType, s cryptobyte.String, odd *Odd) (Paylo
 		return nil, short
 	}
 	odd.zero(reserved)
+	if n := padding(s); n > 0 && len(s)%4 == 0 {
+		s, odd.Padded = s[:len(s)-n], true
+	}
 	var reason string
 	if p.List, reason = parseAttributes(s); reason != "" {
 		return nil, reason
 	}
 	return p, ""
 }
+
+// padding is how many zeros stand behind the last attribute, fewer than an attribute has bytes.
+func padding(s cryptobyte.String) int {
+	for len(s) >= attributeHead {
+		length := uint16(s[2])<<8 | uint16(s[3])
+		if s[0]&(attrBasic>>8) != 0 {
+			length = 0
+		}
+		if !s.Skip(attributeHead) || !s.Skip(int(length)) {
+			return 0
+		}
+	}
+	if bytes.Count(s, []byte{0}) < len(s) {
+		return 0
+	}
+	return len(s)
+}
+
+// attributeHead is what an attribute has at least: type, and length or value.
+const attributeHead = 4
 
 // ParseNets reads the networks of UnitySplitInclude and UnityLocalLAN: address, mask and
 // six bytes of padding each, which some peers leave out behind the last one. At most 1024.

@@ -38,6 +38,8 @@ func TestPeersAsTheyAre(t *testing.T) {
 			[]Payload{&Notify{DOIISAKMP, ProtoISAKMP, []byte{1, 2, 3, 4, 5, 6, 7, 8}, NotifyRUThere, []byte{0, 0, 0, 1}}}, Odd{}},
 		{"XAuth that asks for an answer, with a text that is basic and empty", header + `0e 10 06 00 00000001 0000002c 00 00 0010 01 00 0007 c0880002 c08c0000`,
 			[]Payload{&Attributes{CfgRequest, 7, []Attribute{Basic(XAuthType, XAuthOTP), Basic(XAuthMessage, 0)}}}, Odd{}},
+		{"mode config whose payload is padded to four bytes (libreswan)", header + `0e 10 06 00 00000001 00000040 00 00 0024 02 00 8121 00010004 0a4d000a 7004000e 0a020000 ffffff00 000000000000 0000`,
+			[]Payload{&Attributes{CfgReply, 0x8121, []Attribute{Variable(1, []byte{10, 77, 0, 10}), Variable(UnitySplitInclude, unhex(t, `0a020000 ffffff00 000000000000`))}}}, Odd{Padded: true}},
 		{"a message padded to four bytes", header + `0d 10 02 00 00000000 00000024 00 00 0005 01 000000`,
 			[]Payload{&VendorID{[]byte{1}}}, Odd{Trailing: 3}},
 		{"reserved bytes of a payload that are not zero (Android 4)", header + `0a 10 02 00 00000000 00000028 00 2a 000c 0102030405060708`,
