@@ -74,7 +74,7 @@ func (g *Guest) Libreswan(ctx context.Context) (*Libreswan, error) {
 }
 
 func (s *Libreswan) write(conf, secrets string) error {
-	head := "config setup\n\tlogfile=" + plutoLog + "\n\tlogtime=yes\n\tplutodebug=none\n\n"
+	head := "config setup\n\tlogfile=" + plutoLog + "\n\tlogtime=yes\n\tplutodebug=none\n\tikev1-policy=accept\n\n"
 	if err := s.guest.Write(plutoConf, []byte(head+conf)); err != nil {
 		return err
 	}
@@ -97,6 +97,15 @@ func (s *Libreswan) Load(ctx context.Context, conf, secrets string) error {
 		return err
 	}
 	return s.Restart(ctx)
+}
+
+// User makes somebody known who logs in by XAuth to connection t.
+func (s *Libreswan) User(name, password string) error {
+	hash, err := run("openssl", "passwd", "-6", password)
+	if err != nil {
+		return fmt.Errorf("openssl passwd: %w: %s", err, hash)
+	}
+	return s.guest.Write("/etc/ipsec.d/passwd", []byte(name+":"+strings.TrimSpace(hash)+":t\n"))
 }
 
 // Kill ends it without a word to anybody, and takes its SAs and policies out of the kernel.

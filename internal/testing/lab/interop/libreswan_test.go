@@ -50,7 +50,33 @@ func libreswanCells() []daemonCell {
 		{name: "mobike", event: "libreswan's address goes away, another is there; it stays on port 500", theyInitiate: true, conn: moves, do: []daemonStep{daemonMoves}},
 		{name: "mobike-forced-encapsulation", event: "libreswan's address goes away, another is there", theyInitiate: true, udp: true, conn: moves + "encapsulation=yes\n", do: []daemonStep{daemonMoves}},
 	}
-	return usualDaemonCells(libreswanName, cells)
+	return usualDaemonCells(libreswanName, append(cells, libreswanV1Cells()...))
+}
+
+// libreswanV1Cells are IKEv1, which libreswan has disabled unless its policy accepts it.
+func libreswanV1Cells() (cs []daemonCell) {
+	rekeys := []daemonStep{weRekeyTheirs, libreswanMakesAnother}
+	cbc := espSuite{aes256, sha256, modp2048}
+	for _, c := range []daemonCell{
+		{name: "v1-main", mode: "main", event: "each side rekeys the CHILD SA", suite: cbc, do: rekeys},
+		{name: "v1-aggressive", mode: "aggressive", event: "each side rekeys the CHILD SA", do: rekeys},
+		{name: "v1-main-rsa", mode: "main", cert: "rsa-2048"},
+	} {
+		they := c
+		they.theyInitiate = true
+		cs = append(cs, c, they)
+	}
+	const login = "auth-method = \"pre-shared-key-xauth\"\n"
+	user := "username = \"anna\"\npassword = \"" + userPassword + "\"\n"
+	return append(cs,
+		daemonCell{name: "v1-xauth", mode: "main", event: "culvert logs in, and gets an address", hosts: [2]netip.Addr{{}, kernelInner[0][1]},
+			conn: "leftid=@office.example.net\nright=%any\nrightid=@anna.example.net\nrightsubnet=\nrightaddresspool=10.77.0.10-10.77.0.20\nleftxauthserver=yes\nrightxauthclient=yes\n" +
+				"leftmodecfgserver=yes\nrightmodecfgclient=yes\nmodecfgpull=yes\nmodecfgdns=10.2.0.53\nxauthby=file\nrekey=no\n",
+			toml: inMode("main", daemonSuites+strings.Replace(daemonOurClient, "mode-config =", login+user+"mode-config =", 1))},
+		daemonCell{name: "v1-xauth", mode: "main", event: "libreswan logs in, and gets an address", theyInitiate: true, hosts: [2]netip.Addr{kernelInner[0][0], netip.MustParseAddr("192.168.77.2")},
+			conn: "leftid=@anna.example.net\nleftsubnet=\nrightsubnet=10.1.0.0/24\nleftxauthclient=yes\nrightxauthserver=yes\nleftusername=anna\n" +
+				"leftmodecfgclient=yes\nrightmodecfgserver=yes\nmodecfgpull=yes\nrightid=@office.example.net\nrekey=no\n",
+			toml: inMode("main", daemonSuites+"[[user]]\nname = \"anna\"\npassword = \""+userPassword+"\"\n"+strings.Replace(daemonOurServer, "mode-config = \"lab\"", login+"mode-config = \"lab\"", 1))})
 }
 
 // ipsecConf is libreswan's connection t.
@@ -60,8 +86,11 @@ func (c *daemonCell) ipsecConf() string {
 		"authby": "secret", "ikev2": "insist", "auto": "add",
 		"ike": "aes_gcm256-sha2_256;dh19", "esp": "aes_gcm128-null",
 	}
+	if c.mode != "" {
+		lines["ikev2"], lines["ike"], lines["aggressive"] = "no", "aes256-sha2_256;dh14", yesno(c.mode == "aggressive")
+	}
 	if c.suite.encr == aes256 {
-		lines["esp"] = "aes256-sha2_256;dh19"
+		lines["esp"] = "aes256-sha2_256" + map[group]string{ecp256: ";dh19", modp2048: ";dh14"}[c.suite.pfs]
 	}
 	if c.suite.pfs == noPFS {
 		lines["pfs"] = "no"
@@ -92,7 +121,9 @@ func (c *daemonCell) ipsecConf() string {
 }
 
 // ipsecSecrets is libreswan's half of every pre-shared key and PPK.
-func ipsecSecrets() string { return fmt.Sprintf(": PSK %q\n: PPKS \"lab\" \"quantum lab\"\n", secret) }
+func ipsecSecrets() string {
+	return fmt.Sprintf(": PSK %q\n: PPKS \"lab\" \"quantum lab\"\n@anna : XAUTH %q\n", secret, userPassword)
+}
 
 // libreswanDaemon is libreswan with one connection, t.
 type libreswanDaemon struct{ *lab.Libreswan }
@@ -104,6 +135,9 @@ func (s libreswanDaemon) load(ctx context.Context, c *daemonCell) (dir string, e
 			return "", err
 		}
 		dir = files
+	}
+	if err := s.User("anna", userPassword); err != nil {
+		return "", err
 	}
 	return dir, s.Load(ctx, c.ipsecConf(), ipsecSecrets())
 }
@@ -125,6 +159,10 @@ func (r *daemonTunnel) whack(args ...string) func() error {
 var (
 	libreswanRekeys = daemonStep{"libreswan rekeys the CHILD SA", func(ctx context.Context, r *daemonTunnel) error {
 		return r.another(ctx, r.whack("--name", "t", "--rekey-ipsec", "--asynchronous"))
+	}}
+	// Its commands to rekey are of IKEv2. In IKEv1 one to begin again makes another CHILD SA of the same.
+	libreswanMakesAnother = daemonStep{"libreswan makes another CHILD SA", func(ctx context.Context, r *daemonTunnel) error {
+		return r.another(ctx, r.whack("--name", "t", "--initiate", "--asynchronous"))
 	}}
 	libreswanRekeysIKE = daemonStep{"libreswan rekeys the IKE SA", func(ctx context.Context, r *daemonTunnel) error {
 		return r.anotherIKE(ctx, r.whack("--name", "t", "--rekey-ike", "--asynchronous"))

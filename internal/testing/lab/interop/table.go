@@ -53,7 +53,8 @@ algorithms, and a TCP transfer checked by SHA-256 succeeded in both directions, 
   (` + "`ip -s xfrm state`" + `). The kernel also confirms algorithms, mode, ESN and encapsulation, and must not have dropped a packet.
   A capture between the two shows the right protocol and nothing in clear.
 - **libreswan** and **OpenIKED** negotiate in a guest of their own each, whose kernel encrypts: judged by the counters of the kernel and
-  of Culvert. libreswan as responder agrees to MOBIKE only where its connection is for any address (right=%any). OpenIKED has no PPK,
+  of Culvert. libreswan as responder agrees to MOBIKE only where its connection is for any address (right=%any). Its IKEv1
+  (` + "`" + `ikev1-policy=accept` + "`" + `) has no elliptic curves and no command that rekeys: there ` + "`" + `whack --initiate` + "`" + ` makes another CHILD SA. OpenIKED has no PPK,
   no command that rekeys (its lifetimes end instead), neither sends INITIAL_CONTACT nor reads it, and has on Linux
   neither AEADs nor SHA-256 in ESP. MOBIKE it has as responder only, and on Linux it moves its IKE SA and no CHILD SA: Linux does not know
   the PF_KEY message that it would do that with (` + "`pfkey_reply: message: Invalid argument`" + ` in its log).
