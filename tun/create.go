@@ -46,14 +46,19 @@ type Filer interface {
 // Write joins neighbouring segments of one flow where the system takes
 // them so (Linux); offset must be at least 10.
 // Both return os.ErrClosed after Close.
-func Create(name string, mtu int) (Device, error) {
+func Create(name string, mtu int) (Device, error) { return CreateQueued(name, mtu, 1) }
+
+// CreateQueued is Create for a device of so many queues, if the system has devices of several (Linux):
+// Queues lists those that it has. The system chooses the queue of a packet by its flow. The Read and Write
+// of the device are those of the first queue.
+func CreateQueued(name string, mtu, queues int) (Device, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	if mtu < MinMTU || mtu > MaxMTU {
 		return nil, fmt.Errorf("MTU %d of %s: give one from %d to %d", mtu, name, MinMTU, MaxMTU)
 	}
-	dev, err := wgtun.CreateTUN(systemName(name), mtu)
+	dev, more, err := open(systemName(name), mtu, queues)
 	if err != nil {
 		return nil, explainCreate(name, err)
 	}
@@ -62,10 +67,11 @@ func Create(name string, mtu int) (Device, error) {
 		err = bringUp(got)
 	}
 	if err != nil {
+		closeAll(more)
 		dev.Close()
 		return nil, explainCreate(name, err)
 	}
-	d := &device{dev: dev, name: got, drops: newDrops(got)}
+	d := &device{dev: dev, files: more, name: got, drops: newDrops(got)}
 	d.connect()
 	d.events.Go(func() {
 		// The package blocks on events that nobody takes.
@@ -91,18 +97,42 @@ func checkName(name string) error {
 }
 
 type device struct {
+	queue           // the first
+	more   []*queue // the others
+	files  []*os.File
 	dev    wgtun.Device
 	name   string
-	read   func(bufs [][]byte, sizes []int, offset int) (int, error)
-	write  func(bufs [][]byte, offset int) (int, error)
 	events sync.WaitGroup
 	drops  *drops
 	// offloads says what connect found.
 	offloads func() []wire.Offload
 }
 
-func (d *device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	return d.read(bufs, sizes, offset)
+// queue is one of a device.
+type queue struct {
+	read  func(bufs [][]byte, sizes []int, offset int) (int, error)
+	write func(bufs [][]byte, offset int) (int, error)
+	batch int
+}
+
+func (q *queue) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	return q.read(bufs, sizes, offset)
+}
+
+// Queues are those of the device.
+func (d *device) Queues() []Queue {
+	list := []Queue{&d.queue}
+	for _, q := range d.more {
+		list = append(list, q)
+	}
+	return list
+}
+
+func closeAll(files []*os.File) (err error) {
+	for _, f := range files {
+		err = errors.Join(err, f.Close())
+	}
+	return err
 }
 
 // readOn is for the package's devices, which report what is not about packets, too.
@@ -127,14 +157,14 @@ func readOn(dev wgtun.Device) func(bufs [][]byte, sizes []int, offset int) (int,
 // waited for by the runtime's poller (EAGAIN), and what else the system says (the
 // device is down, this is no IP packet, there is no memory) a second try a moment
 // later would hear as well.
-func (d *device) Write(bufs [][]byte, offset int) (int, error) {
+func (q *queue) Write(bufs [][]byte, offset int) (int, error) {
 	if len(bufs) == 0 {
 		return 0, nil
 	}
-	return d.write(bufs, offset)
+	return q.write(bufs, offset)
 }
 
-func (d *device) BatchSize() int    { return d.dev.BatchSize() }
+func (q *queue) BatchSize() int     { return q.batch }
 func (d *device) Name() string      { return d.name }
 func (d *device) MTU() (int, error) { return d.dev.MTU() }
 func (d *device) File() *os.File    { return d.dev.File() }
@@ -153,7 +183,7 @@ func (d *device) Drops() uint64 { return d.drops.read() }
 
 func (d *device) Close() error {
 	d.drops.close()
-	err := d.dev.Close()
+	err := errors.Join(closeAll(d.files), d.dev.Close())
 	d.events.Wait()
 	return err
 }

@@ -17,9 +17,9 @@ import (
 
 func systemName(name string) string { return name }
 
-// queue is how many packets wait for Read before the system drops one (docs/performance.md). A packet
+// queueLen is how many packets wait for Read before the system drops one (docs/performance.md). A packet
 // that is not cut yet is one.
-const queue = 4000
+const queueLen = 4000
 
 // bringUp sets the link up. It gets no link-local address: nobody on the other
 // side would answer router solicitations.
@@ -31,19 +31,68 @@ func bringUp(name string) error {
 	// Fails where the kernel has no IPv6, which is no harm.
 	_ = netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
 	// The system's own length will do where this one is refused.
-	_ = netlink.LinkSetTxQLen(link, queue)
+	_ = netlink.LinkSetTxQLen(link, queueLen)
 	return netlink.LinkSetUp(link)
+}
+
+// open opens a device of up to so many queues, and returns the files of all but the first. A device has several
+// queues only if its kernel takes that at the first one: then the package gets the file.
+func open(name string, mtu, queues int) (dev wgtun.Device, more []*os.File, err error) {
+	if queues <= 1 {
+		dev, err = wgtun.CreateTUN(name, mtu)
+		return dev, nil, err
+	}
+	first, err := openQueue(name)
+	if errors.Is(err, unix.EINVAL) && !exists(name) { // no queues
+		return open(name, mtu, 1)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for len(more) < queues-1 {
+		file, err := openQueue(name)
+		if err != nil {
+			break // no more, which Queues tells
+		}
+		more = append(more, file)
+	}
+	if dev, err = wgtun.CreateTUNFromFile(first, mtu); err != nil {
+		return nil, nil, errors.Join(err, closeAll(more), first.Close())
+	}
+	return dev, more, nil
+}
+
+func openQueue(name string) (*os.File, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	ifr, err := unix.NewIfreq(name)
+	if err == nil {
+		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "/dev/net/tun"), nil
 }
 
 // connect says how packets come from the device and get to it.
 func (d *device) connect() {
-	r, w := newReader(d.dev), newWriter(d.dev)
-	d.read, d.write = readOn(d.dev), func(bufs [][]byte, offset int) (int, error) { return writeJoined(d.dev.Write, bufs, offset) }
+	r, w := newReader(d.dev.File()), newWriter(d.dev.File())
+	d.queue = queue{read: readOn(d.dev), write: func(bufs [][]byte, offset int) (int, error) { return writeJoined(d.dev.Write, bufs, offset) }, batch: d.dev.BatchSize()}
 	if r != nil {
 		d.read = r.read
 	}
 	if w != nil {
 		d.write = w.write
+	}
+	for _, file := range d.files {
+		if r, w := newReader(file), newWriter(file); r != nil && w != nil {
+			d.more = append(d.more, &queue{r.read, w.write, d.batch})
+		}
 	}
 	d.offloads = func() []wire.Offload { return offloads(r != nil, w != nil, w != nil && w.join.udp) }
 }
@@ -68,10 +117,9 @@ func offloads(read, write, udp bool) []wire.Offload {
 	return list
 }
 
-// offloadFile is the device's file if it has an offload header in front of each packet, otherwise nil.
+// offloadFile is a device's file if it has an offload header in front of each packet, otherwise nil.
 // It then has set called with the open file.
-func offloadFile(dev wgtun.Device, set func(fd int)) syscall.RawConn {
-	file := dev.File()
+func offloadFile(file *os.File, set func(fd int)) syscall.RawConn {
 	if file == nil {
 		return nil
 	}

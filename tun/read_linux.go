@@ -9,7 +9,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // reader reads packets from the device's file: all that the device has, until the buffers are
@@ -30,8 +29,8 @@ type reader struct {
 }
 
 // newReader is nil where the device has no offload header.
-func newReader(dev wgtun.Device) *reader {
-	raw := offloadFile(dev, func(int) {})
+func newReader(file *os.File) *reader {
+	raw := offloadFile(file, func(int) {})
 	if raw == nil {
 		return nil
 	}

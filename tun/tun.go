@@ -31,6 +31,20 @@ type Queue interface {
 	BatchSize() int
 }
 
+// Queued is what a Device has that may have several queues.
+type Queued interface {
+	// Queues are all of them, the first included.
+	Queues() []Queue
+}
+
+// Queues are those of a device, at least one.
+func Queues(d Device) []Queue {
+	if q, ok := d.(Queued); ok {
+		return q.Queues()
+	}
+	return []Queue{d}
+}
+
 // Dropper is what a Device has whose system tells of packets that it dropped before Read (Linux).
 type Dropper interface {
 	// Drops is how many there were, from any goroutine. Several segments of one flow that the

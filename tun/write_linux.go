@@ -9,7 +9,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-	wgtun "golang.zx2c4.com/wireguard/tun"
 )
 
 // writer writes packets to the device's file, joined where that makes one packet of several:
@@ -26,10 +25,10 @@ type writer struct {
 }
 
 // newWriter is nil where the device has no offload header: its packets are written one by one.
-func newWriter(dev wgtun.Device) *writer {
+func newWriter(file *os.File) *writer {
 	w := &writer{}
 	w.call = w.writev
-	w.file = offloadFile(dev, func(fd int) {
+	w.file = offloadFile(file, func(fd int) {
 		// The package has asked for the same; Linux before 6.2 refuses it.
 		w.join.udp = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tcpOffloads|udpOffloads) == nil
 	})

@@ -100,6 +100,7 @@ type Path struct {
 	crew              *crew
 	leaving, arriving sequence
 	arriver           *inWorker // of the tasks that arrive
+	shared            *shared   // nil: there is one outbound line
 
 	mu      sync.Mutex // of the synchronous lines
 	syncOut *outWorker
@@ -141,29 +142,35 @@ func (p *Path) Counters() *Counters { return &p.counters }
 // traffic of the policy that still has none asks again.
 func (p *Path) Acquired(policy uint32) { p.acquires.done(policy) }
 
-// Run moves packets until ctx ends, Close is called, or the device or the
+// Run moves packets, with a line for each queue of the device and of the network, until ctx ends, Close is called, or the device or the
 // sockets fail for good; then both are closed. The error is nil after ctx and
 // Close. Call it once.
 func (p *Path) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = p.Close() })
 	defer stop()
-	var (
-		workers sync.WaitGroup
-		errs    [2]error
-	)
+	out, in := tun.Queues(p.cfg.Device), underlay.Queues(p.cfg.Conn)
+	var workers sync.WaitGroup
+	errs := make([]error, len(out)+len(in))
 	start := func(i int, line func() error) {
 		workers.Go(func() {
 			errs[i] = line()
-			_ = p.Close() // one line alone is of no use
+			_ = p.Close() // one line less is of no use
 		})
 	}
 	p.crew, p.arriver = newCrew(), newInWorker(p, p.edges(), taskPackets)
-	start(0, func() error { return p.runOut(p.edges()) })
-	start(1, func() error { return p.runIn(p.edges()) })
+	if len(out) > 1 {
+		p.shared = &shared{}
+	}
+	for i := range out {
+		start(i, func() error { return p.runOut(i, edges{out[i], in[i%len(in)]}) })
+	}
+	for i := range in {
+		start(len(out)+i, func() error { return p.runIn(edges{out[i%len(out)], in[i]}) })
+	}
 	workers.Go(p.watchLinks)
 	workers.Wait()
 	p.crew.close()
-	return errors.Join(errs[:]...)
+	return errors.Join(errs...)
 }
 
 // edges are what one line is between: queues of the device and of the network.

@@ -131,9 +131,10 @@ func newOutWorker(p *Path, e edges, batch int) *outWorker {
 }
 
 // runOut is a line's loop.
-func (p *Path) runOut(e edges) error {
+func (p *Path) runOut(line int, e edges) error {
 	size := max(e.device.BatchSize(), 1)
 	w := newOutWorker(p, e, size)
+	w.line = line
 	w.apart = newOutApart(p, size)
 	defer func() { w.sads.Close() }()
 	var fails failures
@@ -205,6 +206,7 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	if r := w.admit(now); r != Passed {
 		verdict = r
 	}
+	w.together()
 	w.seal(w.plain)
 	if w.failed != Passed {
 		verdict = w.failed
@@ -395,20 +397,23 @@ func (w *outWorker) run(from int) int {
 	return to
 }
 
-// admit gives the packets of the batch their sequence numbers, run by run, and hands over those that are sealed apart.
+// admit gives the packets of the batch their sequence numbers, run by run, and hands over those that do not go on here.
 // It returns why the last run that may not leave may not; each of its packets is counted.
 func (w *outWorker) admit(now int64) (verdict Reason) {
+	if w.apart != nil && w.path.shared != nil {
+		w.path.shared.mu.Lock()
+		defer w.path.shared.mu.Unlock()
+	}
 	verdict = Passed
 	for from := 0; from < len(w.plain); {
 		to := w.run(from)
 		run := w.plain[from:to]
 		from = to
-		apart := w.apart != nil && run[0].out.Transform().Slow()
-		r := Passed
+		way, r := w.way(run[0].out), Passed
 		switch {
-		case !apart && w.apart != nil:
+		case way != slowly && w.apart != nil:
 			w.apart.lastQuick = now
-		case apart && !w.apart.room(now):
+		case way == slowly && !w.apart.room(now):
 			r = OutBufferErrors
 		}
 		if r == Passed {
@@ -417,11 +422,12 @@ func (w *outWorker) admit(now int64) (verdict Reason) {
 		if r != Passed {
 			w.count.add(int(r), uint64(len(run)))
 			verdict = r
-		} else if apart {
-			w.handOver(run)
+		} else if way != here {
+			w.handOver(run, way)
 		}
 	}
-	w.handedOver()
+	w.handedOver(slowly)
+	w.handedOver(together)
 	return verdict
 }
 

@@ -17,7 +17,9 @@ import (
 //	           the packets are sent, or meet the replay window, the policies and the device
 //
 // So the packets of an SA leave in the order of their sequence numbers, and those of a flow in the order in which they came.
-// Outbound packets of an SA that several lines share go the same way, whatever their cipher is.
+//
+// Outbound packets of a quick cipher whose SA several lines share are tasks, too, since peers drop what is left of their
+// replay window. There the line computes its task itself, and whoever has the first one sends those behind it as well.
 //
 // A task uses the memory of its batch, so a line has several batches. When all are in use and only slow packets have come
 // lately, the line waits, and packets wait in front of it as they do for a busy line without tasks. If other packets have
@@ -65,10 +67,7 @@ func newCrew() *crew {
 
 // do begins a task behind all that were begun before in the sequence.
 func (c *crew) do(s *sequence, t task) {
-	s.mu.Lock()
-	*t.place() = place{sequence: s}
-	s.push(t)
-	s.mu.Unlock()
+	s.begin(t)
 	c.work <- t
 }
 
@@ -78,15 +77,19 @@ func (c *crew) close() {
 	c.running.Wait()
 }
 
-// sequence is the tasks of one direction that have not been finished, oldest first.
+// sequence is tasks that have not been finished, oldest first.
 type sequence struct {
 	mu        sync.Mutex
 	list      []task
-	first     int  // in list
-	finishing bool // somebody is
+	first     int        // in list
+	finishing sync.Mutex // of who finishes tasks
 }
 
-func (s *sequence) push(t task) {
+// begin puts a task behind all that were begun before.
+func (s *sequence) begin(t task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*t.place() = place{sequence: s}
 	if len(s.list) == cap(s.list) && s.first > 0 {
 		n := copy(s.list, s.list[s.first:])
 		clear(s.list[n:])
@@ -95,24 +98,37 @@ func (s *sequence) push(t task) {
 	s.list = append(s.list, t)
 }
 
-// computed notes that t was, and finishes what can be, unless somebody does that.
+// computed notes that t was computed, and finishes it and those behind it, unless one in front of it was not: then that
+// one's call does. Those that are computed meanwhile are their own calls', so that nobody is kept for long.
 func (s *sequence) computed(t task) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	t.place().computed = true
-	if s.finishing {
-		return
+	s.mu.Unlock()
+	s.finishing.Lock()
+	defer s.finishing.Unlock()
+	for n := s.ready(); n > 0; n-- {
+		s.next().finish()
 	}
-	s.finishing = true
-	for s.first < len(s.list) && s.list[s.first].place().computed {
-		t := s.list[s.first]
-		s.list[s.first] = nil
-		s.first++
-		s.mu.Unlock()
-		t.finish()
-		s.mu.Lock()
+}
+
+// ready is how many tasks can be finished.
+func (s *sequence) ready() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.first+n < len(s.list) && s.list[s.first+n].place().computed {
+		n++
 	}
-	s.finishing = false
+	return n
+}
+
+// next takes the first task out.
+func (s *sequence) next() task {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.list[s.first]
+	s.list[s.first] = nil
+	s.first++
+	return t
 }
 
 // batches are those of one line. They are made when they are needed.
@@ -144,13 +160,42 @@ func (b *batches[B]) take() *B {
 	return <-b.free
 }
 
+// way is how packets are sealed.
+type way uint8
+
+const (
+	slowly   way = iota // by the crew
+	together            // by the line, and sent in the order of all lines
+	here                // by the line
+)
+
+// shared is for tasks of SAs that several lines share.
+type shared struct {
+	mu      sync.Mutex // of the line that reserves numbers and begins tasks
+	leaving sequence
+}
+
+// way is how the packets of an SA are sealed.
+func (w *outWorker) way(out *sad.Outbound) way {
+	switch {
+	case w.apart == nil:
+		return here
+	case out.Transform().Slow():
+		return slowly
+	case w.path.shared == nil || w.line > 0 && out.Child().Line == w.line:
+		return here
+	}
+	return together
+}
+
 // outApart is what an outbound line needs to hand packets over.
 type outApart struct {
 	batches   batches[outBatch]
-	tasks     sync.Pool // of *sealing
-	open      *sealing  // takes more packets
-	lent      int       // tasks of the batch at hand
-	lastQuick int64     // when a packet was sealed on the line, Unix ns
+	tasks     sync.Pool   // of *sealing
+	open      [2]*sealing // by way: takes more packets
+	own       []*sealing  // tasks of the batch at hand that the line computes
+	lent      int         // tasks of the batch at hand
+	lastQuick int64       // when a packet was sealed on the line, Unix ns
 }
 
 func newOutApart(p *Path, size int) *outApart {
@@ -159,7 +204,7 @@ func newOutApart(p *Path, size int) *outApart {
 
 // room reports whether more packets of the batch at hand may be handed over.
 func (a *outApart) room(now int64) bool {
-	return a.lent > 0 || a.open != nil || now-a.lastQuick >= quickLately || a.batches.idle()
+	return a.lent > 0 || a.open[slowly] != nil || now-a.lastQuick >= quickLately || a.batches.idle()
 }
 
 // sealing is a task: packets of an outbound batch.
@@ -207,7 +252,7 @@ func (w *outWorker) renew() {
 }
 
 // handOver takes packets that have sequence numbers from the line.
-func (w *outWorker) handOver(run []plain) {
+func (w *outWorker) handOver(run []plain, way way) {
 	for i := range run {
 		p := &run[i]
 		if w.frags.whole { // it may be in memory that is free again before the packet is sealed
@@ -220,7 +265,7 @@ func (w *outWorker) handOver(run []plain) {
 			copy(buf[underlay.Headroom:], p.buf[p.off:][:p.n])
 			p.buf, p.off = buf, underlay.Headroom
 		}
-		t := w.apart.open
+		t := w.apart.open[way]
 		if t == nil {
 			t, _ = w.apart.tasks.Get().(*sealing)
 			if t == nil {
@@ -228,24 +273,43 @@ func (w *outWorker) handOver(run []plain) {
 			}
 			t.batch = w.outBatch
 			w.users.Add(1)
-			w.apart.open = t
+			w.apart.open[way] = t
 		}
 		t.list = append(t.list, *p)
 		p.seq = 0
-		if len(t.list) == taskPackets {
-			w.handedOver()
+		if way == slowly && len(t.list) == taskPackets {
+			w.handedOver(way)
 		}
 	}
 }
 
 // handedOver begins the task that has packets, if there is one.
-func (w *outWorker) handedOver() {
-	if a := w.apart; a != nil && a.open != nil {
-		t := a.open
-		a.open = nil
-		a.lent++
-		w.path.crew.do(&w.path.leaving, t)
+func (w *outWorker) handedOver(way way) {
+	if w.apart == nil || w.apart.open[way] == nil {
+		return
 	}
+	t := w.apart.open[way]
+	w.apart.open[way] = nil
+	w.apart.lent++
+	if way == slowly {
+		w.path.crew.do(&w.path.leaving, t)
+		return
+	}
+	w.path.shared.leaving.begin(t)
+	w.apart.own = append(w.apart.own, t)
+}
+
+// together computes the line's own tasks.
+func (w *outWorker) together() {
+	if w.apart == nil {
+		return
+	}
+	for i, t := range w.apart.own {
+		t.compute()
+		t.at.sequence.computed(t)
+		w.apart.own[i] = nil
+	}
+	w.apart.own = w.apart.own[:0]
 }
 
 // inApart is what an inbound line needs to hand packets over.

@@ -13,17 +13,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conn has one socket for each port, address and family, all in one epoll set.
-// The set is itself a file that the runtime waits on, so that a waiting Recv
-// costs no thread, and one Recv serves all sockets in turn.
+// conn has one socket for each port, address and family, and for each queue beyond the first one more for the NAT-T
+// port of each address.
 type conn struct {
+	*queue // the first, which has all sockets but those of the others
+	more   []*queue
+
 	ike, natt uint16
-	sockets   []*socket
-	by        [2][2][]*socket // [NAT-T][IPv6], in order of the listen addresses
-	raw       [2][2][]*socket // [with header: AH][IPv6]
-	poll      *os.File
-	wait      syscall.RawConn
 	closed    atomic.Bool
+
+	dmu   sync.Mutex // held by Drops
+	drops uint64
+}
+
+// queue has its sockets in one epoll set. The set is itself a file that the runtime waits on, so that a waiting Recv
+// costs no thread, and one Recv serves all sockets in turn.
+type queue struct {
+	conn    *conn
+	sockets []*socket
+	by      [2][2][]*socket // [NAT-T][IPv6], in order of the listen addresses
+	raw     [2][2][]*socket // [with header: AH][IPv6]
+	poll    *os.File
+	wait    syscall.RawConn
 
 	rmu   sync.Mutex // held by Recv
 	rx    *batch
@@ -33,10 +44,9 @@ type conn struct {
 
 	smu sync.Mutex // held by Send
 	tx  *batch
-
-	dmu   sync.Mutex // held by Drops
-	drops uint64
 }
+
+func newQueue(c *conn) *queue { return &queue{conn: c, rx: newBatch(), tx: newBatch()} }
 
 type socket struct {
 	fd    int
@@ -65,15 +75,21 @@ func Listen(o Options) (Conn, error) {
 		return nil, err
 	}
 	for try := 0; ; try++ {
-		c := &conn{rx: newBatch(), tx: newBatch()}
+		c := &conn{}
+		c.queue = newQueue(c)
+		for range o.Queues - 1 {
+			c.more = append(c.more, newQueue(c))
+		}
 		c.ike, c.natt, err = open(o, func(at netip.AddrPort, natt bool) (uint16, error) {
 			return c.add(o, at, natt)
 		}, noFamily)
 		if err == nil && o.Raw {
 			err = c.openRaw(o)
 		}
-		if err == nil {
-			err = c.start()
+		for _, q := range c.queues() {
+			if err == nil {
+				err = q.start()
+			}
 		}
 		if err == nil {
 			return c, nil
@@ -92,25 +108,45 @@ func noFamily(_ netip.Addr, err error) bool {
 }
 
 func (c *conn) add(o Options, at netip.AddrPort, natt bool) (uint16, error) {
+	s, err := c.queue.add(o, at, natt)
+	if err != nil {
+		return 0, err
+	}
+	if !natt || len(c.more) == 0 {
+		return s.port, nil
+	}
+	for _, q := range c.more {
+		if _, err := q.add(o, netip.AddrPortFrom(at.Addr(), s.port), natt); err != nil {
+			return 0, err
+		}
+	}
+	if err := steer(s.fd, 1+len(c.more)); err != nil {
+		return 0, explainBind(nil, at, natt, fmt.Errorf("SO_ATTACH_REUSEPORT_CBPF: %w", err))
+	}
+	return s.port, nil
+}
+
+func (q *queue) add(o Options, at netip.AddrPort, natt bool) (*socket, error) {
 	v6, domain := at.Addr().Is6(), unix.AF_INET
 	if v6 {
 		domain = unix.AF_INET6
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, explainBind(nil, at, natt, err)
+		return nil, explainBind(nil, at, natt, err)
 	}
-	if err := onlyIPv6(fd, v6); err != nil {
-		unix.Close(fd)
-		return 0, explainBind(cause(err), at, natt, err)
+	if err = onlyIPv6(fd, v6); err == nil {
+		err = configure(fd, v6, o)
 	}
-	if err := configure(fd, v6, o); err != nil {
-		unix.Close(fd)
-		return 0, explainBind(cause(err), at, natt, err)
+	if err == nil && natt && o.Queues > 1 {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	}
-	if err := unix.Bind(fd, sockaddr(at)); err != nil {
+	if err == nil {
+		err = unix.Bind(fd, sockaddr(at))
+	}
+	if err != nil {
 		unix.Close(fd)
-		return 0, explainBind(cause(err), at, natt, err)
+		return nil, explainBind(cause(err), at, natt, err)
 	}
 	s := &socket{fd: fd, local: at.Addr(), port: at.Port(), v6: v6, natt: natt}
 	if _, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT); err == nil {
@@ -119,13 +155,13 @@ func (c *conn) add(o Options, at netip.AddrPort, natt bool) (uint16, error) {
 	if natt && o.Join { // without, datagrams come one by one
 		s.joins = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
 	}
-	c.sockets = append(c.sockets, s)
-	byFamily := &c.by[index(natt)][index(v6)]
+	q.sockets = append(q.sockets, s)
+	byFamily := &q.by[index(natt)][index(v6)]
 	*byFamily = append(*byFamily, s)
 	if s.port == 0 {
 		name, err := unix.Getsockname(fd)
 		if err != nil {
-			return 0, explainBind(nil, at, natt, err)
+			return nil, explainBind(nil, at, natt, err)
 		}
 		switch sa := name.(type) {
 		case *unix.SockaddrInet4:
@@ -134,7 +170,37 @@ func (c *conn) add(o Options, at netip.AddrPort, natt bool) (uint16, error) {
 			s.port = uint16(sa.Port)
 		}
 	}
-	return s.port, nil
+	return s, nil
+}
+
+// steer has the system deliver ESP in UDP to the socket of its SPI, of the n that are bound to one address and port, in the
+// order in which they were bound; everything else to the first. So the packets of an SA come to one queue, in order.
+func steer(fd, n int) error {
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // of the payload: the SPI, or 0 in front of IKE; a keepalive has no 4 bytes, which ends here with 0
+		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: uint32(n)},
+		{Code: unix.BPF_RET | unix.BPF_A},
+	}
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+}
+
+// queues are all of them, the first included.
+func (c *conn) queues() []*queue { return append([]*queue{c.queue}, c.more...) }
+
+// all are the sockets of all queues.
+func (c *conn) all() (list []*socket) {
+	for _, q := range c.queues() {
+		list = append(list, q.sockets...)
+	}
+	return list
+}
+
+// Queues: see Queued.
+func (c *conn) Queues() (list []Queue) {
+	for _, q := range c.queues() {
+		list = append(list, q)
+	}
+	return list
 }
 
 func index(b bool) int {
@@ -201,7 +267,7 @@ func onlyIPv6(fd int, v6 bool) error {
 }
 
 // start puts the sockets into the set that Recv waits on.
-func (c *conn) start() error {
+func (q *queue) start() error {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("epoll: %w", err)
@@ -210,45 +276,45 @@ func (c *conn) start() error {
 		unix.Close(ep)
 		return fmt.Errorf("epoll: %w", err)
 	}
-	c.poll = os.NewFile(uintptr(ep), "epoll")
-	for i, s := range c.sockets {
+	q.poll = os.NewFile(uintptr(ep), "epoll")
+	for i, s := range q.sockets {
 		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
 		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, s.fd, &ev); err != nil {
 			return fmt.Errorf("epoll: %w", err)
 		}
 	}
-	c.wait, err = c.poll.SyscallConn()
-	c.drain = c.drainReady
+	q.wait, err = q.poll.SyscallConn()
+	q.drain = q.drainReady
 	return err
 }
 
 func (c *conn) Ports() (ike, natt uint16) { return c.ike, c.natt }
 
-func (c *conn) Recv(packets []Packet) (int, error) {
-	c.rmu.Lock()
-	defer c.rmu.Unlock()
+func (q *queue) Recv(packets []Packet) (int, error) {
+	q.rmu.Lock()
+	defer q.rmu.Unlock()
 	if len(packets) == 0 {
 		return 0, nil
 	}
 	if len(packets[0].Buf) <= Headroom {
 		return 0, fmt.Errorf("receiving into a buffer of %d bytes: it needs more than %d", len(packets[0].Buf), Headroom)
 	}
-	c.into, c.got = packets, 0
-	err := c.wait.Read(c.drain)
-	c.into = nil
+	q.into, q.got = packets, 0
+	err := q.wait.Read(q.drain)
+	q.into = nil
 	switch {
-	case c.closed.Load():
+	case q.conn.closed.Load():
 		return 0, net.ErrClosed
 	case err != nil:
 		return 0, fmt.Errorf("waiting for datagrams: %w", err)
 	}
-	return c.got, nil
+	return q.got, nil
 }
 
 // drainReady takes what the next ready socket has; false means wait. The
 // kernel hands ready sockets out in turn, so none starves another.
-func (c *conn) drainReady(ep uintptr) bool {
-	for !c.closed.Load() {
+func (q *queue) drainReady(ep uintptr) bool {
+	for !q.conn.closed.Load() {
 		var ready [1]unix.EpollEvent
 		n, err := unix.EpollWait(int(ep), ready[:], 0)
 		if err == unix.EINTR {
@@ -257,28 +323,58 @@ func (c *conn) drainReady(ep uintptr) bool {
 		if n < 1 {
 			return false
 		}
-		s := c.sockets[ready[0].Fd]
+		s := q.sockets[ready[0].Fd]
 		if ready[0].Events&unix.EPOLLERR != 0 {
-			c.got = c.rx.troubles(s, c.into)
+			q.got = q.rx.troubles(s, q.into)
 		}
-		if c.got == 0 {
-			c.got = c.rx.recv(s, c.into)
+		if q.got == 0 {
+			q.got = q.rx.recv(s, q.into)
 		}
-		if c.got > 0 {
+		if q.got > 0 {
 			return true
 		}
 	}
 	return true
 }
 
-func (c *conn) Send(packets []Packet) (sent int, err error) {
-	c.smu.Lock()
-	defer c.smu.Unlock()
-	if c.closed.Load() {
+// Send sends what leaves by sockets that the first queue alone has with that queue.
+func (q *queue) Send(packets []Packet) (sent int, err error) {
+	first := q.conn.queue
+	if q == first {
+		return q.send(packets)
+	}
+	for len(packets) > 0 {
+		own, n := q.has(&packets[0]), 1
+		for n < len(packets) && q.has(&packets[n]) == own {
+			n++
+		}
+		by := first
+		if own {
+			by = q
+		}
+		some, failed := by.send(packets[:n])
+		if sent += some; failed != nil {
+			err = failed
+		}
+		packets = packets[n:]
+	}
+	return sent, err
+}
+
+// has reports whether a packet leaves by the NAT-T port, for which each queue has sockets.
+func (q *queue) has(p *Packet) bool {
+	natt, ok := byNATT(p, q.conn.ike, q.conn.natt)
+	return ok && natt && !p.isRaw()
+}
+
+func (q *queue) send(packets []Packet) (sent int, err error) {
+	q.smu.Lock()
+	defer q.smu.Unlock()
+	if q.conn.closed.Load() {
 		return 0, net.ErrClosed
 	}
 	for i := 0; i < len(packets); {
-		s, wire, bad := c.route(&packets[i])
+		s, wire, bad := q.route(&packets[i])
 		if bad != nil {
 			err = bad
 			i++
@@ -291,18 +387,18 @@ func (c *conn) Send(packets []Packet) (sent int, err error) {
 			i++
 			continue
 		}
-		c.tx.reset(s)
-		for c.tx.put(&packets[i], wire) {
+		q.tx.reset(s)
+		for q.tx.put(&packets[i], wire) {
 			i++
 			if i == len(packets) {
 				break
 			}
 			var next *socket
-			if next, wire, bad = c.route(&packets[i]); bad != nil || next != s || packets[i].Whole != whole {
+			if next, wire, bad = q.route(&packets[i]); bad != nil || next != s || packets[i].Whole != whole {
 				break
 			}
 		}
-		n, failed := c.tx.flush()
+		n, failed := q.tx.flush()
 		sent += n
 		if failed != nil {
 			err = failed
@@ -312,15 +408,15 @@ func (c *conn) Send(packets []Packet) (sent int, err error) {
 }
 
 // route finds the socket of a packet and what goes on the wire.
-func (c *conn) route(p *Packet) (*socket, []byte, error) {
+func (q *queue) route(p *Packet) (*socket, []byte, error) {
 	if p.isRaw() {
-		return c.routeRaw(p)
+		return q.routeRaw(p)
 	}
-	natt, ok := byNATT(p, c.ike, c.natt)
+	natt, ok := byNATT(p, q.conn.ike, q.conn.natt)
 	if !ok || !p.Remote.IsValid() {
 		return nil, nil, ErrNoSocket
 	}
-	s := pick(c.by[index(natt)][index(p.Remote.Addr().Is6())], p.Local.Addr())
+	s := pick(q.by[index(natt)][index(p.Remote.Addr().Is6())], p.Local.Addr())
 	if s == nil {
 		return nil, nil, ErrNoSocket
 	}
@@ -347,17 +443,25 @@ func (c *conn) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
-	if c.poll != nil {
-		c.poll.Close()
-	}
-	c.rmu.Lock()
-	c.smu.Lock()
 	c.dmu.Lock()
-	defer c.rmu.Unlock()
-	defer c.smu.Unlock()
 	defer c.dmu.Unlock()
 	var errs []error
-	for _, s := range c.sockets {
+	for _, q := range c.queues() {
+		errs = append(errs, q.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (q *queue) close() error {
+	if q.poll != nil {
+		q.poll.Close()
+	}
+	q.rmu.Lock()
+	q.smu.Lock()
+	defer q.rmu.Unlock()
+	defer q.smu.Unlock()
+	var errs []error
+	for _, s := range q.sockets {
 		errs = append(errs, unix.Close(s.fd))
 	}
 	return errors.Join(errs...)

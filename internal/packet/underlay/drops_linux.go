@@ -19,7 +19,7 @@ func (c *conn) Drops() uint64 {
 	if c.closed.Load() {
 		return c.drops
 	}
-	for _, s := range c.sockets {
+	for _, s := range c.all() {
 		var info [memInfoLen]uint32
 		size := uint32(unsafe.Sizeof(info))
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO, uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)

@@ -67,7 +67,7 @@ func TestDropsWrap(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	c := &conn{sockets: []*socket{{fd: fd, dropped: 1<<32 - 5}}, drops: 1<<32 - 5}
+	c := &conn{queue: &queue{sockets: []*socket{{fd: fd, dropped: 1<<32 - 5}}}, drops: 1<<32 - 5}
 	if n := c.Drops(); n != 1<<32 {
 		t.Errorf("%d", n)
 	}

@@ -25,6 +25,9 @@ type Options struct {
 	// Join lets the system hand up datagrams of one flow joined (Linux: UDP_GRO). Recv may then
 	// return packets with a Segment, and its buffers must have room for MaxDatagram bytes.
 	Join bool
+	// Queues is how many sockets share the NAT-T port of each address (Linux). The system chooses one by
+	// the SPI. 0 is 1.
+	Queues int
 	// Buffer is the size of each socket's receive and send buffer in bytes
 	// (32 MB). The system may give less, which is no error.
 	Buffer int
@@ -54,6 +57,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.IKEPort != 0 && o.IKEPort == o.NATTPort {
 		return o, fmt.Errorf("port and natt-port are both %d: they must differ (keys in [gateway])", o.IKEPort)
 	}
+	o.Queues = max(o.Queues, 1)
 	o.Listen = slices.Clone(o.Listen)
 	for i, a := range o.Listen {
 		if !a.IsValid() {

@@ -1,6 +1,7 @@
 package underlay
 
 import (
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,10 @@ func (c *conn) Offloads() (list []wire.Offload) {
 	for _, s := range c.sockets {
 		if s.natt {
 			list = append(list, s.sending(), s.receiving())
+			if n := len(c.queues()); n > 1 {
+				list = append(list, wire.Offload{Place: netip.AddrPortFrom(s.local, s.port).String(), Name: "receive-queues", InUse: true,
+					Detail: fmt.Sprintf("%d sockets share the port, and the system chooses one by the SPI", n)})
+			}
 		}
 	}
 	for _, proto := range c.raw {

@@ -15,7 +15,7 @@ func TestOffloads(t *testing.T) {
 	any4, six := netip.IPv4Unspecified(), netip.MustParseAddr("2001:db8::1")
 	lost := &socket{local: six, port: 4500, natt: true, cuts: true, joins: true}
 	lost.refused.Store(true)
-	c := &conn{sockets: []*socket{{local: any4, port: 500}, {local: any4, port: 4500, natt: true, cuts: true, joins: true}, {local: any4, port: 4501, natt: true}, lost}}
+	c := &conn{queue: &queue{sockets: []*socket{{local: any4, port: 500}, {local: any4, port: 4500, natt: true, cuts: true, joins: true}, {local: any4, port: 4501, natt: true}, lost}}}
 	c.raw[0][0] = []*socket{{local: any4, proto: unix.IPPROTO_ESP}}
 	c.raw[1][1] = []*socket{{local: six, proto: unix.IPPROTO_AH}}
 	want := []struct {

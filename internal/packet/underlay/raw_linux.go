@@ -115,11 +115,11 @@ func explainRaw(cause error, a netip.Addr, proto int, err error) error {
 func (c *conn) Raw() bool { return len(c.raw[0][0])+len(c.raw[0][1]) > 0 }
 
 // routeRaw finds the raw socket of a packet.
-func (c *conn) routeRaw(p *Packet) (*socket, []byte, error) {
+func (q *queue) routeRaw(p *Packet) (*socket, []byte, error) {
 	if !p.Remote.Addr().IsValid() {
 		return nil, nil, ErrNoSocket
 	}
-	s := pick(c.raw[index(p.Header)][index(p.Remote.Addr().Is6())], p.Local.Addr())
+	s := pick(q.raw[index(p.Header)][index(p.Remote.Addr().Is6())], p.Local.Addr())
 	if s == nil {
 		return nil, nil, ErrNoSocket
 	}

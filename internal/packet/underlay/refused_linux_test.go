@@ -52,7 +52,7 @@ func command(t *testing.T, text string) {
 }
 
 // queue gives v0 a queue, or skips the test on a kernel without that kind.
-func queue(t *testing.T, text string) {
+func fullQueue(t *testing.T, text string) {
 	t.Helper()
 	if out, err := exec.Command("sh", "-c", "tc qdisc replace dev v0 root "+text).CombinedOutput(); err != nil {
 		t.Skipf("the kernel has no such queue (%s), whose modules are sch_tbf and sch_fifo: %s", text, out)
@@ -184,10 +184,10 @@ func TestQueueIsFull(t *testing.T) {
 	link(t)
 	// 1510 bytes leave at once, 4300 wait, the rest finds no room: frames are 14 longer
 	// than packets, and the bucket fills by a byte a second.
-	queue(t, "tbf rate 8bit burst 1510 limit 4300")
+	fullQueue(t, "tbf rate 8bit burst 1510 limit 4300")
 	for _, natt := range []bool{true, false} {
 		command(t, "tc qdisc del dev v0 root")
-		queue(t, "tbf rate 8bit burst 1510 limit 4300")
+		fullQueue(t, "tbf rate 8bit burst 1510 limit 4300")
 		a, b := listenRaw(t, here), listenRaw(t, alsoHere)
 		list := sizes(netip.AddrPortFrom(far, 4500), 10, 1350, natt)
 		list = append(list, outgoing(ESP, netip.AddrPort{}, at(alsoHere, b, true), natt, espPacket(100, 1)))
@@ -212,7 +212,7 @@ func TestQueueIsFull(t *testing.T) {
 // would cut: its datagrams leave one by one.
 func TestQueueTooShortForAMessage(t *testing.T) {
 	link(t)
-	queue(t, "bfifo limit 1450")
+	fullQueue(t, "bfifo limit 1450")
 	a := listen(t, here)
 	if !a.(*conn).by[1][0][0].gso {
 		t.Skip("this kernel has no UDP_SEGMENT, take Linux 4.18 or later")
@@ -244,7 +244,7 @@ func TestSendBufferIsSmall(t *testing.T) {
 	if n, err := a.Send([]Packet{short[0], long, short[1]}); n != 2 || !errors.Is(err, unix.ENOBUFS) {
 		t.Errorf("fragments: %d sent, %v", n, err)
 	}
-	queue(t, "tbf rate 8bit burst 1510 limit 10000000")
+	fullQueue(t, "tbf rate 8bit burst 1510 limit 10000000")
 	n, err := a.Send(sizes(netip.AddrPortFrom(far, 4500), 20, 1300, true))
 	if n < 1 || n > 10 || !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("full: %d sent, %v", n, err)
@@ -258,7 +258,7 @@ func TestSendBufferIsSmall(t *testing.T) {
 // What goes by the policies in clear is not less exact: a full queue is told there too.
 func TestClearIsToldOfAFullQueue(t *testing.T) {
 	link(t)
-	queue(t, "tbf rate 8bit burst 1510 limit 4300")
+	fullQueue(t, "tbf rate 8bit burst 1510 limit 4300")
 	c, err := OpenClear(0x77)
 	if err != nil {
 		t.Fatal(err)

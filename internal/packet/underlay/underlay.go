@@ -104,6 +104,20 @@ type Queue interface {
 	Send(packets []Packet) (int, error)
 }
 
+// Queued is what a Conn has that may have several queues.
+type Queued interface {
+	// Queues are all of them, the first included.
+	Queues() []Queue
+}
+
+// Queues are those of a Conn, at least one.
+func Queues(c Conn) []Queue {
+	if q, ok := c.(Queued); ok {
+		return q.Queues()
+	}
+	return []Queue{c}
+}
+
 // Dropper is what a Conn has whose system tells of datagrams that it dropped before Recv (Linux).
 type Dropper interface {
 	// Drops is how many there were, from any goroutine.
