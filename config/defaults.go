@@ -28,6 +28,7 @@ func defaultGateway() Gateway {
 		DF:            DFCopy,
 		ClampMSS:      true,
 		DSCP:          CopyDSCP,
+		Workers:       1,
 
 		StrangerMemory: DefaultStrangerMemory,
 		LogFormat:      LogText,

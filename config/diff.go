@@ -60,6 +60,7 @@ var gatewayKeys = []struct {
 	{"df", true, func(g *Gateway) any { return g.DF }},
 	{"clamp-mss", true, func(g *Gateway) any { return g.ClampMSS }},
 	{"dscp", true, func(g *Gateway) any { return g.DSCP }},
+	{"workers", true, func(g *Gateway) any { return g.Workers }},
 	{"stranger-memory", false, func(g *Gateway) any { return g.StrangerMemory }},
 	{"log-format", true, func(g *Gateway) any { return g.LogFormat }},
 	{"log-level", false, func(g *Gateway) any { return g.LogLevel }},

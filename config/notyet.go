@@ -30,7 +30,6 @@ var notYet = []notYetRow{
 	{"ipip", "", nil},
 	{"l2tp-server", "", nil},
 
-	{"gateway", "workers", nil},
 	{"gateway", "nat-bypass", nil},
 
 	{"settings", "accounting", []string{"true"}},

@@ -102,6 +102,7 @@ var gatewayFields = []field[Gateway]{
 	of("df", oneOf[DF]("copy", "set", "clear"), func(g *Gateway) *DF { return &g.DF }),
 	of("clamp-mss", boolean, func(g *Gateway) *bool { return &g.ClampMSS }),
 	of("dscp", orNumber("copy", CopyDSCP, 0, 63), func(g *Gateway) *int { return &g.DSCP }),
+	of("workers", integer[int](1, 64), func(g *Gateway) *int { return &g.Workers }),
 	of("stranger-memory", integer[int](4<<20, math.MaxInt32), func(g *Gateway) *int { return &g.StrangerMemory }),
 	of("log-format", oneOf[LogFormat]("text", "json"), func(g *Gateway) *LogFormat { return &g.LogFormat }),
 	of("log-level", logLevel, func(g *Gateway) *slog.Level { return &g.LogLevel }),

@@ -58,6 +58,7 @@ var keyCases = []keyCase{
 	{"gateway", "clamp-mss", `false`, `"yes"`, `is a string, write true without quotes, accepted: true, false`},
 	{"gateway", "dscp", `46`, `64`, `64 is out of range, accepted: copy, 0..63`},
 	{"gateway", "dscp", `"copy"`, `"ef"`, `"ef" is unknown, accepted: copy, 0..63`},
+	{"gateway", "workers", `4`, `0`, `0 is out of range, accepted: 1..64`},
 	{"gateway", "stranger-memory", `8388608`, `1000`, `1000 is out of range, accepted: 4194304..2147483647`},
 	{"gateway", "log-format", `"json"`, `"jsn"`, `"jsn" is unknown (did you mean "json"?), accepted: text, json`},
 	{"gateway", "log-level", `"debug"`, `"Warn"`, `"Warn" is unknown (did you mean "warn"?), accepted: debug, info, warn, error`},

@@ -90,6 +90,7 @@ type Gateway struct {
 	DF            DF   // of outer headers
 	ClampMSS      bool // TCP connections through tunnels use segments that fit
 	DSCP          int  // of outer headers in tunnel mode, 0 to 63; CopyDSCP: that of the inner packet
+	Workers       int  // lines of the data path in each direction, each on a core of its own
 	// StrangerMemory is how many bytes those may make the gateway keep who have not
 	// proved who they are.
 	StrangerMemory int

@@ -157,7 +157,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	if mtu == 0 {
 		mtu = compile.AutoMTU
 	}
-	if err = until(patience, tun.ErrNameTaken, func() (err error) { e.Device, err = tun.Create(g.Tun, mtu); return err }); err != nil {
+	if err = until(patience, tun.ErrNameTaken, func() (err error) { e.Device, err = tun.CreateQueued(g.Tun, mtu, g.Workers); return err }); err != nil {
 		return e, err
 	}
 	device := e.Device.Name()
@@ -201,7 +201,7 @@ func listening(addrs []netip.Addr, local netip.Addr) (netip.Addr, error) {
 // sockets opens the sockets, and raw ones if ESP may be sent without UDP. If encapsulation is "detect" and
 // raw sockets are not available, all ESP is sent in UDP.
 func sockets(g *config.Gateway) (underlay.Conn, error) {
-	o := underlay.Options{IKEPort: g.Port, NATTPort: g.NATTPort, Mark: g.Mark, Listen: g.Listen, Join: true, Raw: g.Encapsulation != config.UDP}
+	o := underlay.Options{IKEPort: g.Port, NATTPort: g.NATTPort, Mark: g.Mark, Listen: g.Listen, Join: true, Queues: g.Workers, Raw: g.Encapsulation != config.UDP}
 	c, err := underlay.Listen(o)
 	if o.Raw && g.Encapsulation == config.Detect && (errors.Is(err, underlay.ErrNoRaw) || errors.Is(err, underlay.ErrPrivilege)) {
 		o.Raw = false

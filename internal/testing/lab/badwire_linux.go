@@ -29,6 +29,9 @@ type BadWire struct {
 	faults Impairment
 	random *rand.Rand
 	failed error
+
+	middle *Node
+	ends   [2]End
 }
 
 // heldFrames bounds the frames of one direction that wait for their delay. Further
@@ -53,7 +56,7 @@ func (l *Lab) BadWire(a, b End, seed uint64) *BadWire {
 		e.Node.await("ip", "UP", "-o", "link", "show", "dev", e.Device)
 		e.Node.await("ip", e.Prefix.Addr(), "-o", "route", "show", "table", "local", "dev", e.Device)
 	}
-	w := &BadWire{random: rand.New(rand.NewPCG(seed, 1))}
+	w := &BadWire{random: rand.New(rand.NewPCG(seed, 1)), middle: middle, ends: [2]End{a, b}}
 	var ends [2]*os.File
 	for i := range ends {
 		fd, err := middle.wireSocket(fmt.Sprintf("wire%d", i))
@@ -80,6 +83,15 @@ func (w *BadWire) Impair(i Impairment) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.faults = i
+}
+
+// MTU sets that of the whole wire, in bytes.
+func (w *BadWire) MTU(n int) {
+	w.middle.lab.TB.Helper()
+	for i, e := range w.ends {
+		w.middle.Run("ip", "link", "set", fmt.Sprintf("wire%d", i), "mtu", fmt.Sprint(n))
+		e.Node.Run("ip", "link", "set", e.Device, "mtu", fmt.Sprint(n))
+	}
 }
 
 // fate draws what becomes of a frame: when each copy of it leaves, from now on.
