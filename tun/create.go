@@ -71,7 +71,7 @@ func CreateQueued(name string, mtu, queues int) (Device, error) {
 		dev.Close()
 		return nil, explainCreate(name, err)
 	}
-	d := &device{dev: dev, files: more, name: got, drops: newDrops(got)}
+	d := &device{dev: dev, files: more, asked: queues, name: got, drops: newDrops(got)}
 	d.connect()
 	d.events.Go(func() {
 		// The package blocks on events that nobody takes.
@@ -100,6 +100,7 @@ type device struct {
 	queue           // the first
 	more   []*queue // the others
 	files  []*os.File
+	asked  int // how many queues were wanted
 	dev    wgtun.Device
 	name   string
 	events sync.WaitGroup

@@ -94,7 +94,22 @@ func (d *device) connect() {
 			d.more = append(d.more, &queue{r.read, w.write, d.batch})
 		}
 	}
-	d.offloads = func() []wire.Offload { return offloads(r != nil, w != nil, w != nil && w.join.udp) }
+	d.offloads = func() []wire.Offload {
+		list := offloads(r != nil, w != nil, w != nil && w.join.udp)
+		if d.asked > 1 {
+			list = append(list, severalQueues(1+len(d.more), d.asked))
+		}
+		return list
+	}
+}
+
+// severalQueues is about the queues of a device, of which more than one were wanted.
+func severalQueues(has, wanted int) wire.Offload {
+	o := wire.Offload{Name: "read-queues", InUse: has > 1, Detail: fmt.Sprintf("%d queues, and the system chooses one by the flow (IFF_MULTI_QUEUE)", has)}
+	if has < wanted {
+		o.Detail = fmt.Sprintf("%d of %d queues (workers in [gateway]): the system has no more", has, wanted)
+	}
+	return o
 }
 
 // offloads are those of a device: whether packets of TCP are read and written joined, and those of UDP.

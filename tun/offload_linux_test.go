@@ -26,6 +26,11 @@ func TestOffloads(t *testing.T) {
 			t.Errorf("%s: %+v", name, last)
 		}
 	}
+	for has, want := range map[int]string{1: "1 of 3 queues", 2: "2 of 3 queues", 3: "3 queues, and"} {
+		if o := severalQueues(has, 3); o.InUse != (has > 1) || !strings.Contains(o.Detail, want) {
+			t.Errorf("%+v", o)
+		}
+	}
 	lone(t)
 	dev, err := Create("culvert1", 1400)
 	if err != nil {

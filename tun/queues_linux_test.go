@@ -25,6 +25,9 @@ func TestQueues(t *testing.T) {
 	if out, err := exec.Command("ip", "address", "add", "10.77.0.1/24", "dev", "culvert1").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	if list := dev.(Offloader).Offloads(); len(list) != 5 || !list[4].InUse || list[4].Name != "read-queues" {
+		t.Errorf("%+v", list)
+	}
 	type got struct {
 		queue int
 		pkt   string

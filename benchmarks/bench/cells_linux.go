@@ -21,7 +21,7 @@ type cell struct {
 }
 
 // common are the peers of a cell that names none.
-var common = []string{"culvert", "culvert-udp", "culvert-raw", "culvert-null", before, reference, "strongswan", "culvert-strongswan", "openvpn", "veth"}
+var common = []string{"culvert", "culvert-udp", "culvert-raw", "culvert-null", "culvert-workers", before, reference, "strongswan", "culvert-strongswan", "openvpn", "veth"}
 
 var cells = slices.Concat([]cell{
 	{name: "tcp1", about: "TCP, one stream", measure: tcp(1, 0)},

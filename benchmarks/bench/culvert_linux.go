@@ -81,6 +81,12 @@ func culvertPeer(binary, encapsulation string) func(context.Context, *harness, *
 	}
 }
 
+// culvertWorkers is two gateways with two lines each.
+func culvertWorkers(ctx context.Context, h *harness, s *site, o options) error {
+	o.workers = 2
+	return culvertPeer(plain, "udp")(ctx, h, s, o)
+}
+
 func (h *harness) startCulvert(ctx context.Context, s *site, i int, binary string, o options) error {
 	n, far := s.ends[i], s.ends[1-i]
 	if err := n.wireAddresses(ctx, far, o.peers()); err != nil {
@@ -111,6 +117,9 @@ func culvertTOML(n, far *node, o options) string {
 	fmt.Fprintf(&b, "[gateway]\nstate-dir = %q\nlog-level = \"warn\"\n", filepath.Join(n.dir, "state"))
 	if o.encapsulation != "" {
 		fmt.Fprintf(&b, "encapsulation = %q\n", o.encapsulation)
+	}
+	if o.workers > 0 {
+		fmt.Fprintf(&b, "workers = %d\n", o.workers)
 	}
 	fmt.Fprintf(&b, `[[profile]]
 name = "bench"

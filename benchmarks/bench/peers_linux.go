@@ -20,6 +20,7 @@ type options struct {
 	tunnels       int     // 0 is one for the whole networks
 	lifebytes     int64   // of a CHILD SA; 0 is no limit
 	encapsulation string  // of Culvert; "": its default
+	workers       int     // likewise; 0: its default
 }
 
 // reference is the peer that ratios are beside.
@@ -30,6 +31,7 @@ var peers = []peer{
 	{"culvert-udp", "encapsulation = \"udp\"", culvertPeer(plain, "udp")},
 	{"culvert-raw", "encapsulation = \"raw\": protocol 50", culvertPeer(plain, "raw")},
 	{"culvert-null", "encapsulation = \"udp\", a build whose AES-GCM computes nothing", culvertPeer(null, "udp")},
+	{"culvert-workers", "encapsulation = \"udp\", workers = 2", culvertWorkers},
 	{"culvert-before", "the binary that -before names", culvertPeer(before, "")},
 	{reference, "ChaCha20-Poly1305, its only cipher", startWireGuard},
 	{"strongswan", "userspace ESP (kernel-libipsec), AES-256-GCM", startStrongSwans},

@@ -79,6 +79,7 @@ const (
 	rxUnproven      // ICMP about ESP in UDP that quotes no SPI
 	txRelated       // ICMP errors that left by the SA of what they quote
 	rxRelated       // … that came so
+	rxLocal         // taken by the gateway itself
 	rxECNUnexpected // delivered though no sender makes such a pair of ECN fields (RFC 6040 §4.2)
 
 	counterCount
@@ -143,6 +144,7 @@ var counterNames = [counterCount]string{
 	rxUnproven:             "rx-icmp-unproven",
 	txRelated:              "tx-icmp-related",
 	rxRelated:              "rx-icmp-related",
+	rxLocal:                "rx-local",
 	rxECNUnexpected:        "rx-ecn-unexpected",
 }
 

@@ -60,7 +60,15 @@ type Notify interface {
 	Waits()
 }
 
-// Config is what a Path stands between. All fields but Clear are needed; Now only
+// Local takes packets for the gateway itself, which the host does not get. Whoever answers them uses SendPlain, in another
+// goroutine.
+type Local interface {
+	// Take reports whether it takes a packet that came by a CHILD SA and was allowed in. It is called from the
+	// workers. The packet is borrowed: copy what stays.
+	Take(pkt []byte, child uint64) bool
+}
+
+// Config is what a Path stands between. All fields but Clear and Local are needed; Now only
 // by Run.
 type Config struct {
 	Device   tun.Device
@@ -71,6 +79,8 @@ type Config struct {
 	Now      func() time.Time
 	// Clear takes what may leave unprotected; nil: it is dropped.
 	Clear underlay.Clear
+	// Local takes packets that are for the gateway itself; nil: there is none.
+	Local Local
 	// DSCP of outer headers in tunnel mode, 0 to 63; nil: that of the inner packet.
 	DSCP *uint8
 	// DF of outer headers.

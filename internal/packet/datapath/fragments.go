@@ -242,7 +242,7 @@ func (w *inWorker) hold(in *sad.Inbound, pkt []byte, info wire.Info, now int64) 
 		if verdict := w.remember(in, r.Buf[r.Off:r.Off+r.Len], whole); verdict != Passed {
 			return verdict
 		}
-		w.accept(r.Buf, r.Off, r.Len)
+		w.accept(in, r.Buf, r.Off, r.Len)
 		return Passed
 	}
 	reason := verdicts[r.Verdict][1]

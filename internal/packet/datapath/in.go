@@ -34,6 +34,7 @@ import (
 //	flows            whose it is, where addresses do not say     in-flow-errors (flows.go)
 //	congestion       the outer header's ECN, in tunnel mode      in-header-errors
 //	MSS              of TCP SYNs (mss.go)
+//	local            what is for the gateway itself              rx-local
 //	tun.Write        the batch; what the device refuses          in-errors
 //
 // From where a datagram came is not compared with the SA's addresses: behind a
@@ -248,22 +249,15 @@ func (w *inWorker) open(p *underlay.Packet, protocol uint8, spi, low uint32, now
 		}
 		w.apart.lastQuick = now
 	}
-	var o opened
-	o.off, o.n, o.next, o.err = in.Transform().Open(pkt, seq)
-	return w.opened(p, in, seq, &o, now)
+	off, n, next, err := in.Transform().Open(pkt, seq)
+	return w.opened(p, in, seq, off, n, next, err)
 }
 
-// opened is what Open says of a packet.
-type opened struct {
-	off, n int // the payload, from the packet's start
-	next   uint8
-	err    error
-}
-
-// opened takes a packet on that was opened.
-func (w *inWorker) opened(p *underlay.Packet, in *sad.Inbound, seq uint64, o *opened, now int64) Reason {
-	off, n, next := o.off, o.n, o.next
-	switch err := o.err; {
+// opened takes a packet on whose payload is n bytes at off, or that was not opened because of err. (All of it is
+// passed in registers.)
+func (w *inWorker) opened(p *underlay.Packet, in *sad.Inbound, seq uint64, off, n int, next uint8, err error) Reason {
+	now := w.now
+	switch {
 	case err == nil:
 	case errors.Is(err, esp.ErrShort), errors.Is(err, ah.ErrShort), errors.Is(err, ah.ErrHeader):
 		return InHeaderErrors
@@ -347,12 +341,16 @@ func (w *inWorker) inner(in *sad.Inbound, buf []byte, off, n int, next, tos uint
 	if info.Proto == wire.ProtoTCP {
 		w.clamp(in.Child(), buf[off:off+info.Total], info)
 	}
-	w.accept(buf, off, info.Total)
+	w.accept(in, buf, off, info.Total)
 	return Passed
 }
 
 // accept lets the packet buf[off:off+n] in.
-func (w *inWorker) accept(buf []byte, off, n int) {
+func (w *inWorker) accept(in *sad.Inbound, buf []byte, off, n int) {
+	if l := w.path.cfg.Local; l != nil && l.Take(buf[off:off+n], in.Child().ID) {
+		w.count.add(rxLocal, 1)
+		return
+	}
 	w.deliver = append(w.deliver, buf[off-deviceOffset:off+n])
 	w.bytes += n
 }
@@ -400,7 +398,7 @@ func (w *inWorker) behind(in *sad.Inbound, p *underlay.Packet, off, n int, next 
 		return r
 	}
 	w.clamp(in.Child(), pkt, info)
-	w.accept(p.Buf, start, size)
+	w.accept(in, p.Buf, start, size)
 	return Passed
 }
 

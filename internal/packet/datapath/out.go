@@ -97,22 +97,22 @@ type sealer struct {
 
 // plain is a packet that found its SA.
 type plain struct {
-	out   *sad.Outbound
-	buf   []byte // the packet is buf[off:][:n]
-	off   int
-	n     int
-	front int   // transport mode: how many bytes of it are headers of the path
-	at    int   // and where in them is said what follows
-	next  uint8 // protocol of what is sealed: in tunnel mode 4 or 41 (RFC 4303 §2.6)
-	form  form
-	pad   int           // bytes against traffic analysis behind it (RFC 4303 §2.7)
-	tos   uint8         // of the outer header
-	whole bool          // the outer packet is not to be cut on its way
-	cut   int           // the MTU that it is too long for; 0: it fits
-	label uint32        // flow label, where the outer header is written here
-	over  *sad.Outbound // AH around ESP; nil: none
-	// Sequence numbers; 0: it may not leave, or leaves by another hand.
-	seq, overSeq uint64
+	out     *sad.Outbound
+	buf     []byte // the packet is buf[off:][:n]
+	off     int
+	n       int
+	seq     uint64 // its sequence number; 0: it has none, or is sealed by others
+	pad     int    // bytes against traffic analysis behind it (RFC 4303 §2.7)
+	front   int    // transport mode: how many bytes of it are headers of the path
+	at      int    // and where in them is said what follows
+	next    uint8  // protocol of what is sealed: in tunnel mode 4 or 41 (RFC 4303 §2.6)
+	form    form
+	tos     uint8         // of the outer header
+	whole   bool          // the outer packet is not to be cut on its way
+	label   uint32        // flow label, where the outer header is written here
+	cut     int           // the MTU that it is too long for; 0: it fits
+	over    *sad.Outbound // AH around ESP; nil: none
+	overSeq uint64        // its sequence number by that
 }
 
 const (
@@ -440,16 +440,19 @@ func (w *outWorker) reserve(run []plain, now int64) Reason {
 	}
 	seq, r := admit(out, len(run), bytes, now)
 	w.path.report(out.Child(), now)
-	var overSeq uint64
 	if over := run[0].over; over != nil && r == Passed {
+		var overSeq uint64
 		overSeq, r = admit(over, len(run), bytes, now)
 		w.path.report(over.Child(), now)
+		for i := range run {
+			run[i].overSeq = overSeq + uint64(i)
+		}
 	}
 	if r != Passed {
 		return r
 	}
 	for i := range run {
-		run[i].seq, run[i].overSeq = seq+uint64(i), overSeq+uint64(i)
+		run[i].seq = seq + uint64(i)
 	}
 	return Passed
 }

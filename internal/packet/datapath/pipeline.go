@@ -341,7 +341,10 @@ type arrived struct {
 	joined bool // see inWorker
 	in     *sad.Inbound
 	seq    uint64
-	opened opened
+	// What Open says.
+	off, n int
+	next   uint8
+	err    error
 }
 
 func (t *opening) place() *place { return &t.at }
@@ -349,8 +352,7 @@ func (t *opening) place() *place { return &t.at }
 func (t *opening) compute() {
 	for i := range t.list {
 		p := &t.list[i]
-		o := &p.opened
-		o.off, o.n, o.next, o.err = p.in.Transform().Open(p.packet.Data(), p.seq)
+		p.off, p.n, p.next, p.err = p.in.Transform().Open(p.packet.Data(), p.seq)
 	}
 }
 
@@ -361,7 +363,7 @@ func (t *opening) finish() {
 	for i := range t.list {
 		p := &t.list[i]
 		w.joined = p.joined
-		if r := w.opened(&p.packet, p.in, p.seq, &p.opened, t.now); r != Passed {
+		if r := w.opened(&p.packet, p.in, p.seq, p.off, p.n, p.next, p.err); r != Passed {
 			w.count.drop(r)
 		}
 	}

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
 
+	"culvert/crypto/suite"
 	"culvert/esp"
 	"culvert/internal/packet/underlay"
+	"culvert/internal/testing/beside"
 )
 
 // apart is a tunnel with an SA of a quick cipher (policy 1, IPv4) and one of a slow cipher (policy 2, IPv6), whose lines hand
@@ -438,4 +441,45 @@ func TestRunWithQuickAndSlowFlows(t *testing.T) {
 func numbered(pkt []byte, i int) []byte {
 	pkt[len(pkt)-2], pkt[len(pkt)-1] = byte(i>>8), byte(i)
 	return pkt
+}
+
+// BenchmarkCrew seals batches by slow ciphers with all cores, beside the same on the line alone.
+func BenchmarkCrew(b *testing.B) {
+	for _, c := range []cipherCase{
+		{"aes-256-cbc+sha256", suite.EncrByName("aes-256-cbc"), suite.IntegByName("sha256")},
+		{"aes-256-ctr+sha1", suite.EncrByName("aes-256-ctr"), suite.IntegByName("sha1")},
+		{"camellia-256+sha256", suite.EncrByName("camellia-256"), suite.IntegByName("sha256")},
+		{"3des+sha1", suite.EncrByName("3des"), suite.IntegByName("sha1")},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			const rounds = 16
+			alone, apart := newBench(b, c, 1420), newBench(b, c, 1420)
+			alone.out.edges.conn, apart.out.edges.conn = &sink{}, &sink{}
+			p := apart.left.path
+			p.crew = newCrew()
+			defer p.crew.close()
+			apart.out.apart = newOutApart(p, benchBatch)
+			round := func(x *bench) func() {
+				return func() {
+					for range rounds {
+						x.fill(1)
+						x.sealBatch()
+						if x.out.apart != nil {
+							x.out.renew()
+						}
+					}
+					for p.leaving.waiting() {
+						runtime.Gosched()
+					}
+				}
+			}
+			beside.Run(b, rounds*benchBatch, beside.Side{Round: round(apart)}, beside.Side{Round: round(alone)})
+		})
+	}
+}
+
+func (s *sequence) waiting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first < len(s.list)
 }
