@@ -155,3 +155,45 @@ func TestMainModeEd25519(t *testing.T) {
 		t.Errorf("%q", r)
 	}
 }
+
+// Phase 1 is made anew with certificates, by each end and by both at once, while signing and checking take their time. No packet is
+// lost over it, and what proved the ends counts anew.
+func TestPhase1RekeyedWithCertificates(t *testing.T) {
+	k := newCerts()
+	for _, mode := range []func(a, b *core.Config){inMainMode, inAggressiveMode} {
+		for _, who := range []string{"a", "b", "both"} {
+			p := newPair(t, 1, quick, mode, longChildren, func(a, b *core.Config) {
+				sign(a, trustIn(k.root), own(k.mid.Leaf("a", "p256"), k.mid))
+				sign(b, trustIn(k.root), own(k.root.Leaf("b", "p256")))
+				if who != "both" {
+					a.Peers[0].Passive, b.Peers[0].Passive = who == "b", who == "a"
+				}
+			})
+			p.askDelay = 300 * time.Millisecond
+			p.up()
+			p.until(20*time.Second, "up", p.bothUp)
+			p.flows(time.Minute)
+			first, proven := p.a.e.SAs()[0].ID, map[*side]time.Time{}
+			for _, s := range []*side{p.a, p.b} {
+				for _, sa := range s.e.bySPI {
+					proven[s] = sa.Auth.Proven
+				}
+				if who == "both" || who == s.name {
+					s.in(core.Command{Do: core.RekeyIKE})
+				}
+			}
+			p.flows(90 * time.Second)
+			as, bs := p.a.e.SAs(), p.b.e.SAs()
+			if len(as) != 1 || len(bs) != 1 || as[0].ID == first || as[0].SPIi != bs[0].SPIi || len(as[0].Children) != 1 || p.a.count(core.EvChildDown) != 0 {
+				t.Errorf("%s: %v\n%v", who, as, bs)
+			}
+			for _, s := range []*side{p.a, p.b} {
+				for _, sa := range s.e.bySPI {
+					if !sa.Auth.Proven.After(proven[s]) || sa.Auth.Until.IsZero() {
+						t.Errorf("%s: %s proved at %v, before %v, until %v", who, s.name, sa.Auth.Proven, proven[s], sa.Auth.Until)
+					}
+				}
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"culvert/crypto/suite"
 	"culvert/ike/core"
 	"culvert/ike/isakmp"
+	"culvert/internal/testing/testcert"
 	"culvert/spd/selector"
 )
 
@@ -177,6 +179,61 @@ var failuresV1 = []failure{
 		`responder authentication-failed in XAuth: the password of user "anna" is wrong: compare it with password of the [[user]]`,
 		`responder bad-message: informational for an IKE SA that does not exist`,
 	}},
+	// --- certificates ---
+	{name: "another authority", differ: mainly(certified, func(a, _ *core.Config) { identityOf(a).Own = own(rsaCerts().otherA) }), lines: []string{
+		`responder authentication-failed in main mode: the proof of dn:O=Culvert tests, CN=a is refused: the certificate "O=Culvert tests, CN=a" was issued by "O=Culvert tests, CN=other", which no trusted certificate leads to: add the authority as [[certificate]], have the peer send its intermediate certificates, or name the peer's certificate in remote-certificate => add the authority as [[certificate]], have the peer send its intermediate certificates, or name the peer's certificate in remote-certificate (b.toml:remote-certificate)`,
+	}},
+	{name: "another authority, aggressive mode", differ: aggressively(certified, func(a, _ *core.Config) { identityOf(a).Own = own(rsaCerts().otherA) }), lines: []string{
+		`initiator authentication-failed in quick mode: no CHILD SA for the policy 10.1.0.0/16 => 10.2.0.0/16: the peer answered with AUTHENTICATION-FAILED`,
+		`responder authentication-failed in aggressive mode: the proof of dn:O=Culvert tests, CN=a is refused: the certificate "O=Culvert tests, CN=a" was issued by "O=Culvert tests, CN=other", which no trusted certificate leads to: add the authority as [[certificate]], have the peer send its intermediate certificates, or name the peer's certificate in remote-certificate => add the authority as [[certificate]], have the peer send its intermediate certificates, or name the peer's certificate in remote-certificate (b.toml:remote-certificate)`,
+		`responder bad-message: informational for an IKE SA that does not exist`,
+	}},
+	{name: "the responder's authority", differ: mainly(certified, func(_, b *core.Config) { identityOf(b).Own = own(rsaCerts().otherB) }), lines: []string{
+		`initiator authentication-failed in main mode: the proof of dn:O=Culvert tests, CN=b is refused: the certificate "O=Culvert tests, CN=b" was issued by "O=Culvert tests, CN=other", which no trusted certificate leads to: add the authority as [[certificate]], have the peer send its intermediate certificates, or name the peer's certificate in remote-certificate => add the authority as [[certificate]], have the peer send its intermediate certificates, or name the peer's certificate in remote-certificate (a.toml:remote-certificate)`,
+		`responder notify: the peer says AUTHENTICATION-FAILED`,
+		`responder ike-down: the peer deleted it`,
+	}},
+	{name: "an ID that is not in the certificate", differ: mainly(certified, func(a, _ *core.Config) { identityOf(a).MyID = fqdnID("c.example") }), lines: []string{
+		`responder authentication-failed in main mode: the peer says it is fqdn:c.example, which its certificate does not: set my-id at the peer to one of its certificate's names, dn:O=Culvert tests, CN=a, have the certificate issued with the name, or set remote-id = "ignore" (dangerous) => set my-id at the peer to one of its certificate's names, dn:O=Culvert tests, CN=a, have the certificate issued with the name, or set remote-id = "ignore" (dangerous) (b.toml:remote-id)`,
+	}},
+	{name: "a certificate against a secret", differ: mainly(func(a, _ *core.Config) {
+		k := rsaCerts()
+		sign(a, trustIn(k.root), own(k.a))
+	}), lines: []string{
+		`responder bad-message: the peer says NO-PROPOSAL-CHOSEN, which anybody could`,
+		`responder no-proposal-chosen in main mode: the peer would prove itself by RSA signatures, and no identity of peer "a" has that: set auth-method there or at the peer => auth-method: write the same on both sides (b.toml:auth-method)`,
+	}},
+	// --- mode config ---
+	{name: "no address in the pool", differ: mainly(asksAndGives), then: func(p *pair) {
+		p.run(80 * time.Second)
+		p.a.events, p.b.events = firsts(p.a.events), firsts(p.b.events)
+	}, lines: []string{
+		`initiator notify in mode config: the peer gave no address: give it a mode-config that does, or take mode-config out of the identity here`,
+		`responder notify: no address for address:192.0.2.1 from mode-config "rw": this question is for the system, not for a worker`,
+	}},
+	{name: "nobody answers mode config", differ: mainly(asksAndGives), drop: isakmp.ExchangeTransaction, then: func(p *pair) {
+		p.run(80 * time.Second)
+		p.a.events, p.b.events = firsts(p.a.events), firsts(p.b.events)
+	}, lines: []string{
+		`initiator initiation-failed in mode config: the peer did not answer when it was asked for an address (mode config): give the peer a mode-config for us, or take mode-config out of the identity here`,
+		`responder notify: no address for address:192.0.2.1 from mode-config "rw": this question is for the system, not for a worker`,
+		`responder ike-down: the peer deleted it`,
+		`responder notify: no address for address:192.0.2.1 from mode-config "rw": this question is for the system, not for a worker`,
+	}},
+	{name: "the peer gives no addresses", differ: mainly(asksAndGives, func(_, b *core.Config) { identityOf(b).Mode = nil }), then: func(p *pair) {
+		p.run(80 * time.Second)
+		p.a.events, p.b.events = firsts(p.a.events), firsts(p.b.events)
+	}, lines: []string{
+		`initiator notify in mode config: the peer gave no address: give it a mode-config that does, or take mode-config out of the identity here`,
+		`responder notify: the peer asks for an address, and its identity has no mode-config that gives one: write mode-config into the identity, or have the peer ask for none`,
+	}},
+}
+
+// certified has both ends prove themselves by certificates of one authority.
+func certified(a, b *core.Config) {
+	k := rsaCerts()
+	sign(a, trustIn(k.root), own(k.a))
+	sign(b, trustIn(k.root), own(k.b))
 }
 
 // firsts are the events up to the first that ends an attempt.
@@ -188,3 +245,11 @@ func firsts(events []core.Event) []core.Event {
 	}
 	return events
 }
+
+// rsaCerts are certificates of both ends, and ones of an authority that nobody trusts.
+var rsaCerts = sync.OnceValue(func() (k struct{ root, a, b, otherA, otherB *testcert.Pair }) {
+	c := newCerts()
+	k.root, k.a, k.b = c.root, c.root.Leaf("a", "rsa-2048"), c.root.Leaf("b", "rsa-2048")
+	k.otherA, k.otherB = c.other.Leaf("a", "rsa-2048"), c.other.Leaf("b", "rsa-2048")
+	return k
+})

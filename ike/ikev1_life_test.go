@@ -132,3 +132,32 @@ func TestPhase1DeletedOfOneDevice(t *testing.T) {
 		t.Errorf("%+v", sas)
 	}
 }
+
+// Who makes phase 1 anew deletes the old one three seconds later: a quick mode that is under way by it then comes to its end, and what
+// it makes is the new one's.
+func TestReplacedPhase1IsDeletedLater(t *testing.T) {
+	p := newPair(t, 1, quick, inMainMode, bPassive, longChildren)
+	p.up()
+	p.until(5*time.Second, "up", p.bothUp)
+	p.run(time.Minute)
+	p.drop = func(from *side, h message.Header) bool { return from == p.b && h.Exchange == isakmp.ExchangeQuick }
+	p.a.in(core.Command{Do: core.RekeyChildren})
+	p.run(10 * time.Millisecond)
+	p.a.in(core.Command{Do: core.RekeyIKE})
+	p.until(time.Second, "the new one", func() bool { return p.a.established() == 2 })
+	up := p.clock.Now()
+	p.drop = nil
+	p.run(2 * time.Second)
+	if p.a.count(core.EvChildRekeyed) != 1 || p.b.count(core.EvChildRekeyed) != 1 {
+		t.Errorf("the rekey came to nothing: %v", p.a.events)
+	}
+	p.until(5*time.Second, "the old one is deleted", func() bool { return p.a.count(core.EvIKEDown) == 1 })
+	if after := p.clock.Now().Sub(up); after < 2900*time.Millisecond || after > 3100*time.Millisecond {
+		t.Errorf("it was deleted after %v", after)
+	}
+	p.run(10 * time.Second)
+	if as, bs := p.a.e.SAs(), p.b.e.SAs(); len(as) != 1 || len(bs) != 1 || len(as[0].Children) != 2 || len(bs[0].Children) != 2 {
+		t.Errorf("%v\n%v", as, bs)
+	}
+	p.works()
+}

@@ -92,6 +92,9 @@ type proofs struct {
 
 func (p proofs) passTo(n *SA) {
 	p.rest()
+	if !n.Auth.Since.IsZero() { // its peers have proved who they are by it (IKEv1)
+		return
+	}
 	n.Auth = p.sa.Auth
 	n.Auth.timer = nil
 	n.watchAuth()

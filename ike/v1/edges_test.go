@@ -348,3 +348,35 @@ func TestTransactionIsAnsweredOnce(t *testing.T) {
 		t.Errorf("%d exchanges are left, %d are lost", len(sa.exchanges), lost)
 	}
 }
+
+// A question about a proof is answered when nobody waits for it any more: the IKE SA is gone, phase 1 is through, or the message that
+// the proof was in was passed over and another one is looked at. The answer changes nothing.
+func TestLateAnswerAboutAProof(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(p *phase1)
+		heard     bool
+	}{
+		"in time":            {func(*phase1) {}, true},
+		"it was passed over": {func(p *phase1) { p.misread++ }, false},
+		"phase 1 is through": {func(p *phase1) { p.sa.phase1 = nil }, false},
+		"another phase 1":    {func(p *phase1) { p.sa.phase1 = newPhase1(p.sa) }, false},
+		"the SA is gone":     {func(p *phase1) { p.sa.base.State = Ended }, false},
+	} {
+		sa := bareSA()
+		p, env, heard := sa.phase1, sa.base.Env, false
+		proofSide{p: p}.Ask(core.SourceFor{}, func(secret.Bytes, error) error {
+			heard = true
+			return nil
+		})
+		o, _ := env.Poll()
+		ask, ok := o.(core.Ask)
+		if !ok {
+			t.Fatalf("%s: %T", name, o)
+		}
+		c.meanwhile(p)
+		env.Answered(core.Answer{ID: ask.ID})
+		if heard != c.heard {
+			t.Errorf("%s: heard %v", name, heard)
+		}
+	}
+}

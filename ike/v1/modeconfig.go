@@ -85,6 +85,9 @@ func (s *setup) leased(a *isakmp.Attributes) {
 		s.lost(fatal{reason: err.Error()})
 		return
 	}
+	if err != nil {
+		sa.base.Event(core.EvNotify, "%v", err)
+	}
 	s.up()
 }
 
