@@ -207,7 +207,7 @@ func (e *Endpoint) newcomer(v *version, h message.Header, d core.Datagram) {
 		return
 	}
 	if v.impossible(h) {
-		e.bad(d, "an %v request with an impossible header", h.Exchange)
+		e.bad(d, "a first message of %v with an impossible header", h.Exchange)
 		return
 	}
 	if sa := e.bySPI[h.SPIi]; sa != nil && sa.Initiator && sa.SPIi == h.SPIi {

@@ -22,6 +22,7 @@ var prerequisites = []prerequisite{
 	{"ping", "iputils-ping"},
 	{"nft", "nftables"},
 	{"conntrack", "conntrack"},
+	{"ike-scan", "ike-scan"},
 	{"swanctl", "strongswan-swanctl"},
 	{Charon, "strongswan-charon"},
 	{"/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"},
