@@ -332,11 +332,11 @@ func TestBusyLineGetsAChild(t *testing.T) {
 // Nobody is asked who does not know them: a peer of another kind is not told of them, and one that does not answer in
 // IKE_AUTH is asked for none.
 func TestLinesOfPeersThatDoNotKnowThem(t *testing.T) {
-	r, p := kin(t, false)
+	r, _ := kin(t, false)
 	r.busy(20, 1)
 	r.silent("a peer that does not know them")
 	r = newRig(t, initiates, withLines(3), func(c *core.Config) { c.Encapsulation, c.Peers[0].Profile.DPD = core.EncapDetect, 0 })
-	p = newPuppet(r, 1)
+	p := newPuppet(r, 1)
 	p.acceptInit()
 	h, ps := p.asked(message.ExchangeIKEAuth)
 	if findNotify(ps, message.NotifySAResourceInfo) != nil {
@@ -503,4 +503,110 @@ func TestBothAskForLinesAtOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+// --- other kinds of policies ---
+
+// Transport mode, also through NATs: the selectors that count are those that are seen here, in both roles.
+func TestLinesInTransportMode(t *testing.T) {
+	for name, c := range natCases {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, hostToHost, withLines(3))
+			p := newPuppet(r, 1)
+			c.apply(p)
+			p.init()
+			says(t, p.auth(p.authPayloads(append(p.transportOffer(c.itself(), c.other()), info())...)...), "IDr AUTH N(USE_TRANSPORT_MODE) N(SA_RESOURCE_INFO) SA TSi TSr")
+			in := p.request(message.ExchangeCreateChildSA, append(p.transportOffer(c.itself(), c.other()), nonce(4), info(1))...)
+			says(t, in, "N(USE_TRANSPORT_MODE) N(SA_RESOURCE_INFO) SA Nonce TSi TSr")
+			tsi, tsr := selectorsOf(in)
+			r.transports(in, tsr, tsi)
+			p.request(message.ExchangeInformational)
+			r.take()
+			r.busy(3, 2)
+			h, ps := p.asked(message.ExchangeCreateChildSA)
+			says(t, ps, "N(USE_TRANSPORT_MODE) N(SA_RESOURCE_INFO) SA Nonce TSi TSr")
+			tsi, tsr = selectorsOf(ps)
+			r.transports(ps, tsi, tsr)
+			p.spi++
+			p.answer(h, note(message.NotifyUseTransportMode), saOf(withSPI(espProposal, u32(p.spi))), nonce(5), ts(true, c.other()), ts(false, c.itself()), info())
+			r.hostChildren(3)
+			wantLines(t, "in the end", r.lines(), 0, 1, 2)
+		})
+	}
+}
+
+// Two clients at level unique behind one NAT: each has its own lines, under its own number.
+func TestLinesOfTwoClients(t *testing.T) {
+	for name, server := range map[string]func(*core.Config){"of the table": hostToHost, "of a template": l2tpServer} {
+		r := newRig(t, server, unique, withLines(2))
+		var clients []*puppet
+		for i := range byte(2) {
+			p := r.hidden(i+1, fqdn(string(rune('a'+i))), 40001+uint16(i))
+			clients = append(clients, p)
+			says(t, p.joins(info()), "IDr AUTH N(USE_TRANSPORT_MODE) N(SA_RESOURCE_INFO) SA TSi TSr")
+		}
+		was := r.clients()
+		for i, p := range clients {
+			ask := append(p.l2tpOffer(natCase{puppet: true}), nonce(byte(i)), info(uint32(i)))
+			says(t, p.request(message.ExchangeCreateChildSA, ask...), "N(USE_TRANSPORT_MODE) N(SA_RESOURCE_INFO) SA Nonce TSi TSr")
+		}
+		wantLines(t, name, r.lines(), 0, 0, 1, 1)
+		if now := r.clients(); len(now) != 2 || now[40001] != was[40001] || now[40002] != was[40002] {
+			t.Errorf("%s: clients %x, were %x", name, now, was)
+		}
+	}
+}
+
+// A client with an address of a pool, and we as such a client: policies that were made at run time.
+func TestLinesOfRoadWarriors(t *testing.T) {
+	r := newRig(t, givesLeases, withLines(3))
+	p := newPuppet(r, 1)
+	p.init()
+	p.authLeased("192.168.77.9", p.authPayloads(append([]message.Payload{asksAddress(), info()}, p.offer(wholeSpace(true), wholeSpace(false))...)...)...)
+	says(t, p.request(message.ExchangeCreateChildSA, append(p.offer(wholeSpace(true), wholeSpace(false)), nonce(3), info(1))...), "N(SA_RESOURCE_INFO) SA Nonce TSi TSr")
+	p.request(message.ExchangeInformational)
+	r.take()
+	r.busy(3, 2)
+	h, ps := p.asked(message.ExchangeCreateChildSA)
+	p.spi++
+	p.answer(h, saOf(withSPI(espProposal, u32(p.spi))), nonce(5), ps[3], ps[4], info())
+	wantLines(t, "of the pool", r.lines(), 0, 1, 2)
+	if added := seen[core.AddPolicy](r); len(added) != 1 {
+		t.Errorf("policies %+v", added)
+	}
+	p.request(message.ExchangeInformational, deleteIKE())
+	if dropped := seen[core.DropPolicy](r); len(dropped) != 1 || len(r.children) > 0 {
+		t.Errorf("dropped %v, %d CHILD SAs", dropped, len(r.children))
+	}
+
+	r = newRig(t, asksLease, withLines(2), func(c *core.Config) { c.Encapsulation = core.EncapDetect })
+	p = newPuppet(r, 1)
+	p.first = []message.Payload{ourVendor}
+	p.acceptInit()
+	h, _ = p.asked(message.ExchangeIKEAuth)
+	p.spi++
+	p.answer(h, p.authPayloads(cp(2, message.Attribute{Type: 1, Value: []byte{192, 168, 77, 254}}, subnet(10, 5, 8, 24)), info(),
+		saOf(withSPI(espProposal, u32(p.spi))), wholeSpace(true), ts(false, "10.5.0.0/16"))...)
+	h, _ = p.asked(message.ExchangeInformational)
+	p.answer(h)
+	r.busy(3, 1)
+	h, ps = p.asked(message.ExchangeCreateChildSA)
+	says(t, ps, "N(SA_RESOURCE_INFO) SA Nonce TSi TSr")
+	p.spi++
+	p.answer(h, saOf(withSPI(espProposal, u32(p.spi))), nonce(5), ps[3], ps[4], info())
+	wantLines(t, "as a client", r.lines(), 0, 1)
+	if added := seen[core.AddPolicy](r); len(added) != 1 {
+		t.Errorf("policies %+v", added)
+	}
+}
+
+// A peer that puts the packet that asked into its selectors, another one each time, means the same traffic.
+func TestLinesAskedForByAPacket(t *testing.T) {
+	r, p := sharing(t, withLines(3))
+	for i, packet := range []string{"10.2.0.5/32", "10.2.0.6/32"} {
+		ask := p.asksLine(uint32(i))
+		ask[1] = ts(true, packet, "10.2.0.0/16")
+		says(t, p.request(message.ExchangeCreateChildSA, ask...), "N(SA_RESOURCE_INFO) SA Nonce TSi TSr")
+	}
+	wantLines(t, "asked for by packets", r.lines(), 0, 1, 2)
 }

@@ -90,10 +90,17 @@ func SharedBy(sa *SA, p *core.Policy, pairs []selector.Pair) *Child {
 	return nil
 }
 
-// carries reports whether it is for the very traffic of some selectors.
+// carries reports whether it is for the very traffic of some selectors. What the policy does not cover makes no difference:
+// some peers agree to more than a client asks for.
 func (c *Child) carries(p *core.Policy, pairs []selector.Pair) bool {
-	d := &Child{Agreement: Agreement{Pairs: pairs}}
-	return c.Policy.Ref == p.Ref && c.covers(d) && d.covers(c)
+	within := func(pairs []selector.Pair) (list []selector.Pair) {
+		for _, q := range pairs {
+			local, remote, _ := p.Narrow([]selector.TS{q.Local}, []selector.TS{q.Remote})
+			list = append(list, selector.Pairs(local, remote)...)
+		}
+		return list
+	}
+	return c.Policy.Ref == p.Ref && covered(within(c.Pairs), pairs) && covered(within(pairs), c.Pairs)
 }
 
 // beside are those for single lines that carry the traffic of c: how many there are, and the lines here that have one.
