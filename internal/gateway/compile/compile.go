@@ -78,7 +78,7 @@ func Compile(c *config.Config, ports [2]uint16, prev *Result) (*Result, error) {
 		prev = &Result{}
 	}
 	n := &Result{
-		IKE: &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1],
+		IKE: &core.Config{Encapsulation: encapsulations[c.Gateway.Encapsulation], IKEPort: ports[0], NATTPort: ports[1], Lines: c.Gateway.Workers,
 			StrangerBytes: c.Gateway.StrangerMemory / StrangerParts * endpointParts},
 		StrangerShare: c.Gateway.StrangerMemory / StrangerParts,
 		Ports:         ports, MTU: MTU(c, nil), lan: c.Gateway.LANBypass, last: prev.last, lastTemplate: prev.lastTemplate,

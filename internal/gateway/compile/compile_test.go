@@ -100,7 +100,7 @@ func TestCompileTheManualsExample(t *testing.T) {
 		Local:  selector.FromPrefix(netip.MustParsePrefix("10.1.202.0/24")),
 		Remote: selector.FromPrefix(netip.MustParsePrefix("10.1.101.0/24")),
 	}
-	want := &core.Config{
+	want := &core.Config{Lines: 1,
 		Peers: []*core.Peer{peer},
 		Policies: []*core.Policy{{
 			Ref: 2, Index: 2, Peer: peer, Pair: pair, Tunnel: true, Unique: true, Protocol: core.ProtoESP,

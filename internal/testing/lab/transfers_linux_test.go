@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -111,6 +112,18 @@ tunnel = true
 					}
 					wire.Impair(Impairment{})
 					east.Run("ping", "-c", "1", "-W", "5", "-M", "do", "-s", fmt.Sprint(9000-head), "-I", e[0].String(), e[1].String())
+				}
+			}
+			if strings.Contains(c.gateway, "workers") {
+				if err := Until(ctx, func() error { // a line gets SAs for itself once it was busy for a second
+					rows, err := near.Print(ctx, "installed-sa")
+					if err != nil || slices.ContainsFunc(rows, func(r Row) bool { return r.Text("line") != "" }) {
+						return err
+					}
+					datagrams(t, east, west, ends[0][0], ends[0][1])
+					return errors.New("no line has an SA for itself")
+				}); err != nil {
+					t.Error(err)
 				}
 			}
 			for _, g := range []*Culvert{near, far} {
