@@ -11,6 +11,7 @@ type extra struct {
 	gateway    string // lines of [gateway]
 	address    string // our machine's second address, ADDRESS/LENGTH
 	profile    string // lines of [[profile]]
+	dpd        string // its dpd-interval; empty: 5s
 	connection string // of strongSwan: lines of the connection
 	secrets    string // blocks of its secrets
 	before     string // of culvert: stands in dh-group before the suite's

@@ -2,7 +2,14 @@
 
 package interop
 
-import "sync"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"culvert/internal/testing/lab"
+)
 
 // lifeCellsV1 are what becomes of IKEv1's SAs in time, and messages that are longer than a datagram.
 var lifeCellsV1 = sync.OnceValue(makeLifeCellsV1) // certificates are made once
@@ -30,3 +37,39 @@ func makeLifeCellsV1() []cell {
 	}
 	return cs
 }
+
+// phase1Ends: without DPD nobody makes phase 1 anew. The CHILD SA carries traffic on, and the next phase 1 takes it over at both ends.
+var phase1Ends = event{"phase 1 ends, and the CHILD SA goes on; then culvert rekeys it", func(ctx context.Context, r *tunnel) error {
+	old, oldIKE := r.child, r.ike
+	state := func(want string) func() error {
+		return func() error {
+			peers, err := r.culvert.Print(ctx, "active-peers")
+			if err == nil && (len(peers) != 1 || peers[0].Text("state") != want) {
+				err = fmt.Errorf("culvert's IKE SAs are %v, not one that is %s", peers, want)
+			}
+			return err
+		}
+	}
+	if err := lab.Until(ctx, state("expired")); err != nil {
+		return err
+	}
+	if err := r.check(ctx); err != nil {
+		return fmt.Errorf("after phase 1: %w", err)
+	}
+	if r.child.SPIIn != old.SPIIn {
+		return errors.New("the CHILD SA was replaced unasked")
+	}
+	if _, err := r.culvert.Command(ctx, "installed-sa", "rekey"); err != nil {
+		return err
+	}
+	r.exchanged = true
+	return lab.Until(ctx, func() error {
+		if err := r.look(ctx); err != nil {
+			return err
+		}
+		if r.child.SPIIn == old.SPIIn || r.ike.InitiatorSPI == oldIKE.InitiatorSPI {
+			return errors.New("phase 1 or the CHILD SA is still the old one")
+		}
+		return state("established")()
+	})
+}}

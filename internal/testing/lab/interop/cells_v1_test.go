@@ -28,6 +28,7 @@ func mainModeCells() []cell {
 		{name: "v1-main-we-delete-ike", event: weDeleteIKE},
 		{name: "v1-main-they-delete-ike", event: theyDeleteIKE},
 		{name: "v1-main-they-delete-ike-they-initiate", theyInitiate: true, event: theyDeleteIKE},
+		{name: "v1-main-phase1-ends", ikeLifetime: "20s", extra: extra{dpd: "disable-dpd"}, event: phase1Ends, limit: 4 * time.Minute},
 		{name: "v1-main-peer-killed-dpd", extra: extra{profile: "dpd-maximum-failures = 2\n"}, event: peerKilledDPD, limit: 5 * time.Minute},
 		{name: "v1-main-we-are-killed", event: weAreKilled},
 		{name: "v1-main-we-die-their-dpd", theyInitiate: true, extra: extra{connection: "dpd_delay = 2s\n"}, event: theirDPD},

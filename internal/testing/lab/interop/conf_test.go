@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -179,7 +180,7 @@ name = "interop"
 enc-algorithm = %q
 hash-algorithm = %q
 dh-group = %s
-dpd-interval = "5s"
+dpd-interval = %q
 %s%s
 [[proposal]]
 name = "interop"
@@ -205,7 +206,7 @@ src-address = %q
 dst-address = %q
 tunnel = true
 proposal = "interop"
-`, c.ike.encr.ike, c.ike.hash.name, c.dhGroup(), setting("lifetime", c.ikeLifetime), c.extra.profile,
+`, c.ike.encr.ike, c.ike.hash.name, c.dhGroup(), cmp.Or(c.extra.dpd, "5s"), setting("lifetime", c.ikeLifetime), c.extra.profile,
 		c.esp.encr.esp, c.pfsGroup(), setting("auth-algorithms", c.esp.authAlgorithms()), setting("lifetime", c.lifetime),
 		p.weSee, c.mode, c.theyInitiate, c.extra.peer, ownSecret, p.weID.ours, expected.ours, c.extra.identity, p.weNet, p.theyNet))
 }
