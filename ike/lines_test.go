@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -437,6 +438,34 @@ func TestLineThatThePeerTakesBack(t *testing.T) {
 	}
 	if made < 2 || made > 20 { // and not one each three seconds
 		t.Errorf("%d were made in ten minutes", made)
+	}
+}
+
+// Nothing is kept of a policy whose CHILD SAs are gone: a peer could have any number of policies made.
+func TestLinesAreForgotten(t *testing.T) {
+	kept := func(r *rig) (n int) {
+		for _, sa := range r.e.bySPI {
+			n += reflect.ValueOf(sa).Elem().FieldByName("lines").Len()
+		}
+		return n
+	}
+	r, p := sharing(t, withLines(3))
+	shared := p.spi
+	says(t, p.request(message.ExchangeCreateChildSA, p.asksLine(1)...), "N(SA_RESOURCE_INFO) SA Nonce TSi TSr")
+	if n := kept(r); n != 0 {
+		t.Errorf("%d policies are kept for lines that wish nothing", n)
+	}
+	p.request(message.ExchangeInformational)
+	r.take()
+	r.busy(3, 2)
+	h, _ := p.asked(message.ExchangeCreateChildSA)
+	if n := kept(r); n != 1 {
+		t.Errorf("%d policies are kept, and a line of one wishes a CHILD SA", n)
+	}
+	p.request(message.ExchangeInformational, deleteESP(shared, p.spi))
+	p.answer(h, note(message.NotifyNoProposalChosen))
+	if n := kept(r); n != 0 {
+		t.Errorf("%d policies are kept after the end", n)
 	}
 }
 

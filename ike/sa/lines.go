@@ -44,16 +44,20 @@ const (
 // lining is the part of an IKE SA that sees to them.
 type lining struct{ sa *SA }
 
+// of is what is known of a policy.
 func (l lining) of(p *core.Policy) *lines {
+	if x := l.sa.lines[p.Ref]; x != nil {
+		return x
+	}
+	return &lines{}
+}
+
+// keep has it remembered until the policy's last CHILD SA is gone.
+func (l lining) keep(p *core.Policy, x *lines) {
 	if l.sa.lines == nil {
 		l.sa.lines = map[core.PolicyRef]*lines{}
 	}
-	x := l.sa.lines[p.Ref]
-	if x == nil {
-		x = &lines{}
-		l.sa.lines[p.Ref] = x
-	}
-	return x
+	l.sa.lines[p.Ref] = x
 }
 
 // ours is how many lines can have CHILD SAs for themselves: from 1 to it.
@@ -127,6 +131,7 @@ func (c *Child) Busy(line int) {
 	if _, taken := l.beside(c); taken[line] || x.wished[line] || x.enough || now.Before(x.until) {
 		return
 	}
+	l.keep(c.Policy, x)
 	last := x.told[line]
 	if x.told[line] = now; last.IsZero() || now.Sub(last) > busyWithin {
 		return
@@ -215,6 +220,9 @@ func (x *lines) hold(env *core.Env) {
 
 // gone is told of each CHILD SA that ends. A peer that deletes what we make as soon as it has it is not asked again at once.
 func (l lining) gone(c *Child) {
+	if !l.sa.Has(c.Policy.Ref) {
+		delete(l.sa.lines, c.Policy.Ref)
+	}
 	if c.Line == 0 || !c.Birth.Mine || c.Closing || c.replaced || c.After != nil {
 		return
 	}
