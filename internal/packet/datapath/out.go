@@ -206,7 +206,7 @@ func (w *outWorker) batch(now int64, n int) Reason {
 	if r := w.admit(now); r != Passed {
 		verdict = r
 	}
-	w.together()
+	w.computeOwn()
 	w.seal(w.plain)
 	if w.failed != Passed {
 		verdict = w.failed
@@ -409,11 +409,11 @@ func (w *outWorker) admit(now int64) (verdict Reason) {
 		to := w.run(from)
 		run := w.plain[from:to]
 		from = to
-		way, r := w.way(run[0].out), Passed
+		how, r := w.wayOf(run[0].out), Passed
 		switch {
-		case way != slowly && w.apart != nil:
+		case how != byCrew && w.apart != nil:
 			w.apart.lastQuick = now
-		case way == slowly && !w.apart.room(now):
+		case how == byCrew && !w.apart.room(now):
 			r = OutBufferErrors
 		}
 		if r == Passed {
@@ -422,12 +422,12 @@ func (w *outWorker) admit(now int64) (verdict Reason) {
 		if r != Passed {
 			w.count.add(int(r), uint64(len(run)))
 			verdict = r
-		} else if way != here {
-			w.handOver(run, way)
+		} else if how != byLine {
+			w.handOver(run, how)
 		}
 	}
-	w.handedOver(slowly)
-	w.handedOver(together)
+	w.handedOver(byCrew)
+	w.handedOver(inOrder)
 	return verdict
 }
 

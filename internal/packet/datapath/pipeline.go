@@ -133,14 +133,14 @@ func (s *sequence) next() task {
 
 // batches are those of one line. They are made when they are needed.
 type batches[B any] struct {
-	free chan *B
-	left int // to make
-	make func() *B
+	free    chan *B
+	left    int // to make
+	another func() *B
 }
 
 // newBatches is for n batches, one of which the line has.
-func newBatches[B any](n int, make_ func() *B) batches[B] {
-	return batches[B]{make(chan *B, n), n - 1, make_}
+func newBatches[B any](n int, another func() *B) batches[B] {
+	return batches[B]{make(chan *B, n), n - 1, another}
 }
 
 // idle reports whether take would not wait.
@@ -155,7 +155,7 @@ func (b *batches[B]) take() *B {
 	}
 	if b.left > 0 {
 		b.left--
-		return b.make()
+		return b.another()
 	}
 	return <-b.free
 }
@@ -164,9 +164,9 @@ func (b *batches[B]) take() *B {
 type way uint8
 
 const (
-	slowly   way = iota // by the crew
-	together            // by the line, and sent in the order of all lines
-	here                // by the line
+	byCrew  way = iota // apart
+	inOrder            // by the line, and sent in the order of all lines
+	byLine
 )
 
 // shared is for tasks of SAs that several lines share.
@@ -175,17 +175,17 @@ type shared struct {
 	leaving sequence
 }
 
-// way is how the packets of an SA are sealed.
-func (w *outWorker) way(out *sad.Outbound) way {
+// wayOf is how the packets of an SA are sealed.
+func (w *outWorker) wayOf(out *sad.Outbound) way {
 	switch {
 	case w.apart == nil:
-		return here
+		return byLine
 	case out.Transform().Slow():
-		return slowly
+		return byCrew
 	case w.path.shared == nil || w.line > 0 && out.Child().Line == w.line:
-		return here
+		return byLine
 	}
-	return together
+	return inOrder
 }
 
 // outApart is what an outbound line needs to hand packets over.
@@ -195,6 +195,7 @@ type outApart struct {
 	open      [2]*sealing // by way: takes more packets
 	own       []*sealing  // tasks of the batch at hand that the line computes
 	lent      int         // tasks of the batch at hand
+	slow      bool        // the crew has packets of it
 	lastQuick int64       // when a packet was sealed on the line, Unix ns
 }
 
@@ -202,9 +203,9 @@ func newOutApart(p *Path, size int) *outApart {
 	return &outApart{batches: newBatches(outBatches, func() *outBatch { return newOutBatch(p, size) })}
 }
 
-// room reports whether more packets of the batch at hand may be handed over.
+// room reports whether the crew may have more packets of the batch at hand.
 func (a *outApart) room(now int64) bool {
-	return a.lent > 0 || a.open[slowly] != nil || now-a.lastQuick >= quickLately || a.batches.idle()
+	return a.slow || now-a.lastQuick >= quickLately || a.batches.idle()
 }
 
 // sealing is a task: packets of an outbound batch.
@@ -246,13 +247,14 @@ func (w *outWorker) renew() {
 	if w.apart.lent == 0 {
 		return
 	}
-	w.apart.lent = 0
+	w.apart.lent, w.apart.slow = 0, false
 	w.leave(w.apart)
 	w.outBatch = w.apart.batches.take()
 }
 
 // handOver takes packets that have sequence numbers from the line.
-func (w *outWorker) handOver(run []plain, way way) {
+func (w *outWorker) handOver(run []plain, how way) {
+	w.apart.slow = w.apart.slow || how == byCrew
 	for i := range run {
 		p := &run[i]
 		if w.frags.whole { // it may be in memory that is free again before the packet is sealed
@@ -265,7 +267,7 @@ func (w *outWorker) handOver(run []plain, way way) {
 			copy(buf[underlay.Headroom:], p.buf[p.off:][:p.n])
 			p.buf, p.off = buf, underlay.Headroom
 		}
-		t := w.apart.open[way]
+		t := w.apart.open[how]
 		if t == nil {
 			t, _ = w.apart.tasks.Get().(*sealing)
 			if t == nil {
@@ -273,25 +275,25 @@ func (w *outWorker) handOver(run []plain, way way) {
 			}
 			t.batch = w.outBatch
 			w.users.Add(1)
-			w.apart.open[way] = t
+			w.apart.open[how] = t
 		}
 		t.list = append(t.list, *p)
 		p.seq = 0
-		if way == slowly && len(t.list) == taskPackets {
-			w.handedOver(way)
+		if how == byCrew && len(t.list) == taskPackets {
+			w.handedOver(how)
 		}
 	}
 }
 
 // handedOver begins the task that has packets, if there is one.
-func (w *outWorker) handedOver(way way) {
-	if w.apart == nil || w.apart.open[way] == nil {
+func (w *outWorker) handedOver(how way) {
+	if w.apart == nil || w.apart.open[how] == nil {
 		return
 	}
-	t := w.apart.open[way]
-	w.apart.open[way] = nil
+	t := w.apart.open[how]
+	w.apart.open[how] = nil
 	w.apart.lent++
-	if way == slowly {
+	if how == byCrew {
 		w.path.crew.do(&w.path.leaving, t)
 		return
 	}
@@ -299,8 +301,8 @@ func (w *outWorker) handedOver(way way) {
 	w.apart.own = append(w.apart.own, t)
 }
 
-// together computes the line's own tasks.
-func (w *outWorker) together() {
+// computeOwn computes the line's own tasks.
+func (w *outWorker) computeOwn() {
 	if w.apart == nil {
 		return
 	}

@@ -73,13 +73,6 @@ func tasks(p *Path) (list []task) {
 func quick(i int) []byte { return udp("10.1.0.1", "10.2.0.1", 10+i) }
 func slow(i int) []byte  { return udp("fd01::1", "fd02::1", 10+i) }
 
-func spis(packets [][]byte) (list []uint32) {
-	for _, p := range packets {
-		list = append(list, esp.SPI(p))
-	}
-	return list
-}
-
 // Packets of a quick cipher leave at once, those of a slow one in the order of their numbers, in whatever order they are sealed.
 func TestSlowCiphersDoNotHoldUpOthers(t *testing.T) {
 	a := newApart(t, 100)

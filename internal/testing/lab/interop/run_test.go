@@ -33,8 +33,8 @@ var outcomes = struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// A cell mostly waits: three at once keep two cores busy.
-	if err := flag.Set("test.parallel", "3"); err != nil {
+	// A cell mostly waits: four at once keep two cores busy.
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	code := lab.Main(m)
