@@ -453,7 +453,7 @@ func TestInstallsBesideWorkers(t *testing.T) {
 				default:
 				}
 				w.Enter()
-				if o := table.Outbound(1, f); o != nil {
+				if o := table.OutboundOn(i, 1, f); o != nil {
 					seq, ok := o.Reserve(1)
 					in := table.Inbound(o.Child().Inbound().SPI())
 					if ok && in != nil {
@@ -471,6 +471,7 @@ func TestInstallsBesideWorkers(t *testing.T) {
 	}
 	for id := range uint64(3000) {
 		p := params(t, table, id)
+		p.Line = int(id%4) - 1 // lines come and go as well
 		p.Out = p.In
 		p.Out.EncKey = p.In.EncKey.Clone()
 		install(t, table, p)
