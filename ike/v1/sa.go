@@ -273,7 +273,7 @@ func (sa *SA) weigh() {
 func (sa *SA) renews() {
 	b := sa.base
 	for _, s := range b.Others.Namesakes(b) {
-		if succeeds(b, s) {
+		if s.State != Established || succeeds(b, s) {
 			continue
 		}
 		replace := func() {
@@ -292,6 +292,9 @@ func (sa *SA) renews() {
 // succeeds reports whether we are making an SA of our own that is to replace s: then that and n, which the peer began meanwhile, are
 // twins, of which one goes.
 func succeeds(n, s *ikesa.SA) bool {
+	if !n.Peer.Initiates() {
+		return false // a hundred thousand road warriors are of one peer, and we begin none of their SAs
+	}
 	for x := range n.Others.Siblings(n) {
 		if x.Initiator && x.Instead != "" && x != s && x.State <= Established && x.Remote.Addr() == s.Remote.Addr() && x.Created.After(s.EstablishedAt) {
 			return true
