@@ -37,17 +37,27 @@ type handshake struct {
 	name  string
 	certs *certs // nil: by a preshared key
 	group string
+	v1    bool // IKEv1, main and quick mode
+}
+
+// exchange is the exchange-mode, and cipher that of the IKE SA, which is no AEAD in IKEv1.
+func (h *handshake) exchange() (mode, cipher string) {
+	if h.v1 {
+		return "main", "aes-128"
+	}
+	return "ike2", "aes-128-gcm"
 }
 
 var responders = []responder{{"culvert", startCulvert}, {"charon", startCharon}}
 
 // BenchmarkHandshakes loads each gateway with the same initiators, in the same
-// run: IKE_SA_INIT, IKE_AUTH with a CHILD SA, and the Delete. What counts is
+// run: IKE_SA_INIT, IKE_AUTH with a CHILD SA, and the Delete, or main mode and quick mode, and the Delete. What counts is
 // handshakes per second of CPU time of the responder's process, so that it does
 // not matter that the load is made on the same cores.
 func BenchmarkHandshakes(b *testing.B) {
 	lab.Need(b)
-	for _, h := range []handshake{{"psk-x25519", nil, "x25519"}, {"psk-modp2048", nil, "modp2048"}, {"ecdsa-ecp256", newCerts(), "ecp256"}} {
+	for _, h := range []handshake{{"psk-x25519", nil, "x25519", false}, {"psk-modp2048", nil, "modp2048", false}, {"ecdsa-ecp256", newCerts(), "ecp256", false},
+		{"v1-psk-modp2048", nil, "modp2048", true}, {"v1-psk-ecp256", nil, "ecp256", true}} {
 		rates := map[string]float64{}
 		for _, r := range responders {
 			b.Run(h.name+"/"+r.name, func(b *testing.B) {
@@ -76,7 +86,7 @@ func measure(b *testing.B, r responder, h *handshake) float64 {
 	l.Wire(lab.End{Node: gate, Device: "eth0", Prefix: netip.PrefixFrom(target, 24)}, lab.End{Node: clients, Device: "eth0", Prefix: netip.PrefixFrom(local, 24)})
 	p := r.start(ctx, b, gate, h)
 	before := cpuTime(b, p)
-	got := runClients(ctx, b, clients, load{Target: target, Local: local, Group: h.group, Certs: h.certs, Initiators: loadInitiators, Duration: loadTime})
+	got := runClients(ctx, b, clients, load{Target: target, Local: local, Group: h.group, V1: h.v1, Certs: h.certs, Initiators: loadInitiators, Duration: loadTime})
 	used := cpuTime(b, p) - before
 	if got.Handshakes == 0 || got.Failures > got.Handshakes/100 {
 		b.Fatalf("%d handshakes, %d failures; log of %s:\n%s", got.Handshakes, got.Failures, r.name, tail(p.Log()))
@@ -143,7 +153,7 @@ tun = "culvert0"
 log-level = "error"
 [[profile]]
 name = "load"
-enc-algorithm = "aes-128-gcm"
+enc-algorithm = %q
 hash-algorithm = "sha256"
 dh-group = %q
 dpd-interval = "disable-dpd"
@@ -154,7 +164,7 @@ pfs-group = "none"
 [[peer]]
 name = "clients"
 address = "0.0.0.0/0"
-exchange-mode = "ike2"
+exchange-mode = %q
 profile = "load"
 passive = true
 %s
@@ -196,6 +206,7 @@ func startCulvert(ctx context.Context, b *testing.B, n *lab.Node, h *handshake) 
 	}
 	dir := b.TempDir()
 	conf, sock := filepath.Join(dir, "load.toml"), filepath.Join(dir, "sock")
+	mode, cipher := h.exchange()
 	identity := loadPSK
 	if h.certs != nil {
 		identity = loadSignature
@@ -203,7 +214,7 @@ func startCulvert(ctx context.Context, b *testing.B, n *lab.Node, h *handshake) 
 		write(b, filepath.Join(dir, "gate.pem"), h.certs.Gate)
 		write(b, filepath.Join(dir, "gate.key"), h.certs.gateKey)
 	}
-	write(b, conf, fmt.Sprintf(loadTOML, h.group, identity))
+	write(b, conf, fmt.Sprintf(loadTOML, cipher, h.group, mode, identity))
 	p := n.Start("culvert", nil, path, "--control", sock, "run", "-c", conf)
 	waitFor(ctx, b, p, sock)
 	return p
@@ -236,10 +247,10 @@ const loadStrongswanConf = `charon {
 
 const loadSwanctl = `connections {
 	clients {
-		version = 2
+		version = %d
 		local_addrs = 10.9.0.1
 		remote_addrs = %%any
-		proposals = aes128gcm16-prfsha256-%s
+		proposals = %s-%s
 		unique = never
 		local {
 			%s
@@ -267,6 +278,10 @@ secrets {
 
 func startCharon(ctx context.Context, b *testing.B, n *lab.Node, h *handshake) *lab.Process {
 	dir := b.TempDir()
+	version, proposal := 2, "aes128gcm16-prfsha256"
+	if h.v1 {
+		version, proposal = 1, "aes128-sha256"
+	}
 	local, remote := "auth = psk", "auth = psk"
 	files := map[string][]byte{}
 	if h.certs != nil {
@@ -275,7 +290,7 @@ func startCharon(ctx context.Context, b *testing.B, n *lab.Node, h *handshake) *
 	}
 	conf, sock, swanctl := filepath.Join(dir, "strongswan.conf"), filepath.Join(dir, "vici"), "swanctl.conf"
 	write(b, conf, fmt.Sprintf(loadStrongswanConf, sock))
-	files[swanctl] = []byte(fmt.Sprintf(loadSwanctl, h.group, local, remote, loadSecret))
+	files[swanctl] = []byte(fmt.Sprintf(loadSwanctl, version, proposal, h.group, local, remote, loadSecret))
 	n.SwanctlFiles(files)
 	p := n.Start("charon", []string{"STRONGSWAN_CONF=" + conf}, lab.Charon)
 	waitFor(ctx, b, p, sock)

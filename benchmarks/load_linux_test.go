@@ -28,6 +28,7 @@ type load struct {
 	Target     netip.Addr
 	Local      netip.Addr
 	Group      string
+	V1         bool   // IKEv1, main mode
 	Certs      *certs // nil: by a preshared key
 	Initiators int
 	Duration   time.Duration
@@ -113,6 +114,10 @@ func (in *initiator) config(port uint16) *core.Config {
 		Proposal: core.Proposal{Name: "load", Encrs: []*suite.Encr{suite.EncrByName("aes-128-gcm")}, ESN: []bool{false},
 			Lifetime: time.Hour, ReplayWindow: 64}}
 	cfg := &core.Config{Peers: []*core.Peer{peer}, Policies: []*core.Policy{policy}, IKEPort: port, NATTPort: port}
+	if in.load.V1 {
+		peer.Version, cfg.Encapsulation = core.IKEv1, core.EncapDetect
+		peer.Profile.Encrs, peer.Profile.Integs = []*suite.Encr{suite.EncrByIKEName("aes-128")}, []*suite.Integ{suite.IntegByName("sha256")}
+	}
 	if in.load.Certs != nil {
 		in.load.Certs.use(cfg, in.index)
 	}
@@ -151,13 +156,16 @@ func (in *initiator) handshake(n uint64, end time.Time) error {
 				e.Handle(time.Now(), core.SPIs{SPIs: spis})
 			case core.Event:
 				switch o.Kind {
-				case core.EvIKEUp:
+				case core.EvChildUp:
 					up = true
 				case core.EvIKEDown, core.EvInitFailed, core.EvAuthFailed, core.EvNoProposal:
 					gone = true
 				}
 			}
 		}
+	}
+	if in.load.V1 { // every time somebody else: after a DELETE an SA hears its peer for a moment longer
+		in.cfg.Peers[0].Identities[0].MyID.Data = clientName(in.index + int(n)*in.load.Initiators)
 	}
 	input(core.Reconfigure{Config: in.cfg})
 	deleting := false
