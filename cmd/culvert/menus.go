@@ -163,7 +163,7 @@ type installedSAPrint struct {
 }
 
 func (installedSAPrint) Help() string {
-	return `Prints the SAs that protect packets, one line for each direction. If current-bytes grows in one direction only, packets of the other direction do not arrive. Keys are printed only with --show-secrets. With these keys Wireshark, or anybody else, can decrypt a capture.
+	return `Prints the SAs that protect packets, one line for each direction. If current-bytes grows in one direction only, packets of the other direction do not arrive. With several workers, or a peer that has several CPUs, the column line says which worker has an SA for itself (RFC 9611); none: the peer alone uses it. Keys are printed only with --show-secrets. With these keys Wireshark, or anybody else, can decrypt a capture.
 
 Example:
 
