@@ -14,7 +14,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 # Debian packages: the peers of the interoperability tests; those with a kernel of their
 # own, which is not there for every processor; the race detector's linker; the shells
 # whose completions are tried, what checks the manual page, and what starts the unit; what `make bench` measures.
-LAB_PACKAGES := iproute2 iputils-ping nftables conntrack ike-scan strongswan-charon strongswan-swanctl \
+LAB_PACKAGES := iproute2 iputils-ping nftables conntrack ike-scan openssl strongswan-charon strongswan-starter strongswan-swanctl \
 	libcharon-extra-plugins libcharon-extauth-plugins libstrongswan-standard-plugins libstrongswan-extra-plugins
 GUEST_PACKAGES := user-mode-linux kmod gcc libc6-dev util-linux
 RACE_PACKAGES := gcc libc6-dev

@@ -25,6 +25,8 @@ var prerequisites = []prerequisite{
 	{"ike-scan", "ike-scan"},
 	{"swanctl", "strongswan-swanctl"},
 	{Charon, "strongswan-charon"},
+	{"/usr/lib/ipsec/starter", "strongswan-starter"},
+	{"openssl", "openssl"},
 	{"/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"},
 	{"/usr/lib/ipsec/plugins/libstrongswan-xauth-generic.so", "libcharon-extauth-plugins"},
 	{"/usr/lib/ipsec/plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"},
