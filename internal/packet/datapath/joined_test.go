@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"culvert/crypto/suite"
@@ -25,8 +26,12 @@ func TestJoinedDatagrams(t *testing.T) {
 			list = append(list, s)
 		}
 	}
-	for _, s := range list {
-		t.Run(s.String(), func(t *testing.T) {
+	for i, s := range slices.Concat(list, list) {
+		receive, where := func(p *Path, pkt *underlay.Packet) Reason { return p.Receive(start, pkt) }, "on the line"
+		if i >= len(list) {
+			receive, where = receiveApart, "apart"
+		}
+		t.Run(s.String()+", "+where, func(t *testing.T) {
 			left, right := s.connect(t)
 			l, r := netip.AddrPortFrom(s.leftIn, 1000), netip.AddrPortFrom(s.rightIn, 2000)
 			var want [][]byte
@@ -56,18 +61,33 @@ func TestJoinedDatagrams(t *testing.T) {
 			}
 			p := datagram(joined)
 			p.Kind, p.NATT, p.Local, p.Remote, p.Segment = underlay.ESP, true, first.Local, first.Remote, size
-			if v := right.path.Receive(start, p); v != Passed {
+			if v := receive(right.path, p); v != Passed {
 				t.Fatal(v)
 			}
 			if got := right.host.take(); fmt.Sprintf("%x", got) != fmt.Sprintf("%x", want) {
 				t.Errorf("got\n%x\nwant\n%x", got, want)
 			}
-			right.log.want(t, fmt.Sprintf("ike %s", bytes.Repeat([]byte{9}, size-4)), "used 1", "heard 1")
+			ike := fmt.Sprintf("ike %s", bytes.Repeat([]byte{9}, size-4))
+			right.log.want(t, ike, "used 1", "heard 1")
 			if v := right.path.Counters(); value(t, v, "rx-packets") != 8 || value(t, v, "rx-ike") != 1 {
 				t.Errorf("counters: %v", v.Snapshot())
 			}
 		})
 	}
+}
+
+// receiveApart is Receive by a line that hands over what is slow.
+func receiveApart(path *Path, pkt *underlay.Packet) Reason {
+	path.crew = &crew{work: make(chan task, 100)}
+	path.arriver = newInWorker(path, path.edges(), taskPackets)
+	w := newInWorker(path, path.edges(), 1)
+	w.apart = newInApart(path)
+	r := w.batch(start.UnixNano(), []underlay.Packet{*pkt})
+	for _, t := range tasks(path) {
+		t.compute()
+		t.place().sequence.computed(t)
+	}
+	return r
 }
 
 // One datagram of several that is not what its peer sent counts for itself.

@@ -195,7 +195,6 @@ type outApart struct {
 	open      [2]*sealing // by way: takes more packets
 	own       []*sealing  // tasks of the batch at hand that the line computes
 	lent      int         // tasks of the batch at hand
-	slow      bool        // the crew has packets of it
 	lastQuick int64       // when a packet was sealed on the line, Unix ns
 }
 
@@ -203,9 +202,9 @@ func newOutApart(p *Path, size int) *outApart {
 	return &outApart{batches: newBatches(outBatches, func() *outBatch { return newOutBatch(p, size) })}
 }
 
-// room reports whether the crew may have more packets of the batch at hand.
+// room reports whether the crew may have packets of the batch at hand. It does not become false within a batch.
 func (a *outApart) room(now int64) bool {
-	return a.slow || now-a.lastQuick >= quickLately || a.batches.idle()
+	return now-a.lastQuick >= quickLately || a.batches.idle()
 }
 
 // sealing is a task: packets of an outbound batch.
@@ -247,14 +246,13 @@ func (w *outWorker) renew() {
 	if w.apart.lent == 0 {
 		return
 	}
-	w.apart.lent, w.apart.slow = 0, false
+	w.apart.lent = 0
 	w.leave(w.apart)
 	w.outBatch = w.apart.batches.take()
 }
 
 // handOver takes packets that have sequence numbers from the line.
 func (w *outWorker) handOver(run []plain, how way) {
-	w.apart.slow = w.apart.slow || how == byCrew
 	for i := range run {
 		p := &run[i]
 		if w.frags.whole { // it may be in memory that is free again before the packet is sealed
@@ -401,7 +399,7 @@ func (w *inWorker) handOver(p *underlay.Packet, in *sad.Inbound, seq uint64, now
 	a := w.apart
 	t := a.open
 	if t == nil {
-		if a.lent == 0 && now-a.lastQuick < quickLately && !a.batches.idle() {
+		if now-a.lastQuick < quickLately && !a.batches.idle() {
 			return InBufferErrors
 		}
 		if t, _ = a.tasks.Get().(*opening); t == nil {

@@ -13,6 +13,7 @@ import (
 	"culvert/esp"
 	"culvert/internal/packet/underlay"
 	"culvert/internal/testing/beside"
+	"culvert/sad"
 )
 
 // apart is a tunnel with an SA of a quick cipher (policy 1, IPv4) and one of a slow cipher (policy 2, IPv6), whose lines hand
@@ -264,6 +265,21 @@ func TestKeysOfTasksAreNotWiped(t *testing.T) {
 	}
 	if n := len(a.right.host.take()); n != 1 {
 		t.Errorf("%d packets arrived, want 1", n)
+	}
+}
+
+// What is opened apart is heard at the time at which it came.
+func TestTasksHaveTheirTime(t *testing.T) {
+	a := newApart(t, 4)
+	a.right.log.quiet = false
+	for i, want := range [][]string{{"used 2", "heard 2"}, nil, {"heard 2"}} {
+		a.now = start.UnixNano() + int64(i)*int64(sad.HeardEvery)/2
+		a.arrive(sealedBy(a, 2, slow(i)))
+		for _, task := range tasks(a.right.path) {
+			task.compute()
+			task.place().sequence.computed(task)
+		}
+		a.right.log.want(t, want...)
 	}
 }
 
