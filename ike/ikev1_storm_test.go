@@ -264,3 +264,30 @@ func TestReplacedPhase1IsNotKept(t *testing.T) {
 		t.Errorf("a: %v\nb: %v", p.a.events, p.b.events)
 	}
 }
+
+// Both ends made a CHILD SA for the same traffic, and phase 1 is over before one of the two is deleted. Both stay, since nobody could
+// tell the peer.
+func TestTwinsOfAPhase1ThatIsOver(t *testing.T) {
+	for seed := range uint64(4) {
+		p := newPair(t, seed, quick, inMainMode, longChildren)
+		p.up()
+		p.until(5*time.Second, "up", p.bothUp)
+		p.run(time.Second)
+		if len(p.a.children) != 2 {
+			t.Fatalf("seed %d: %d CHILD SAs, not two", seed, len(p.a.children))
+		}
+		p.drop = func(*side, message.Header) bool { return true }
+		for _, sa := range sorted(p.a.e.bySPI) {
+			ikesa.Expire(sa, "the peer deleted it")
+		}
+		p.run(20 * time.Second)
+		for _, k := range p.a.children {
+			if k.retired {
+				t.Errorf("seed %d: a CHILD SA was deleted", seed)
+			}
+		}
+		if len(p.a.children) != 2 {
+			t.Errorf("seed %d: %d CHILD SAs are left", seed, len(p.a.children))
+		}
+	}
+}

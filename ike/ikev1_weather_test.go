@@ -178,7 +178,7 @@ func (w *weatherV1) quiet() {
 		}
 		w.traffic(10 * time.Second)
 	}
-	for range 10 * 60 { // a phase 1 whose DELETE was lost stays until DPD has asked five times
+	for range 13 * 60 { // a phase 1 whose DELETE was lost stays until DPD has asked five times, and one that is over until its CHILD SAs are, for ten minutes
 		w.traffic(time.Second)
 		if w.strays() == "" {
 			return
@@ -200,7 +200,7 @@ func (w *weatherV1) strays() string {
 		}
 		live := 0
 		for _, c := range s.e.children {
-			if c.Serving() {
+			if c.Serving() && c.Line == 0 {
 				live++
 			}
 		}

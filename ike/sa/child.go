@@ -338,7 +338,7 @@ func (c *Child) Supersede(made *Child) {
 	if c.Gone || c.Closing || made.Gone {
 		return
 	}
-	if other := c.Theirs; other != nil && other != made && other.Serving() && made.Serving() { // both ends rekeyed it at once: one of the two is rekeyed next
+	if other := c.Theirs; other != nil && other != made && other.Serving() && made.Serving() && made.made.Sub(other.made) < core.TimeToGiveUp { // both ends rekeyed it at once: one of the two is rekeyed next
 		loser, winner := other, made
 		if Lower(made.LowNonce, other.LowNonce) {
 			loser, winner = made, other
@@ -421,6 +421,13 @@ func (c *Child) End(why string) {
 		old.Theirs, old.replaced = nil, false
 		if !old.Rekeying && !old.Closing {
 			old.RekeyLater()
+		}
+	}
+	_, detached := sa.Protocol.(Detached)
+	for _, d := range sa.Children { // it may have replaced several (Supersede)
+		if detached && d.Theirs == c {
+			d.Theirs, d.replaced = nil, false
+			d.RekeyLater()
 		}
 	}
 	sa.Keeper.ChildGone(c)

@@ -126,6 +126,8 @@ func (c *Child) SettleTwins() {
 		switch {
 		case !loser.Birth.Mine && c.SA.Env.Now().Before(c.Birth.TwinsSince(d.Birth).Add(twinPatience)): // the peer is to delete it
 			c.SA.Env.After(twinPatience, c.SettleTwins)
+		case loser.SA.State == Expired: // nobody could tell the peer
+			c.SA.Env.After(twinPatience, c.SettleTwins)
 		case !winner.Sure || c.Rekeying || d.Rekeying:
 			c.SA.Env.After(TwinDelay, c.SettleTwins)
 		default:
