@@ -20,11 +20,12 @@ import (
 
 // TestWeatherOfIKEv1 is TestWeather of two gateways that speak IKEv1, and in a third of the runs both versions, with one peer of
 // each at one address. The seed draws main or aggressive mode, XAuth and mode config too, and beside the other deeds old
-// messages are said again. What holds there holds here, but for two things:
+// messages are said again. What holds there holds here, but for three things:
 //
 //   - Nobody answers a DELETE. Where it is lost, the other end seals on until it rekeys, or until DPD finds out: the ends take
 //     longer to agree.
 //   - A CHILD SA that was replaced opens until its lifetime ends, so that there are more of them than policies.
+//   - What a phase 1 that is over has left stays as long, if the peer is not known to be the same device when it comes again.
 func TestWeatherOfIKEv1(t *testing.T) {
 	sweep.Run(t, 100, func(t *testing.T, seed uint64) sweep.Tally {
 		w := newWeatherV1(t, seed)
