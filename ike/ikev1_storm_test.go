@@ -291,3 +291,20 @@ func TestTwinsOfAPhase1ThatIsOver(t *testing.T) {
 		}
 	}
 }
+
+// Two IKE SAs replace each other, so that one is handed what it has itself: it keeps that.
+func TestHandedOverToItself(t *testing.T) {
+	p := newPair(t, 1, quick, inMainMode, bPassive, longChildren)
+	p.up()
+	p.until(5*time.Second, "up", p.bothUp)
+	for _, sa := range p.a.e.bySPI {
+		ikesa.HandOver(sa, sa)
+		if len(sa.Children) != 1 {
+			t.Errorf("%d CHILD SAs", len(sa.Children))
+		}
+	}
+	p.a.in(core.Command{Do: core.Shutdown})
+	if len(p.a.children) != 0 {
+		t.Errorf("%d CHILD SAs are left", len(p.a.children))
+	}
+}

@@ -122,6 +122,9 @@ func (e *Endpoint) inherit(sa *ikesa.SA, tries int) {
 					}
 					return
 				}
+				if n == old { // the peer had it replace the new one
+					return
+				}
 				ikesa.HandOver(old, n)
 				old.Delete(why)
 			})

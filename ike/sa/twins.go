@@ -91,6 +91,9 @@ func (sa *SA) TakeOver(from *SA) bool {
 
 // HandOver has another IKE SA with the same peer carry the CHILD SAs and the lease, where its version can (Detached).
 func HandOver(sa, to *SA) {
+	if sa == to { // what replaced it was replaced by it
+		return
+	}
 	moved := sa.Children
 	for _, c := range moved {
 		c.SA = to
