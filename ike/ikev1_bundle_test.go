@@ -163,9 +163,14 @@ func bundleOf(ah, esp uint32, changes ...func(ah, esp *isakmp.Phase2)) []isakmp.
 func TestAHWithESPOfAPeer(t *testing.T) {
 	transportAH := func(ah, _ *isakmp.Phase2) { ah.Encapsulation = isakmp.EncapTransport }
 	for _, first := range []uint8{isakmp.ProtoAH, isakmp.ProtoESP} {
-		for _, deletes := range []*isakmp.Delete{
-			{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoAH, SPIs: [][]byte{u32(0xc0000001)}},
-			{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoESP, SPIs: [][]byte{u32(0xc0000002)}},
+		for _, deletes := range []struct {
+			protocol uint8
+			spi      func(k *child) uint32
+		}{
+			{isakmp.ProtoAH, func(*child) uint32 { return 0xc0000001 }},
+			{isakmp.ProtoESP, func(*child) uint32 { return 0xc0000002 }},
+			{isakmp.ProtoAH, func(k *child) uint32 { return k.AH.In.SPI }}, // ours, as Cisco says it
+			{isakmp.ProtoESP, func(k *child) uint32 { return k.In.SPI }},
 		} {
 			r := newRig(t, ahWithESPRig)
 			p := newPuppet1(r, 1)
@@ -216,8 +221,77 @@ func TestAHWithESPOfAPeer(t *testing.T) {
 					t.Errorf("the key is %x, want %x", c.got, c.want)
 				}
 			}
-			if p.inform(deletes); len(r.children) != 0 {
-				t.Errorf("%d CHILD SAs after a DELETE of protocol %d", len(r.children), deletes.Protocol)
+			wrong := &isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: 5 - deletes.protocol, SPIs: [][]byte{u32(deletes.spi(k))}}
+			if p.inform(wrong); len(r.children) != 1 {
+				t.Errorf("the SPI of protocol %d was deleted as one of the other", deletes.protocol)
+			}
+			right := &isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: deletes.protocol, SPIs: [][]byte{u32(deletes.spi(k))}}
+			if p.inform(right); len(r.children) != 0 {
+				t.Errorf("%d CHILD SAs after a DELETE of protocol %d", len(r.children), deletes.protocol)
+			}
+		}
+	}
+}
+
+// deletesSaid are those of the informational exchanges that the endpoint has begun, as "protocol SPI".
+func (p *puppet1) deletesSaid() (list []string) {
+	p.t.Helper()
+	for _, s := range p.r.take() {
+		m, err := isakmp.Parse(s.Data)
+		if err != nil || m.Exchange != isakmp.ExchangeInformational {
+			continue
+		}
+		iv := p.quickIV(m.ID)
+		for _, x := range p.open(m, &iv).Payloads {
+			if d, ok := x.(*isakmp.Delete); ok {
+				for _, spi := range d.SPIs {
+					list = append(list, fmt.Sprintf("%d %x", d.Protocol, spi))
+				}
+			}
+		}
+	}
+	return list
+}
+
+// Both SAs are deleted at the peer, and of an SPI that nobody has it is not known which of both it is.
+func TestAHWithESPIsDeletedAsBoth(t *testing.T) {
+	r := newRig(t, ahWithESPRig)
+	p := newPuppet1(r, 1)
+	p.main()
+	p.offers = bundleOf(0xc0000001, 0xc0000002)
+	p.quick(0)
+	k := r.children[1]
+	if k == nil {
+		t.Fatalf("no CHILD SA: %s", r.reasons())
+	}
+	r.take()
+	r.in(core.UnknownSPI{Local: rigAddr, Remote: p.addr, SPI: 0x90000000})
+	if got, want := p.deletesSaid(), []string{"3 90000000", "2 90000000"}; !slices.Equal(got, want) {
+		t.Errorf("of an unknown SPI %q is said, want %q", got, want)
+	}
+	r.in(core.Command{Do: core.FlushSAs})
+	want := []string{fmt.Sprintf("3 %08x", k.In.SPI), fmt.Sprintf("2 %08x", k.AH.In.SPI)}
+	if got := p.deletesSaid(); len(got) < 2 || !slices.Equal(got[:2], want) {
+		t.Errorf("%q is said at the end, want %q", got, want)
+	}
+}
+
+// Both live as long as the one that is to live for less.
+func TestAHWithESPLivesForTheLesser(t *testing.T) {
+	for name, change := range map[string]func(ah, esp *isakmp.Phase2){
+		"AH":  func(ah, _ *isakmp.Phase2) { ah.Life.Seconds = 600 },
+		"ESP": func(_, esp *isakmp.Phase2) { esp.Life.Seconds = 600 },
+	} {
+		r := newRig(t, ahWithESPRig)
+		p := newPuppet1(r, 1)
+		p.main()
+		p.offers = bundleOf(0xc0000001, 0xc0000002, change)
+		if p.quick(0); len(r.children) != 1 {
+			t.Fatalf("%s: no CHILD SA: %s", name, r.reasons())
+		}
+		for _, k := range r.children {
+			if k.Hard != 10*time.Minute {
+				t.Errorf("%s says 10 minutes, and the CHILD SA lives for %v", name, k.Hard)
 			}
 		}
 	}
