@@ -297,6 +297,29 @@ func TestAHWithESPLivesForTheLesser(t *testing.T) {
 	}
 }
 
+// Where only AH's algorithm differs, that is what is said.
+func TestAHAloneDiffers(t *testing.T) {
+	r := newRig(t, ahWithESPRig)
+	p := newPuppet1(r, 1)
+	p.main()
+	sha512 := suite.IntegByName("sha512")
+	p.offers = bundleOf(0xc0000001, 0xc0000002, func(ah, _ *isakmp.Phase2) { ah.Auth = sha512.V1.ESP })
+	p.offers[0].Transforms[0].ID = sha512.V1.AH
+	p.nextID++
+	raw, _ := p.quick1(p.nextID, 0)
+	p.say(raw)
+	for _, e := range r.events {
+		if e.Kind == core.EvNoProposal {
+			d := e.Detail
+			if d == nil || d.Part != "integrity" || !strings.Contains(d.Hint, "the peer offers sha512") || !slices.Contains(d.Theirs, "integrity of AH: sha512") {
+				t.Errorf("%+v", d)
+			}
+			return
+		}
+	}
+	t.Errorf("nothing is said: %s", r.reasons())
+}
+
 // Bundles that cannot be had are refused, and their SPIs go back.
 func TestBundlesThatAreRefused(t *testing.T) {
 	for _, c := range []struct {

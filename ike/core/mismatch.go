@@ -125,6 +125,12 @@ func (o Offer) Explain(peer []Alternative, h Holder) *Mismatch {
 			if hasAny(p, part.t) {
 				theirs.add(func() string { return prefix + part.name + ": " + strings.Join(offered(p, part.t, o.Protocol), ", ") })
 			}
+			if part.t == suite.TypeInteg && len(p.AH) > 0 {
+				around := Alternative{Transforms: p.AH}
+				theirs.add(func() string {
+					return prefix + "integrity of AH: " + strings.Join(offered(&around, part.t, ProtoAH), ", ")
+				})
+			}
 			if part.t == suite.TypeDH && hasAdditional(p) {
 				theirs.add(func() string { return prefix + additionalLine + strings.Join(offeredAdditional(p), ", ") })
 			}
@@ -155,9 +161,27 @@ func (o Offer) Explain(peer []Alternative, h Holder) *Mismatch {
 		m.Part = "transform"
 		m.Hint = "the peer's proposal has a transform of a kind that does not exist here: have it leave that out"
 	default:
-		o.hint(m, best, parts[furthest-1], h)
+		o.hint(m, o.blamed(best, parts[furthest-1].t), parts[furthest-1], h)
 	}
 	return m
+}
+
+// integFits reports whether a proposal has a cipher of ours, and an integrity algorithm that goes with it.
+func (o Offer) integFits(p *Alternative) bool {
+	return slices.ContainsFunc(o.Encrs, func(e *suite.Encr) bool {
+		_, ok := o.integ(p, e)
+		return ok && encrOf(p, e) != nil
+	})
+}
+
+// blamed is p with the transforms of the protocol that does not fit at a part: of AH with ESP those of AH, if ESP fits.
+func (o Offer) blamed(p *Alternative, t suite.TransformType) *Alternative {
+	if t != suite.TypeInteg || len(o.AH) == 0 || !o.integFits(p) {
+		return p
+	}
+	around := *p
+	around.Transforms = p.AH
+	return &around
 }
 
 // agrees is how many comparisons a proposal passes: the protocol, then parts.
@@ -168,10 +192,7 @@ func (o Offer) agrees(p *Alternative) int {
 	passed := []bool{
 		slices.ContainsFunc(o.Encrs, func(e *suite.Encr) bool { return encrOf(p, e) != nil }),
 		o.Protocol != ProtoIKE || slices.ContainsFunc(o.PRFs, func(f *suite.PRF) bool { return has(p, suite.TypePRF, f.ID, 0) }),
-		slices.ContainsFunc(o.Encrs, func(e *suite.Encr) bool {
-			_, ok := o.integ(p, e)
-			return ok && encrOf(p, e) != nil
-		}) && (len(o.AH) == 0 || firstInteg(o.AH, p.AH) != nil),
+		o.integFits(p) && (len(o.AH) == 0 || firstInteg(o.AH, p.AH) != nil),
 		(len(o.Groups) == 0 || o.mayLackGroup()) && (!hasAny(p, suite.TypeDH) || has(p, suite.TypeDH, 0, 0)) ||
 			slices.ContainsFunc(o.Groups, func(g *suite.Group) bool { return has(p, suite.TypeDH, g.ID, 0) }),
 		len(o.ESN) == 0 || slices.ContainsFunc(o.ESN, func(esn bool) bool {

@@ -367,7 +367,11 @@ func (c *chaos) judge(after string) {
 		if c.gates[1].nets[0].Contains(k.from) || c.gates[1].nets[1].Contains(k.from) {
 			g = c.gates[1]
 		}
-		late, ok := excused(c.withStalls(g.guard), c.withStalls(g.routing), k.at)
+		guard, routing := c.withStalls(g.guard), c.withStalls(g.routing)
+		if !strings.HasPrefix(k.where, g.name()+" ") {
+			guard, routing = guard.seenBehind(), routing.seenBehind()
+		}
+		late, ok := excused(guard, routing, k.at)
 		if ok {
 			c.allowed++
 			c.longest = max(c.longest, late)
@@ -657,6 +661,21 @@ func (s spans) text(start time.Time) string {
 	return strings.Join(list, ", ")
 }
 
+// neighbourWait is how long a router holds a packet while it asks for the hardware address of its next hop (RFC 4861 §10), and
+// the bad wire may carry no answer.
+const neighbourWait = 3 * time.Second
+
+// seenBehind is for what is seen behind the gateway: it left the gateway up to neighbourWait before.
+func (s spans) seenBehind() (list spans) {
+	for _, v := range s {
+		if !v.until.IsZero() {
+			v.until = v.until.Add(neighbourWait)
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
 // excused says whether both layers were away at a time, and for how long they had been.
 func excused(guard, routing spans, at time.Time) (late time.Duration, ok bool) {
 	for _, g := range guard {
@@ -682,6 +701,12 @@ func TestExcused(t *testing.T) {
 	at := func(ms int) time.Time { return time.UnixMilli(int64(1_000_000 + ms)) }
 	guard := spans{{at(0), at(1000)}, {at(5000), at(6000)}, {at(9000), time.Time{}}}
 	routing := spans{{at(500), at(1500)}, {at(7000), at(8000)}, {at(9500), at(9900)}}
+	if _, ok := excused(guard.seenBehind(), routing.seenBehind(), at(4000)); !ok {
+		t.Error("what a router held for three seconds is not excused")
+	}
+	if _, ok := excused(guard.seenBehind(), routing.seenBehind(), at(4001)); ok {
+		t.Error("what a router held for longer is excused")
+	}
 	for _, c := range []struct {
 		at   int
 		late time.Duration
