@@ -47,6 +47,7 @@ func bench() (err error) {
 	seconds := set.Float64("seconds", 5, "seconds that each cell is measured")
 	quick := set.Bool("quick", false, "two minutes: whether everything works, not how fast it is")
 	out := set.String("out", "", "`folder` for bench.json, README.md and the plots (default: none)")
+	keep := set.Bool("keep", false, "keep what the folder of -out says of other cells, measured on the same machine in as many rounds")
 	nice := set.Int("nice", 0, "priority of every process that is measured, -20 to 19: -19 on a machine with other work")
 	binary := set.String("culvert", "", "`binary` of culvert (default: the one of this repository, built)")
 	older := set.String("before", "", "another `binary` of culvert, to compare with")
@@ -115,6 +116,9 @@ func bench() (err error) {
 	}
 	for _, f := range h.failures {
 		fmt.Println("FAILED:", f)
+	}
+	if err == nil && *out != "" && *keep {
+		err = r.keep(*out)
 	}
 	if err == nil && *out != "" {
 		err = r.report(*out)

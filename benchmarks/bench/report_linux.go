@@ -2,9 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,6 +35,41 @@ type machine struct {
 	Memory string
 	Go     string
 	Load   string // average load when the run began: other work blurs figures
+}
+
+// keep adds what an earlier run wrote to a folder about cells that this one has not measured. An error says that it
+// was a run of another kind.
+func (r *result) keep(dir string) error {
+	data, err := os.ReadFile(filepath.Join(dir, "bench.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var old result
+	if err == nil {
+		err = json.Unmarshal(data, &old)
+	}
+	if err != nil {
+		return err
+	}
+	old.Machine.Load = r.Machine.Load
+	if old.Machine != r.Machine || old.Rounds != r.Rounds || old.Seconds != r.Seconds {
+		return fmt.Errorf("%s has a run of %d rounds of %g s on %s, Linux %s: leave out -keep to replace it", dir, old.Rounds, old.Seconds, old.Machine.CPU, old.Machine.Kernel)
+	}
+	measured := maps.Clone(r.Cells)
+	for _, row := range old.Rows {
+		if _, again := measured[row.Cell]; !again {
+			r.Rows, r.Cells[row.Cell] = append(r.Rows, row), old.Cells[row.Cell]
+		}
+	}
+	place := func(name string) int { return slices.IndexFunc(cells, func(c cell) bool { return c.name == name }) }
+	slices.SortStableFunc(r.Rows, func(a, b *row) int { return place(a.Cell) - place(b.Cell) })
+	for _, p := range peers {
+		if about, was := old.Peers[p.name]; was && r.Peers[p.name] == "" {
+			r.Order, r.Peers[p.name] = append(r.Order, p.name), about
+			r.Versions[p.name] = old.Versions[p.name]
+		}
+	}
+	return nil
 }
 
 // report writes bench.json, README.md and the plots to a folder.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -136,5 +137,43 @@ func TestReport(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "udp.svg")); err == nil {
 		t.Error("a plot of nothing was written")
+	}
+}
+
+// What was measured before of other cells is kept; what is measured again takes its place.
+func TestReportKeeps(t *testing.T) {
+	dir := t.TempDir()
+	run := func(peer string, value float64, names ...string) *result {
+		r := &result{Rounds: 5, Seconds: 1, Machine: machine{CPU: "a CPU", Load: short(value)}, Order: []string{peer},
+			Peers: map[string]string{peer: "about it"}, Cells: map[string]string{}, Versions: map[string]string{}}
+		for _, name := range names {
+			r.Cells[name] = "about " + name
+			r.Rows = append(r.Rows, &row{Cell: name, Figure: "Gbit/s", Samples: map[string][]sample{peer: {{1, value}}}})
+		}
+		return r
+	}
+	if err := run("culvert", 1, "tcp1", "idle").keep(dir); err != nil {
+		t.Fatal("nothing was measured before:", err)
+	}
+	if err := run("culvert", 1, "tcp1", "idle").report(dir); err != nil {
+		t.Fatal(err)
+	}
+	r := run("veth", 2, "tcp4", "tcp1")
+	if err := r.keep(dir); err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, x := range r.Rows {
+		for peer, list := range x.Samples {
+			got += fmt.Sprintf("%s %s %v %q, ", x.Cell, peer, list[0].Value, r.Cells[x.Cell])
+		}
+	}
+	if want := `tcp1 veth 2 "about tcp1", tcp4 veth 2 "about tcp4", idle culvert 1 "about idle", `; got != want || len(r.Order) != 2 {
+		t.Errorf("%s of %q, want %s", got, r.Order, want)
+	}
+	other := run("culvert", 1, "tcp4")
+	other.Machine.CPU = "another"
+	if err := other.keep(dir); err == nil || !strings.Contains(err.Error(), "a CPU") {
+		t.Errorf("figures of two machines: %v", err)
 	}
 }
