@@ -276,7 +276,7 @@ func TestInitialContactAfterPhase1(t *testing.T) {
 	}
 }
 
-// Who has CHILD SAs of an expired phase 1 does not say INITIAL-CONTACT: the peer would end them.
+// An end that still has CHILD SAs of an expired phase 1 does not send INITIAL-CONTACT, because the peer would end them.
 func TestNoInitialContactAfterPhase1(t *testing.T) {
 	p := expiredPair(t, bPassive)
 	talk := p.talks()

@@ -13,8 +13,8 @@ import (
 // not packets of ESP. Both ends have to say it. A later meaning gets a vendor ID of its own.
 var ownVendor = []byte("Culvert UDP\x01")
 
-// linesVendor is our vendor ID of a gateway whose data path has several lines. It is for gateways that do not send
-// ownVendor, and says that the sender knows CHILD SAs for lines (lines.go), as who sends ownVendor does.
+// linesVendor says that the sender knows CHILD SAs for single lines (lines.go). A gateway sends it if its data path has several
+// lines and it does not send ownVendor, which says the same.
 var linesVendor = []byte("Culvert lines\x01")
 
 // libreswanVendor is what the vendor ID of libreswan begins with.

@@ -2,7 +2,6 @@ package datapath
 
 import (
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"culvert/ah"
@@ -80,13 +79,12 @@ type inWorker struct {
 // inBatch is the memory of one batch of datagrams. The line owns it, and those who open packets of it apart, until the
 // last of them has ended.
 type inBatch struct {
-	sads    *sad.Worker // holds what was found for the batch
+	use
 	packets []underlay.Packet
-	users   atomic.Int32
 }
 
 func newInBatch(p *Path, size int) *inBatch {
-	b := &inBatch{sads: p.cfg.SAs.Worker(), packets: make([]underlay.Packet, size)}
+	b := &inBatch{use: use{sads: p.cfg.SAs.Worker()}, packets: make([]underlay.Packet, size)}
 	for i := range b.packets {
 		b.packets[i].Buf = make([]byte, underlay.Headroom+maxPacket)
 	}

@@ -3,7 +3,6 @@ package datapath
 import (
 	"errors"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"culvert/internal/packet/underlay"
@@ -67,17 +66,16 @@ type outWorker struct {
 // outBatch is the memory of one batch: the packets as the device gave them, and what became of them. The line owns it,
 // and those who seal packets of it apart, until the last of them has ended.
 type outBatch struct {
-	sads  *sad.Worker // holds what was found for the batch
+	use
 	bufs  [][]byte
 	room  [][]byte // what of bufs the device may fill: not the tail, which is the ICV's
 	sizes []int
 	plain []plain // what is left of the batch after sad.Outbound
 	spare spare   // for packets that are cut before they are sealed
-	users atomic.Int32
 }
 
 func newOutBatch(p *Path, size int) *outBatch {
-	b := &outBatch{sads: p.cfg.SAs.Worker(), bufs: make([][]byte, size), room: make([][]byte, size), sizes: make([]int, size), plain: make([]plain, 0, size)}
+	b := &outBatch{use: use{sads: p.cfg.SAs.Worker()}, bufs: make([][]byte, size), room: make([][]byte, size), sizes: make([]int, size), plain: make([]plain, 0, size)}
 	for i := range b.bufs {
 		b.bufs[i] = make([]byte, underlay.Headroom+maxPacket+tailroom)
 		b.room[i] = b.bufs[i][: underlay.Headroom+maxPacket : underlay.Headroom+maxPacket]

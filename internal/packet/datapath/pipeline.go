@@ -3,6 +3,7 @@ package datapath
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"culvert/internal/packet/underlay"
@@ -160,6 +161,43 @@ func (b *batches[B]) take() *B {
 	return <-b.free
 }
 
+// use is of a batch: what its users found, and how many they are.
+type use struct {
+	sads  *sad.Worker // holds the SAs that were found for the batch
+	users atomic.Int32
+}
+
+// lending is what a line needs to hand packets over with their batch, which is a B.
+type lending[B any] struct {
+	batches   batches[B]
+	tasks     sync.Pool
+	lent      int   // tasks of the batch at hand
+	lastQuick int64 // when a packet was sealed or opened on the line, Unix ns
+}
+
+// room reports whether the crew may have packets of the batch at hand. It does not become false within a batch.
+func (l *lending[B]) room(now int64) bool {
+	return now-l.lastQuick >= quickLately || l.batches.idle()
+}
+
+// leave ends one use of a batch, which the last one gives back.
+func (l *lending[B]) leave(b *B, u *use) {
+	if u.users.Add(-1) == 0 {
+		u.sads.Leave()
+		l.batches.free <- b
+	}
+}
+
+// renewed is the batch that the line goes on with: b, or another if packets of b were handed over. It waits while there is none.
+func (l *lending[B]) renewed(b *B, u *use) *B {
+	if l.lent == 0 {
+		return b
+	}
+	l.lent = 0
+	l.leave(b, u)
+	return l.batches.take()
+}
+
 // way is how packets are sealed.
 type way uint8
 
@@ -188,23 +226,17 @@ func (w *outWorker) wayOf(out *sad.Outbound) way {
 	return inOrder
 }
 
-// outApart is what an outbound line needs to hand packets over.
+// outApart is what an outbound line needs to hand packets over. Its tasks are *sealing.
 type outApart struct {
-	batches   batches[outBatch]
-	tasks     sync.Pool   // of *sealing
-	open      [2]*sealing // by way: takes more packets
-	own       []*sealing  // tasks of the batch at hand that the line computes
-	lent      int         // tasks of the batch at hand
-	lastQuick int64       // when a packet was sealed on the line, Unix ns
+	lending[outBatch]
+	open [2]*sealing // by way: takes more packets
+	own  []*sealing  // tasks of the batch at hand that the line computes
 }
 
 func newOutApart(p *Path, size int) *outApart {
-	return &outApart{batches: newBatches(outBatches, func() *outBatch { return newOutBatch(p, size) })}
-}
-
-// room reports whether the crew may have packets of the batch at hand. It does not become false within a batch.
-func (a *outApart) room(now int64) bool {
-	return now-a.lastQuick >= quickLately || a.batches.idle()
+	a := &outApart{}
+	a.batches = newBatches(outBatches, func() *outBatch { return newOutBatch(p, size) })
+	return a
 }
 
 // sealing is a task: packets of an outbound batch.
@@ -230,26 +262,10 @@ func (t *sealing) finish() {
 	clear(t.list)
 	t.list, t.batch = t.list[:0], nil
 	home.tasks.Put(t)
-	b.leave(home)
+	home.leave(b, &b.use)
 }
 
-// leave ends one use of the batch, which the last one gives back.
-func (b *outBatch) leave(home *outApart) {
-	if b.users.Add(-1) == 0 {
-		b.sads.Leave()
-		home.batches.free <- b
-	}
-}
-
-// renew gives the line another batch, if packets of the one at hand were handed over. It waits while there is none.
-func (w *outWorker) renew() {
-	if w.apart.lent == 0 {
-		return
-	}
-	w.apart.lent = 0
-	w.leave(w.apart)
-	w.outBatch = w.apart.batches.take()
-}
+func (w *outWorker) renew() { w.outBatch = w.apart.renewed(w.outBatch, &w.use) }
 
 // handOver takes packets that have sequence numbers from the line.
 func (w *outWorker) handOver(run []plain, how way) {
@@ -312,17 +328,16 @@ func (w *outWorker) computeOwn() {
 	w.apart.own = w.apart.own[:0]
 }
 
-// inApart is what an inbound line needs to hand packets over.
+// inApart is what an inbound line needs to hand packets over. Its tasks are *opening.
 type inApart struct {
-	batches   batches[inBatch]
-	tasks     sync.Pool // of *opening
-	open      *opening  // takes more packets
-	lent      int       // tasks of the batch at hand
-	lastQuick int64     // when a packet was opened on the line, Unix ns
+	lending[inBatch]
+	open *opening // takes more packets
 }
 
 func newInApart(p *Path) *inApart {
-	return &inApart{batches: newBatches(inBatches, func() *inBatch { return newInBatch(p, inBatchSize) })}
+	a := &inApart{}
+	a.batches = newBatches(inBatches, func() *inBatch { return newInBatch(p, inBatchSize) })
+	return a
 }
 
 // opening is a task: packets of an inbound batch.
@@ -373,33 +388,17 @@ func (t *opening) finish() {
 	clear(t.list)
 	t.list, t.batch = t.list[:0], nil
 	home.tasks.Put(t)
-	b.leave(home)
+	home.leave(b, &b.use)
 }
 
-// leave ends one use of the batch, which the last one gives back.
-func (b *inBatch) leave(home *inApart) {
-	if b.users.Add(-1) == 0 {
-		b.sads.Leave()
-		home.batches.free <- b
-	}
-}
-
-// renew gives the line another batch, if packets of the one at hand were handed over. It waits while there is none.
-func (w *inWorker) renew() {
-	if w.apart.lent == 0 {
-		return
-	}
-	w.apart.lent = 0
-	w.leave(w.apart)
-	w.inBatch = w.apart.batches.take()
-}
+func (w *inWorker) renew() { w.inBatch = w.apart.renewed(w.inBatch, &w.use) }
 
 // handOver takes a packet from the line.
 func (w *inWorker) handOver(p *underlay.Packet, in *sad.Inbound, seq uint64, now int64) Reason {
 	a := w.apart
 	t := a.open
 	if t == nil {
-		if now-a.lastQuick < quickLately && !a.batches.idle() {
+		if !a.room(now) {
 			return InBufferErrors
 		}
 		if t, _ = a.tasks.Get().(*opening); t == nil {

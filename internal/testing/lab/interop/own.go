@@ -26,7 +26,7 @@ func own() []Own {
 			"ike.TestAdditionalKeyExchanges", "ike.TestFollowUpOfTheRFC", "ike.TestFollowUpLosses", "ike.TestChildKeyExchanges", "crypto/kem.TestWycheproof"}},
 		{Feature: "AH with ESP, as IKEv1 negotiates it; the kernel of Linux takes the packets", Tests: []string{
 			"ike.TestAHWithESP", "ike.TestAHWithESPOfAPeer", "ike.TestAHWithESPAsked", "internal/gateway.TestModesAreNegotiated"}},
-		{Feature: "per-CPU CHILD SAs (RFC 9611); strongSwan speaks them from 6.0 on, and 5.9.8 is what Debian has", Tests: []string{
+		{Feature: "per-CPU CHILD SAs (RFC 9611); strongSwan has them since version 6.0, and Debian has 5.9.8", Tests: []string{
 			"ike.TestPeerMakesChildrenForItsCPUs", "ike.TestChildrenForCPUsHaveABound", "ike.TestChildForALineIsRekeyed", "ike.TestBusyLineGetsAChild",
 			"ike.TestRefusedLines", "ike.TestBothAskForLinesAtOnce", "ike.TestLinesOfBothEnds", "ike.TestLinesAreRekeyedOnABadNetwork"}},
 	}
