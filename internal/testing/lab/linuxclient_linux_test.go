@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -26,47 +25,6 @@ const (
 	auto=add
 `
 	manualIPsecSecrets = `: P12 strongSwan_client.p12 "1234567890"
-`
-	// manualRoadServer is the manual's server with RSA authentication.
-	manualRoadServer = `
-[[certificate]]
-name = "ca"
-file = %q
-[[certificate]]
-name = "server1"
-file = %q
-[[profile]]
-name = "ike2"
-[[proposal]]
-name = "ike2"
-pfs-group = "none"
-[[pool]]
-name = "ike2-pool"
-ranges = "192.168.77.2-192.168.77.254"
-[[mode-config]]
-name = "ike2-conf"
-address-pool = "ike2-pool"
-address-prefix-length = 32
-[[policy-group]]
-name = "ike2-policies"
-[[policy]]
-dst-address = "192.168.77.0/24"
-group = "ike2-policies"
-proposal = "ike2"
-src-address = "0.0.0.0/0"
-template = true
-[[peer]]
-name = "ike2"
-exchange-mode = "ike2"
-passive = true
-profile = "ike2"
-[[identity]]
-peer = "ike2"
-auth-method = "digital-signature"
-certificate = "server1"
-generate-policy = "port-strict"
-mode-config = "ike2-conf"
-policy-template-group = "ike2-policies"
 `
 	// manualCertificates makes what the manual makes: a CA, and certificates of the server and of the client, that as PKCS #12.
 	manualCertificates = `set -e; cd "$1"
@@ -124,7 +82,7 @@ func TestManualLinuxClient(t *testing.T) {
 	if out, err := run("sh", "-c", manualCertificates, "sh", dir); err != nil {
 		t.Fatalf("openssl: %v\n%s", err, out)
 	}
-	gate := office.Culvert(ctx, "", fmt.Sprintf(manualRoadServer, filepath.Join(dir, "ca.pem"), filepath.Join(dir, "server1.pem")))
+	gate := office.Culvert(ctx, "", ManualServer(filepath.Join(dir, "ca.pem"), filepath.Join(dir, "server1.pem"), "", ""))
 	s := client.Start("starter", nil, "sh", "-c", runStarter, "sh", dir)
 	if err := Until(ctx, func() error {
 		if !strings.Contains(s.Log(), "ipsec up: done") {
