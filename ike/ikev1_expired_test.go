@@ -237,6 +237,26 @@ func TestDeleteOvertaken(t *testing.T) {
 	}
 }
 
+// A phase 1 that another one has replaced still hears for a moment which CHILD SA the peer deletes, and nothing else.
+func TestReplacedPhase1HearsDeletes(t *testing.T) {
+	r := newRig(t, inMainModeRig, fromAnywhere)
+	first, second := newPuppet1(r, 1), newPuppet1(r, 2)
+	first.id = core.ID{Type: core.IDFQDN, Data: "x.example"}
+	second.id = first.id
+	first.main()
+	first.quick(0xc0000001)
+	second.main()
+	first.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{first.cookies()}})
+	first.inform(&isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, Kind: isakmp.NotifyInitialContact, SPI: first.cookies()})
+	if n := r.established(); n != 1 || len(r.children) != 1 {
+		t.Fatalf("%d IKE SAs and %d CHILD SAs after INITIAL-CONTACT: %s", n, len(r.children), r.reasons())
+	}
+	first.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoESP, SPIs: [][]byte{{0xc0, 0, 0, 1}}})
+	if n := r.established(); n != 1 || len(r.children) != 0 {
+		t.Errorf("%d IKE SAs and %d CHILD SAs after the DELETE", n, len(r.children))
+	}
+}
+
 // The same device makes phase 1 anew, from a NAT's other port or from the same: what the old one left is the new one's.
 func TestTakenOverAsResponder(t *testing.T) {
 	r := newRig(t, inMainModeRig, fromAnywhere)
