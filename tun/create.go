@@ -105,6 +105,7 @@ type device struct {
 	name   string
 	events sync.WaitGroup
 	drops  *drops
+	waits  []func() error // end what waits in Read
 	// offloads says what connect found.
 	offloads func() []wire.Offload
 }
@@ -155,7 +156,7 @@ func readOn(dev wgtun.Device) func(bufs [][]byte, sizes []int, offset int) (int,
 
 // Write returns how many packets the system took; one that it refuses does not
 // keep the others back. Refused packets are not written again: a full queue is
-// waited for by the runtime's poller (EAGAIN), and what else the system says (the
+// waited for (EAGAIN), and what else the system says (the
 // device is down, this is no IP packet, there is no memory) a second try a moment
 // later would hear as well.
 func (q *queue) Write(bufs [][]byte, offset int) (int, error) {
@@ -184,7 +185,11 @@ func (d *device) Drops() uint64 { return d.drops.read() }
 
 func (d *device) Close() error {
 	d.drops.close()
-	err := errors.Join(closeAll(d.files), d.dev.Close())
+	var err error
+	for _, end := range d.waits {
+		err = errors.Join(err, end())
+	}
+	err = errors.Join(err, closeAll(d.files), d.dev.Close())
 	d.events.Wait()
 	return err
 }

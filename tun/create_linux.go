@@ -36,21 +36,25 @@ func bringUp(name string) error {
 }
 
 // open opens a device of up to so many queues, and returns the files of all but the first. A device has several
-// queues only if its kernel takes that at the first one: then the package gets the file.
+// queues only if its kernel takes that at the first one. The package opens it where the kernel knows no offload header.
 func open(name string, mtu, queues int) (dev wgtun.Device, more []*os.File, err error) {
-	if queues <= 1 {
+	var several uint16
+	if queues > 1 {
+		several = unix.IFF_MULTI_QUEUE
+	}
+	first, err := openQueue(name, several)
+	if errors.Is(err, unix.EINVAL) && !exists(name) {
+		if queues > 1 {
+			return open(name, mtu, 1)
+		}
 		dev, err = wgtun.CreateTUN(name, mtu)
 		return dev, nil, err
-	}
-	first, err := openQueue(name)
-	if errors.Is(err, unix.EINVAL) && !exists(name) { // no queues
-		return open(name, mtu, 1)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	for len(more) < queues-1 {
-		file, err := openQueue(name)
+		file, err := openQueue(name, several)
 		if err != nil {
 			break // no more, which Queues tells
 		}
@@ -62,21 +66,27 @@ func open(name string, mtu, queues int) (dev wgtun.Device, more []*os.File, err 
 	return dev, more, nil
 }
 
-func openQueue(name string) (*os.File, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+// openQueue opens a queue that does not block. The runtime's poller does not know its file, which it would watch for
+// nothing (internal/packet/poll).
+func openQueue(name string, several uint16) (*os.File, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	ifr, err := unix.NewIfreq(name)
 	if err == nil {
-		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE)
+		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR | several)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
 	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), "/dev/net/tun"), nil
+	file := os.NewFile(uintptr(fd), "/dev/net/tun")
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // connect says how packets come from the device and get to it.
@@ -85,6 +95,7 @@ func (d *device) connect() {
 	d.queue = queue{read: readOn(d.dev), write: func(bufs [][]byte, offset int) (int, error) { return writeJoined(d.dev.Write, bufs, offset) }, batch: d.dev.BatchSize()}
 	if r != nil {
 		d.read = r.read
+		d.waits = append(d.waits, r.ready.Close)
 	}
 	if w != nil {
 		d.write = w.write
@@ -92,6 +103,7 @@ func (d *device) connect() {
 	for _, file := range d.files {
 		if r, w := newReader(file), newWriter(file); r != nil && w != nil {
 			d.more = append(d.more, &queue{r.read, w.write, d.batch})
+			d.waits = append(d.waits, r.ready.Close)
 		}
 	}
 	d.offloads = func() []wire.Offload {

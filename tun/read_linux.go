@@ -1,7 +1,6 @@
 package tun
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -9,12 +8,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"culvert/internal/packet/poll"
 )
 
 // reader reads packets from the device's file: all that the device has, until the buffers are
 // half full, and where one stands for several (segmentation offload), those.
 type reader struct {
-	file syscall.RawConn
+	file  syscall.RawConn
+	ready *poll.Set
 
 	mu   sync.Mutex // held by read
 	rest super      // what did not fit into the buffers of the last read
@@ -25,16 +27,21 @@ type reader struct {
 	offset int
 	n      int
 	err    error
-	call   func(fd uintptr) bool
+	call   func(fd uintptr)
 }
 
-// newReader is nil where the device has no offload header.
+// newReader is nil where the device has no offload header, and where nothing can wait for it.
 func newReader(file *os.File) *reader {
-	raw := offloadFile(file, func(int) {})
-	if raw == nil {
+	ready, err := poll.New()
+	if err != nil {
 		return nil
 	}
-	r := &reader{file: raw, hold: make([]byte, offloadLen+MaxMTU)}
+	raw := offloadFile(file, func(fd int) { err = ready.Add(fd, 0) })
+	if raw == nil || err != nil {
+		_ = ready.Close()
+		return nil
+	}
+	r := &reader{file: raw, ready: ready, hold: make([]byte, offloadLen+MaxMTU)}
 	r.call = r.drain
 	return r
 }
@@ -49,18 +56,15 @@ func (r *reader) read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		r.cutRest()
 		return r.n, r.err
 	}
-	if err := r.file.Read(r.call); err != nil {
-		if errors.Is(err, os.ErrClosed) {
-			return r.n, err
-		}
+	if err := r.file.Control(r.call); err != nil {
 		return r.n, fmt.Errorf("%w: %w", os.ErrClosed, err)
 	}
 	return r.n, r.err
 }
 
 // drain reads until the device has nothing more, the buffers are half full, or something is
-// wrong. It returns false if there was nothing to read.
-func (r *reader) drain(fd uintptr) bool {
+// wrong. It waits where there is nothing to read.
+func (r *reader) drain(fd uintptr) {
 	for r.err == nil && r.rest.left() == 0 && (r.n == 0 || 2*r.n <= len(r.bufs) && r.n < len(r.bufs)) {
 		buf := r.bufs[r.n][r.offset-offloadLen:]
 		if len(buf) < len(r.hold) {
@@ -72,7 +76,12 @@ func (r *reader) drain(fd uintptr) bool {
 			r.packet(buf[:n])
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return r.n > 0
+			if r.n > 0 {
+				return
+			}
+			if _, _, err := r.ready.Next(); err != nil {
+				r.err = fmt.Errorf("%w: %w", os.ErrClosed, err)
+			}
 		case unix.EBADFD: // the device is gone
 			r.err = os.ErrClosed
 		case unix.EINVAL, unix.EFAULT, unix.ENOMEM, unix.ENOBUFS:
@@ -81,7 +90,6 @@ func (r *reader) drain(fd uintptr) bool {
 			r.err = fmt.Errorf("reading from the device: %w", errno)
 		}
 	}
-	return true
 }
 
 // packet takes what was read to the buffer r.bufs[r.n]: an offload header and a packet.

@@ -3,10 +3,13 @@ package tun
 import (
 	"bytes"
 	"errors"
+	"os"
 	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"culvert/internal/packet/poll"
 )
 
 // took is what a reader with buffers of the given room makes of a packet in one read after the
@@ -91,43 +94,80 @@ func TestReadsWhatIsLost(t *testing.T) {
 	}
 }
 
-// What a read of the device's file comes to: nothing yet, no packet, or an error of the file.
+// What a read of the device's file comes to: a packet, no packet, or an error of the file.
 func TestDrain(t *testing.T) {
-	drain := func(fd int) (*reader, bool) {
+	drain := func(fd int) *reader {
 		r := &reader{hold: make([]byte, offloadLen+MaxMTU), bufs: [][]byte{make([]byte, Offset+100)}, sizes: []int{0}, offset: Offset}
-		return r, r.drain(uintptr(fd))
+		r.drain(uintptr(fd))
+		return r
 	}
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(pipe[0])
-	if r, done := drain(pipe[0]); done || r.n != 0 || r.err != nil {
-		t.Errorf("nothing yet: %v, %d packets, %v", done, r.n, r.err)
-	}
 	if _, err := unix.Write(pipe[1], append(make([]byte, offloadLen), "packet"...)); err != nil {
 		t.Fatal(err)
 	}
-	if r, done := drain(pipe[0]); !done || r.n != 1 || r.sizes[0] != 6 || string(r.bufs[0][Offset:][:6]) != "packet" || r.err != nil {
-		t.Errorf("a packet: %v, %d packets, %v", done, r.n, r.err)
+	if r := drain(pipe[0]); r.n != 1 || r.sizes[0] != 6 || string(r.bufs[0][Offset:][:6]) != "packet" || r.err != nil {
+		t.Errorf("a packet: %d packets, %v", r.n, r.err)
 	}
 	if _, err := unix.Write(pipe[1], make([]byte, offloadLen)); err != nil {
 		t.Fatal(err)
 	}
-	if r, done := drain(pipe[0]); !done || r.n != 1 || r.sizes[0] != 0 || r.err != nil {
-		t.Errorf("a header alone: %v, %d packets, %v", done, r.n, r.err)
+	if r := drain(pipe[0]); r.n != 1 || r.sizes[0] != 0 || r.err != nil {
+		t.Errorf("a header alone: %d packets, %v", r.n, r.err)
 	}
 	unix.Close(pipe[1])
-	if r, done := drain(pipe[0]); !done || r.n != 0 || !errors.Is(r.err, ErrPacket) {
-		t.Errorf("no header: %v, %d packets, %v", done, r.n, r.err)
+	if r := drain(pipe[0]); r.n != 0 || !errors.Is(r.err, ErrPacket) {
+		t.Errorf("no header: %d packets, %v", r.n, r.err)
 	}
 	folder, err := unix.Open(t.TempDir(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(folder)
-	if r, done := drain(folder); !done || !errors.Is(r.err, unix.EISDIR) || errors.Is(r.err, ErrPacket) {
-		t.Errorf("what is no device: %v, %v", done, r.err)
+	if r := drain(folder); !errors.Is(r.err, unix.EISDIR) || errors.Is(r.err, ErrPacket) {
+		t.Errorf("what is no device: %v", r.err)
+	}
+}
+
+// Where there is nothing to read, drain waits: for a packet, and until the set is closed.
+func TestDrainWaits(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	ready, err := poll.New()
+	if err == nil {
+		err = ready.Add(pipe[0], 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reader{ready: ready, hold: make([]byte, offloadLen+MaxMTU), bufs: [][]byte{make([]byte, Offset+100)}, sizes: []int{0}, offset: Offset}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.drain(uintptr(pipe[0]))
+		if r.n != 1 || r.sizes[0] != 6 || r.err != nil {
+			t.Errorf("a packet: %d packets, %v", r.n, r.err)
+		}
+		if r.n = 0; r.err == nil {
+			r.drain(uintptr(pipe[0]))
+		}
+	}()
+	if _, err := unix.Write(pipe[1], append(make([]byte, offloadLen), "packet"...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := ready.Close(); err != nil { // at once or while it waits
+		t.Error(err)
+	}
+	<-done
+	if !errors.Is(r.err, os.ErrClosed) {
+		t.Error(r.err)
 	}
 }
 

@@ -20,7 +20,7 @@ type writer struct {
 	join joiner
 	iovs []unix.Iovec
 	// The call that is under way; fields, so that it allocates nothing.
-	call  func(fd uintptr) bool
+	call  func(fd uintptr)
 	errno unix.Errno
 }
 
@@ -105,9 +105,12 @@ func iovec(b []byte) unix.Iovec {
 	return v
 }
 
+// fullTimeout is how long a full device is waited for, in ms. What it does not take then is lost.
+const fullTimeout = 100
+
 // flush writes what is in w.iovs. It waits where the device's queue is full.
 func (w *writer) flush() (unix.Errno, error) {
-	err := w.file.Write(w.call)
+	err := w.file.Control(w.call)
 	if err == nil && w.errno == unix.EBADFD { // the device is gone
 		err = os.ErrClosed
 	}
@@ -120,11 +123,18 @@ func (w *writer) flush() (unix.Errno, error) {
 	return w.errno, err
 }
 
-func (w *writer) writev(fd uintptr) bool {
+func (w *writer) writev(fd uintptr) {
 	for {
 		_, _, w.errno = unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(unsafe.SliceData(w.iovs))), uintptr(len(w.iovs)))
-		if w.errno != unix.EINTR {
-			return w.errno != unix.EAGAIN
+		switch w.errno {
+		case unix.EINTR:
+		case unix.EAGAIN:
+			room := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			if n, err := unix.Poll(room[:], fullTimeout); n == 0 && err == nil {
+				return
+			}
+		default:
+			return
 		}
 	}
 }

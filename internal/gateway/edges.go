@@ -6,8 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -160,6 +162,7 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 	if err = until(patience, tun.ErrNameTaken, func() (err error) { e.Device, err = tun.CreateQueued(g.Tun, mtu, g.Workers); return err }); err != nil {
 		return e, err
 	}
+	addProcessors(2 * g.Workers)
 	device := e.Device.Name()
 	e.LANs = func() ([]netip.Prefix, error) { return tun.LANs(device) }
 	e.Networks = (&addresses.Reachable{Device: device}).Networks
@@ -171,6 +174,16 @@ func OpenEdges(g *config.Gateway) (e Edges, err error) {
 		e.Host, err = newHost(g, e.Device.Name())
 	}
 	return e, err
+}
+
+var processorsAdded sync.Once
+
+// addProcessors adds those that the lines of the data path keep while they wait (internal/packet/poll), so that IKE and
+// commands never wait for one. A number that the environment gives stays as it is.
+func addProcessors(lines int) {
+	if runtime.GOOS == "linux" && os.Getenv("GOMAXPROCS") == "" {
+		processorsAdded.Do(func() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + lines) })
+	}
 }
 
 // until calls open until its error is not busy, or until the time end.

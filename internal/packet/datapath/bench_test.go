@@ -29,7 +29,7 @@ func newBench(tb testing.TB, c cipherCase, size int) *bench {
 	u.connect(1, 1, nil)
 	u.left.log.quiet, u.right.log.quiet = true, true
 	b := &bench{tunnel: u, plain: udp("10.1.0.1", "10.2.0.1", size-28), now: start.UnixNano(),
-		out: newOutWorker(u.left.path, u.left.path.edges(), benchBatch),
+		out: newOutWorker(u.left.path, u.left.path.edges(), benchBatch, maxPacket),
 		in:  newInWorker(u.right.path, u.right.path.edges(), benchBatch)}
 	b.joined = []underlay.Packet{{Buf: make([]byte, underlay.Headroom+benchBatch*2000)}}
 	for range benchBatch {

@@ -632,7 +632,7 @@ func TestConversationsInOneBatch(t *testing.T) {
 				all = append(all, packet{i, reply(t, c.enters(i, pkt))})
 			}
 		}
-		w := newOutWorker(c.server.path, c.server.path.edges(), 128)
+		w := newOutWorker(c.server.path, c.server.path.edges(), 128, maxPacket)
 		defer w.sads.Close()
 		r := rand.New(rand.NewPCG(3, 3))
 		var want [3]int

@@ -389,7 +389,7 @@ func TestFragmentsOnAnIdleLine(t *testing.T) {
 func TestFragmentsInABatch(t *testing.T) {
 	u := newTunnel(t, ciphers[0])
 	withPorts(u)
-	w := newOutWorker(u.left.path, u.left.path.edges(), 16)
+	w := newOutWorker(u.left.path, u.left.path.edges(), 16, maxPacket)
 	defer w.sads.Close()
 	var want [][]byte
 	n := 0

@@ -343,7 +343,7 @@ func TestInboundByteLimitIsExact(t *testing.T) {
 func TestOutboundByteLimitIsExactInABatch(t *testing.T) {
 	u := newTunnel(t, ciphers[0])
 	u.connect(1, 1, func(l, r *sad.Params) { l.SoftBytes, l.HardBytes = 300, 500 })
-	w := newOutWorker(u.left.path, u.left.path.edges(), 8)
+	w := newOutWorker(u.left.path, u.left.path.edges(), 8, maxPacket)
 	defer w.sads.Close()
 	pkt := udp("10.1.0.1", "10.2.0.1", 72) // 100 bytes
 	for i := range 8 {
@@ -537,7 +537,7 @@ func TestBatchesOfSeveralSAs(t *testing.T) {
 	u := newTunnel(t, ciphers[0])
 	u.connect(1, 1, nil)
 	u.connect(2, 2, nil)
-	w := newOutWorker(u.left.path, u.left.path.edges(), 8)
+	w := newOutWorker(u.left.path, u.left.path.edges(), 8, maxPacket)
 	defer w.sads.Close()
 	packets := [][]byte{
 		udp("10.1.0.1", "10.2.0.1", 1), udp("10.1.0.1", "10.2.0.1", 2), udp("fd01::1", "fd02::1", 3), udp("10.1.0.1", "10.9.0.1", 4),

@@ -67,6 +67,7 @@ type outWorker struct {
 // and those who seal packets of it apart, until the last of them has ended.
 type outBatch struct {
 	use
+	mtu   int // that the buffers have room for
 	bufs  [][]byte
 	room  [][]byte // what of bufs the device may fill: not the tail, which is the ICV's
 	sizes []int
@@ -74,13 +75,30 @@ type outBatch struct {
 	spare spare   // for packets that are cut before they are sealed
 }
 
-func newOutBatch(p *Path, size int) *outBatch {
-	b := &outBatch{use: use{sads: p.cfg.SAs.Worker()}, bufs: make([][]byte, size), room: make([][]byte, size), sizes: make([]int, size), plain: make([]plain, 0, size)}
-	for i := range b.bufs {
-		b.bufs[i] = make([]byte, underlay.Headroom+maxPacket+tailroom)
-		b.room[i] = b.bufs[i][: underlay.Headroom+maxPacket : underlay.Headroom+maxPacket]
+// newOutBatch is for packets of up to mtu bytes.
+func newOutBatch(p *Path, size, mtu int) *outBatch {
+	b := &outBatch{
+		use: use{sads: p.cfg.SAs.Worker()}, bufs: make([][]byte, size), room: make([][]byte, size),
+		sizes: make([]int, size), plain: make([]plain, 0, size),
 	}
+	b.grow(mtu)
 	return b
+}
+
+// grow makes room for packets of up to mtu bytes; the packets that are there are lost. The buffers are neighbours, and no
+// longer than that takes: those of a joined packet then fit into the processor's caches together.
+func (b *outBatch) grow(mtu int) {
+	if mtu <= b.mtu {
+		return
+	}
+	b.mtu = mtu
+	room := underlay.Headroom + mtu
+	each := (room + tailroom + cacheLine - 1) / cacheLine * cacheLine
+	all := make([]byte, len(b.bufs)*each)
+	for i := range b.bufs {
+		b.bufs[i] = all[i*each:][:each:each]
+		b.room[i] = b.bufs[i][:room:room]
+	}
 }
 
 // sealer makes packets for the network of plain ones that may leave.
@@ -118,12 +136,14 @@ const (
 	maxPacket = 65535
 	// tailroom takes what every transform writes behind a packet.
 	tailroom = 128
+	// cacheLine is that of most processors, in bytes.
+	cacheLine = 64
 )
 
-func newOutWorker(p *Path, e edges, batch int) *outWorker {
+func newOutWorker(p *Path, e edges, batch, mtu int) *outWorker {
 	count := p.counters.worker()
 	return &outWorker{
-		outBatch: newOutBatch(p, batch), sealer: sealer{path: p, count: count, sealed: make([]underlay.Packet, 0, batch)},
+		outBatch: newOutBatch(p, batch, mtu), sealer: sealer{path: p, count: count, sealed: make([]underlay.Packet, 0, batch)},
 		edges: e, path: p, count: count, icmp: make([]byte, deviceOffset+sad.MinPMTU6),
 	}
 }
@@ -131,12 +151,14 @@ func newOutWorker(p *Path, e edges, batch int) *outWorker {
 // runOut is a line's loop.
 func (p *Path) runOut(line int, e edges) error {
 	size := max(e.device.BatchSize(), 1)
-	w := newOutWorker(p, e, size)
+	w := newOutWorker(p, e, size, int(p.device.Load()))
 	w.line = line
-	w.apart = newOutApart(p, size)
+	w.apart = newOutApart(p, size, w.mtu)
 	defer func() { w.sads.Close() }()
 	var fails failures
 	for {
+		// A device whose MTU was raised while Read waited loses its first longer packet.
+		w.grow(int(p.device.Load()))
 		n, err := e.device.Read(w.room, w.sizes, underlay.Headroom)
 		if n > 0 {
 			w.batch(p.cfg.Now().UnixNano(), n)
@@ -174,7 +196,7 @@ func (w *outWorker) one(now int64, pkt []byte) Reason {
 // outward is the worker of the synchronous line, under p.mu.
 func (p *Path) outward() *outWorker {
 	if p.syncOut == nil {
-		p.syncOut = newOutWorker(p, p.edges(), 1)
+		p.syncOut = newOutWorker(p, p.edges(), 1, maxPacket)
 	}
 	return p.syncOut
 }
@@ -323,7 +345,7 @@ func (w *outWorker) prepare(buf []byte, off int, info wire.Info, now int64) Reas
 			p.label = y.label(info, f)
 		}
 		if y.child.TFC > p.n {
-			p.pad = padding(y.out, p.form, p.n, now)
+			w.pad(p, padding(y.out, p.form, p.n, now))
 		}
 	} else {
 		r = y.place(p, info, f)

@@ -55,7 +55,7 @@ type crew struct {
 // newCrew starts one goroutine for each core that the program may use.
 func newCrew() *crew {
 	c := &crew{work: make(chan task, 1024)}
-	for range runtime.GOMAXPROCS(0) {
+	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
 		c.running.Go(func() {
 			for t := range c.work {
 				t.compute()
@@ -233,9 +233,9 @@ type outApart struct {
 	own  []*sealing  // tasks of the batch at hand that the line computes
 }
 
-func newOutApart(p *Path, size int) *outApart {
+func newOutApart(p *Path, size, mtu int) *outApart {
 	a := &outApart{}
-	a.batches = newBatches(outBatches, func() *outBatch { return newOutBatch(p, size) })
+	a.batches = newBatches(outBatches, func() *outBatch { return newOutBatch(p, size, mtu) })
 	return a
 }
 

@@ -35,8 +35,8 @@ func newApart(t testing.TB, size int) *apart {
 		p.crew = &crew{work: make(chan task, 1024)}
 		p.arriver = newInWorker(p, p.edges(), taskPackets)
 	}
-	a.out = newOutWorker(a.left.path, a.left.path.edges(), size)
-	a.out.apart = newOutApart(a.left.path, size)
+	a.out = newOutWorker(a.left.path, a.left.path.edges(), size, maxPacket)
+	a.out.apart = newOutApart(a.left.path, size, maxPacket)
 	a.in = newInWorker(a.right.path, a.right.path.edges(), size)
 	a.in.apart = newInApart(a.right.path)
 	return a
@@ -288,8 +288,8 @@ func TestFragmentsOfSlowCiphers(t *testing.T) {
 	u := newTunnel(t, ciphers[1])
 	withPorts(u)
 	u.left.path.crew = &crew{work: make(chan task, 1024)}
-	w := newOutWorker(u.left.path, u.left.path.edges(), 16)
-	w.apart = newOutApart(u.left.path, 16)
+	w := newOutWorker(u.left.path, u.left.path.edges(), 16, maxPacket)
+	w.apart = newOutApart(u.left.path, 16, maxPacket)
 	var want [][]byte
 	for id := range uint16(3) {
 		pkt := large("10.1.0.1", "10.2.0.1", id+1, 2000+int(id))
@@ -467,7 +467,7 @@ func BenchmarkCrew(b *testing.B) {
 			p := apart.left.path
 			p.crew = newCrew()
 			defer p.crew.close()
-			apart.out.apart = newOutApart(p, benchBatch)
+			apart.out.apart = newOutApart(p, benchBatch, maxPacket)
 			round := func(x *bench) func() {
 				return func() {
 					for range rounds {

@@ -71,7 +71,7 @@ func TestErrorsOfOneRouterAboutSeveralFlows(t *testing.T) {
 	u.left.path.cfg.Clear = clear
 	pols := leftPolicies()
 	u.left.pols.Replace(append(pols, spd.Policy{Ref: 9, Pair: pair("0.0.0.0/0", "0.0.0.0/0"), Action: spd.None}))
-	w := newOutWorker(u.left.path, u.left.path.edges(), 3)
+	w := newOutWorker(u.left.path, u.left.path.edges(), 3, maxPacket)
 	for i, pkt := range [][]byte{
 		unreachable("192.168.9.1", "10.2.0.5", udp("10.2.0.5", "10.1.0.7", 10)),
 		unreachable("192.168.9.1", "10.2.0.5", udp("10.2.0.5", "192.168.9.9", 10)), // about what goes in clear

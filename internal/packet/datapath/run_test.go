@@ -149,3 +149,38 @@ func TestOddErrorsDoNotEndRunButManyDo(t *testing.T) {
 		t.Errorf("%v, want the device's error", err)
 	}
 }
+
+// A device may get a larger MTU while packets pass, and its longer packets pass, too. The first one meets the buffers of
+// before.
+func TestRunWithALargerMTU(t *testing.T) {
+	u := newTunnel(t, ciphers[0])
+	u.connect(1, 1, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var right *running
+	ready := make(chan struct{})
+	left := u.left.start(ctx, leftAddr.Addr(), func(p underlay.Packet) { <-ready; right.conn.Deliver(p.Local, p.Remote, p.Data()) })
+	right = u.right.start(ctx, rightAddr.Addr(), func(underlay.Packet) {})
+	close(ready)
+	short, long := udp("10.1.0.1", "10.2.0.1", 100), udp("10.1.0.1", "10.2.0.1", 3000)
+	inject := func(pkt []byte) {
+		t.Helper()
+		if err := left.dev.Inject(pkt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inject(short)
+	arrives(t, right, short)
+	left.dev.SetMTU(4000)
+	left.path.DeviceChanged()
+	inject(long)
+	inject(long)
+	inject(short)
+	arrives(t, right, long)
+	cancel()
+	left.ended(t)
+	right.ended(t)
+	if n := left.path.Counters().Get(OutErrors); n > 1 {
+		t.Errorf("%d packets were lost", n)
+	}
+}

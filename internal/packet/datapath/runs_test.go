@@ -46,7 +46,7 @@ func TestRunsOfPackets(t *testing.T) {
 		udp("10.1.0.1", "10.2.0.1", 2000),    // too long
 	}
 	batched, single := gateway(), gateway()
-	w := newOutWorker(batched.left.path, batched.left.path.edges(), benchBatch)
+	w := newOutWorker(batched.left.path, batched.left.path.edges(), benchBatch, maxPacket)
 	defer w.sads.Close()
 	in := newInWorker(batched.right.path, batched.right.path.edges(), benchBatch)
 	defer in.sads.Close()

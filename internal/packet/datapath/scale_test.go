@@ -89,7 +89,7 @@ func newThrong(tb testing.TB, sas int) *throng {
 	g.pols.Replace(policies)
 	g.path = New(Config{Device: c.edge, Conn: c.edge, Policies: g.pols, SAs: g.sads, Notify: g.log, Now: func() time.Time { return start }})
 	c.gateway = g
-	c.out, c.in = newOutWorker(g.path, g.path.edges(), throngBatch), newInWorker(g.path, g.path.edges(), throngBatch)
+	c.out, c.in = newOutWorker(g.path, g.path.edges(), throngBatch, maxPacket), newInWorker(g.path, g.path.edges(), throngBatch)
 	for range throngBatch {
 		c.packets = append(c.packets, underlay.Packet{Buf: make([]byte, underlay.Headroom+2000), Local: leftAddr, Remote: rightAddr, Kind: underlay.ESP, NATT: true})
 	}

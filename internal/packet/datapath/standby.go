@@ -118,7 +118,7 @@ func (p *Path) activate(c *sad.Child, now int64) bool {
 		for _, k := range p.standby.take(func(k *standingBy) bool { return k.policy == c.Policy }) {
 			w := p.standby.worker
 			if w == nil {
-				w = newOutWorker(p, p.edges(), 1)
+				w = newOutWorker(p, p.edges(), 1, maxPacket)
 				p.standby.worker = w
 			}
 			w.one(now, k.packet)

@@ -22,6 +22,20 @@ func padding(out *sad.Outbound, form form, n int, now int64) int {
 	return max(min(c.TFC, room(out, now))-n, 0)
 }
 
+// pad gives p so many bytes. A path may take longer packets than the device has, and the buffers are made for the device.
+func (w *outWorker) pad(p *plain, n int) {
+	if need := underlay.Headroom + p.n + n + tailroom; n > 0 && p.off+p.n+n+tailroom > len(p.buf) {
+		buf := w.spare.take(need)
+		if buf == nil {
+			n = 0 // as long as it is, rather than lost
+		} else {
+			copy(buf[underlay.Headroom:], p.buf[p.off:][:p.n])
+			p.buf, p.off = buf, underlay.Headroom
+		}
+	}
+	p.pad = n
+}
+
 // room is the longest inner packet of a tunnel whose ESP packet fits through the path.
 func room(out *sad.Outbound, now int64) int {
 	c := out.Child()

@@ -2,10 +2,12 @@ package datapath
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
 	"culvert/esp"
+	"culvert/internal/packet/underlay"
 	"culvert/internal/packet/wire"
 	"culvert/sad"
 	"culvert/spd/selector"
@@ -74,6 +76,34 @@ func TestTFCPadding(t *testing.T) {
 		if r := u.right.path.SendPlain(start, udp("10.2.0.1", "10.1.0.1", 10)); r != Passed || len(u.right.conn.take()[0]) > 120 {
 			t.Errorf("%v, or padded", r)
 		}
+	}
+}
+
+// A path may take longer packets than the device has, and the padding makes use of it.
+func TestTFCIsLongerThanTheDevice(t *testing.T) {
+	u := newTunnel(t, ciphers[0])
+	u.connect(1, 1, padTo(1200))
+	w := newOutWorker(u.left.path, u.left.path.edges(), 8, 200)
+	defer w.sads.Close()
+	var sent [][]byte
+	for i, size := range []int{0, 172, 171, 50} {
+		pkt := udp("10.1.0.1", "10.2.0.1", size)
+		w.sizes[i] = copy(w.room[i][underlay.Headroom:], pkt)
+		sent = append(sent, pkt)
+	}
+	if r := w.batch(start.UnixNano(), len(sent)); r != Passed {
+		t.Fatal(r)
+	}
+	for i, onWire := range u.left.conn.take() {
+		if len(onWire) < 1200 || len(onWire) > 1300 {
+			t.Errorf("the %d-th has %d bytes", i, len(onWire))
+		}
+		if r := u.right.path.Receive(start, datagram(onWire)); r != Passed {
+			t.Fatal(r)
+		}
+	}
+	if got := u.right.host.take(); !slices.EqualFunc(got, sent, bytes.Equal) {
+		t.Errorf("%d packets arrived, or other ones", len(got))
 	}
 }
 

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"culvert/internal/packet/poll"
 )
 
 // conn has one socket for each port, address and family, and for each queue beyond the first one more for the NAT-T
@@ -26,21 +26,16 @@ type conn struct {
 	drops uint64
 }
 
-// queue has its sockets in one epoll set. The set is itself a file that the runtime waits on, so that a waiting Recv
-// costs no thread, and one Recv serves all sockets in turn.
+// queue has its sockets in one set, so that one Recv serves all of them in turn.
 type queue struct {
 	conn    *conn
 	sockets []*socket
 	by      [2][2][]*socket // [NAT-T][IPv6], in order of the listen addresses
 	raw     [2][2][]*socket // [with header: AH][IPv6]
-	poll    *os.File
-	wait    syscall.RawConn
+	ready   *poll.Set
 
-	rmu   sync.Mutex // held by Recv
-	rx    *batch
-	into  []Packet
-	got   int
-	drain func(fd uintptr) bool
+	rmu sync.Mutex // held by Recv
+	rx  *batch
 
 	smu sync.Mutex // held by Send
 	tx  *batch
@@ -267,25 +262,16 @@ func onlyIPv6(fd int, v6 bool) error {
 }
 
 // start puts the sockets into the set that Recv waits on.
-func (q *queue) start() error {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return fmt.Errorf("epoll: %w", err)
+func (q *queue) start() (err error) {
+	if q.ready, err = poll.New(); err != nil {
+		return err
 	}
-	if err := unix.SetNonblock(ep, true); err != nil {
-		unix.Close(ep)
-		return fmt.Errorf("epoll: %w", err)
-	}
-	q.poll = os.NewFile(uintptr(ep), "epoll")
 	for i, s := range q.sockets {
-		ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
-		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, s.fd, &ev); err != nil {
-			return fmt.Errorf("epoll: %w", err)
+		if err := q.ready.Add(s.fd, i); err != nil {
+			return err
 		}
 	}
-	q.wait, err = q.poll.SyscallConn()
-	q.drain = q.drainReady
-	return err
+	return nil
 }
 
 func (c *conn) Ports() (ike, natt uint16) { return c.ike, c.natt }
@@ -299,42 +285,25 @@ func (q *queue) Recv(packets []Packet) (int, error) {
 	if len(packets[0].Buf) <= Headroom {
 		return 0, fmt.Errorf("receiving into a buffer of %d bytes: it needs more than %d", len(packets[0].Buf), Headroom)
 	}
-	q.into, q.got = packets, 0
-	err := q.wait.Read(q.drain)
-	q.into = nil
-	switch {
-	case q.conn.closed.Load():
-		return 0, net.ErrClosed
-	case err != nil:
-		return 0, fmt.Errorf("waiting for datagrams: %w", err)
-	}
-	return q.got, nil
-}
-
-// drainReady takes what the next ready socket has; false means wait. The
-// kernel hands ready sockets out in turn, so none starves another.
-func (q *queue) drainReady(ep uintptr) bool {
-	for !q.conn.closed.Load() {
-		var ready [1]unix.EpollEvent
-		n, err := unix.EpollWait(int(ep), ready[:], 0)
-		if err == unix.EINTR {
-			continue
+	for {
+		i, failed, err := q.ready.Next()
+		switch {
+		case q.conn.closed.Load():
+			return 0, net.ErrClosed
+		case err != nil:
+			return 0, fmt.Errorf("waiting for datagrams: %w", err)
 		}
-		if n < 1 {
-			return false
+		s, got := q.sockets[i], 0
+		if failed {
+			got = q.rx.troubles(s, packets)
 		}
-		s := q.sockets[ready[0].Fd]
-		if ready[0].Events&unix.EPOLLERR != 0 {
-			q.got = q.rx.troubles(s, q.into)
+		if got == 0 {
+			got = q.rx.recv(s, packets)
 		}
-		if q.got == 0 {
-			q.got = q.rx.recv(s, q.into)
-		}
-		if q.got > 0 {
-			return true
+		if got > 0 {
+			return got, nil
 		}
 	}
-	return true
 }
 
 // Send sends what leaves by sockets that the first queue alone has with that queue.
@@ -453,14 +422,14 @@ func (c *conn) Close() error {
 }
 
 func (q *queue) close() error {
-	if q.poll != nil {
-		q.poll.Close()
+	var errs []error
+	if q.ready != nil {
+		errs = append(errs, q.ready.Close())
 	}
 	q.rmu.Lock()
 	q.smu.Lock()
 	defer q.rmu.Unlock()
 	defer q.smu.Unlock()
-	var errs []error
 	for _, s := range q.sockets {
 		errs = append(errs, unix.Close(s.fd))
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -85,20 +86,15 @@ func TestLargeDatagrams(t *testing.T) {
 // Recv waits where nothing is ready, and Close wakes it then; what is closed can be opened again.
 func TestRecvWaits(t *testing.T) {
 	c := listen(t, loop).(*conn)
-	waits := make(chan struct{}, 1)
-	c.drain = func(fd uintptr) bool {
-		ready := c.drainReady(fd)
-		if !ready {
-			waits <- struct{}{}
-		}
-		return ready
-	}
 	done := make(chan error)
 	go func() {
 		_, err := c.Recv(packets(1, 2000))
 		done <- err
 	}()
-	<-waits
+	for c.rmu.TryLock() { // until Recv has begun
+		c.rmu.Unlock()
+		runtime.Gosched()
+	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
@@ -127,9 +123,6 @@ func TestBuffersAreNotKept(t *testing.T) {
 				t.Errorf("the %d-th is kept", i)
 			}
 		}
-	}
-	if b.into != nil {
-		t.Error("Recv keeps its packets")
 	}
 }
 

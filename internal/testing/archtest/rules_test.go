@@ -194,7 +194,7 @@ func within(room string, rooms ...string) bool {
 	return false
 }
 
-var dataPlane = []string{"spd", "sad", "esp", "ah", "tun", "internal/packet/datapath", "internal/packet/wire", "internal/packet/underlay", "internal/packet/reassembly"}
+var dataPlane = []string{"spd", "sad", "esp", "ah", "tun", "internal/packet/datapath", "internal/packet/wire", "internal/packet/underlay", "internal/packet/reassembly", "internal/packet/poll"}
 
 // doors is what a room may import of ours besides itself. Rooms without a row may
 // import anything that the other rules allow.
@@ -206,7 +206,7 @@ var doors = map[string][]string{
 	"esp":                        {"crypto", "internal/packet/wire"},
 	"ah":                         {"crypto", "internal/packet/wire"},
 	"sad":                        {"esp", "ah", "spd/selector", "crypto", "internal/packet/wire"},
-	"tun":                        {"internal/host/nlwatch", "internal/packet/wire"},
+	"tun":                        {"internal/host/nlwatch", "internal/packet/poll", "internal/packet/wire"},
 	"ike":                        {"ike", "crypto", "spd/selector"},
 	"ike/isakmp":                 {"ike/message", "spd/selector"},
 	"ike/sa":                     {"ike/core", "ike/auth", "crypto", "spd/selector"},
@@ -219,7 +219,8 @@ var doors = map[string][]string{
 	"internal/host/addresses":    {"config"},
 	"internal/host/resolver":     {},
 	"internal/host/fileowner":    {"config"},
-	"internal/packet/underlay":   {"internal/packet/wire"},
+	"internal/packet/poll":       {},
+	"internal/packet/underlay":   {"internal/packet/poll", "internal/packet/wire"},
 	"internal/packet/reassembly": {"internal/packet/wire"},
 	"internal/packet/datapath":   {"tun", "internal/packet/underlay", "internal/packet/wire", "internal/packet/reassembly", "spd", "sad", "esp", "ah", "crypto"},
 	"internal/gateway/compile":   {"config", "crypto/pki", "crypto/suite", "ike/core", "ike/auth", "internal/packet/wire", "spd", "tun"},

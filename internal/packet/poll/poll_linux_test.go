@@ -1,0 +1,164 @@
+package poll
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// open makes a Set of so many pipes, and returns the files that write to them.
+func open(t *testing.T, pipes int) (*Set, []*os.File) {
+	t.Helper()
+	s, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	var writers []*os.File
+	for i := range pipes {
+		r, w, err := os.Pipe()
+		if err == nil {
+			err = s.Add(int(r.Fd()), i)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+		writers = append(writers, w)
+	}
+	return s, writers
+}
+
+// Files that can be read are named in turn.
+func TestNext(t *testing.T) {
+	s, files := open(t, 3)
+	for _, i := range []int{0, 2} {
+		if _, err := files[i].Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	counts := [3]int{}
+	for range 20 {
+		i, failed, err := s.Next()
+		if failed || err != nil {
+			t.Fatal(i, failed, err)
+		}
+		counts[i]++
+	}
+	if counts != [3]int{10, 0, 10} {
+		t.Errorf("the files were named %v times", counts)
+	}
+}
+
+// A file that has an error to tell is named with it.
+func TestNextTellsErrors(t *testing.T) {
+	s, _ := open(t, 1)
+	r, w, err := os.Pipe()
+	if err == nil {
+		err = s.Add(int(w.Fd()), 7) // nobody waits until it can be written
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if i, failed, err := s.Next(); i != 7 || !failed || err != nil {
+		t.Error(i, failed, err)
+	}
+}
+
+// Next waits for a file with a processor and without, and gives it to others meanwhile. Close ends it in both cases.
+func TestNextWaits(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that others run only if it does
+	for _, delay := range []time.Duration{0, 2 * Hold} {
+		s, files := open(t, 1)
+		type answer struct {
+			number int
+			failed bool
+			err    error
+		}
+		answers := make(chan answer)
+		ask := func() {
+			go func() {
+				i, failed, err := s.Next()
+				answers <- answer{i, failed, err}
+			}()
+			runtime.Gosched()
+			time.Sleep(delay)
+			runtime.GC() // stops all threads
+		}
+		ask()
+		if _, err := files[0].Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if a := <-answers; a != (answer{}) {
+			t.Error(a)
+		}
+		empty, _ := open(t, 1)
+		s = empty
+		ask()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if a := <-answers; !errors.Is(a.err, os.ErrClosed) {
+			t.Error(a)
+		}
+		if _, _, err := s.Next(); !errors.Is(err, os.ErrClosed) {
+			t.Error("after Close:", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error("a second time:", err)
+		}
+	}
+}
+
+// A signal to the thread that waits ends nothing.
+func TestNextIsInterrupted(t *testing.T) {
+	s, files := open(t, 1)
+	thread := make(chan int)
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		thread <- unix.Gettid()
+		i, failed, err := s.Next()
+		if i != 0 || failed {
+			t.Error(i, failed)
+		}
+		done <- err
+	}()
+	tid := <-thread
+	for range 100 {
+		if err := unix.Tgkill(os.Getpid(), tid, unix.SIGURG); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond) // so that some come while it keeps its processor, and some later
+	}
+	select {
+	case err := <-done:
+		t.Fatal("it returned with", err)
+	default:
+	}
+	if _, err := files[0].Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNextAllocatesNothing(t *testing.T) {
+	s, files := open(t, 1)
+	if _, err := files[0].Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() { _, _, _ = s.Next() }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
