@@ -1,34 +1,37 @@
 package poll
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Hold is how long Wait keeps its processor (in the sense of GOMAXPROCS) while it waits. Packets that follow each
-// other in less, as an answer from far away does, are met without the runtime. After that the processor is free for
-// others, and the runtime hears of the next packet.
-const Hold = 50 * time.Millisecond
+// Hold is how closely packets have to follow each other that Next meets without the runtime. It keeps its processor (in the
+// sense of GOMAXPROCS) for so long.
+const Hold = 8 * time.Millisecond
 
 // A Set waits for files. It borrows them: who adds one closes it, after the Set.
 type Set struct {
-	fd     int // of the epoll set
-	bell   int // an eventfd that Close rings
+	fd     int      // of the epoll set
+	outer  *os.File // an epoll set for the runtime's poller; fd is in it while the runtime waits
+	wait   syscall.RawConn
 	closed atomic.Bool
 
 	mu     sync.Mutex // held by Next
+	dense  bool       // files are ready again in less than Hold
+	n      int        // files that are ready: 0 or 1
+	err    error      // of parked
 	events [1]unix.EpollEvent
+	ready  func(outer uintptr) bool // parked, so that it allocates nothing
 }
-
-// bellFile is the file that Close rings, where Add has 0 or more.
-const bellFile = -1
 
 // New makes a Set of no files.
 func New() (*Set, error) {
@@ -36,22 +39,28 @@ func New() (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	outer, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err == nil {
+		err = unix.SetNonblock(outer, true)
+	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("eventfd: %w", err)
+		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	s := &Set{fd: fd, bell: bell}
-	if err := s.Add(bell, bellFile); err != nil {
-		return nil, fmt.Errorf("%w, %w", err, s.Close())
+	s := &Set{fd: fd, outer: os.NewFile(uintptr(outer), "epoll")}
+	s.ready = s.parked
+	if s.wait, err = s.outer.SyscallConn(); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// Add adds a file that Next calls by a number of the caller's, from 0 on.
-func (s *Set) Add(fd, number int) error {
+// Add adds a file, which Next then calls by number.
+func (s *Set) Add(fd, number int) error { return control(s.fd, unix.EPOLL_CTL_ADD, fd, number) }
+
+func control(set, op, fd, number int) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(number)}
-	if err := unix.EpollCtl(s.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	if err := unix.EpollCtl(set, op, fd, &ev); err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
 	return nil
@@ -63,39 +72,75 @@ func (s *Set) Add(fd, number int) error {
 func (s *Set) Next() (number int, failed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.closed.Load() {
-		n, err := s.wait()
-		switch {
-		case err != nil:
+	for s.n = 0; s.n == 0 && !s.closed.Load(); {
+		if s.dense {
+			err = s.hold()
+		} else {
+			err = s.park()
+		}
+		if err != nil && !s.closed.Load() {
 			return 0, false, fmt.Errorf("epoll: %w", err)
-		case n > 0 && s.events[0].Fd != bellFile:
-			return int(s.events[0].Fd), s.events[0].Events&unix.EPOLLERR != 0, nil
 		}
 	}
-	return 0, false, os.ErrClosed
+	if s.closed.Load() {
+		return 0, false, os.ErrClosed
+	}
+	return int(s.events[0].Fd), s.events[0].Events&unix.EPOLLERR != 0, nil
 }
 
-// wait is epoll_wait(2), first with the processor and then without it.
+// hold waits and keeps the processor, which is for packets that follow each other closely.
 //
 // A thread that keeps its processor in a system call is one that computes, for the runtime. If it has to stop, for the
 // garbage collector or because other goroutines wait for a processor, the runtime sends the thread a signal
 // (SIGURG). That ends the call with EINTR, and Gosched is where the thread can stop.
-func (s *Set) wait() (int, error) {
+func (s *Set) hold() error {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.fd), uintptr(unsafe.Pointer(&s.events)), 1, uintptr(Hold.Milliseconds()), 0, 0)
 	switch {
 	case errno == unix.EINTR:
 		runtime.Gosched()
-		return 0, nil
 	case errno != 0:
-		return 0, errno
-	case n > 0:
-		return int(n), nil
+		return errno
+	case n == 0:
+		s.dense = false
+	default:
+		s.n = int(n)
 	}
-	some, err := unix.EpollWait(s.fd, s.events[:], -1)
+	return nil
+}
+
+// park waits as any goroutine does, which is cheaper for all that come rarely.
+func (s *Set) park() error {
+	began := time.Now()
+	s.err = nil
+	err := errors.Join(s.wait.Read(s.ready), s.err)
+	if s.n > 0 && time.Since(began) < Hold {
+		s.dense = true
+		// This thread may be the one that waited for all files of the program, and will not do that for a while. A
+		// goroutine has the runtime start another, which then does.
+		go func() {}()
+	}
+	return err
+}
+
+// parked is what the runtime's poller asks: whether there is something. The outer set has the files for as long as that
+// is asked. Otherwise their packets would wake the runtime, too.
+func (s *Set) parked(outer uintptr) bool {
+	if s.closed.Load() {
+		return true
+	}
+	n, err := unix.EpollWait(s.fd, s.events[:], 0)
 	if err == unix.EINTR {
-		return 0, nil
+		err = nil
 	}
-	return some, err
+	if n < 1 && err == nil {
+		// What came since is told by the outer set as soon as it has the files. It may have them.
+		if err = control(int(outer), unix.EPOLL_CTL_ADD, s.fd, 0); err == nil || errors.Is(err, unix.EEXIST) {
+			return false
+		}
+	}
+	s.n, s.err = max(n, 0), err
+	_ = control(int(outer), unix.EPOLL_CTL_DEL, s.fd, 0) // it need not have them
+	return true
 }
 
 // Close wakes Next and waits until it has returned.
@@ -103,14 +148,8 @@ func (s *Set) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1} // not zero in either byte order
-	_, err := unix.Write(s.bell, one[:])
+	err := s.outer.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, fd := range [...]int{s.fd, s.bell} {
-		if e := unix.Close(fd); err == nil {
-			err = e
-		}
-	}
-	return err
+	return errors.Join(err, unix.Close(s.fd))
 }

@@ -74,10 +74,15 @@ func TestNextTellsErrors(t *testing.T) {
 }
 
 // Next waits for a file with a processor and without, and gives it to others meanwhile. Close ends it in both cases.
+// It keeps the processor only where files are ready again soon.
 func TestNextWaits(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that others run only if it does
-	for _, delay := range []time.Duration{0, 2 * Hold} {
+	for _, c := range []struct {
+		dense bool
+		delay time.Duration
+	}{{false, 0}, {false, 3 * Hold}, {true, 0}, {true, 3 * Hold}} {
 		s, files := open(t, 1)
+		s.dense = c.dense
 		type answer struct {
 			number int
 			failed bool
@@ -90,7 +95,7 @@ func TestNextWaits(t *testing.T) {
 				answers <- answer{i, failed, err}
 			}()
 			runtime.Gosched()
-			time.Sleep(delay)
+			time.Sleep(c.delay)
 			runtime.GC() // stops all threads
 		}
 		ask()
@@ -100,8 +105,14 @@ func TestNextWaits(t *testing.T) {
 		if a := <-answers; a != (answer{}) {
 			t.Error(a)
 		}
-		empty, _ := open(t, 1)
-		s = empty
+		if c.delay > 0 && s.dense {
+			t.Error("a file that was ready late counts as one that was ready soon")
+		}
+		if _, _, err := s.Next(); err != nil || !s.dense {
+			t.Error("a file that is ready at once does not count as one:", err)
+		}
+		s, _ = open(t, 1)
+		s.dense = c.dense
 		ask()
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -121,6 +132,7 @@ func TestNextWaits(t *testing.T) {
 // A signal to the thread that waits ends nothing.
 func TestNextIsInterrupted(t *testing.T) {
 	s, files := open(t, 1)
+	s.dense = true
 	thread := make(chan int)
 	done := make(chan error)
 	go func() {
@@ -160,5 +172,19 @@ func TestNextAllocatesNothing(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { _, _, _ = s.Next() }); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// What the system refuses is an error, and no wait for ever.
+func TestNextFails(t *testing.T) {
+	for _, dense := range []bool{false, true} {
+		s, _ := open(t, 0)
+		s.dense = dense
+		right := s.fd
+		s.fd = -1
+		if _, _, err := s.Next(); !errors.Is(err, unix.EBADF) {
+			t.Error(err)
+		}
+		s.fd = right
 	}
 }
