@@ -161,7 +161,8 @@ secrets {
 `, s.addr, s.us.seen, secret)
 }
 
-// renew does something and waits until there is one CHILD SA, and another one than before.
+// renew does something and waits until there is one CHILD SA, and another one than before. strongSwan says so when it
+// has the new one for what it receives. It sends by the old one until it has heard our DELETE.
 func (s *kernelNATSite) renew(ctx context.Context, do func() error) error {
 	if err := do(); err != nil {
 		return err
@@ -171,13 +172,17 @@ func (s *kernelNATSite) renew(ctx context.Context, do func() error) error {
 			return err
 		}
 	}
-	old := s.child.SPIIn
+	old := s.child
 	return lab.Until(ctx, func() error {
 		sas, err := s.swan.SAs(ctx)
 		if err != nil {
 			return err
 		}
-		if _, s.child, err = soleOf(sas); err == nil && s.child.SPIIn == old {
+		if _, s.child, err = soleOf(sas); err != nil {
+			return err
+		}
+		kernel, err := s.guest.KernelSAs()
+		if err == nil && (s.child.SPIIn == old.SPIIn || kernelSA(kernel, old.SPIOut) != nil) {
 			err = errors.New("the CHILD SA is still the old one")
 		}
 		return err
@@ -200,17 +205,15 @@ func (s *kernelNATSite) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Each connection carries the payload both ways. After a rekey strongSwan goes on with the old SA until it has heard
-	// our DELETE and installed the new one outbound, which may be after it says that there is one CHILD SA.
 	for _, spi := range []string{s.child.SPIIn, s.child.SPIOut} {
 		k, row := kernelSA(sas, spi), rowOf(rows, spi)
 		if k == nil || row == nil {
 			return fmt.Errorf("SPI %s is not known to both: %v, %v", spi, k, row)
 		}
-		if k.Mode != "transport" || !k.Encap || k.Bytes < kernelPayload || k.Failed > 0 {
+		if k.Mode != "transport" || !k.Encap || k.Bytes < 2*kernelPayload || k.Failed > 0 {
 			return fmt.Errorf("the kernel's SA %s: %+v", spi, k)
 		}
-		if n := row.Number("current-bytes"); n < kernelPayload {
+		if n := row.Number("current-bytes"); n < 2*kernelPayload {
 			return fmt.Errorf("culvert counted %d bytes on SPI %s", n, spi)
 		}
 	}
