@@ -73,8 +73,8 @@ func Fade(sa *SA, format string, a ...any) {
 // Present reports whether the peer has proved who it is, and there are or may be CHILD SAs with it.
 func Present(sa *SA) bool { return sa.State == Established || sa.State == Expired }
 
-// follows reports whether sa and old, which have the same peer ID, are with the same peer, so that sa may take over the CHILD SAs
-// of old.
+// follows reports whether sa and old, whose peers gave the same ID, are with the same peer: then sa may take over what CHILD
+// SAs the other has.
 func follows(sa, old *SA) bool {
 	return sa.SameDevice(old) || old.Identity == sa.Identity && oneGateway(sa.Peer, sa.Identity) && sa.SamePerson(old)
 }
