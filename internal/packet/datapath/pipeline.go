@@ -52,10 +52,13 @@ type crew struct {
 	running sync.WaitGroup
 }
 
+// cores is how many the program may use. The gateway adds processors for its lines later, which are no cores.
+var cores = runtime.GOMAXPROCS(0)
+
 // newCrew starts one goroutine for each core that the program may use.
 func newCrew() *crew {
 	c := &crew{work: make(chan task, 1024)}
-	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
+	for range min(cores, runtime.GOMAXPROCS(0)) {
 		c.running.Go(func() {
 			for t := range c.work {
 				t.compute()
