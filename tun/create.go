@@ -72,12 +72,14 @@ func CreateQueued(name string, mtu, queues int) (Device, error) {
 		return nil, explainCreate(name, err)
 	}
 	d := &device{dev: dev, files: more, asked: queues, name: got, drops: newDrops(got)}
-	d.connect()
 	d.events.Go(func() {
 		// The package blocks on events that nobody takes.
 		for range dev.Events() {
 		}
 	})
+	if err := d.connect(); err != nil {
+		return nil, errors.Join(explainCreate(name, err), d.Close())
+	}
 	return d, nil
 }
 

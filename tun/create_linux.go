@@ -90,8 +90,12 @@ func openQueue(name string, several uint16) (*os.File, error) {
 }
 
 // connect says how packets come from the device and get to it.
-func (d *device) connect() {
-	r, w := newReader(d.dev.File()), newWriter(d.dev.File())
+func (d *device) connect() error {
+	r, err := newReader(d.dev.File())
+	if err != nil {
+		return err
+	}
+	w := newWriter(d.dev.File())
 	d.queue = queue{read: readOn(d.dev), write: func(bufs [][]byte, offset int) (int, error) { return writeJoined(d.dev.Write, bufs, offset) }, batch: d.dev.BatchSize()}
 	if r != nil {
 		d.read = r.read
@@ -101,7 +105,11 @@ func (d *device) connect() {
 		d.write = w.write
 	}
 	for _, file := range d.files {
-		if r, w := newReader(file), newWriter(file); r != nil && w != nil {
+		r, err := newReader(file)
+		if err != nil {
+			return err
+		}
+		if w := newWriter(file); r != nil && w != nil {
 			d.more = append(d.more, &queue{r.read, w.write, d.batch})
 			d.waits = append(d.waits, r.ready.Close)
 		}
@@ -113,6 +121,7 @@ func (d *device) connect() {
 		}
 		return list
 	}
+	return nil
 }
 
 // severalQueues is about the queues of a device, of which more than one were wanted.

@@ -24,7 +24,8 @@ func open(name string, mtu, _ int) (dev wgtun.Device, more []*os.File, err error
 
 // connect says how packets come from the device and get to it. What a full ring of Windows
 // drops the package does not say: nobody counts it.
-func (d *device) connect() {
+func (d *device) connect() error {
 	d.queue = queue{readOn(d.dev), func(bufs [][]byte, offset int) (int, error) { return writeOn(d.dev.Write, bufs, offset) }, d.dev.BatchSize()}
 	d.offloads = func() []wire.Offload { return nil }
+	return nil
 }

@@ -1,6 +1,7 @@
 package tun
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -30,20 +31,23 @@ type reader struct {
 	call   func(fd uintptr)
 }
 
-// newReader is nil where the device has no offload header, and where nothing can wait for it.
-func newReader(file *os.File) *reader {
-	ready, err := poll.New()
-	if err != nil {
-		return nil
-	}
-	raw := offloadFile(file, func(fd int) { err = ready.Add(fd, 0) })
+// newReader is nil where the device has no offload header. The error is of the system, which cannot wait for it.
+func newReader(file *os.File) (*reader, error) {
+	var ready *poll.Set
+	var err error
+	raw := offloadFile(file, func(fd int) {
+		if ready, err = poll.New(); err == nil {
+			if err = ready.Add(fd, 0); err != nil {
+				err = errors.Join(err, ready.Close())
+			}
+		}
+	})
 	if raw == nil || err != nil {
-		_ = ready.Close()
-		return nil
+		return nil, err
 	}
 	r := &reader{file: raw, ready: ready, hold: make([]byte, offloadLen+MaxMTU)}
 	r.call = r.drain
-	return r
+	return r, nil
 }
 
 // read reads packets to bufs[i][offset:]. See device.Read.
