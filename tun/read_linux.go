@@ -21,7 +21,7 @@ type reader struct {
 
 	mu   sync.Mutex // held by read
 	rest super      // what did not fit into the buffers of the last read
-	hold []byte     // where it is; and where a packet is read that may be too long for its buffer
+	hold []byte     // where a packet is read, and what is left of it
 	// The call that is under way; fields, so that it allocates nothing.
 	bufs   [][]byte
 	sizes  []int
@@ -70,14 +70,10 @@ func (r *reader) read(bufs [][]byte, sizes []int, offset int) (int, error) {
 // wrong. It waits where there is nothing to read.
 func (r *reader) drain(fd uintptr) {
 	for r.err == nil && r.rest.left() == 0 && (r.n == 0 || 2*r.n <= len(r.bufs) && r.n < len(r.bufs)) {
-		buf := r.bufs[r.n][r.offset-offloadLen:]
-		if len(buf) < len(r.hold) {
-			buf = r.hold
-		}
-		n, _, errno := unix.Syscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
+		n, _, errno := unix.Syscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(r.hold))), uintptr(len(r.hold)))
 		switch errno {
 		case 0:
-			r.packet(buf[:n])
+			r.packet(int(n))
 		case unix.EINTR:
 		case unix.EAGAIN:
 			if r.n > 0 {
@@ -96,41 +92,27 @@ func (r *reader) drain(fd uintptr) {
 	}
 }
 
-// packet takes what was read to the buffer r.bufs[r.n]: an offload header and a packet.
-func (r *reader) packet(buf []byte) {
-	if len(buf) < offloadLen {
-		r.err = fmt.Errorf("%w: the device gave %d bytes", ErrPacket, len(buf))
+// packet takes the n bytes that were read to r.hold: an offload header and a packet.
+func (r *reader) packet(n int) {
+	if n < offloadLen {
+		r.err = fmt.Errorf("%w: the device gave %d bytes", ErrPacket, n)
 		return
 	}
 	var s super
-	pkt := buf[offloadLen:]
-	if err := s.parse(buf[:offloadLen], pkt); err != nil {
+	pkt := r.hold[offloadLen:n]
+	if err := s.parse(r.hold[:offloadLen], pkt); err != nil {
 		r.err = fmt.Errorf("%w: %w", ErrPacket, err)
 		return
 	}
-	n := s.left()
-	held := &buf[0] == &r.hold[0]
+	buf := r.bufs[r.n][r.offset:]
 	switch {
-	case n == 0 && !held:
-		r.add(len(pkt))
-	case n == 0 && len(pkt) > len(r.bufs[r.n])-r.offset:
-		r.err = fmt.Errorf("%w: it has %d bytes, its buffer %d", ErrPacket, len(pkt), len(r.bufs[r.n])-r.offset)
-	case n == 0:
-		r.add(copy(r.bufs[r.n][r.offset:], pkt))
-	case held || n > len(r.bufs)-r.n:
-		if !held {
-			copy(r.hold, buf)
-			s.pkt = r.hold[offloadLen:][:len(pkt)]
-		}
+	case s.left() > 0:
 		r.rest = s
 		r.cutRest()
+	case len(pkt) > len(buf):
+		r.err = fmt.Errorf("%w: it has %d bytes, its buffer %d", ErrPacket, len(pkt), len(buf))
 	default:
-		first := r.n
-		for i := n - 1; i > 0; i-- {
-			r.sizes[first+i] = s.cut(r.bufs[first+i][r.offset:], i)
-		}
-		r.sizes[first] = s.cut(pkt, 0)
-		r.n += n
+		r.add(copy(buf, pkt))
 	}
 }
 

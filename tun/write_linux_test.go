@@ -6,6 +6,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -144,5 +145,54 @@ func TestWhatAnErrorIsOf(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%v is of %q, want %q", c.err, got, c.want)
 		}
+	}
+}
+
+// fdFile is a file by its number.
+type fdFile struct {
+	syscall.RawConn
+	fd int
+}
+
+func (f fdFile) Control(call func(fd uintptr)) error {
+	call(uintptr(f.fd))
+	return nil
+}
+
+// A device that is full is waited for, and not for ever: what it does not take then is lost.
+func TestWriterOnAFullDevice(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	page := make([]byte, 4096)
+	for {
+		if _, err := unix.Write(pipe[1], page); err == unix.EAGAIN {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &writer{file: fdFile{fd: pipe[1]}}
+	w.call = w.writev
+	write := func() unix.Errno {
+		w.iovs = append(w.iovs[:0], iovec(page))
+		errno, err := w.flush()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return errno
+	}
+	began := time.Now()
+	if errno := write(); errno != unix.EAGAIN || time.Since(began) < fullTimeout*time.Millisecond {
+		t.Errorf("%v after %v", errno, time.Since(began))
+	}
+	if _, err := unix.Read(pipe[0], page); err != nil {
+		t.Fatal(err)
+	}
+	if errno := write(); errno != 0 {
+		t.Error(errno)
 	}
 }

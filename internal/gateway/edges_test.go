@@ -5,7 +5,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -28,5 +30,26 @@ func TestAdviceOfTheEnvironment(t *testing.T) {
 	}
 	if err := environment(io.ErrUnexpectedEOF); errors.Is(err, ErrEnvironment) {
 		t.Errorf("not of the machine: %v", err)
+	}
+}
+
+// The lines of the data path get processors of their own, once, unless the environment says how many there are.
+func TestAddProcessors(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("lines keep processors on Linux alone")
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	defer func() { processorsAdded = sync.Once{} }()
+	for _, c := range []struct {
+		env  string
+		want int
+	}{{"3", 3}, {"", 5}} {
+		processorsAdded = sync.Once{}
+		t.Setenv("GOMAXPROCS", c.env)
+		addProcessors(2)
+		addProcessors(2)
+		if n := runtime.GOMAXPROCS(0); n != c.want {
+			t.Errorf("GOMAXPROCS=%s: %d processors, want %d", c.env, n, c.want)
+		}
 	}
 }
