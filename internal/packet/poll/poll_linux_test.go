@@ -188,3 +188,29 @@ func TestNextFails(t *testing.T) {
 		s.fd = right
 	}
 }
+
+// The runtime's poller has the files only while nothing is ready, and may ask in vain.
+func TestParked(t *testing.T) {
+	s, files := open(t, 1)
+	if err := s.wait.Control(func(outer uintptr) {
+		for range 2 {
+			if s.parked(outer) || s.err != nil {
+				t.Fatal("nothing is ready:", s.n, s.err)
+			}
+		}
+		if err := control(int(outer), unix.EPOLL_CTL_ADD, s.fd, 0); !errors.Is(err, unix.EEXIST) {
+			t.Error("the poller does not have the files:", err)
+		}
+		if _, err := files[0].Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if !s.parked(outer) || s.n != 1 || s.err != nil {
+			t.Error("a file is ready:", s.n, s.err)
+		}
+		if err := control(int(outer), unix.EPOLL_CTL_DEL, s.fd, 0); !errors.Is(err, unix.ENOENT) {
+			t.Error("the poller still has the files:", err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
