@@ -239,10 +239,7 @@ func TestDeleteOvertaken(t *testing.T) {
 
 // A phase 1 that another one has replaced still hears for a moment which CHILD SA the peer deletes, and nothing else.
 func TestReplacedPhase1HearsDeletes(t *testing.T) {
-	r := newRig(t, inMainModeRig, fromAnywhere)
-	first, second := newPuppet1(r, 1), newPuppet1(r, 2)
-	first.id = core.ID{Type: core.IDFQDN, Data: "x.example"}
-	second.id = first.id
+	r, first, second := twiceX(t)
 	first.main()
 	first.quick(0xc0000001)
 	second.main()
@@ -259,10 +256,7 @@ func TestReplacedPhase1HearsDeletes(t *testing.T) {
 
 // The same device makes phase 1 anew, from a NAT's other port or from the same: what the old one left is the new one's.
 func TestTakenOverAsResponder(t *testing.T) {
-	r := newRig(t, inMainModeRig, fromAnywhere)
-	first, second := newPuppet1(r, 1), newPuppet1(r, 2)
-	first.id = core.ID{Type: core.IDFQDN, Data: "x.example"}
-	second.id = first.id
+	r, first, second := twiceX(t)
 	first.main()
 	first.quick(0xc0000001)
 	first.inform(&isakmp.Delete{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtoISAKMP, SPIs: [][]byte{first.cookies()}})
@@ -276,10 +270,8 @@ func TestTakenOverAsResponder(t *testing.T) {
 func TestInitialContactAfterPhase1(t *testing.T) {
 	for _, over := range []bool{true, false} {
 		for _, addr := range []string{puppetAddr.String(), "192.0.2.3:500"} {
-			r := newRig(t, inMainModeRig, fromAnywhere)
-			first, second := newPuppet1(r, 1), newPuppet1(r, 2)
-			first.id = core.ID{Type: core.IDFQDN, Data: "x.example"}
-			second.id, second.addr = first.id, netip.MustParseAddrPort(addr)
+			r, first, second := twiceX(t)
+			second.addr = netip.MustParseAddrPort(addr)
 			first.main()
 			first.quick(0xc0000001)
 			if over {

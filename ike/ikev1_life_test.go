@@ -96,10 +96,8 @@ func TestLateInitialContact(t *testing.T) {
 		late time.Duration
 		left int
 	}{{time.Second, 1}, {time.Minute, 2}} {
-		r := newRig(t, inMainModeRig, fromAnywhere)
-		first, second := newPuppet1(r, 1), newPuppet1(r, 2)
+		r, first, second := twiceX(t)
 		second.addr = netip.MustParseAddrPort("192.0.2.3:500")
-		first.id, second.id = core.ID{Type: core.IDFQDN, Data: "x.example"}, core.ID{Type: core.IDFQDN, Data: "x.example"}
 		first.main()
 		r.pass(time.Minute)
 		second.main()
@@ -117,10 +115,8 @@ func TestLateInitialContact(t *testing.T) {
 // A person has two devices, which say the same of themselves. When one of them deletes its phase 1, its CHILD SAs are not the
 // other one's.
 func TestPhase1DeletedOfOneDevice(t *testing.T) {
-	r := newRig(t, inMainModeRig, fromAnywhere)
-	first, second := newPuppet1(r, 1), newPuppet1(r, 2)
+	r, first, second := twiceX(t)
 	second.addr = netip.MustParseAddrPort("192.0.2.3:500")
-	first.id, second.id = core.ID{Type: core.IDFQDN, Data: "x.example"}, core.ID{Type: core.IDFQDN, Data: "x.example"}
 	first.main()
 	first.quick(0xc0000001)
 	second.main()

@@ -59,6 +59,16 @@ func newPuppet1(r *rig, seed byte) *puppet1 {
 		nextID: 0x5000 + uint32(seed)<<8}
 }
 
+// twiceX is a responder with two phase 1s to come, of peers that both call themselves x.example.
+func twiceX(t *testing.T) (r *rig, first, second *puppet1) {
+	t.Helper()
+	r = newRig(t, inMainModeRig, fromAnywhere)
+	first, second = newPuppet1(r, 1), newPuppet1(r, 2)
+	first.id = core.ID{Type: core.IDFQDN, Data: "x.example"}
+	second.id = first.id
+	return r, first, second
+}
+
 func (p *puppet1) cookies() []byte { return slices.Concat(u64(p.spii), u64(p.spir)) }
 
 func (p *puppet1) header(x message.ExchangeType, id uint32) message.Header {
